@@ -1,0 +1,51 @@
+"""Fields: networks bound to parameters and condition, all that objectives and samplers see."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from core.trigflow import Field, TimeFunction
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The functions a method may use; what it does not use is None."""
+
+    student: Field
+    teacher: Field | None = None
+    log_weight: TimeFunction | None = None
+    """w(t) of the adaptive weight e^w (arXiv 2410.11081, App. D)."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The randomness of one training step."""
+
+    uniform: Float[Tensor, " batch"]
+    """In (0, 1), float64; turned into angles by the proposal."""
+    noise: Float[Tensor, "batch *shape"]
+    """Standard normal, in the dtype of the data."""
+
+
+def bind(
+    module: nn.Module,
+    parameters: Mapping[str, Tensor],
+    condition: Tensor | None = None,
+    precision: torch.dtype = torch.float32,
+) -> Field:
+    """(x, t) -> module(x, t, condition) with `parameters`; the output has x's dtype.
+
+    Under `precision` float16 or bfloat16 the module runs in autocast and everything around it, the
+    objective's arithmetic included, stays in x's dtype.
+    """
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, dtype=precision, enabled=precision.itemsize < 4):
+            output = functional_call(module, dict(parameters), (x, t.to(x.dtype), condition))
+        return output.to(x.dtype)
+
+    return field

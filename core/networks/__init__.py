@@ -1,0 +1,1 @@
+"""Networks called (x, t, condition). Any nn.Module with this call works in their place."""

@@ -1,0 +1,53 @@
+"""How a network is told the time, and the norms of conditioning (arXiv 2410.11081, Sec. 4.1)."""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+NoiseCoordinate = Literal["angle", "log_noise_level"]
+
+
+def noise_coordinate(t: Float[Tensor, " batch"], kind: NoiseCoordinate, sigma_d: float) -> Float[Tensor, " batch"]:
+    """c_noise(t): the angle itself (the paper's), or EDM's ln(sigma)/4, whose derivative diverges at pi/2."""
+    if kind == "angle":
+        return t
+    if kind == "log_noise_level":
+        return (sigma_d * torch.tan(t)).log() / 4
+    raise ValueError(f"unknown noise coordinate {kind!r}; choose 'angle' or 'log_noise_level'")
+
+
+def pixel_norm(x: Float[Tensor, "*batch channels"], epsilon: float = 1e-6) -> Float[Tensor, "*batch channels"]:
+    """x / rms(x) over channels, the reduction in float32 at least."""
+    wide = x if x.dtype == torch.float64 else x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)).to(x.dtype)
+
+
+class PositionalEmbedding(nn.Module):
+    """cos and sin of c * 10000^(-i / half), i < half; no parameters (Fourier features of scale about 0.02)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.half = channels // 2
+
+    def forward(self, c: Float[Tensor, " batch"]) -> Float[Tensor, "batch channels"]:
+        exponents = torch.arange(self.half, dtype=c.dtype, device=c.device) / self.half
+        angles = c[:, None] * 10_000.0**-exponents
+        return math.sqrt(2) * torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class FourierEmbedding(nn.Module):
+    """cos and sin of 2 pi scale w c with fixed normal w; derivative grows with scale (Sec. 4.1)."""
+
+    frequencies: Tensor
+
+    def __init__(self, channels: int, scale: float, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        frequencies = torch.randn(channels // 2, generator=generator) * scale * 2 * math.pi
+        self.register_buffer("frequencies", frequencies)
+
+    def forward(self, c: Float[Tensor, " batch"]) -> Float[Tensor, "batch channels"]:
+        angles = c[:, None] * self.frequencies.to(c.dtype)
+        return math.sqrt(2) * torch.cat([angles.cos(), angles.sin()], dim=1)

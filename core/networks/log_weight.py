@@ -1,0 +1,21 @@
+"""The adaptive weight's logarithm w(t), a small network of the time alone (App. D)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from core.networks.embeddings import PositionalEmbedding
+
+
+class LogWeight(nn.Module):
+    """Positional embedding, then one linear map that starts at zero: e^w = 1 everywhere."""
+
+    def __init__(self, channels: int = 64) -> None:
+        super().__init__()
+        self.embed = PositionalEmbedding(channels)
+        self.head = nn.Linear(channels, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, t: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        return self.head(self.embed(t.to(self.head.weight.dtype)))[:, 0]

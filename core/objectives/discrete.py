@@ -1,0 +1,69 @@
+"""Discrete-time counterparts on any time grid: dsCD (arXiv 2410.11081, App. E) and its sCT twin."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from core.fields import Draws, Fields
+from core.objectives.regression import Regression, Settings, regress
+from core.tangents import Direction
+from core.trigflow import Field, ProposalGrid, cos_sin, draw_interval, interpolate, rotate, velocity
+
+Batch = Float[Tensor, "batch *shape"]
+Times = Float[Tensor, " batch"]
+
+
+def chord_velocity(x: Batch, x_u: Batch, t: Times, u: Times) -> Batch:
+    """The v whose rotation carries x at t to x_u at u: (cos(t-u) x - x_u) / sin(t-u)."""
+    c, s = cos_sin(t - u, x)
+    return (c * x - x_u) / s
+
+
+def discrete_direction(field: Field, x: Batch, t: Times, u: Times, v: Batch, r: float = 1.0) -> Direction:
+    """g = cos(t) (f-(x_t, t) - f-(x_u, u)) / sin(t - u), x_u = rotate(x, v, t, u), for u < t.
+
+    Computed as Eq. 37, which subtracts outputs of the network before it divides by sin(t - u):
+    -cos(u) (F_t - v) - r sin(u) (x + (cos(t-u) F_t - F_u) / sin(t-u)). First-order close to
+    core.tangents.segment_direction as u -> t.
+    """
+    with torch.no_grad():
+        F_u = field(rotate(x, v, t, u), u)
+    F_t = field(x, t)
+    c, _ = cos_sin(t, x)
+    c_u, s_u = cos_sin(u, x)
+    c_step, s_step = cos_sin(t - u, x)
+    with torch.no_grad():
+        quotient = -c_u * (F_t - v) - r * s_u * (x + (c_step * F_t - F_u) / s_step)
+        return Direction(F_t, c * quotient)
+
+
+def dscd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+    """dsCD: the lower end of each interval is one solver step of the teacher away (Alg. 2).
+
+    Raises ValueError without a teacher or a grid.
+    """
+    if fields.teacher is None:
+        raise ValueError("dscd needs fields.teacher")
+    t, u = draw_interval(_grid(settings), draws.uniform)
+    x = interpolate(x0, draws.noise, t)
+    with torch.no_grad():
+        v = chord_velocity(x, settings.solver(fields.teacher, x, t, u), t, u)
+    return _regress_chord(fields, x, t, u, v, settings)
+
+
+def dsct(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+    """Discrete sCT: both ends of the interval lie on the drawn pair (x0, z). Raises ValueError without a grid."""
+    t, u = draw_interval(_grid(settings), draws.uniform)
+    x = interpolate(x0, draws.noise, t)
+    return _regress_chord(fields, x, t, u, velocity(x0, draws.noise, t), settings)
+
+
+def _grid(settings: Settings) -> ProposalGrid:
+    if settings.grid is None:
+        raise ValueError("discrete objectives need settings.grid")
+    return settings.grid
+
+
+def _regress_chord(fields: Fields, x: Batch, t: Tensor, u: Tensor, v: Batch, settings: Settings) -> Regression:
+    direction = discrete_direction(fields.student, x, t, u, v, settings.warmup)
+    return regress(direction, t, fields.log_weight, settings.log_weight_max, settings.control)

@@ -1,0 +1,66 @@
+"""The one loss of the whole family: regress the recorded output onto itself plus a direction.
+
+An objective computes a Direction; `regress` turns it into the loss. Diffusion, sCD, sCT and the
+discrete methods differ in the direction alone.
+"""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from jaxtyping import Float
+from torch import Tensor
+
+from core.samplers.ode import Step, ddim_step
+from core.tangents import Control, Derivative, Direction, jvp_derivative, normalise
+from core.trigflow import ProposalGrid, TimeFunction
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an objective may be told besides its fields; the defaults are the paper's, in unit variance."""
+
+    sigma_d: float = 0.5
+    proposal_mean: float = -1.0
+    proposal_std: float = 1.4
+    warmup: float = 1.0
+    """r of this step (core.schedules.tangent_warmup)."""
+    control: Control = field(default_factory=lambda: partial(normalise, constant=0.2))
+    """0.2 is the paper's c = 0.1 divided by sigma_d = 0.5."""
+    derivative: Derivative = jvp_derivative
+    grid: ProposalGrid | None = None
+    """Discrete objectives only; holds the proposal already split over its intervals."""
+    solver: Step = ddim_step
+    """The teacher's step in dsCD."""
+    log_weight_max: float | None = None
+    """Upper bound of w(t); None leaves it free, as the paper does."""
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A loss and what is worth watching beside it."""
+
+    loss: Float[Tensor, ""]
+    direction_norm: Float[Tensor, " batch"]
+    """L2 norm of the direction before any control; the loss value itself does not measure progress."""
+
+
+def regress(
+    direction: Direction,
+    t: Float[Tensor, " batch"],
+    log_weight: TimeFunction | None = None,
+    log_weight_max: float | None = None,
+    control: Control | None = None,
+) -> Regression:
+    """mean of e^w(t) / D * ||F - sg(F) - g||^2 - w(t) (arXiv 2410.11081, Eq. 8 and App. D).
+
+    Its gradient in F is -2 e^w g / D per sample. Without `log_weight`, w = 0.
+    """
+    g = direction.g if control is None else control(direction.g)
+    residual = (direction.F - direction.F.detach() - g).flatten(1).square().mean(1)
+    norm = direction.g.flatten(1).norm(dim=1)
+    if log_weight is None:
+        return Regression(residual.mean(), norm)
+    w = log_weight(t)
+    if log_weight_max is not None:
+        w = w.clamp(max=log_weight_max)
+    return Regression((w.exp() * residual - w).mean(), norm)

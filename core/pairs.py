@@ -1,0 +1,304 @@
+"""Forward mode by operator overloading, the value recorded by autograd and the tangent not.
+
+A pair walks through an unmodified function in place of a tensor. Each operation on it runs once on
+values, as it would without us, and once for the tangent, by a rule from `RULES`; what has no rule
+goes to torch.func.jvp for that one operation. Cheaper than torch.func.jvp of the whole function
+because weights have no tangents to add and the tangent's graph is never recorded.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
+from operator import attrgetter
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Rule = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any], Any], Any]
+"""(operation, args, kwargs, its value) -> its tangent; None if it has none, NotImplemented if not covered."""
+
+IN_PLACE = re.compile(r".*[^_]_|__(set|setitem|delitem|i(?!nvert).*)__")
+_SEQUENCES = (list, tuple)
+_primal = attrgetter("primal")
+_running: ContextVar[bool] = ContextVar("_running", default=False)
+
+
+class Pair(Tensor):
+    """A value with its derivative along one direction; shape, dtype and device are the value's.
+
+    A tensor subclass, so that it passes type checks. Code that bypasses __torch_function__ gets an
+    error from __torch_dispatch__, not a silent zero tangent.
+    """
+
+    primal: Tensor
+    tangent: Tensor
+    shape = property(lambda self: self.primal.shape)  # type: ignore
+    dtype = property(lambda self: self.primal.dtype)  # type: ignore
+    device = property(lambda self: self.primal.device)  # type: ignore
+    ndim = property(lambda self: self.primal.ndim)  # type: ignore
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore
+        rule = RULES.get(func)
+        return _without_rule(func, args, kwargs or {}) if rule is None else _apply(func, rule, args, kwargs or {})
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # type: ignore
+        raise TypeError(f"pairs cannot follow {func} here; use value_and_tangent(..., method='reference')")
+
+    def __iter__(self):
+        return iter(self.unbind(0))
+
+    def __repr__(self) -> str:  # type: ignore
+        return f"Pair({self.primal!r}, {self.tangent!r})"
+
+
+def evaluate(
+    function: Callable[..., Tensor], primals: Sequence[Tensor], tangents: Sequence[Tensor]
+) -> tuple[Tensor, Tensor]:
+    """function(*primals), recorded, and its derivative along `tangents`, not recorded.
+
+    Raises RuntimeError when `function` itself comes here (pairs of two directions would mix), works
+    in place, or hides operations in a torch.autograd.Function (their values would lose the gradient).
+    """
+    if _running.get():
+        raise RuntimeError("pairs do not nest; evaluate the outer function with method='reference'")
+    token = _running.set(True)
+    try:
+        output = function(*map(_join, primals, tangents))
+    finally:
+        _running.reset(token)
+    return (output.primal, output.tangent) if isinstance(output, Pair) else (output, torch.zeros_like(output))
+
+
+def _apply(func: Callable[..., Any], rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    if not (torch._C._is_fwd_grad_enabled() or torch.is_inference_mode_enabled()):
+        raise RuntimeError("pairs cannot follow a torch.autograd.Function; use method='reference'")
+    if not kwargs:
+        value = func(*_replace(args, _primal))
+    elif kwargs.get("inplace") or kwargs.get("out") is not None:
+        raise _in_place(func)
+    else:
+        value = func(*_replace(args, _primal), **dict(zip(kwargs, _replace(kwargs.values(), _primal), strict=True)))
+    recording = torch.is_grad_enabled()
+    torch._C._set_grad_enabled(False)  # torch.no_grad() would be a tenth of the whole run
+    try:
+        tangent = rule(func, args, kwargs, value)
+    finally:
+        torch._C._set_grad_enabled(recording)
+    if tangent is NotImplemented:
+        return _fallback(func, args, kwargs)
+    return value if tangent is None else _join(value, tangent)
+
+
+def _without_rule(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    name = func.__name__
+    if IN_PLACE.fullmatch(name) or kwargs.get("inplace") or kwargs.get("out") is not None:
+        raise _in_place(func)
+    if name == "__get__" and not isinstance(value := func(*_replace(args, _primal)), Tensor):
+        return value  # a property such as is_cuda
+    return _fallback(func, args, kwargs)
+
+
+def _in_place(func: Callable[..., Any]) -> RuntimeError:
+    return RuntimeError(f"in-place operation {func.__name__} under value_and_tangent; write it out of place")
+
+
+def _fallback(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """One operation by torch.func.jvp; a single evaluation, so that a random one draws once."""
+    inputs, pairs = (args, list(kwargs.values())), []
+    _replace(inputs, pairs.append)
+
+    def of_pairs(*duals: Tensor) -> Any:
+        remaining = iter(duals)
+        new_args, new_values = _replace(inputs, lambda _: next(remaining))
+        return func(*new_args, **dict(zip(kwargs, new_values, strict=True)))
+
+    return _join(*torch.func.jvp(of_pairs, tuple(p.primal for p in pairs), tuple(p.tangent for p in pairs)))
+
+
+def _join(value: Any, tangent: Any) -> Any:
+    """A pair, with a tangent of the value's shape and dtype; a sequence becomes a sequence of pairs."""
+    if not isinstance(value, Tensor):
+        return type(value)(map(_join, value, tangent))
+    if not (value.is_floating_point() or value.is_complex()):
+        return value
+    if tangent.dtype is not value.dtype:
+        tangent = tangent.to(value.dtype)
+    if tangent.shape != value.shape:
+        tangent = tangent.expand(value.shape)
+    pair = Tensor._make_subclass(Pair, value)  # type: ignore
+    pair.primal, pair.tangent = value, tangent.detach() if tangent.requires_grad else tangent
+    return pair
+
+
+def _replace(items: Iterable[Any], replacement: Callable[[Pair], Any]) -> list[Any]:
+    """`items` with every pair replaced, those in lists and tuples too."""
+    return [
+        replacement(a) if type(a) is Pair else type(a)(_replace(a, replacement)) if type(a) in _SEQUENCES else a
+        for a in items
+    ]
+
+
+def _only_first(args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    kinds = [type(a) for a in args]
+    return kinds[:1] == [Pair] and kinds.count(Pair) == 1 and not (kwargs and Pair in map(type, kwargs.values()))
+
+
+def _parts(a: Any) -> tuple[Any, Any]:
+    return (a.primal, a.tangent) if type(a) is Pair else (a, None)
+
+
+def _plain(func, args, kwargs, value):
+    return None
+
+
+def _linear(func, args, kwargs, value):
+    if _only_first(args, kwargs):
+        return args[0].tangent if value is args[0].primal else func(args[0].tangent, *args[1:], **kwargs)
+    plain = bool(args) and type(args[0]) is not Pair  # as in x.to(pair), where the pair lends its dtype only
+    return None if plain else NotImplemented
+
+
+def _linear_in_list(func, args, kwargs, value):
+    if not args or type(args[0]) not in _SEQUENCES:
+        return NotImplemented
+    return func([a.tangent if type(a) is Pair else torch.zeros_like(a) for a in args[0]], *args[1:], **kwargs)
+
+
+def _affine(func, args, kwargs, value):
+    """func(x, weight, bias, ...), linear in x; the bias does not move."""
+    if not _only_first(args, kwargs) or len(args) < 2:
+        return NotImplemented
+    return func(args[0].tangent, args[1], None, *args[3:], **{k: v for k, v in kwargs.items() if k != "bias"})
+
+
+def _two(combine: Callable[..., Any], reflected: bool = False) -> Rule:
+    """The rule of a function of two arguments; `combine` gets (func, (a, da), (b, db), value), da or db None if plain.
+
+    `reflected` functions take b first.
+    """
+
+    def rule(func, args, kwargs, value):
+        if kwargs or len(args) != 2:
+            return NotImplemented
+        a, b = args[::-1] if reflected else args
+        return combine(func, *_parts(a), *_parts(b), value)
+
+    return rule
+
+
+def _bilinear(func, a, da, b, db, value):
+    if db is None:
+        return func(da, b)
+    return func(a, db) if da is None else func(da, b) + func(a, db)
+
+
+def _multiply(func, a, da, b, db, value):
+    if db is None:
+        return da * b
+    return a * db if da is None else torch.addcmul(da * b, a, db)
+
+
+def _add(func, a, da, b, db, value):
+    return da if db is None else db if da is None else da + db
+
+
+def _subtract(func, a, da, b, db, value):
+    return da if db is None else -db if da is None else da - db
+
+
+def _divide(func, a, da, b, db, value):
+    if db is None:
+        return da / b
+    return -(value * db) / b if da is None else (da - value * db) / b
+
+
+def _elementwise(push: Callable[..., Any]) -> Rule:
+    """The rule of a function of one tensor; `push` gets (dx, x, y, remaining arguments) and returns dy."""
+
+    def rule(func, args, kwargs, value):
+        if not _only_first(args, kwargs):
+            return NotImplemented
+        x, dx = args[0].primal, args[0].tangent
+        if x.dtype is not value.dtype:  # autocast runs some functions in a wider type
+            x, dx = x.to(value.dtype), dx.to(value.dtype)
+        return push(dx, x, value, *args[1:], **kwargs)
+
+    return rule
+
+
+def _power(dx, x, y, n=None):
+    if not isinstance(n, int | float):
+        return NotImplemented
+    return dx * (n * x ** (n - 1)) if n else torch.zeros_like(dx)
+
+
+def _softmax(dx, x, y, dim=None, *_, **__):
+    if dim is None:
+        return NotImplemented
+    moved = y * dx
+    return moved - y * moved.sum(dim, keepdim=True)
+
+
+def _method(func, rule):
+    return lambda *args, **kwargs: _apply(func, rule, args, kwargs)
+
+
+aten = torch.ops.aten
+ELEMENTWISE: dict[str, Callable[..., Any]] = {
+    "silu": lambda dx, x, y, **_: aten.silu_backward.default(dx, x),
+    "gelu": lambda dx, x, y, **kwargs: aten.gelu_backward.default(dx, x, **kwargs),
+    "relu": lambda dx, x, y, **_: dx * (y > 0),
+    "tanh": lambda dx, x, y: aten.tanh_backward.default(dx, y),
+    "sigmoid": lambda dx, x, y: aten.sigmoid_backward.default(dx, y),
+    "exp": lambda dx, x, y: dx * y,
+    "log": lambda dx, x, y: dx / x,
+    "sin": lambda dx, x, y: dx * x.cos(),
+    "cos": lambda dx, x, y: -dx * x.sin(),
+    "tan": lambda dx, x, y: dx * (1 + y * y),
+    "sqrt": lambda dx, x, y: 0.5 * dx / y,
+    "rsqrt": lambda dx, x, y: -0.5 * dx * y / x,
+    "square": lambda dx, x, y: dx * (x + x),
+    "reciprocal": lambda dx, x, y: -dx * y * y,
+    "pow __pow__": _power,
+    "clamp clip clamp_min clamp_max": lambda dx, x, y, *_, **__: dx.masked_fill(x != y, 0),
+    "softmax": _softmax,
+}
+LINEAR = """
+    reshape view flatten unflatten squeeze unsqueeze expand broadcast_to permute transpose swapaxes swapdims t
+    movedim moveaxis chunk split tensor_split unbind narrow select index_select gather __getitem__ diagonal
+    repeat repeat_interleave tile flip roll tril triu unfold clone contiguous neg negative __neg__ positive __pos__
+    sum mean cumsum trace to float double half bfloat16 cpu cuda type_as expand_as view_as reshape_as
+    pixel_shuffle pixel_unshuffle interpolate avg_pool1d avg_pool2d avg_pool3d
+"""
+PLAIN = """
+    size stride dim ndimension numel nelement element_size storage_offset data_ptr get_device __len__ __bool__
+    __int__ __float__ __index__ __contains__ item tolist is_floating_point is_complex is_contiguous is_nonzero
+    eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__ equal allclose isclose isnan isinf isfinite
+    logical_and logical_or logical_not argmax argmin argsort long int bool
+    zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor
+"""
+_NAMED: dict[str, Rule] = {
+    LINEAR: _linear,
+    PLAIN: _plain,
+    "cat concat concatenate stack": _linear_in_list,
+    "linear conv1d conv2d conv3d": _affine,
+    "mul multiply __mul__ __rmul__": _two(_multiply),
+    "matmul __matmul__ __rmatmul__ mm bmm mv dot outer": _two(_bilinear),
+    "add __add__ __radd__": _two(_add),
+    "sub subtract __sub__": _two(_subtract),
+    "rsub __rsub__": _two(_subtract, reflected=True),
+    "div divide true_divide __truediv__": _two(_divide),
+    "__rdiv__ __rtruediv__": _two(_divide, reflected=True),
+    **{names: _elementwise(push) for names, push in ELEMENTWISE.items()},
+}
+RULES: dict[Any, Rule] = {getattr(Tensor, name).__get__: _linear for name in ("T", "mT")}
+for _names, _rule in _NAMED.items():
+    for _name in _names.split():
+        _functions = [getattr(space, _name, None) for space in (torch, Tensor, functional)]
+        RULES.update({function: _rule for function in _functions if callable(function)})
+        if callable(_functions[1]) and not _name.startswith("__r"):  # a method of pairs skips the dispatch
+            setattr(Pair, _name, _method(_functions[1], _rule))

@@ -1,0 +1,1 @@
+"""Samplers: plain functions of a field, noise and times."""

@@ -1,0 +1,107 @@
+"""Schedules are functions step -> number; grids are functions count -> angles.
+
+The clock is whatever the caller counts, optimiser steps or images seen; each docstring says which
+one the paper counts.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from core.trigflow import angle_from_noise_level
+
+
+def tangent_warmup(step: int, steps: int) -> float:
+    """r = min(1, step / steps): scales the sine term of the tangent (arXiv 2410.11081, Sec. 4.2; 10 000 steps).
+
+    >>> tangent_warmup(0, 10_000), tangent_warmup(2_500, 10_000), tangent_warmup(20_000, 10_000)
+    (0.0, 0.25, 1.0)
+    >>> tangent_warmup(0, 0)  # no warm-up
+    1.0
+    """
+    return min(1.0, step / steps) if steps > 0 else 1.0
+
+
+def constant_rate(step: int, rate: float, rampup: int = 0) -> float:
+    """A constant learning rate after a linear ramp-up over `rampup` steps.
+
+    >>> constant_rate(100, 1e-4)
+    0.0001
+    >>> constant_rate(50, 1e-3, rampup=100)
+    0.0005
+    """
+    return rate * tangent_warmup(step, rampup)
+
+
+def inverse_sqrt_rate(step: int, rate: float, reference: int, rampup: int = 0) -> float:
+    """rate / sqrt(max(step / reference, 1)) after a linear ramp-up (EDM2; t_ref = 35 000 on ImageNet 64).
+
+    >>> inverse_sqrt_rate(35_000, 1e-2, 35_000), inverse_sqrt_rate(140_000, 1e-2, 35_000)
+    (0.01, 0.005)
+    """
+    return constant_rate(step, rate, rampup) / math.sqrt(max(step / reference, 1.0))
+
+
+def fixed_intervals(step: int, intervals: int) -> int:
+    """The number of intervals N, the same at every step (dsCD, App. E.2).
+
+    >>> fixed_intervals(123, 1024)
+    1024
+    """
+    return intervals
+
+
+def cm_points(step: int, total: int, first: int, last: int) -> int:
+    """Grid points N(k) of consistency training (arXiv 2303.01469, Sec. 5 and App. C): s0 = first, s1 = last.
+
+    >>> [cm_points(k, 800_000, 2, 150) for k in (0, 200_000, 400_000, 800_000)]
+    [2, 76, 107, 151]
+    """
+    square = step / total * ((last + 1) ** 2 - first**2) + first**2
+    return math.ceil(math.sqrt(square) - 1) + 1
+
+
+def ict_points(step: int, total: int, first: int = 10, last: int = 1280) -> int:
+    """Grid points N(k) of iCT: doubled at equal intervals (arXiv 2310.14189).
+
+    >>> [ict_points(50_000 * i, 400_000) for i in range(8)]
+    [11, 21, 41, 81, 161, 321, 641, 1281]
+    """
+    period = total // (int(math.log2(last // first)) + 1)
+    return min(first * 2 ** (step // period), last) + 1
+
+
+def karras_noise_levels(
+    points: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> Float64[Tensor, " points"]:
+    """EDM's noise levels, descending from sigma_max to sigma_min (Karras et al. 2022, Eq. 5).
+
+    >>> [round(float(s), 4) for s in karras_noise_levels(18)[[0, 1, 9, 17]]]
+    [80.0, 57.586, 1.9233, 0.002]
+    """
+    ramp = torch.linspace(0, 1, points, dtype=torch.float64)
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    return (high + ramp * (low - high)) ** rho
+
+
+def karras_angles(intervals: int, sigma_d: float) -> Float64[Tensor, " edges"]:
+    """Ascending angles 0 = t_0 < t_1 < ... < t_N of EDM's spacing, N = intervals (App. E.2).
+
+    The paper leaves open how N counts; here t_1..t_N are Karras' N points and t_0 = 0 is added.
+
+    >>> [round(float(t), 4) for t in karras_angles(256, 0.5)[[0, 1, 256]]]
+    [0.0, 0.004, 1.5645]
+    """
+    rising = karras_noise_levels(intervals).flip(0)
+    return torch.cat([torch.zeros(1, dtype=torch.float64), angle_from_noise_level(rising, sigma_d)])
+
+
+def uniform_angles(intervals: int, t_max: float) -> Float64[Tensor, " edges"]:
+    """Ascending angles from 0 to t_max in equal steps.
+
+    >>> uniform_angles(2, 1.5).tolist()
+    [0.0, 0.75, 1.5]
+    """
+    return torch.linspace(0, t_max, intervals + 1, dtype=torch.float64)

@@ -1,0 +1,105 @@
+"""What every test relies on: one thread, a fixed hypothesis profile, small random fields, known data."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import jaxtyping
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from torch import Tensor, nn
+
+from core import oracle
+
+settings.register_profile(
+    "suite", deadline=None, max_examples=25, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
+torch.set_num_threads(1)
+with warnings.catch_warnings():  # torch 2.13's first forward-mode call scripts its decompositions and deprecates that
+    warnings.simplefilter("ignore", DeprecationWarning)
+    torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
+
+
+class TanhNet(nn.Module):
+    """W2 tanh(W1 x + a t + b): a random two-layer field on flattened points, any shape."""
+
+    def __init__(self, size: int, generator: torch.Generator, width: int = 16, dtype: torch.dtype = torch.float64):
+        super().__init__()
+
+        def normal(*shape: int, scale: float) -> nn.Parameter:
+            return nn.Parameter(scale * torch.randn(*shape, generator=generator, dtype=dtype))
+
+        self.w1, self.a = normal(size, width, scale=size**-0.5), normal(width, scale=1.0)
+        self.b, self.w2 = normal(width, scale=0.5), normal(width, size, scale=width**-0.5)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        hidden = torch.tanh(x.flatten(1) @ self.w1 + t.to(x.dtype)[:, None] * self.a + self.b)
+        return (hidden @ self.w2).reshape(x.shape)
+
+
+class TimeNet(nn.Module):
+    """A log-weight a cos(b t) + c with parameters to differentiate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.abc = nn.Parameter(torch.tensor([0.7, 2.0, 0.4], dtype=torch.float64))
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.abc[0] * torch.cos(self.abc[1] * t) + self.abc[2]
+
+
+@pytest.fixture(scope="session")
+def generator_of() -> Callable[[int], torch.Generator]:
+    return lambda seed: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="session")
+def tanh_net() -> Callable[..., nn.Module]:
+    """(size, seed, dtype) -> a random two-layer network of the paper's checks."""
+    return lambda size, seed=0, dtype=torch.float64: TanhNet(size, torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.fixture(scope="session")
+def time_net() -> Callable[[], nn.Module]:
+    return TimeNet
+
+
+@pytest.fixture(scope="session")
+def mixture() -> oracle.Mixture:
+    """Three unequal components in the plane, in unit variance."""
+    return oracle.standardised(
+        oracle.Mixture(
+            torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64),
+            torch.tensor([[1.0, 0.0], [-1.0, 1.0], [0.0, -1.5]], dtype=torch.float64),
+            torch.tensor([0.5, 0.4, 0.7], dtype=torch.float64),
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def mixture_1d() -> oracle.Mixture:
+    """A lopsided mixture on the line, in unit variance."""
+    return oracle.standardised(
+        oracle.Mixture(
+            torch.tensor([0.7, 0.3], dtype=torch.float64),
+            torch.tensor([[-1.0], [1.5]], dtype=torch.float64),
+            torch.tensor([0.4, 0.6], dtype=torch.float64),
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def unchecked() -> Callable[[], AbstractContextManager[None]]:
+    """Shapes unchecked, as outside the tests: there the core's own ValueErrors must speak."""
+
+    @contextmanager
+    def off() -> Iterator[None]:
+        jaxtyping.config.update("jaxtyping_disable", True)
+        try:
+            yield
+        finally:
+            jaxtyping.config.update("jaxtyping_disable", False)
+
+    return off

@@ -1,0 +1,1 @@
+"""The imperative shell: files, devices, processes and clocks around the functional core."""

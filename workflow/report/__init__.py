@@ -1,0 +1,1 @@
+"""Figures, findings, tables and pages: what people see of the results."""

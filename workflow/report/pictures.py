@@ -1,0 +1,70 @@
+"""Samples of every method from the same noise, side by side."""
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from workflow.report.style import colour
+from workflow.runtime.datasets import Arrays
+from workflow.runtime.files import read_arrays
+from workflow.study import DigitsData, Run, Study
+
+AGAIN = "delete the file; the workflow makes the run again"
+COLUMNS = 20
+
+
+def pictures(study: Study, runs: list[Run]) -> Figure | None:
+    """Samples of the given runs; None where the data have no picture, or no run has samples."""
+    data = study.arms[runs[0].arm].data if runs else None
+    if data is None:
+        return None
+    arrays = read_arrays(study.data_file(data), AGAIN)
+    drawn = [(run, k, s) for run in runs for k, s in _samples(study, run) if len(s)]
+    if not drawn:
+        return None
+    if isinstance(study.data[data], DigitsData):
+        return _images(drawn, arrays)
+    return _clouds(study, drawn, arrays) if arrays["means"].shape[1] == 2 else None
+
+
+def _samples(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
+    archive = read_arrays(study.run_folder(run) / "samples.npz", AGAIN)
+    return sorted((int(name.split("-")[1]), values) for name, values in archive.items())
+
+
+def _images(drawn: list[tuple[Run, int, np.ndarray]], arrays: Arrays) -> Figure:
+    """One row per method and number of steps, one column per noise."""
+    by_label = [np.flatnonzero(arrays["train_labels"] == i % 10)[i // 10] for i in range(COLUMNS)]
+    rows = [("training images", arrays["train"][by_label] / arrays["sigma_d"])]
+    rows += [(f"{run.arm}, {k} step{'s' if k > 1 else ''}", s[:COLUMNS]) for run, k, s in drawn]
+    figure, axes = plt.subplots(len(rows), 1, figsize=(10.5, 0.62 * len(rows)))
+    low, high = -float(arrays["mean"] / arrays["std"]), float((16 - arrays["mean"]) / arrays["std"])
+    for ax, (label, images) in zip(np.atleast_1d(axes), rows, strict=True):
+        padded = np.pad(images[:, 0], ((0, 0), (0, 0), (0, 1)), constant_values=low)
+        ax.imshow(np.concatenate(list(padded), axis=1), cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        ax.set_yticks([]), ax.set_xticks([])
+        ax.set_ylabel(label, rotation=0, ha="right", va="center")
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+    figure.subplots_adjust(hspace=0.08)
+    return figure
+
+
+def _clouds(study: Study, drawn: list[tuple[Run, int, np.ndarray]], arrays: Arrays) -> Figure:
+    """One panel per method and number of steps, over fresh data."""
+    columns = 5
+    count = -(-len(drawn) // columns)
+    figure, axes = plt.subplots(count, columns, figsize=(2.3 * columns, 2.45 * count), squeeze=False)
+    limit = float(np.abs(arrays["reference"]).max()) * 1.02
+    for ax in axes.flat:
+        ax.set_axis_off()
+    one_step = sorted(drawn, key=lambda item: item[1])
+    for ax, (run, k, samples) in zip(axes.flat, one_step, strict=False):
+        ax.set_axis_on()
+        ax.scatter(*arrays["reference"][:1500].T, s=2, color="#cccccc", linewidth=0, rasterized=True)
+        face = colour(study.arms[run.arm].objective)
+        ax.scatter(*samples[:1500].T, s=2, color=face, linewidth=0, alpha=0.6, rasterized=True)
+        ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
+        ax.set_title(f"{run.arm}\n{k} step{'s' if k > 1 else ''}", fontsize=9)
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,122 @@
+"""Tidy tables from the records of runs."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workflow.report.statistics import COLUMNS, Interval, difference, summary
+from workflow.runtime.files import read_json
+from workflow.runtime.quantities import QUANTITIES
+from workflow.runtime.records import RunRecord, Value, read_record
+from workflow.study import Run, Study
+
+COSTS = ("train_seconds", "total_seconds", "peak_memory_mb")
+CURVE_COLUMNS = ["study", "data", "experiment", "arm", "objective", "intervals", "precision", "size", "seed", "metric", "x", "value"]
+
+
+def experiment_tables(study: Study, experiment: str, runs: Iterable[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(runs, curves): one row per run, sampling setting and metric; one per point of a curve."""
+    rows, points, data_sets = [], [], {}
+    for run in runs:
+        record = read_record(study.run_folder(run) / "metrics.json")
+        about = _about(study, experiment, run)
+        data_sets[study.arms[run.arm].data] = None
+        rows += [{**about, **_result(record, value)} for value in (*record.metrics, *_costs(record))]
+        points += [{**about, "metric": v.metric, "x": v.x, "value": v.value} for v in record.curves]
+    for data in data_sets:
+        rows += _floor_rows(study, experiment, data)
+    curves = pd.DataFrame(points, columns=CURVE_COLUMNS)
+    return pd.DataFrame(rows, columns=COLUMNS), curves[CURVE_COLUMNS]
+
+
+def finished_runs(study: Study, experiment: str) -> tuple[list[Run], list[Run]]:
+    """(runs with a record, runs without) of an experiment."""
+    there, missing = [], []
+    for run in study.runs_of(experiment):
+        (there if (study.run_folder(run) / "metrics.json").is_file() else missing).append(run)
+    return there, missing
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table as it was written; numbers of N and steps may be empty."""
+    return pd.read_csv(path, keep_default_na=True)
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """CSV, infinities as `inf`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {c: frame[c].astype("Int64") for c in ("intervals", "steps", "seed", "seeds") if c in frame}
+    frame.assign(**whole).to_csv(path, index=False, float_format="%.9g")
+
+
+def compared(runs: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
+    """The summary, with the published means beside it and whether the two agree.
+
+    They agree when Welch's 95% interval of the difference holds zero, or when both are the same.
+    """
+    table = summary(runs)
+    if published is None or not len(table):
+        return table.assign(published=None, agrees=None)
+    keys = ["arm", "steps", "metric"]
+    theirs = {key: group.value for key, group in published.groupby(keys, dropna=False)}
+    ours = {key: group.value for key, group in runs.groupby(keys, dropna=False)}
+    by_key = {_plain(key): values for key, values in theirs.items()}
+    means, verdicts = [], []
+    for key, values in ((_plain(k), v) for k, v in _in_order(table, keys, ours)):
+        other = by_key.get(key)
+        means.append(None if other is None else float(other.mean()))
+        verdicts.append(None if other is None else _agrees(values, other))
+    return table.assign(published=means, agrees=verdicts)
+
+
+def _in_order(table: pd.DataFrame, keys: list[str], groups: dict) -> list[tuple[tuple, pd.Series]]:
+    plain = {_plain(key): values for key, values in groups.items()}
+    return [(tuple(row), plain[_plain(tuple(row))]) for row in table[keys].itertuples(index=False)]
+
+
+def _plain(key: tuple) -> tuple:
+    return tuple(None if isinstance(part, float) and math.isnan(part) else part for part in key)
+
+
+def _agrees(ours: pd.Series, theirs: pd.Series) -> bool | None:
+    gap: Interval = difference(ours, theirs)
+    if math.isnan(gap.low):
+        return None
+    return gap.low <= 0 <= gap.high
+
+
+def _about(study: Study, experiment: str, run: Run) -> dict[str, Any]:
+    arm = study.arms[run.arm]
+    return {
+        "study": study.label, "data": arm.data, "experiment": experiment, "arm": run.arm, "objective": arm.objective,
+        "intervals": arm.intervals, "precision": arm.precision, "size": arm.size, "seed": run.seed,
+        "iterations": arm.iterations, "batch": arm.batch,
+    }  # fmt: skip
+
+
+def _result(record: RunRecord, value: Value) -> dict[str, Any]:
+    """A diverged run counts as worst."""
+    number = value.value
+    if number is None and value.metric in QUANTITIES:
+        number = QUANTITIES[value.metric].worst
+    return {
+        "steps": value.steps, "guidance": None, "metric": value.metric, "value": number,
+        "status": record.status, "parameters": record.parameters,
+    }  # fmt: skip
+
+
+def _costs(record: RunRecord) -> list[Value]:
+    total = sum(record.seconds.values())
+    return [
+        Value(metric=metric, value=value)
+        for metric, value in zip(COSTS, (record.seconds.get("train"), total, record.peak_memory_mb), strict=True)
+    ]
+
+
+def _floor_rows(study: Study, experiment: str, data: str) -> list[dict[str, Any]]:
+    found = read_json(study.data_file(data).with_suffix(".json"), "delete it; the workflow prepares the data again")
+    about = {"study": study.label, "data": data, "experiment": experiment, "arm": "data", "objective": "data"}
+    return [{**about, "metric": v["metric"], "value": v["value"], "status": "finished"} for v in found["floors"]]

@@ -1,0 +1,95 @@
+"""scikit-learn's 8x8 digits: real images without a download, judged in a classifier's features."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.trigflow import Field
+from workflow.runtime.datasets import Arrays, Dataset
+from workflow.runtime.features import features, to_pixels, train_classifier
+from workflow.runtime.metrics import frechet_distance, kernel_distance, nearest_distance, precision_recall
+from workflow.runtime.randomness import generator
+from workflow.runtime.records import Value
+
+if TYPE_CHECKING:
+    from workflow.study import DigitsData, Evaluation
+
+METRICS = {
+    "map": (),
+    "samples": (
+        "fd_train", "fd_held_out", "kid_train", "precision", "recall", "nearest_train", "nearest_held_out",
+    ),
+}  # fmt: skip
+
+
+def prepare(data: "DigitsData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
+    """Images in data units (standard deviation sigma_d), split in two, and a classifier of the training part."""
+    from sklearn.datasets import load_digits  # heavy, and only the preparation needs it
+
+    pixels, labels = load_digits(return_X_y=True)
+    images = pixels.reshape(-1, 1, 8, 8).astype(np.float32)
+    order = torch.randperm(len(images), generator=generator(data.seed, "split")).numpy()
+    held, train = np.split(order, [round(data.held_out * len(images))])
+    mean, std = float(images[train].mean()), float(images[train].std())
+    extractor, accuracy = train_classifier(images[train], labels[train], images[held], labels[held], data.seed)
+    arrays = {
+        "train": (images[train] - mean) / std * sigma_d,
+        "train_labels": labels[train],
+        "held_out": (images[held] - mean) / std * sigma_d,
+        "held_out_labels": labels[held],
+        "mean": np.float64(mean),
+        "std": np.float64(std),
+        "sigma_d": np.float64(sigma_d),
+        **{f"extractor/{name}": value.numpy() for name, value in extractor.items()},
+    }
+    return arrays, {"train": len(train), "held_out": len(held), "classifier_accuracy_held_out": round(accuracy, 4)}
+
+
+def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
+    """Data units divided by sigma_d; labels are the digits."""
+    images = torch.from_numpy(arrays["train"]).float() / sigma_d
+    labels = torch.from_numpy(arrays["train_labels"]).long()
+
+    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(images), (batch,), generator=g)
+        return images[chosen], labels[chosen]
+
+    return Dataset(tuple(images.shape[1:]), 10, draw, None, arrays)
+
+
+def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]:
+    """Nothing: the exact map of real data is not known."""
+    return [], []
+
+
+def judge_samples(dataset: Dataset, samples: Tensor) -> dict[str, float]:
+    """Distances to both parts of the data; rounded to grey levels first."""
+    arrays = dataset.arrays
+    pixels, real, held = to_pixels(samples, arrays), _part(dataset, "train"), _part(dataset, "held_out")
+    own, of_train, of_held = (features(p, arrays) for p in (pixels, to_pixels(real, arrays), to_pixels(held, arrays)))
+    precision, recall = precision_recall(own, of_train)
+    rounded = (pixels - float(arrays["mean"])) / float(arrays["std"])
+    return {
+        "fd_train": frechet_distance(own, of_train),
+        "fd_held_out": frechet_distance(own, of_held),
+        "kid_train": kernel_distance(own, of_train),
+        "precision": precision,
+        "recall": recall,
+        "nearest_train": nearest_distance(rounded, real),
+        "nearest_held_out": nearest_distance(rounded, held),
+    }
+
+
+def floors(dataset: Dataset) -> list[Value]:
+    """The held-out part judged as if it were samples: real against real.
+
+    Its distance to itself is left out, being zero by definition.
+    """
+    found = judge_samples(dataset, _part(dataset, "held_out"))
+    return [Value(metric=name, value=value) for name, value in found.items() if not name.endswith("_held_out")]
+
+
+def _part(dataset: Dataset, name: str) -> Tensor:
+    return torch.from_numpy(dataset.arrays[name]).float() / float(dataset.arrays["sigma_d"])

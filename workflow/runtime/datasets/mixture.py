@@ -1,0 +1,107 @@
+"""Gaussian mixtures: the consistency map is known, so a learned one is judged point by point."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core import oracle
+from core.trigflow import Field, angle_from_noise_level, consistency_map, interpolate
+from workflow.runtime.datasets import Arrays, Dataset
+from workflow.runtime.metrics import sliced_wasserstein
+from workflow.runtime.randomness import generator
+from workflow.runtime.records import Value
+
+if TYPE_CHECKING:
+    from workflow.study import Evaluation, MixtureData
+
+ANGLES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
+"""Where the learned map is held against the exact one, and at t_max."""
+METRICS = {"map": ("map_rms", "map_rms_one_step", "map_worst"), "samples": ("sliced_wasserstein",)}
+
+
+def prepare(data: "MixtureData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
+    """The mixture, the exact map at fixed points of every angle, and two lots of fresh data."""
+    mixture = _draw_mixture(data)
+    angles = np.array([*ANGLES, float(angle_from_noise_level(80.0, sigma_d))])
+    points = [_evaluation_points(mixture, data, angle) for angle in angles]
+    exact = [oracle.consistency_map(mixture, x, torch.full((len(x),), a)) for x, a in zip(points, angles, strict=True)]
+    arrays = {
+        "weights": mixture.weights.numpy(),
+        "means": mixture.means.numpy(),
+        "stds": mixture.stds.numpy(),
+        "angles": angles,
+        "points": torch.stack(points).numpy(),
+        "exact": torch.stack(exact).numpy(),
+        "reference": _sample(mixture, evaluation.samples, data.seed, "reference").numpy(),
+        "other_reference": _sample(mixture, evaluation.samples, data.seed, "other reference").numpy(),
+    }
+    hardest = points[-1][:64]
+    finer = oracle.consistency_map(mixture, hardest, torch.full((len(hardest),), angles[-1]), steps=512)
+    tolerance = float((finer - exact[-1][:64]).abs().max())
+    return arrays, {"component_std": float(mixture.stds.min()), "exact_map_error": tolerance}
+
+
+def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
+    """Draws are fresh at every step: the data set is infinite."""
+    mixture = oracle.Mixture(*(torch.from_numpy(arrays[k]).float() for k in ("weights", "means", "stds")))
+    dimension = mixture.means.shape[1]
+
+    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, None]:
+        return oracle.sample(mixture, torch.rand(batch, generator=g), torch.randn(batch, dimension, generator=g)), None
+
+    def velocity(x: Tensor, t: Tensor) -> Tensor:
+        return oracle.velocity(mixture, x, t.to(x.dtype))
+
+    return Dataset((dimension,), 0, draw, velocity, arrays)
+
+
+def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]:
+    """Metrics of the learned map, and its error as a function of the angle."""
+    curve, errors = [], []
+    for angle, points, exact in zip(*(dataset.arrays[k] for k in ("angles", "points", "exact")), strict=True):
+        x = torch.from_numpy(points).float()
+        with torch.no_grad():
+            learned = consistency_map(field, x, torch.full((len(x),), float(angle), dtype=torch.float64))
+        errors.append(learned.double() - torch.from_numpy(exact))
+        curve.append(Value(metric="map_rms", x=float(angle), value=float(errors[-1].square().mean().sqrt())))
+    together = torch.stack(errors)
+    metrics = [
+        Value(metric="map_rms", value=float(together.square().mean().sqrt())),
+        Value(metric="map_rms_one_step", value=curve[-1].value, steps=1),
+        Value(metric="map_worst", value=float(together.norm(dim=-1).max())),
+    ]
+    return metrics, curve
+
+
+def judge_samples(dataset: Dataset, samples: Tensor) -> dict[str, float]:
+    """Samples against fresh data."""
+    return {"sliced_wasserstein": sliced_wasserstein(samples, torch.from_numpy(dataset.arrays["reference"]))}
+
+
+def floors(dataset: Dataset) -> list[Value]:
+    """The distance of fresh data from fresh data."""
+    other = torch.from_numpy(dataset.arrays["other_reference"])
+    return [Value(metric=name, value=value) for name, value in judge_samples(dataset, other).items()]
+
+
+def _draw_mixture(data: "MixtureData") -> oracle.Mixture:
+    g = generator(data.seed, "mixture")
+    means = torch.randn(data.components, data.dimension, generator=g, dtype=torch.float64)
+    weights = 1 + torch.rand(data.components, generator=g, dtype=torch.float64)
+    stds = torch.full((data.components,), data.std, dtype=torch.float64)
+    return oracle.standardised(oracle.Mixture(weights / weights.sum(), means, stds))
+
+
+def _sample(mixture: oracle.Mixture, count: int, *parts: int | str) -> Tensor:
+    g = generator(*parts)
+    uniform = torch.rand(count, generator=g, dtype=torch.float64)
+    return oracle.sample(mixture, uniform, torch.randn(count, mixture.means.shape[1], generator=g, dtype=torch.float64))
+
+
+def _evaluation_points(mixture: oracle.Mixture, data: "MixtureData", angle: float) -> Tensor:
+    x0 = _sample(mixture, data.evaluation_points, data.seed, "evaluation", f"{angle:.6f}")
+    g = generator(data.seed, "evaluation noise", f"{angle:.6f}")
+    z = torch.randn(x0.shape, generator=g, dtype=torch.float64)
+    return interpolate(x0, z, torch.full((len(x0),), angle, dtype=torch.float64))

@@ -1,0 +1,86 @@
+"""When is a finished run stale? A hash of what decides its numbers: specification and mathematics.
+
+Snakemake does not see imported modules, so the source is hashed here: the modules of the
+objective and of the steps, and what these import, each without comments, docstrings and layout.
+Tables that name objectives and data sets, schemas and bookkeeping are left out, so that adding an
+objective or an arm, or editing a message, leaves finished runs fresh.
+"""
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from core.objectives import OBJECTIVES
+
+ROOT = Path(__file__).parents[2]
+STEPS = ("workflow.steps.train", "workflow.steps.sample", "workflow.steps.evaluate")
+FOLLOWED = ("core", "workflow.runtime")
+NOT_MATHEMATICS = frozenset(
+    {
+        "core.objectives",  # the table
+        "workflow.runtime.checkpoints",
+        "workflow.runtime.datasets",  # the table, too
+        "workflow.runtime.files",
+        "workflow.runtime.fingerprint",
+        "workflow.runtime.progress",
+        "workflow.runtime.provenance",
+        "workflow.runtime.quantities",
+        "workflow.runtime.records",
+    }
+)
+
+
+def fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
+    """A digest of a run's specification and of the mathematics that it uses."""
+    objectives = [specification["arm"]["objective"]]
+    if isinstance(specification["teacher"], Mapping):
+        objectives.append(specification["teacher"]["arm"]["objective"])
+    modules = [OBJECTIVES[name].path.split(":")[0] for name in objectives]
+    modules.append(f"workflow.runtime.datasets.{specification['data']['kind']}")
+    text = json.dumps(specification, sort_keys=True, default=str) + source_digest((*STEPS, *modules), root)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def source_digest(modules: Iterable[str], root: Path = ROOT) -> str:
+    """A digest of the normalised source of modules and of what they import from the followed packages."""
+    pending, seen = list(modules), dict[str, str]()
+    while pending:
+        module = pending.pop()
+        if module in seen or module in NOT_MATHEMATICS:
+            continue
+        path = _file_of(module, root)
+        if path is None:
+            continue
+        seen[module], imported = _normalised(path, path.stat().st_mtime_ns)
+        pending += [name for name in imported if name.startswith(FOLLOWED)]
+    return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
+
+
+@cache
+def _normalised(path: Path, _modified: int) -> tuple[str, tuple[str, ...]]:
+    """The digest of a module's syntax tree without docstrings, and the names it imports."""
+    tree = ast.parse(path.read_text())
+    imported: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            # a string that stands alone does nothing: a docstring, or one under an attribute
+            node.body = [line for line in body if not _is_bare_string(line)]  # type: ignore[attr-defined]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(imported)
+
+
+def _is_bare_string(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _file_of(module: str, root: Path) -> Path | None:
+    base = root.joinpath(*module.split("."))
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)

@@ -1,0 +1,62 @@
+"""Progress with the time that is left: of a loop in one process, and of a whole workflow."""
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: 42 s, 3 min 05 s, 2 h 10 min.
+
+    >>> duration(42.4), duration(185), duration(7800)
+    ('42 s', '3 min 05 s', '2 h 10 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class Progress:
+    """Prints at most one line every few seconds: what, how far, how long still."""
+
+    def __init__(self, what: str, total: int, done: int = 0, every: float = 5.0) -> None:
+        self.what, self.total, self.first, self.every = what, total, done, every
+        self.started = self.printed = time.monotonic()
+
+    def update(self, done: int, note: str = "") -> None:
+        """Say that `done` of the total are done."""
+        now = time.monotonic()
+        if now - self.printed < self.every and done < self.total:
+            return
+        self.printed = now
+        left = (now - self.started) / max(done - self.first, 1) * (self.total - done)
+        ending = "done" if done >= self.total else f"about {duration(left)} left"
+        print(f"{self.what}: {done}/{self.total} {note} {ending}", file=sys.stderr, flush=True)
+
+
+def watch(outputs: Sequence[Path], every: float = 20.0) -> threading.Thread:
+    """Print from a background thread how many of `outputs` exist and how long the rest will take.
+
+    For a workflow engine that shows counts but no time left; ends when all are there.
+    """
+
+    def loop() -> None:
+        fresh_from = time.time()
+        pending = [p for p in outputs if not p.exists()]
+        progress = Progress("runs", len(pending), every=0)
+        while pending and threading.main_thread().is_alive():
+            time.sleep(every)
+            done = sum(p.exists() and p.stat().st_mtime >= fresh_from for p in pending)
+            if done:
+                progress.update(done)
+            if done == len(pending):
+                return
+
+    thread = threading.Thread(target=loop, daemon=True, name="progress")
+    thread.start()
+    return thread

@@ -1,0 +1,57 @@
+"""What a run leaves behind: the schema of metrics.json."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from workflow.errors import BenchError
+from workflow.runtime.files import read_json, write_json
+
+
+class Value(BaseModel):
+    """One number: a metric of one sampling setting, or one point of a curve (then `x` is set)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    metric: str
+    value: float | None
+    """None where the number is not finite."""
+    steps: int | None = None
+    x: float | None = None
+
+
+class RunRecord(BaseModel):
+    """metrics.json of a run; a diverged run has one like any other."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    status: Literal["finished", "diverged"]
+    fingerprint: str
+    arm: str
+    seed: int
+    step: int
+    """Optimiser steps made; of a diverged run, the step whose loss was not finite."""
+    last_good_checkpoint: int | None = None
+    reason: str | None = None
+    last_direction_norm: float | None = None
+    parameters: int = 0
+    """Trainable numbers of the network."""
+    metrics: list[Value] = []
+    curves: list[Value] = []
+    seconds: dict[str, float] = {}
+    """Wall-clock by part: start, train, sample, evaluate."""
+    peak_memory_mb: float = 0.0
+    provenance: dict[str, Any] = {}
+
+
+def write_record(path: Path, record: RunRecord) -> None:
+    """Write a record atomically."""
+    write_json(path, record.model_dump())
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read a record, or raise BenchError that names the file."""
+    remedy = "delete the file; the workflow makes the run again"
+    try:
+        return RunRecord.model_validate(read_json(path, remedy))
+    except ValidationError as error:
+        raise BenchError(f"not a run's record: {error.errors()[0]['msg']}", file=path, remedy=remedy) from error

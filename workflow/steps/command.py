@@ -1,0 +1,46 @@
+"""What the commands of all steps share: arguments, the study, and errors that people can read."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from workflow.errors import BenchError
+from workflow.study import DEFAULT_BUDGET, Run, Study, load
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the arguments that every step takes."""
+    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--study", required=True, help="a study's name, such as oracle, or a YAML file")
+    made.add_argument("--budget", default=DEFAULT_BUDGET, help="a budget of that study (default: %(default)s)")
+    return made
+
+
+def run_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser for steps that work on one run."""
+    made = parser(description)
+    made.add_argument("--arm", required=True, help="an arm of the study")
+    made.add_argument("--seed", required=True, type=int, help="the run's seed")
+    return made
+
+
+def study_of(arguments: argparse.Namespace) -> Study:
+    """The study that the arguments name."""
+    return load(arguments.study, arguments.budget)
+
+
+def run_of(study: Study, arguments: argparse.Namespace) -> Run:
+    """The run that the arguments name; raises BenchError for an unknown arm."""
+    if arguments.arm not in study.arms:
+        known = ", ".join(study.arms)
+        raise BenchError(f"no arm is called {arguments.arm!r}", file=study.file, key="arms", remedy=f"choose of: {known}")
+    return Run(arm=arguments.arm, seed=arguments.seed)
+
+
+def main(command: Callable[[], None]) -> None:
+    """Run a step's command; a BenchError becomes its message and exit status 2."""
+    try:
+        command()
+    except BenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,50 @@
+"""Draw one experiment's figure and sample pictures, and write its finding."""
+
+from matplotlib import pyplot as plt
+
+from workflow.report.figures import FIGURES
+from workflow.report.findings import FINDINGS, NOTHING
+from workflow.report.pictures import pictures
+from workflow.report.style import apply_style, save
+from workflow.report.tables import finished_runs, read_table
+from workflow.runtime.files import write_json
+from workflow.steps.command import main, parser, study_of
+from workflow.study import Run, Study
+
+
+def plot(study: Study, experiment: str) -> None:
+    """Write figure.{svg,png}, finding.json, and pictures.{svg,png} for experiments that compare methods."""
+    apply_style()
+    settings, folder = study.experiments[experiment], study.experiment_folder(experiment)
+    runs, curves = read_table(folder / "runs.csv"), read_table(folder / "curves.csv")
+    if (runs.objective != "data").any():
+        save(FIGURES[settings.figure](settings, runs, curves), folder / "figure")
+        sentence = FINDINGS[settings.figure](settings, runs, curves)
+    else:
+        save(plt.figure(figsize=(4, 1)), folder / "figure")
+        sentence = NOTHING
+    write_json(folder / "finding.json", {"finding": sentence, "diverged": _diverged(study, experiment)})
+    if settings.figure == "methods":
+        first = [Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(experiment)]
+        there = set(finished_runs(study, experiment)[0])
+        figure = pictures(study, [run for run in first if run in there]) or plt.figure(figsize=(4, 1))
+        save(figure, folder / "pictures")
+    plt.close("all")
+
+
+def _diverged(study: Study, experiment: str) -> list[str]:
+    table = read_table(study.experiment_folder(experiment) / "runs.csv")
+    found = table[table.status == "diverged"][["arm", "seed"]].drop_duplicates()
+    return [f"{row.arm} seed {row.seed:.0f}" for row in found.itertuples()]
+
+
+def command() -> None:
+    """Parse the arguments and plot."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--experiment", required=True, help="an experiment of the study")
+    parsed = arguments.parse_args()
+    plot(study_of(parsed), parsed.experiment)
+
+
+if __name__ == "__main__":
+    main(command)

@@ -1,0 +1,35 @@
+"""Prepare a data set: arrays, exact values or a feature extractor, and the floors of every metric."""
+
+from workflow.errors import BenchError
+from workflow.runtime.datasets import kind_module
+from workflow.runtime.files import write_arrays, write_json
+from workflow.runtime.provenance import provenance
+from workflow.steps.command import main, parser, study_of
+from workflow.study import Study
+
+
+def prepare(study: Study, data: str) -> None:
+    """Make the data set's .npz, and a .json that says what it is and how far real is from real."""
+    settings = study.data[data]
+    kind = kind_module(settings.kind)
+    arrays, facts = kind.prepare(settings, study.evaluation, study.sigma_d)
+    path = study.data_file(data)
+    write_arrays(path, arrays)
+    values = [value.model_dump() for value in kind.floors(kind.open_dataset(arrays, study.sigma_d))]
+    write_json(path.with_suffix(".json"), {"facts": facts, "floors": values, "provenance": provenance()})
+
+
+def command() -> None:
+    """Parse the arguments and prepare."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--data", required=True, help="a data set of the study")
+    parsed = arguments.parse_args()
+    study = study_of(parsed)
+    if parsed.data not in study.data:
+        known = ", ".join(study.data)
+        raise BenchError(f"no data set {parsed.data!r}", file=study.file, key="data", remedy=f"choose of: {known}")
+    prepare(study, parsed.data)
+
+
+if __name__ == "__main__":
+    main(command)

@@ -1,0 +1,92 @@
+"""Collect the records of one experiment's runs into tidy tables, and all experiments' into the study's."""
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from workflow.errors import BenchError
+from workflow.report.statistics import COLUMNS, summary
+from workflow.report.tables import CURVE_COLUMNS, experiment_tables, finished_runs, read_table, write_table
+from workflow.runtime.files import write_json
+from workflow.runtime.provenance import provenance
+from workflow.runtime.records import read_record
+from workflow.steps.command import main, parser, study_of
+from workflow.study import Study
+
+
+def tabulate_experiment(study: Study, experiment: str, partial: bool = False) -> int:
+    """Write the experiment's runs.csv, curves.csv and table.csv; return how many runs are missing.
+
+    Raises BenchError when runs are missing, unless `partial`.
+    """
+    there, missing = finished_runs(study, experiment)
+    if missing and not partial:
+        names = ", ".join(f"{r.arm} seed {r.seed}" for r in missing[:3])
+        problem = f"{len(missing)} of {len(missing) + len(there)} runs are missing: {names} ..."
+        raise BenchError(problem, file=study.folder, remedy=f"snakemake {study.label}/{experiment}, or add --partial")
+    runs, curves = experiment_tables(study, experiment, there)
+    folder = study.experiment_folder(experiment)
+    write_table(runs, folder / "runs.csv")
+    write_table(curves, folder / "curves.csv")
+    write_table(summary(runs), folder / "table.csv")
+    return len(missing)
+
+
+def tabulate_study(study: Study) -> None:
+    """Write the study's runs.csv, curves.csv and provenance.json from what its experiments have."""
+    folders = [study.experiment_folder(e) for e in study.experiments]
+    for name, columns in (("runs.csv", COLUMNS), ("curves.csv", CURVE_COLUMNS)):
+        tables = [read_table(folder / name) for folder in folders if (folder / name).is_file()]
+        filled = [table for table in tables if len(table)]
+        write_table(pd.concat(filled)[columns] if filled else pd.DataFrame(columns=columns), study.folder / name)
+    write_json(study.folder / "provenance.json", study_provenance(study))
+
+
+def study_provenance(study: Study) -> dict[str, Any]:
+    """What made the study's results: its settings, and the commits, versions and hardware of its runs."""
+    paths = [study.run_folder(run) / "metrics.json" for run in study.runs()]
+    records = [read_record(path) for path in paths if path.is_file()]
+    origins = [record.provenance for record in records]
+
+    def seen(key: str) -> list[Any]:
+        return [json.loads(text) for text in sorted({json.dumps(o.get(key), sort_keys=True) for o in origins})]
+
+    return {
+        "study": study.label,
+        "budget": study.budget,
+        "seeds": study.seeds,
+        "runs": len(records),
+        "runs_missing": len(paths) - len(records),
+        "runs_diverged": sum(r.status == "diverged" for r in records),
+        "commits": seen("commit"),
+        "dirty": any(o.get("dirty") for o in origins),
+        **{key: seen(key) for key in ("processor", "cores", "device", "cuda", "platform", "python", "libraries")},
+        "first": min((o["time"] for o in origins), default=None),
+        "last": max((o["time"] for o in origins), default=None),
+        "run_seconds": round(sum(sum(r.seconds.values()) for r in records), 1),
+        "peak_memory_mb": max((r.peak_memory_mb for r in records), default=0.0),
+        "fingerprints": {f"{r.arm}/seed-{r.seed}": r.fingerprint for r in records},
+        "settings": study.model_dump(exclude={"file"}, mode="json"),
+        "tabulated_by": provenance(),
+    }
+
+
+def command() -> None:
+    """Parse the arguments and tabulate."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--experiment", help="one experiment; without it the whole study is collected")
+    arguments.add_argument("--partial", action="store_true", help="take the runs that are there")
+    parsed = arguments.parse_args()
+    study = study_of(parsed)
+    if parsed.experiment is None:
+        tabulate_study(study)
+    elif parsed.experiment in study.experiments:
+        tabulate_experiment(study, parsed.experiment, parsed.partial)
+    else:
+        known = ", ".join(study.experiments)
+        raise BenchError(f"no experiment {parsed.experiment!r}", file=study.file, key="experiments", remedy=f"choose of: {known}")
+
+
+if __name__ == "__main__":
+    main(command)

@@ -1,0 +1,304 @@
+"""Train one run: an arm with a seed. Resumes from its newest checkpoint to the same bits."""
+
+import dataclasses
+import importlib
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core import ema
+from core.fields import Draws, Fields, bind
+from core.networks.log_weight import LogWeight
+from core.networks.mlp import ResidualMLP
+from core.objectives import OBJECTIVES
+from core.objectives.regression import Regression, Settings
+from core.schedules import constant_rate, inverse_sqrt_rate, karras_angles, tangent_warmup, uniform_angles
+from core.tangents import Control, clip, finite_difference_derivative, jvp_derivative, normalise, raw
+from core.trigflow import Field, ProposalGrid, TimeFunction, angle_from_noise_level, proposal_grid
+from workflow.errors import BenchError
+from workflow.runtime import checkpoints
+from workflow.runtime.datasets import Dataset, kind_module
+from workflow.runtime.files import exclusive, read_arrays, read_tensors, write_json, write_tensors, write_text
+from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.optimiser import AdamState, adam_step, initial_state
+from workflow.runtime.progress import Progress
+from workflow.runtime.randomness import generator, seed_for
+from workflow.steps.command import main, run_of, run_parser, study_of
+from workflow.study import Arm, Run, Study
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+LOG_ROWS = 50
+CHECKPOINT_EVERY = 500
+"""Optimiser steps; a run that is killed loses at most as many."""
+LOG_COLUMNS = ("step", "loss", "direction_norm", "gradient_norm", "rate")
+LOG_WEIGHT = "log_weight."
+"""Prefix of the adaptive weight's parameters among a run's."""
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended."""
+
+    step: int
+    reason: str | None = None
+    """None when it finished; else why it diverged."""
+    last_good_checkpoint: int | None = None
+    last_direction_norm: float | None = None
+    """Mean over the batch of the last step, before any control."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a run carries from step to step."""
+
+    parameters: Tensors
+    """The network's, and the adaptive weight's under `log_weight.`."""
+    average: Tensors
+    """Of the network's alone."""
+    optimiser: AdamState
+
+
+def open_data(study: Study, arm: Arm) -> Dataset:
+    """The prepared data set of an arm."""
+    path = study.data_file(arm.data)
+    made_by = f"python -m workflow.steps.prepare --study {study.file} --budget {study.budget} --data {arm.data}"
+    arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
+    return kind_module(study.data[arm.data].kind).open_dataset(arrays, study.sigma_d)
+
+
+def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.Module:
+    """The arm's network, its initial parameters a function of the seed."""
+    size = study.sizes[arm.size]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "initial parameters"))
+        return ResidualMLP(
+            dataset.shape,
+            size.width,
+            size.blocks,
+            embedding=size.embedding,
+            coordinate=size.coordinate,
+            conditioning=size.conditioning,
+            classes=dataset.classes,
+            sigma_d=study.sigma_d,
+        )
+
+
+def teacher_weights(study: Study, run: Run) -> Tensors | None:
+    """The averaged weights of the run's teacher, if it has a trained one."""
+    teacher = study.teacher_run(run)
+    if teacher is None:
+        return None
+    remedy = f"delete the file; the workflow trains {teacher.arm} seed {teacher.seed} again"
+    return read_tensors(study.run_folder(teacher) / "weights.safetensors", remedy)
+
+
+def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> Outcome:
+    """Train to the end, or to a loss that is not finite; write log, averaged weights and training.json.
+
+    Raises BenchError when another process trains the same run.
+    """
+    started = time.monotonic()
+    checkpoints_in, out = study.checkpoint_folder(run), study.run_folder(run)
+    with exclusive(checkpoints_in, f"{run.arm} seed {run.seed}"):
+        average, log, outcome = _train(study, run, checkpoint_every)
+        lines = [",".join(LOG_COLUMNS), *(",".join(repr(row[c]) for c in LOG_COLUMNS) for row in log)]
+        write_text(out / "log.csv", "\n".join(lines) + "\n")
+        write_tensors(out / "weights.safetensors", average)
+        outcome = dataclasses.replace(outcome, seconds=round(time.monotonic() - started, 3))
+        write_json(out / "training.json", dataclasses.asdict(outcome))
+        if outcome.reason is None:
+            checkpoints.remove_all(checkpoints_in)
+    return outcome
+
+
+def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[Tensors, list[dict[str, Any]], Outcome]:
+    arm, folder = study.arms[run.arm], study.checkpoint_folder(run)
+    dataset = open_data(study, arm)
+    network = make_network(study, arm, dataset, run.seed)
+    taught = teacher_weights(study, run)
+    mark = fingerprint(study.specification(run))
+    saved = checkpoints.newest(folder, mark)
+    state = _from_tensors(saved.tensors) if saved else _initial(network, arm, taught)
+    first, log = (saved.step, saved.log) if saved else (0, [])
+    if saved:
+        print(f"resuming {run.arm} seed {run.seed} from step {first}", file=sys.stderr)
+    objective = _step_function(study, run, network, dataset, taught)
+    progress = Progress(f"{study.label} {run.arm} seed {run.seed}", arm.iterations, first)
+    outcome = Outcome(step=first, last_good_checkpoint=first if saved else None)
+    for step in range(first + 1, arm.iterations + 1):
+        regression = objective(state.parameters, step)
+        loss, norm = regression.loss.item(), regression.direction_norm.mean().item()
+        outcome = dataclasses.replace(outcome, step=step, last_direction_norm=norm)
+        if not math.isfinite(loss):
+            return state.average, log, dataclasses.replace(outcome, reason=f"the loss was {loss} at step {step}")
+        state, gradient_norm = _update(state, regression, arm, step)
+        if step % math.ceil(arm.iterations / LOG_ROWS) == 0 or step == arm.iterations:
+            row = (step, loss, norm, gradient_norm.item(), learning_rate(arm, step))
+            log.append(dict(zip(LOG_COLUMNS, row, strict=True)))
+        if step % checkpoint_every == 0 and step < arm.iterations:
+            checkpoints.save(folder, mark, step, _to_tensors(state), log)
+            outcome = dataclasses.replace(outcome, last_good_checkpoint=step)
+        progress.update(step, f"loss {loss:.4f},")
+    if not all(bool(p.isfinite().all()) for p in state.average.values()):
+        outcome = dataclasses.replace(outcome, reason=f"a parameter was not finite at the end, step {outcome.step}")
+    return state.average, log, outcome
+
+
+def _update(state: State, regression: Regression, arm: Arm, step: int) -> tuple[State, Tensor]:
+    """One optimiser step and one of the average; also the gradient's norm."""
+    values = torch.autograd.grad(regression.loss, list(state.parameters.values()))
+    adam_step(state.parameters, dict(zip(state.parameters, values, strict=True)), state.optimiser, learning_rate(arm, step))
+    beta = ema.half_life_beta(arm.batch, arm.ema_half_life, step * arm.batch, arm.ema_rampup)
+    average = ema.update(state.average, {name: state.parameters[name] for name in state.average}, beta)
+    return dataclasses.replace(state, average=average), torch.nn.utils.get_total_norm(values)
+
+
+def _step_function(
+    study: Study, run: Run, network: nn.Module, dataset: Dataset, taught: Tensors | None
+) -> Callable[[Tensors, int], Regression]:
+    """One evaluation of the objective, with draws that are a function of (seed, step, purpose)."""
+    arm = study.arms[run.arm]
+    settings = make_settings(arm, study.sigma_d)
+    module_name, function_name = OBJECTIVES[arm.objective].path.split(":")
+    objective = getattr(importlib.import_module(module_name), function_name)
+    teacher_of = _teacher(study, arm, dataset, taught)
+    log_weight_of = _log_weight(arm)
+
+    def evaluate(parameters: Tensors, step: int) -> Regression:
+        x0, labels = dataset.draw(generator(run.seed, step, "data"), arm.batch)
+        draws = Draws(
+            torch.rand(arm.batch, generator=generator(run.seed, step, "time"), dtype=torch.float64),
+            torch.randn(x0.shape, generator=generator(run.seed, step, "noise")),
+        )
+        own = {name: p for name, p in parameters.items() if not name.startswith(LOG_WEIGHT)}
+        student = bind(network, own, labels, PRECISIONS[arm.precision])
+        fields = Fields(student, teacher_of(labels), log_weight_of(parameters))
+        warmed = dataclasses.replace(settings, warmup=tangent_warmup(step - 1, arm.warmup))
+        return objective(fields, x0, draws, warmed)
+
+    return evaluate
+
+
+def _teacher(
+    study: Study, arm: Arm, dataset: Dataset, taught: Tensors | None
+) -> Callable[[Tensor | None], Field | None]:
+    """labels -> the teacher as a field: exact, trained, or none."""
+    if arm.teacher is None or arm.teacher == "exact":
+        return lambda labels: dataset.velocity if arm.teacher else None
+    if taught is None:
+        raise BenchError("the teacher has no weights", file=study.file, key="teacher", remedy="train the teacher first")
+    network = make_network(study, study.arms[arm.teacher], dataset)
+    return lambda labels: bind(network, taught, labels)
+
+
+def _log_weight(arm: Arm) -> Callable[[Tensors], TimeFunction | None]:
+    """parameters -> w(t), or None for an arm without adaptive weight."""
+    if not arm.adaptive_weight:
+        return lambda parameters: None
+    module = LogWeight()
+
+    def of(parameters: Tensors) -> TimeFunction:
+        own = {n.removeprefix(LOG_WEIGHT): p for n, p in parameters.items() if n.startswith(LOG_WEIGHT)}
+        return lambda t: torch.func.functional_call(module, own, (t,))
+
+    return of
+
+
+def make_settings(arm: Arm, sigma_d: float) -> Settings:
+    """The arm's settings, in the paper's units, as the core's, in unit variance."""
+    return Settings(
+        sigma_d=sigma_d,
+        proposal_mean=arm.proposal_mean,
+        proposal_std=arm.proposal_std,
+        control=_control(arm, sigma_d),
+        derivative=jvp_derivative if arm.derivative == "jvp" else finite_difference_derivative,
+        grid=_grid(arm, sigma_d),
+        log_weight_max=math.log(arm.weight_max) if arm.weight_max else None,
+    )
+
+
+def learning_rate(arm: Arm, step: int) -> float:
+    """The arm's rate at optimiser step >= 1."""
+    if arm.rate_reference is None:
+        return constant_rate(step, arm.rate, arm.rampup)
+    return inverse_sqrt_rate(step, arm.rate, arm.rate_reference, arm.rampup)
+
+
+def _control(arm: Arm, sigma_d: float) -> Control:
+    constant = arm.control_constant / sigma_d
+    return {
+        "normalise": partial(normalise, constant=constant),
+        "normalise_rms": partial(normalise, constant=constant, norm="rms"),
+        "clip": partial(clip, sigma_d=sigma_d),
+        "raw": partial(raw, sigma_d=sigma_d),
+    }[arm.control]
+
+
+def _grid(arm: Arm, sigma_d: float) -> ProposalGrid | None:
+    if arm.intervals is None:
+        return None
+    if arm.grid == "karras":
+        angles = karras_angles(arm.intervals, sigma_d)
+    else:
+        angles = uniform_angles(arm.intervals, float(angle_from_noise_level(80.0, sigma_d)))
+    return proposal_grid(angles, arm.proposal_mean, arm.proposal_std, sigma_d)
+
+
+def _initial(network: nn.Module, arm: Arm, taught: Tensors | None) -> State:
+    values = dict(network.named_parameters())
+    if arm.start == "teacher" and taught is not None:
+        values = taught
+    parameters = {name: p.detach().clone() for name, p in values.items()}
+    average = {name: p.clone() for name, p in parameters.items()}
+    if arm.adaptive_weight:
+        parameters |= {f"{LOG_WEIGHT}{n}": p.detach().clone() for n, p in LogWeight().named_parameters()}
+    return _recorded(State(parameters, average, initial_state(parameters)))
+
+
+def _recorded(state: State) -> State:
+    for parameter in state.parameters.values():
+        parameter.requires_grad_()
+    return state
+
+
+def _to_tensors(state: State) -> Tensors:
+    groups = {
+        "parameters": state.parameters,
+        "average": state.average,
+        "first": state.optimiser.first,
+        "second": state.optimiser.second,
+        "steps": state.optimiser.steps,
+    }
+    return {f"{group}/{name}": tensor for group, values in groups.items() for name, tensor in values.items()}
+
+
+def _from_tensors(tensors: Tensors) -> State:
+    def group(prefix: str) -> Tensors:
+        return {n.removeprefix(f"{prefix}/"): t for n, t in tensors.items() if n.startswith(f"{prefix}/")}
+
+    optimiser = AdamState(group("first"), group("second"), group("steps"))
+    return _recorded(State(group("parameters"), group("average"), optimiser))
+
+
+def command() -> None:
+    """Parse the arguments and train."""
+    arguments = run_parser(__doc__)
+    arguments.add_argument("--checkpoint-every", type=int, default=CHECKPOINT_EVERY, help="optimiser steps (default: %(default)s)")
+    parsed = arguments.parse_args()
+    study = study_of(parsed)
+    torch.set_num_threads(1)
+    outcome = train(study, run_of(study, parsed), parsed.checkpoint_every)
+    print(f"diverged: {outcome.reason}" if outcome.reason else f"finished after {outcome.step} steps")
+
+
+if __name__ == "__main__":
+    main(command)
