@@ -81,7 +81,8 @@ def posthoc_coefficients(
 
 def reconstruct(snapshots: Sequence[Parameters], coefficients: Float64[ndarray, " snapshots"]) -> dict[str, Tensor]:
     """The weighted sum of snapshots, accumulated in float64, in the snapshots' dtype."""
-    return {
-        name: sum(float(c) * s[name].double() for c, s in zip(coefficients, snapshots, strict=True)).to(value.dtype)
-        for name, value in snapshots[0].items()
-    }
+    result = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in snapshots[0].items()}
+    for coefficient, snapshot in zip(coefficients, snapshots, strict=True):
+        for name, value in snapshot.items():
+            result[name] += float(coefficient) * value.double()
+    return {name: value.to(snapshots[0][name].dtype) for name, value in result.items()}

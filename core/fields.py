@@ -33,11 +33,11 @@ class Draws:
 
 def bind(
     module: nn.Module,
-    parameters: Mapping[str, Tensor],
+    parameters: Mapping[str, Tensor] | None = None,
     condition: Tensor | None = None,
     precision: torch.dtype = torch.float32,
 ) -> Field:
-    """(x, t) -> module(x, t, condition) with `parameters`; the output has x's dtype.
+    """(x, t) -> module(x, t, condition) with `parameters`, or the module's own; the output has x's dtype.
 
     Under `precision` float16 or bfloat16 the module runs in autocast and everything around it, the
     objective's arithmetic included, stays in x's dtype.
@@ -45,7 +45,8 @@ def bind(
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         with torch.autocast(x.device.type, dtype=precision, enabled=precision.itemsize < 4):
-            output = functional_call(module, dict(parameters), (x, t.to(x.dtype), condition))
+            arguments = (x, t.to(x.dtype), condition)
+            output = module(*arguments) if parameters is None else functional_call(module, dict(parameters), arguments)
         return output.to(x.dtype)
 
     return field

@@ -74,8 +74,6 @@ def evaluate(
 
 
 def _apply(func: Callable[..., Any], rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    if not (torch._C._is_fwd_grad_enabled() or torch.is_inference_mode_enabled()):
-        raise RuntimeError("pairs cannot follow a torch.autograd.Function; use method='reference'")
     if not kwargs:
         value = func(*_replace(args, _primal))
     elif kwargs.get("inplace") or kwargs.get("out") is not None:
@@ -129,6 +127,8 @@ def _join(value: Any, tangent: Any) -> Any:
         tangent = tangent.to(value.dtype)
     if tangent.shape != value.shape:
         tangent = tangent.expand(value.shape)
+    if not (torch._C._is_fwd_grad_enabled() or torch.is_inference_mode_enabled()):
+        raise RuntimeError("pairs cannot follow a torch.autograd.Function; use method='reference'")
     pair = Tensor._make_subclass(Pair, value)  # type: ignore
     pair.primal, pair.tangent = value, tangent.detach() if tangent.requires_grad else tangent
     return pair

@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from core import oracle
 
 settings.register_profile(
-    "suite", deadline=None, max_examples=25, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    "suite",
+    deadline=None,
+    max_examples=25,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("suite")
 torch.set_num_threads(1)

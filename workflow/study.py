@@ -285,6 +285,14 @@ class Study(Model):
             "seed": run.seed,
         }
 
+    def data_specification(self, data: str) -> dict[str, Any]:
+        """Everything that decides a prepared data set; plain data, for hashing."""
+        return {
+            "data": self.data[data].model_dump(),
+            "evaluation": self.evaluation.model_dump(),
+            "sigma_d": self.sigma_d,
+        }
+
 
 # --- reading ------------------------------------------------------------------------------------
 
@@ -314,7 +322,9 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         key = ".".join(str(part) for part in first["loc"]) or None
         remedy = _remedy(first["type"], first["loc"])
-        raise BenchError(first["msg"].removeprefix("Value error, ") + more, file=path, key=key, remedy=remedy) from error
+        raise BenchError(
+            first["msg"].removeprefix("Value error, ") + more, file=path, key=key, remedy=remedy
+        ) from error
 
 
 def _remedy(kind: str, location: tuple[int | str, ...]) -> str:

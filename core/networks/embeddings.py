@@ -30,10 +30,10 @@ class PositionalEmbedding(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
+        self.frequencies_count = channels // 2
 
     def forward(self, c: Float[Tensor, " batch"]) -> Float[Tensor, "batch channels"]:
-        exponents = torch.arange(self.half, dtype=c.dtype, device=c.device) / self.half
+        exponents = torch.arange(self.frequencies_count, dtype=c.dtype, device=c.device) / self.frequencies_count
         angles = c[:, None] * 10_000.0**-exponents
         return math.sqrt(2) * torch.cat([angles.cos(), angles.sin()], dim=1)
 

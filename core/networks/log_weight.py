@@ -1,6 +1,5 @@
 """The adaptive weight's logarithm w(t), a small network of the time alone (App. D)."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 

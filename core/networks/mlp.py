@@ -68,7 +68,8 @@ class ResidualMLP(nn.Module):
         sigma_d: float = 0.5,
     ) -> None:
         super().__init__()
-        self.shape, self.coordinate, self.sigma_d = tuple(shape), coordinate, sigma_d
+        self.shape, self.sigma_d = tuple(shape), sigma_d
+        self.coordinate: NoiseCoordinate = coordinate
         size = math.prod(shape)
         self.embed_time = (
             PositionalEmbedding(width) if embedding == "positional" else FourierEmbedding(width, fourier_scale)

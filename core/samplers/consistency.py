@@ -1,5 +1,6 @@
 """Few-step sampling with a consistency map (arXiv 2303.01469, Alg. 1, in TrigFlow)."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -20,7 +21,7 @@ def sample_consistency(
     `noise` is standard normal, one slice a step, all of it in unit variance: re-noising is
     cos(t) x + sin(t) z. Raises ValueError unless there is one slice per time and times descend.
     """
-    if len(times) != len(noise) or any(a <= b for a, b in zip(times, times[1:], strict=False)):
+    if len(times) != len(noise) or any(a <= b for a, b in itertools.pairwise(times)):
         raise ValueError(f"need one noise slice per time and descending times, got {len(noise)} for {list(times)}")
     sample = torch.zeros_like(noise[0])
     for z, time in zip(noise, times, strict=True):

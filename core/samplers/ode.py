@@ -5,6 +5,7 @@ noise or of the predicted data (arXiv 2410.11081, Eqs. 26-28). Any step to u = 0
 step, as in EDM's sampler, because log tan u diverges there.
 """
 
+import itertools
 from collections.abc import Callable
 
 import torch
@@ -57,7 +58,7 @@ def dpm_solver_pp_2s_step(field: Field, x: Batch, t: Times, u: Times, ratio: flo
 
 def solve(step: Step, field: Field, x: Batch, times: Float[Tensor, " edges"]) -> Batch:
     """Apply a single-step solver along descending `times` (first: where x is; last: where to end)."""
-    for t, u in zip(times[:-1], times[1:], strict=True):
+    for t, u in itertools.pairwise(times):
         x = step(field, x, t.expand(len(x)), u.expand(len(x)))
     return x
 
@@ -65,7 +66,7 @@ def solve(step: Step, field: Field, x: Batch, times: Float[Tensor, " edges"]) ->
 def solve_dpm_solver_pp_2m(field: Field, x: Batch, times: Float[Tensor, " edges"]) -> Batch:
     """Multi-step DPM-Solver++-2 (Eq. 28 with s' > s): one evaluation a step, the first step DDIM."""
     previous: tuple[Tensor, Tensor] | None = None
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in itertools.pairwise(times):
         t, u = now.expand(len(x)), then.expand(len(x))
         F = field(x, t)
         data = rotate(x, F, t, torch.zeros_like(t))

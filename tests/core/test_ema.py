@@ -56,9 +56,7 @@ def test_width_is_the_relative_standard_deviation_of_the_profile(width):
     assert ((p * (tau - mean) ** 2).sum()) ** 0.5 == pytest.approx(width, rel=1e-4)
 
 
-@given(
-    t=st.floats(1, 1000), u=st.floats(1, 1000), g=st.floats(0, 70), h=st.floats(0, 70)
-)
+@given(t=st.floats(1, 1000), u=st.floats(1, 1000), g=st.floats(0, 70), h=st.floats(0, 70))
 def test_profile_products_are_the_integrals_of_products(t, u, g, h):
     tau = (np.arange(100_000) + 0.5) / 100_000 * min(t, u)
     p, q = ((a + 1) * (tau / b) ** a / b for a, b in ((g, t), (h, u)))

@@ -96,7 +96,7 @@ def test_sine_times_the_derivative_of_log_noise_is_one_over_cosine(t, sigma_d):
     t_ = torch.tensor([t], dtype=torch.float64)
 
     def scaled(kind: str) -> float:
-        _, d = torch.func.jvp(lambda t: noise_coordinate(t, kind, sigma_d), (t_,), (torch.ones_like(t_),))  # type: ignore
+        d = torch.func.jvp(lambda t: noise_coordinate(t, kind, sigma_d), (t_,), (torch.ones_like(t_),))[1]  # type: ignore
         return math.sin(t) * d.item()
 
     assert scaled("log_noise_level") == pytest.approx(1 / (4 * math.cos(t)), rel=1e-6)
@@ -119,7 +119,7 @@ def derivative(embedding: nn.Module, t: Tensor) -> Tensor:
 
 
 def test_positional_embedding_is_tame_and_fourier_features_are_not():
-    """The derivative is at most sqrt 2 a channel (like Fourier features of scale 0.02), against about 100 at scale 16."""
+    """The derivative is at most sqrt 2 a channel (as at Fourier scale 0.02), about 100 at scale 16."""
     t = torch.linspace(0, math.pi / 2, 200, dtype=torch.float64)
     positional = derivative(PositionalEmbedding(64), t)
     assert positional.abs().max() <= math.sqrt(2) * (1 + 1e-12)
@@ -193,7 +193,11 @@ def test_the_time_path_stays_float32_under_autocast_and_the_rest_does_not(precis
     seen: dict[str, torch.dtype] = {}
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear):
-            module.register_forward_hook(lambda m, i, o, name=name: seen.update({name: o.dtype}))
+
+            def note(_: nn.Module, __: object, output: Tensor, name: str = name) -> None:
+                seen[name] = output.dtype
+
+            module.register_forward_hook(note)
     x, t = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), torch.full((4,), 0.7, dtype=torch.float64)
     output = bind(network, parameters_of(network), precision=precision)(x, t)
     assert output.dtype == torch.float32
@@ -212,6 +216,14 @@ def test_binding_uses_the_parameters_it_is_given_not_the_modules():
     assert not output.any() and bind(network, parameters_of(network))(x, t).any()
     output.sum().backward()
     assert zeros["project.bias"].grad is not None and network.project.bias.grad is None
+
+
+def test_binding_without_parameters_uses_the_modules_own():
+    network = awake(ResidualMLP((3,), width=8, blocks=1))
+    x, t = torch.ones(2, 3), torch.tensor([0.5, 1.0], dtype=torch.float64)
+    assert torch.equal(bind(network)(x, t), bind(network, parameters_of(network))(x, t))
+    bind(network)(x, t).sum().backward()
+    assert network.project.bias.grad is not None
 
 
 def test_log_weight_starts_at_a_weight_of_one_everywhere_and_learns_the_optimum():

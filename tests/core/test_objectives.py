@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from core.objectives.discrete import chord_velocity, discrete_direction, dscd, d
 from core.objectives.regression import Settings, regress
 from core.samplers.ode import heun_step
 from core.schedules import karras_angles
-from core.tangents import Direction, clip, normalise, raw, segment_direction
+from core.tangents import Direction, clip, finite_difference_derivative, normalise, raw, segment_direction
 from core.trigflow import consistency_map, interpolate, proposal_grid, rotate, velocity
 
 SIGMA_D, MEAN, STD = 0.5, -1.0, 1.4
@@ -50,7 +51,7 @@ class Step:
 
     def ours(self, objective: Callable, **settings: object) -> tuple[Tensor, list[Tensor], Tensor]:
         fields = Fields(self.student, self.teacher, self.w)
-        defaults = Settings(SIGMA_D, MEAN, STD, grid=proposal_grid(self.grid, MEAN, STD, SIGMA_D))
+        defaults = Settings(grid=proposal_grid(self.grid, MEAN, STD, SIGMA_D))  # the paper's CIFAR-10 settings
         result = objective(fields, self.x0, Draws(self.uniform, self.noise), replace(defaults, **settings))
         return result.loss, self.gradients(result.loss), result.direction_norm
 
@@ -71,7 +72,9 @@ class Step:
 
     def interval(self) -> tuple[Tensor, Tensor]:
         """(t, t') of the draws, from iCT's probabilities over the grid, one sample after another."""
-        mass = [0.0] + [0.5 + 0.5 * math.erf((math.log(0.5 * math.tan(a)) - MEAN) / (2**0.5 * STD)) for a in self.grid[1:]]
+        mass = [0.0] + [
+            0.5 + 0.5 * math.erf((math.log(0.5 * math.tan(a)) - MEAN) / (2**0.5 * STD)) for a in self.grid[1:]
+        ]
         upper = [next(i for i, m in enumerate(mass) if m / mass[-1] > p) for p in self.uniform.tolist()]
         return self.grid[upper], self.grid[[i - 1 for i in upper]]
 
@@ -109,7 +112,7 @@ def test_continuous_step_is_algorithm_1_in_the_papers_units(step, objective, r, 
     k = step(seed)
     t, X = k.t, k.point(k.t)
     dXdt = SIGMA_D * k.teacher(X / SIGMA_D, t).detach() if objective is scd else k.pair_velocity(t)
-    F, dFdt = torch.func.jvp(lambda X, t: k.student(X / SIGMA_D, t), (X, t), (dXdt, torch.ones_like(t)))
+    F, dFdt = torch.func.jvp(lambda X, t: k.student(X / SIGMA_D, t), (X, t), (dXdt, torch.ones_like(t)))[:2]
     c, s = torch.cos(col(t)), torch.sin(col(t))
     g = (-c * c * (SIGMA_D * F - dXdt) - r * c * s * (X + SIGMA_D * dFdt)).detach()
     loss = k.papers_loss(t, X, PAPERS_CONTROLS[control](g))
@@ -203,7 +206,7 @@ def test_in_float32_the_discrete_direction_loses_digits_as_the_step_shrinks(tanh
         single = discrete_direction(net32, x.float(), t, t - gap, v.float()).g
         relative.append(float((single - exact).norm() / exact.norm()))
     assert relative[0] < 1e-4 < relative[2] < 1e-2
-    assert [b / a for a, b in zip(relative, relative[1:], strict=False)] == pytest.approx([10, 10], rel=0.5)
+    assert [b / a for a, b in pairwise(relative)] == pytest.approx([10, 10], rel=0.5)
 
 
 def test_discrete_direction_approaches_the_continuous_one_at_first_order(tanh_net):
@@ -217,7 +220,7 @@ def test_discrete_direction_approaches_the_continuous_one_at_first_order(tanh_ne
         limit = segment_direction(net, x, t, torch.zeros_like(t), v, r).g
         steps = (1e-2, 1e-3, 1e-4, 1e-5)
         errors = [float((discrete_direction(net, x, t, t - h, v, r).g - limit).abs().max().detach()) for h in steps]
-        orders = [math.log10(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+        orders = [math.log10(a / b) for a, b in pairwise(errors)]
         assert orders == pytest.approx([1, 1, 1], abs=0.05)
 
 
@@ -246,6 +249,24 @@ def test_the_pair_of_dsct_needs_no_teacher_and_the_teacher_is_never_recorded(ste
         assert torch.autograd.grad(ours, list(k.teacher.parameters()), allow_unused=True) == (None,) * 4
     k.teacher = None  # type: ignore
     assert all(k.ours(objective)[0].isfinite() for objective in (diffusion, sct, dsct))
+
+
+@pytest.mark.parametrize("objective", [scd, dscd])
+def test_the_teacher_is_asked_without_recording(step, objective):
+    """Its graph would only cost memory."""
+    k, recording = step(0), []
+    teacher = k.teacher
+    k.teacher = lambda x, t: recording.append(torch.is_grad_enabled()) or teacher(x, t)
+    k.ours(objective)
+    assert recording and not any(recording)
+
+
+@pytest.mark.parametrize("objective", [scd, sct])
+def test_the_derivative_of_the_settings_is_the_one_that_is_used(step, objective):
+    k = step(0)
+    exact, _, _ = k.ours(objective)
+    coarse, fine = (k.ours(objective, derivative=partial(finite_difference_derivative, step=h))[0] for h in (0.1, 1e-3))
+    assert abs(coarse - exact) > 10 * abs(fine - exact) > 0
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)

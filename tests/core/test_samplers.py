@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -56,14 +57,14 @@ def test_every_solver_converges_to_the_exact_solution_at_its_order(mixture, unch
             times = torch.linspace(1.4, 0.3, steps + 1, dtype=torch.float64)
             ends = SOLVERS[name](lambda x, t: oracle.velocity(mixture, x, t), x, times)
             errors.append(float((ends - exact).norm()))
-    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    orders = [math.log2(a / b) for a, b in pairwise(errors)]
     assert orders == pytest.approx([ORDERS[name]] * 2, abs=0.15)
 
 
 def edm_heun_by_hand(denoiser: Callable[[Tensor, Tensor], Tensor], x: Tensor, sigmas: Tensor) -> list[Tensor]:
     """Karras et al. 2022, Alg. 1 (deterministic): Euler, then the trapezoid unless sigma' = 0."""
     trajectory = []
-    for now, then in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for now, then in pairwise(sigmas):
         d = (x - denoiser(x, now.expand(len(x)))) / now
         euler = x + (then - now) * d
         if then > 0:
@@ -112,6 +113,22 @@ def test_one_step_is_exact_when_the_field_follows_a_single_pair(name, seed, t, f
     t_, u_ = (torch.full((3,), a, dtype=torch.float64) for a in (t, fraction * t))
     moved = STEPS[name](lambda x, t: velocity(x0, z, t), interpolate(x0, z, t_), t_, u_)
     torch.testing.assert_close(moved, interpolate(x0, z, u_), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("step", [dpm_solver_2s_step, dpm_solver_pp_2s_step])
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 1.0])
+def test_the_extra_evaluation_is_at_the_ratio_in_log_tan(step, ratio):
+    """r_s = (ln tan s - ln tan s') / (ln tan s - ln tan t)."""
+    asked: list[float] = []
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        asked.append(math.log(math.tan(float(t[0]))))
+        return x
+
+    t, u = (torch.full((2,), a, dtype=torch.float64) for a in (1.3, 0.2))
+    step(field, points(2, 2), t, u, ratio=ratio)
+    start, end = math.log(math.tan(1.3)), math.log(math.tan(0.2))
+    assert len(asked) == 2 and (start - asked[1]) / (start - end) == pytest.approx(ratio)
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -60,6 +61,10 @@ def case(tanh_net: Callable[..., nn.Module]) -> Callable[..., Case]:
     return make
 
 
+def jvp(function: Callable[..., Tensor], primals: tuple, tangents: tuple) -> tuple[Tensor, Tensor]:
+    return torch.func.jvp(function, primals, tangents)[:2]
+
+
 def close(ours: Tensor, exact: Tensor, tolerance: float = 1e-13) -> None:
     torch.testing.assert_close(ours.detach(), exact.detach(), rtol=tolerance, atol=tolerance)
 
@@ -75,8 +80,8 @@ def test_closed_form_of_the_map_tangent_is_the_jvp_in_the_papers_units(case, see
     k = case(seed)
     X, V = SIGMA_D * k.x, SIGMA_D * velocity(k.x0, k.z, k.t)
     one = torch.ones_like(k.t)
-    _, exact = torch.func.jvp(papers_map(k.net), (X, k.t), (V, one))
-    F, dF = torch.func.jvp(lambda X, t: k.net(X / SIGMA_D, t), (X, k.t), (V, one))
+    _, exact = jvp(papers_map(k.net), (X, k.t), (V, one))
+    F, dF = jvp(lambda X, t: k.net(X / SIGMA_D, t), (X, k.t), (V, one))
     c, s = torch.cos(k.column), torch.sin(k.column)
     close(-c * (SIGMA_D * F - V) - s * (X + SIGMA_D * dF), exact)
     close(SIGMA_D * map_tangent(F, dF, k.x, V / SIGMA_D, k.t), exact)
@@ -87,7 +92,7 @@ def test_map_tangent_is_the_jvp_of_the_consistency_map(case, seed):
     """Row 1 in unit variance, through core's own map."""
     k = case(seed)
     v, one = velocity(k.x0, k.z, k.t), torch.ones_like(k.t)
-    _, exact = torch.func.jvp(lambda x, t: consistency_map(k.net, x, t), (k.x, k.t), (v, one))
+    _, exact = jvp(lambda x, t: consistency_map(k.net, x, t), (k.x, k.t), (v, one))
     F, dF = jvp_derivative(k.net, k.x, k.t, v, one)
     close(map_tangent(F, dF, k.x, v, k.t), exact)
 
@@ -98,8 +103,8 @@ def test_rearranged_jvp_carries_sigma_d_cos_sin(case, seed):
     k = case(seed)
     X, V = SIGMA_D * k.x, SIGMA_D * velocity(k.x0, k.z, k.t)
     cs = torch.cos(k.t) * torch.sin(k.t)
-    _, papers = torch.func.jvp(k.net, (X / SIGMA_D, k.t), (cs[:, None] * V, cs * SIGMA_D))
-    _, dF = torch.func.jvp(lambda X, t: k.net(X / SIGMA_D, t), (X, k.t), (V, torch.ones_like(k.t)))
+    _, papers = jvp(k.net, (X / SIGMA_D, k.t), (cs[:, None] * V, cs * SIGMA_D))
+    _, dF = jvp(lambda X, t: k.net(X / SIGMA_D, t), (X, k.t), (V, torch.ones_like(k.t)))
     close(papers, SIGMA_D * cs[:, None] * dF)
     assert (papers - cs[:, None] * dF).abs().max() > 1e-3
     _, ours = jvp_derivative(k.net, k.x, k.t, V / SIGMA_D, cs)
@@ -112,7 +117,7 @@ def test_direction_at_full_warmup_is_cos_t_times_the_tangent(case, seed):
     k = case(seed)
     v = velocity(k.x0, k.z, k.t)
     X, V = SIGMA_D * k.x, SIGMA_D * v
-    _, tangent = torch.func.jvp(papers_map(k.net), (X, k.t), (V, torch.ones_like(k.t)))
+    _, tangent = jvp(papers_map(k.net), (X, k.t), (V, torch.ones_like(k.t)))
     g = segment_direction(k.net, k.x, k.t, torch.zeros_like(k.t), v).g
     close(SIGMA_D * g, torch.cos(k.column) * tangent)
 
@@ -122,19 +127,17 @@ def test_segment_down_to_zero_is_scm_bit_for_bit(case, seed, r):
     k = case(seed)
     v = velocity(k.x0, k.z, k.t)
     c, s = torch.cos(k.column), torch.sin(k.column)
-    F, jvp = value_and_tangent(k.net, (k.x, k.t), (c * s * v, (c * s)[:, 0]))
+    F, scaled_dF = value_and_tangent(k.net, (k.x, k.t), (c * s * v, (c * s)[:, 0]))
     direction = segment_direction(k.net, k.x, k.t, torch.zeros_like(k.t), v, r)
     assert torch.equal(direction.F, F)
-    assert torch.equal(direction.g, -c * c * (F - v) - r * (c * s * k.x + jvp))
+    assert torch.equal(direction.g, -c * c * (F - v) - r * (c * s * k.x + scaled_dF))
 
 
 @given(seed=SEEDS, fraction=st.floats(0, 1))
 def test_segment_direction_is_cos_times_the_derivative_of_the_segment_map(case, seed, fraction):
     k = case(seed)
     v, u = velocity(k.x0, k.z, k.t), fraction * k.t
-    _, derivative = torch.func.jvp(
-        lambda x, t: rotate(x, k.net(x, t), t, u), (k.x, k.t), (v, torch.ones_like(k.t))
-    )
+    _, derivative = jvp(lambda x, t: rotate(x, k.net(x, t), t, u), (k.x, k.t), (v, torch.ones_like(k.t)))
     close(segment_direction(k.net, k.x, k.t, u, v).g, torch.cos(k.t - u)[:, None] * derivative)
 
 
@@ -145,7 +148,7 @@ def test_warmup_scales_the_sine_term_only_and_starts_as_velocity_matching(case, 
     g_r, g_0, g_1 = (segment_direction(k.net, k.x, k.t, zero, v, w).g for w in (r, 0.0, 1.0))
     c, s = torch.cos(k.column), torch.sin(k.column)
     close(g_0, -c * c * (k.net(k.x, k.t) - v))
-    _, dF = torch.func.jvp(k.net, (k.x, k.t), (v, torch.ones_like(k.t)))
+    _, dF = jvp(k.net, (k.x, k.t), (v, torch.ones_like(k.t)))
     close(g_r - g_0, -r * c * s * (k.x + dF))
     close(g_r, g_0 + r * (g_1 - g_0))
 
@@ -191,7 +194,7 @@ def fd_error(k: Case, v: Tensor, step: float, along: Tensor) -> float:
     """Greatest distance of the finite difference along v to the derivative along `along`."""
     one = torch.ones_like(k.t)
     _, approximate = finite_difference_derivative(k.net, k.x, k.t, v, one, step)
-    _, exact = torch.func.jvp(k.net, (k.x, k.t), (along, one))
+    _, exact = jvp(k.net, (k.x, k.t), (along, one))
     return float((approximate - exact).abs().max().detach())
 
 
@@ -201,7 +204,7 @@ def test_finite_differences_converge_at_second_order_along_the_given_path(case, 
     k = Case(k.net, k.x0, k.z, 0.2 + 0.8 * k.t)
     teacher_v = tanh_net(3, 99)(k.x, k.t).detach()
     errors = [fd_error(k, teacher_v, h, teacher_v) for h in (0.08, 0.04, 0.02, 0.01)]
-    orders = [math.log2(a / b) for a, b in zip(errors, errors[1:], strict=False)]
+    orders = [math.log2(a / b) for a, b in pairwise(errors)]
     assert orders == pytest.approx([2, 2, 2], abs=0.1)
     data_v = velocity(k.x0, k.z, k.t)
     assert fd_error(k, data_v, 0.01, teacher_v) > 100 * errors[-1]  # the wrong path does not converge

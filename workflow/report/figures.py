@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from workflow.report.style import PRECISIONS, colour, name
 from workflow.runtime.quantities import QUANTITIES
@@ -108,8 +109,11 @@ def methods(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
         ax.grid(axis="x", alpha=0.3)
     axes[0][0].invert_yaxis()
     used = sorted(int(s) for s in runs[runs.metric == experiment.metric].steps.dropna().unique())
-    marks = [plt.Line2D([], [], color="#444", marker={1: "o", 2: "s"}.get(k, "D"), linestyle="", label=_steps(k)) for k in used]
-    marks.append(plt.Line2D([], [], color=colour("data"), linestyle="--", label="real data"))
+    marks = [
+        Line2D([], [], color="#444", marker={1: "o", 2: "s"}.get(k, "D"), linestyle="", label=_steps(k))
+        for k in used
+    ]
+    marks.append(Line2D([], [], color=colour("data"), linestyle="--", label="real data"))
     axes[0][-1].legend(handles=marks, bbox_to_anchor=(1.01, 1), loc="upper left")
     return figure
 
@@ -122,7 +126,9 @@ def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     for (objective, steps), group in rows.groupby(["objective", "steps"], sort=False):
         style = {"color": colour(objective), "errorbar": SPAN, "err_style": "bars"}
         style |= {"marker": "s" if steps == 2 else "o", "linestyle": "--" if steps == 2 else "-"}
-        sns.lineplot(group, x="parameters", y="value", ax=left, label=f"{name(objective)}, {_steps(int(steps))}", **style)
+        sns.lineplot(
+            group, x="parameters", y="value", ax=left, label=f"{name(objective)}, {_steps(int(steps))}", **style
+        )
         if objective != "diffusion":
             own = [teachers.get((size, seed), np.nan) for size, seed in zip(group["size"], group.seed, strict=True)]
             ratio = group.assign(value=group.value / np.array(own, float))
@@ -157,8 +163,8 @@ def memorisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
         ax.axvline(floor.mean(), color=colour("data"), linestyle="--")
     ax.set(yticks=range(len(ticks)), yticklabels=ticks, xlabel="mean Euclidean distance, unit variance")
     ax.invert_yaxis()
-    marks = [plt.Line2D([], [], color="#444", marker=m, linestyle="", label=label) for m, label in parts.values()]
-    marks.append(plt.Line2D([], [], color=colour("data"), linestyle="--", label="held-out to nearest training image"))
+    marks = [_mark(marker, "", label) for marker, label in parts.values()]
+    marks.append(_mark(None, "--", "held-out to nearest training image"))
     ax.legend(handles=marks, bbox_to_anchor=(0, 1.02), loc="lower left", ncols=2)
     return figure
 
@@ -171,7 +177,9 @@ def _styles(rows: Frame) -> list[tuple[str, dict]]:
         shades = sns.light_palette(colour(objective), len(arms) + 2)[2:]
         for rank, arm in enumerate(arms):
             dashes = ["-", "--", "-.", ":"][(len(arms) - 1 - rank) % 4]
-            label = name(objective) + (f", N = {group[group.arm == arm].intervals.iloc[0]:.0f}" if len(arms) > 1 else "")
+            label = name(objective) + (
+                f", N = {group[group.arm == arm].intervals.iloc[0]:.0f}" if len(arms) > 1 else ""
+            )
             found.append((arm, {"color": shades[rank], "linestyle": dashes, "label": label}))
     return found
 
@@ -181,6 +189,11 @@ def _crosses(ax: Axes, group: Frame, x: str, face: str) -> None:
     if len(diverged):
         transform = ax.get_xaxis_transform()
         ax.scatter(diverged[x], [0.98] * len(diverged), transform=transform, marker="x", color=face, label="diverged")
+
+
+def _mark(marker: str | None, linestyle: str, label: str) -> Line2D:
+    """An entry of a legend that speaks of no one method."""
+    return Line2D([], [], color="#555555", marker=marker, linestyle=linestyle, label=label)
 
 
 def _steps(count: int) -> str:

@@ -52,7 +52,7 @@ def map_error(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     """How the error grows from the smallest angle to pure noise."""
     rows = curves[curves.metric == "map_rms"]
     parts = []
-    for arm, group in rows.groupby("arm", sort=False):
+    for _, group in rows.groupby("arm", sort=False):
         means = group.groupby("x").value.mean()
         parts.append(f"{_label(group)} from {means.iloc[0]:.2g} at t = {means.index[0]:.2g} to {means.iloc[-1]:.2g}")
     return "The error grows towards noise for every method: " + "; ".join(parts) + " at t_max." if parts else NOTHING
@@ -91,7 +91,9 @@ def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> str:
             own = [teachers.get((size, seed), math.nan) for seed in members.seed]
             ratios.append(f"{size} {interval(members.value.to_numpy() / own)}")
         parts.append(f"{name(str(objective))}, {_steps(float(steps))}: " + ", ".join(ratios))
-    trend = "; ".join(f"{size} {interval(g.value)}" for size, g in rows[rows.objective == "diffusion"].groupby("size", sort=False))
+    trend = "; ".join(
+        f"{size} {interval(g.value)}" for size, g in rows[rows.objective == "diffusion"].groupby("size", sort=False)
+    )
     return f"Teachers: {trend}. Ratio student / teacher: " + "; ".join(parts) + "." if parts else NOTHING
 
 

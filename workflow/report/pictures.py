@@ -5,7 +5,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from workflow.report.style import colour
-from workflow.runtime.datasets import Arrays
+from workflow.runtime.datasets.dataset import Arrays
 from workflow.runtime.files import read_arrays
 from workflow.study import DigitsData, Run, Study
 

@@ -14,7 +14,20 @@ from workflow.runtime.records import RunRecord, Value, read_record
 from workflow.study import Run, Study
 
 COSTS = ("train_seconds", "total_seconds", "peak_memory_mb")
-CURVE_COLUMNS = ["study", "data", "experiment", "arm", "objective", "intervals", "precision", "size", "seed", "metric", "x", "value"]
+CURVE_COLUMNS = [
+    "study",
+    "data",
+    "experiment",
+    "arm",
+    "objective",
+    "intervals",
+    "precision",
+    "size",
+    "seed",
+    "metric",
+    "x",
+    "value",
+]
 
 
 def experiment_tables(study: Study, experiment: str, runs: Iterable[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -32,7 +33,11 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write text atomically."""
-    write_atomically(path, lambda p: p.write_text(text) and None)
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text)
+
+    write_atomically(path, write)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -105,7 +110,7 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
 
 def _finite(content: Any) -> Any:
     if isinstance(content, float):
-        return content if abs(content) != float("inf") and content == content else None
+        return content if math.isfinite(content) else None
     if isinstance(content, Mapping):
         return {str(key): _finite(value) for key, value in content.items()}
     return [_finite(value) for value in content] if isinstance(content, list | tuple) else content

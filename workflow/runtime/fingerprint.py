@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.objectives import OBJECTIVES
+from workflow.runtime.datasets import KINDS
 
 ROOT = Path(__file__).parents[2]
 STEPS = ("workflow.steps.train", "workflow.steps.sample", "workflow.steps.evaluate")
@@ -35,13 +36,21 @@ NOT_MATHEMATICS = frozenset(
 
 
 def fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
-    """A digest of a run's specification and of the mathematics that it uses."""
+    """A digest of a run's specification (Study.specification) and of the mathematics that it uses."""
     objectives = [specification["arm"]["objective"]]
     if isinstance(specification["teacher"], Mapping):
         objectives.append(specification["teacher"]["arm"]["objective"])
     modules = [OBJECTIVES[name].path.split(":")[0] for name in objectives]
-    modules.append(f"workflow.runtime.datasets.{specification['data']['kind']}")
-    text = json.dumps(specification, sort_keys=True, default=str) + source_digest((*STEPS, *modules), root)
+    return _digest(specification, (*STEPS, *modules, KINDS[specification["data"]["kind"]]), root)
+
+
+def data_fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
+    """A digest of what a prepared data set is made from (Study.data_specification)."""
+    return _digest(specification, (KINDS[specification["data"]["kind"]],), root)
+
+
+def _digest(specification: Mapping[str, Any], modules: Iterable[str], root: Path) -> str:
+    text = json.dumps(specification, sort_keys=True, default=str) + source_digest(modules, root)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

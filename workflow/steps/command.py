@@ -33,12 +33,21 @@ def run_of(study: Study, arguments: argparse.Namespace) -> Run:
     """The run that the arguments name; raises BenchError for an unknown arm."""
     if arguments.arm not in study.arms:
         known = ", ".join(study.arms)
-        raise BenchError(f"no arm is called {arguments.arm!r}", file=study.file, key="arms", remedy=f"choose of: {known}")
+        raise BenchError(
+            f"no arm is called {arguments.arm!r}", file=study.file, key="arms", remedy=f"choose of: {known}"
+        )
     return Run(arm=arguments.arm, seed=arguments.seed)
 
 
 def main(command: Callable[[], None]) -> None:
-    """Run a step's command; a BenchError becomes its message and exit status 2."""
+    """Run a step's command on one thread; a BenchError becomes its message and exit status 2.
+
+    One thread a process: the workflow fills the cores with processes, and results do not depend
+    on how many there are.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
     try:
         command()
     except BenchError as error:

@@ -74,7 +74,6 @@ def command() -> None:
     """Parse the arguments and evaluate."""
     parsed = run_parser(__doc__).parse_args()
     study = study_of(parsed)
-    torch.set_num_threads(1)
     record = evaluate(study, run_of(study, parsed), {})
     print(json.dumps([m.model_dump(exclude_none=True) for m in record.metrics], indent=1))
 

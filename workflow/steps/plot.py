@@ -34,8 +34,9 @@ def plot(study: Study, experiment: str) -> None:
 
 def _diverged(study: Study, experiment: str) -> list[str]:
     table = read_table(study.experiment_folder(experiment) / "runs.csv")
-    found = table[table.status == "diverged"][["arm", "seed"]].drop_duplicates()
-    return [f"{row.arm} seed {row.seed:.0f}" for row in found.itertuples()]
+    diverged = table[table.status == "diverged"]
+    names = [f"{arm} seed {seed:.0f}" for arm, seed in zip(diverged.arm, diverged.seed, strict=True)]
+    return list(dict.fromkeys(names))
 
 
 def command() -> None:

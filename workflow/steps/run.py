@@ -2,8 +2,6 @@
 
 import sys
 
-import torch
-
 from workflow.errors import BenchError
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.provenance import seconds_since_start
@@ -33,7 +31,6 @@ def command() -> None:
     if parsed.fingerprint not in (None, fingerprint(study.specification(run))):
         problem = f"{run.arm} seed {run.seed} changed since the workflow was started"
         raise BenchError(problem, file=study.file, remedy="start the workflow again")
-    torch.set_num_threads(1)
     record = make_run(study, run, parsed.checkpoint_every)
     print(f"{run.arm} seed {run.seed}: {record.status}, {sum(record.seconds.values()):.1f} s", file=sys.stderr)
 

@@ -33,14 +33,17 @@ def sample(study: Study, run: Run) -> float:
     steps = (study.evaluation.teacher_steps,) if arm.objective == "diffusion" else study.evaluation.steps
     labels = labels_of_samples(count, dataset.classes)
     samples = {k: [torch.empty(0, *dataset.shape)] for k in steps}
-    for rows in torch.arange(count).split(BATCH):
+    for rows in torch.arange(count).split(BATCH) if count else ():
         field = bind(network, weights, None if labels is None else labels[rows])
         generators = [generator(study.evaluation.seed, "sample", int(row)) for row in rows]
         noise = noise_of_samples(generators, max(study.evaluation.steps), dataset.shape)
         for k in steps:
             with torch.no_grad():
-                samples[k].append(_teacher_samples(field, noise[0], k, study) if arm.objective == "diffusion" else
-                                  sample_consistency(field, noise[:k], _times(study, k)))
+                samples[k].append(
+                    _teacher_samples(field, noise[0], k, study)
+                    if arm.objective == "diffusion"
+                    else sample_consistency(field, noise[:k], _times(study, k))
+                )
     write_arrays(out / "samples.npz", {f"steps-{k}": torch.cat(parts).numpy() for k, parts in samples.items()})
     return time.monotonic() - started
 
@@ -65,7 +68,6 @@ def command() -> None:
     """Parse the arguments and sample."""
     parsed = run_parser(__doc__).parse_args()
     study = study_of(parsed)
-    torch.set_num_threads(1)
     print(f"sampled in {sample(study, run_of(study, parsed)):.1f} s")
 
 

@@ -39,7 +39,8 @@ def tabulate_study(study: Study) -> None:
     for name, columns in (("runs.csv", COLUMNS), ("curves.csv", CURVE_COLUMNS)):
         tables = [read_table(folder / name) for folder in folders if (folder / name).is_file()]
         filled = [table for table in tables if len(table)]
-        write_table(pd.concat(filled)[columns] if filled else pd.DataFrame(columns=columns), study.folder / name)
+        together = pd.concat(filled) if filled else pd.DataFrame()
+        write_table(together.reindex(columns=columns), study.folder / name)
     write_json(study.folder / "provenance.json", study_provenance(study))
 
 
@@ -85,7 +86,9 @@ def command() -> None:
         tabulate_experiment(study, parsed.experiment, parsed.partial)
     else:
         known = ", ".join(study.experiments)
-        raise BenchError(f"no experiment {parsed.experiment!r}", file=study.file, key="experiments", remedy=f"choose of: {known}")
+        raise BenchError(
+            f"no experiment {parsed.experiment!r}", file=study.file, key="experiments", remedy=f"choose of: {known}"
+        )
 
 
 if __name__ == "__main__":

@@ -21,10 +21,11 @@ from core.objectives import OBJECTIVES
 from core.objectives.regression import Regression, Settings
 from core.schedules import constant_rate, inverse_sqrt_rate, karras_angles, tangent_warmup, uniform_angles
 from core.tangents import Control, clip, finite_difference_derivative, jvp_derivative, normalise, raw
-from core.trigflow import Field, ProposalGrid, TimeFunction, angle_from_noise_level, proposal_grid
+from core.trigflow import Field, ProposalGrid, angle_from_noise_level, proposal_grid
 from workflow.errors import BenchError
 from workflow.runtime import checkpoints
-from workflow.runtime.datasets import Dataset, kind_module
+from workflow.runtime.datasets import kind_module
+from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.files import exclusive, read_arrays, read_tensors, write_json, write_tensors, write_text
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.optimiser import AdamState, adam_step, initial_state
@@ -61,7 +62,7 @@ class State:
     """All that a run carries from step to step."""
 
     parameters: Tensors
-    """The network's, and the adaptive weight's under `log_weight.`."""
+    """The network's own, and the adaptive weight's under `log_weight.`; updated in place."""
     average: Tensors
     """Of the network's alone."""
     optimiser: AdamState
@@ -127,15 +128,18 @@ def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[Tensors, list
     taught = teacher_weights(study, run)
     mark = fingerprint(study.specification(run))
     saved = checkpoints.newest(folder, mark)
-    state = _from_tensors(saved.tensors) if saved else _initial(network, arm, taught)
+    log_weight = LogWeight() if arm.adaptive_weight else None
+    state = _initial(network, log_weight, taught if arm.start == "teacher" else None)
+    if saved:
+        _restore(state, saved.tensors)
     first, log = (saved.step, saved.log) if saved else (0, [])
     if saved:
         print(f"resuming {run.arm} seed {run.seed} from step {first}", file=sys.stderr)
-    objective = _step_function(study, run, network, dataset, taught)
+    objective = _step_function(study, run, network, log_weight, dataset, taught)
     progress = Progress(f"{study.label} {run.arm} seed {run.seed}", arm.iterations, first)
     outcome = Outcome(step=first, last_good_checkpoint=first if saved else None)
     for step in range(first + 1, arm.iterations + 1):
-        regression = objective(state.parameters, step)
+        regression = objective(step)
         loss, norm = regression.loss.item(), regression.direction_norm.mean().item()
         outcome = dataclasses.replace(outcome, step=step, last_direction_norm=norm)
         if not math.isfinite(loss):
@@ -156,34 +160,32 @@ def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[Tensors, list
 def _update(state: State, regression: Regression, arm: Arm, step: int) -> tuple[State, Tensor]:
     """One optimiser step and one of the average; also the gradient's norm."""
     values = torch.autograd.grad(regression.loss, list(state.parameters.values()))
-    adam_step(state.parameters, dict(zip(state.parameters, values, strict=True)), state.optimiser, learning_rate(arm, step))
-    beta = ema.half_life_beta(arm.batch, arm.ema_half_life, step * arm.batch, arm.ema_rampup)
+    gradients = dict(zip(state.parameters, values, strict=True))
+    adam_step(state.parameters, gradients, state.optimiser, learning_rate(arm, step))
+    beta = ema.half_life_beta(arm.batch, float(arm.ema_half_life), step * arm.batch, arm.ema_rampup)
     average = ema.update(state.average, {name: state.parameters[name] for name in state.average}, beta)
     return dataclasses.replace(state, average=average), torch.nn.utils.get_total_norm(values)
 
 
 def _step_function(
-    study: Study, run: Run, network: nn.Module, dataset: Dataset, taught: Tensors | None
-) -> Callable[[Tensors, int], Regression]:
-    """One evaluation of the objective, with draws that are a function of (seed, step, purpose)."""
+    study: Study, run: Run, network: nn.Module, log_weight: LogWeight | None, dataset: Dataset, taught: Tensors | None
+) -> Callable[[int], Regression]:
+    """step -> one evaluation of the objective, with draws that are a function of (seed, step, purpose)."""
     arm = study.arms[run.arm]
     settings = make_settings(arm, study.sigma_d)
     module_name, function_name = OBJECTIVES[arm.objective].path.split(":")
     objective = getattr(importlib.import_module(module_name), function_name)
     teacher_of = _teacher(study, arm, dataset, taught)
-    log_weight_of = _log_weight(arm)
 
-    def evaluate(parameters: Tensors, step: int) -> Regression:
+    def evaluate(step: int) -> Regression:
         x0, labels = dataset.draw(generator(run.seed, step, "data"), arm.batch)
         draws = Draws(
             torch.rand(arm.batch, generator=generator(run.seed, step, "time"), dtype=torch.float64),
             torch.randn(x0.shape, generator=generator(run.seed, step, "noise")),
         )
-        own = {name: p for name, p in parameters.items() if not name.startswith(LOG_WEIGHT)}
-        student = bind(network, own, labels, PRECISIONS[arm.precision])
-        fields = Fields(student, teacher_of(labels), log_weight_of(parameters))
+        student = bind(network, condition=labels, precision=PRECISIONS[arm.precision])
         warmed = dataclasses.replace(settings, warmup=tangent_warmup(step - 1, arm.warmup))
-        return objective(fields, x0, draws, warmed)
+        return objective(Fields(student, teacher_of(labels), log_weight), x0, draws, warmed)
 
     return evaluate
 
@@ -198,19 +200,6 @@ def _teacher(
         raise BenchError("the teacher has no weights", file=study.file, key="teacher", remedy="train the teacher first")
     network = make_network(study, study.arms[arm.teacher], dataset)
     return lambda labels: bind(network, taught, labels)
-
-
-def _log_weight(arm: Arm) -> Callable[[Tensors], TimeFunction | None]:
-    """parameters -> w(t), or None for an arm without adaptive weight."""
-    if not arm.adaptive_weight:
-        return lambda parameters: None
-    module = LogWeight()
-
-    def of(parameters: Tensors) -> TimeFunction:
-        own = {n.removeprefix(LOG_WEIGHT): p for n, p in parameters.items() if n.startswith(LOG_WEIGHT)}
-        return lambda t: torch.func.functional_call(module, own, (t,))
-
-    return of
 
 
 def make_settings(arm: Arm, sigma_d: float) -> Settings:
@@ -253,24 +242,19 @@ def _grid(arm: Arm, sigma_d: float) -> ProposalGrid | None:
     return proposal_grid(angles, arm.proposal_mean, arm.proposal_std, sigma_d)
 
 
-def _initial(network: nn.Module, arm: Arm, taught: Tensors | None) -> State:
-    values = dict(network.named_parameters())
-    if arm.start == "teacher" and taught is not None:
-        values = taught
-    parameters = {name: p.detach().clone() for name, p in values.items()}
-    average = {name: p.clone() for name, p in parameters.items()}
-    if arm.adaptive_weight:
-        parameters |= {f"{LOG_WEIGHT}{n}": p.detach().clone() for n, p in LogWeight().named_parameters()}
-    return _recorded(State(parameters, average, initial_state(parameters)))
-
-
-def _recorded(state: State) -> State:
-    for parameter in state.parameters.values():
-        parameter.requires_grad_()
-    return state
+def _initial(network: nn.Module, log_weight: LogWeight | None, start: Tensors | None) -> State:
+    """The state whose parameters are the modules' own; they start from `start` where given."""
+    if start is not None:
+        network.load_state_dict(start, strict=False)
+    parameters: Tensors = dict(network.named_parameters())
+    average = {name: p.detach().clone() for name, p in parameters.items()}
+    if log_weight is not None:
+        parameters = parameters | {f"{LOG_WEIGHT}{n}": p for n, p in log_weight.named_parameters()}
+    return State(parameters, average, initial_state(parameters))
 
 
 def _to_tensors(state: State) -> Tensors:
+    """The state's own tensors, named by group."""
     groups = {
         "parameters": state.parameters,
         "average": state.average,
@@ -281,21 +265,21 @@ def _to_tensors(state: State) -> Tensors:
     return {f"{group}/{name}": tensor for group, values in groups.items() for name, tensor in values.items()}
 
 
-def _from_tensors(tensors: Tensors) -> State:
-    def group(prefix: str) -> Tensors:
-        return {n.removeprefix(f"{prefix}/"): t for n, t in tensors.items() if n.startswith(f"{prefix}/")}
-
-    optimiser = AdamState(group("first"), group("second"), group("steps"))
-    return _recorded(State(group("parameters"), group("average"), optimiser))
+def _restore(state: State, saved: Tensors) -> None:
+    """Fill the state's tensors with saved ones."""
+    with torch.no_grad():
+        for name, tensor in _to_tensors(state).items():
+            tensor.copy_(saved[name])
 
 
 def command() -> None:
     """Parse the arguments and train."""
     arguments = run_parser(__doc__)
-    arguments.add_argument("--checkpoint-every", type=int, default=CHECKPOINT_EVERY, help="optimiser steps (default: %(default)s)")
+    arguments.add_argument(
+        "--checkpoint-every", type=int, default=CHECKPOINT_EVERY, help="optimiser steps (default: %(default)s)"
+    )
     parsed = arguments.parse_args()
     study = study_of(parsed)
-    torch.set_num_threads(1)
     outcome = train(study, run_of(study, parsed), parsed.checkpoint_every)
     print(f"diverged: {outcome.reason}" if outcome.reason else f"finished after {outcome.step} steps")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from core.trigflow import Field
-from workflow.runtime.datasets import Arrays, Dataset
+from workflow.runtime.datasets.dataset import Arrays, Dataset
 from workflow.runtime.features import features, to_pixels, train_classifier
 from workflow.runtime.metrics import frechet_distance, kernel_distance, nearest_distance, precision_recall
 from workflow.runtime.randomness import generator
@@ -26,10 +26,10 @@ METRICS = {
 
 def prepare(data: "DigitsData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
     """Images in data units (standard deviation sigma_d), split in two, and a classifier of the training part."""
-    from sklearn.datasets import load_digits  # heavy, and only the preparation needs it
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - heavy, and for the preparation alone
 
-    pixels, labels = load_digits(return_X_y=True)
-    images = pixels.reshape(-1, 1, 8, 8).astype(np.float32)
+    digits: Any = load_digits()
+    images, labels = digits["images"].reshape(-1, 1, 8, 8).astype(np.float32), digits["target"]
     order = torch.randperm(len(images), generator=generator(data.seed, "split")).numpy()
     held, train = np.split(order, [round(data.held_out * len(images))])
     mean, std = float(images[train].mean()), float(images[train].std())

@@ -1,0 +1,63 @@
+# Everything a user types. Needs Python >= 3.11, git and make.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(CURDIR)/$(VENV)/bin
+READY := $(VENV)/.ready
+export PATH := $(BIN):$(PATH)
+export OMP_NUM_THREADS := 1
+STUDIES := oracle digits
+STARTED := $(shell date +%s)
+
+.PHONY: help env reproduce smoke report test check system publish bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+env: $(READY)  ## .venv with pinned versions
+
+# torch is asked for by its exact version first, so that a local or CPU build of it is taken where
+# pip is configured to find one, and so that no other package can pull another build in
+$(READY): constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed")'
+	$(PYTHON) -m venv $(VENV)
+	pip install --quiet --disable-pip-version-check -c constraints.txt setuptools "$$(grep '^torch==' constraints.txt)"
+	pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflow,tests]'
+	@touch $(READY)
+
+reproduce: env  ## both studies, from data to reports/index.html
+	@now=$$(date +%s); snakemake --cores all; status=$$?; \
+	python -m workflow.steps.summary --started $(STARTED) --workflow-started $$now; exit $$status
+
+smoke: env  ## both studies end to end in two minutes, at a toy budget
+	snakemake --cores all --config budget=smoke
+
+report: env  ## the reports, from whatever results there are
+	@for study in $(STUDIES); do python -m workflow.steps.report --study $$study --partial || exit; done
+	@python -m workflow.steps.report --index
+
+test: env system  ## the whole test suite
+	pytest -m "slow or not slow" -n 2 --dist worksteal
+
+check: env  ## ruff, pyright, import-linter, snakemake --lint
+	ruff check .
+	ruff format --check .
+	pyright
+	lint-imports
+	.ci/lint_workflow
+
+# what the browser tests need; without root the line to type is printed, and the tests say so again
+system: 
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	else echo "the browser tests need Chromium: sudo apt-get install chromium"; fi
+
+publish: env  ## results/published from a finished run of the shipped budget
+	@for study in $(STUDIES); do python -m workflow.steps.publish --study $$study || exit; done
+
+bench: env  ## what one training step costs, as ratios within one run
+	python benchmarks/training_step.py
+
+clean:  ## results and reports, not the published ones
+	rm -rf .snakemake reports results/oracle* results/digits* results/index.log

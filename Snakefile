@@ -1,0 +1,36 @@
+"""The workflow: which studies, and what of them is asked for. See workflow/rules for how it is made.
+
+snakemake                      everything (as snakemake --cores all)
+snakemake oracle               one study
+snakemake oracle/dimension     one experiment of it
+snakemake --config study=path/to/my.yaml
+snakemake --config budget=smoke
+"""
+
+include: "workflow/rules/common.smk"
+
+
+report: "workflow/report/captions/workflow.rst"
+
+
+wildcard_constraints:
+    label="|".join(map(re.escape, STUDIES)),
+    seed=r"\d+",
+    arm=r"[^/]+",
+    data=r"[^/]+",
+    experiment=r"[^/]+",
+
+
+rule all:
+    input:
+        "reports/index.html",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/runs.smk"
+include: "workflow/rules/results.smk"
+include: "workflow/rules/targets.smk"
+
+
+onstart:
+    watch([s.run_folder(run) / "metrics.json" for s in STUDIES.values() for run in s.runs()])

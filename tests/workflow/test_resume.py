@@ -1,0 +1,152 @@
+"""A run that is killed, diverges, or meets damaged files."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.workflow.conftest import environment, step
+from workflow.runtime.files import read_arrays, read_json, read_tensors
+from workflow.steps import sample as sample_module
+from workflow.steps import train as train_module
+from workflow.steps.train import train
+from workflow.study import Run, Study, load
+
+SCD = Run(arm="scd", seed=0)
+
+
+@pytest.fixture
+def prepared(tiny: dict, write_study: Callable[[dict], Path], tmp_path: Path, monkeypatch) -> Callable[..., Study]:
+    """A tiny study, changed as asked, with its data made, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(**settings: object) -> Study:
+        tiny["arms"]["scd"] |= settings
+        study = load(write_study(tiny))
+        step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
+        return study
+
+    return make
+
+
+def _weights(study: Study, run: Run = SCD) -> dict[str, torch.Tensor]:
+    return read_tensors(study.run_folder(run) / "weights.safetensors", "")
+
+
+def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_bits(
+    adaptive: bool, prepared, tmp_path: Path
+) -> None:
+    study = prepared(iterations=600, adaptive_weight=adaptive, precision="bf16" if adaptive else "fp32")
+    command = [sys.executable, "-m", "workflow.steps.train", "--study", str(study.file), "--arm", "scd", "--seed", "0"]
+    arguments = [*command, "--checkpoint-every", "20"]
+    whole = subprocess.run(arguments, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    uninterrupted, log = _weights(study), (study.run_folder(SCD) / "log.csv").read_text()
+    (study.run_folder(SCD) / "weights.safetensors").unlink()
+    process = subprocess.Popen(arguments, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    seals = study.checkpoint_folder(SCD)
+    deadline = time.monotonic() + 120
+    while not any(seals.glob("step-*.json")):
+        assert process.poll() is None, "the run ended before its first checkpoint was seen"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (study.run_folder(SCD) / "weights.safetensors").exists()
+    resumed = subprocess.run(arguments, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert resumed.returncode == 0
+    assert "resuming scd seed 0 from step" in resumed.stderr
+    assert _equal(_weights(study), uninterrupted)
+    assert (study.run_folder(SCD) / "log.csv").read_text() == log
+    assert not list(seals.glob("step-*"))
+
+
+def test_a_damaged_checkpoint_is_named_and_the_run_still_ends_with_the_same_bits(prepared, capsys) -> None:
+    study = prepared(iterations=40)
+    train(study, SCD, checkpoint_every=1000)
+    expected = _weights(study)
+    long = study.model_copy(update={"arms": {**study.arms}})
+    folder = long.checkpoint_folder(SCD)
+    _interrupt_after(long, checkpoints_at=10, stop_at=30)
+    newest = sorted(folder.glob("step-*.safetensors"))[-1]
+    newest.write_bytes(newest.read_bytes()[:-10])
+    train(long, SCD, checkpoint_every=10)
+    assert str(newest) in capsys.readouterr().err
+    assert _equal(_weights(long), expected)
+
+
+def _interrupt_after(study: Study, checkpoints_at: int, stop_at: int) -> None:
+    """Train, and break off with an exception in the given step."""
+    real, calls = train_module._update, iter(range(1, 10**6))
+
+    def stopping(*arguments):
+        if next(calls) > stop_at:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    train_module._update = stopping
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(study, SCD, checkpoint_every=checkpoints_at)
+    finally:
+        train_module._update = real
+
+
+def test_a_diverging_run_is_a_result_with_its_step_reason_and_last_good_checkpoint(prepared, tmp_path: Path) -> None:
+    study = prepared(rate=3e38, iterations=30)
+    done = step("run", "--study", study.file, "--arm", "scd", "--seed", "0", "--checkpoint-every", "1", cwd=tmp_path)
+    record = read_json(study.run_folder(SCD) / "metrics.json", "")
+    assert record["status"] == "diverged", done.stderr
+    assert 1 < record["step"] < 30
+    assert record["last_good_checkpoint"] == record["step"] - 1
+    assert f"at step {record['step']}" in record["reason"]
+    assert record["last_direction_norm"] is None or record["last_direction_norm"] > 0
+    assert {m["metric"] for m in record["metrics"]} >= {"map_rms", "sliced_wasserstein"}
+    assert all(m["value"] is None for m in record["metrics"])
+
+
+def test_damaged_data_and_a_damaged_teacher_are_named(tiny, write_study, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny["arms"] |= {"teacher": {"objective": "diffusion"}}
+    tiny["arms"]["scd"] |= {"teacher": "teacher", "start": "teacher"}
+    study = load(write_study(tiny))
+    missing = step("run", "--study", study.file, "--arm", "scd", "--seed", "0", cwd=tmp_path, check=False)
+    assert missing.returncode == 2
+    assert "workflow.steps.prepare" in missing.stderr
+    step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
+    weights = study.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"not weights")
+    damaged = step("run", "--study", study.file, "--arm", "scd", "--seed", "0", cwd=tmp_path, check=False)
+    assert damaged.returncode == 2
+    assert str(weights) in damaged.stderr
+    assert "trains teacher seed 0 again" in damaged.stderr
+
+
+def test_samples_are_the_same_whatever_the_batch(prepared, tmp_path: Path, monkeypatch) -> None:
+    study = prepared()
+    train(study, SCD)
+    sample_module.sample(study, SCD)
+    whole = read_arrays(study.run_folder(SCD) / "samples.npz", "")
+    monkeypatch.setattr(sample_module, "BATCH", 7)
+    sample_module.sample(study, SCD)
+    parts = read_arrays(study.run_folder(SCD) / "samples.npz", "")
+    for name in whole:
+        torch.testing.assert_close(torch.from_numpy(whole[name]), torch.from_numpy(parts[name]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["prepare", "train", "sample", "evaluate", "run", "tabulate", "plot", "report"])
+def test_every_step_explains_itself(name: str, tmp_path: Path) -> None:
+    assert "--study" in step(name, "--help", cwd=tmp_path).stdout

@@ -1,0 +1,190 @@
+"""Files are whole or absent, checkpoints are sealed, metrics mean what they say."""
+
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workflow.errors import BenchError
+from workflow.runtime import checkpoints
+from workflow.runtime.files import exclusive, read_arrays, read_json, read_tensors, write_atomically, write_json
+from workflow.runtime.metrics import (
+    frechet_distance,
+    kernel_distance,
+    nearest_distance,
+    precision_recall,
+    sliced_wasserstein,
+)
+from workflow.runtime.optimiser import adam_step, initial_state
+from workflow.runtime.provenance import peak_memory_mb, provenance, seconds_since_start
+from workflow.runtime.randomness import generator, seed_for
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    write_json(path, {"a": 1})
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert read_json(path, "") == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_numbers_that_are_not_finite_become_null_in_json(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": [math.inf, math.nan, 1.5]})
+    assert read_json(tmp_path / "x.json", "") == {"a": [None, None, 1.5]}
+
+
+@pytest.mark.parametrize("reader", [read_json, read_arrays, read_tensors])
+def test_a_damaged_file_is_named_with_its_remedy(reader, tmp_path: Path) -> None:
+    path = tmp_path / "broken"
+    path.write_bytes(b"\x00garbage")
+    with pytest.raises(BenchError) as caught:
+        reader(path, "make it again")
+    assert str(path) in str(caught.value)
+    assert "make it again" in str(caught.value)
+
+
+def _save(folder: Path, step: int, fingerprint: str = "f") -> None:
+    checkpoints.save(folder, fingerprint, step, {"parameters/w": torch.full((3,), float(step))}, [{"step": step}])
+
+
+def test_the_newest_checkpoint_comes_back_with_its_log_and_only_two_are_kept(tmp_path: Path) -> None:
+    for step in (10, 20, 30):
+        _save(tmp_path, step)
+    found = checkpoints.newest(tmp_path, "f")
+    assert found is not None
+    assert (found.step, found.log) == (30, [{"step": 30}])
+    assert torch.equal(found.tensors["parameters/w"], torch.full((3,), 30.0))
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+@pytest.mark.parametrize("damage", ["flipped bit", "cut short", "tensors gone", "seal cut short"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_taken(damage: str, tmp_path: Path, capsys) -> None:
+    _save(tmp_path, 10)
+    _save(tmp_path, 20)
+    path = tmp_path / "step-00000020.safetensors"
+    content = bytearray(path.read_bytes())
+    if damage == "flipped bit":
+        content[-1] ^= 1
+        path.write_bytes(content)
+    elif damage == "cut short":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "tensors gone":
+        path.unlink()
+    else:
+        path.with_suffix(".json").write_text('{"step": 20, "fing')
+    found = checkpoints.newest(tmp_path, "f")
+    assert found is not None
+    assert found.step == 10
+    assert str(path) in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path: Path, capsys) -> None:
+    _save(tmp_path, 10, fingerprint="old")
+    assert checkpoints.newest(tmp_path, "new") is None
+    assert "other settings" in capsys.readouterr().err
+
+
+def test_a_second_process_on_the_same_run_is_refused_by_name(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, pathlib\nfrom workflow.runtime.files import exclusive\n"
+        "with exclusive(pathlib.Path(sys.argv[1]), 'x'):\n    print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(BenchError, match=f"scd seed 0(.|\n)*kill {holder.pid}"), exclusive(tmp_path, "scd seed 0"):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()  # type: ignore[union-attr]
+    with exclusive(tmp_path, "scd seed 0"):  # the lock went with the process
+        pass
+
+
+def test_randomness_is_a_function_of_its_parts() -> None:
+    assert torch.equal(torch.randn(3, generator=generator(1, 2, "a")), torch.randn(3, generator=generator(1, 2, "a")))
+    assert len({seed_for(1, 2, "a"), seed_for(1, 2, "b"), seed_for(12, "a"), seed_for(2, 1, "a")}) == 4
+
+
+def test_adam_equals_torch_s_optimiser() -> None:
+    start = torch.linspace(-1, 1, 7)
+    ours, theirs = {"w": start.clone()}, start.clone().requires_grad_()
+    state, optimiser = initial_state(ours), torch.optim.Adam([theirs], lr=0.1, betas=(0.9, 0.99), eps=1e-8)
+    for step in range(5):
+        gradient = torch.sin(start * (step + 1))
+        adam_step(ours, {"w": gradient}, state, 0.1)
+        theirs.grad = gradient.clone()
+        optimiser.step()
+    torch.testing.assert_close(ours["w"], theirs.detach(), rtol=1e-6, atol=1e-7)
+
+
+def _features(count: int, shift: float = 0.0, seed: int = 0) -> torch.Tensor:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 8, generator=g, dtype=torch.float64) + shift
+
+
+def test_frechet_distance_of_shifted_gaussians_is_the_squared_shift() -> None:
+    same = _features(4000)
+    assert frechet_distance(same, same) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(same, same + 2.0) == pytest.approx(8 * 4.0, rel=1e-6)
+
+
+def test_frechet_distance_refuses_fewer_samples_than_dimensions() -> None:
+    with pytest.raises(BenchError, match="use more than 8"):
+        frechet_distance(_features(8), _features(100))
+
+
+def test_kernel_distance_is_near_zero_for_equal_distributions_and_grows_with_a_shift() -> None:
+    a, b = _features(600), _features(600, seed=1)
+    assert abs(kernel_distance(a, b)) < 0.2 * kernel_distance(a, b + 1)
+
+
+def test_precision_and_recall_are_not_swapped() -> None:
+    real = torch.cat([_features(300), _features(300, 20.0, seed=1)])
+    one_mode = _features(600, seed=2)
+    precision, recall = precision_recall(one_mode, real)
+    assert precision > 0.8
+    assert recall < 0.7
+
+
+def test_nearest_distance_is_zero_to_a_superset() -> None:
+    rows = _features(20)
+    assert nearest_distance(rows[:5], rows) == pytest.approx(0, abs=1e-6)
+    assert nearest_distance(rows[:5] + 3, rows) > 1
+
+
+@given(st.floats(-3, 3))
+def test_sliced_wasserstein_of_a_shift_is_the_mean_projection_of_it(shift: float) -> None:
+    rows = _features(50)
+    moved = rows.clone()
+    moved[:, 0] += shift
+    found = sliced_wasserstein(rows, moved)
+    assert found == pytest.approx(abs(shift) / math.sqrt(8), rel=0.35, abs=1e-9)
+    assert sliced_wasserstein(rows, rows) == 0
+
+
+def test_provenance_names_versions_and_hardware() -> None:
+    found = provenance()
+    assert found["libraries"]["torch"] == torch.__version__
+    assert found["cores"] >= 1
+    assert set(found) >= {"commit", "dirty", "python", "cuda", "device", "processor", "time"}
+    assert peak_memory_mb() > 50
+    before = seconds_since_start()
+    time.sleep(0.05)
+    assert 0 < before < seconds_since_start() < 3600
+    assert np.isfinite(before)

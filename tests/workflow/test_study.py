@@ -1,0 +1,139 @@
+"""A bad study ends in one error that names file, key and remedy, before any job starts."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from workflow.errors import BenchError
+from workflow.study import Run, load
+
+
+def _set(path: str, value: object) -> Callable[[dict], None]:
+    def change(content: dict) -> None:
+        *parents, last = path.split("/")
+        for key in parents:
+            content = content[key]
+        content[last] = value
+
+    return change
+
+
+def _delete(path: str) -> Callable[[dict], None]:
+    def change(content: dict) -> None:
+        *parents, last = path.split("/")
+        for key in parents:
+            content = content[key]
+        del content[last]
+
+    return change
+
+
+BAD = {
+    "unknown key at the top": (_set("colour", "red"), ["colour", "Extra inputs"]),
+    "unknown key of an arm": (_set("arms/scd/itertions", 5), ["itertions", "did you mean 'iterations'"]),
+    "unknown objective": (_set("arms/scd/objective", "sdc"), ["unknown objective 'sdc'", "did you mean"]),
+    "wrong type": (_set("defaults/batch", "many"), ["batch", "valid integer"]),
+    "negative number": (_set("defaults/rate", -1.0), ["rate", "greater than 0"]),
+    "no iterations": (_set("defaults/iterations", 0), ["iterations", "greater than 0"]),
+    "missing key": (_delete("sigma_d"), ["sigma_d", "add the key 'sigma_d'"]),
+    "discrete objective without intervals": (_set("arms/scd/objective", "dscd"), ["needs 'intervals'"]),
+    "continuous objective with intervals": (_set("arms/scd/intervals", 8), ["takes no 'intervals'"]),
+    "distillation without a teacher": (_delete("arms/scd/teacher"), ["needs a 'teacher'"]),
+    "unknown teacher": (_set("arms/scd/teacher", "nobody"), ["no arm 'nobody'", "arms.scd.teacher"]),
+    "teacher that is no diffusion arm": (_set("arms/scd/teacher", "dscd-4"), ["must be a diffusion arm"]),
+    "start from an exact teacher": (_set("arms/scd/start", "teacher"), ["start: teacher"]),
+    "unknown data": (_set("arms/scd/data", "mnist"), ["arms.scd.data", "'mnist'"]),
+    "unknown kind of data": (_set("data/mixture/kind", "images"), ["kind", "images"]),
+    "unknown size": (_set("defaults/size", "huge"), ["'huge'"]),
+    "experiment of an unknown arm": (_set("experiments/training/arms", ["ctm"]), ["experiments.training", "'ctm'"]),
+    "unknown figure": (_set("experiments/training/figure", "pie"), ["figure", "Input should be"]),
+    "a seed twice": (_set("seeds", [0, 0]), ["each seed may stand once"]),
+    "no seed": (_set("seeds", []), ["seeds", "at least 1"]),
+    "a list that the arm's name leaves out": (_set("arms/scd/rate", [1e-3, 1e-2]), ["two arms", "'scd'", "braces"]),
+    "braces of an unknown key": (_set("arms/x-{speed}", {"objective": "sct"}), ["cannot fill the braces", "speed"]),
+    "more steps than middle times": (_set("evaluation/steps", [1, 3]), ["mid_times"]),
+    "a bound on a weight that is not there": (_set("arms/scd/weight_max", 5.0), ["adaptive_weight"]),
+    "a component too narrow for the oracle": (_set("data/mixture/std", 0.01), ["std", "0.2"]),
+    "arms that are a list": (_set("arms", ["scd"]), ["arms", "mapping"]),
+    "an arm that is no mapping": (_set("arms/scd", 3), ["arms.scd"]),
+    "a budget with an unknown key": (_set("budgets", {"laptop": {"speed": 1}}), ["budgets.laptop.speed"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_study_is_refused_naming_file_key_and_remedy(case: str, tiny: dict, write_study) -> None:
+    change, wanted = BAD[case]
+    change(tiny)
+    path = write_study(tiny)
+    with pytest.raises(BenchError) as caught:
+        load(path)
+    message = str(caught.value)
+    for part in (*wanted, str(path), "remedy:"):
+        assert part in message, message
+
+
+def test_unreadable_yaml_and_repeated_keys_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    for text, wanted in (
+        ("study: [", "not valid YAML"),
+        ("study: a\nstudy: b\n", "stands twice"),
+        ("- 1\n", "mapping"),
+    ):
+        path.write_text(text)
+        with pytest.raises(BenchError, match=wanted):
+            load(path)
+
+
+def test_an_unknown_study_or_budget_lists_the_known_ones(tiny: dict, write_study) -> None:
+    with pytest.raises(BenchError, match="digits, oracle"):
+        load("orakle")
+    with pytest.raises(BenchError, match="laptop"):
+        load(write_study(tiny), "huge")
+
+
+def test_lists_expand_to_one_arm_each_in_order(tiny: dict, write_study) -> None:
+    study = load(write_study(tiny))
+    assert list(study.arms) == ["scd", "dscd-4", "dscd-8"]
+    assert [study.arms[a].intervals for a in study.arms] == [None, 4, 8]
+
+
+def test_a_run_asked_for_by_two_experiments_stands_once(tiny: dict, write_study) -> None:
+    study = load(write_study(tiny))
+    assert study.runs().count(Run(arm="scd", seed=0)) == 1
+    assert len(study.runs()) == 3
+
+
+def test_a_teacher_is_run_though_no_experiment_names_it(tiny: dict, write_study) -> None:
+    tiny["arms"] |= {"teacher": {"objective": "diffusion"}}
+    tiny["arms"]["scd"] |= {"teacher": "teacher", "start": "teacher"}
+    tiny["experiments"] = {"training": tiny["experiments"]["training"]}
+    study = load(write_study(tiny))
+    assert {run.arm for run in study.runs()} == {"teacher", "scd"}
+    assert study.teacher_run(Run(arm="scd", seed=0)) == Run(arm="teacher", seed=0)
+
+
+def test_a_run_s_specification_changes_with_its_own_settings_and_its_teacher_s_only(tiny: dict, write_study) -> None:
+    tiny["arms"] |= {"teacher": {"objective": "diffusion"}}
+    tiny["arms"]["scd"] |= {"teacher": "teacher"}
+    scd, dscd = Run(arm="scd", seed=0), Run(arm="dscd-4", seed=0)
+    before = load(write_study(tiny))
+    changed = copy.deepcopy(tiny)
+    changed["arms"]["teacher"]["rate"] = 5e-3
+    changed["experiments"]["training"]["title"] = "another"
+    after = load(write_study(changed))
+    assert before.specification(scd) != after.specification(scd)
+    assert before.specification(dscd) == after.specification(dscd)
+
+
+@pytest.mark.parametrize("name", ["oracle", "digits"])
+def test_shipped_studies_hold_what_they_promise(name: str) -> None:
+    study, smoke = load(name), load(name, "smoke")
+    assert len(study.seeds) >= 3
+    precisions = {"fp32", "fp16", "bf16"} if name == "oracle" else {"fp32"}
+    assert {arm.precision for arm in study.arms.values()} == precisions
+    assert {arm.objective for arm in smoke.arms.values()} == {arm.objective for arm in study.arms.values()}
+    assert len({arm.intervals for arm in smoke.arms.values()} - {None}) == 2
+    assert len(smoke.seeds) == 1
+    assert study.folder != smoke.folder

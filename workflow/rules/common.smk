@@ -1,0 +1,66 @@
+# What the rules share: the chosen studies, the study and run of a wildcard, how a step is called.
+
+import re
+import shlex
+
+from workflow.errors import BenchError
+from workflow.runtime.fingerprint import data_fingerprint, fingerprint
+from workflow.runtime.progress import watch
+from workflow.study import DEFAULT_BUDGET, Run, load
+
+
+def chosen_studies():
+    """The studies that --config names (comma-separated names or files), or both shipped ones."""
+    names = str(config.get("study", "oracle,digits")).split(",")
+    return {s.label: s for s in (load(name, config.get("budget", DEFAULT_BUDGET)) for name in names)}
+
+
+try:
+    unknown = set(config) - {"study", "budget"}
+    if unknown:
+        known = "--config takes study=... and budget=..."
+        raise BenchError(f"unknown configuration {', '.join(sorted(unknown))}", key="--config", remedy=known)
+    STUDIES = chosen_studies()
+except BenchError as error:
+    raise WorkflowError(str(error)) from None
+
+
+def study_of(wildcards):
+    return STUDIES[wildcards.label]
+
+
+def run_of(wildcards):
+    return Run(arm=wildcards.arm, seed=int(wildcards.seed))
+
+
+def select_study(wildcards):
+    """The arguments by which a step finds its study."""
+    study = study_of(wildcards)
+    return f"--study {shlex.quote(str(study.file))} --budget {study.budget}"
+
+
+def paths(values):
+    return [str(value) for value in values]
+
+
+def run_inputs(wildcards):
+    study, run = study_of(wildcards), run_of(wildcards)
+    if run.arm not in study.arms:
+        return []
+    inputs = {"data": str(study.data_file(study.arms[run.arm].data))}
+    teacher = study.teacher_run(run)
+    if teacher is not None:
+        inputs["teacher"] = str(study.run_folder(teacher) / "weights.safetensors")
+    return inputs
+
+
+def records_of(wildcards):
+    study = study_of(wildcards)
+    return paths(study.run_folder(run) / "metrics.json" for run in study.runs_of(wildcards.experiment))
+
+
+def samples_of(wildcards):
+    """Pictures show the first seed of every arm."""
+    study = study_of(wildcards)
+    first = (Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(wildcards.experiment))
+    return paths(study.run_folder(run) / "samples.npz" for run in first)

@@ -1,0 +1,19 @@
+# Data sets: arrays, a feature extractor where one is needed, and the floors of every metric.
+
+
+rule prepare:
+    message: "preparing {wildcards.data} of {wildcards.label}"
+    output:
+        arrays="results/{label}/data/{data}.npz",
+        facts="results/{label}/data/{data}.json",
+    log:
+        "results/{label}/logs/prepare/{data}.log",
+    params:
+        study=select_study,
+        fingerprint=lambda wc: data_fingerprint(study_of(wc).data_specification(wc.data)),
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    threads: 1
+    shell:
+        "python -m workflow.steps.prepare {params.study} --data {wildcards.data} > {log} 2>&1"

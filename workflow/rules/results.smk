@@ -1,0 +1,88 @@
+# Results: tables and figures of each experiment, the study's tables, and its pages.
+
+
+rule experiment:
+    message: "tables and figures of {wildcards.label}/{wildcards.experiment}"
+    input:
+        records_of,
+        samples_of,
+    output:
+        runs="results/{label}/experiments/{experiment}/runs.csv",
+        curves="results/{label}/experiments/{experiment}/curves.csv",
+        table=report(
+            "results/{label}/experiments/{experiment}/table.csv",
+            caption="../report/captions/table.rst",
+            category="{label}",
+            subcategory="{experiment}",
+            labels={"kind": "table", "format": "csv"},
+        ),
+        svg=report(
+            "results/{label}/experiments/{experiment}/figure.svg",
+            caption="../report/captions/figure.rst",
+            category="{label}",
+            subcategory="{experiment}",
+            labels={"kind": "figure", "format": "svg"},
+        ),
+        png=report(
+            "results/{label}/experiments/{experiment}/figure.png",
+            caption="../report/captions/figure.rst",
+            category="{label}",
+            subcategory="{experiment}",
+            labels={"kind": "figure", "format": "png"},
+        ),
+        finding="results/{label}/experiments/{experiment}/finding.json",
+    log:
+        "results/{label}/logs/experiments/{experiment}.log",
+    params:
+        study=select_study,
+        experiment=lambda wc: study_of(wc).experiments[wc.experiment].model_dump(mode="json"),
+    threads: 1
+    shell:
+        "(python -m workflow.steps.tabulate {params.study} --experiment {wildcards.experiment} &&"
+        " python -m workflow.steps.plot {params.study} --experiment {wildcards.experiment}) > {log} 2>&1"
+
+
+rule collect:
+    message: "tables of {wildcards.label}"
+    input:
+        lambda wc: paths(study_of(wc).experiment_folder(e) / "runs.csv" for e in study_of(wc).experiments),
+    output:
+        "results/{label}/runs.csv",
+        "results/{label}/curves.csv",
+        "results/{label}/provenance.json",
+    log:
+        "results/{label}/logs/collect.log",
+    params:
+        study=select_study,
+    threads: 1
+    shell:
+        "python -m workflow.steps.tabulate {params.study} > {log} 2>&1"
+
+
+rule page:
+    message: "report of {wildcards.label}"
+    input:
+        "results/{label}/provenance.json",
+        lambda wc: paths(study_of(wc).experiment_folder(e) / "finding.json" for e in study_of(wc).experiments),
+    output:
+        "reports/{label}.html",
+    log:
+        "results/{label}/logs/report.log",
+    params:
+        study=select_study,
+    threads: 1
+    shell:
+        "python -m workflow.steps.report {params.study} > {log} 2>&1"
+
+
+rule index:
+    message: "front page of the reports"
+    input:
+        paths(study.report for study in STUDIES.values()),
+    output:
+        "reports/index.html",
+    log:
+        "results/index.log",
+    threads: 1
+    shell:
+        "python -m workflow.steps.report --index > {log} 2>&1"

@@ -1,0 +1,28 @@
+# Runs: an arm with a seed is trained, sampled and judged in one job, and once.
+
+
+rule run:
+    message: "{wildcards.label}: {wildcards.arm}, seed {wildcards.seed}"
+    input:
+        unpack(run_inputs),
+    output:
+        training="results/{label}/runs/{arm}/seed-{seed}/training.json",
+        log="results/{label}/runs/{arm}/seed-{seed}/log.csv",
+        weights="results/{label}/runs/{arm}/seed-{seed}/weights.safetensors",
+        samples="results/{label}/runs/{arm}/seed-{seed}/samples.npz",
+        metrics=ensure("results/{label}/runs/{arm}/seed-{seed}/metrics.json", non_empty=True),
+    log:
+        "results/{label}/logs/runs/{arm}-seed-{seed}.log",
+    benchmark:
+        "results/{label}/logs/runs/{arm}-seed-{seed}.tsv"
+    params:
+        study=select_study,
+        # specification and mathematics: the plan makes the run again when either changes
+        fingerprint=lambda wc: fingerprint(study_of(wc).specification(run_of(wc))),
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    threads: 1
+    shell:
+        "python -m workflow.steps.run {params.study} --arm {wildcards.arm} --seed {wildcards.seed}"
+        " --fingerprint {params.fingerprint} > {log} 2>&1"

@@ -1,0 +1,26 @@
+"""What training, sampling and judging see of a data set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.trigflow import Field
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared data set, in unit variance."""
+
+    shape: tuple[int, ...]
+    classes: int
+    draw: Callable[[torch.Generator, int], tuple[Tensor, Tensor | None]]
+    """(generator, batch) -> (x0 of (batch, *shape), labels of (batch,) or None)."""
+    velocity: Field | None
+    """The exact diffusion field, where it is known."""
+    arrays: Arrays
+    """As prepared, for the judges."""

@@ -1,0 +1,47 @@
+"""Copy a finished study's small tables and figures to results/published, with their provenance."""
+
+import shutil
+
+from workflow.errors import BenchError
+from workflow.runtime.files import read_json
+from workflow.steps.command import main, parser, study_of
+from workflow.study import DEFAULT_BUDGET, Study
+
+
+def publish(study: Study) -> None:
+    """Replace the published folder. Raises BenchError unless the study is whole, clean and of the shipped budget."""
+    origin = read_json(study.folder / "provenance.json", f"make the study first: snakemake {study.label}")
+    problems = {
+        f"the budget is {study.budget!r}, not {DEFAULT_BUDGET!r}": study.budget != DEFAULT_BUDGET,
+        f"{origin['runs_missing']} runs are missing": origin["runs_missing"] > 0,
+        "runs were made from uncommitted changes": origin["dirty"],
+        "runs carry no commit": None in origin["commits"] or not origin["commits"],
+    }
+    for problem, holds in problems.items():
+        if holds:
+            remedy = "commit, then make the study again from a clean checkout"
+            raise BenchError(problem, file=study.folder / "provenance.json", remedy=remedy)
+    target = study.published
+    shutil.rmtree(target, ignore_errors=True)
+    for folder in ("tables", "figures"):
+        (target / folder).mkdir(parents=True)
+    for name in ("runs.csv", "provenance.json"):
+        shutil.copy(study.folder / name, target / name)
+    for experiment in study.experiments:
+        folder = study.experiment_folder(experiment)
+        shutil.copy(folder / "table.csv", target / "tables" / f"{experiment}.csv")
+        shutil.copy(folder / "finding.json", target / "tables" / f"{experiment}.json")
+        for kind in ("figure", "pictures"):
+            if (folder / f"{kind}.svg").is_file():
+                name = experiment if kind == "figure" else f"{experiment}-{kind}"
+                shutil.copy(folder / f"{kind}.svg", target / "figures" / f"{name}.svg")
+    print(f"published {study.label} of commit {', '.join(origin['commits'])} to {target}")
+
+
+def command() -> None:
+    """Parse the arguments and publish."""
+    publish(study_of(parser(__doc__).parse_args()))
+
+
+if __name__ == "__main__":
+    main(command)
