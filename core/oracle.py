@@ -67,8 +67,9 @@ def score(mixture: Mixture, x: Points, t: Times) -> Points:
 def segment_map(mixture: Mixture, x: Points, t: Times, u: Times, steps: int = 256) -> Points:
     """The PF-ODE's solution at angle u from (x, t), by classical Runge-Kutta in `steps` equal angles.
 
-    Error below 1e-9 for stds >= 0.2 at 256 steps in float64 (a test doubles the steps); pass
-    float64 points, since float32 would lose what the steps gain.
+    At 256 steps in float64 and stds >= 0.2 the median error is below 1e-9; on the watershed between
+    two narrow modes it reaches 1e-6 (tests hold both). Pass float64 points: float32 would lose what
+    the steps gain.
     """
     h = (u - t) / steps
     column = h[:, None]

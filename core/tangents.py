@@ -48,12 +48,13 @@ def finite_difference_derivative(
     """F and scale * dF/dt by central differences, for networks without forward mode; error O(step^2).
 
     The points move along v, so the path is the teacher's in distillation and the data's in training.
-    `step` is an angle; near t = 0 it shrinks to stay at non-negative times.
+    `step` is an angle; it is at most t / 2, so that no time is negative.
     """
-    h = torch.minimum(torch.full_like(t, step), t.clamp(min=1e-6))
+    h = torch.minimum(torch.full_like(t, step), t / 2).clamp(min=1e-9)
+    later, earlier = t + h, (t - h).clamp(min=0)
     with torch.no_grad():
-        ahead, behind = (field(rotate(x, v, t, u), u) for u in (t + h, t - h))
-    factor = (scale / (2 * h)).reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+        ahead, behind = (field(rotate(x, v, t, u), u) for u in (later, earlier))
+    factor = (scale / (later - earlier)).reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
     return field(x, t), factor * (ahead - behind)
 
 

@@ -25,12 +25,18 @@ def pixel_norm(x: Float[Tensor, "*batch channels"], epsilon: float = 1e-6) -> Fl
     return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)).to(x.dtype)
 
 
+def _half(channels: int) -> int:
+    if channels % 2:
+        raise ValueError(f"an embedding needs an even number of channels, got {channels}")
+    return channels // 2
+
+
 class PositionalEmbedding(nn.Module):
     """cos and sin of c * 10000^(-i / half), i < half; no parameters (Fourier features of scale about 0.02)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.frequencies_count = channels // 2
+        self.frequencies_count = _half(channels)
 
     def forward(self, c: Float[Tensor, " batch"]) -> Float[Tensor, "batch channels"]:
         exponents = torch.arange(self.frequencies_count, dtype=c.dtype, device=c.device) / self.frequencies_count
@@ -45,7 +51,7 @@ class FourierEmbedding(nn.Module):
 
     def __init__(self, channels: int, scale: float, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        frequencies = torch.randn(channels // 2, generator=generator) * scale * 2 * math.pi
+        frequencies = torch.randn(_half(channels), generator=generator) * scale * 2 * math.pi
         self.register_buffer("frequencies", frequencies)
 
     def forward(self, c: Float[Tensor, " batch"]) -> Float[Tensor, "batch channels"]:

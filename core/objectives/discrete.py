@@ -28,6 +28,8 @@ def discrete_direction(field: Field, x: Batch, t: Times, u: Times, v: Batch, r: 
     """
     with torch.no_grad():
         F_u = field(rotate(x, v, t, u), u)
+        # sin(u) removes it at u = 0, where a network that is told ln(sigma) has no value
+        F_u = torch.where((u > 0).reshape(-1, *[1] * (x.ndim - 1)), F_u, 0)
     F_t = field(x, t)
     c, _ = cos_sin(t, x)
     c_u, s_u = cos_sin(u, x)

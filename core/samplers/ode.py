@@ -29,6 +29,8 @@ def dpm_solver_2s_step(field: Field, x: Batch, t: Times, u: Times, ratio: float 
     """Single-step DPM-Solver-2 (Eq. 27): one extra evaluation at `ratio` of the way in log tan t."""
     F = field(x, t)
     ddim = rotate(x, F, t, u)
+    if not bool((u > 0).any()):
+        return ddim
     middle = _between(t, u, ratio)
     x_middle = rotate(x, F, t, middle)
     c, s = cos_sin(t, x)
@@ -48,6 +50,8 @@ def dpm_solver_pp_2s_step(field: Field, x: Batch, t: Times, u: Times, ratio: flo
     F = field(x, t)
     zero = torch.zeros_like(t)
     ddim = rotate(x, F, t, u)
+    if not bool((u > 0).any()):
+        return ddim
     middle = _between(t, u, ratio)
     x_middle = rotate(x, F, t, middle)
     change = consistency_map(field, x_middle, middle) - rotate(x, F, t, zero)

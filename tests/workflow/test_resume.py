@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tests.workflow.conftest import environment, step
-from workflow.runtime.files import read_arrays, read_json, read_tensors
+from workflow.runtime.files import read_arrays, read_json
+from workflow.runtime.tensors import read_tensors
 from workflow.steps import sample as sample_module
 from workflow.steps import train as train_module
 from workflow.steps.train import train

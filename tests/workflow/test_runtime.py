@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from workflow.errors import BenchError
 from workflow.runtime import checkpoints
-from workflow.runtime.files import exclusive, read_arrays, read_json, read_tensors, write_atomically, write_json
+from workflow.runtime.files import exclusive, read_arrays, read_json, write_atomically, write_json
 from workflow.runtime.metrics import (
     frechet_distance,
     kernel_distance,
@@ -25,6 +25,7 @@ from workflow.runtime.metrics import (
 from workflow.runtime.optimiser import adam_step, initial_state
 from workflow.runtime.provenance import peak_memory_mb, provenance, seconds_since_start
 from workflow.runtime.randomness import generator, seed_for
+from workflow.runtime.tensors import read_tensors
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:

@@ -29,11 +29,13 @@ def discretisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure
     figure, axes = plt.subplots(1, len(panels), figsize=(5.6 * len(panels) + 1.2, 4.2), sharey=True, squeeze=False)
     for ax, steps in zip(axes[0], panels, strict=True):
         _sweep(ax, rows if steps is None else rows[(rows.steps == steps) | rows.objective.isin(["diffusion", "data"])])
-        ax.set(xscale="log", yscale="log", xlabel="number of intervals N", ylabel=QUANTITIES[experiment.metric].label)
+        ax.set(xlabel="number of intervals N", ylabel=QUANTITIES[experiment.metric].label)
         ax.set_xscale("log", base=2)
+        if np.isfinite(rows.value).any():
+            ax.set_yscale("log")
         if steps is not None:
             ax.set_title(f"{steps:.0f} step" + ("s" if steps > 1 else ""))
-    axes[0][-1].legend(bbox_to_anchor=(1.01, 1), loc="upper left")
+    _legend(axes[0][-1])
     return figure
 
 
@@ -45,13 +47,15 @@ def _sweep(ax: Axes, rows: Frame) -> None:
         mine = rows[(rows.precision == precision) | rows.precision.isna()]
         discrete = mine[mine.intervals.notna()]
         for objective, group in discrete.groupby("objective", sort=False):
+            _crosses(ax, group, colour(objective))
             finite = group[np.isfinite(group.value)]
+            if not len(finite):
+                continue
             sns.lineplot(
                 finite, x="intervals", y="value", ax=ax, color=sns.light_palette(colour(objective), 5)[4 - rank],
                 errorbar=SPAN, err_style="bars", linestyle=style, marker=marker, markersize=6,
                 label=name(objective) + suffix,
             )  # fmt: skip
-            _crosses(ax, group, "intervals", colour(objective))
         for objective, group in mine[mine.intervals.isna()].groupby("objective", sort=False):
             if rank and objective in ("data", "diffusion"):
                 continue
@@ -69,7 +73,7 @@ def map_error(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     for arm, style in _styles(rows):
         sns.lineplot(rows[rows.arm == arm], x="x", y="value", ax=ax, errorbar=SPAN, **style)
     ax.set(yscale="log", xlabel="angle t  (0: data, π/2: noise)", ylabel="RMS error of the map at t")
-    ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left")
+    _legend(ax)
     return figure
 
 
@@ -80,7 +84,7 @@ def training(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     for arm, style in _styles(rows):
         sns.lineplot(rows[rows.arm == arm], x="x", y="value", ax=ax, errorbar=SPAN, **style)
     ax.set(yscale="log", xlabel="optimiser step", ylabel="norm of the direction, batch mean")
-    ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left")
+    _legend(ax)
     return figure
 
 
@@ -90,8 +94,13 @@ def methods(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     figure, axes = plt.subplots(1, len(wanted), figsize=(3.9 * len(wanted) + 2.0, 3.8), sharey=True, squeeze=False)
     arms = [arm for arm in dict.fromkeys(runs.arm) if arm != "data"]
     for ax, metric in zip(axes[0], wanted, strict=True):
-        rows = runs[(runs.metric == metric) & np.isfinite(runs.value)]
+        measured = runs[runs.metric == metric]
+        rows = measured[np.isfinite(measured.value) & (measured.status != "diverged")]
         for position, arm in enumerate(arms):
+            lost = measured[(measured.arm == arm) & (measured.status == "diverged")]
+            if len(lost):
+                face = colour(lost.objective.iloc[0])
+                ax.scatter(0.98, position, transform=ax.get_yaxis_transform(), marker="x", color=face, s=50)
             mine = rows[rows.arm == arm]
             counts = sorted(mine.steps.dropna().unique())
             for rank, steps in enumerate(counts):
@@ -110,8 +119,7 @@ def methods(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     axes[0][0].invert_yaxis()
     used = sorted(int(s) for s in runs[runs.metric == experiment.metric].steps.dropna().unique())
     marks = [
-        Line2D([], [], color="#444", marker={1: "o", 2: "s"}.get(k, "D"), linestyle="", label=_steps(k))
-        for k in used
+        Line2D([], [], color="#444", marker={1: "o", 2: "s"}.get(k, "D"), linestyle="", label=_steps(k)) for k in used
     ]
     marks.append(Line2D([], [], color=colour("data"), linestyle="--", label="real data"))
     axes[0][-1].legend(handles=marks, bbox_to_anchor=(1.01, 1), loc="upper left")
@@ -131,12 +139,15 @@ def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
         )
         if objective != "diffusion":
             own = [teachers.get((size, seed), np.nan) for size, seed in zip(group["size"], group.seed, strict=True)]
-            ratio = group.assign(value=group.value / np.array(own, float))
-            sns.lineplot(ratio, x="parameters", y="value", ax=right, **style)
+            ratio = group.assign(value=group.value / np.array(own, float)).dropna(subset=["value"])
+            if len(ratio):
+                sns.lineplot(ratio, x="parameters", y="value", ax=right, **style)
     floor = runs[(runs.metric == experiment.metric) & (runs.objective == "data")].value
     if len(floor):
         left.axhline(floor.mean(), color=colour("data"), linestyle=":", label="held-out images")
-    left.set(xscale="log", yscale="log", xlabel="parameters", ylabel=QUANTITIES[experiment.metric].label)
+    left.set(xscale="log", xlabel="parameters", ylabel=QUANTITIES[experiment.metric].label)
+    if len(rows):
+        left.set_yscale("log")
     right.set(xscale="log", xlabel="parameters", ylabel="student / teacher of the same size and seed")
     right.axhline(1, color="#999", linewidth=0.8)
     left.legend(fontsize=8)
@@ -184,11 +195,18 @@ def _styles(rows: Frame) -> list[tuple[str, dict]]:
     return found
 
 
-def _crosses(ax: Axes, group: Frame, x: str, face: str) -> None:
-    diverged = group[~np.isfinite(group.value)]
+def _crosses(ax: Axes, group: Frame, face: str) -> None:
+    """A cross at the upper edge for every N that diverged."""
+    diverged = group[~np.isfinite(group.value)].intervals
     if len(diverged):
-        transform = ax.get_xaxis_transform()
-        ax.scatter(diverged[x], [0.98] * len(diverged), transform=transform, marker="x", color=face, label="diverged")
+        top = [0.98] * len(diverged)
+        ax.scatter(diverged, top, transform=ax.get_xaxis_transform(), marker="x", color=face, label="diverged")
+
+
+def _legend(ax: Axes) -> None:
+    """Beside the axes; nothing where nothing is drawn."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left")
 
 
 def _mark(marker: str | None, linestyle: str, label: str) -> Line2D:

@@ -26,13 +26,15 @@ def discretisation(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         last_n = means.index[-1][0]
         text = f"dsCD is best at N = {best_n:.0f} ({_shown(group, best_arm)})"
         if last_n != best_n:
-            text += f" and {means.iloc[-1] / means.min():.2g} times as far off at N = {last_n:.0f}"
+            lost = not math.isfinite(means.iloc[-1])
+            text += " and diverges" if lost else f" and {means.iloc[-1] / means.min():.2f} times as far off"
+            text += f" at N = {last_n:.0f}"
         rivals = rows[(rows.objective == "scd") & (rows.precision == precision)]
         rivals = rivals[rivals.steps == steps] if pd.notna(steps) else rivals
         if len(rivals):
-            text += "; " + _against(rows, rivals.arm.iloc[0], best_arm, experiment.metric, steps)
-        sentences.append((f"{', '.join(where)}: " if where else "") + text + ".")
-    return " ".join(sentences)
+            text += ", " + _against(rows, rivals.arm.iloc[0], best_arm, experiment.metric, steps)
+        sentences.append((f"{', '.join(where)}: " if where else "") + text)
+    return "; ".join(sentences) + "." if sentences else NOTHING
 
 
 def _against(rows: Frame, continuous: str, best: str, metric: str, steps: float) -> str:
@@ -43,6 +45,8 @@ def _against(rows: Frame, continuous: str, best: str, metric: str, steps: float)
         return f"{shown}, better than every N (gap to the best N {gap}, paired by seed)"
     if math.isfinite(gap.high) and gap.high < 0:
         return f"{shown}, worse than that best N (gap {gap}, paired by seed)"
+    if not math.isfinite(gap.low):
+        return f"{shown} (too few seeds for an interval)"
     better = chosen[chosen.arm == continuous].value.mean() <= chosen[chosen.arm == best].value.mean()
     side = "lower on average" if better else "higher on average"
     return f"{shown}, {side} than the best N, but the interval of the gap holds zero ({gap}, paired by seed)"
@@ -77,7 +81,8 @@ def methods(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         counts = sorted(group.steps.dropna().unique())
         values = [f"{interval(group[group.steps == k].value)} in {_steps(k)}" for k in counts]
         parts.append(f"{arm} {', '.join(values)}")
-    return f"{QUANTITIES[experiment.metric].label}: " + "; ".join(parts) + "." if parts else NOTHING
+    label = QUANTITIES[experiment.metric].label
+    return f"{label[0].upper()}{label[1:]}: " + "; ".join(parts) + "." if parts else NOTHING
 
 
 def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> str:
@@ -89,7 +94,7 @@ def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         ratios = []
         for size, members in group.groupby("size", sort=False):
             own = [teachers.get((size, seed), math.nan) for seed in members.seed]
-            ratios.append(f"{size} {interval(members.value.to_numpy() / own)}")
+            ratios.append(f"{size} {interval(_ratio(members.value, own))}")
         parts.append(f"{name(str(objective))}, {_steps(float(steps))}: " + ", ".join(ratios))
     trend = "; ".join(
         f"{size} {interval(g.value)}" for size, g in rows[rows.objective == "diffusion"].groupby("size", sort=False)
@@ -112,6 +117,12 @@ def memorisation(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     if not_nearer:
         text += "Not nearer: " + "; ".join(not_nearer) + "."
     return text.strip()
+
+
+def _ratio(values: pd.Series, own: list[float]) -> list[float]:
+    """Worst where either run diverged."""
+    pairs = zip(values, own, strict=True)
+    return [value / other if math.isfinite(value) and math.isfinite(other) else math.inf for value, other in pairs]
 
 
 NOTHING = "There is no result to speak of yet."

@@ -419,7 +419,7 @@ def _experiment(
     others = _means(f"{name}-others", "Other metrics of the same runs", rest, True) if len(rest) else None
     return ExperimentSection(
         name=name, title=settings.title, paper=settings.paper, question=settings.question.strip(),
-        expectation=settings.expectation.strip(), finding=sentences(str(finding.get("finding", NOTHING))),
+        expectation=settings.expectation.strip(), finding=sentences(str(finding.get("finding") or NOTHING)),
         diverged=_diverged_runs(runs) if some else [],
         figure=_figure(study, name, copies) if some else None,
         pictures=_pictures(study, name, copies) if some else None,
@@ -631,7 +631,7 @@ def duration(seconds: float) -> str:
     """Wall-clock time in the two largest units.
 
     >>> duration(4.24), duration(65), duration(7300)
-    ('4.2 s', '1 min 5 s', '2 h 2 min')
+    ('4.2 s', '1 min 5 s', '2 h 1 min')
     """
     if seconds < 60:
         return f"{seconds:.1f} s"

@@ -5,8 +5,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from workflow.report.style import colour
-from workflow.runtime.datasets.dataset import Arrays
-from workflow.runtime.files import read_arrays
+from workflow.runtime.files import Arrays, read_arrays
 from workflow.study import DigitsData, Run, Study
 
 AGAIN = "delete the file; the workflow makes the run again"
@@ -66,5 +65,5 @@ def _clouds(study: Study, drawn: list[tuple[Run, int, np.ndarray]], arrays: Arra
         ax.scatter(*samples[:1500].T, s=2, color=face, linewidth=0, alpha=0.6, rasterized=True)
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
         ax.set_title(f"{run.arm}\n{k} step{'s' if k > 1 else ''}", fontsize=9)
-    figure.tight_layout()
+    figure.tight_layout(h_pad=1.5)
     return figure

@@ -38,8 +38,7 @@ rule experiment:
         experiment=lambda wc: study_of(wc).experiments[wc.experiment].model_dump(mode="json"),
     threads: 1
     shell:
-        "(python -m workflow.steps.tabulate {params.study} --experiment {wildcards.experiment} &&"
-        " python -m workflow.steps.plot {params.study} --experiment {wildcards.experiment}) > {log} 2>&1"
+        "python -m workflow.steps.experiment {params.study} --experiment {wildcards.experiment} > {log} 2>&1"
 
 
 rule collect:

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from workflow.errors import BenchError
-from workflow.runtime.files import read_json, read_tensors, sha256, write_json, write_tensors
+from workflow.runtime.files import read_json, sha256, write_json
+from workflow.runtime.tensors import read_tensors, write_tensors
 
 KEPT = 2
 

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
-from safetensors import SafetensorError
-from torch import Tensor
 
 from workflow.errors import BenchError
+
+Arrays = dict[str, np.ndarray]
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -58,27 +57,13 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     write_atomically(path, lambda p: np.savez_compressed(p, allow_pickle=False, **arrays))
 
 
-def read_arrays(path: Path, remedy: str) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, remedy: str) -> Arrays:
     """Read a .npz without unpickling, or raise BenchError that names the file."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # zip, zlib and numpy each have their own
         raise BenchError(f"cannot read {path.name}: {error}", file=path, remedy=remedy) from error
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write .safetensors atomically."""
-    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    write_atomically(path, lambda p: safetensors.torch.save_file(plain, p))
-
-
-def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
-    """Read .safetensors, or raise BenchError that names the file."""
-    try:
-        return safetensors.torch.load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise BenchError(f"{path.name} is damaged: {error}", file=path, remedy=remedy) from error
 
 
 def sha256(path: Path) -> str:

@@ -31,6 +31,7 @@ NOT_MATHEMATICS = frozenset(
         "workflow.runtime.provenance",
         "workflow.runtime.quantities",
         "workflow.runtime.records",
+        "workflow.runtime.tensors",
     }
 )
 

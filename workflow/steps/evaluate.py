@@ -9,10 +9,11 @@ import torch
 
 from core.fields import bind
 from workflow.runtime.datasets import kind_module
-from workflow.runtime.files import read_arrays, read_json, read_tensors
+from workflow.runtime.files import read_arrays, read_json
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.provenance import peak_memory_mb, provenance
 from workflow.runtime.records import RunRecord, Value, write_record
+from workflow.runtime.tensors import read_tensors
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.steps.train import make_network, open_data
 from workflow.study import Run, Study

@@ -12,8 +12,9 @@ from core.samplers.noise import noise_of_samples
 from core.samplers.ode import heun_step, solve
 from core.schedules import karras_noise_levels
 from core.trigflow import Field, angle_from_noise_level
-from workflow.runtime.files import read_tensors, write_arrays
+from workflow.runtime.files import write_arrays
 from workflow.runtime.randomness import generator
+from workflow.runtime.tensors import read_tensors
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.steps.train import make_network, open_data
 from workflow.study import Run, Study

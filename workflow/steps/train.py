@@ -26,11 +26,12 @@ from workflow.errors import BenchError
 from workflow.runtime import checkpoints
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.files import exclusive, read_arrays, read_tensors, write_json, write_tensors, write_text
+from workflow.runtime.files import exclusive, read_arrays, write_json, write_text
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.optimiser import AdamState, adam_step, initial_state
 from workflow.runtime.progress import Progress
 from workflow.runtime.randomness import generator, seed_for
+from workflow.runtime.tensors import read_tensors, write_tensors
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.study import Arm, Run, Study
 

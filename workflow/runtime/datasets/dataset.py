@@ -3,13 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from core.trigflow import Field
-
-Arrays = dict[str, np.ndarray]
+from workflow.runtime.files import Arrays
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from core.trigflow import Field
-from workflow.runtime.datasets.dataset import Arrays, Dataset
+from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.features import features, to_pixels, train_classifier
+from workflow.runtime.files import Arrays
 from workflow.runtime.metrics import frechet_distance, kernel_distance, nearest_distance, precision_recall
 from workflow.runtime.randomness import generator
 from workflow.runtime.records import Value

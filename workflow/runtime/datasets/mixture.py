@@ -8,7 +8,8 @@ from torch import Tensor
 
 from core import oracle
 from core.trigflow import Field, angle_from_noise_level, consistency_map, interpolate
-from workflow.runtime.datasets.dataset import Arrays, Dataset
+from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.files import Arrays
 from workflow.runtime.metrics import sliced_wasserstein
 from workflow.runtime.randomness import generator
 from workflow.runtime.records import Value
