@@ -41,7 +41,7 @@ def _images(drawn: list[tuple[Run, int, np.ndarray]], arrays: Arrays) -> Figure:
     for ax, (label, images) in zip(np.atleast_1d(axes), rows, strict=True):
         padded = np.pad(images[:, 0], ((0, 0), (0, 0), (0, 1)), constant_values=low)
         ax.imshow(np.concatenate(list(padded), axis=1), cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-        ax.set_yticks([]), ax.set_xticks([])
+        ax.set(xticks=[], yticks=[])
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
         for spine in ax.spines.values():
             spine.set_visible(False)
