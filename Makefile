@@ -50,7 +50,8 @@ check: env  ## ruff, pyright, import-linter, snakemake --lint
 system: 
 	@command -v chromium chromium-browser google-chrome >/dev/null || \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || \
+	    echo "could not install it; the browser tests need: apt-get install chromium"; \
 	else echo "the browser tests need Chromium: sudo apt-get install chromium"; fi
 
 publish: env  ## results/published from a finished run of the shipped budget

@@ -33,4 +33,4 @@ include: "workflow/rules/targets.smk"
 
 
 onstart:
-    watch([s.run_folder(run) / "metrics.json" for s in STUDIES.values() for run in s.runs()])
+    watch([Path(str(job.output.metrics)) for job in workflow.dag.needrun_jobs() if job.rule.name == "run"])

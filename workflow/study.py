@@ -7,18 +7,30 @@ import difflib
 import fnmatch
 import itertools
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from core.objectives import OBJECTIVES
 from workflow.errors import BenchError
+from workflow.runtime.quantities import QUANTITIES
 
 STUDIES = Path(__file__).parent / "studies"
 DEFAULT_BUDGET = "laptop"
+FEATURES = 64
+"""Dimensions of the digits' feature space."""
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
 
@@ -76,7 +88,7 @@ class Arm(Model):
     iterations: PositiveInt
     batch: PositiveInt
     rate: PositiveFloat
-    """Peak learning rate of Adam."""
+    """Learning rate of Adam before ramp-up and decay."""
     rate_reference: PositiveInt | None = None
     """t_ref in steps of the inverse-square-root decay; empty for a constant rate."""
     rampup: Annotated[int, Field(ge=0)] = 0
@@ -178,7 +190,7 @@ class Study(Model):
     title: str
     summary: str
     sigma_d: PositiveFloat
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
     data: dict[Name, Data]
     sizes: dict[Name, Size]
     arms: dict[Name, Arm]
@@ -198,9 +210,24 @@ class Study(Model):
             for pattern in experiment.arms:
                 if self.budget == DEFAULT_BUDGET and not fnmatch.filter(self.arms, pattern):
                     raise ValueError(f"experiments.{name}.arms: no arm is called {pattern!r}; see 'arms'")
+            self._check_metric(name, experiment.metric)
+        if self.study in ("index", "published"):
+            raise ValueError(f"study: {self.study!r} is a name of the project's own; choose another")
+        if not self.arms:
+            raise ValueError(f"budgets.{self.budget}.arms: no arm is left")
+        digits = any(isinstance(data, DigitsData) for data in self.data.values())
+        if digits and self.evaluation.samples <= FEATURES:
+            raise ValueError(f"evaluation.samples: distances in {FEATURES} features need more than {FEATURES} samples")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds: each seed may stand once")
         return self
+
+    def _check_metric(self, experiment: str, metric: str) -> None:
+        known = [*QUANTITIES, "training_direction_norm", "training_loss", "training_gradient_norm"]
+        if metric not in known:
+            close = difflib.get_close_matches(metric, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+            raise ValueError(f"experiments.{experiment}.metric: unknown {metric!r}; {hint}")
 
     def _check_teacher(self, name: str, arm: Arm) -> None:
         if arm.teacher is None:
@@ -327,11 +354,14 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
         ) from error
 
 
-def _remedy(kind: str, location: tuple[int | str, ...]) -> str:
+def _remedy(kind: str, place: Sequence[int | str]) -> str:
+    location = [str(part) for part in place]
     if kind == "extra_forbidden":
         models = {"arms": Arm, "sizes": Size, "experiments": Experiment, "evaluation": Evaluation}
-        model = models.get(str(location[0]), Study)
-        close = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1)
+        if location[0] == "data" and len(location) > 2:
+            models["data"] = {"mixture": MixtureData, "digits": DigitsData}.get(location[2], MixtureData)
+        model = models.get(location[0], Study)
+        close = difflib.get_close_matches(location[-1], model.model_fields, n=1)
         return f"did you mean {close[0]!r}?" if close else f"remove it; known keys: {', '.join(model.model_fields)}"
     if kind == "missing":
         return f"add the key {location[-1]!r}"
@@ -366,6 +396,8 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
         first = error.errors()[0]
         key = ".".join(map(str, ("budgets", name, *first["loc"])))
         raise BenchError(first["msg"], file=file, key=key, remedy=_remedy(first["type"], first["loc"])) from error
+    _check_keys(defaults, Arm, "defaults", file)
+    _check_keys(budget.override, Arm, f"budgets.{name}.override", file)
     arms = {}
     for template, settings in (content.get("arms") or {}).items():
         if not isinstance(settings, dict):
@@ -381,6 +413,14 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
     if budget.seeds is not None:
         content["seeds"] = budget.seeds
     return content
+
+
+def _check_keys(settings: Mapping[str, Any], model: type[Model], key: str, file: Path) -> None:
+    """Refuse an unknown key where it stands, not in every arm that it reaches."""
+    for unknown in settings.keys() - model.model_fields.keys():
+        close = difflib.get_close_matches(str(unknown), model.model_fields, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(model.model_fields)}"
+        raise BenchError(f"unknown key {unknown!r}", file=file, key=f"{key}.{unknown}", remedy=remedy)
 
 
 def _expand(template: str, settings: Mapping[str, Any], file: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -45,13 +45,18 @@ class PositionalEmbedding(nn.Module):
 
 
 class FourierEmbedding(nn.Module):
-    """cos and sin of 2 pi scale w c with fixed normal w; derivative grows with scale (Sec. 4.1)."""
+    """cos and sin of 2 pi scale w c with fixed normal w; derivative grows with scale (Sec. 4.1).
+
+    Without a generator, w is the same for every network, so that it need not be saved with weights.
+    """
 
     frequencies: Tensor
 
     def __init__(self, channels: int, scale: float, generator: torch.Generator | None = None) -> None:
         super().__init__()
-        frequencies = torch.randn(_half(channels), generator=generator) * scale * 2 * math.pi
+        frequencies = (
+            torch.randn(_half(channels), generator=generator or torch.Generator().manual_seed(0)) * scale * 2 * math.pi
+        )
         self.register_buffer("frequencies", frequencies)
 
     def forward(self, c: Float[Tensor, " batch"]) -> Float[Tensor, "batch channels"]:

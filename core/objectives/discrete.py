@@ -49,7 +49,10 @@ def dscd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regress
     t, u = draw_interval(_grid(settings), draws.uniform)
     x = interpolate(x0, draws.noise, t)
     with torch.no_grad():
-        v = chord_velocity(x, settings.solver(fields.teacher, x, t, u), t, u)
+        if settings.solver is None:
+            v = fields.teacher(x, t)
+        else:
+            v = chord_velocity(x, settings.solver(fields.teacher, x, t, u), t, u)
     return _regress_chord(fields, x, t, u, v, settings)
 
 

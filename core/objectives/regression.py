@@ -10,7 +10,7 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from core.samplers.ode import Step, ddim_step
+from core.samplers.ode import Step
 from core.tangents import Control, Derivative, Direction, jvp_derivative, normalise
 from core.trigflow import ProposalGrid, TimeFunction
 
@@ -29,8 +29,8 @@ class Settings:
     derivative: Derivative = jvp_derivative
     grid: ProposalGrid | None = None
     """Discrete objectives only; holds the proposal already split over its intervals."""
-    solver: Step = ddim_step
-    """The teacher's step in dsCD."""
+    solver: Step | None = None
+    """The teacher's step in dsCD; None is the paper's DDIM, whose velocity needs no (rounded) difference."""
     log_weight_max: float | None = None
     """Upper bound of w(t); None leaves it free, as the paper does."""
 

@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from workflow.report.pages import index_entries, missing, study_page
 from workflow.report.tables import write_table
 from workflow.runtime.files import write_arrays, write_json
+from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.records import RunRecord, Value, write_record
 from workflow.steps import report as step
 from workflow.study import Run, Study, load
@@ -59,7 +60,7 @@ budgets: {short: {seeds: [0, 1]}}
 STEPS = {"continuous": 0.05, "discrete-8": 0.10}
 
 
-def _record(run: Run, diverged: bool) -> RunRecord:
+def _record(study: Study, run: Run, diverged: bool) -> RunRecord:
     def value(base: float) -> float | None:
         return None if diverged else base * (1 + 0.01 * run.seed)
 
@@ -67,7 +68,7 @@ def _record(run: Run, diverged: bool) -> RunRecord:
     return RunRecord(
         status="diverged" if diverged else "finished",
         reason="loss is nan" if diverged else None,
-        fingerprint=f"{run.arm}-{run.seed}",
+        fingerprint=fingerprint(study.specification(run)),
         arm=run.arm,
         seed=run.seed,
         step=10,
@@ -77,7 +78,11 @@ def _record(run: Run, diverged: bool) -> RunRecord:
             Value(metric="sliced_wasserstein", value=value(2 * base), steps=1),
             Value(metric="sliced_wasserstein", value=value(base), steps=2),
         ],
-        curves=[Value(metric="training_direction_norm", value=1.0 + x / 100, x=x) for x in (2.0, 4.0, 6.0)],
+        curves=[
+            Value(metric=f"training_direction_norm{kind}", value=1.0 + x / 100, x=x)
+            for kind in ("", "_max")
+            for x in (2.0, 4.0, 6.0)
+        ],
         seconds={"start": 1.0, "train": 2.0 + run.seed},
         peak_memory_mb=100.0,
         provenance={"commit": "a" * 40, "dirty": True, "time": f"2026-01-0{run.seed + 1}T00:00:00Z", "processor": "X"},
@@ -91,7 +96,7 @@ def _make_results(study: Study, runs: list[Run], diverged: tuple[Run, ...] = ())
     write_json(study.data_file("blobs").with_suffix(".json"), {"facts": facts, "floors": floor, "provenance": {}})
     write_arrays(study.data_file("blobs"), {"reference": draw.normal(size=(20, 2)), "means": np.zeros((2, 2))})
     for run in runs:
-        write_record(study.run_folder(run) / "metrics.json", _record(run, run in diverged))
+        write_record(study.run_folder(run) / "metrics.json", _record(study, run, run in diverged))
         samples = {f"steps-{k}": draw.normal(size=(20, 2)) for k in (1, 2)}
         write_arrays(study.run_folder(run) / "samples.npz", {} if run in diverged else samples)
 

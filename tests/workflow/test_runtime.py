@@ -58,15 +58,15 @@ def test_a_damaged_file_is_named_with_its_remedy(reader, tmp_path: Path) -> None
 
 
 def _save(folder: Path, step: int, fingerprint: str = "f") -> None:
-    checkpoints.save(folder, fingerprint, step, {"parameters/w": torch.full((3,), float(step))}, [{"step": step}])
+    checkpoints.save(folder, fingerprint, step, {"parameters/w": torch.full((3,), float(step))}, {"rows": [step]})
 
 
-def test_the_newest_checkpoint_comes_back_with_its_log_and_only_two_are_kept(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_comes_back_with_its_journal_and_only_two_are_kept(tmp_path: Path) -> None:
     for step in (10, 20, 30):
         _save(tmp_path, step)
     found = checkpoints.newest(tmp_path, "f")
     assert found is not None
-    assert (found.step, found.log) == (30, [{"step": 30}])
+    assert (found.step, found.journal) == (30, {"rows": [30]})
     assert torch.equal(found.tensors["parameters/w"], torch.full((3,), 30.0))
     assert len(list(tmp_path.glob("*.safetensors"))) == 2
 

@@ -58,6 +58,12 @@ BAD = {
     "a component too narrow for the oracle": (_set("data/mixture/std", 0.01), ["std", "0.2"]),
     "arms that are a list": (_set("arms", ["scd"]), ["arms", "mapping"]),
     "an arm that is no mapping": (_set("arms/scd", 3), ["arms.scd"]),
+    "unknown key of the defaults": (_set("defaults/itertions", 5), ["defaults.itertions", "'iterations'"]),
+    "unknown key of a data set": (_set("data/mixture/dimensions", 5), ["data.mixture", "did you mean 'dimension'"]),
+    "unknown metric": (_set("experiments/training/metric", "map_rmse"), ["metric", "did you mean 'map_rms'"]),
+    "a name that is taken": (_set("study", "index"), ["'index'", "choose another"]),
+    "a negative seed": (_set("seeds", [-1]), ["seeds.0", "greater than or equal to 0"]),
+    "a budget that leaves no arm": (_set("budgets", {"laptop": {"arms": ["nothing"]}}), ["no arm"]),
     "a budget with an unknown key": (_set("budgets", {"laptop": {"speed": 1}}), ["budgets.laptop.speed"]),
 }  # fmt: skip
 

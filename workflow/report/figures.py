@@ -31,6 +31,8 @@ def discretisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure
         _sweep(ax, rows if steps is None else rows[(rows.steps == steps) | rows.objective.isin(["diffusion", "data"])])
         ax.set(xlabel="number of intervals N", ylabel=QUANTITIES[experiment.metric].label)
         ax.set_xscale("log", base=2)
+        if rows.intervals.notna().any():  # said outright: crosses alone would not set it
+            ax.set_xlim(rows.intervals.min() / 1.5, rows.intervals.max() * 1.5)
         if np.isfinite(rows.value).any():
             ax.set_yscale("log")
         if steps is not None:
@@ -150,7 +152,8 @@ def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
         left.set_yscale("log")
     right.set(xscale="log", xlabel="parameters", ylabel="student / teacher of the same size and seed")
     right.axhline(1, color="#999", linewidth=0.8)
-    left.legend(fontsize=8)
+    if left.get_legend_handles_labels()[0]:
+        left.legend(fontsize=8)
     figure.tight_layout()
     return figure
 

@@ -14,52 +14,60 @@ Frame = pd.DataFrame
 
 
 def discretisation(experiment: Experiment, runs: Frame, curves: Frame) -> str:
-    """Per precision (and number of steps): the best N, and whether sCD is better than every N."""
+    """Per discrete method, precision and steps: the best N, and whether continuous time is better than every N."""
     rows = runs[runs.metric == experiment.metric]
     sentences = []
     discrete = rows[rows.intervals.notna()]
-    for (precision, steps), group in discrete.groupby(["precision", "steps"], dropna=False, sort=False):
+    for (objective, precision, steps), group in discrete.groupby(
+        ["objective", "precision", "steps"], dropna=False, sort=False
+    ):
         where = [str(precision)] if discrete.precision.nunique() > 1 else []
         where += [_steps(steps)] if pd.notna(steps) else []
         means = group.groupby(["intervals", "arm"], sort=True).value.mean()
-        best_n, best_arm = means.idxmin()
-        last_n = means.index[-1][0]
-        text = f"dsCD is best at N = {best_n:.0f} ({_shown(group, best_arm)})"
-        if last_n != best_n:
-            lost = not math.isfinite(means.iloc[-1])
-            text += " and diverges" if lost else f" and {means.iloc[-1] / means.min():.2f} times as far off"
+        best = means.idxmax() if QUANTITIES[experiment.metric].better == "higher" else means.idxmin()
+        text = f"{_short(objective)} is best at N = {best[0]:.0f} ({_shown(group, best[1])})"
+        last_n, last = means.index[-1][0], means.iloc[-1]
+        if last_n != best[0]:
+            text += f" and {last / means[best]:.2f} times that" if math.isfinite(last) else " and diverges"
             text += f" at N = {last_n:.0f}"
-        rivals = rows[(rows.objective == "scd") & (rows.precision == precision)]
+        rivals = rows[(rows.objective == CONTINUOUS.get(objective)) & (rows.precision == precision)]
         rivals = rivals[rivals.steps == steps] if pd.notna(steps) else rivals
         if len(rivals):
-            text += ", " + _against(rows, rivals.arm.iloc[0], best_arm, experiment.metric, steps)
+            text += ", " + _against(group, rivals, best[1], experiment.metric)
         sentences.append((f"{', '.join(where)}: " if where else "") + text)
     return "; ".join(sentences) + "." if sentences else NOTHING
 
 
-def _against(rows: Frame, continuous: str, best: str, metric: str, steps: float) -> str:
-    chosen = rows if pd.isna(steps) else rows[rows.steps == steps]
-    gap = paired(chosen, continuous, best, metric)
-    shown = f"sCD reaches {_shown(chosen, continuous)}"
-    if math.isfinite(gap.low) and gap.low > 0:
-        return f"{shown}, better than every N (gap to the best N {gap}, paired by seed)"
-    if math.isfinite(gap.high) and gap.high < 0:
-        return f"{shown}, worse than that best N (gap {gap}, paired by seed)"
-    if not math.isfinite(gap.low):
+def _against(discrete: Frame, continuous: Frame, best: str, metric: str) -> str:
+    """The continuous method beside the best N; choosing the best N afterwards favours the discrete one."""
+    arm = continuous.arm.iloc[0]
+    gap = paired(pd.concat([discrete, continuous]), arm, best, metric)
+    sign = -1 if QUANTITIES[metric].better == "higher" else 1
+    shown = f"{_short(continuous.objective.iloc[0])} reaches {_shown(continuous, arm)}"
+    if not math.isfinite(gap.mean):
+        return f"{shown} (a run diverged, so there is no gap to speak of)"
+    if math.isnan(gap.low):
         return f"{shown} (too few seeds for an interval)"
-    better = chosen[chosen.arm == continuous].value.mean() <= chosen[chosen.arm == best].value.mean()
-    side = "lower on average" if better else "higher on average"
-    return f"{shown}, {side} than the best N, but the interval of the gap holds zero ({gap}, paired by seed)"
+    about = f"gap to the best N {gap}, paired by seed"
+    if min(sign * gap.low, sign * gap.high) > 0:
+        return f"{shown}, better than every N ({about})"
+    if max(sign * gap.low, sign * gap.high) < 0:
+        return f"{shown}, worse than the best N ({about})"
+    side = "better" if sign * gap.mean > 0 else "worse"
+    return f"{shown}, {side} than the best N on average, but the interval holds zero ({about})"
 
 
 def map_error(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     """How the error grows from the smallest angle to pure noise."""
     rows = curves[curves.metric == "map_rms"]
-    parts = []
+    parts, grows = [], []
     for _, group in rows.groupby("arm", sort=False):
         means = group.groupby("x").value.mean()
-        parts.append(f"{_label(group)} from {means.iloc[0]:.2g} at t = {means.index[0]:.2g} to {means.iloc[-1]:.2g}")
-    return "The error grows towards noise for every method: " + "; ".join(parts) + " at t_max." if parts else NOTHING
+        grows.append(means.iloc[-1] > means.iloc[0])
+        parts.append(f"{_label(group)} {means.iloc[0]:.2g} at t = {means.index[0]:.2g}, {means.iloc[-1]:.2g} at t_max")
+    if not parts:
+        return NOTHING
+    return f"The error is larger at t_max than near the data for {sum(grows)} of {len(grows)} arms: {'; '.join(parts)}."
 
 
 def training(experiment: Experiment, runs: Frame, curves: Frame) -> str:
@@ -67,9 +75,10 @@ def training(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     rows = curves[curves.metric == experiment.metric]
     parts = []
     for _, group in rows.groupby("arm", sort=False):
-        spike = (group.groupby("seed").value.max() / group.groupby("seed").value.median()).max()
+        peaks = curves[(curves.metric == "training_direction_norm_max") & (curves.arm == group.arm.iloc[0])]
+        spike = (peaks.groupby("seed").value.max() / group.groupby("seed").value.median()).max()
         last = group[group.x == group.x.max()].value.mean()
-        parts.append(f"{_label(group)} ends at {last:.2g}, at most {spike:.2g} times its median")
+        parts.append(f"{_label(group)} ends at {last:.2g}, its largest step {spike:.2g} times the median")
     return "Norm of the direction before normalisation: " + "; ".join(parts) + "." if parts else NOTHING
 
 
@@ -105,18 +114,14 @@ def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> str:
 def memorisation(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     """Whether samples are nearer to training images than held-out images are."""
     floor = runs[(runs.objective == "data") & (runs.metric == "nearest_train")].value.mean()
-    rows = select(runs[runs.objective != "data"], "nearest_train")
-    nearer, not_nearer = [], []
+    rows = select(runs[(runs.objective != "data") & (runs.status == "finished")], "nearest_train")
+    sides: dict[str, list[str]] = {"Nearer": [], "Not nearer": [], "Undecided": []}
     for (arm, steps), group in rows.groupby(["arm", "steps"], sort=False):
         found = interval(group.value)
-        side = nearer if (found.high if math.isfinite(found.high) else found.mean) < floor else not_nearer
-        side.append(f"{arm} in {_steps(float(steps))} {found}")
-    text = f"Held-out images lie {floor:.3g} from their nearest training image. "
-    if nearer:
-        text += "Nearer than that: " + "; ".join(nearer) + ". "
-    if not_nearer:
-        text += "Not nearer: " + "; ".join(not_nearer) + "."
-    return text.strip()
+        side = "Nearer" if found.high < floor else "Not nearer" if found.low >= floor else "Undecided"
+        sides[side].append(f"{arm} in {_steps(float(steps))} {found}")
+    parts = [f"{side.lower()}: {', '.join(arms)}" for side, arms in sides.items() if arms]
+    return f"Held-out images lie {floor:.3g} from their nearest training image; " + "; ".join(parts) + "."
 
 
 def _ratio(values: pd.Series, own: list[float]) -> list[float]:
@@ -125,6 +130,8 @@ def _ratio(values: pd.Series, own: list[float]) -> list[float]:
     return [value / other if math.isfinite(value) and math.isfinite(other) else math.inf for value, other in pairs]
 
 
+CONTINUOUS = {"dscd": "scd", "dsct": "sct"}
+"""The continuous-time limit of each discrete objective."""
 NOTHING = "There is no result to speak of yet."
 
 
@@ -136,9 +143,13 @@ def _steps(count: float) -> str:
     return "1 step" if count == 1 else f"{count:.0f} steps"
 
 
+def _short(objective: str) -> str:
+    return name(str(objective)).split(" (")[0]
+
+
 def _label(group: Frame) -> str:
     intervals = group.intervals.iloc[0]
-    return name(group.objective.iloc[0]).split(" (")[0] + (f" N = {intervals:.0f}" if pd.notna(intervals) else "")
+    return _short(group.objective.iloc[0]) + (f" N = {intervals:.0f}" if pd.notna(intervals) else "")
 
 
 FINDINGS: dict[str, Callable[[Experiment, Frame, Frame], str]] = {

@@ -59,9 +59,11 @@ FACTS = {
     "component_std": "standard deviation of a component, after standardisation",
 }
 PRECISION_NOTE = (
-    "Precision (fp32, fp16, bf16) is that of every evaluation of the student's network during training, by "
-    "torch.autocast. The time embedding and modulation path, the norms' reductions, the objective's arithmetic, the "
-    "exact teacher, the optimiser, the average, sampling and evaluation are float32 (angles float64)."
+    "Precision (fp32, fp16, bf16) is that of the student's network in training, by torch.autocast: its linear maps, "
+    "forward, in the JVP of sCD and sCT, and backward, without loss scaling. Time embedding and modulation, the "
+    "norms' reductions, the objective's arithmetic, the exact teacher, Adam, the average, sampling and evaluation are "
+    "float32. Angles are drawn and subtracted in float64 and reach the network as float32. The adaptive weight is "
+    "off in this study."
 )
 AGREEMENT_NOTE = (
     "“Published” is the mean of the results committed with the code, made under the same budget. The two agree when "
@@ -368,7 +370,10 @@ def _glossary(study: Study) -> list[tuple[str, str, str]]:
     path = study.folder / "runs.csv"
     measured = set(read_table(path).metric) if path.is_file() else set()
     measured |= {experiment.metric for experiment in study.experiments.values()}
-    meanings = {name: f"{q.meaning}; {q.better} is better" for name, q in QUANTITIES.items()}
+    meanings = {
+        name: q.meaning if q.better == "neither" else f"{q.meaning}; {q.better} is better"
+        for name, q in QUANTITIES.items()
+    }
     meanings |= {name: meaning for name, (_, meaning) in CURVES.items()}
     return [(name, _label(name), f"{text}.") for name, text in meanings.items() if name in measured]
 
@@ -436,7 +441,9 @@ def _diverged_runs(runs: pd.DataFrame) -> list[str]:
 
 
 def _caption(metric: str) -> str:
-    return f"{_label(metric)} ({QUANTITIES[metric].better} is better): mean and 95% t interval over seeds"
+    better = QUANTITIES[metric].better
+    side = "" if better == "neither" else f" ({better} is better)"
+    return f"{_label(metric)}{side}: mean and 95% t interval over seeds"
 
 
 def _means(name: str, caption: str, table: pd.DataFrame, with_metric: bool = False) -> Table:

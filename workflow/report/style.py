@@ -21,7 +21,7 @@ NAMES = {
     "dscd": "dsCD (discrete)",
     "dsct": "discrete sCT",
     "diffusion": "teacher",
-    "data": "real data",
+    "data": "real against real",
 }
 PRECISIONS = {"fp32": ("-", "o"), "fp16": ("--", "s"), "bf16": (":", "^")}
 """Line style and marker."""

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from workflow.report.statistics import COLUMNS, Interval, difference, summary
-from workflow.runtime.files import read_json
+from workflow.runtime.files import read_json, write_text
+from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.quantities import QUANTITIES
 from workflow.runtime.records import RunRecord, Value, read_record
 from workflow.study import Run, Study
@@ -46,11 +47,17 @@ def experiment_tables(study: Study, experiment: str, runs: Iterable[Run]) -> tup
 
 
 def finished_runs(study: Study, experiment: str) -> tuple[list[Run], list[Run]]:
-    """(runs with a record, runs without) of an experiment."""
+    """(runs with a record of their present settings and mathematics, runs without) of an experiment."""
     there, missing = [], []
     for run in study.runs_of(experiment):
-        (there if (study.run_folder(run) / "metrics.json").is_file() else missing).append(run)
+        (there if is_fresh(study, run) else missing).append(run)
     return there, missing
+
+
+def is_fresh(study: Study, run: Run) -> bool:
+    """Whether the run has a record, and of what it would be today."""
+    path = study.run_folder(run) / "metrics.json"
+    return path.is_file() and read_record(path).fingerprint == fingerprint(study.specification(run))
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -60,9 +67,8 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """CSV, infinities as `inf`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     whole = {c: frame[c].astype("Int64") for c in ("intervals", "steps", "seed", "seeds") if c in frame}
-    frame.assign(**whole).to_csv(path, index=False, float_format="%.9g")
+    write_text(path, frame.assign(**whole).to_csv(index=False, float_format="%.9g"))
 
 
 def compared(runs: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:

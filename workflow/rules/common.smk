@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from pathlib import Path
 
 from workflow.errors import BenchError
 from workflow.runtime.fingerprint import data_fingerprint, fingerprint
@@ -34,7 +35,10 @@ def run_of(wildcards):
 
 
 def select_study(wildcards):
-    """The arguments by which a step finds its study."""
+    """The arguments by which a step finds its study.
+
+    A resource and not a parameter: where the file lies must not make a run stale.
+    """
     study = study_of(wildcards)
     return f"--study {shlex.quote(str(study.file))} --budget {study.budget}"
 

@@ -9,11 +9,11 @@ rule prepare:
     log:
         "results/{label}/logs/prepare/{data}.log",
     params:
-        study=select_study,
         fingerprint=lambda wc: data_fingerprint(study_of(wc).data_specification(wc.data)),
     resources:
+        study=select_study,
         mem_mb=1000,
         runtime=10,
     threads: 1
     shell:
-        "python -m workflow.steps.prepare {params.study} --data {wildcards.data} > {log} 2>&1"
+        "python -m workflow.steps.prepare {resources.study} --data {wildcards.data} > {log} 2>&1"

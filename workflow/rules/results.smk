@@ -34,11 +34,12 @@ rule experiment:
     log:
         "results/{label}/logs/experiments/{experiment}.log",
     params:
-        study=select_study,
         experiment=lambda wc: study_of(wc).experiments[wc.experiment].model_dump(mode="json"),
+    resources:
+        study=select_study,
     threads: 1
     shell:
-        "python -m workflow.steps.experiment {params.study} --experiment {wildcards.experiment} > {log} 2>&1"
+        "python -m workflow.steps.experiment {resources.study} --experiment {wildcards.experiment} > {log} 2>&1"
 
 
 rule collect:
@@ -51,11 +52,11 @@ rule collect:
         "results/{label}/provenance.json",
     log:
         "results/{label}/logs/collect.log",
-    params:
+    resources:
         study=select_study,
     threads: 1
     shell:
-        "python -m workflow.steps.tabulate {params.study} > {log} 2>&1"
+        "python -m workflow.steps.tabulate {resources.study} > {log} 2>&1"
 
 
 rule page:
@@ -67,11 +68,11 @@ rule page:
         "reports/{label}.html",
     log:
         "results/{label}/logs/report.log",
-    params:
+    resources:
         study=select_study,
     threads: 1
     shell:
-        "python -m workflow.steps.report {params.study} > {log} 2>&1"
+        "python -m workflow.steps.report {resources.study} > {log} 2>&1"
 
 
 rule index:

@@ -16,13 +16,13 @@ rule run:
     benchmark:
         "results/{label}/logs/runs/{arm}-seed-{seed}.tsv"
     params:
-        study=select_study,
         # specification and mathematics: the plan makes the run again when either changes
         fingerprint=lambda wc: fingerprint(study_of(wc).specification(run_of(wc))),
     resources:
+        study=select_study,
         mem_mb=1000,
         runtime=60,
     threads: 1
     shell:
-        "python -m workflow.steps.run {params.study} --arm {wildcards.arm} --seed {wildcards.seed}"
+        "python -m workflow.steps.run {resources.study} --arm {wildcards.arm} --seed {wildcards.seed}"
         " --fingerprint {params.fingerprint} > {log} 2>&1"

@@ -21,14 +21,15 @@ class Checkpoint:
 
     step: int
     tensors: dict[str, Tensor]
-    log: list[dict[str, Any]]
+    journal: dict[str, Any]
+    """What the run has written down so far, as JSON."""
 
 
-def save(folder: Path, fingerprint: str, step: int, tensors: Mapping[str, Tensor], log: list[dict[str, Any]]) -> None:
+def save(folder: Path, fingerprint: str, step: int, tensors: Mapping[str, Tensor], journal: dict[str, Any]) -> None:
     """Write a checkpoint, then remove all but the newest two."""
     path = folder / f"step-{step:08d}.safetensors"
     write_tensors(path, tensors)
-    seal = {"step": step, "fingerprint": fingerprint, "sha256": sha256(path), "log": log}
+    seal = {"step": step, "fingerprint": fingerprint, "sha256": sha256(path), "journal": journal}
     write_json(path.with_suffix(".json"), seal)
     for old in sorted(folder.glob("step-*.json"))[:-KEPT]:
         remove(old)
@@ -51,7 +52,7 @@ def newest(folder: Path, fingerprint: str) -> Checkpoint | None:
                 continue
             if not path.is_file() or sha256(path) != seal["sha256"]:
                 raise BenchError("the checksum differs", file=path, remedy="set aside")
-            return Checkpoint(seal["step"], read_tensors(path, "set aside"), seal["log"])
+            return Checkpoint(seal["step"], read_tensors(path, "set aside"), seal["journal"])
         except (BenchError, KeyError, TypeError) as error:
             print(f"checkpoint {path} is damaged ({error}); set aside, taking the one before", file=sys.stderr)
             for file in (seal_file, path):

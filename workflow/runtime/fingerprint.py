@@ -3,7 +3,7 @@
 Snakemake does not see imported modules, so the source is hashed here: the modules of the
 objective and of the steps, and what these import, each without comments, docstrings and layout.
 Tables that name objectives and data sets, schemas and bookkeeping are left out, so that adding an
-objective or an arm, or editing a message, leaves finished runs fresh.
+objective or an arm, or editing the report, leaves finished runs fresh.
 """
 
 import ast
@@ -83,8 +83,8 @@ def _normalised(path: Path, _modified: int) -> tuple[str, tuple[str, ...]]:
         body = getattr(node, "body", None)
         if isinstance(body, list):
             # a string that stands alone does nothing: a docstring, or one under an attribute
-            node.body = [line for line in body if not _is_bare_string(line)]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(imported)
+            node.body = [line for line in body if not _is_bare_string(line)] or [ast.Pass()]  # type: ignore[attr-defined]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), tuple(imported)
 
 
 def _is_bare_string(node: ast.AST) -> bool:

@@ -31,7 +31,7 @@ def initial_state(parameters: Mapping[str, Tensor]) -> AdamState:
 
 
 def adam_step(parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor], state: AdamState, rate: float) -> None:
-    """One step of Adam with the papers' betas (0.9, 0.99) and epsilon 1e-8 (arXiv 2410.11081, App. G)."""
+    """One step of Adam with betas (0.9, 0.99), those of the paper's students; epsilon 1e-8 (App. G)."""
     names = list(parameters)
     with torch.no_grad():
         adam(

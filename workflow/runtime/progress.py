@@ -40,23 +40,20 @@ class Progress:
 
 
 def watch(outputs: Sequence[Path], every: float = 20.0) -> threading.Thread:
-    """Print from a background thread how many of `outputs` exist and how long the rest will take.
+    """Print from a background thread how many of `outputs` have been written since now, and the time left.
 
     For a workflow engine that shows counts but no time left; ends when all are there.
     """
 
-    def loop() -> None:
-        fresh_from = time.time()
-        pending = [p for p in outputs if not p.exists()]
-        progress = Progress("runs", len(pending), every=0)
-        while pending and threading.main_thread().is_alive():
+    def loop(started: float) -> None:
+        progress = Progress("runs", len(outputs), every=0)
+        done = 0
+        while done < len(outputs) and threading.main_thread().is_alive():
             time.sleep(every)
-            done = sum(p.exists() and p.stat().st_mtime >= fresh_from for p in pending)
+            done = sum(path.exists() and path.stat().st_mtime >= started for path in outputs)
             if done:
                 progress.update(done)
-            if done == len(pending):
-                return
 
-    thread = threading.Thread(target=loop, daemon=True, name="progress")
+    thread = threading.Thread(target=loop, args=[time.time()], daemon=True, name="progress")
     thread.start()
     return thread

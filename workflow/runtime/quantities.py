@@ -10,13 +10,13 @@ class Quantity:
     """One metric of runs.csv."""
 
     label: str
-    better: Literal["lower", "higher"]
+    better: Literal["lower", "higher", "neither"]
     meaning: str
 
     @property
     def worst(self) -> float:
         """What a diverged run is given: no run is worse."""
-        return math.inf if self.better == "lower" else 0.0
+        return 0.0 if self.better == "higher" else math.inf
 
 
 QUANTITIES: dict[str, Quantity] = {
@@ -38,9 +38,11 @@ QUANTITIES: dict[str, Quantity] = {
     "precision": Quantity("precision", "higher", "torch-fidelity, k = 3, against the training part"),
     "recall": Quantity("recall", "higher", "torch-fidelity, k = 3, against the training part"),
     "nearest_train": Quantity(
-        "distance to the nearest training image", "higher", "mean over samples, in pixels of unit variance"
+        "distance to the nearest training image",
+        "neither",
+        "mean over samples, in pixels of unit variance; among as many training images as are held out",
     ),
     "nearest_held_out": Quantity(
-        "distance to the nearest held-out image", "lower", "mean over samples, in pixels of unit variance"
+        "distance to the nearest held-out image", "neither", "mean over samples, in pixels of unit variance"
     ),
 }

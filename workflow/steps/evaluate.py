@@ -52,7 +52,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
         parameters=sum(p.numel() for p in weights.values()),
         metrics=metrics,
         curves=curves + _log_curves(out / "log.csv"),
-        seconds={**seconds, "train": training["seconds"], "evaluate": round(time.monotonic() - started, 3)},
+        seconds={**seconds, "train": round(training["seconds"], 3), "evaluate": round(time.monotonic() - started, 3)},
         peak_memory_mb=peak_memory_mb(),
         provenance=provenance(),
     )
@@ -66,7 +66,7 @@ def _log_curves(path: Any) -> list[Value]:
         rows = list(csv.DictReader(handle))
     return [
         Value(metric=f"training_{column}", x=float(row["step"]), value=float(row[column]))
-        for column in ("loss", "direction_norm", "gradient_norm")
+        for column in ("loss", "direction_norm", "direction_norm_max", "gradient_norm")
         for row in rows
     ]
 

@@ -18,8 +18,14 @@ def plot(study: Study, experiment: str) -> None:
     settings, folder = study.experiments[experiment], study.experiment_folder(experiment)
     runs, curves = read_table(folder / "runs.csv"), read_table(folder / "curves.csv")
     if (runs.objective != "data").any():
-        save(FIGURES[settings.figure](settings, runs, curves), folder / "figure")
+        figure = FIGURES[settings.figure](settings, runs, curves)
         sentence = FINDINGS[settings.figure](settings, runs, curves)
+        lost = _diverged(study, experiment)
+        if lost:
+            note = f"Diverged: {', '.join(lost)}."
+            figure.text(0.01, -0.02, note, ha="left", va="top", fontsize=9, wrap=True)
+            sentence = f"{sentence.removesuffix('.')}; {note[0].lower()}{note[1:]}"
+        save(figure, folder / "figure")
     else:
         save(plt.figure(figsize=(4, 1)), folder / "figure")
         sentence = NOTHING

@@ -3,6 +3,7 @@
 import sys
 
 from workflow.errors import BenchError
+from workflow.runtime import checkpoints
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.provenance import seconds_since_start
 from workflow.runtime.records import RunRecord
@@ -16,8 +17,11 @@ from workflow.study import Run, Study
 def make_run(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> RunRecord:
     """All three steps; a diverged run is recorded like any other."""
     start = round(seconds_since_start(), 3)
-    train(study, run, checkpoint_every)
-    return evaluate(study, run, {"start": start, "sample": round(sample(study, run), 3)})
+    outcome = train(study, run, checkpoint_every)
+    record = evaluate(study, run, {"start": start, "sample": round(sample(study, run), 3)})
+    if outcome.reason is None:  # a diverged run keeps its last good checkpoint, to look at
+        checkpoints.remove_all(study.checkpoint_folder(run))
+    return record
 
 
 def command() -> None:

@@ -1,5 +1,6 @@
 """Collect the records of one experiment's runs into tidy tables, and all experiments' into the study's."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -7,7 +8,7 @@ import pandas as pd
 
 from workflow.errors import BenchError
 from workflow.report.statistics import COLUMNS, summary
-from workflow.report.tables import CURVE_COLUMNS, experiment_tables, finished_runs, read_table, write_table
+from workflow.report.tables import CURVE_COLUMNS, experiment_tables, finished_runs, is_fresh, read_table, write_table
 from workflow.runtime.files import write_json
 from workflow.runtime.provenance import provenance
 from workflow.runtime.records import read_record
@@ -46,8 +47,8 @@ def tabulate_study(study: Study) -> None:
 
 def study_provenance(study: Study) -> dict[str, Any]:
     """What made the study's results: its settings, and the commits, versions and hardware of its runs."""
-    paths = [study.run_folder(run) / "metrics.json" for run in study.runs()]
-    records = [read_record(path) for path in paths if path.is_file()]
+    runs = study.runs()
+    records = [read_record(study.run_folder(run) / "metrics.json") for run in runs if is_fresh(study, run)]
     origins = [record.provenance for record in records]
 
     def seen(key: str) -> list[Any]:
@@ -58,7 +59,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "budget": study.budget,
         "seeds": study.seeds,
         "runs": len(records),
-        "runs_missing": len(paths) - len(records),
+        "runs_missing": len(runs) - len(records),
         "runs_diverged": sum(r.status == "diverged" for r in records),
         "commits": seen("commit"),
         "dirty": any(o.get("dirty") for o in origins),
@@ -68,6 +69,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "run_seconds": round(sum(sum(r.seconds.values()) for r in records), 1),
         "peak_memory_mb": max((r.peak_memory_mb for r in records), default=0.0),
         "fingerprints": {f"{r.arm}/seed-{r.seed}": r.fingerprint for r in records},
+        "study_hash": hashlib.sha256(study.model_dump_json(exclude={"file"}).encode()).hexdigest()[:16],
         "settings": study.model_dump(exclude={"file"}, mode="json"),
         "tabulated_by": provenance(),
     }

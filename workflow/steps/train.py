@@ -5,10 +5,9 @@ import importlib
 import math
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ from workflow.errors import BenchError
 from workflow.runtime import checkpoints
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.files import exclusive, read_arrays, write_json, write_text
+from workflow.runtime.files import exclusive, read_arrays, read_json, write_json, write_text
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.optimiser import AdamState, adam_step, initial_state
 from workflow.runtime.progress import Progress
@@ -39,7 +38,7 @@ PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat
 LOG_ROWS = 50
 CHECKPOINT_EVERY = 500
 """Optimiser steps; a run that is killed loses at most as many."""
-LOG_COLUMNS = ("step", "loss", "direction_norm", "gradient_norm", "rate")
+LOG_COLUMNS = ("step", "loss", "direction_norm", "direction_norm_max", "gradient_norm", "rate")
 LOG_WEIGHT = "log_weight."
 """Prefix of the adaptive weight's parameters among a run's."""
 Tensors = dict[str, Tensor]
@@ -56,6 +55,23 @@ class Outcome:
     last_direction_norm: float | None = None
     """Mean over the batch of the last step, before any control."""
     seconds: float = 0.0
+
+
+@dataclass
+class Journal:
+    """What a run writes down as it goes; plain data, so that a resumed run goes on with it."""
+
+    rows: list[list[float]] = field(default_factory=list)
+    """Of log.csv."""
+    window: list[list[float]] = field(default_factory=list)
+    """Loss, direction norm and gradient norm of every step since the last row."""
+    seconds: float = 0.0
+
+    def close_window(self, step: int, rate: float) -> None:
+        """One row of means, and the largest direction norm, over the steps since the last row."""
+        loss, norm, gradient_norm = (sum(column) / len(column) for column in zip(*self.window, strict=True))
+        self.rows.append([step, loss, norm, max(row[1] for row in self.window), gradient_norm, rate])
+        self.window = []
 
 
 @dataclass(frozen=True)
@@ -104,68 +120,87 @@ def teacher_weights(study: Study, run: Run) -> Tensors | None:
 
 
 def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> Outcome:
-    """Train to the end, or to a loss that is not finite; write log, averaged weights and training.json.
+    """Train to the end, or to a number that is not finite; write log, averaged weights and training.json.
 
-    Raises BenchError when another process trains the same run.
+    Checkpoints stay until the run is judged. Raises BenchError when another process trains the same run.
     """
-    started = time.monotonic()
-    checkpoints_in, out = study.checkpoint_folder(run), study.run_folder(run)
-    with exclusive(checkpoints_in, f"{run.arm} seed {run.seed}"):
-        average, log, outcome = _train(study, run, checkpoint_every)
-        lines = [",".join(LOG_COLUMNS), *(",".join(repr(row[c]) for c in LOG_COLUMNS) for row in log)]
-        write_text(out / "log.csv", "\n".join(lines) + "\n")
-        write_tensors(out / "weights.safetensors", average)
-        outcome = dataclasses.replace(outcome, seconds=round(time.monotonic() - started, 3))
-        write_json(out / "training.json", dataclasses.asdict(outcome))
-        if outcome.reason is None:
-            checkpoints.remove_all(checkpoints_in)
+    folder, out = study.checkpoint_folder(run), study.run_folder(run)
+    with exclusive(folder, f"{run.arm} seed {run.seed}"):
+        average, journal, outcome = _train(study, run, checkpoint_every)
+    lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in journal.rows)]
+    write_text(out / "log.csv", "\n".join(lines) + "\n")
+    write_tensors(out / "weights.safetensors", average)
+    write_json(out / "training.json", dataclasses.asdict(outcome))
     return outcome
 
 
-def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[Tensors, list[dict[str, Any]], Outcome]:
+def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[Tensors, Journal, Outcome]:
     arm, folder = study.arms[run.arm], study.checkpoint_folder(run)
     dataset = open_data(study, arm)
     network = make_network(study, arm, dataset, run.seed)
-    taught = teacher_weights(study, run)
+    log_weight = LogWeight() if arm.adaptive_weight else None
+    lost = _lost_teacher(study, run)
+    taught = None if lost else teacher_weights(study, run)
+    state = _initial(network, log_weight, taught if arm.start == "teacher" else None)
+    if lost:
+        return state.average, Journal(), Outcome(step=0, reason=lost)
     mark = fingerprint(study.specification(run))
     saved = checkpoints.newest(folder, mark)
-    log_weight = LogWeight() if arm.adaptive_weight else None
-    state = _initial(network, log_weight, taught if arm.start == "teacher" else None)
+    journal, first = Journal(), 0
     if saved:
         _restore(state, saved.tensors)
-    first, log = (saved.step, saved.log) if saved else (0, [])
-    if saved:
+        journal, first = Journal(**saved.journal), saved.step
         print(f"resuming {run.arm} seed {run.seed} from step {first}", file=sys.stderr)
     objective = _step_function(study, run, network, log_weight, dataset, taught)
     progress = Progress(f"{study.label} {run.arm} seed {run.seed}", arm.iterations, first)
     outcome = Outcome(step=first, last_good_checkpoint=first if saved else None)
+    clock = time.monotonic() - journal.seconds
     for step in range(first + 1, arm.iterations + 1):
         regression = objective(step)
         loss, norm = regression.loss.item(), regression.direction_norm.mean().item()
-        outcome = dataclasses.replace(outcome, step=step, last_direction_norm=norm)
-        if not math.isfinite(loss):
-            return state.average, log, dataclasses.replace(outcome, reason=f"the loss was {loss} at step {step}")
-        state, gradient_norm = _update(state, regression, arm, step)
+        gradients = torch.autograd.grad(regression.loss, list(state.parameters.values()))
+        gradient_norm = torch.nn.utils.get_total_norm(gradients).item()
+        outcome = dataclasses.replace(outcome, step=step, last_direction_norm=norm, seconds=time.monotonic() - clock)
+        if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+            reason = f"the loss was {loss} and the gradient's norm {gradient_norm} at step {step}"
+            return state.average, journal, dataclasses.replace(outcome, reason=reason)
+        state = _update(state, gradients, arm, step)
+        journal.window.append([loss, norm, gradient_norm])
         if step % math.ceil(arm.iterations / LOG_ROWS) == 0 or step == arm.iterations:
-            row = (step, loss, norm, gradient_norm.item(), learning_rate(arm, step))
-            log.append(dict(zip(LOG_COLUMNS, row, strict=True)))
-        if step % checkpoint_every == 0 and step < arm.iterations:
-            checkpoints.save(folder, mark, step, _to_tensors(state), log)
+            journal.close_window(step, learning_rate(arm, step))
+        if step % checkpoint_every == 0 or step == arm.iterations:
+            if not _is_finite(state):
+                reason = f"a parameter was not finite after step {step}"
+                return state.average, journal, dataclasses.replace(outcome, reason=reason)
+            journal.seconds = time.monotonic() - clock
+            checkpoints.save(folder, mark, step, _to_tensors(state), dataclasses.asdict(journal))
             outcome = dataclasses.replace(outcome, last_good_checkpoint=step)
         progress.update(step, f"loss {loss:.4f},")
-    if not all(bool(p.isfinite().all()) for p in state.average.values()):
-        outcome = dataclasses.replace(outcome, reason=f"a parameter was not finite at the end, step {outcome.step}")
-    return state.average, log, outcome
+    return state.average, journal, outcome
 
 
-def _update(state: State, regression: Regression, arm: Arm, step: int) -> tuple[State, Tensor]:
-    """One optimiser step and one of the average; also the gradient's norm."""
-    values = torch.autograd.grad(regression.loss, list(state.parameters.values()))
-    gradients = dict(zip(state.parameters, values, strict=True))
-    adam_step(state.parameters, gradients, state.optimiser, learning_rate(arm, step))
+def _lost_teacher(study: Study, run: Run) -> str | None:
+    """Why the run cannot be taught, if its teacher diverged: then so did all that it would teach."""
+    teacher = study.teacher_run(run)
+    if teacher is None:
+        return None
+    path = study.run_folder(teacher) / "training.json"
+    remedy = f"train the teacher first: {teacher.arm} seed {teacher.seed}"
+    reason = read_json(path, remedy)["reason"]
+    return f"its teacher {teacher.arm} seed {teacher.seed} diverged: {reason}" if reason else None
+
+
+def _is_finite(state: State) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in _to_tensors(state).values())
+
+
+def _update(state: State, gradients: Sequence[Tensor], arm: Arm, step: int) -> State:
+    """One optimiser step and one of the average."""
+    named = dict(zip(state.parameters, gradients, strict=True))
+    adam_step(state.parameters, named, state.optimiser, learning_rate(arm, step))
     beta = ema.half_life_beta(arm.batch, float(arm.ema_half_life), step * arm.batch, arm.ema_rampup)
     average = ema.update(state.average, {name: state.parameters[name] for name in state.average}, beta)
-    return dataclasses.replace(state, average=average), torch.nn.utils.get_total_norm(values)
+    return dataclasses.replace(state, average=average)
 
 
 def _step_function(

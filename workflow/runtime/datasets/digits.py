@@ -66,7 +66,10 @@ def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]
 
 
 def judge_samples(dataset: Dataset, samples: Tensor) -> dict[str, float]:
-    """Distances to both parts of the data; rounded to grey levels first."""
+    """Distances to both parts of the data; rounded to grey levels first.
+
+    Nearest neighbours are sought among equally many images of both parts, since more are nearer.
+    """
     arrays = dataset.arrays
     pixels, real, held = to_pixels(samples, arrays), _part(dataset, "train"), _part(dataset, "held_out")
     own, of_train, of_held = (features(p, arrays) for p in (pixels, to_pixels(real, arrays), to_pixels(held, arrays)))
@@ -78,7 +81,7 @@ def judge_samples(dataset: Dataset, samples: Tensor) -> dict[str, float]:
         "kid_train": kernel_distance(own, of_train),
         "precision": precision,
         "recall": recall,
-        "nearest_train": nearest_distance(rounded, real),
+        "nearest_train": nearest_distance(rounded, real[: len(held)]),
         "nearest_held_out": nearest_distance(rounded, held),
     }
 

@@ -69,7 +69,7 @@ def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]
     together = torch.stack(errors)
     metrics = [
         Value(metric="map_rms", value=float(together.square().mean().sqrt())),
-        Value(metric="map_rms_one_step", value=curve[-1].value, steps=1),
+        Value(metric="map_rms_one_step", value=curve[-1].value),
         Value(metric="map_worst", value=float(together.norm(dim=-1).max())),
     ]
     return metrics, curve

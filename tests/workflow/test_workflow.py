@@ -1,0 +1,222 @@
+"""The workflow as a user runs it: targets, staleness, divergence, faults, and a report at the end."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.workflow.conftest import ROOT, environment, snakemake
+
+pytestmark = pytest.mark.slow
+ONE_CORE = ("--cores", "1")
+
+
+@pytest.fixture
+def made(tiny: dict, write_study: Callable[[dict], Path], tmp_path: Path) -> Path:
+    """The tiny study, made to the end; returns its file."""
+    path = write_study(tiny)
+    snakemake("--config", f"study={path}", "--cores", "2", cwd=tmp_path)
+    return path
+
+
+def _plan(study: Path, cwd: Path, *arguments: str, root: Path = ROOT) -> list[str]:
+    """The messages of the jobs that a dry run would make."""
+    out = snakemake("-n", *arguments, "--config", f"study={study}", cwd=cwd, root=root).stdout
+    return sorted(re.findall(r"^Job \d+: (.*)$", out, re.MULTILINE))
+
+
+def test_smoke_runs_both_studies_from_data_to_reports_in_at_most_thirty_jobs(tmp_path: Path) -> None:
+    plan = snakemake("-n", "--config", "budget=smoke", cwd=tmp_path).stdout
+    total = re.search(r"^total +(\d+)$", plan, re.MULTILINE)
+    assert total is not None
+    assert int(total[1]) <= 30
+    snakemake("--config", "budget=smoke", "--cores", "2", cwd=tmp_path)
+    for label in ("oracle-smoke", "digits-smoke"):
+        page = (tmp_path / "reports" / f"{label}.html").read_text()
+        assert "figure.svg" in page
+        runs = pd.read_csv(tmp_path / "results" / label / "runs.csv")
+        first = "study,data,experiment,arm,objective,intervals,precision,size,steps,guidance,seed,metric,value"
+        assert ",".join(runs.columns).startswith(first)
+        assert (runs.status == "finished").all()
+        assert (tmp_path / "results" / label / "provenance.json").is_file()
+        for figure in (tmp_path / "results" / label / "experiments").glob("*/"):
+            assert (figure / "figure.svg").is_file()
+            assert (figure / "figure.png").is_file()
+    index = (tmp_path / "reports" / "index.html").read_text()
+    assert "oracle-smoke.html" in index
+    assert "digits-smoke.html" in index
+    report = tmp_path / "engine.html"
+    snakemake("--config", "budget=smoke", "--report", report, cwd=tmp_path)
+    assert "error_along_time" in report.read_text()
+
+
+def test_studies_and_experiments_are_targets_by_name(tiny: dict, write_study, tmp_path: Path) -> None:
+    study = write_study(tiny)
+    assert _plan(study, tmp_path, "tiny") == _plan(study, tmp_path, "reports/tiny.html")
+    wanted = _plan(study, tmp_path, "tiny/training")
+    assert "tiny: scd, seed 0" in wanted
+    assert not [job for job in wanted if "dscd" in job or "report" in job]
+
+
+def test_a_bare_call_uses_all_cores(tiny: dict, write_study, tmp_path: Path) -> None:
+    out = snakemake("tiny/training", "--config", f"study={write_study(tiny)}", cwd=tmp_path).stdout
+    assert "profiles/default" in out
+    assert f"Provided cores: {os.cpu_count()}" in out or "Cores:" in out or "cores" in out.lower()
+
+
+def test_a_finished_study_is_fresh_and_stays_so_when_arms_or_experiments_are_added(
+    made: Path, tiny: dict, write_study, tmp_path: Path
+) -> None:
+    assert not [job for job in _plan(made, tmp_path) if "seed" in job]
+    tiny["arms"]["sct"] = {"objective": "sct"}
+    tiny["experiments"]["training"]["arms"] = ["scd", "sct"]
+    jobs = _plan(write_study(tiny), tmp_path)
+    assert [job for job in jobs if "seed" in job] == ["tiny: sct, seed 0"]
+
+
+def test_editing_an_arm_retrains_that_arm_alone_and_the_plan_says_why(
+    made: Path, tiny: dict, write_study, tmp_path: Path
+) -> None:
+    tiny["arms"]["scd"]["rate"] = 2e-3
+    study = write_study(tiny)
+    assert [job for job in _plan(study, tmp_path) if "seed" in job] == ["tiny: scd, seed 0"]
+    out = snakemake("-n", "--config", f"study={study}", cwd=tmp_path).stdout
+    assert "Params have changed" in out
+
+
+def test_editing_mathematics_retrains_what_used_it_and_editing_a_docstring_nothing(
+    tiny: dict, write_study, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    for package in ("core", "workflow", "profiles"):
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", source)
+    study, here = write_study(tiny), tmp_path / "here"
+    here.mkdir()
+    snakemake("--config", f"study={study}", "--cores", "2", cwd=here, root=source)
+    objective = source / "core/objectives/discrete.py"
+    text = objective.read_text()
+    objective.write_text(text.replace('"""Discrete-time counterparts', '"""The discrete-time counterparts'))
+    assert not [job for job in _plan(study, here, root=source) if "seed" in job]
+    objective.write_text(text.replace("return Direction(F_t, c * quotient)", "return Direction(F_t, quotient)"))
+    stale = [job for job in _plan(study, here, root=source) if "seed" in job]
+    assert stale == ["tiny: dscd-4, seed 0", "tiny: dscd-8, seed 0"]
+
+
+def test_a_diverging_arm_ends_in_a_whole_report_that_shows_it(tiny: dict, write_study, tmp_path: Path) -> None:
+    tiny["arms"]["dscd-{intervals}"]["rate"] = 3e38
+    snakemake("--config", f"study={write_study(tiny)}", "--cores", "2", cwd=tmp_path)
+    runs = pd.read_csv(tmp_path / "results/tiny/runs.csv")
+    lost = runs[(runs.arm == "dscd-4") & (runs.metric == "map_rms")]
+    assert (lost.status == "diverged").all()
+    assert (lost.value == float("inf")).all()
+    page = (tmp_path / "reports/tiny.html").read_text()
+    assert "dscd-4" in page
+    assert "diverged" in page
+
+
+def test_a_crash_fails_its_own_job_only(tiny: dict, write_study, tmp_path: Path) -> None:
+    tiny["arms"] |= {"sct": {"objective": "sct", "start": "random"}}
+    study = write_study(tiny)
+    weights = tmp_path / "results/tiny/runs/sct/seed-0/weights.safetensors"
+    weights.mkdir(parents=True)  # a folder where a file belongs
+    done = snakemake("--config", f"study={study}", *ONE_CORE, cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    assert (tmp_path / "results/tiny/runs/scd/seed-0/metrics.json").is_file()
+    assert (tmp_path / "results/tiny/runs/dscd-8/seed-0/metrics.json").is_file()
+    assert not (tmp_path / "results/tiny/runs/sct/seed-0/metrics.json").is_file()
+
+
+def test_bad_input_ends_before_any_job_with_file_key_and_remedy(tiny: dict, write_study, tmp_path: Path) -> None:
+    tiny["arms"]["scd"]["objective"] = "sdc"
+    study = write_study(tiny)
+    done = snakemake("--config", f"study={study}", cwd=tmp_path, check=False)
+    assert done.returncode == 1
+    for part in ("unknown objective 'sdc'", str(study), "arms.scd", "remedy"):
+        assert part in done.stdout
+    assert not (tmp_path / "results").exists()
+    unknown = snakemake("--config", "budgt=smoke", cwd=tmp_path, check=False)
+    assert "unknown configuration budgt" in unknown.stdout
+
+
+def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, write_study, tmp_path: Path) -> None:
+    tiny["defaults"]["iterations"] = 1500
+    study = write_study(tiny)
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
+    first = subprocess.Popen(
+        [*command, "--config", f"study={study}"],
+        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not any((tmp_path / "results/tiny").glob("checkpoints/*/*/lock")):
+            assert time.monotonic() < deadline
+            assert first.poll() is None
+            time.sleep(0.1)
+        second = snakemake("--config", f"study={study}", *ONE_CORE, cwd=tmp_path, check=False)
+        assert second.returncode != 0
+        assert "cannot be locked" in second.stdout
+    finally:
+        out, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, out
+    assert (tmp_path / "reports/tiny.html").is_file()
+
+
+def test_a_workflow_killed_in_the_middle_goes_on_from_the_run_s_checkpoint(
+    tiny: dict, write_study, tmp_path: Path
+) -> None:
+    tiny["defaults"]["iterations"] = 3000
+    tiny["arms"] = {"scd": tiny["arms"]["scd"]}
+    study = write_study(tiny)
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
+    first = subprocess.Popen(
+        [*command, "--config", f"study={study}"],
+        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not any((tmp_path / "results/tiny/checkpoints").glob("scd/seed-0/step-*.json")):
+        assert time.monotonic() < deadline
+        assert first.poll() is None
+        time.sleep(0.02)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    locked = snakemake("--config", f"study={study}", *ONE_CORE, cwd=tmp_path, check=False)
+    assert "--unlock" in locked.stdout
+    snakemake("--config", f"study={study}", "--unlock", cwd=tmp_path)
+    snakemake("--config", f"study={study}", *ONE_CORE, cwd=tmp_path)
+    log = (tmp_path / "results/tiny/logs/runs/scd-seed-0.log").read_text()
+    assert "resuming scd seed 0 from step" in log
+
+
+def test_results_are_published_only_when_whole_clean_and_of_the_shipped_budget(
+    made: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    from workflow.errors import BenchError  # noqa: PLC0415
+    from workflow.runtime.files import read_json, write_json  # noqa: PLC0415
+    from workflow.steps.publish import publish  # noqa: PLC0415
+    from workflow.study import Study, load  # noqa: PLC0415
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Study, "published", property(lambda self: tmp_path / "published" / self.study))
+    study = load(made)
+    origin = tmp_path / "results/tiny/provenance.json"
+    whole = read_json(origin, "") | {"dirty": False, "commits": ["abc"]}
+    for change in ({"dirty": True}, {"runs_missing": 1}, {"commits": [None]}):
+        write_json(origin, whole | change)
+        with pytest.raises(BenchError, match="clean checkout"):
+            publish(study)
+    write_json(origin, whole)
+    publish(study)
+    assert {p.name for p in (tmp_path / "published/tiny").iterdir()} == {
+        "runs.csv", "provenance.json", "tables", "figures",
+    }  # fmt: skip
+    assert (tmp_path / "published/tiny/figures/discretisation.svg").is_file()
+    assert "abc" in capsys.readouterr().out
