@@ -126,8 +126,9 @@ def test_a_diverging_arm_ends_in_a_whole_report_that_shows_it(tiny: dict, write_
 def test_a_crash_fails_its_own_job_only(tiny: dict, write_study, tmp_path: Path) -> None:
     tiny["arms"] |= {"sct": {"objective": "sct", "start": "random"}}
     study = write_study(tiny)
-    weights = tmp_path / "results/tiny/runs/sct/seed-0/weights.safetensors"
-    weights.mkdir(parents=True)  # a folder where a file belongs
+    checkpoints = tmp_path / "results/tiny/checkpoints/sct/seed-0"
+    checkpoints.parent.mkdir(parents=True)
+    checkpoints.write_text("a file where a folder belongs")
     done = snakemake("--config", f"study={study}", *ONE_CORE, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert (tmp_path / "results/tiny/runs/scd/seed-0/metrics.json").is_file()

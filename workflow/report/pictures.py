@@ -39,7 +39,7 @@ def _images(drawn: list[tuple[Run, int, np.ndarray]], arrays: Arrays) -> Figure:
     figure, axes = plt.subplots(len(rows), 1, figsize=(10.5, 0.62 * len(rows)))
     low, high = -float(arrays["mean"] / arrays["std"]), float((16 - arrays["mean"]) / arrays["std"])
     for ax, (label, images) in zip(np.atleast_1d(axes), rows, strict=True):
-        padded = np.pad(images[:, 0], ((0, 0), (0, 0), (0, 1)), constant_values=low)
+        padded = np.pad(images[:, 0], ((0, 0), (0, 0), (0, 1)), constant_values=np.nan)
         ax.imshow(np.concatenate(list(padded), axis=1), cmap="gray", vmin=low, vmax=high, interpolation="nearest")
         ax.set(xticks=[], yticks=[])
         ax.set_ylabel(label, rotation=0, ha="right", va="center")

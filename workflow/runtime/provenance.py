@@ -19,7 +19,7 @@ def provenance() -> dict[str, Any]:
     """Commit and dirty flag of the checkout, versions, device and host kind; no names of people or machines."""
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": bool(_git("status", "--porcelain")),
         "python": platform.python_version(),
         "libraries": {name: version for name in LIBRARIES if (version := _version(name))},
         "cuda": _cuda(),

@@ -21,7 +21,7 @@ def publish(study: Study) -> None:
         if holds:
             remedy = "commit, then make the study again from a clean checkout"
             raise BenchError(problem, file=study.folder / "provenance.json", remedy=remedy)
-    target = study.published
+    target = study.published.with_name(f".{study.study}.new")
     shutil.rmtree(target, ignore_errors=True)
     for folder in ("tables", "figures"):
         (target / folder).mkdir(parents=True)
@@ -35,7 +35,9 @@ def publish(study: Study) -> None:
             if (folder / f"{kind}.svg").is_file():
                 name = experiment if kind == "figure" else f"{experiment}-{kind}"
                 shutil.copy(folder / f"{kind}.svg", target / "figures" / f"{name}.svg")
-    print(f"published {study.label} of commit {', '.join(origin['commits'])} to {target}")
+    shutil.rmtree(study.published, ignore_errors=True)
+    target.replace(study.published)
+    print(f"published {study.label} of commit {', '.join(origin['commits'])} to {study.published}")
 
 
 def command() -> None:

@@ -66,6 +66,10 @@ def summarise(studies: list[Study], started: float | None, workflow_started: flo
         print(f"    peak memory of one run {row['peak_memory_mb']:.0f} MB")
     for label, seconds in wall.items():
         print(f"  {label}: {duration(seconds)} on {os.cpu_count()} cores")
+    if "workflow" in wall:
+        work = sum(r[f"{part}_seconds"] for r in rows for part in PARTS)
+        share = 1 - work / (wall["workflow"] * (os.cpu_count() or 1))
+        print(f"  of the workflow's core-seconds, {share:.0%} were not training, sampling or judging")
     print("\nReports")
     for path in (Path("reports/index.html"), *(study.report for study in studies)):
         print(f"  {path.resolve() if path.is_file() else f'{path} (not made)'}")
