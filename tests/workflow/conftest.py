@@ -58,8 +58,9 @@ def write_study(tmp_path: Path) -> Callable[[dict], Path]:
 
 
 def environment() -> dict[str, str]:
-    """The test's own environment with this checkout first, and one thread."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+    """The test's own environment with this checkout and its Python first, and one thread."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
 
 
 def step(name: str, *arguments: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
