@@ -37,6 +37,9 @@ def discretisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure
             ax.set_yscale("log")
         if steps is not None:
             ax.set_title(f"{steps:.0f} step" + ("s" if steps > 1 else ""))
+    for ax in axes[0][:-1]:  # one legend for all panels
+        if ax.get_legend():
+            ax.get_legend().remove()
     _legend(axes[0][-1])
     return figure
 
