@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from typing import Literal
 
 from workflow.errors import BenchError
 from workflow.study import DEFAULT_BUDGET, Run, Study, load
@@ -31,12 +32,15 @@ def study_of(arguments: argparse.Namespace) -> Study:
 
 def run_of(study: Study, arguments: argparse.Namespace) -> Run:
     """The run that the arguments name; raises BenchError for an unknown arm."""
-    if arguments.arm not in study.arms:
-        known = ", ".join(study.arms)
-        raise BenchError(
-            f"no arm is called {arguments.arm!r}", file=study.file, key="arms", remedy=f"choose of: {known}"
-        )
+    check_known(study, "arms", arguments.arm)
     return Run(arm=arguments.arm, seed=arguments.seed)
+
+
+def check_known(study: Study, key: Literal["arms", "data", "experiments"], name: str) -> None:
+    """Raise BenchError unless the study has `name` under `key`."""
+    table = getattr(study, key)
+    if name not in table:
+        raise BenchError(f"unknown {name!r}", file=study.file, key=key, remedy=f"choose of: {', '.join(table)}")
 
 
 def main(command: Callable[[], None]) -> None:

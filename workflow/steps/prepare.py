@@ -1,10 +1,9 @@
 """Prepare a data set: arrays, exact values or a feature extractor, and the floors of every metric."""
 
-from workflow.errors import BenchError
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.files import write_arrays, write_json
 from workflow.runtime.provenance import provenance
-from workflow.steps.command import main, parser, study_of
+from workflow.steps.command import check_known, main, parser, study_of
 from workflow.study import Study
 
 
@@ -25,9 +24,7 @@ def command() -> None:
     arguments.add_argument("--data", required=True, help="a data set of the study")
     parsed = arguments.parse_args()
     study = study_of(parsed)
-    if parsed.data not in study.data:
-        known = ", ".join(study.data)
-        raise BenchError(f"no data set {parsed.data!r}", file=study.file, key="data", remedy=f"choose of: {known}")
+    check_known(study, "data", parsed.data)
     prepare(study, parsed.data)
 
 

@@ -12,7 +12,7 @@ from workflow.report.tables import CURVE_COLUMNS, experiment_tables, finished_ru
 from workflow.runtime.files import write_json
 from workflow.runtime.provenance import provenance
 from workflow.runtime.records import read_record
-from workflow.steps.command import main, parser, study_of
+from workflow.steps.command import check_known, main, parser, study_of
 from workflow.study import Study
 
 
@@ -84,13 +84,9 @@ def command() -> None:
     study = study_of(parsed)
     if parsed.experiment is None:
         tabulate_study(study)
-    elif parsed.experiment in study.experiments:
-        tabulate_experiment(study, parsed.experiment, parsed.partial)
     else:
-        known = ", ".join(study.experiments)
-        raise BenchError(
-            f"no experiment {parsed.experiment!r}", file=study.file, key="experiments", remedy=f"choose of: {known}"
-        )
+        check_known(study, "experiments", parsed.experiment)
+        tabulate_experiment(study, parsed.experiment, parsed.partial)
 
 
 if __name__ == "__main__":
