@@ -73,8 +73,21 @@ def ict_points(step: int, total: int, first: int = 10, last: int = 1280) -> int:
     return min(first * 2 ** (step // period), last) + 1
 
 
+SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
+"""The ends of EDM's noise levels, which the whole lineage keeps."""
+
+
+def largest_angle(sigma_d: float) -> float:
+    """t_max = arctan(sigma_max / sigma_d), where sampling starts (App. G).
+
+    >>> round(largest_angle(0.5), 4)
+    1.5645
+    """
+    return math.atan(SIGMA_MAX / sigma_d)
+
+
 def karras_noise_levels(
-    points: int, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+    points: int, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX, rho: float = 7.0
 ) -> Float64[Tensor, " points"]:
     """EDM's noise levels, descending from sigma_max to sigma_min (Karras et al. 2022, Eq. 5).
 

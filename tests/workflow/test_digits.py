@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from workflow.reading import load
 from workflow.runtime.datasets import digits
 from workflow.runtime.features import features, to_pixels
 from workflow.runtime.metrics import frechet_distance
-from workflow.study import DigitsData, load
+from workflow.schema import DigitsData
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from workflow.report.figures import FIGURES
 from workflow.report.findings import FINDINGS
 from workflow.report.statistics import COLUMNS, difference, interval, paired, summary
 from workflow.report.style import apply_style
-from workflow.study import Experiment
+from workflow.schema import Experiment
 
 NO_CURVES = pd.DataFrame()
 WIN, LOSS = [0.01, 0.012, 0.011], [0.05, 0.052, 0.049]

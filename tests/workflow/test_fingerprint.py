@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from workflow.reading import load
 from workflow.runtime.fingerprint import fingerprint
-from workflow.study import Run, load
+from workflow.study import Run
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,3 +80,9 @@ def test_adding_an_objective_touches_no_finished_run(source: Path) -> None:
     shutil.copy(source / "core/objectives/diffusion.py", source / "core/objectives/mine.py")
     _edit(source, *HARMLESS["the table of objectives"])
     assert _marks(source) == before
+
+
+def test_a_key_that_does_not_apply_is_no_part_of_a_run() -> None:
+    specification = load("oracle").specification(Run(arm="scd-fp32", seed=0))
+    assert "intervals" not in specification["arm"]
+    assert specification["arm"]["proposal_mean"] == -1.0, "a default counts: changing it changes the numbers"

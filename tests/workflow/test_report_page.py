@@ -18,13 +18,14 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from workflow.reading import load
 from workflow.report.pages import index_entries, missing, study_page
 from workflow.report.tables import write_table
 from workflow.runtime.files import write_arrays, write_json
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.records import RunRecord, Value, write_record
 from workflow.steps import report as step
-from workflow.study import Run, Study, load
+from workflow.study import Run, Study
 
 ROOT = Path(__file__).parents[2]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from tests.workflow.conftest import environment, step
+from workflow.reading import load
 from workflow.runtime.checkpoints import remove_all
 from workflow.runtime.files import read_arrays, read_json, write_json
 from workflow.runtime.tensors import read_tensors
 from workflow.steps import sample as sample_module
 from workflow.steps import train as train_module
 from workflow.steps.train import train
-from workflow.study import Run, Study, load
+from workflow.study import Run, Study
 
 SCD = Run(arm="scd", seed=0)
 

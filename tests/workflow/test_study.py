@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from core.objectives import OBJECTIVES
 from workflow.errors import BenchError
-from workflow.study import Run, load
+from workflow.reading import load
+from workflow.study import Run
 
 
 def _set(path: str, value: object) -> Callable[[dict], None]:
@@ -143,3 +145,10 @@ def test_shipped_studies_hold_what_they_promise(name: str) -> None:
     assert len({arm.intervals for arm in smoke.arms.values()} - {None}) == 2
     assert len(smoke.seeds) == 1
     assert study.folder != smoke.folder
+
+
+def test_the_smoke_budget_has_an_arm_of_every_objective_and_two_numbers_of_intervals() -> None:
+    arms = [arm for study in ("oracle", "digits") for arm in load(study, "smoke").arms.values()]
+    assert {arm.objective for arm in arms} == set(OBJECTIVES)
+    for study in ("oracle", "digits"):
+        assert len({arm.intervals for arm in load(study, "smoke").arms.values()} - {None}) == 2

@@ -201,9 +201,10 @@ def test_results_are_published_only_when_whole_clean_and_of_the_shipped_budget(
     made: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     from workflow.errors import BenchError  # noqa: PLC0415
+    from workflow.reading import load  # noqa: PLC0415
     from workflow.runtime.files import read_json, write_json  # noqa: PLC0415
     from workflow.steps.publish import publish  # noqa: PLC0415
-    from workflow.study import Study, load  # noqa: PLC0415
+    from workflow.study import Study  # noqa: PLC0415
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Study, "published", property(lambda self: tmp_path / "published" / self.study))

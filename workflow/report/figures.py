@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from workflow.report.style import PRECISIONS, colour, name
 from workflow.runtime.quantities import QUANTITIES
-from workflow.study import Experiment
+from workflow.schema import Experiment
 
 SPAN = ("pi", 100)
 """seaborn's error bar from the lowest to the highest seed."""

@@ -8,7 +8,7 @@ import pandas as pd
 from workflow.report.statistics import Interval, interval, paired, select
 from workflow.report.style import name
 from workflow.runtime.quantities import QUANTITIES
-from workflow.study import Experiment
+from workflow.schema import Experiment
 
 Frame = pd.DataFrame
 

@@ -14,12 +14,14 @@ import jinja2
 import pandas as pd
 import yaml
 
+from workflow.reading import STUDIES
 from workflow.report.findings import NOTHING
 from workflow.report.style import colour
 from workflow.report.tables import COSTS, compared, finished_runs, read_table
 from workflow.runtime.files import read_json
 from workflow.runtime.quantities import QUANTITIES
-from workflow.study import DEFAULT_BUDGET, STUDIES, DigitsData, MixtureData, Run, Study
+from workflow.schema import DigitsData, MixtureData
+from workflow.study import DEFAULT_BUDGET, Run, Study
 
 TEMPLATES = Path(__file__).parent / "templates"
 ASSETS = Path(__file__).parent / "assets"

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 
 from workflow.report.style import colour
 from workflow.runtime.files import Arrays, read_arrays
-from workflow.study import DigitsData, Run, Study
+from workflow.schema import DigitsData
+from workflow.study import Run, Study
 
 AGAIN = "delete the file; the workflow makes the run again"
 COLUMNS = 20

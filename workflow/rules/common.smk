@@ -7,7 +7,8 @@ from pathlib import Path
 from workflow.errors import BenchError
 from workflow.runtime.fingerprint import data_fingerprint, fingerprint
 from workflow.runtime.progress import watch
-from workflow.study import DEFAULT_BUDGET, Run, load
+from workflow.reading import load
+from workflow.study import DEFAULT_BUDGET, Run
 
 
 def chosen_studies():

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from workflow.errors import BenchError
-from workflow.study import DEFAULT_BUDGET, Run, Study, load
+from workflow.reading import load
+from workflow.study import DEFAULT_BUDGET, Run, Study
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

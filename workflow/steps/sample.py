@@ -10,7 +10,7 @@ from core.fields import bind
 from core.samplers.consistency import sample_consistency
 from core.samplers.noise import noise_of_samples
 from core.samplers.ode import heun_step, solve
-from core.schedules import karras_noise_levels
+from core.schedules import karras_noise_levels, largest_angle
 from core.trigflow import Field, angle_from_noise_level
 from workflow.runtime.files import write_arrays
 from workflow.runtime.randomness import generator
@@ -55,7 +55,7 @@ def labels_of_samples(count: int, classes: int) -> Tensor | None:
 
 
 def _times(study: Study, steps: int) -> list[float]:
-    return [float(angle_from_noise_level(80.0, study.sigma_d)), *study.evaluation.mid_times[: steps - 1]]
+    return [largest_angle(study.sigma_d), *study.evaluation.mid_times[: steps - 1]]
 
 
 def _teacher_samples(field: Field, noise: Tensor, steps: int, study: Study) -> Tensor:

@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from workflow.reading import load
 from workflow.runtime.files import write_json
 from workflow.runtime.progress import duration
 from workflow.runtime.records import read_record
 from workflow.steps.command import main
 from workflow.steps.report import index
-from workflow.study import DEFAULT_BUDGET, Study, load
+from workflow.study import DEFAULT_BUDGET, Study
 
 PARTS = ("train", "sample", "evaluate")
 

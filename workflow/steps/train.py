@@ -18,9 +18,16 @@ from core.networks.log_weight import LogWeight
 from core.networks.mlp import ResidualMLP
 from core.objectives import OBJECTIVES
 from core.objectives.regression import Regression, Settings
-from core.schedules import constant_rate, inverse_sqrt_rate, karras_angles, tangent_warmup, uniform_angles
+from core.schedules import (
+    constant_rate,
+    inverse_sqrt_rate,
+    karras_angles,
+    largest_angle,
+    tangent_warmup,
+    uniform_angles,
+)
 from core.tangents import Control, clip, finite_difference_derivative, jvp_derivative, normalise, raw
-from core.trigflow import Field, ProposalGrid, angle_from_noise_level, proposal_grid
+from core.trigflow import Field, ProposalGrid, proposal_grid
 from workflow.errors import BenchError
 from workflow.runtime import checkpoints
 from workflow.runtime.datasets import kind_module
@@ -31,8 +38,9 @@ from workflow.runtime.optimiser import AdamState, adam_step, initial_state
 from workflow.runtime.progress import Progress
 from workflow.runtime.randomness import generator, seed_for
 from workflow.runtime.tensors import read_tensors, write_tensors
+from workflow.schema import Arm
 from workflow.steps.command import main, run_of, run_parser, study_of
-from workflow.study import Arm, Run, Study
+from workflow.study import Run, Study
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LOG_ROWS = 50
@@ -274,7 +282,7 @@ def _grid(arm: Arm, sigma_d: float) -> ProposalGrid | None:
     if arm.grid == "karras":
         angles = karras_angles(arm.intervals, sigma_d)
     else:
-        angles = uniform_angles(arm.intervals, float(angle_from_noise_level(80.0, sigma_d)))
+        angles = uniform_angles(arm.intervals, largest_angle(sigma_d))
     return proposal_grid(angles, arm.proposal_mean, arm.proposal_std, sigma_d)
 
 

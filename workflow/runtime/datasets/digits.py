@@ -15,7 +15,7 @@ from workflow.runtime.randomness import generator
 from workflow.runtime.records import Value
 
 if TYPE_CHECKING:
-    from workflow.study import DigitsData, Evaluation
+    from workflow.schema import DigitsData, Evaluation
 
 METRICS = {
     "map": (),

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from core import oracle
-from core.trigflow import Field, angle_from_noise_level, consistency_map, interpolate
+from core.schedules import largest_angle
+from core.trigflow import Field, consistency_map, interpolate
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.files import Arrays
 from workflow.runtime.metrics import sliced_wasserstein
@@ -15,7 +16,7 @@ from workflow.runtime.randomness import generator
 from workflow.runtime.records import Value
 
 if TYPE_CHECKING:
-    from workflow.study import Evaluation, MixtureData
+    from workflow.schema import Evaluation, MixtureData
 
 ANGLES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
 """Where the learned map is held against the exact one, and at t_max."""
@@ -25,7 +26,7 @@ METRICS = {"map": ("map_rms", "map_rms_one_step", "map_worst"), "samples": ("sli
 def prepare(data: "MixtureData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
     """The mixture, the exact map at fixed points of every angle, and two lots of fresh data."""
     mixture = _draw_mixture(data)
-    angles = np.array([*ANGLES, float(angle_from_noise_level(80.0, sigma_d))])
+    angles = np.array([*ANGLES, largest_angle(sigma_d)])
     points = torch.stack([_evaluation_points(mixture, data, angle) for angle in angles])
     exact = _exact_map(mixture, points, angles)
     arrays = {

@@ -1,0 +1,135 @@
+"""Reading a study's YAML file: defaults merged, arms expanded, a budget applied, errors with a remedy."""
+
+import difflib
+import fnmatch
+import itertools
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from workflow.errors import BenchError
+from workflow.schema import Arm, Budget, DigitsData, Evaluation, Experiment, MixtureData, Model, Size
+from workflow.study import DEFAULT_BUDGET, Study
+
+STUDIES = Path(__file__).parent / "studies"
+
+
+def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
+    """The study of that name, or in that file, under that budget.
+
+    Raises BenchError naming file, key and remedy.
+    """
+    path = Path(study)
+    if path.suffix not in (".yaml", ".yml"):
+        path = STUDIES / f"{study}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in STUDIES.glob("*.yaml")))
+        raise BenchError(f"there is no study {study}", file=path, remedy=f"name a YAML file, or one of: {known}")
+    try:
+        content = yaml.load(path.read_text(), Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise BenchError(f"not valid YAML: {problem}", file=path, remedy="mend the syntax at that line") from error
+    if not isinstance(content, dict):
+        raise BenchError("a study is a mapping of keys", file=path, remedy="see workflow/studies/oracle.yaml")
+    try:
+        return Study.model_validate({**_under_budget(content, budget, path), "budget": budget, "file": path})
+    except ValidationError as error:
+        first = error.errors()[0]
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        key = ".".join(str(part) for part in first["loc"]) or None
+        remedy = _remedy(first["type"], first["loc"])
+        raise BenchError(
+            first["msg"].removeprefix("Value error, ") + more, file=path, key=key, remedy=remedy
+        ) from error
+
+
+def _remedy(kind: str, place: Sequence[int | str]) -> str:
+    location = [str(part) for part in place]
+    if kind == "extra_forbidden":
+        models = {"arms": Arm, "sizes": Size, "experiments": Experiment, "evaluation": Evaluation}
+        if location[0] == "data" and len(location) > 2:
+            models["data"] = {"mixture": MixtureData, "digits": DigitsData}.get(location[2], MixtureData)
+        model = models.get(location[0], Study)
+        close = difflib.get_close_matches(location[-1], model.model_fields, n=1)
+        return f"did you mean {close[0]!r}?" if close else f"remove it; known keys: {', '.join(model.model_fields)}"
+    if kind == "missing":
+        return f"add the key {location[-1]!r}"
+    return "change the value as the message says"
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice, which plain YAML would let win silently."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
+    """The study's content with `defaults` merged, arms expanded and the budget applied."""
+    content = dict(content)
+    budgets = content.pop("budgets", None) or {}
+    defaults = content.pop("defaults", None) or {}
+    for key, value in (("budgets", budgets), ("defaults", defaults), ("arms", content.get("arms", {}))):
+        if not isinstance(value, dict):
+            raise BenchError("must be a mapping", file=file, key=key, remedy=f"write {key} as 'name: settings' lines")
+    if name != DEFAULT_BUDGET and name not in budgets:
+        known = ", ".join([DEFAULT_BUDGET, *budgets])
+        raise BenchError(f"there is no budget {name!r}", file=file, key="budgets", remedy=f"choose one of: {known}")
+    try:
+        budget = Budget.model_validate(budgets.get(name) or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, ("budgets", name, *first["loc"])))
+        raise BenchError(first["msg"], file=file, key=key, remedy=_remedy(first["type"], first["loc"])) from error
+    _check_keys(defaults, Arm, "defaults", file)
+    _check_keys(budget.override, Arm, f"budgets.{name}.override", file)
+    arms = {}
+    for template, settings in (content.get("arms") or {}).items():
+        if not isinstance(settings, dict):
+            raise BenchError("an arm is a mapping", file=file, key=f"arms.{template}", remedy="give it its settings")
+        for arm, expanded in _expand(str(template), {**defaults, **settings}, file):
+            if arm in arms:
+                remedy = "name each list-valued key in braces in the arm's name, or rename the arm"
+                raise BenchError(f"two arms are called {arm!r}", file=file, key=f"arms.{template}", remedy=remedy)
+            arms[arm] = {**expanded, **budget.override}
+    kept = {a: s for a, s in arms.items() if any(fnmatch.fnmatchcase(a, pattern) for pattern in budget.arms)}
+    evaluation = content.get("evaluation", {})
+    content |= {"arms": kept, "evaluation": {**evaluation, **budget.evaluation} if budget.evaluation else evaluation}
+    if budget.seeds is not None:
+        content["seeds"] = budget.seeds
+    return content
+
+
+def _check_keys(settings: Mapping[str, Any], model: type[Model], key: str, file: Path) -> None:
+    """Refuse an unknown key where it stands, not in every arm that it reaches."""
+    for unknown in settings.keys() - model.model_fields.keys():
+        close = difflib.get_close_matches(str(unknown), model.model_fields, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(model.model_fields)}"
+        raise BenchError(f"unknown key {unknown!r}", file=file, key=f"{key}.{unknown}", remedy=remedy)
+
+
+def _expand(template: str, settings: Mapping[str, Any], file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One arm for each combination of list-valued settings; `{key}` in strings takes the value."""
+    lists = [key for key, value in settings.items() if isinstance(value, list)]
+    for values in itertools.product(*(settings[key] for key in lists)):
+        chosen = {**settings, **dict(zip(lists, values, strict=True))}
+        try:
+            filled = {k: v.format(**chosen) if isinstance(v, str) else v for k, v in chosen.items()}
+            yield template.format(**chosen), filled
+        except (KeyError, ValueError, IndexError) as error:
+            fields = [f for _, f, _, _ in string.Formatter().parse(template) if f] if "{" in template else []
+            raise BenchError(
+                f"cannot fill the braces of {template!r}: {error}",
+                file=file,
+                key=f"arms.{template}",
+                remedy=f"braces take the arm's own keys (found {fields})",
+            ) from error

@@ -1,0 +1,156 @@
+"""What may stand in a study's YAML file: data, sizes, arms, evaluation, experiments, budgets.
+
+Imports nothing heavy (no torch), since every start of the workflow reads it.
+"""
+
+import difflib
+import itertools
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from core.objectives import OBJECTIVES
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class Model(BaseModel):
+    """Frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MixtureData(Model):
+    """A Gaussian mixture whose consistency map is known (core.oracle), standardised to unit variance."""
+
+    kind: Literal["mixture"]
+    dimension: PositiveInt
+    components: PositiveInt
+    std: Annotated[float, Field(ge=0.2, le=2.0)]
+    """Of each component, before standardisation, against means of standard deviation 1; below 0.2
+    the exact map's fixed steps would lose their stated accuracy."""
+    seed: int = 0
+    evaluation_points: PositiveInt = 512
+    """Points at each angle at which the learned map is held against the exact one."""
+
+
+class DigitsData(Model):
+    """scikit-learn's 8x8 digits: 1797 labelled images, nothing to download."""
+
+    kind: Literal["digits"]
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: int = 0
+
+
+Data = Annotated[MixtureData | DigitsData, Field(discriminator="kind")]
+
+
+class Size(Model):
+    """A residual MLP (core.networks.mlp)."""
+
+    width: Annotated[int, Field(ge=8, multiple_of=2)]
+    blocks: PositiveInt
+    conditioning: Literal["double", "adagn", "none"] = "double"
+    embedding: Literal["positional", "fourier"] = "positional"
+    coordinate: Literal["angle", "log_noise_level"] = "angle"
+
+
+class Arm(Model):
+    """One setting: an objective with its hyper-parameters, in the paper's units."""
+
+    data: str
+    objective: str
+    size: str
+    teacher: str | None = None
+    """`exact` for the data's own velocity, or the name of an arm, whose run of the same seed teaches."""
+    start: Literal["random", "teacher"] = "random"
+    """Where the parameters start: drawn, or the teacher's averaged ones (as the paper does)."""
+    iterations: PositiveInt
+    batch: PositiveInt
+    rate: PositiveFloat
+    """Learning rate of Adam before ramp-up and decay."""
+    rate_reference: PositiveInt | None = None
+    """t_ref in steps of the inverse-square-root decay; empty for a constant rate."""
+    rampup: Annotated[int, Field(ge=0)] = 0
+    proposal_mean: float = -1.0
+    proposal_std: PositiveFloat = 1.4
+    intervals: PositiveInt | None = None
+    """N of the discrete objectives."""
+    grid: Literal["karras", "uniform"] = "karras"
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Of every evaluation of the student's network in training; the rest is float32."""
+    control: Literal["normalise", "normalise_rms", "clip", "raw"] = "normalise"
+    control_constant: PositiveFloat = 0.1
+    """c of the normalisation in the paper's units (0.1 / sigma_d in ours)."""
+    derivative: Literal["jvp", "finite_difference"] = "jvp"
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Steps of tangent warm-up, H."""
+    adaptive_weight: bool = False
+    weight_max: PositiveFloat | None = None
+    """Upper bound of e^w; empty leaves it free."""
+    ema_half_life: PositiveInt
+    """In images seen."""
+    ema_rampup: PositiveFloat = 0.05
+    """The half-life is at most this share of the images seen so far (EDM's start)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        method = OBJECTIVES.get(self.objective)
+        if method is None:
+            close = difflib.get_close_matches(self.objective, OBJECTIVES, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise ValueError(f"unknown objective {self.objective!r}; {hint}there are {', '.join(OBJECTIVES)}")
+        if method.intervals != (self.intervals is not None):
+            verb = "needs" if method.intervals else "takes no"
+            raise ValueError(f"objective {self.objective!r} {verb} 'intervals'")
+        if method.teacher and self.teacher is None:
+            raise ValueError(f"objective {self.objective!r} needs a 'teacher' (an arm, or 'exact')")
+        if self.start == "teacher" and self.teacher in (None, "exact"):
+            raise ValueError("start: teacher needs 'teacher' to name an arm")
+        if self.weight_max is not None and not self.adaptive_weight:
+            raise ValueError("'weight_max' bounds the adaptive weight: set adaptive_weight: true, or remove it")
+        return self
+
+
+class Evaluation(Model):
+    """How every run of the study is judged: the final averaged weights, fixed seeds, no selection."""
+
+    samples: PositiveInt
+    seed: int = 1_000_003
+    mid_times: tuple[PositiveFloat, ...] = (1.1,)
+    """Middle angles of multi-step sampling; k steps use the first k - 1."""
+    steps: tuple[PositiveInt, ...] = (1, 2)
+    teacher_steps: PositiveInt = 18
+    """Heun steps of a diffusion arm (NFE = 2 steps - 1)."""
+
+    @model_validator(mode="after")
+    def _enough_times(self) -> Self:
+        if max(self.steps) > len(self.mid_times) + 1:
+            raise ValueError(f"{max(self.steps)} steps need {max(self.steps) - 1} mid_times, got {len(self.mid_times)}")
+        if any(a <= b for a, b in itertools.pairwise((1.57, *self.mid_times))):
+            raise ValueError("mid_times must descend and stay below pi/2")
+        return self
+
+
+class Experiment(Model):
+    """One figure or table of a paper: the arms it needs and what to look at."""
+
+    title: str
+    paper: str
+    question: str
+    expectation: str
+    """What the paper shows, in our words."""
+    figure: Literal["discretisation", "map_error", "sizes", "methods", "training", "memorisation"]
+    metric: str
+    """The column of runs.csv that the figure and its finding rest on."""
+    arms: tuple[str, ...]
+    """Names or patterns (`dscd-*`) of arms."""
+
+
+class Budget(Model):
+    """Replaces seeds, overrides settings of every arm, keeps some arms only."""
+
+    seeds: tuple[int, ...] | None = None
+    arms: tuple[str, ...] = ("*",)
+    override: dict[str, Any] = {}
+    evaluation: dict[str, Any] = {}
