@@ -63,6 +63,26 @@ def edm_denoiser_from_field(field: Field, sigma_d: float) -> TimedNetwork:
     return lambda x_sigma, sigma: sigma_d * consistency_map(field, *trig_from_edm(x_sigma, sigma, sigma_d))
 
 
+def field_with_boundary(field: Field, sigma_min: float, sigma_d: float) -> Field:
+    """The field whose TrigFlow map is CM's: the identity of EDM's points at sigma_min, not at 0.
+
+    CM's f(x, sigma) = c_skip x + c_out F_EDM with c_skip = sigma_d^2 / ((sigma - sigma_min)^2 + sigma_d^2)
+    and c_out = sigma_d (sigma - sigma_min) / sqrt(sigma_d^2 + sigma^2) (arXiv 2303.01469, App. C), written
+    as cos(t) x - sin(t) F for angles from arctan(sigma_min / sigma_d) up. Affine in the network's output.
+    """
+
+    def bounded(x: Tensor, t: Tensor) -> Tensor:
+        sigma = noise_level_from_angle(t, sigma_d)
+        skip = (sigma_d**2 / ((sigma - sigma_min).square() + sigma_d**2)).to(x.dtype)
+        out = ((sigma - sigma_min) / torch.hypot(sigma, torch.full_like(sigma, sigma_d))).to(x.dtype)
+        column = (-1, *[1] * (x.ndim - 1))
+        c, s = cos_sin(t, x)
+        mapped = skip.reshape(column) * x / c - out.reshape(column) * field(x, t)
+        return (c * x - mapped) / s
+
+    return bounded
+
+
 # --- flow matching: x_tau = (1 - tau) x0 + tau e, v = e - x0 (Lipman et al.; Liu et al.) ------------
 
 

@@ -1,7 +1,8 @@
 """Fields: networks bound to parameters and condition, all that objectives and samplers see."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,16 @@ class Fields:
     teacher: Field | None = None
     log_weight: TimeFunction | None = None
     """w(t) of the adaptive weight e^w (arXiv 2410.11081, App. D)."""
+    target: Field | None = None
+    """An average of the student that gives the targets of CM's objectives; None is the student itself."""
+    student_to: Callable[[Tensor], Field] | None = None
+    """u of (batch,) -> the student told that it maps down to u (multi-step sCD)."""
+    fake: Field | None = None
+    """The diffusion model of the student's own samples (score distillation)."""
+    score_log_weight: TimeFunction | None = None
+    """The w(t) with which scores are compared."""
+    fake_log_weight: TimeFunction | None = None
+    """The fake's own w(t)."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +40,18 @@ class Draws:
     """In (0, 1), float64; turned into angles by the proposal."""
     noise: Float[Tensor, "batch *shape"]
     """Standard normal, in the dtype of the data."""
+    start: Float[Tensor, "batch *shape"] | None = None
+    """Standard normal, from which the student generates (score distillation)."""
+    score: "Draws | None" = None
+    """Of the times and noise at which scores are compared."""
+    fake: "Draws | None" = None
+    """Of the times and noise at which the fake learns."""
 
 
 def bind(
     module: nn.Module,
     parameters: Mapping[str, Tensor] | None = None,
-    condition: Tensor | None = None,
+    condition: Any = None,
     precision: torch.dtype = torch.float32,
 ) -> Field:
     """(x, t) -> module(x, t, condition) with `parameters`, or the module's own; the output has x's dtype.

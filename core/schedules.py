@@ -7,7 +7,7 @@ one the paper counts.
 import math
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from core.trigflow import angle_from_noise_level
@@ -86,6 +86,30 @@ def largest_angle(sigma_d: float) -> float:
     return math.atan(SIGMA_MAX / sigma_d)
 
 
+def cm_target_decay(points: int, first: int = 2, initial: float = 0.9) -> float:
+    """mu(k) = exp(s0 ln mu_0 / N(k)), the decay of consistency training's target (arXiv 2303.01469, Sec. 5).
+
+    >>> round(cm_target_decay(2), 4), round(cm_target_decay(151), 4)
+    (0.9, 0.9986)
+    """
+    return math.exp(first * math.log(initial) / points)
+
+
+def ect_lower_level(
+    sigma: Float[Tensor, " batch"], stage: int, ratio: float = 2.0, k: float = 8.0, b: float = 1.0
+) -> Float[Tensor, " batch"]:
+    """ECT's lower noise level r = max(0, sigma (1 - ratio^-(stage+1) (1 + k logistic(-b sigma)))) (arXiv 2406.14548).
+
+    The gap halves with every stage at ratio 2; where r is 0 the target is the clean image.
+
+    >>> levels = torch.tensor([1.0, 5.0, 80.0])
+    >>> [round(float(r), 3) for r in ect_lower_level(levels, 0) / levels]
+    [0.0, 0.473, 0.5]
+    """
+    gap = ratio ** -(stage + 1) * (1 + k * torch.sigmoid(-b * sigma))
+    return (sigma * (1 - gap)).clamp(min=0)
+
+
 def karras_noise_levels(
     points: int, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX, rho: float = 7.0
 ) -> Float64[Tensor, " points"]:
@@ -109,6 +133,15 @@ def karras_angles(intervals: int, sigma_d: float) -> Float64[Tensor, " edges"]:
     """
     rising = karras_noise_levels(intervals).flip(0)
     return torch.cat([torch.zeros(1, dtype=torch.float64), angle_from_noise_level(rising, sigma_d)])
+
+
+def cm_angles(points: int, sigma_d: float) -> Float64[Tensor, " edges"]:
+    """CM's grid: the angles of EDM's N noise levels, ascending from sigma_min, so N - 1 intervals (arXiv 2303.01469).
+
+    >>> [round(float(t), 4) for t in cm_angles(18, 0.5)[[0, 17]]]
+    [0.004, 1.5645]
+    """
+    return angle_from_noise_level(karras_noise_levels(points).flip(0), sigma_d)
 
 
 def uniform_angles(intervals: int, t_max: float) -> Float64[Tensor, " edges"]:

@@ -119,6 +119,11 @@ def proposal_grid(angles: Float64[Tensor, " edges"], mean: float, std: float, si
     return ProposalGrid(angles, (mass - mass[0]) / (mass[-1] - mass[0]))
 
 
+def even_grid(angles: Float64[Tensor, " edges"]) -> ProposalGrid:
+    """Every interval of ascending `angles` equally likely (CM, arXiv 2303.01469, Alg. 2)."""
+    return ProposalGrid(angles, torch.linspace(0, 1, angles.numel(), dtype=torch.float64))
+
+
 def draw_interval(
     grid: ProposalGrid, uniform: Float[Tensor, " batch"]
 ) -> tuple[Float64[Tensor, " batch"], Float64[Tensor, " batch"]]:
@@ -126,6 +131,11 @@ def draw_interval(
     upper = torch.searchsorted(grid.cumulative, uniform.to(grid.cumulative), right=True)
     upper = upper.clamp(1, grid.angles.numel() - 1)
     return grid.angles[upper], grid.angles[upper - 1]
+
+
+def lower_edge(edges: Float[Tensor, " edges"], t: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+    """The largest edge below each t: its segment is (edge, next edge]; ascending `edges` start at 0."""
+    return edges.to(t)[(torch.searchsorted(edges.to(t), t) - 1).clamp(min=0)]
 
 
 def _as_tensor(value: Tensor | float) -> Tensor:

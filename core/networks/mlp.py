@@ -16,6 +16,8 @@ from core.networks.embeddings import (
     pixel_norm,
 )
 
+Condition = Int[Tensor, " batch"] | tuple[Int[Tensor, " batch"] | None, Float[Tensor, " batch"]] | None
+"""Labels, or labels and one number per sample."""
 Conditioning = Literal["double", "adagn", "none"]
 
 
@@ -51,8 +53,10 @@ class ConditionedBlock(nn.Module):
 class ResidualMLP(nn.Module):
     """F(x, t, labels) for points of any `shape`, in unit variance.
 
-    `classes` labels get an embedding each (and one more, index `classes`, for 'no label'). The time
-    path runs in the input's dtype even under autocast.
+    `classes` labels get an embedding each (and one more, index `classes`, for 'no label'). A network
+    that is `told` one more number per sample (guidance scale, or lower edge of a segment) is given
+    `(labels, number)` as its condition; the number adds nothing at 0, nor anywhere before training.
+    The time path runs in the input's dtype even under autocast.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class ResidualMLP(nn.Module):
         conditioning: Conditioning = "double",
         classes: int = 0,
         sigma_d: float = 0.5,
+        told: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.sigma_d = tuple(shape), sigma_d
@@ -75,26 +80,36 @@ class ResidualMLP(nn.Module):
             PositionalEmbedding(width) if embedding == "positional" else FourierEmbedding(width, fourier_scale)
         )
         self.embed_label = nn.Embedding(classes + 1, width) if classes else None
+        self.embed_number = PositionalEmbedding(width) if told else None
+        self.lift_number = nn.Linear(width, width, bias=False) if told else None
         self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.lift = nn.Linear(size, width)
         self.blocks = nn.ModuleList(ConditionedBlock(width, conditioning) for _ in range(blocks))
         self.project = nn.Linear(width, size)
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
+        if self.lift_number is not None:
+            nn.init.zeros_(self.lift_number.weight)
 
     def forward(
         self,
         x: Float[Tensor, "batch *shape"],
         t: Float[Tensor, " batch"],
-        condition: Int[Tensor, " batch"] | None = None,
+        condition: Condition = None,
     ) -> Float[Tensor, "batch *shape"]:
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"the network was made for points of shape {self.shape}, got {tuple(x.shape[1:])}")
+        labels, number = condition if isinstance(condition, tuple) else (condition, None)
+        if (number is None) != (self.lift_number is None):
+            raise ValueError("a network that is told a number needs condition = (labels, number), and no other does")
         with torch.autocast(x.device.type, enabled=False):
             e = self.embed_time(noise_coordinate(t, self.coordinate, self.sigma_d))
             if self.embed_label is not None:
                 absent = torch.full_like(t, self.embed_label.num_embeddings - 1, dtype=torch.long)
-                e = e + self.embed_label(absent if condition is None else condition)
+                e = e + self.embed_label(absent if labels is None else labels)
+            if number is not None and self.lift_number is not None and self.embed_number is not None:
+                number = number.to(e.dtype)
+                e = e + self.lift_number(self.embed_number(number) - self.embed_number(torch.zeros_like(number)))
             e = self.mix(e)
         h = self.lift(x.flatten(1))
         for block in self.blocks:

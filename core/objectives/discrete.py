@@ -46,7 +46,7 @@ def dscd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regress
     """
     if fields.teacher is None:
         raise ValueError("dscd needs fields.teacher")
-    t, u = draw_interval(_grid(settings), draws.uniform)
+    t, u = draw_interval(grid_of(settings), draws.uniform)
     x = interpolate(x0, draws.noise, t)
     with torch.no_grad():
         if settings.solver is None:
@@ -58,12 +58,13 @@ def dscd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regress
 
 def dsct(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
     """Discrete sCT: both ends of the interval lie on the drawn pair (x0, z). Raises ValueError without a grid."""
-    t, u = draw_interval(_grid(settings), draws.uniform)
+    t, u = draw_interval(grid_of(settings), draws.uniform)
     x = interpolate(x0, draws.noise, t)
     return _regress_chord(fields, x, t, u, velocity(x0, draws.noise, t), settings)
 
 
-def _grid(settings: Settings) -> ProposalGrid:
+def grid_of(settings: Settings) -> ProposalGrid:
+    """The grid that a discrete objective needs; raises ValueError without one."""
     if settings.grid is None:
         raise ValueError("discrete objectives need settings.grid")
     return settings.grid

@@ -6,6 +6,7 @@ discrete methods differ in the direction alone.
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -33,6 +34,18 @@ class Settings:
     """The teacher's step in dsCD; None is the paper's DDIM, whose velocity needs no (rounded) difference."""
     log_weight_max: float | None = None
     """Upper bound of w(t); None leaves it free, as the paper does."""
+    segments: Float[Tensor, " edges"] | None = None
+    """Lower edges of the segments of multi-step sCD, ascending from 0."""
+    stage: int = 0
+    """Of ECT's schedule: how often the gap between its two noise levels was halved."""
+    score_proposal: tuple[float, float] = (0.4, 2.0)
+    """Mean and standard deviation of ln sigma at which scores are compared (Table 5)."""
+    fake_proposal: tuple[float, float] = (-0.8, 1.6)
+    """The same, at which the fake learns (Table 5)."""
+    score_scale: Literal["adaptive", "dmd"] = "adaptive"
+    """What scales the difference of scores: the learned e^w, or DMD's mean distance to the teacher's estimate."""
+    score_weight: float = 0.5
+    """lambda_VSD: the paper's 1.0 times sigma_d = 0.5, since its residual mixes data units and F."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Few-step sampling with a consistency map (arXiv 2303.01469, Alg. 1, in TrigFlow)."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.trigflow import Field, consistency_map, interpolate
+from core.trigflow import Field, consistency_map, interpolate, rotate
 
 MID_TIME = 1.1
 """The paper's middle angle of two-step sampling, for every data set (arXiv 2410.11081, App. G)."""
@@ -29,3 +29,17 @@ def sample_consistency(
         # the first point is pure noise: x = sin(t_max) z, sigma_max cos(t_max) in EDM's terms
         sample = consistency_map(field, interpolate(sample, z, t), t)
     return sample
+
+
+def sample_segments(
+    field_to: Callable[[Tensor], Field], noise: Float[Tensor, "batch *shape"], edges: Float[Tensor, " edges"]
+) -> Float[Tensor, "batch *shape"]:
+    """Multi-step sCD: one deterministic map a segment, from edges[-1] down to edges[0] = 0 in unit variance.
+
+    `field_to(u)` is the student that maps down to u. Nothing is re-noised.
+    """
+    x = torch.sin(edges[-1]).to(noise.dtype) * noise
+    for t, u in itertools.pairwise(edges.flip(0)):
+        now, then = t.expand(len(x)), u.expand(len(x))
+        x = rotate(x, field_to(then)(x, now), now, then)
+    return x

@@ -1,0 +1,101 @@
+"""The objectives before sCM, as directions: CD and CT (arXiv 2303.01469), iCT (2310.14189), ECT (2406.14548).
+
+Each compares the map at a point with the map at a lower noise level of the same path. The published
+losses are written in EDM's points; sigma_d and the angle are all that changes here, and the gradient
+is that of the published loss (in data units, so CD's and CT's is sigma_d^2 times ours). CM's boundary
+at sigma_min is the field's business (core.conversions.field_with_boundary).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from core.fields import Draws, Fields
+from core.objectives.discrete import grid_of
+from core.objectives.regression import Regression, Settings, regress
+from core.samplers.ode import heun_step
+from core.schedules import ect_lower_level
+from core.tangents import Direction
+from core.trigflow import (
+    angle_from_noise_level,
+    consistency_map,
+    cos_sin,
+    draw_interval,
+    interpolate,
+    lognormal_angle,
+    noise_level_from_angle,
+    rotate,
+)
+
+Batch = Float[Tensor, "batch *shape"]
+Times = Float[Tensor, " batch"]
+PSEUDO_HUBER = 0.00054
+"""iCT's c over sqrt(D), in data units."""
+
+
+def cd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+    """Consistency distillation: the lower point is one solver step of the teacher away, Heun's unless told.
+
+    Squared distance, lambda = 1. Raises ValueError without a teacher or a grid.
+    """
+    if fields.teacher is None:
+        raise ValueError("cd needs fields.teacher")
+    t, u = draw_interval(grid_of(settings), draws.uniform)
+    x = interpolate(x0, draws.noise, t)
+    with torch.no_grad():
+        x_u = (settings.solver or heun_step)(fields.teacher, x, t, u)
+    return _compare(fields, x, t, x_u, u, torch.ones_like(t))
+
+
+def ct(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+    """Consistency training: both points lie on the drawn pair (x0, z). Raises ValueError without a grid."""
+    t, u = draw_interval(grid_of(settings), draws.uniform)
+    return _compare_pair(fields, x0, draws.noise, t, u, torch.ones_like(t))
+
+
+def ict(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+    """Improved consistency training: Pseudo-Huber over the whole vector, weight 1 / (sigma_t - sigma_u).
+
+    Raises ValueError without a grid.
+    """
+    t, u = draw_interval(grid_of(settings), draws.uniform)
+    huber = PSEUDO_HUBER * math.sqrt(x0[0].numel()) / settings.sigma_d
+    return _compare_pair(fields, x0, draws.noise, t, u, 1 / (torch.tan(t) - torch.tan(u)), huber)
+
+
+def ect(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+    """Easy consistency tuning: continuous t, lower level by its stage, the plain norm over sigma_t - sigma_u."""
+    t = lognormal_angle(draws.uniform, settings.proposal_mean, settings.proposal_std, settings.sigma_d)
+    lower = ect_lower_level(noise_level_from_angle(t, settings.sigma_d), settings.stage)
+    u = angle_from_noise_level(lower, settings.sigma_d)
+    return _compare_pair(fields, x0, draws.noise, t, u, 1 / (torch.tan(t) - torch.tan(u)), huber=0.0)
+
+
+def _compare_pair(
+    fields: Fields, x0: Batch, z: Batch, t: Times, u: Times, weight: Times, huber: float | None = None
+) -> Regression:
+    return _compare(fields, interpolate(x0, z, t), t, interpolate(x0, z, u), u, weight, huber)
+
+
+def _compare(
+    fields: Fields, x: Batch, t: Times, x_u: Batch, u: Times, weight: Times, huber: float | None = None
+) -> Regression:
+    """weight times d(f(x, t), f-(x_u, u)): d the mean square, or sqrt(||.||^2 + huber^2) where huber is given.
+
+    Since f = cos(t) x - sin(t) F, the gradient in F of d is -sin(t) times that in f; regress' own is -2 g / D.
+    """
+    F = fields.student(x, t)
+    with torch.no_grad():
+        target = consistency_map(fields.target or fields.student, x_u, u)
+        # at u = 0 the map is the identity for every network, also for one that has no value there
+        target = torch.where((u > 0).reshape(-1, *[1] * (x.ndim - 1)), target, x_u)
+        gap = rotate(x, F, t, torch.zeros_like(t)) - target
+        _, s = cos_sin(t, x)
+        slope = weight.to(x.dtype)
+        if huber is not None:
+            length = (gap.flatten(1).square().sum(1) + huber**2).sqrt()
+            slope = slope * gap[0].numel() / (2 * length.clamp(min=1e-12))
+        g = slope.reshape(s.shape) * s * gap
+    return regress(Direction(F, g), t)

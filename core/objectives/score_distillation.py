@@ -1,0 +1,72 @@
+"""Variational score distillation in TrigFlow, alone and beside sCD (arXiv 2410.11081, App. C)."""
+
+import dataclasses
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from core.fields import Draws, Fields
+from core.objectives.continuous import scd
+from core.objectives.diffusion import diffusion
+from core.objectives.regression import Regression, Settings, regress
+from core.schedules import largest_angle
+from core.tangents import Direction
+from core.trigflow import consistency_map, interpolate, lognormal_angle, rotate
+
+Batch = Float[Tensor, "batch *shape"]
+
+
+def vsd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+    """aVSD: the student's one-step samples move along F_fake - F_teacher, while the fake learns their diffusion.
+
+    x0 is not used: the data enter through the teacher. The two losses share no parameters, so their
+    sum trains both in one step. Raises ValueError without a teacher, a fake, or their draws.
+    """
+    if (
+        fields.teacher is None
+        or fields.fake is None
+        or draws.start is None
+        or draws.score is None
+        or draws.fake is None
+    ):
+        raise ValueError("vsd needs fields.teacher, fields.fake and draws.start, .score and .fake")
+    t_max = torch.full_like(draws.uniform, largest_angle(settings.sigma_d))
+    generated = consistency_map(fields.student, interpolate(torch.zeros_like(draws.start), draws.start, t_max), t_max)
+    moved = _score_regression(fields, generated, draws.score, settings)
+    mean, std = settings.fake_proposal
+    learned = diffusion(
+        Fields(fields.fake, log_weight=fields.fake_log_weight),
+        generated.detach(),
+        draws.fake,
+        dataclasses.replace(settings, proposal_mean=mean, proposal_std=std),
+    )
+    return Regression(moved.loss + learned.loss, moved.direction_norm)
+
+
+def scd_vsd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+    """L_sCD + lambda L_VSD (Sec. 5.2), and the fake's loss; norms watched are sCD's.
+
+    Raises ValueError as scd and vsd do.
+    """
+    consistency = scd(fields, x0, draws, settings)
+    return Regression(consistency.loss + vsd(fields, x0, draws, settings).loss, consistency.direction_norm)
+
+
+def _score_regression(fields: Fields, generated: Batch, draws: Draws, settings: Settings) -> Regression:
+    """lambda times e^w / D ||x - sg(x) - (F_fake - F_teacher)||^2 - w, x the generated samples (App. C.2)."""
+    assert fields.teacher is not None and fields.fake is not None
+    t = lognormal_angle(draws.uniform, *settings.score_proposal, settings.sigma_d)
+    with torch.no_grad():
+        x = interpolate(generated, draws.noise, t)
+        teacher, fake = fields.teacher(x, t), fields.fake(x, t)
+        g = fake - teacher
+        if settings.score_scale == "dmd":
+            # (D_teacher - D_fake) / mean|x0 - D_teacher|, since D = cos(t) x - sin(t) F (arXiv 2311.18828)
+            zero = torch.zeros_like(t)
+            real = rotate(x, teacher, t, zero)
+            size = (generated - real).abs().flatten(1).mean(1)
+            g = (real - rotate(x, fake, t, zero)) / size.reshape(-1, *[1] * (g.ndim - 1))
+    weight = fields.score_log_weight if settings.score_scale == "adaptive" else None
+    found = regress(Direction(generated, g), t, weight, settings.log_weight_max)
+    return Regression(settings.score_weight * found.loss, found.direction_norm)
