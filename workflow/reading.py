@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from workflow.errors import BenchError
-from workflow.schema import Arm, Budget, DigitsData, Evaluation, Experiment, MixtureData, Model, Size
+from workflow.schema import Arm, Budget, DigitsData, Evaluation, Experiment, MixtureData, Model, Sampler, Size
 from workflow.study import DEFAULT_BUDGET, Study
 
 STUDIES = Path(__file__).parent / "studies"
@@ -51,7 +51,7 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
 def _remedy(kind: str, place: Sequence[int | str]) -> str:
     location = [str(part) for part in place]
     if kind == "extra_forbidden":
-        models = {"arms": Arm, "sizes": Size, "experiments": Experiment, "evaluation": Evaluation}
+        models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
         if location[0] == "data" and len(location) > 2:
             models["data"] = {"mixture": MixtureData, "digits": DigitsData}.get(location[2], MixtureData)
         model = models.get(location[0], Study)

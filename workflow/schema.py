@@ -88,10 +88,39 @@ class Arm(Model):
     adaptive_weight: bool = False
     weight_max: PositiveFloat | None = None
     """Upper bound of e^w; empty leaves it free."""
+    solver: Literal["ddim", "heun"] | None = None
+    """The teacher's step in cd and dscd; empty for the method's own."""
+    points: tuple[PositiveInt, PositiveInt] | None = None
+    """(s0, s1) of the growing number of grid points of ct and ict."""
+    stages: PositiveInt | None = None
+    """How often ect halves its gap, at equal intervals of training."""
+    target_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """mu of an average that gives the targets (mu_0 of ct's schedule); empty for the student itself."""
+    segments: PositiveInt | None = None
+    """M of multi-step sCD, even in the angle."""
+    guidance_max: Annotated[float, Field(gt=1)] | None = None
+    """The teacher is guided at s ~ U[1, guidance_max], and the student told s; empty for no guidance."""
+    label_dropout: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of labels withheld from a diffusion arm, which then can guide itself."""
+    score_scale: Literal["adaptive", "dmd"] | None = None
+    """What scales the difference of scores in vsd; empty for adaptive."""
     ema_half_life: PositiveInt
     """In images seen."""
     ema_rampup: PositiveFloat = 0.05
     """The half-life is at most this share of the images seen so far (EDM's start)."""
+    snapshots: PositiveInt | None = None
+    """How often along training the average is kept and judged."""
+    tuning: bool = False
+    """Trained at the study's tuning seeds only, as a candidate for another arm's rate."""
+    rate_of: str | None = None
+    """A pattern of tuning arms: the rate of the best of them replaces `rate`."""
+    samplers: tuple[Name, ...] = ()
+    """Of the study's samplers, the arm's main one first; empty for its objective's own."""
+
+    @property
+    def told(self) -> bool:
+        """Whether the network is told a number: the guidance scale, or its segment's lower edge."""
+        return self.guidance_max is not None or self.segments is not None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -103,6 +132,21 @@ class Arm(Model):
         if method.intervals != (self.intervals is not None):
             verb = "needs" if method.intervals else "takes no"
             raise ValueError(f"objective {self.objective!r} {verb} 'intervals'")
+        for key, used in (("segments", method.segments), ("points", method.points)):
+            if used != (getattr(self, key) is not None):
+                raise ValueError(f"objective {self.objective!r} {'needs' if used else 'takes no'} {key!r}")
+        uses = {
+            "stages": self.objective == "ect",
+            "solver": self.objective in ("cd", "dscd"),
+            "target_decay": self.objective in ("cd", "ct"),
+            "score_scale": method.fake,
+            "guidance_max": method.teacher and not method.segments,
+            "label_dropout": self.objective == "diffusion",
+            "adaptive_weight": bool(method.log_weights),
+        }
+        for key, used in uses.items():
+            if getattr(self, key) and not used:
+                raise ValueError(f"objective {self.objective!r} takes no {key!r}")
         if method.teacher and self.teacher is None:
             raise ValueError(f"objective {self.objective!r} needs a 'teacher' (an arm, or 'exact')")
         if self.start == "teacher" and self.teacher in (None, "exact"):
@@ -112,24 +156,40 @@ class Arm(Model):
         return self
 
 
+class Sampler(Model):
+    """A way to draw samples from a trained run."""
+
+    solver: Literal["few", "segments", "ddim", "heun", "dpm_2s", "dpm_pp_2m"]
+    """`few` is multistep consistency sampling, `segments` goes through the edges of multi-step sCD, the
+    others solve the probability-flow ODE of a diffusion arm on EDM's grid."""
+    times: tuple[tuple[PositiveFloat, ...], ...] | None = None
+    """`few`: one list of middle angles per sampling, so [[], [1.1]] is one step, and two."""
+    evaluations: tuple[PositiveInt, ...] | None = None
+    """ODE solvers: one number of network evaluations per sampling."""
+    guidance: tuple[PositiveFloat, ...] | None = None
+    """Scales, each with every sampling; 1 is no guidance. Empty for arms without guidance."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for key, used in (("times", self.solver == "few"), ("evaluations", self.solver not in ("few", "segments"))):
+            if used != (getattr(self, key) is not None):
+                raise ValueError(f"solver {self.solver!r} {'needs' if used else 'takes no'} {key!r}")
+        for times in self.times or ():
+            if any(a <= b for a, b in itertools.pairwise((1.57, *times))):
+                raise ValueError("middle times must descend and stay below pi/2")
+        for count in self.evaluations or ():
+            if self.solver in ("heun", "dpm_2s") and count % 2 == 0:
+                raise ValueError(f"{self.solver} needs an odd number of evaluations (2 n - 1), got {count}")
+        return self
+
+
 class Evaluation(Model):
     """How every run of the study is judged: the final averaged weights, fixed seeds, no selection."""
 
     samples: PositiveInt
+    snapshot_samples: PositiveInt | None = None
+    """Of each snapshot along training; empty for as many."""
     seed: int = 1_000_003
-    mid_times: tuple[PositiveFloat, ...] = (1.1,)
-    """Middle angles of multi-step sampling; k steps use the first k - 1."""
-    steps: tuple[PositiveInt, ...] = (1, 2)
-    teacher_steps: PositiveInt = 18
-    """Heun steps of a diffusion arm (NFE = 2 steps - 1)."""
-
-    @model_validator(mode="after")
-    def _enough_times(self) -> Self:
-        if max(self.steps) > len(self.mid_times) + 1:
-            raise ValueError(f"{max(self.steps)} steps need {max(self.steps) - 1} mid_times, got {len(self.mid_times)}")
-        if any(a <= b for a, b in itertools.pairwise((1.57, *self.mid_times))):
-            raise ValueError("mid_times must descend and stay below pi/2")
-        return self
 
 
 class Experiment(Model):
@@ -145,6 +205,8 @@ class Experiment(Model):
     """The column of runs.csv that the figure and its finding rest on."""
     arms: tuple[str, ...]
     """Names or patterns (`dscd-*`) of arms."""
+    samplers: tuple[Name, ...] = ()
+    """Which of its arms' samplers it shows; empty for the main one of each arm."""
 
 
 class Budget(Model):

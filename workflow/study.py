@@ -3,19 +3,42 @@
 Imports nothing heavy (no torch), since every start of the workflow reads it.
 """
 
-import difflib
 import fnmatch
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
-from workflow.runtime.quantities import QUANTITIES
-from workflow.schema import Arm, Data, DigitsData, Evaluation, Experiment, MixtureData, Model, Name, Size
+from workflow.checks import check
+from workflow.schema import Arm, Data, Evaluation, Experiment, Model, Name, Sampler, Size
 
 DEFAULT_BUDGET = "laptop"
-FEATURES = 64
-"""Dimensions of the digits' feature space."""
+
+
+BUILT_IN = {
+    "few": Sampler(solver="few", times=((), (1.1,))),
+    "segments": Sampler(solver="segments"),
+    "heun": Sampler(solver="heun", evaluations=(35,)),
+}
+"""Samplers that every study has: the papers' own for each kind of method."""
+
+
+class Sampling(Model):
+    """One way in which one run is sampled."""
+
+    sampler: str
+    solver: str
+    steps: int
+    """Maps, or network evaluations of an ODE solver."""
+    times: tuple[float, ...] = ()
+    """Middle angles."""
+    guidance: float | None = None
+
+    @property
+    def key(self) -> str:
+        """Its name in samples.npz."""
+        times = "".join(f"-t{time:g}" for time in self.times)
+        return f"{self.sampler}-{self.steps}{times}" + ("" if self.guidance is None else f"-g{self.guidance:g}")
 
 
 class Run(Model):
@@ -36,55 +59,21 @@ class Study(Model):
     data: dict[Name, Data]
     sizes: dict[Name, Size]
     arms: dict[Name, Arm]
+    samplers: dict[Name, Sampler] = Field(default_factory=dict)
+    """Beside the built-in ones."""
     evaluation: Evaluation
+    tuning_seeds: tuple[NonNegativeInt, ...] = ()
+    """Of the runs that choose a rate; never reported."""
+    tuning_metric: str = "fd_train"
+    """What the rate is chosen by, at the fewest steps of the main sampler."""
     experiments: dict[Name, Experiment]
     budget: Name = DEFAULT_BUDGET
     file: Path
 
     @model_validator(mode="after")
-    def _names_exist(self) -> Self:
-        for name, arm in self.arms.items():
-            for key, table in (("data", self.data), ("size", self.sizes)):
-                if getattr(arm, key) not in table:
-                    raise ValueError(f"arms.{name}.{key}: {getattr(arm, key)!r} is not one of {', '.join(table)}")
-            self._check_teacher(name, arm)
-        for name, experiment in self.experiments.items():
-            for pattern in experiment.arms:
-                if self.budget == DEFAULT_BUDGET and not fnmatch.filter(self.arms, pattern):
-                    raise ValueError(f"experiments.{name}.arms: no arm is called {pattern!r}; see 'arms'")
-            self._check_metric(name, experiment.metric)
-        if self.study in ("index", "published"):
-            raise ValueError(f"study: {self.study!r} is a name of the project's own; choose another")
-        if not self.arms:
-            raise ValueError(f"budgets.{self.budget}.arms: no arm is left")
-        digits = any(isinstance(data, DigitsData) for data in self.data.values())
-        if digits and self.evaluation.samples <= FEATURES:
-            raise ValueError(f"evaluation.samples: distances in {FEATURES} features need more than {FEATURES} samples")
-        if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds: each seed may stand once")
+    def _consistent(self) -> Self:
+        check(self)
         return self
-
-    def _check_metric(self, experiment: str, metric: str) -> None:
-        known = [*QUANTITIES, "training_direction_norm", "training_loss", "training_gradient_norm"]
-        if metric not in known:
-            close = difflib.get_close_matches(metric, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
-            raise ValueError(f"experiments.{experiment}.metric: unknown {metric!r}; {hint}")
-
-    def _check_teacher(self, name: str, arm: Arm) -> None:
-        if arm.teacher is None:
-            return
-        if arm.teacher == "exact":
-            if not isinstance(self.data[arm.data], MixtureData):
-                raise ValueError(f"arms.{name}.teacher: only a mixture has an exact velocity, {arm.data!r} has none")
-            return
-        teacher = self.arms.get(arm.teacher)
-        if teacher is None:
-            raise ValueError(f"arms.{name}.teacher: there is no arm {arm.teacher!r}")
-        if teacher.objective != "diffusion" or teacher.data != arm.data:
-            raise ValueError(f"arms.{name}.teacher: {arm.teacher!r} must be a diffusion arm on data {arm.data!r}")
-        if arm.start == "teacher" and teacher.size != arm.size:
-            raise ValueError(f"arms.{name}.start: the teacher's size {teacher.size!r} is not {arm.size!r}")
 
     # --- names and paths: computed here and nowhere else -----------------------------------------
 
@@ -92,6 +81,15 @@ class Study(Model):
     def label(self) -> str:
         """The study's name, with its budget unless that is the default; a target of the workflow."""
         return self.study if self.budget == DEFAULT_BUDGET else f"{self.study}-{self.budget}"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no arm was left out."""
+        return self.budget == DEFAULT_BUDGET
+
+    @property
+    def all_samplers(self) -> dict[str, Sampler]:
+        return BUILT_IN | self.samplers
 
     @property
     def folder(self) -> Path:
@@ -124,16 +122,53 @@ class Study(Model):
     def arms_of(self, experiment: str) -> list[str]:
         """The experiment's arms, in the order of the file."""
         patterns = self.experiments[experiment].arms
-        return [arm for arm in self.arms if any(fnmatch.fnmatchcase(arm, p) for p in patterns)]
+        reported = [name for name, arm in self.arms.items() if not arm.tuning]
+        return [arm for arm in reported if any(fnmatch.fnmatchcase(arm, p) for p in patterns)]
 
     def runs_of(self, experiment: str) -> list[Run]:
         return [Run(arm=arm, seed=seed) for arm in self.arms_of(experiment) for seed in self.seeds]
 
     def runs(self) -> list[Run]:
-        """Every run that some experiment or its teachers need, once."""
-        wanted = {arm for experiment in self.experiments for arm in self.arms_of(experiment)}
-        wanted |= {teacher for arm in wanted if (teacher := self.arms[arm].teacher) not in (None, "exact") and teacher}
-        return [Run(arm=arm, seed=seed) for arm in self.arms if arm in wanted for seed in self.seeds]
+        """Every run that some experiment needs, once, with those that teach it or choose its rate."""
+        pending = [run for experiment in self.experiments for run in self.runs_of(experiment)]
+        wanted: set[Run] = set()
+        while pending:
+            run = pending.pop()
+            if run not in wanted:
+                wanted.add(run)
+                teacher = self.teacher_run(run)
+                pending += [*([teacher] if teacher else []), *self.candidate_runs(run)]
+        return sorted(wanted, key=lambda run: (list(self.arms).index(run.arm), run.seed))
+
+    def candidates(self, arm: str) -> list[str]:
+        """The tuning arms that choose an arm's rate."""
+        pattern = self.arms[arm].rate_of or ""
+        return [name for name, other in self.arms.items() if other.tuning and fnmatch.fnmatchcase(name, pattern)]
+
+    def candidate_runs(self, run: Run) -> list[Run]:
+        """The runs that choose a run's rate: the same for all its seeds."""
+        return [Run(arm=arm, seed=seed) for arm in self.candidates(run.arm) for seed in self.tuning_seeds]
+
+    def samplers_of(self, arm: str) -> tuple[str, ...]:
+        """The names of an arm's samplers, the main one first."""
+        own = {"diffusion": "heun", "ms_scd": "segments"}.get(self.arms[arm].objective, "few")
+        return self.arms[arm].samplers or (own,)
+
+    def samplings(self, arm: str) -> list[Sampling]:
+        """Every way in which the arm's runs are sampled."""
+        found = []
+        for name in self.samplers_of(arm):
+            sampler = self.all_samplers[name]
+            if sampler.times is not None:
+                ways = [(len(times) + 1, times) for times in sampler.times]
+            else:
+                ways = [(steps, ()) for steps in sampler.evaluations or (self.arms[arm].segments or 1,)]
+            found += [
+                Sampling(sampler=name, solver=sampler.solver, steps=steps, times=times, guidance=guidance)
+                for steps, times in ways
+                for guidance in sampler.guidance or (None,)
+            ]
+        return found
 
     def teacher_run(self, run: Run) -> Run | None:
         """The run whose averaged weights teach this one, if any."""
@@ -149,11 +184,13 @@ class Study(Model):
         arm = self.arms[run.arm]
         teacher = self.teacher_run(run)
         return {
-            "arm": arm.model_dump(exclude={"teacher"}, exclude_none=True),
+            "arm": arm.model_dump(exclude={"teacher", "rate_of", "samplers"}, exclude_none=True),
+            "samplings": [sampling.model_dump(exclude_none=True) for sampling in self.samplings(run.arm)],
+            "rate_from": [self.specification(candidate) for candidate in self.candidate_runs(run)],
             "teacher": self.specification(teacher) if teacher else arm.teacher,
             "data": self.data[arm.data].model_dump(),
             "size": self.sizes[arm.size].model_dump(exclude_none=True),
-            "evaluation": self.evaluation.model_dump(),
+            "evaluation": self.evaluation.model_dump(exclude_none=True),
             "sigma_d": self.sigma_d,
             "seed": run.seed,
         }

@@ -16,10 +16,14 @@ class Method:
     """Uses fields.teacher."""
     intervals: bool = False
     """Uses settings.grid with a fixed number of intervals."""
+    points: bool = False
+    """Uses settings.grid with a number of points that grows, from s0 to s1."""
     segments: bool = False
     """Uses settings.segments and fields.student_to."""
     fake: bool = False
     """Trains fields.fake beside the student."""
+    log_weights: tuple[str, ...] = ("log_weight",)
+    """The adaptive weights that it may use, by their names in Fields."""
     boundary: bool = False
     """Keeps CM's boundary: the map is the identity at sigma_min, not at 0."""
 
@@ -31,10 +35,16 @@ OBJECTIVES: dict[str, Method] = {
     "dsct": Method("core.objectives.discrete:dsct", intervals=True),
     "dscd": Method("core.objectives.discrete:dscd", teacher=True, intervals=True),
     "ms_scd": Method("core.objectives.continuous:ms_scd", teacher=True, segments=True),
-    "vsd": Method("core.objectives.score_distillation:vsd", teacher=True, fake=True),
-    "scd_vsd": Method("core.objectives.score_distillation:scd_vsd", teacher=True, fake=True),
-    "cd": Method("core.objectives.lineage:cd", teacher=True, intervals=True, boundary=True),
-    "ct": Method("core.objectives.lineage:ct", boundary=True),
-    "ict": Method("core.objectives.lineage:ict", boundary=True),
-    "ect": Method("core.objectives.lineage:ect"),
-}
+    "vsd": Method(
+        "core.objectives.score_distillation:vsd",
+        teacher=True, fake=True, log_weights=("score_log_weight", "fake_log_weight"),
+    ),
+    "scd_vsd": Method(
+        "core.objectives.score_distillation:scd_vsd",
+        teacher=True, fake=True, log_weights=("log_weight", "score_log_weight", "fake_log_weight"),
+    ),
+    "cd": Method("core.objectives.lineage:cd", teacher=True, intervals=True, log_weights=(), boundary=True),
+    "ct": Method("core.objectives.lineage:ct", points=True, log_weights=(), boundary=True),
+    "ict": Method("core.objectives.lineage:ict", points=True, log_weights=(), boundary=True),
+    "ect": Method("core.objectives.lineage:ect", log_weights=()),
+}  # fmt: skip

@@ -28,8 +28,11 @@ def pictures(study: Study, runs: list[Run]) -> Figure | None:
 
 
 def _samples(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
+    """(steps, samples) of the run's main sampler, without guidance."""
     archive = read_arrays(study.run_folder(run) / "samples.npz", AGAIN)
-    return sorted((int(name.split("-")[1]), values) for name, values in archive.items())
+    main = study.samplers_of(run.arm)[0]
+    ways = [way for way in study.samplings(run.arm) if way.sampler == main and way.guidance in (None, 1.0)]
+    return [(way.steps, archive[way.key]) for way in ways if way.key in archive]
 
 
 def _images(drawn: list[tuple[Run, int, np.ndarray]], arrays: Arrays) -> Figure:

@@ -12,6 +12,7 @@ from workflow.runtime.quantities import QUANTITIES
 COLUMNS = [
     "study", "data", "experiment", "arm", "objective", "intervals", "precision", "size", "steps", "guidance",
     "seed", "metric", "value", "status", "parameters", "iterations", "batch",
+    "sampler", "mid_time",
 ]  # fmt: skip
 """Of runs.csv; others rely on the first thirteen."""
 
@@ -75,7 +76,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
     """One row per arm, steps and metric: mean, low, high, seeds, diverged."""
     rows = []
     measured = runs[runs.metric.isin(QUANTITIES)]
-    keys = ["arm", "objective", "intervals", "precision", "size", "steps", "metric"]
+    keys = ["arm", "objective", "intervals", "precision", "size", "steps", "sampler", "guidance", "mid_time", "metric"]
     for values, group in measured.groupby(keys, dropna=False, sort=False):
         found = interval(group.value)
         rows.append(

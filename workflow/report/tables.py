@@ -16,19 +16,9 @@ from workflow.study import Run, Study
 
 COSTS = ("train_seconds", "total_seconds", "peak_memory_mb")
 CURVE_COLUMNS = [
-    "study",
-    "data",
-    "experiment",
-    "arm",
-    "objective",
-    "intervals",
-    "precision",
-    "size",
-    "seed",
-    "metric",
-    "x",
-    "value",
-]
+    "study", "data", "experiment", "arm", "objective", "intervals", "precision", "size", "steps", "guidance",
+    "seed", "metric", "x", "value",
+]  # fmt: skip
 
 
 def experiment_tables(study: Study, experiment: str, runs: Iterable[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -38,8 +28,13 @@ def experiment_tables(study: Study, experiment: str, runs: Iterable[Run]) -> tup
         record = read_record(study.run_folder(run) / "metrics.json")
         about = _about(study, experiment, run)
         data_sets[study.arms[run.arm].data] = None
-        rows += [{**about, **_result(record, value)} for value in (*record.metrics, *_costs(record))]
-        points += [{**about, "metric": v.metric, "x": v.x, "value": v.value} for v in record.curves]
+        shown = study.experiments[experiment].samplers or study.samplers_of(run.arm)[:1]
+        values = [value for value in record.metrics if value.sampler in (None, *shown)]
+        rows += [{**about, **_result(study, record, value)} for value in (*values, *_costs(record))]
+        points += [
+            {**about, "metric": v.metric, "x": v.x, "value": v.value, "steps": v.steps, "guidance": v.guidance}
+            for v in record.curves
+        ]
     for data in data_sets:
         rows += _floor_rows(study, experiment, data)
     curves = pd.DataFrame(points, columns=CURVE_COLUMNS)
@@ -79,7 +74,7 @@ def compared(runs: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame
     table = summary(runs)
     if published is None or not len(table):
         return table.assign(published=None, agrees=None)
-    keys = ["arm", "steps", "metric"]
+    keys = ["arm", "steps", "sampler", "guidance", "mid_time", "metric"]
     theirs = {key: group.value for key, group in published.groupby(keys, dropna=False)}
     ours = {key: group.value for key, group in runs.groupby(keys, dropna=False)}
     by_key = {_plain(key): values for key, values in theirs.items()}
@@ -116,14 +111,15 @@ def _about(study: Study, experiment: str, run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _result(record: RunRecord, value: Value) -> dict[str, Any]:
+def _result(study: Study, record: RunRecord, value: Value) -> dict[str, Any]:
     """A diverged run counts as worst."""
     number = value.value
     if number is None and value.metric in QUANTITIES:
         number = QUANTITIES[value.metric].worst
     return {
-        "steps": value.steps, "guidance": None, "metric": value.metric, "value": number,
-        "status": record.status, "parameters": record.parameters,
+        "steps": value.steps, "guidance": value.guidance, "metric": value.metric, "value": number,
+        "status": record.status, "parameters": record.parameters, "mid_time": value.mid_time,
+        "sampler": study.all_samplers[value.sampler].solver if value.sampler else None,
     }  # fmt: skip
 
 

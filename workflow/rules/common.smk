@@ -56,6 +56,9 @@ def run_inputs(wildcards):
     teacher = study.teacher_run(run)
     if teacher is not None:
         inputs["teacher"] = str(study.run_folder(teacher) / "weights.safetensors")
+    candidates = study.candidate_runs(run)
+    if candidates:  # they choose the run's rate
+        inputs["candidates"] = paths(study.run_folder(c) / "metrics.json" for c in candidates)
     return inputs
 
 

@@ -45,4 +45,35 @@ QUANTITIES: dict[str, Quantity] = {
     "nearest_held_out": Quantity(
         "distance to the nearest held-out image", "neither", "mean over samples, in pixels of unit variance"
     ),
+    "direction_spike": Quantity(
+        "largest direction over the median",
+        "lower",
+        "norm before any control: largest over the run's median",
+    ),
+    "gradient_spike": Quantity(
+        "largest gradient over the median", "lower", "norm of the gradient: largest of any step over the run's median"
+    ),
 }
+
+COSTS: dict[str, str] = {
+    "train_seconds": "wall-clock of training",
+    "total_seconds": "wall-clock of the run's job",
+    "peak_memory_mb": "largest resident memory of the run's process",
+    "images_seen": "training images drawn, with repetition",
+    "train_flops": "floating-point operations of training, counted on one step (measured where an experiment asks)",
+    "sample_flops": "floating-point operations of one sample (measured where an experiment asks)",
+    "rate": "learning rate before ramp-up and decay; chosen by tuning where the arm says so",
+}
+"""What a run costs: neither better nor worse by itself."""
+
+CURVES: dict[str, str] = {
+    "training_loss": "loss, mean since the last point; x is the optimiser step",
+    "training_direction_norm": "norm of the direction before any control, mean since the last point",
+    "training_direction_norm_max": "the largest such norm since the last point",
+    "training_gradient_norm": "norm of the gradient, mean since the last point",
+    "training_gradient_norm_max": "the largest such norm since the last point",
+    "log_weight": "the learned w(t) at the end of training; x is the angle",
+    "space_tangent": "norm of dF/dx v over sqrt(D), mean over points; x is the angle",
+    "time_tangent": "norm of dF/dt over sqrt(D), mean over points; x is the angle",
+}
+"""What is measured along something, beside the quantities above."""

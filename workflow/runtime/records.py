@@ -17,6 +17,11 @@ class Value(BaseModel):
     value: float | None
     """None where the number is not finite."""
     steps: int | None = None
+    sampler: str | None = None
+    """The study's name of how samples were drawn."""
+    guidance: float | None = None
+    mid_time: float | None = None
+    """The first middle angle of few-step sampling."""
     x: float | None = None
 
 

@@ -2,23 +2,36 @@
 
 import csv
 import json
+import math
+import statistics
 import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from core.fields import bind
+from core.forward_mode import value_and_tangent
+from core.schedules import largest_angle
+from core.trigflow import Field, interpolate, velocity
+from workflow.runtime.assembly import make_network, open_data, student_field
 from workflow.runtime.datasets import kind_module
+from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.files import read_arrays, read_json
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.provenance import peak_memory_mb, provenance
+from workflow.runtime.randomness import generator
 from workflow.runtime.records import RunRecord, Value, write_record
 from workflow.runtime.tensors import read_tensors
+from workflow.schema import Arm
 from workflow.steps.command import main, run_of, run_parser, study_of
-from workflow.steps.train import make_network, open_data
-from workflow.study import Run, Study
+from workflow.steps.sample import draw_samples
+from workflow.steps.train import snapshot_steps
+from workflow.study import Run, Sampling, Study
 
 AGAIN = "delete the run's folder; the workflow makes it again"
+TANGENT_POINTS, TANGENT_ANGLES = 128, 25
+"""Of the norms of the network's tangent along the angle."""
 
 
 def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
@@ -28,18 +41,25 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     training: dict[str, Any] = read_json(out / "training.json", AGAIN)
     dataset, kind = open_data(study, arm), kind_module(study.data[arm.data].kind)
     weights = read_tensors(out / "weights.safetensors", AGAIN)
-    samples = {int(k.split("-")[1]): torch.from_numpy(v) for k, v in read_arrays(out / "samples.npz", AGAIN).items()}
-    metrics, curves = [], []
-    consistency = arm.objective != "diffusion"
+    samples = {key: torch.from_numpy(values) for key, values in read_arrays(out / "samples.npz", AGAIN).items()}
+    metrics, curves, ways = [], [], {sampling.key: sampling for sampling in study.samplings(run.arm)}
+    judged = arm.objective != "diffusion" and not arm.told  # a map from every angle down to 0
     if training["reason"] is None:
-        if consistency:
-            metrics, curves = kind.judge_map(dataset, bind(make_network(study, arm, dataset), weights))
-        for k, drawn in samples.items():
-            found = kind.judge_samples(dataset, drawn)
-            metrics += [Value(metric=name, value=value, steps=k) for name, value in found.items()]
+        network = make_network(study, arm, dataset)
+        if judged:
+            metrics, curves = kind.judge_map(dataset, student_field(study, arm, network, weights))
+        if not arm.told:
+            curves += tangent_norms(study, arm, dataset, student_field(study, arm, network, weights))
+        for key, drawn in samples.items():
+            metrics += _of_samples(ways[key], kind.judge_samples(dataset, drawn))
+        curves += _along_training(study, run, arm, out)
     else:
-        metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if consistency]
-        metrics += [Value(metric=m, value=None, steps=k) for k in samples for m in kind.METRICS["samples"]]
+        metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if judged]
+        for key in samples:
+            metrics += _of_samples(ways[key], dict.fromkeys(kind.METRICS["samples"]))
+    log = _read_log(out / "log.csv")
+    metrics += _costs(arm, training, log)
+    curves += [Value(metric="log_weight", x=t, value=w) for t, w in training["log_weight"]]
     record = RunRecord(
         status="diverged" if training["reason"] else "finished",
         fingerprint=fingerprint(study.specification(run)),
@@ -51,7 +71,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
         last_direction_norm=training["last_direction_norm"],
         parameters=sum(p.numel() for p in weights.values()),
         metrics=metrics,
-        curves=curves + _log_curves(out / "log.csv"),
+        curves=curves + _log_curves(log),
         seconds={**seconds, "train": round(training["seconds"], 3), "evaluate": round(time.monotonic() - started, 3)},
         peak_memory_mb=peak_memory_mb(),
         provenance=provenance(),
@@ -60,15 +80,70 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     return record
 
 
-def _log_curves(path: Any) -> list[Value]:
-    """The training log's columns as curves over the step."""
-    with path.open() as handle:
-        rows = list(csv.DictReader(handle))
-    return [
-        Value(metric=f"training_{column}", x=float(row["step"]), value=float(row[column]))
-        for column in ("loss", "direction_norm", "direction_norm_max", "gradient_norm")
-        for row in rows
+def _of_samples(way: Sampling, found: Mapping[str, float | None]) -> list[Value]:
+    about = {"steps": way.steps, "sampler": way.sampler, "guidance": way.guidance}
+    mid_time = way.times[0] if way.times else None
+    return [Value(metric=name, value=value, mid_time=mid_time, **about) for name, value in found.items()]
+
+
+def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
+    """The main sampler's metrics of every snapshot, as curves over the optimiser step."""
+    if arm.snapshots is None:
+        return []
+    kept = read_tensors(out / "snapshots.safetensors", AGAIN)
+    kind, dataset = kind_module(study.data[arm.data].kind), open_data(study, arm)
+    main = study.samplers_of(run.arm)[0]
+    ways = {way.key: way for way in study.samplings(run.arm) if way.sampler == main}
+    count = study.evaluation.snapshot_samples or study.evaluation.samples
+    curves = []
+    for step in snapshot_steps(arm):
+        weights = {n.removeprefix(f"{step}/"): w for n, w in kept.items() if n.startswith(f"{step}/")}
+        for key, drawn in draw_samples(study, arm, weights, list(ways.values()), count).items():
+            values = _of_samples(ways[key], kind.judge_samples(dataset, drawn))
+            curves += [value.model_copy(update={"x": float(step)}) for value in values]
+    return curves
+
+
+def tangent_norms(study: Study, arm: Arm, dataset: Dataset, field: Field) -> list[Value]:
+    """Norms of dF/dx v and of dF/dt along the angle, v the velocity of drawn pairs (arXiv 2410.11081, Fig. 4)."""
+    x0, _ = dataset.draw(generator("tangent norms"), TANGENT_POINTS)
+    z = torch.randn(x0.shape, generator=generator("tangent norms", "noise"))
+    found = []
+    for angle in torch.linspace(0.05, largest_angle(study.sigma_d), TANGENT_ANGLES, dtype=torch.float64):
+        t = angle.expand(len(x0))
+        x, v = interpolate(x0, z, t), velocity(x0, z, t)
+        zero = torch.zeros_like(x), torch.zeros_like(t)
+        with torch.no_grad():
+            _, space = value_and_tangent(field, (x, t), (v, zero[1]))
+            _, passing = value_and_tangent(field, (x, t), (zero[0], torch.ones_like(t)))
+        for name, part in (("space_tangent", space), ("time_tangent", passing)):
+            norm = part.flatten(1).square().mean(1).sqrt().mean().item()
+            found.append(Value(metric=name, x=float(angle), value=norm if math.isfinite(norm) else None))
+    return found
+
+
+def _costs(arm: Arm, training: Mapping[str, Any], log: Sequence[Mapping[str, float]]) -> list[Value]:
+    """What training took besides time; spikes are the largest norm of any step over the median of the log."""
+    found = [
+        Value(metric="images_seen", value=float(training["step"] * arm.batch)),
+        Value(metric="rate", value=training["rate"]),
     ]
+    for name in ("direction", "gradient"):
+        middle = statistics.median(row[f"{name}_norm"] for row in log) if log else 0.0
+        spike = max(row[f"{name}_norm_max"] for row in log) / middle if middle else None
+        found.append(Value(metric=f"{name}_spike", value=None if training["reason"] else spike))
+    return found
+
+
+def _read_log(path: Path) -> list[dict[str, float]]:
+    with path.open() as handle:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(handle)]
+
+
+def _log_curves(log: Sequence[Mapping[str, float]]) -> list[Value]:
+    """The training log's columns as curves over the step."""
+    columns = [name for name in log[0] if name not in ("step", "rate")] if log else []
+    return [Value(metric=f"training_{c}", x=row["step"], value=row[c]) for c in columns for row in log]
 
 
 def command() -> None:

@@ -1,55 +1,45 @@
 """Train one run: an arm with a seed. Resumes from its newest checkpoint to the same bits."""
 
 import dataclasses
-import importlib
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from core import ema
-from core.fields import Draws, Fields, bind
 from core.networks.log_weight import LogWeight
-from core.networks.mlp import ResidualMLP
-from core.objectives import OBJECTIVES
-from core.objectives.regression import Regression, Settings
-from core.schedules import (
-    constant_rate,
-    inverse_sqrt_rate,
-    karras_angles,
-    largest_angle,
-    tangent_warmup,
-    uniform_angles,
-)
-from core.tangents import Control, clip, finite_difference_derivative, jvp_derivative, normalise, raw
-from core.trigflow import Field, ProposalGrid, proposal_grid
-from workflow.errors import BenchError
+from core.schedules import cm_target_decay, largest_angle
 from workflow.runtime import checkpoints
-from workflow.runtime.datasets import kind_module
-from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.files import exclusive, read_arrays, read_json, write_json, write_text
+from workflow.runtime.assembly import (
+    Modules,
+    Tensors,
+    learning_rate,
+    make_modules,
+    open_data,
+    points_at,
+    step_function,
+    teacher_weights,
+)
+from workflow.runtime.files import exclusive, read_json, write_json, write_text
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.optimiser import AdamState, adam_step, initial_state
 from workflow.runtime.progress import Progress
-from workflow.runtime.randomness import generator, seed_for
-from workflow.runtime.tensors import read_tensors, write_tensors
+from workflow.runtime.tensors import write_tensors
+from workflow.runtime.tuning import tuned
 from workflow.schema import Arm
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.study import Run, Study
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LOG_ROWS = 50
 CHECKPOINT_EVERY = 500
 """Optimiser steps; a run that is killed loses at most as many."""
-LOG_COLUMNS = ("step", "loss", "direction_norm", "direction_norm_max", "gradient_norm", "rate")
-LOG_WEIGHT = "log_weight."
-"""Prefix of the adaptive weight's parameters among a run's."""
-Tensors = dict[str, Tensor]
+LOG_COLUMNS = ("step", "loss", "direction_norm", "direction_norm_max", "gradient_norm", "gradient_norm_max", "rate")
+WEIGHT_ANGLES = 32
+"""Angles at which the learned log weights are written down."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +53,10 @@ class Outcome:
     last_direction_norm: float | None = None
     """Mean over the batch of the last step, before any control."""
     seconds: float = 0.0
+    rate: float = 0.0
+    """Of the optimiser; chosen by tuning where the arm says so."""
+    log_weight: list[list[float]] = field(default_factory=list)
+    """(t, w(t)) of the learned adaptive weight at the end."""
 
 
 @dataclass
@@ -76,55 +70,26 @@ class Journal:
     seconds: float = 0.0
 
     def close_window(self, step: int, rate: float) -> None:
-        """One row of means, and the largest direction norm, over the steps since the last row."""
-        loss, norm, gradient_norm = (sum(column) / len(column) for column in zip(*self.window, strict=True))
-        self.rows.append([step, loss, norm, max(row[1] for row in self.window), gradient_norm, rate])
+        """One row of means, and the largest norms, over the steps since the last row."""
+        columns = list(zip(*self.window, strict=True))
+        loss, norm, gradient = (sum(column) / len(column) for column in columns)
+        self.rows.append([step, loss, norm, max(columns[1]), gradient, max(columns[2]), rate])
         self.window = []
 
 
 @dataclass(frozen=True)
 class State:
-    """All that a run carries from step to step."""
+    """All that a run carries from step to step; tensors are updated in place."""
 
     parameters: Tensors
-    """The network's own, and the adaptive weight's under `log_weight.`; updated in place."""
+    """The student's own, and those of what is trained beside it (Modules.parameters)."""
     average: Tensors
-    """Of the network's alone."""
+    """Of the student's alone."""
+    target: Tensors
+    """The average that gives the targets, for methods that keep one; else empty."""
+    snapshots: Tensors
+    """Averages along training, as `<step>/<name>`."""
     optimiser: AdamState
-
-
-def open_data(study: Study, arm: Arm) -> Dataset:
-    """The prepared data set of an arm."""
-    path = study.data_file(arm.data)
-    made_by = f"python -m workflow.steps.prepare --study {study.file} --budget {study.budget} --data {arm.data}"
-    arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
-    return kind_module(study.data[arm.data].kind).open_dataset(arrays, study.sigma_d)
-
-
-def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.Module:
-    """The arm's network, its initial parameters a function of the seed."""
-    size = study.sizes[arm.size]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, "initial parameters"))
-        return ResidualMLP(
-            dataset.shape,
-            size.width,
-            size.blocks,
-            embedding=size.embedding,
-            coordinate=size.coordinate,
-            conditioning=size.conditioning,
-            classes=dataset.classes,
-            sigma_d=study.sigma_d,
-        )
-
-
-def teacher_weights(study: Study, run: Run) -> Tensors | None:
-    """The averaged weights of the run's teacher, if it has a trained one."""
-    teacher = study.teacher_run(run)
-    if teacher is None:
-        return None
-    remedy = f"delete the file; the workflow trains {teacher.arm} seed {teacher.seed} again"
-    return read_tensors(study.run_folder(teacher) / "weights.safetensors", remedy)
 
 
 def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> Outcome:
@@ -134,24 +99,26 @@ def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> O
     """
     folder, out = study.checkpoint_folder(run), study.run_folder(run)
     with exclusive(folder, f"{run.arm} seed {run.seed}"):
-        average, journal, outcome = _train(study, run, checkpoint_every)
+        state, journal, outcome = _train(study, run, checkpoint_every)
     lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in journal.rows)]
     write_text(out / "log.csv", "\n".join(lines) + "\n")
-    write_tensors(out / "weights.safetensors", average)
+    write_tensors(out / "weights.safetensors", state.average)
+    if state.snapshots:
+        write_tensors(out / "snapshots.safetensors", state.snapshots)
     write_json(out / "training.json", dataclasses.asdict(outcome))
     return outcome
 
 
-def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[Tensors, Journal, Outcome]:
-    arm, folder = study.arms[run.arm], study.checkpoint_folder(run)
+def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[State, Journal, Outcome]:
+    arm, folder = tuned(study, run), study.checkpoint_folder(run)
     dataset = open_data(study, arm)
-    network = make_network(study, arm, dataset, run.seed)
-    log_weight = LogWeight() if arm.adaptive_weight else None
     lost = _lost_teacher(study, run)
     taught = None if lost else teacher_weights(study, run)
-    state = _initial(network, log_weight, taught if arm.start == "teacher" else None)
+    modules = make_modules(study, arm, dataset, run.seed, taught if arm.start == "teacher" else None)
+    state = _initial(modules, arm)
+    outcome = Outcome(step=0, rate=arm.rate)
     if lost:
-        return state.average, Journal(), Outcome(step=0, reason=lost)
+        return state, Journal(), dataclasses.replace(outcome, reason=lost)
     mark = fingerprint(study.specification(run))
     saved = checkpoints.newest(folder, mark)
     journal, first = Journal(), 0
@@ -159,32 +126,48 @@ def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[Tensors, Jour
         _restore(state, saved.tensors)
         journal, first = Journal(**saved.journal), saved.step
         print(f"resuming {run.arm} seed {run.seed} from step {first}", file=sys.stderr)
-    objective = _step_function(study, run, network, log_weight, dataset, taught)
+    objective = step_function(study, run, arm, modules, state.target, dataset, taught)
     progress = Progress(f"{study.label} {run.arm} seed {run.seed}", arm.iterations, first)
-    outcome = Outcome(step=first, last_good_checkpoint=first if saved else None)
+    outcome = dataclasses.replace(outcome, step=first, last_good_checkpoint=first if saved else None)
     clock = time.monotonic() - journal.seconds
     for step in range(first + 1, arm.iterations + 1):
         regression = objective(step)
         loss, norm = regression.loss.item(), regression.direction_norm.mean().item()
-        gradients = torch.autograd.grad(regression.loss, list(state.parameters.values()))
+        gradients = torch.autograd.grad(regression.loss, list(state.parameters.values()), materialize_grads=True)
         gradient_norm = torch.nn.utils.get_total_norm(gradients).item()
         outcome = dataclasses.replace(outcome, step=step, last_direction_norm=norm, seconds=time.monotonic() - clock)
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             reason = f"the loss was {loss} and the gradient's norm {gradient_norm} at step {step}"
-            return state.average, journal, dataclasses.replace(outcome, reason=reason)
+            return state, journal, dataclasses.replace(outcome, reason=reason)
         state = _update(state, gradients, arm, step)
         journal.window.append([loss, norm, gradient_norm])
         if step % math.ceil(arm.iterations / LOG_ROWS) == 0 or step == arm.iterations:
             journal.close_window(step, learning_rate(arm, step))
+        if step in snapshot_steps(arm):
+            state.snapshots.update({f"{step}/{name}": value.clone() for name, value in state.average.items()})
         if step % checkpoint_every == 0 or step == arm.iterations:
             if not _is_finite(state):
                 reason = f"a parameter was not finite after step {step}"
-                return state.average, journal, dataclasses.replace(outcome, reason=reason)
+                return state, journal, dataclasses.replace(outcome, reason=reason)
             journal.seconds = time.monotonic() - clock
             checkpoints.save(folder, mark, step, _to_tensors(state), dataclasses.asdict(journal))
             outcome = dataclasses.replace(outcome, last_good_checkpoint=step)
         progress.update(step, f"loss {loss:.4f},")
-    return state.average, journal, outcome
+    return state, journal, dataclasses.replace(outcome, log_weight=_learned_weight(modules, study.sigma_d))
+
+
+def snapshot_steps(arm: Arm) -> list[int]:
+    """Steps after which the average is kept: evenly spaced, the last one at the end."""
+    return [round(arm.iterations * (i + 1) / arm.snapshots) for i in range(arm.snapshots)] if arm.snapshots else []
+
+
+def _learned_weight(modules: Modules, sigma_d: float) -> list[list[float]]:
+    log_weight = modules.extras.get("log_weight")
+    if not isinstance(log_weight, LogWeight):
+        return []
+    angles = torch.linspace(0.01, largest_angle(sigma_d), WEIGHT_ANGLES)
+    with torch.no_grad():
+        return [[t, w] for t, w in zip(angles.tolist(), log_weight(angles).tolist(), strict=True)]
 
 
 def _lost_teacher(study: Study, run: Run) -> str | None:
@@ -203,105 +186,38 @@ def _is_finite(state: State) -> bool:
 
 
 def _update(state: State, gradients: Sequence[Tensor], arm: Arm, step: int) -> State:
-    """One optimiser step and one of the average."""
+    """One optimiser step, and one of each average."""
     named = dict(zip(state.parameters, gradients, strict=True))
     adam_step(state.parameters, named, state.optimiser, learning_rate(arm, step))
+    own = {name: state.parameters[name] for name in state.average}
     beta = ema.half_life_beta(arm.batch, float(arm.ema_half_life), step * arm.batch, arm.ema_rampup)
-    average = ema.update(state.average, {name: state.parameters[name] for name in state.average}, beta)
-    return dataclasses.replace(state, average=average)
+    average = ema.update(state.average, own, beta)
+    target = ema.update(state.target, own, target_decay(arm, step)) if state.target else state.target
+    return dataclasses.replace(state, average=average, target=target)
 
 
-def _step_function(
-    study: Study, run: Run, network: nn.Module, log_weight: LogWeight | None, dataset: Dataset, taught: Tensors | None
-) -> Callable[[int], Regression]:
-    """step -> one evaluation of the objective, with draws that are a function of (seed, step, purpose)."""
-    arm = study.arms[run.arm]
-    settings = make_settings(arm, study.sigma_d)
-    module_name, function_name = OBJECTIVES[arm.objective].path.split(":")
-    objective = getattr(importlib.import_module(module_name), function_name)
-    teacher_of = _teacher(study, arm, dataset, taught)
-
-    def evaluate(step: int) -> Regression:
-        x0, labels = dataset.draw(generator(run.seed, step, "data"), arm.batch)
-        draws = Draws(
-            torch.rand(arm.batch, generator=generator(run.seed, step, "time"), dtype=torch.float64),
-            torch.randn(x0.shape, generator=generator(run.seed, step, "noise")),
-        )
-        student = bind(network, condition=labels, precision=PRECISIONS[arm.precision])
-        warmed = dataclasses.replace(settings, warmup=tangent_warmup(step - 1, arm.warmup))
-        return objective(Fields(student, teacher_of(labels), log_weight), x0, draws, warmed)
-
-    return evaluate
+def target_decay(arm: Arm, step: int) -> float:
+    """mu of the targets' average: CT's schedule where there is a curriculum, else a constant."""
+    points = points_at(arm, step)
+    initial = arm.target_decay or 0.0
+    return initial if points is None or arm.points is None else cm_target_decay(points, arm.points[0], initial)
 
 
-def _teacher(
-    study: Study, arm: Arm, dataset: Dataset, taught: Tensors | None
-) -> Callable[[Tensor | None], Field | None]:
-    """labels -> the teacher as a field: exact, trained, or none."""
-    if arm.teacher is None or arm.teacher == "exact":
-        return lambda labels: dataset.velocity if arm.teacher else None
-    if taught is None:
-        raise BenchError("the teacher has no weights", file=study.file, key="teacher", remedy="train the teacher first")
-    network = make_network(study, study.arms[arm.teacher], dataset)
-    return lambda labels: bind(network, taught, labels)
-
-
-def make_settings(arm: Arm, sigma_d: float) -> Settings:
-    """The arm's settings, in the paper's units, as the core's, in unit variance."""
-    return Settings(
-        sigma_d=sigma_d,
-        proposal_mean=arm.proposal_mean,
-        proposal_std=arm.proposal_std,
-        control=_control(arm, sigma_d),
-        derivative=jvp_derivative if arm.derivative == "jvp" else finite_difference_derivative,
-        grid=_grid(arm, sigma_d),
-        log_weight_max=math.log(arm.weight_max) if arm.weight_max else None,
-    )
-
-
-def learning_rate(arm: Arm, step: int) -> float:
-    """The arm's rate at optimiser step >= 1."""
-    if arm.rate_reference is None:
-        return constant_rate(step, arm.rate, arm.rampup)
-    return inverse_sqrt_rate(step, arm.rate, arm.rate_reference, arm.rampup)
-
-
-def _control(arm: Arm, sigma_d: float) -> Control:
-    constant = arm.control_constant / sigma_d
-    return {
-        "normalise": partial(normalise, constant=constant),
-        "normalise_rms": partial(normalise, constant=constant, norm="rms"),
-        "clip": partial(clip, sigma_d=sigma_d),
-        "raw": partial(raw, sigma_d=sigma_d),
-    }[arm.control]
-
-
-def _grid(arm: Arm, sigma_d: float) -> ProposalGrid | None:
-    if arm.intervals is None:
-        return None
-    if arm.grid == "karras":
-        angles = karras_angles(arm.intervals, sigma_d)
-    else:
-        angles = uniform_angles(arm.intervals, largest_angle(sigma_d))
-    return proposal_grid(angles, arm.proposal_mean, arm.proposal_std, sigma_d)
-
-
-def _initial(network: nn.Module, log_weight: LogWeight | None, start: Tensors | None) -> State:
-    """The state whose parameters are the modules' own; they start from `start` where given."""
-    if start is not None:
-        network.load_state_dict(start, strict=False)
-    parameters: Tensors = dict(network.named_parameters())
-    average = {name: p.detach().clone() for name, p in parameters.items()}
-    if log_weight is not None:
-        parameters = parameters | {f"{LOG_WEIGHT}{n}": p for n, p in log_weight.named_parameters()}
-    return State(parameters, average, initial_state(parameters))
+def _initial(modules: Modules, arm: Arm) -> State:
+    """The state whose parameters are the modules' own."""
+    parameters = modules.parameters()
+    student = {name: p.detach().clone() for name, p in modules.student.named_parameters()}
+    target = {name: p.clone() for name, p in student.items()} if arm.target_decay else {}
+    return State(parameters, student, target, {}, initial_state(parameters))
 
 
 def _to_tensors(state: State) -> Tensors:
     """The state's own tensors, named by group."""
-    groups = {
+    groups: Mapping[str, Mapping[str, Tensor]] = {
         "parameters": state.parameters,
         "average": state.average,
+        "target": state.target,
+        "snapshots": state.snapshots,
         "first": state.optimiser.first,
         "second": state.optimiser.second,
         "steps": state.optimiser.steps,
@@ -314,6 +230,8 @@ def _restore(state: State, saved: Tensors) -> None:
     with torch.no_grad():
         for name, tensor in _to_tensors(state).items():
             tensor.copy_(saved[name])
+    kept = {name.removeprefix("snapshots/"): value for name, value in saved.items() if name.startswith("snapshots/")}
+    state.snapshots.update(kept)
 
 
 def command() -> None:

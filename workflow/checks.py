@@ -1,0 +1,112 @@
+"""What must hold between the parts of a study; each check raises ValueError that names the key.
+
+Pydantic makes these errors a BenchError with file and remedy (workflow.reading).
+"""
+
+import difflib
+import fnmatch
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from workflow.runtime.quantities import CURVES, QUANTITIES
+from workflow.schema import Arm, DigitsData, MixtureData
+
+if TYPE_CHECKING:
+    from workflow.study import Study
+
+FEATURES = 64
+"""Dimensions of the digits' feature space."""
+SOLVERS = {"diffusion": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "ms_scd": ("segments",)}
+"""The solvers that sample an objective; `few` any other."""
+
+
+def check(study: "Study") -> None:
+    """All checks, in the order in which a reader would mend them."""
+    if study.study in ("index", "published"):
+        raise ValueError(f"study: {study.study!r} is a name of the project's own; choose another")
+    if not study.arms:
+        raise ValueError(f"budgets.{study.budget}.arms: no arm is left")
+    _check_seeds(study)
+    for name, arm in study.arms.items():
+        _check_known(f"arms.{name}.data", arm.data, study.data)
+        _check_known(f"arms.{name}.size", arm.size, study.sizes)
+        _check_teacher(study, name, arm)
+        _check_samplers(study, name, arm)
+        _check_rate(study, name, arm)
+    _check_experiments(study)
+    digits = any(isinstance(data, DigitsData) for data in study.data.values())
+    fewest = min(study.evaluation.samples, study.evaluation.snapshot_samples or study.evaluation.samples)
+    if digits and fewest <= FEATURES:
+        raise ValueError(f"evaluation.samples: distances in {FEATURES} features need more than {FEATURES} samples")
+
+
+def _check_known(key: str, name: str, table: Iterable[str]) -> None:
+    known = list(table)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"{key}: {name!r} is unknown; {hint}there are {', '.join(known)}")
+
+
+def _check_seeds(study: "Study") -> None:
+    if len(set(study.seeds)) != len(study.seeds):
+        raise ValueError("seeds: each seed may stand once")
+    if set(study.seeds) & set(study.tuning_seeds):
+        raise ValueError("tuning_seeds: a seed that chooses a rate must not be reported")
+    _check_known("tuning_metric", study.tuning_metric, QUANTITIES)
+
+
+def _check_experiments(study: "Study") -> None:
+    for name, experiment in study.experiments.items():
+        for pattern in experiment.arms:
+            if study.is_whole and not fnmatch.filter(study.arms, pattern):
+                raise ValueError(f"experiments.{name}.arms: no arm is called {pattern!r}; see 'arms'")
+        _check_known(f"experiments.{name}.metric", experiment.metric, [*QUANTITIES, *CURVES])
+        for sampler in experiment.samplers:
+            _check_known(f"experiments.{name}.samplers", sampler, study.all_samplers)
+
+
+def _check_samplers(study: "Study", name: str, arm: Arm) -> None:
+    key = f"arms.{name}.samplers"
+    for sampler in arm.samplers:
+        _check_known(key, sampler, study.all_samplers)
+    for sampler in study.samplers_of(name):
+        settings = study.all_samplers[sampler]
+        if settings.solver not in SOLVERS.get(arm.objective, ("few",)):
+            raise ValueError(f"{key}: {sampler!r} does not sample objective {arm.objective!r}")
+        if settings.guidance and not (arm.guidance_max or arm.label_dropout):
+            raise ValueError(f"{key}: {sampler!r} is guided; the arm needs 'guidance_max' or 'label_dropout'")
+        if arm.guidance_max and not settings.guidance:
+            raise ValueError(f"{key}: the arm is told its guidance scale; {sampler!r} needs 'guidance'")
+
+
+def _check_rate(study: "Study", name: str, arm: Arm) -> None:
+    if arm.rate_of is None or not study.is_whole:
+        return
+    candidates = [study.arms[candidate] for candidate in study.candidates(name)]
+    if not candidates or not study.tuning_seeds:
+        raise ValueError(f"arms.{name}.rate_of: needs 'tuning_seeds', and arms with 'tuning' called {arm.rate_of!r}")
+    own = {"rate", "rate_of", "tuning", "samplers", "snapshots"}
+    if any(candidate.model_dump(exclude=own) != arm.model_dump(exclude=own) for candidate in candidates):
+        raise ValueError(f"arms.{name}.rate_of: candidates may differ in 'rate' alone")
+
+
+def _check_teacher(study: "Study", name: str, arm: Arm) -> None:
+    key = f"arms.{name}.teacher"
+    if arm.teacher is None:
+        return
+    if arm.teacher == "exact":
+        if not isinstance(study.data[arm.data], MixtureData):
+            raise ValueError(f"{key}: only a mixture has an exact velocity, {arm.data!r} has none")
+        if arm.guidance_max:
+            raise ValueError(f"{key}: the exact velocity has no labels to be guided by; remove 'guidance_max'")
+        return
+    teacher = study.arms.get(arm.teacher)
+    if teacher is None:
+        raise ValueError(f"{key}: there is no arm {arm.teacher!r}")
+    if teacher.objective != "diffusion" or teacher.data != arm.data:
+        raise ValueError(f"{key}: {arm.teacher!r} must be a diffusion arm on data {arm.data!r}")
+    if arm.start == "teacher" and teacher.size != arm.size:
+        raise ValueError(f"arms.{name}.start: the teacher's size {teacher.size!r} is not {arm.size!r}")
+    if arm.guidance_max and not teacher.label_dropout:
+        raise ValueError(f"{key}: {arm.teacher!r} cannot guide itself; give it 'label_dropout'")

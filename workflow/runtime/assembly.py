@@ -1,0 +1,272 @@
+"""What an arm is made of: its networks, the fields they are bound to, its settings and its draws.
+
+The one place where a study's words become the core's values.
+"""
+
+import dataclasses
+import importlib
+import math
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch import Tensor, nn
+
+from core.conversions import field_with_boundary
+from core.fields import Draws, Fields, bind
+from core.networks.log_weight import LogWeight
+from core.networks.mlp import ResidualMLP
+from core.objectives import OBJECTIVES
+from core.objectives.guidance import guided
+from core.objectives.regression import Regression, Settings
+from core.samplers.ode import ddim_step, heun_step
+from core.schedules import (
+    SIGMA_MIN,
+    cm_angles,
+    cm_points,
+    constant_rate,
+    ict_points,
+    inverse_sqrt_rate,
+    karras_angles,
+    largest_angle,
+    tangent_warmup,
+    uniform_angles,
+)
+from core.tangents import Control, clip, finite_difference_derivative, jvp_derivative, normalise, raw
+from core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
+from workflow.errors import BenchError
+from workflow.runtime.datasets import kind_module
+from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.files import read_arrays
+from workflow.runtime.randomness import generator, seed_for
+from workflow.runtime.tensors import read_tensors
+from workflow.schema import Arm
+from workflow.study import Run, Study
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+SOLVERS = {"ddim": ddim_step, "heun": heun_step}
+Tensors = dict[str, Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Modules:
+    """What is trained in a run."""
+
+    student: nn.Module
+    extras: dict[str, nn.Module]
+    """By the name of core.fields.Fields that each becomes: log weights, and the fake."""
+
+    def parameters(self) -> Tensors:
+        """The student's under their own names, the others' under `<extra>.`."""
+        named: Tensors = dict(self.student.named_parameters())
+        for name, module in self.extras.items():
+            named |= {f"{name}.{key}": p for key, p in module.named_parameters()}
+        return named
+
+
+def open_data(study: Study, arm: Arm) -> Dataset:
+    """The prepared data set of an arm."""
+    path = study.data_file(arm.data)
+    made_by = f"python -m workflow.steps.prepare --study {study.file} --budget {study.budget} --data {arm.data}"
+    arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
+    return kind_module(study.data[arm.data].kind).open_dataset(arrays, study.sigma_d)
+
+
+def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.Module:
+    """The arm's network, its initial parameters a function of the seed."""
+    size = study.sizes[arm.size]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "initial parameters"))
+        return ResidualMLP(
+            dataset.shape,
+            size.width,
+            size.blocks,
+            embedding=size.embedding,
+            coordinate=size.coordinate,
+            conditioning=size.conditioning,
+            classes=dataset.classes,
+            sigma_d=study.sigma_d,
+            told=arm.told,
+        )
+
+
+def make_modules(study: Study, arm: Arm, dataset: Dataset, seed: int, start: Tensors | None) -> Modules:
+    """Everything that a run trains; network and fake start from `start` where given."""
+    method = OBJECTIVES[arm.objective]
+    networks = [make_network(study, arm, dataset, seed) for _ in range(1 + method.fake)]
+    for network in networks:
+        if start is not None:
+            network.load_state_dict(start, strict=False)
+    extras: dict[str, nn.Module] = {"fake": networks[1]} if method.fake else {}
+    if arm.adaptive_weight:
+        extras |= {name: LogWeight() for name in method.log_weights}
+    return Modules(networks[0], extras)
+
+
+def teacher_weights(study: Study, run: Run) -> Tensors | None:
+    """The averaged weights of the run's teacher, if it has a trained one."""
+    teacher = study.teacher_run(run)
+    if teacher is None:
+        return None
+    remedy = f"delete the file; the workflow trains {teacher.arm} seed {teacher.seed} again"
+    return read_tensors(study.run_folder(teacher) / "weights.safetensors", remedy)
+
+
+def student_field(
+    study: Study,
+    arm: Arm,
+    network: nn.Module,
+    weights: Tensors | None = None,
+    labels: Tensor | None = None,
+    number: Tensor | None = None,
+    precision: str = "fp32",
+) -> Field:
+    """The network as a field, told its labels and its number, with its method's boundary."""
+    field = bind(network, weights, labels if number is None else (labels, number), PRECISIONS[precision])
+    bounded = OBJECTIVES[arm.objective].boundary
+    return field_with_boundary(field, SIGMA_MIN, study.sigma_d) if bounded else field
+
+
+def segment_edges(arm: Arm, sigma_d: float) -> Tensor:
+    """The edges of multi-step sCD's segments, 0 and t_max among them: even in the angle."""
+    return uniform_angles(arm.segments or 1, largest_angle(sigma_d))
+
+
+def step_function(
+    study: Study, run: Run, arm: Arm, modules: Modules, target: Tensors, dataset: Dataset, taught: Tensors | None
+) -> Callable[[int], Regression]:
+    """step -> one evaluation of the objective, with draws that are a function of (seed, step, purpose)."""
+    settings = make_settings(arm, study.sigma_d)
+    module_name, function_name = OBJECTIVES[arm.objective].path.split(":")
+    objective = getattr(importlib.import_module(module_name), function_name)
+    teacher_of = _teacher(study, arm, dataset, taught)
+
+    def evaluate(step: int) -> Regression:
+        x0, labels = dataset.draw(generator(run.seed, step, "data"), arm.batch)
+        if labels is not None and arm.label_dropout:
+            lost = torch.rand(arm.batch, generator=generator(run.seed, step, "label dropout")) < arm.label_dropout
+            labels = torch.where(lost, dataset.classes, labels)
+        number = _guidance_scale(run, arm, step)
+        bound = partial(student_field, study, arm, labels=labels, precision=arm.precision)
+        fake = modules.extras.get("fake")
+        fields = Fields(
+            bound(modules.student, number=number) if arm.segments is None else _untold,
+            teacher_of(labels, number),
+            target=bound(modules.student, weights=target, number=number) if target else None,
+            student_to=(lambda u: bound(modules.student, number=u)) if arm.segments else None,
+            fake=bound(fake, number=number) if fake else None,
+            **{name: module for name, module in modules.extras.items() if name != "fake"},
+        )
+        return objective(fields, x0, _draws(run, arm, step, x0), _settings_at(settings, arm, study.sigma_d, step))
+
+    return evaluate
+
+
+def make_settings(arm: Arm, sigma_d: float) -> Settings:
+    """The arm's settings, in the paper's units, as the core's, in unit variance."""
+    return Settings(
+        sigma_d=sigma_d,
+        proposal_mean=arm.proposal_mean,
+        proposal_std=arm.proposal_std,
+        control=_control(arm, sigma_d),
+        derivative=jvp_derivative if arm.derivative == "jvp" else finite_difference_derivative,
+        grid=_fixed_grid(arm, sigma_d),
+        solver=SOLVERS[arm.solver] if arm.solver else None,
+        log_weight_max=math.log(arm.weight_max) if arm.weight_max else None,
+        segments=segment_edges(arm, sigma_d)[:-1] if arm.segments else None,
+        score_scale=arm.score_scale or "adaptive",
+        score_weight=sigma_d,  # the paper's lambda = 1 in its mixed units
+    )
+
+
+def learning_rate(arm: Arm, step: int) -> float:
+    """The arm's rate at optimiser step >= 1."""
+    if arm.rate_reference is None:
+        return constant_rate(step, arm.rate, arm.rampup)
+    return inverse_sqrt_rate(step, arm.rate, arm.rate_reference, arm.rampup)
+
+
+def points_at(arm: Arm, step: int) -> int | None:
+    """N(k) of the curricula of CT and iCT; None for other objectives."""
+    if arm.points is None:
+        return None
+    curriculum = {"ct": cm_points, "ict": ict_points}[arm.objective]
+    return curriculum(step - 1, arm.iterations, *arm.points)
+
+
+def _settings_at(settings: Settings, arm: Arm, sigma_d: float, step: int) -> Settings:
+    points = points_at(arm, step)
+    stage = (arm.stages or 1) * (step - 1) // arm.iterations
+    grid = settings.grid if points is None else _grid_of_points(points, arm.proposal_mean, arm.proposal_std, arm.objective == "ct", sigma_d)
+    return dataclasses.replace(settings, warmup=tangent_warmup(step - 1, arm.warmup), grid=grid, stage=stage)
+
+
+def _draws(run: Run, arm: Arm, step: int, like: Tensor) -> Draws:
+    def normal(purpose: str) -> Tensor:
+        return torch.randn(like.shape, generator=generator(run.seed, step, purpose))
+
+    def draws(prefix: str) -> Draws:
+        uniform = torch.rand(arm.batch, generator=generator(run.seed, step, f"{prefix}time"), dtype=torch.float64)
+        return Draws(uniform, normal(f"{prefix}noise"))
+
+    if not OBJECTIVES[arm.objective].fake:
+        return draws("")
+    return dataclasses.replace(draws(""), start=normal("start"), score=draws("score "), fake=draws("fake "))
+
+
+def _guidance_scale(run: Run, arm: Arm, step: int) -> Tensor | None:
+    """s ~ U[1, guidance_max], one a sample; None for an arm without guidance."""
+    if arm.guidance_max is None:
+        return None
+    return 1 + (arm.guidance_max - 1) * torch.rand(arm.batch, generator=generator(run.seed, step, "guidance"))
+
+
+def _teacher(
+    study: Study, arm: Arm, dataset: Dataset, taught: Tensors | None
+) -> Callable[[Tensor | None, Tensor | None], Field | None]:
+    """(labels, guidance scale) -> the teacher as a field: exact, trained, guided, or none."""
+    if arm.teacher is None or arm.teacher == "exact":
+        return lambda labels, scale: dataset.velocity if arm.teacher else None
+    if taught is None:
+        raise BenchError("the teacher has no weights", file=study.file, key="teacher", remedy="train the teacher first")
+    network = make_network(study, study.arms[arm.teacher], dataset)
+    return lambda labels, scale: guided_field(network, taught, labels, scale)
+
+
+def guided_field(network: nn.Module, weights: Tensors, labels: Tensor | None, scale: Tensor | None) -> Field:
+    """A diffusion model, guided by its own branch without labels where a scale is given."""
+    conditional = bind(network, weights, labels)
+    return conditional if scale is None else guided(conditional, bind(network, weights, None), scale)
+
+
+def _untold(x: Tensor, t: Tensor) -> Tensor:
+    raise ValueError("a multi-step student needs its edge: use fields.student_to")
+
+
+def _control(arm: Arm, sigma_d: float) -> Control:
+    constant = arm.control_constant / sigma_d
+    return {
+        "normalise": partial(normalise, constant=constant),
+        "normalise_rms": partial(normalise, constant=constant, norm="rms"),
+        "clip": partial(clip, sigma_d=sigma_d),
+        "raw": partial(raw, sigma_d=sigma_d),
+    }[arm.control]
+
+
+def _fixed_grid(arm: Arm, sigma_d: float) -> ProposalGrid | None:
+    if arm.intervals is None:
+        return None
+    if arm.objective == "cd":
+        return even_grid(cm_angles(arm.intervals + 1, sigma_d))
+    if arm.grid == "karras":
+        angles = karras_angles(arm.intervals, sigma_d)
+    else:
+        angles = uniform_angles(arm.intervals, largest_angle(sigma_d))
+    return proposal_grid(angles, arm.proposal_mean, arm.proposal_std, sigma_d)
+
+
+@cache
+def _grid_of_points(points: int, mean: float, std: float, even: bool, sigma_d: float) -> ProposalGrid:
+    """CT draws its intervals evenly, iCT from the log-normal proposal."""
+    angles = cm_angles(points, sigma_d)
+    return even_grid(angles) if even else proposal_grid(angles, mean, std, sigma_d)

@@ -1,0 +1,39 @@
+"""A rate chosen among three, say, on seeds that no figure shows."""
+
+import math
+
+from workflow.errors import BenchError
+from workflow.runtime.quantities import QUANTITIES
+from workflow.runtime.records import read_record
+from workflow.schema import Arm
+from workflow.study import Run, Study
+
+
+def tuned(study: Study, run: Run) -> Arm:
+    """The run's arm, with the rate of its best candidate where it has candidates.
+
+    Best is the mean of the study's tuning metric over the tuning seeds, at the fewest steps; a
+    diverged candidate is never best. Raises BenchError when a candidate has no record or all diverged.
+    """
+    arm = study.arms[run.arm]
+    candidates = study.candidates(run.arm)
+    if not candidates:
+        return arm
+    scores = {name: _score(study, name) for name in candidates}
+    best = min(scores, key=lambda name: scores[name])
+    if not math.isfinite(scores[best]):
+        remedy = "give it candidates with smaller rates"
+        raise BenchError("all candidates for its rate diverged", file=study.file, key=f"arms.{run.arm}", remedy=remedy)
+    return arm.model_copy(update={"rate": study.arms[best].rate})
+
+
+def _score(study: Study, arm: str) -> float:
+    """Lower is better; infinite for a diverged run."""
+    sign = -1 if QUANTITIES[study.tuning_metric].better == "higher" else 1
+    steps = min(sampling.steps for sampling in study.samplings(arm))
+    values = []
+    for seed in study.tuning_seeds:
+        record = read_record(study.run_folder(Run(arm=arm, seed=seed)) / "metrics.json")
+        found = [v.value for v in record.metrics if v.metric == study.tuning_metric and v.steps in (None, steps)]
+        values.append(math.inf if not found or found[0] is None else sign * found[0])
+    return sum(values) / len(values)
