@@ -16,6 +16,8 @@ from workflow.schema import Arm, Budget, DigitsData, Evaluation, Experiment, Mix
 from workflow.study import DEFAULT_BUDGET, Study
 
 STUDIES = Path(__file__).parent / "studies"
+LISTS = ("points", "samplers")
+"""Settings of an arm that are lists themselves; a list of any other makes one arm of each value."""
 
 
 def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
@@ -66,7 +68,8 @@ class _StrictLoader(yaml.SafeLoader):
     """Refuses a key that stands twice, which plain YAML would let win silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"  # `<<: *anchor`, which what stands beside it overrides
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
         for key in keys:
             if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
@@ -104,6 +107,9 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
     kept = {a: s for a, s in arms.items() if any(fnmatch.fnmatchcase(a, pattern) for pattern in budget.arms)}
     evaluation = content.get("evaluation", {})
     content |= {"arms": kept, "evaluation": {**evaluation, **budget.evaluation} if budget.evaluation else evaluation}
+    experiments = content.get("experiments")
+    if budget.experiments is not None and isinstance(experiments, dict):
+        content["experiments"] = {name: value for name, value in experiments.items() if name in budget.experiments}
     if budget.seeds is not None:
         content["seeds"] = budget.seeds
     return content
@@ -119,7 +125,7 @@ def _check_keys(settings: Mapping[str, Any], model: type[Model], key: str, file:
 
 def _expand(template: str, settings: Mapping[str, Any], file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """One arm for each combination of list-valued settings; `{key}` in strings takes the value."""
-    lists = [key for key, value in settings.items() if isinstance(value, list)]
+    lists = [key for key, value in settings.items() if isinstance(value, list) and key not in LISTS]
     for values in itertools.product(*(settings[key] for key in lists)):
         chosen = {**settings, **dict(zip(lists, values, strict=True))}
         try:

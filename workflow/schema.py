@@ -200,7 +200,10 @@ class Experiment(Model):
     question: str
     expectation: str
     """What the paper shows, in our words."""
-    figure: Literal["discretisation", "map_error", "sizes", "methods", "training", "memorisation"]
+    figure: Literal[
+        "discretisation", "map_error", "sizes", "methods", "training", "memorisation", "tangents", "quality_curves",
+        "guidance", "steps", "mid_time", "compute", "theory",
+    ]  # fmt: skip
     metric: str
     """The column of runs.csv that the figure and its finding rest on."""
     arms: tuple[str, ...]
@@ -210,9 +213,11 @@ class Experiment(Model):
 
 
 class Budget(Model):
-    """Replaces seeds, overrides settings of every arm, keeps some arms only."""
+    """Replaces seeds, overrides settings of every arm, keeps some arms and experiments only."""
 
     seeds: tuple[int, ...] | None = None
     arms: tuple[str, ...] = ("*",)
+    experiments: tuple[str, ...] | None = None
+    """Empty for all."""
     override: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}
