@@ -53,7 +53,7 @@ MATHEMATICS = {
     "the sampler": ("core/samplers/consistency.py", "interpolate(sample, z, t)", "interpolate(z, sample, t)",
                     {"scd", "dscd", "digits"}),
     "the network": ("core/networks/mlp.py", "1 + scale", "2 + scale", {"scd", "dscd", "digits"}),
-    "the training step": ("workflow/steps/train.py", "tangent_warmup(step - 1,", "tangent_warmup(step,",
+    "the training step": ("workflow/runtime/assembly.py", "tangent_warmup(step - 1,", "tangent_warmup(step,",
                           {"scd", "dscd", "digits"}),
     "the judge of one kind of data": ("workflow/runtime/features.py", "range(30)", "range(31)", {"digits"}),
 }  # fmt: skip

@@ -55,7 +55,16 @@ BAD = {
     "no seed": (_set("seeds", []), ["seeds", "at least 1"]),
     "a list that the arm's name leaves out": (_set("arms/scd/rate", [1e-3, 1e-2]), ["two arms", "'scd'", "braces"]),
     "braces of an unknown key": (_set("arms/x-{speed}", {"objective": "sct"}), ["cannot fill the braces", "speed"]),
-    "more steps than middle times": (_set("evaluation/steps", [1, 3]), ["mid_times"]),
+    "middle times that ascend": (_set("samplers", {"odd": {"solver": "few", "times": [[0.5, 0.9]]}}), ["must descend"]),
+    "a sampler without its numbers": (_set("samplers", {"odd": {"solver": "heun"}}), ["samplers.odd", "needs 'eval"]),
+    "Heun at an even number": (_set("samplers", {"odd": {"solver": "heun", "evaluations": [4]}}), ["odd number"]),
+    "unknown sampler": (_set("arms/scd/samplers", ["fwe"]), ["arms.scd.samplers", "did you mean 'few'"]),
+    "a sampler of another kind": (_set("arms/scd/samplers", ["heun"]), ["does not sample objective 'scd'"]),
+    "guidance of an exact teacher": (_set("arms/scd/guidance_max", 2.0), ["arms.scd", "guidance"]),
+    "segments of a method without": (_set("arms/scd/segments", 4), ["takes no 'segments'"]),
+    "stages of a method without": (_set("arms/scd/stages", 4), ["takes no 'stages'"]),
+    "a rate of no candidates": (_set("arms/scd/rate_of", "x-*"), ["arms.scd.rate_of", "tuning"]),
+    "a tuning seed that is reported": (_set("tuning_seeds", [0]), ["tuning_seeds", "must not be reported"]),
     "a bound on a weight that is not there": (_set("arms/scd/weight_max", 5.0), ["adaptive_weight"]),
     "a component too narrow for the oracle": (_set("data/mixture/std", 0.01), ["std", "0.2"]),
     "arms that are a list": (_set("arms", ["scd"]), ["arms", "mapping"]),
@@ -141,8 +150,6 @@ def test_shipped_studies_hold_what_they_promise(name: str) -> None:
     assert len(study.seeds) >= 3
     precisions = {"fp32", "fp16", "bf16"} if name == "oracle" else {"fp32"}
     assert {arm.precision for arm in study.arms.values()} == precisions
-    assert {arm.objective for arm in smoke.arms.values()} == {arm.objective for arm in study.arms.values()}
-    assert len({arm.intervals for arm in smoke.arms.values()} - {None}) == 2
     assert len(smoke.seeds) == 1
     assert study.folder != smoke.folder
 

@@ -197,11 +197,9 @@ def points_at(arm: Arm, step: int) -> int | None:
 def _settings_at(settings: Settings, arm: Arm, sigma_d: float, step: int) -> Settings:
     points = points_at(arm, step)
     stage = (arm.stages or 1) * (step - 1) // arm.iterations
-    grid = (
-        settings.grid
-        if points is None
-        else _grid_of_points(points, arm.proposal_mean, arm.proposal_std, arm.objective == "ct", sigma_d)
-    )
+    grid = settings.grid
+    if points is not None:
+        grid = _grid_of_points(points, arm.proposal_mean, arm.proposal_std, arm.objective == "ct", sigma_d)
     return dataclasses.replace(settings, warmup=tangent_warmup(step - 1, arm.warmup), grid=grid, stage=stage)
 
 
