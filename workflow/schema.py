@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from core.objectives import OBJECTIVES
+from workflow.runtime.measurements import MEASUREMENTS
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
@@ -168,6 +169,8 @@ class Sampler(Model):
     """ODE solvers: one number of network evaluations per sampling."""
     guidance: tuple[PositiveFloat, ...] | None = None
     """Scales, each with every sampling; 1 is no guidance. Empty for arms without guidance."""
+    metrics: tuple[str, ...] | None = None
+    """What is measured of these samples; empty for all that the data's judge knows."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -189,6 +192,8 @@ class Evaluation(Model):
     samples: PositiveInt
     snapshot_samples: PositiveInt | None = None
     """Of each snapshot along training; empty for as many."""
+    snapshot_metrics: tuple[str, ...] | None = None
+    """What is measured of them; empty for all."""
     seed: int = 1_000_003
 
 
@@ -210,6 +215,14 @@ class Experiment(Model):
     """Names or patterns (`dscd-*`) of arms."""
     samplers: tuple[Name, ...] = ()
     """Which of its arms' samplers it shows; empty for the main one of each arm."""
+    measurement: str | None = None
+    """What it measures beside its runs (workflow.runtime.measurements)."""
+
+    @model_validator(mode="after")
+    def _known_measurement(self) -> Self:
+        if self.measurement is not None and self.measurement not in MEASUREMENTS:
+            raise ValueError(f"unknown measurement {self.measurement!r}; there are {', '.join(MEASUREMENTS)}")
+        return self
 
 
 class Budget(Model):

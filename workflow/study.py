@@ -33,6 +33,8 @@ class Sampling(Model):
     times: tuple[float, ...] = ()
     """Middle angles."""
     guidance: float | None = None
+    metrics: tuple[str, ...] | None = None
+    """What is measured; empty for all."""
 
     @property
     def key(self) -> str:
@@ -114,6 +116,10 @@ class Study(Model):
         """Not an output of any rule: a place that the workflow never clears."""
         return self.folder / "checkpoints" / run.arm / f"seed-{run.seed}"
 
+    def measured_file(self, experiment: str) -> Path:
+        """What the experiment measured beside its runs; apart from its folder, which drawing anew replaces."""
+        return self.folder / "measurements" / f"{experiment}.json"
+
     def experiment_folder(self, experiment: str) -> Path:
         return self.folder / "experiments" / experiment
 
@@ -164,7 +170,14 @@ class Study(Model):
             else:
                 ways = [(steps, ()) for steps in sampler.evaluations or (self.arms[arm].segments or 1,)]
             found += [
-                Sampling(sampler=name, solver=sampler.solver, steps=steps, times=times, guidance=guidance)
+                Sampling(
+                    sampler=name,
+                    solver=sampler.solver,
+                    steps=steps,
+                    times=times,
+                    guidance=guidance,
+                    metrics=sampler.metrics,
+                )
                 for steps, times in ways
                 for guidance in sampler.guidance or (None,)
             ]

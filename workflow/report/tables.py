@@ -35,6 +35,8 @@ def experiment_tables(study: Study, experiment: str, runs: Iterable[Run]) -> tup
             {**about, "metric": v.metric, "x": v.x, "value": v.value, "steps": v.steps, "guidance": v.guidance}
             for v in record.curves
         ]
+    measured = _measured_rows(study, experiment)
+    rows, points = rows + measured[0], points + measured[1]
     for data in data_sets:
         rows += _floor_rows(study, experiment, data)
     curves = pd.DataFrame(points, columns=CURVE_COLUMNS)
@@ -129,6 +131,33 @@ def _costs(record: RunRecord) -> list[Value]:
         Value(metric=metric, value=value)
         for metric, value in zip(COSTS, (record.seconds.get("train"), total, record.peak_memory_mb), strict=True)
     ]
+
+
+def _measured_rows(study: Study, experiment: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """What the experiment measured beside its runs; a number of no seed stands for every seed."""
+    path = study.measured_file(experiment)
+    if study.experiments[experiment].measurement is None or not path.is_file():
+        return [], []
+    content = read_json(path, f"delete it; snakemake {study.label}/{experiment} makes it again")
+    found: dict[str, list[dict[str, Any]]] = {"runs": [], "curves": []}
+    for kind, rows in found.items():
+        for row in content[kind]:
+            value = Value.model_validate(row["value"])
+            about: dict[str, Any] = {"study": study.label, "experiment": experiment, "objective": row["objective"]}
+            for seed in study.seeds if row["seed"] is None else (row["seed"],):
+                if row["arm"] is not None:
+                    about = _about(study, experiment, Run(arm=row["arm"], seed=seed))
+                number = {
+                    "seed": seed,
+                    "metric": value.metric,
+                    "value": value.value,
+                    "x": value.x,
+                    "steps": value.steps,
+                }
+                sampler = study.all_samplers.get(value.sampler or "")
+                number |= {"guidance": value.guidance, "mid_time": value.mid_time, "status": "finished"}
+                rows.append({**about, **number, "sampler": sampler.solver if sampler else value.sampler})
+    return found["runs"], found["curves"]
 
 
 def _floor_rows(study: Study, experiment: str, data: str) -> list[dict[str, Any]]:

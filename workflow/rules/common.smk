@@ -5,7 +5,8 @@ import shlex
 from pathlib import Path
 
 from workflow.errors import BenchError
-from workflow.runtime.fingerprint import data_fingerprint, fingerprint
+from workflow.runtime.fingerprint import data_fingerprint, digest, fingerprint
+from workflow.runtime.measurements import MEASUREMENTS
 from workflow.runtime.progress import watch
 from workflow.reading import load
 from workflow.study import DEFAULT_BUDGET, Run
@@ -72,3 +73,22 @@ def samples_of(wildcards):
     study = study_of(wildcards)
     first = (Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(wildcards.experiment))
     return paths(study.run_folder(run) / "samples.npz" for run in first)
+
+
+def data_of(wildcards):
+    study = study_of(wildcards)
+    return paths({study.data_file(study.arms[arm].data) for arm in study.arms_of(wildcards.experiment)})
+
+
+def measured_of(wildcards):
+    study = study_of(wildcards)
+    measures = study.experiments[wildcards.experiment].measurement is not None
+    return paths([study.measured_file(wildcards.experiment)] if measures else [])
+
+
+def measurement_mark(wildcards):
+    """What a measurement depends on beside its files: its source, and the experiment's arms."""
+    study = study_of(wildcards)
+    module = MEASUREMENTS[study.experiments[wildcards.experiment].measurement]
+    runs = [study.specification(run) for run in study.runs_of(wildcards.experiment)]
+    return digest(runs, [module])

@@ -1,11 +1,30 @@
 # Results: tables and figures of each experiment, the study's tables, and its pages.
 
 
+rule measure:
+    message: "measuring what {wildcards.label}/{wildcards.experiment} asks for beside its runs"
+    input:
+        records_of,
+        data_of,
+    output:
+        "results/{label}/measurements/{experiment}.json",
+    log:
+        "results/{label}/logs/measurements/{experiment}.log",
+    params:
+        fingerprint=measurement_mark,
+    resources:
+        study=select_study,
+    threads: 1
+    shell:
+        "python -m workflow.steps.measure {resources.study} --experiment {wildcards.experiment} > {log} 2>&1"
+
+
 rule experiment:
     message: "tables and figures of {wildcards.label}/{wildcards.experiment}"
     input:
         records_of,
         samples_of,
+        measured_of,
     output:
         runs="results/{label}/experiments/{experiment}/runs.csv",
         curves="results/{label}/experiments/{experiment}/curves.csv",

@@ -194,6 +194,11 @@ def points_at(arm: Arm, step: int) -> int | None:
     return curriculum(step - 1, arm.iterations, *arm.points)
 
 
+def snapshot_steps(arm: Arm) -> list[int]:
+    """Steps after which the average is kept: evenly spaced, the last one at the end."""
+    return [round(arm.iterations * (i + 1) / arm.snapshots) for i in range(arm.snapshots)] if arm.snapshots else []
+
+
 def _settings_at(settings: Settings, arm: Arm, sigma_d: float, step: int) -> Settings:
     points = points_at(arm, step)
     stage = (arm.stages or 1) * (step - 1) // arm.iterations

@@ -27,6 +27,7 @@ NOT_MATHEMATICS = frozenset(
         "workflow.runtime.datasets",  # the table, too
         "workflow.runtime.files",
         "workflow.runtime.fingerprint",
+        "workflow.runtime.measurements",  # and this table
         "workflow.runtime.progress",
         "workflow.runtime.provenance",
         "workflow.runtime.quantities",
@@ -42,15 +43,16 @@ def fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
     if isinstance(specification["teacher"], Mapping):
         objectives.append(specification["teacher"]["arm"]["objective"])
     modules = [OBJECTIVES[name].path.split(":")[0] for name in objectives]
-    return _digest(specification, (*STEPS, *modules, KINDS[specification["data"]["kind"]]), root)
+    return digest(specification, (*STEPS, *modules, KINDS[specification["data"]["kind"]]), root)
 
 
 def data_fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
     """A digest of what a prepared data set is made from (Study.data_specification)."""
-    return _digest(specification, (KINDS[specification["data"]["kind"]],), root)
+    return digest(specification, (KINDS[specification["data"]["kind"]],), root)
 
 
-def _digest(specification: Mapping[str, Any], modules: Iterable[str], root: Path) -> str:
+def digest(specification: Any, modules: Iterable[str], root: Path = ROOT) -> str:
+    """A digest of plain data and of the source of modules with all that they import."""
     text = json.dumps(specification, sort_keys=True, default=str) + source_digest(modules, root)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -61,6 +61,7 @@ COSTS: dict[str, str] = {
     "peak_memory_mb": "largest resident memory of the run's process",
     "images_seen": "training images drawn, with repetition",
     "train_flops": "floating-point operations of training, counted on one step (measured where an experiment asks)",
+    "found_mid_time": "middle time that the search found; steps says for which number of steps",
     "sample_flops": "floating-point operations of one sample (measured where an experiment asks)",
     "rate": "learning rate before ramp-up and decay; chosen by tuning where the arm says so",
 }
@@ -75,5 +76,12 @@ CURVES: dict[str, str] = {
     "log_weight": "the learned w(t) at the end of training; x is the angle",
     "space_tangent": "norm of dF/dx v over sqrt(D), mean over points; x is the angle",
     "time_tangent": "norm of dF/dt over sqrt(D), mean over points; x is the angle",
+    "fixed_point_error_euler": "RMS distance of Euler's own trajectory to the exact map; x is N",
+    "fixed_point_error_heun": "the same of Heun's",
+    "ct_minus_cd_loss": "CT's loss over CD's, less one, at a fixed network; x is N",
+    "gradient_over_step": "norm of the mean gradient over the grid's mean step, at a fixed network; x is N",
+    "gradient_noise": "standard deviation of the gradient over batches, over its mean; x is N",
+    "normalisation_bias": "mean normalised direction of sCT at the exact map over its RMS; x is the dimension",
+    "critical_batch": "batch at which the noise of sCT's mean direction equals that bias; x is the dimension",
 }
 """What is measured along something, beside the quantities above."""

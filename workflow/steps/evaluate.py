@@ -5,7 +5,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from core.forward_mode import value_and_tangent
 from core.schedules import largest_angle
 from core.trigflow import Field, interpolate, velocity
-from workflow.runtime.assembly import make_network, open_data, student_field
+from workflow.runtime.assembly import make_network, open_data, snapshot_steps, student_field
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.files import read_arrays, read_json
@@ -22,11 +22,10 @@ from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.provenance import peak_memory_mb, provenance
 from workflow.runtime.randomness import generator
 from workflow.runtime.records import RunRecord, Value, write_record
+from workflow.runtime.sampling import draw_samples
 from workflow.runtime.tensors import read_tensors
 from workflow.schema import Arm
 from workflow.steps.command import main, run_of, run_parser, study_of
-from workflow.steps.sample import draw_samples
-from workflow.steps.train import snapshot_steps
 from workflow.study import Run, Sampling, Study
 
 AGAIN = "delete the run's folder; the workflow makes it again"
@@ -51,12 +50,12 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
         if not arm.told:
             curves += tangent_norms(study, arm, dataset, student_field(study, arm, network, weights))
         for key, drawn in samples.items():
-            metrics += _of_samples(ways[key], kind.judge_samples(dataset, drawn))
+            metrics += _of_samples(ways[key], kind.judge_samples(dataset, drawn, _wanted(kind, ways[key].metrics)))
         curves += _along_training(study, run, arm, out)
     else:
         metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if judged]
         for key in samples:
-            metrics += _of_samples(ways[key], dict.fromkeys(kind.METRICS["samples"]))
+            metrics += _of_samples(ways[key], dict.fromkeys(_wanted(kind, ways[key].metrics)))
     log = _read_log(out / "log.csv")
     metrics += _costs(arm, training, log)
     curves += [Value(metric="log_weight", x=t, value=w) for t, w in training["log_weight"]]
@@ -86,6 +85,11 @@ def _of_samples(way: Sampling, found: Mapping[str, float | None]) -> list[Value]
     return [Value(metric=name, value=value, mid_time=mid_time, **about) for name, value in found.items()]
 
 
+def _wanted(kind: Any, metrics: Collection[str] | None) -> list[str]:
+    """Of a kind of data's metrics of samples those that are asked for; all, where none is."""
+    return [name for name in kind.METRICS["samples"] if metrics is None or name in metrics]
+
+
 def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
     """The main sampler's metrics of every snapshot, as curves over the optimiser step."""
     if arm.snapshots is None:
@@ -99,7 +103,8 @@ def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
     for step in snapshot_steps(arm):
         weights = {n.removeprefix(f"{step}/"): w for n, w in kept.items() if n.startswith(f"{step}/")}
         for key, drawn in draw_samples(study, arm, weights, list(ways.values()), count).items():
-            values = _of_samples(ways[key], kind.judge_samples(dataset, drawn))
+            wanted = _wanted(kind, study.evaluation.snapshot_metrics)
+            values = _of_samples(ways[key], kind.judge_samples(dataset, drawn, wanted))
             curves += [value.model_copy(update={"x": float(step)}) for value in values]
     return curves
 

@@ -1,44 +1,14 @@
 """Draw samples from one trained run: the same noise for every method, in every way that the study asks for."""
 
-import math
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
 
-import torch
-from torch import Tensor, nn
-
-from core.samplers.consistency import sample_consistency, sample_segments
-from core.samplers.noise import noise_of_samples
-from core.samplers.ode import ddim_step, dpm_solver_2s_step, heun_step, solve, solve_dpm_solver_pp_2m
-from core.schedules import karras_noise_levels, largest_angle
-from core.trigflow import Field, angle_from_noise_level
-from workflow.runtime.assembly import (
-    Tensors,
-    guided_field,
-    make_network,
-    open_data,
-    segment_edges,
-    student_field,
-)
 from workflow.runtime.files import read_json, write_arrays
-from workflow.runtime.randomness import generator
+from workflow.runtime.sampling import draw_samples
 from workflow.runtime.tensors import read_tensors
-from workflow.schema import Arm
 from workflow.steps.command import main, run_of, run_parser, study_of
-from workflow.study import Run, Sampling, Study
+from workflow.study import Run, Study
 
-BATCH = 1000
 AGAIN = "delete the run's folder; the workflow makes it again"
-ODE: Mapping[str, Callable[[Field, Tensor, Tensor], Tensor]] = {
-    "ddim": partial(solve, ddim_step),
-    "heun": partial(solve, heun_step),
-    "dpm_2s": partial(solve, dpm_solver_2s_step),
-    "dpm_pp_2m": solve_dpm_solver_pp_2m,
-}
-"""solver -> (field, x at the first time, descending times) -> x at the last."""
-TWO_EVALUATIONS = ("heun", "dpm_2s")
-"""Solvers with two evaluations a step, but one in the last."""
 
 
 def sample(study: Study, run: Run) -> float:
@@ -52,44 +22,6 @@ def sample(study: Study, run: Run) -> float:
     drawn = draw_samples(study, arm, weights, samplings, count)
     write_arrays(out / "samples.npz", {key: values.numpy() for key, values in drawn.items()})
     return time.monotonic() - started
-
-
-def draw_samples(study: Study, arm: Arm, weights: Tensors, samplings: list[Sampling], count: int) -> dict[str, Tensor]:
-    """`count` samples of each sampling by its key: equal noise and labels in all of them."""
-    dataset = open_data(study, arm)
-    network = make_network(study, arm, dataset)
-    labels = labels_of_samples(count, dataset.classes)
-    slices = max([len(s.times) + 1 for s in samplings if s.solver == "few"], default=1)
-    parts: dict[str, list[Tensor]] = {s.key: [torch.empty(0, *dataset.shape)] for s in samplings}
-    for rows in torch.arange(count).split(BATCH) if count else ():
-        generators = [generator(study.evaluation.seed, "sample", int(row)) for row in rows]
-        noise = noise_of_samples(generators, slices, dataset.shape)
-        for sampling in samplings:
-            with torch.no_grad():
-                made = _draw(study, arm, network, weights, None if labels is None else labels[rows], noise, sampling)
-            parts[sampling.key].append(made)
-    return {key: torch.cat(values) for key, values in parts.items()}
-
-
-def labels_of_samples(count: int, classes: int) -> Tensor | None:
-    """Every class in turn; None for data without labels."""
-    return torch.arange(count) % classes if classes else None
-
-
-def _draw(
-    study: Study, arm: Arm, network: nn.Module, weights: Tensors, labels: Tensor | None, noise: Tensor, how: Sampling
-) -> Tensor:
-    scale = None if how.guidance is None else torch.full((noise.shape[1],), how.guidance)
-    bound = partial(student_field, study, arm, network, weights, labels)
-    if how.solver == "few":
-        return sample_consistency(bound(scale), noise[: how.steps], [largest_angle(study.sigma_d), *how.times])
-    if how.solver == "segments":
-        return sample_segments(bound, noise[0], segment_edges(arm, study.sigma_d))
-    field = guided_field(network, weights, labels, scale)
-    steps = math.ceil(how.steps / 2) if how.solver in TWO_EVALUATIONS else how.steps
-    levels = torch.cat([karras_noise_levels(steps), torch.zeros(1, dtype=torch.float64)])
-    times = angle_from_noise_level(levels, study.sigma_d)
-    return ODE[how.solver](field, torch.sin(times[0]).to(noise.dtype) * noise[0], times)
 
 
 def command() -> None:

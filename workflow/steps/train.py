@@ -21,6 +21,7 @@ from workflow.runtime.assembly import (
     make_modules,
     open_data,
     points_at,
+    snapshot_steps,
     step_function,
     teacher_weights,
 )
@@ -154,11 +155,6 @@ def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[State, Journa
             outcome = dataclasses.replace(outcome, last_good_checkpoint=step)
         progress.update(step, f"loss {loss:.4f},")
     return state, journal, dataclasses.replace(outcome, log_weight=_learned_weight(modules, study.sigma_d))
-
-
-def snapshot_steps(arm: Arm) -> list[int]:
-    """Steps after which the average is kept: evenly spaced, the last one at the end."""
-    return [round(arm.iterations * (i + 1) / arm.snapshots) for i in range(arm.snapshots)] if arm.snapshots else []
 
 
 def _learned_weight(modules: Modules, sigma_d: float) -> list[list[float]]:

@@ -1,7 +1,7 @@
 """Data sets: the table of kinds.
 
 A kind is a module with `prepare(data, evaluation, sigma_d)`, which makes arrays and facts,
-`open_dataset(arrays, sigma_d)`, `judge_samples(dataset, samples)`, `judge_map(dataset, field)`,
+`open_dataset(arrays, sigma_d)`, `judge_samples(dataset, samples, wanted)`, `judge_map(dataset, field)`,
 `floors(dataset)`, and METRICS, the names of what the judges return. Adding one is such a module
 and one line here. Imports nothing heavy, since every plan reads the table.
 """

@@ -1,5 +1,7 @@
 """scikit-learn's 8x8 digits: real images without a download, judged in a classifier's features."""
 
+from collections.abc import Callable, Collection
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,25 +67,26 @@ def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]
     return [], []
 
 
-def judge_samples(dataset: Dataset, samples: Tensor) -> dict[str, float]:
-    """Distances to both parts of the data; rounded to grey levels first.
+def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = METRICS["samples"]) -> dict[str, float]:
+    """Distances to both parts of the data; rounded to grey levels first. Only what is wanted is computed.
 
     Nearest neighbours are sought among equally many images of both parts, since more are nearer.
     """
     arrays = dataset.arrays
     pixels, real, held = to_pixels(samples, arrays), _part(dataset, "train"), _part(dataset, "held_out")
     own, of_train, of_held = (features(p, arrays) for p in (pixels, to_pixels(real, arrays), to_pixels(held, arrays)))
-    precision, recall = precision_recall(own, of_train)
     rounded = (pixels - float(arrays["mean"])) / float(arrays["std"])
-    return {
-        "fd_train": frechet_distance(own, of_train),
-        "fd_held_out": frechet_distance(own, of_held),
-        "kid_train": kernel_distance(own, of_train),
-        "precision": precision,
-        "recall": recall,
-        "nearest_train": nearest_distance(rounded, real[: len(held)]),
-        "nearest_held_out": nearest_distance(rounded, held),
+    both = cache(lambda: precision_recall(own, of_train))
+    judges: dict[str, Callable[[], float]] = {
+        "fd_train": lambda: frechet_distance(own, of_train),
+        "fd_held_out": lambda: frechet_distance(own, of_held),
+        "kid_train": lambda: kernel_distance(own, of_train),
+        "precision": lambda: both()[0],
+        "recall": lambda: both()[1],
+        "nearest_train": lambda: nearest_distance(rounded, real[: len(held)]),
+        "nearest_held_out": lambda: nearest_distance(rounded, held),
     }
+    return {name: judge() for name, judge in judges.items() if name in wanted}
 
 
 def floors(dataset: Dataset) -> list[Value]:

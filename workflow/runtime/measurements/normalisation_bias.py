@@ -1,0 +1,105 @@
+"""How normalising sCT's noisy direction biases it, where the exact map is known.
+
+At the exact map the posterior mean of sCT's direction is zero. Normalised per sample it is not:
+
+normalisation_bias   length of the mean normalised direction over its root mean square, at fixed points
+critical_batch       the batch at which the noise of the mean is as large as this bias; beyond it the
+                     bias, not the noise, decides where training ends
+
+both against the dimension (x). Directions are affine in the drawn velocity v: one Jacobian a point.
+"""
+
+import torch
+from torch import Tensor
+
+from core import oracle
+from core.tangents import normalise
+from core.trigflow import cos_sin
+from workflow.runtime.measurements.measured import Measured, Row
+from workflow.runtime.randomness import generator
+from workflow.runtime.records import Value
+from workflow.study import Study
+
+DIMENSIONS = (1, 2, 4, 8, 16, 32)
+ANGLES = (0.4, 0.8, 1.2)
+POINTS, DRAWS, STEPS = 16, 20_000, 64
+"""Points an angle, posterior draws a point, and Runge-Kutta steps of the exact map."""
+
+
+def measure(study: Study, experiment: str) -> Measured:
+    """Means over angles and points, a mixture of its own for every dimension and seed."""
+    rows = []
+    constant = 0.1 / study.sigma_d
+    for seed in study.seeds:
+        for dimension in DIMENSIONS:
+            found = [_at(dimension, angle, seed, constant) for angle in ANGLES]
+            bias = sum(b for b, _ in found) / len(found)
+            batch = sum(b for _, b in found) / len(found)
+            for metric, value in (("normalisation_bias", bias), ("critical_batch", batch)):
+                rows.append(Row(Value(metric=metric, x=float(dimension), value=value), seed=seed, objective="sct"))
+    return Measured(curves=rows)
+
+
+def _at(dimension: int, angle: float, seed: int, constant: float) -> tuple[float, float]:
+    g = generator(seed, "normalisation bias", dimension, f"{angle:g}")
+    mixture = _mixture(dimension, g)
+    t = torch.full((POINTS,), angle, dtype=torch.float64)
+    c, s = torch.cos(t)[:, None], torch.sin(t)[:, None]
+    x0 = oracle.sample(mixture, _rand(g, POINTS), _randn(g, POINTS, dimension))
+    x = c * x0 + s * _randn(g, POINTS, dimension)
+    base, matrix = _affine_direction(mixture, x, t)
+    biases, batches = [], []
+    for i in range(POINTS):
+        v = _posterior_velocities(mixture, x[i], t[i], g)
+        normalised = normalise(base[i] + v @ matrix[i].T, constant)
+        mean, square = normalised.mean(0), float(normalised.square().sum(1).mean())
+        noise = square / DRAWS  # of the mean of DRAWS draws: the estimate's own share is taken off
+        bias_square = max(float(mean.square().sum()) - noise, 0.0)
+        biases.append((bias_square / square) ** 0.5)
+        batches.append(square / max(bias_square, noise))
+    return sum(biases) / POINTS, sorted(batches)[POINTS // 2]
+
+
+def _affine_direction(mixture: oracle.Mixture, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """g = base + matrix v at the exact map, for r = 1: the direction is affine in the velocity v.
+
+    g = cos(t) df/dt, and df/dt = (df/dx) v + df/dt at fixed x, f the exact map.
+    """
+    c, _ = cos_sin(t, x)
+
+    def exact(x: Tensor, t: Tensor) -> Tensor:
+        return oracle.consistency_map(mixture, x, t, STEPS)
+
+    passing = torch.func.jvp(exact, (x, t), (torch.zeros_like(x), torch.ones_like(t)))[1]
+    columns = []
+    for axis in range(x.shape[1]):
+        along = torch.zeros_like(x)
+        along[:, axis] = 1
+        columns.append(torch.func.jvp(exact, (x, t), (along, torch.zeros_like(t)))[1])
+    return c * passing, c[:, :, None] * torch.stack(columns, dim=2)
+
+
+def _posterior_velocities(mixture: oracle.Mixture, x: Tensor, t: Tensor, g: torch.Generator) -> Tensor:
+    """Velocities of pairs (x0, z) drawn from the posterior given x at t."""
+    c, s = torch.cos(t), torch.sin(t)
+    weights = oracle.posterior(mixture, x[None], t[None])[0]
+    component = torch.multinomial(weights, DRAWS, replacement=True, generator=g)
+    variance = mixture.stds[component, None].square()
+    precision = 1 / variance + (c / s) ** 2
+    mean = (mixture.means[component] / variance + c * x / s**2) / precision
+    x0 = mean + _randn(g, DRAWS, len(x)) / precision.sqrt()
+    return (c * x - x0) / s  # v = cos(t) z - sin(t) x0 with z = (x - cos(t) x0) / sin(t)
+
+
+def _mixture(dimension: int, g: torch.Generator) -> oracle.Mixture:
+    weights = 1 + _rand(g, 3)
+    stds = torch.full((3,), 0.4, dtype=torch.float64)
+    return oracle.standardised(oracle.Mixture(weights / weights.sum(), _randn(g, 3, dimension), stds))
+
+
+def _rand(g: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=g, dtype=torch.float64)
+
+
+def _randn(g: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=g, dtype=torch.float64)

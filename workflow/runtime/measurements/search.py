@@ -1,0 +1,55 @@
+"""CM's search for middle times, by the study's own distance, and the result on noise that it did not see."""
+
+import torch
+
+from core.samplers.consistency import sample_consistency
+from core.samplers.noise import noise_of_samples
+from core.samplers.search import greedy_times
+from core.schedules import largest_angle
+from workflow.runtime.assembly import make_network, open_data, student_field
+from workflow.runtime.datasets import kind_module
+from workflow.runtime.measurements.measured import Measured, Row
+from workflow.runtime.randomness import generator
+from workflow.runtime.records import Value
+from workflow.runtime.sampling import labels_of_samples
+from workflow.runtime.tensors import read_tensors
+from workflow.study import Run, Study
+
+MIDDLE_TIMES = 2
+LOW, HIGH, WIDTH = 0.2, 1.54, 0.05
+SAMPLES = 2000
+
+
+def measure(study: Study, experiment: str) -> Measured:
+    """`found_mid_time` (steps: which), and the experiment's metric at the found times on other noise."""
+    rows = []
+    for run in study.runs_of(experiment):
+        if (study.run_folder(run) / "weights.safetensors").is_file():
+            rows += _search(study, run, study.experiments[experiment].metric)
+    return Measured(runs=rows)
+
+
+def _search(study: Study, run: Run, metric: str) -> list[Row]:
+    arm = study.arms[run.arm]
+    dataset, kind = open_data(study, arm), kind_module(study.data[arm.data].kind)
+    weights = read_tensors(study.run_folder(run) / "weights.safetensors", "delete the run's folder")
+    if not all(bool(w.isfinite().all()) for w in weights.values()):
+        return []
+    labels = labels_of_samples(SAMPLES, dataset.classes)
+    field = student_field(study, arm, make_network(study, arm, dataset), weights, labels)
+
+    def score(times, purpose: str = "search") -> float:
+        generators = [generator(study.evaluation.seed, purpose, row) for row in range(SAMPLES)]
+        noise = noise_of_samples(generators, len(times) + 1, dataset.shape)
+        with torch.no_grad():
+            samples = sample_consistency(field, noise, [largest_angle(study.sigma_d), *times])
+        return kind.judge_samples(dataset, samples, wanted=[metric])[metric]
+
+    found = greedy_times(score, MIDDLE_TIMES, LOW, HIGH, WIDTH)
+    rows = []
+    for count in range(1, MIDDLE_TIMES + 1):
+        times, steps = found[:count], count + 1
+        about = {"steps": steps, "sampler": "search", "mid_time": times[0]}
+        rows.append(Row(Value(metric="found_mid_time", value=times[-1], steps=steps), run.arm, run.seed))
+        rows.append(Row(Value(metric=metric, value=score(times, "found"), **about), run.arm, run.seed))
+    return rows

@@ -1,0 +1,122 @@
+"""What CM's and iCT's theory says, measured without training, in float64, on data whose map is exact.
+
+fixed_point_error_<solver>  CM's Theorem 1: the map that satisfies the discrete objective exactly is the
+                            solver's own trajectory along the grid; its RMS distance to the exact map.
+ct_minus_cd_loss            CM's Theorem 2: L_CT - L_CD over L_CD at a fixed network (lambda = sin(t)^2); the theorem's
+                            o(step) says nothing of this ratio, since both losses are themselves O(step^2).
+gradient_over_step          iCT's Sec. 3.2: the mean gradient of the loss over the step of the grid; it stays
+                            finite when the targets come from the student, and grows with N when they
+                            come from an average that lags behind (objective ct_ema).
+"""
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from core import oracle
+from core.fields import Draws, Fields
+from core.objectives.lineage import cd, ct
+from core.objectives.regression import Settings
+from core.samplers.ode import Step, ddim_step, heun_step
+from core.schedules import SIGMA_MIN, cm_angles
+from core.trigflow import Field, angle_from_noise_level, even_grid
+from workflow.runtime.assembly import open_data
+from workflow.runtime.measurements.measured import Measured, Row
+from workflow.runtime.randomness import generator, seed_for
+from workflow.runtime.records import Value
+from workflow.study import Study
+
+POINTS = (8, 16, 32, 64, 128, 256, 512)
+"""N of the grids."""
+SOLVERS: dict[str, Step] = {"euler": ddim_step, "heun": heun_step}
+LAG = 0.99
+"""The average that gives the targets here: this share of the student's parameters, the rest zero."""
+BATCH, REPEATS = 2048, 8
+
+
+def measure(study: Study, experiment: str) -> Measured:
+    """All three, on the data of the experiment's first arm."""
+    dataset = open_data(study, study.arms[study.arms_of(experiment)[0]])
+    arrays = dataset.arrays
+    mixture = oracle.Mixture(*(torch.from_numpy(arrays[k]) for k in ("weights", "means", "stds")))
+    points = torch.from_numpy(arrays["points"][-1])
+    rows = _fixed_point_errors(mixture, points, study.sigma_d)
+    for seed in study.seeds:
+        rows += _losses(mixture, study.sigma_d, seed)
+    return Measured(curves=rows)
+
+
+def _fixed_point_errors(mixture: oracle.Mixture, points: Tensor, sigma_d: float) -> list[Row]:
+    field = _exact(mixture)
+    low = angle_from_noise_level(SIGMA_MIN, sigma_d)
+    rows = []
+    for count in POINTS:
+        edges = cm_angles(count, sigma_d).flip(0)
+        exact = oracle.segment_map(mixture, points, edges[0].expand(len(points)), low.expand(len(points)))
+        for name, step in SOLVERS.items():
+            x = points
+            for t, u in itertools.pairwise(edges):
+                x = step(field, x, t.expand(len(x)), u.expand(len(x)))
+            error = float(((x - exact) / torch.cos(low)).square().mean().sqrt())
+            rows.append(Row(Value(metric=f"fixed_point_error_{name}", x=float(count), value=error), objective="cd"))
+    return rows
+
+
+def _losses(mixture: oracle.Mixture, sigma_d: float, seed: int) -> list[Row]:
+    network = _network(mixture.means.shape[1], seed)
+    student, teacher = _bound(network, 1.0), _exact(mixture)
+    rows = []
+    for count in POINTS:
+        grid = even_grid(cm_angles(count, sigma_d))
+        settings = Settings(sigma_d=sigma_d, grid=grid, solver=ddim_step)
+        kinds = {
+            "cd": (cd, Fields(student, teacher)),
+            "ct": (ct, Fields(student)),
+            "ct_ema": (ct, Fields(student, target=_bound(network, LAG))),
+        }
+        losses = {}
+        for name, (objective, fields) in kinds.items():
+            found = [objective(fields, *_draws(mixture, seed, repeat), settings).loss for repeat in range(REPEATS)]
+            losses[name] = sum(loss.item() for loss in found)
+            parameters = list(network.parameters())
+            each = torch.stack([torch.cat([g.flatten() for g in torch.autograd.grad(f, parameters)]) for f in found])
+            size, step = float(each.mean(0).norm()), float(grid.angles.diff().mean())
+            numbers = {"gradient_over_step": size / step, "gradient_noise": float(each.std(0).norm()) / size}
+            values = [Value(metric=metric, x=float(count), value=value) for metric, value in numbers.items()]
+            rows += [Row(value, seed=seed, objective=name) for value in values]
+        relative = Value(metric="ct_minus_cd_loss", x=float(count), value=losses["ct"] / losses["cd"] - 1)
+        rows.append(Row(relative, seed=seed, objective="ct"))
+    return rows
+
+
+def _draws(mixture: oracle.Mixture, seed: int, repeat: int) -> tuple[Tensor, Draws]:
+    """The same for every N and method."""
+    g, dimension = generator(seed, "theory", repeat), mixture.means.shape[1]
+    uniform, kind = (torch.rand(BATCH, generator=g, dtype=torch.float64) for _ in range(2))
+    noise, spread = (torch.randn(BATCH, dimension, generator=g, dtype=torch.float64) for _ in range(2))
+    return oracle.sample(mixture, kind, spread), Draws(uniform, noise)
+
+
+def _exact(mixture: oracle.Mixture) -> Field:
+    return lambda x, t: oracle.velocity(mixture, x, t)
+
+
+def _network(dimension: int, seed: int) -> nn.Module:
+    """A smooth function of point and angle, its parameters a function of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "theory"))
+        layers = nn.Linear(dimension + 1, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, dimension)
+        return nn.Sequential(*layers).double()
+
+
+def _bound(network: nn.Module, share: float) -> Field:
+    """The network at a share of its parameters, as a field."""
+    scaled = None if share == 1.0 else {name: share * p.detach() for name, p in network.named_parameters()}
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        inputs = torch.cat([x, t[:, None]], dim=1)
+        return network(inputs) if scaled is None else functional_call(network, scaled, (inputs,))
+
+    return field

@@ -1,0 +1,39 @@
+"""Measure what an experiment asks for beside its runs: costs, a search, or what theory says."""
+
+import dataclasses
+import importlib
+
+from workflow.errors import BenchError
+from workflow.runtime.files import write_json
+from workflow.runtime.measurements import MEASUREMENTS
+from workflow.runtime.provenance import provenance
+from workflow.steps.command import check_known, main, parser, study_of
+from workflow.study import Study
+
+
+def measure(study: Study, experiment: str) -> None:
+    """Write measured.json. Raises BenchError for an experiment that measures nothing."""
+    name = study.experiments[experiment].measurement
+    if name is None:
+        problem = f"{experiment} measures nothing beside its runs"
+        raise BenchError(problem, file=study.file, key=f"experiments.{experiment}.measurement", remedy="name one")
+    found = importlib.import_module(MEASUREMENTS[name]).measure(study, experiment)
+    content = {
+        kind: [{**dataclasses.asdict(row), "value": row.value.model_dump()} for row in rows]
+        for kind, rows in (("runs", found.runs), ("curves", found.curves))
+    }
+    write_json(study.measured_file(experiment), {**content, "provenance": provenance()})
+
+
+def command() -> None:
+    """Parse the arguments and measure."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--experiment", required=True, help="an experiment of the study")
+    parsed = arguments.parse_args()
+    study = study_of(parsed)
+    check_known(study, "experiments", parsed.experiment)
+    measure(study, parsed.experiment)
+
+
+if __name__ == "__main__":
+    main(command)
