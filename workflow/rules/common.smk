@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+from workflow.claims import check_claims, digest, read_claims, verdict_file
 from workflow.errors import BenchError
 from workflow.runtime.fingerprint import data_fingerprint, fingerprint
 from workflow.runtime.progress import watch
@@ -23,6 +24,8 @@ try:
         known = "--config takes study=... and budget=..."
         raise BenchError(f"unknown configuration {', '.join(sorted(unknown))}", key="--config", remedy=known)
     STUDIES = chosen_studies()
+    LEDGER = read_claims()
+    check_claims(LEDGER, STUDIES.values())
 except BenchError as error:
     raise WorkflowError(str(error)) from None
 
@@ -69,3 +72,15 @@ def samples_of(wildcards):
     study = study_of(wildcards)
     first = (Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(wildcards.experiment))
     return paths(study.run_folder(run) / "samples.npz" for run in first)
+
+
+def deciding_studies(claim):
+    return [s for s in STUDIES.values() if s.study in claim.decided_by] or list(STUDIES.values())
+
+
+def tables_of_claim(wildcards):
+    """What the one experiment that decides a claim has measured; nothing where none does."""
+    study = study_of(wildcards)
+    rule = LEDGER.claims[wildcards.claim].decided_by.get(study.study)
+    folder = study.experiment_folder(rule.experiment) if rule else None
+    return paths(folder / name for name in ("runs.csv", "curves.csv")) if folder else []
