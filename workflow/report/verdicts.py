@@ -64,7 +64,7 @@ def effects(rule: Rule, runs: pd.DataFrame, curves: pd.DataFrame) -> Effects:
     The rule's patterns must be resolved. Raises BenchError where a term selects several rows of
     one seed and does not say how to take them.
     """
-    runs, curves = (table[table.experiment == rule.experiment] for table in (runs, curves))
+    runs, curves = (_of_experiment(table, rule.experiment) for table in (runs, curves))
     lost = runs[runs.status == "diverged"]
     diverged = set(zip(lost.arm, lost.seed.astype(int), strict=True))
     table = curves if rule.is_curve else runs
@@ -87,6 +87,10 @@ def effects(rule: Rule, runs: pd.DataFrame, curves: pd.DataFrame) -> Effects:
         return Effects((), (), ("a seed that all arms have",))
     totals = tuple(constant + sum(sign * values[seed] for sign, values in signed) for seed in seeds)
     return Effects(tuple(seeds), totals, left_out=tuple(sorted(set.union(*having) - set(seeds))))
+
+
+def _of_experiment(table: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    return table[table.experiment == experiment]
 
 
 def _log(value: float) -> float:

@@ -16,6 +16,7 @@ from workflow.claims import (
     CLAIMS,
     Claim,
     Ledger,
+    check_claims,
     in_full,
     read_claims,
     resolved,
@@ -55,7 +56,7 @@ class Tables:
 
 def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
     """Judge every claim by the study's tables and write claims.csv; returns it."""
-    ledger = read_claims(path)
+    ledger = _ledger(study, path)
     origin = read_json(study.folder / "provenance.json", f"make the study first: snakemake {study.label}")
     runs, curves = read_table(study.folder / "runs.csv"), read_table(study.folder / "curves.csv")
     tables = Tables(runs, curves, tuple(filter(None, origin["commits"])))
@@ -67,15 +68,14 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
         {**row(name, ledger.claims[name], study, judgement, tables.commits, history, path), "holm_verdict": survivor}
         for (name, judgement), survivor in zip(judgements.items(), survivors, strict=True)
     ]
-    table = pd.DataFrame(rows)[VERDICT_COLUMNS]
+    table = pd.DataFrame(rows, columns=VERDICT_COLUMNS)
     write_table(table, verdicts_file(study))
     return table
 
 
 def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:
     """Judge one claim by what its experiment has, write its verdict and return it."""
-    ledger = read_claims(path)
-    claim = _known(ledger, name, path)
+    claim = _known(_ledger(study, path), name, path)
     rule = claim.decided_by.get(study.study)
     tables = experiment_tables(study, rule.experiment) if rule else Tables(_empty(COLUMNS), _empty(CURVE_COLUMNS), ())
     judgement, found = judge(claim, in_full(study), tables)
@@ -98,6 +98,12 @@ def experiment_tables(study: Study, experiment: str) -> Tables:
     records = [study.run_folder(run) / "metrics.json" for run in study.runs_of(experiment)]
     commits = {read_record(path).provenance.get("commit") for path in records if path.is_file()}
     return Tables(runs, curves, tuple(sorted(filter(None, commits))))
+
+
+def _ledger(study: Study, path: Path) -> Ledger:
+    ledger = read_claims(path)
+    check_claims(ledger, [study], path)
+    return ledger
 
 
 def _empty(columns: list[str]) -> pd.DataFrame:
