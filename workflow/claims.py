@@ -21,13 +21,13 @@ from workflow.study import DEFAULT_BUDGET, Study
 CLAIMS = Path(__file__).parent / "claims.yaml"
 
 METRICS = frozenset(QUANTITIES) | {
-    "train_seconds", "total_seconds", "peak_memory_mb", "train_flops", "images_seen", "sample_flops",
+    "train_seconds", "total_seconds", "peak_memory_mb", "train_flops", "images_seen", "sample_flops", "rate",
     "direction_spike", "gradient_spike",
 }  # fmt: skip
 """Of runs.csv."""
-CURVES = {
-    "training_loss", "training_direction_norm", "training_direction_norm_max", "training_gradient_norm",
-    "map_rms", "fd_train", "network_space_tangent", "network_time_tangent", "log_weight",
+CURVES = frozenset(QUANTITIES) | {
+    "training_loss", "training_direction_norm", "training_direction_norm_max",
+    "training_gradient_norm", "training_gradient_norm_max", "log_weight", "space_tangent", "time_tangent",
     "fixed_point_error_euler", "fixed_point_error_heun", "ct_minus_cd_loss", "gradient_bias", "gradient_variance",
 }  # fmt: skip
 """Metrics of curves.csv."""
@@ -51,7 +51,7 @@ class Term(Model):
     sampler: str | None = None
     mid_time: float | None = None
     x: float | Literal["first", "last", "all"] | None = None
-    """Where on a curve; a number takes the nearest point of every arm."""
+    """Where on a curve; a number takes the point nearest to it."""
     take: Literal["min", "max", "mean"] | None = None
     """How several rows of one seed become one number; without it there must be one row."""
     metric: str | None = None

@@ -134,11 +134,11 @@ def _at(rows: pd.DataFrame, term: Term) -> pd.DataFrame:
     """The rows where the term looks at the curve."""
     if term.x in (None, "all") or not len(rows):
         return rows
-    by_seed = rows.groupby("seed").x
+    points = sorted(rows.x.unique())
     if isinstance(term.x, str):
-        return rows[rows.x == by_seed.transform("min" if term.x == "first" else "max")]
-    away = (rows.x - float(term.x or 0)).abs()
-    return rows[away == away.groupby(rows.seed).transform("min")]
+        return rows[rows.x == points[0 if term.x == "first" else -1]]
+    wanted = float(term.x or 0)
+    return rows[rows.x == min(points, key=lambda x: abs(x - wanted))]
 
 
 def _numbers(group: pd.DataFrame) -> list[float]:

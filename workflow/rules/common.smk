@@ -79,8 +79,9 @@ def deciding_studies(claim):
 
 
 def tables_of_claim(wildcards):
-    """What the one experiment that decides a claim has measured; nothing where none does."""
+    """What the one experiment that decides a claim has measured; nothing where the study has none."""
     study = study_of(wildcards)
     rule = LEDGER.claims[wildcards.claim].decided_by.get(study.study)
-    folder = study.experiment_folder(rule.experiment) if rule else None
-    return paths(folder / name for name in ("runs.csv", "curves.csv")) if folder else []
+    if rule is None or rule.experiment not in study.experiments:
+        return []
+    return paths(study.experiment_folder(rule.experiment) / name for name in ("runs.csv", "curves.csv"))

@@ -95,7 +95,8 @@ def experiment_tables(study: Study, experiment: str) -> Tables:
     there = (folder / "runs.csv").is_file()
     runs = read_table(folder / "runs.csv") if there else _empty(COLUMNS)
     curves = read_table(folder / "curves.csv") if there else _empty(CURVE_COLUMNS)
-    records = [study.run_folder(run) / "metrics.json" for run in study.runs_of(experiment)]
+    made = study.runs_of(experiment) if experiment in study.experiments else []  # a budget may leave it out
+    records = [study.run_folder(run) / "metrics.json" for run in made]
     commits = {read_record(path).provenance.get("commit") for path in records if path.is_file()}
     return Tables(runs, curves, tuple(sorted(filter(None, commits))))
 
