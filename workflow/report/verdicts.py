@@ -111,7 +111,7 @@ def _by_seed(
         own = own[own.seed.notna()]
         found = {int(seed): _numbers(group) for seed, group in _at(own, term).groupby("seed")}
         for lost_arm, seed in diverged:
-            if lost_arm == arm and not found.get(seed):
+            if lost_arm == arm and (term.x == "all" or not found.get(seed)):
                 found[seed] = [_worst(metric)]
         values.append({seed: numbers for seed, numbers in found.items() if numbers})
         if not values[-1]:

@@ -81,7 +81,7 @@ def deciding_studies(claim):
 def tables_of_claim(wildcards):
     """What the one experiment that decides a claim has measured; nothing where the study has none."""
     study = study_of(wildcards)
-    rule = LEDGER.claims[wildcards.claim].decided_by.get(study.study)
-    if rule is None or rule.experiment not in study.experiments:
+    decides = LEDGER.claims[wildcards.claim].decided_by.get(study.study)
+    if decides is None or decides.experiment not in study.experiments:
         return []
-    return paths(study.experiment_folder(rule.experiment) / name for name in ("runs.csv", "curves.csv"))
+    return paths(study.experiment_folder(decides.experiment) / name for name in ("runs.csv", "curves.csv"))
