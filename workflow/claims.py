@@ -51,7 +51,7 @@ class Term(Model):
     sampler: str | None = None
     mid_time: float | None = None
     x: float | Literal["first", "last", "all"] | None = None
-    """Where on a curve; a number takes the point nearest to it."""
+    """Where on a curve; a number takes the nearest point within a tenth."""
     take: Literal["min", "max", "mean"] | None = None
     """How several rows of one seed become one number; without it there must be one row."""
     metric: str | None = None

@@ -246,7 +246,9 @@ def test_curves_are_read_at_a_point_or_all_along() -> None:
         return effects(rule, runs, curves).values
 
     assert ratio({"x": "last"}, {"x": "first"}) == pytest.approx((math.log(2),) * 2)
-    assert ratio({"x": 0.6}, {"x": "first"}) == pytest.approx((math.log(1.5),) * 2)
+    assert ratio({"x": 0.52}, {"x": "first"}) == pytest.approx((math.log(1.5),) * 2)
+    far = _rule({"arms": "a", "x": 0.7}, {"arms": "a", "x": "first"}, metric="map_rms")
+    assert effects(far, runs, curves).missing == ("map_rms of a, x 0.7",)
     assert ratio({"x": "all", "take": "max"}, {"x": "all", "take": "mean"}) == pytest.approx((math.log(2 / 1.5),) * 2)
 
 

@@ -28,6 +28,8 @@ Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not run"]
 Direction = Literal["less", "more", "same"]
 ALPHA = 0.05
 MIN_SEEDS = 3
+NEAR = 0.1
+"""A curve's point may lie this far from the x that a rule names, relatively."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def _at(rows: pd.DataFrame, term: Term) -> pd.DataFrame:
     if isinstance(term.x, str):
         return rows[rows.x == points[0 if term.x == "first" else -1]]
     wanted = float(term.x or 0)
-    return rows[rows.x == min(points, key=lambda x: abs(x - wanted))]
+    nearest = min(points, key=lambda x: abs(x - wanted))
+    return rows[rows.x == nearest] if math.isclose(nearest, wanted, rel_tol=NEAR) else rows[:0]
 
 
 def _numbers(group: pd.DataFrame) -> list[float]:
@@ -168,7 +171,7 @@ def _mean(values: list[float]) -> float:
 
 def _where(term: Term) -> str:
     parts = {**term.selected, **({"x": term.x} if term.x is not None else {})}
-    return "".join(f", {column} {wanted}" for column, wanted in parts.items())
+    return "".join(f", {column} {w if isinstance(w, str) else f'{w:g}'}" for column, w in parts.items())
 
 
 # --- verdicts ------------------------------------------------------------------------------------
