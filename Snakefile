@@ -3,7 +3,7 @@
 snakemake                      everything (as snakemake --cores all)
 snakemake oracle               one study
 snakemake oracle/dimension     one experiment of it
-snakemake claims/within-ten-percent-sct    what one claim needs, and its verdict
+snakemake claims/two-steps-beat-one-scd    what one claim needs, and its verdict
 snakemake --config study=path/to/my.yaml
 snakemake --config budget=smoke
 """
