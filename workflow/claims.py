@@ -214,22 +214,23 @@ def check_claims(ledger: Ledger, studies: Iterable[Study], path: Path = CLAIMS) 
         for study, rule in claim.decided_by.items():
             key = f"claims.{name}.decided_by.{study}"
             if study not in known:
-                raise _unknown("study", study, known, path, key)
+                raise unknown("study", study, known, path, key)
             if study in chosen:
                 _check_rule(rule, chosen[study], path, key)
 
 
 def _check_rule(rule: Rule, study: Study, path: Path, key: str) -> None:
     if rule.experiment not in study.experiments:
-        raise _unknown("experiment", rule.experiment, study.experiments, path, f"{key}.experiment")
+        raise unknown("experiment", rule.experiment, study.experiments, path, f"{key}.experiment")
     arms = study.arms_of(rule.experiment)
     for term in rule.measured:
         for pattern in term.arms:
             if not fnmatch.filter(arms, pattern):
-                raise _unknown(f"arm of {study.study}/{rule.experiment}", pattern, arms, path, key)
+                raise unknown(f"arm of {study.study}/{rule.experiment}", pattern, arms, path, key)
 
 
-def _unknown(what: str, name: str, known: Iterable[str], path: Path, key: str) -> BenchError:
+def unknown(what: str, name: str, known: Iterable[str], path: Path, key: str) -> BenchError:
+    """The error on a name that does not exist; its remedy is the nearest one, or all."""
     close = difflib.get_close_matches(name, known, n=1)
     remedy = f"did you mean {close[0]!r}?" if close else f"choose of: {', '.join(sorted(known))}"
     return BenchError(f"unknown {what}: {name!r}", file=path, key=key, remedy=remedy)

@@ -200,7 +200,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _results(study, commits: list[str], values: dict[str, list[float]]) -> None:
+def _results(study, commits: list[str | None], values: dict[str, list[float]]) -> None:
     """Tables of a study as its workflow leaves them."""
     rows = [
         dict.fromkeys(COLUMNS)
@@ -224,6 +224,8 @@ def test_every_claim_has_a_row_in_the_order_others_rely_on(
 ) -> None:
     path, study = write_claims(claims), load(write_study(tiny))
     commit = _commit(checkout)
+    _results(study, [None], VALUES)
+    assert set(judge_study(study, path).rule_first.dropna()) == {UNKNOWN}
     _results(study, [commit], VALUES)
     judge_study(study, path)
     table = pd.read_csv(study.folder / "claims.csv").set_index("claim")
@@ -249,7 +251,7 @@ def test_one_claim_is_judged_from_its_experiment_alone_and_its_sentence_names_th
     assert set(content["effects"]) == {"0", "1", "2"}
     assert "finer (sCM, Fig. 5c): reproduced on tiny" in sentence(content)
     assert "not run on tiny" in sentence(judge_claim(study, "far", path))
-    with pytest.raises(BenchError, match="no claim 'finner'"):
+    with pytest.raises(BenchError, match=r"unknown claim: 'finner'(.|\n)*did you mean 'finer'"):
         judge_claim(study, "finner", path)
 
 

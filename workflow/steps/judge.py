@@ -20,10 +20,10 @@ from workflow.claims import (
     in_full,
     read_claims,
     resolved,
+    unknown,
     verdict_file,
     verdicts_file,
 )
-from workflow.errors import BenchError
 from workflow.report.statistics import COLUMNS
 from workflow.report.tables import CURVE_COLUMNS, read_table, write_table
 from workflow.report.verdicts import Effects, Judgement, effects, holm_verdicts, judged, totals
@@ -51,7 +51,7 @@ class Tables:
     runs: pd.DataFrame
     curves: pd.DataFrame
     commits: tuple[str, ...]
-    """Of the checkouts that made the runs."""
+    """Of the checkouts that made the runs; `unknown` where there was none."""
 
 
 def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
@@ -59,7 +59,7 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
     ledger = _ledger(study, path)
     origin = read_json(study.folder / "provenance.json", f"make the study first: snakemake {study.label}")
     runs, curves = read_table(study.folder / "runs.csv"), read_table(study.folder / "curves.csv")
-    tables = Tables(runs, curves, tuple(filter(None, origin["commits"])))
+    tables = Tables(runs, curves, tuple(commit or UNKNOWN for commit in origin["commits"]))
     whole = in_full(study)
     judgements = {name: judge(claim, whole, tables)[0] for name, claim in ledger.claims.items()}
     history = rule_commits(path)
@@ -75,12 +75,16 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
 
 def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:
     """Judge one claim by what its experiment has, write its verdict and return it."""
-    claim = _known(_ledger(study, path), name, path)
+    ledger = _ledger(study, path)
+    if name not in ledger.claims:
+        raise unknown("claim", name, ledger.claims, path, "claims")
+    claim = ledger.claims[name]
     rule = claim.decided_by.get(study.study)
     tables = experiment_tables(study, rule.experiment) if rule else Tables(_empty(COLUMNS), _empty(CURVE_COLUMNS), ())
     judgement, found = judge(claim, in_full(study), tables)
     content = row(name, claim, study, judgement, tables.commits, rule_commits(path), path) | {
         "metric": rule.metric if rule else None,
+        "rule": rule.model_dump(exclude_none=True, exclude_defaults=True) if rule else None,
         "effects": dict(zip(map(str, found.seeds), found.values, strict=True)),
         "says": claim.claim,
         **claim.model_dump(include={"published", "erratum", "caveat"}),
@@ -97,8 +101,8 @@ def experiment_tables(study: Study, experiment: str) -> Tables:
     curves = read_table(folder / "curves.csv") if there else _empty(CURVE_COLUMNS)
     made = study.runs_of(experiment) if experiment in study.experiments else []  # a budget may leave it out
     records = [study.run_folder(run) / "metrics.json" for run in made]
-    commits = {read_record(path).provenance.get("commit") for path in records if path.is_file()}
-    return Tables(runs, curves, tuple(sorted(filter(None, commits))))
+    commits = {read_record(path).provenance.get("commit") or UNKNOWN for path in records if path.is_file()}
+    return Tables(runs, curves, tuple(sorted(commits)))
 
 
 def _ledger(study: Study, path: Path) -> Ledger:
@@ -109,13 +113,6 @@ def _ledger(study: Study, path: Path) -> Ledger:
 
 def _empty(columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame(columns=columns)
-
-
-def _known(ledger: Ledger, name: str, path: Path) -> Claim:
-    if name not in ledger.claims:
-        remedy = f"choose of: {', '.join(ledger.claims)}"
-        raise BenchError(f"there is no claim {name!r}", file=path, key="claims", remedy=remedy)
-    return ledger.claims[name]
 
 
 def judge(claim: Claim, study: Study, tables: Tables) -> tuple[Judgement, Effects]:
