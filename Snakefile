@@ -3,6 +3,7 @@
 snakemake                      everything (as snakemake --cores all)
 snakemake oracle               one study
 snakemake oracle/dimension     one experiment of it
+snakemake claims/two-steps-beat-one-scd    what one claim needs, and its verdict
 snakemake --config study=path/to/my.yaml
 snakemake --config budget=smoke
 """
@@ -19,6 +20,7 @@ wildcard_constraints:
     arm=r"[^/]+",
     data=r"[^/]+",
     experiment=r"[^/]+",
+    claim=r"[^/]+",
 
 
 rule all:
@@ -29,6 +31,7 @@ rule all:
 include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/results.smk"
+include: "workflow/rules/claims.smk"
 include: "workflow/rules/targets.smk"
 
 

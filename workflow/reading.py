@@ -31,13 +31,7 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in STUDIES.glob("*.yaml")))
         raise BenchError(f"there is no study {study}", file=path, remedy=f"name a YAML file, or one of: {known}")
-    try:
-        content = yaml.load(path.read_text(), Loader=_StrictLoader)
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise BenchError(f"not valid YAML: {problem}", file=path, remedy="mend the syntax at that line") from error
-    if not isinstance(content, dict):
-        raise BenchError("a study is a mapping of keys", file=path, remedy="see workflow/studies/oracle.yaml")
+    content = read_mapping(path, "a study", "see workflow/studies/oracle.yaml")
     try:
         return Study.model_validate({**_under_budget(content, budget, path), "budget": budget, "file": path})
     except ValidationError as error:
@@ -48,6 +42,18 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
         raise BenchError(
             first["msg"].removeprefix("Value error, ") + more, file=path, key=key, remedy=remedy
         ) from error
+
+
+def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
+    """The content of a YAML file that must be a mapping without repeated keys."""
+    try:
+        content = yaml.load(path.read_text(), Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise BenchError(f"not valid YAML: {problem}", file=path, remedy="mend the syntax at that line") from error
+    if not isinstance(content, dict):
+        raise BenchError(f"{what} is a mapping of keys", file=path, remedy=example)
+    return content
 
 
 def _remedy(kind: str, place: Sequence[int | str]) -> str:

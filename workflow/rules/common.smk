@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+from workflow.claims import check_claims, ledger_digest, read_claims, verdict_file
 from workflow.errors import BenchError
 from workflow.runtime.fingerprint import data_fingerprint, digest, fingerprint
 from workflow.runtime.measurements import MEASUREMENTS
@@ -24,6 +25,8 @@ try:
         known = "--config takes study=... and budget=..."
         raise BenchError(f"unknown configuration {', '.join(sorted(unknown))}", key="--config", remedy=known)
     STUDIES = chosen_studies()
+    LEDGER = read_claims()
+    check_claims(LEDGER, STUDIES.values())
 except BenchError as error:
     raise WorkflowError(str(error)) from None
 
@@ -92,3 +95,16 @@ def measurement_mark(wildcards):
     module = MEASUREMENTS[study.experiments[wildcards.experiment].measurement]
     runs = [study.specification(run) for run in study.runs_of(wildcards.experiment)]
     return digest(runs, [module])
+
+
+def deciding_studies(claim):
+    return [s for s in STUDIES.values() if s.study in claim.decided_by] or list(STUDIES.values())
+
+
+def tables_of_claim(wildcards):
+    """What the one experiment that decides a claim has measured; nothing where the study has none."""
+    study = study_of(wildcards)
+    decides = LEDGER.claims[wildcards.claim].decided_by.get(study.study)
+    if decides is None or decides.experiment not in study.experiments:
+        return []
+    return paths(study.experiment_folder(decides.experiment) / name for name in ("runs.csv", "curves.csv"))

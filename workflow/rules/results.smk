@@ -82,6 +82,7 @@ rule page:
     message: "report of {wildcards.label}"
     input:
         "results/{label}/provenance.json",
+        "results/{label}/claims.csv",
         lambda wc: paths(study_of(wc).experiment_folder(e) / "finding.json" for e in study_of(wc).experiments),
     output:
         "reports/{label}.html",

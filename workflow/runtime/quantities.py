@@ -79,7 +79,7 @@ CURVES: dict[str, str] = {
     "fixed_point_error_euler": "RMS distance of Euler's own trajectory to the exact map; x is N",
     "fixed_point_error_heun": "the same of Heun's",
     "ct_minus_cd_loss": "CT's loss over CD's, less one, at a fixed network; x is N",
-    "gradient_over_step": "norm of the mean gradient over the grid's mean step, at a fixed network; x is N",
+    "gradient_bias": "mean gradient over the grid's step against its limit in N, relative, at a fixed network; x is N",
     "gradient_noise": "standard deviation of the gradient over batches, over its mean; x is N",
     "normalisation_bias": "mean normalised direction of sCT at the exact map over its RMS; x is the dimension",
     "critical_batch": "batch at which the noise of sCT's mean direction equals that bias; x is the dimension",

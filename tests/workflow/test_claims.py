@@ -1,0 +1,349 @@
+"""The ledger is whole and refuses what does not fit; its rules are dated; its verdicts name their study."""
+
+import copy
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.workflow.conftest import ROOT, environment, snakemake
+from workflow.claims import CLAIMS, Ledger, check_claims, read_claims, resolved, verdict_file
+from workflow.errors import BenchError
+from workflow.reading import load
+from workflow.report.statistics import COLUMNS
+from workflow.report.tables import CURVE_COLUMNS, write_table
+from workflow.runtime.files import write_json
+from workflow.steps.judge import (
+    RULE_CHANGED,
+    UNKNOWN,
+    judge_claim,
+    judge_study,
+    rule_commits,
+    rule_first,
+    sentence,
+)
+
+FINER = {
+    "paper": "sCM", "place": "Fig. 5c", "topic": "discretisation", "claim": "Finer is better.",
+    "decided_by": {
+        "tiny": {
+            "experiment": "discretisation", "metric": "map_rms",
+            "of": {"arms": "dscd-8"}, "against": {"arms": "dscd-4"},
+            "scale": "log_ratio", "direction": "less", "smallest": 0.05,
+        },
+    },
+}  # fmt: skip
+BEST = copy.deepcopy(FINER)
+BEST["decided_by"]["tiny"] |= {"of": {"arms": "scd"}, "against": {"arms": "dscd-*", "take": "min"}}
+FAR = {"paper": "CM", "place": "Table 1", "topic": "lineage", "claim": "It is good.", "needs": "cifar10"}
+
+
+@pytest.fixture
+def claims() -> dict:
+    """A small ledger on the tiny study, free to be changed."""
+    return copy.deepcopy({"finer": FINER, "best": BEST, "far": FAR})
+
+
+@pytest.fixture
+def write_claims(tmp_path: Path) -> Callable[[dict], Path]:
+    def write(claims: dict) -> Path:
+        path = tmp_path / "claims.yaml"
+        path.write_text(yaml.safe_dump({"claims": claims}, sort_keys=False))
+        return path
+
+    return write
+
+
+# --- the shipped ledger --------------------------------------------------------------------------
+
+
+def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
+    claims = read_claims().claims.values()
+    papers = Counter(claim.paper for claim in claims)
+    assert papers["sCM"] >= 40
+    assert papers["CM"] + papers["iCT"] + papers["ECT"] >= 12
+    assert sum(bool(claim.decided_by) for claim in claims) >= 32
+    assert {claim.needs for claim in claims} == {None, "imagenet512", "imagenet64", "cifar10"}
+    assert sum(claim.erratum is not None for claim in claims) >= 8
+
+
+@pytest.mark.parametrize("name", ["oracle", "digits"])
+def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:
+    study, ledger = load(name), read_claims()
+    check_claims(ledger, [study])
+    rules = [claim.decided_by[name] for claim in ledger.claims.values() if name in claim.decided_by]
+    statistics = Counter(resolved(rule, study.arms_of(rule.experiment)).statistic for rule in rules)
+    assert max(statistics.values()) == 1
+
+
+def test_reading_the_ledger_imports_nothing_heavy() -> None:
+    code = "import sys, workflow.claims; assert not {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
+
+
+# --- the schema ----------------------------------------------------------------------------------
+
+
+def _rule(**changes: object) -> Callable[[dict], None]:
+    return lambda claims: claims["finer"]["decided_by"]["tiny"].update(changes)
+
+
+def _twice(**changes: object) -> Callable[[dict], None]:
+    def change(claims: dict) -> None:
+        claims["again"] = copy.deepcopy(FINER)
+        claims["again"]["decided_by"]["tiny"] |= changes
+
+    return change
+
+
+BAD = {
+    "unknown key of a claim": (lambda c: c["finer"].update(erata="x"), ["finer.erata", "did you mean 'erratum'"]),
+    "unknown column of a term": (_rule(of={"arms": "scd", "step": 1}), ["of.0.step", "did you mean 'steps'"]),
+    "missing key": (lambda c: c["finer"].pop("place"), ["finer.place", "add the key 'place'"]),
+    "unknown paper": (lambda c: c["finer"].update(paper="DDPM"), ["finer.paper", "'sCM'"]),
+    "unknown metric": (_rule(metric="map_rsm"), ["unknown metric 'map_rsm' of runs", "did you mean 'map_rms'"]),
+    "metric of the other table": (_rule(metric="log_weight"), ["'log_weight' of runs (without 'x')"]),
+    "ratio of what may be zero": (_rule(metric="recall"), ["'recall' may be zero", "difference"]),
+    "no difference without a margin": (_rule(direction="same", smallest=0), ["'smallest' must be more than 0"]),
+    "negative margin": (_rule(smallest=-0.1), ["smallest", "greater than or equal to 0"]),
+    "several arms of which none is taken": (_rule(of={"arms": "dscd-*"}), ["how to 'take' them"]),
+    "constant with a selection": (_rule(of={"arms": "scd", "value": 2}), ["constant 'value' or a selection"]),
+    "runs and curves mixed": (_rule(of={"arms": "scd", "x": 1}), ["'x' stands in every term or in none"]),
+    "nothing to compare with": (_rule(against=[]), ["against", "at least 1"]),
+    "neither decided nor needing": (lambda c: c["far"].pop("needs"), ["claims.far", "'decided_by'"]),
+    "an id that is no name": (lambda c: c.update({"Not a Name": FAR}), ["Not a Name", "pattern"]),
+    "the same statistic": (_twice(), ["claims.again.decided_by.tiny", "'finer'", "remove one"]),
+    "the same turned round": (
+        _twice(of={"arms": "dscd-4"}, against={"arms": "dscd-8"}, direction="more"), ["same statistic"],
+    ),
+    "the same against a constant": (_twice(against=[{"arms": "dscd-4"}, {"value": 2}]), ["same statistic"]),
+    "the same on another scale": (_twice(scale="difference", smallest=0.01), ["same statistic"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_ledger_is_refused_naming_file_key_and_remedy(case: str, claims: dict, write_claims) -> None:
+    change, wanted = BAD[case]
+    change(claims)
+    path = write_claims(claims)
+    with pytest.raises(BenchError) as caught:
+        read_claims(path)
+    for part in (*wanted, str(path), "remedy:"):
+        assert part in str(caught.value)
+
+
+def test_a_claim_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text("claims:\n  a: {}\n  a: {}\n")
+    with pytest.raises(BenchError, match="'a' stands twice"):
+        read_claims(path)
+
+
+UNKNOWN_NAMES = {
+    "study": (lambda c: c["finer"].update(decided_by={"tinny": FINER["decided_by"]["tiny"]}), "did you mean 'tiny'"),
+    "experiment": (_rule(experiment="discretization"), "did you mean 'discretisation'"),
+    "arm of an experiment": (_rule(experiment="training"), "'dscd-8'"),
+    "arm": (_rule(of={"arms": "dscd-9"}), "did you mean 'dscd-8'"),
+    "pattern": (_rule(of={"arms": "vsd-*", "take": "min"}), "remedy: choose of: dscd-4, dscd-8, scd"),
+}
+
+
+@pytest.mark.parametrize("case", UNKNOWN_NAMES)
+def test_a_name_that_a_study_lacks_is_refused_naming_file_key_and_remedy(
+    case: str, claims: dict, write_claims, tiny: dict, write_study
+) -> None:
+    change, wanted = UNKNOWN_NAMES[case]
+    change(claims)
+    path = write_claims(claims)
+    with pytest.raises(BenchError) as caught:
+        check_claims(read_claims(path), [load(write_study(tiny))], path)
+    for part in (wanted, str(path), "claims.finer.decided_by", "remedy:"):
+        assert part in str(caught.value)
+
+
+def test_names_are_those_of_the_study_s_default_budget(claims: dict, write_claims, tiny: dict, write_study) -> None:
+    tiny["budgets"] = {"small": {"arms": ["scd"]}}
+    path = write_claims(claims)
+    check_claims(read_claims(path), [load(write_study(tiny), "small")], path)
+
+
+def test_a_study_that_no_claim_names_is_never_held_against_the_ledger(tiny: dict, write_study) -> None:
+    check_claims(read_claims(), [load(write_study(tiny))])
+
+
+# --- judging -------------------------------------------------------------------------------------
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    about = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", "-C", folder, *about, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _commit(folder: Path) -> str:
+    _git(folder, "add", "claims.yaml")
+    _git(folder, "commit", "--allow-empty", "-m", "x")
+    return _git(folder, "rev-parse", "HEAD")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty repository, in which the test works."""
+    _git(tmp_path, "init", "--quiet")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _results(study, commits: list[str | None], values: dict[str, list[float]]) -> None:
+    """Tables of a study as its workflow leaves them."""
+    rows = [
+        dict.fromkeys(COLUMNS)
+        | {"study": study.label, "experiment": "discretisation", "arm": arm, "metric": "map_rms"}
+        | {"seed": seed, "value": value, "status": "finished"}
+        for arm, numbers in values.items()
+        for seed, value in enumerate(numbers)
+    ]
+    runs, curves = pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(columns=CURVE_COLUMNS)
+    for folder in (study.folder, study.experiment_folder("discretisation")):
+        write_table(runs, folder / "runs.csv")
+        write_table(curves, folder / "curves.csv")
+    write_json(study.folder / "provenance.json", {"commits": commits})
+
+
+VALUES = {"scd": [0.10, 0.11, 0.12], "dscd-4": [0.2, 0.21, 0.22], "dscd-8": [0.1, 0.1, 0.1]}
+
+
+def test_every_claim_has_a_row_in_the_order_others_rely_on(
+    claims: dict, write_claims, tiny: dict, write_study, checkout: Path
+) -> None:
+    path, study = write_claims(claims), load(write_study(tiny))
+    commit = _commit(checkout)
+    _results(study, [None], VALUES)
+    assert set(judge_study(study, path).rule_first.dropna()) == {UNKNOWN}
+    _results(study, [commit], VALUES)
+    judge_study(study, path)
+    table = pd.read_csv(study.folder / "claims.csv").set_index("claim")
+    first = "claim,paper,place,study,verdict,effect,low,high,seeds,experiment,holm_verdict,p"
+    assert (study.folder / "claims.csv").read_text().startswith(first)
+    assert list(table.index) == ["finer", "best", "far"]
+    assert table.verdict.to_dict() == {"finer": "reproduced", "best": "inconclusive", "far": "not run"}
+    assert (table.study == "tiny").all()
+    assert table.loc["far", "note"] == "needs study cifar10"
+    assert table.loc["finer", "seeds"] == 3
+    assert table.loc["finer", "rule_commit"] == table.loc["finer", "results_commit"] == commit
+    assert table.loc["finer", "rule_first"] == "yes"
+
+
+def test_one_claim_is_judged_from_its_experiment_alone_and_its_sentence_names_the_study(
+    claims: dict, write_claims, tiny: dict, write_study, checkout: Path
+) -> None:
+    path, study = write_claims(claims), load(write_study(tiny))
+    _results(study, [], VALUES)
+    (study.folder / "runs.csv").unlink()
+    content = judge_claim(study, "finer", path)
+    assert verdict_file(study, "finer").is_file()
+    assert set(content["effects"]) == {"0", "1", "2"}
+    assert "finer (sCM, Fig. 5c): reproduced on tiny" in sentence(content)
+    assert "not run on tiny" in sentence(judge_claim(study, "far", path))
+    with pytest.raises(BenchError, match=r"unknown claim: 'finner'(.|\n)*did you mean 'finer'"):
+        judge_claim(study, "finner", path)
+
+
+def test_arms_that_a_small_budget_leaves_out_are_named_not_an_error(
+    claims: dict, write_claims, tiny: dict, write_study, checkout: Path
+) -> None:
+    tiny["budgets"] = {"small": {"arms": ["scd", "dscd-8"]}}
+    path, study = write_claims(claims), load(write_study(tiny), "small")
+    _results(study, [], {arm: VALUES[arm] for arm in ("scd", "dscd-8")})
+    table = judge_study(study, path).set_index("claim")
+    assert (table.verdict == "not run").all()
+    assert table.loc["best", "note"] == "there is no map_rms of dscd-4"
+    assert (table.study == "tiny-small").all()
+
+
+# --- which came first ----------------------------------------------------------------------------
+
+
+def test_a_rule_changed_after_its_results_is_said_to_be(claims: dict, write_claims, checkout: Path) -> None:
+    path = write_claims({"far": FAR})
+    _commit(checkout)
+    write_claims(claims)
+    ruled = _commit(checkout)
+    claims["finer"]["claim"] = "Other words."
+    claims["best"]["decided_by"]["tiny"]["smallest"] = 0.2
+    write_claims(claims)
+    changed = _commit(checkout)
+    found = rule_commits(path)
+    assert found == {"finer tiny": ruled, "best tiny": changed}
+    assert rule_first(ruled, (ruled,), checkout, True) == "yes"
+    assert rule_first(ruled, (ruled, changed), checkout, True) == "yes"
+    assert rule_first(changed, (ruled, changed), checkout, True) == RULE_CHANGED
+    claims["finer"]["decided_by"]["tiny"]["smallest"] = 0.3
+    write_claims(claims)
+    uncommitted = rule_commits(path)
+    assert uncommitted == {"best tiny": changed}
+    assert rule_first(None, (changed,), checkout, True) == RULE_CHANGED
+
+
+def test_a_rule_on_another_branch_did_not_come_first(claims: dict, write_claims, checkout: Path) -> None:
+    write_claims({"far": FAR})
+    _commit(checkout)
+    _git(checkout, "checkout", "--quiet", "-b", "side")
+    write_claims(claims)
+    ruled = _commit(checkout)
+    _git(checkout, "checkout", "--quiet", "-")
+    elsewhere = _commit(checkout)
+    assert rule_first(ruled, (elsewhere,), checkout, True) == RULE_CHANGED
+
+
+def test_what_git_cannot_tell_is_unknown(claims: dict, write_claims, tmp_path: Path) -> None:
+    path = write_claims(claims)
+    assert rule_commits(path) is None
+    assert rule_first(None, ("0" * 40,), tmp_path, False) == UNKNOWN
+    _git(tmp_path, "init", "--quiet")
+    ruled = _commit(tmp_path)
+    assert rule_first(ruled, ("0" * 40,), tmp_path, True) == UNKNOWN
+    assert rule_first(ruled, (), tmp_path, True) is None
+
+
+# --- the workflow --------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_claim_is_a_target_that_makes_its_experiment_alone(
+    claims: dict, tiny: dict, write_study, tmp_path: Path
+) -> None:
+    source, here = tmp_path / "source", tmp_path / "here"
+    for package in ("core", "workflow", "profiles"):
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", source)
+    here.mkdir()
+    tiny["seeds"] = [0, 1, 2]
+    tiny["experiments"]["coarse"] = tiny["experiments"]["discretisation"] | {"arms": ["dscd-*"]}
+    claims["finer"]["decided_by"]["tiny"]["experiment"] = "coarse"
+    shipped = source / "workflow/claims.yaml"
+    assert shipped.name == CLAIMS.name
+    shipped.write_text(yaml.safe_dump({"claims": claims}))
+    arguments = ("--config", f"study={write_study(tiny)}", "--cores", "2")
+    out = snakemake("claims/finer", *arguments, cwd=here, root=source).stdout
+    assert "finer (sCM, Fig. 5c): " in out
+    assert {path.name for path in (here / "results/tiny/runs").iterdir()} == {"dscd-4", "dscd-8"}
+    assert (here / "results/tiny/claims/finer.json").is_file()
+    assert not (here / "results/tiny/runs.csv").exists()
+    assert "far (CM, Table 1): not run on tiny" in snakemake("claims/far", *arguments, cwd=here, root=source).stdout
+    claims["finer"]["decided_by"]["tiny"]["of"] = {"arms": "dscd-9"}
+    shipped.write_text(yaml.safe_dump({"claims": claims}))
+    refused = snakemake("-n", *arguments, cwd=here, root=source, check=False)
+    assert refused.returncode == 1
+    for part in ("unknown arm", "claims.finer.decided_by.tiny", "did you mean"):
+        assert part in refused.stdout
+
+
+def test_an_empty_ledger_is_a_ledger() -> None:
+    assert Ledger(claims={}).claims == {}
