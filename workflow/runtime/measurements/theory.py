@@ -4,12 +4,14 @@ fixed_point_error_<solver>  CM's Theorem 1: the map that satisfies the discrete 
                             solver's own trajectory along the grid; its RMS distance to the exact map.
 ct_minus_cd_loss            CM's Theorem 2: L_CT - L_CD over L_CD at a fixed network (lambda = sin(t)^2); the theorem's
                             o(step) says nothing of this ratio, since both losses are themselves O(step^2).
-gradient_over_step          iCT's Sec. 3.2: the mean gradient of the loss over the step of the grid; it stays
-                            finite when the targets come from the student, and grows with N when they
-                            come from an average that lags behind (objective ct_ema).
+gradient_bias               iCT's Sec. 3.2: the mean gradient over the grid's step against that of CT on the
+                            finest grid, relative; it grows with N when the targets come from an average
+                            that lags behind (objective ct_ema).
+gradient_noise              the gradient's standard deviation over batches, over its mean.
 """
 
 import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ from torch.func import functional_call
 from core import oracle
 from core.fields import Draws, Fields
 from core.objectives.lineage import cd, ct
-from core.objectives.regression import Settings
+from core.objectives.regression import Regression, Settings
 from core.samplers.ode import Step, ddim_step, heun_step
 from core.schedules import SIGMA_MIN, cm_angles
 from core.trigflow import Field, angle_from_noise_level, even_grid
@@ -30,6 +32,9 @@ from workflow.study import Study
 
 POINTS = (8, 16, 32, 64, 128, 256, 512)
 """N of the grids."""
+FINEST = 4096
+"""N at which the limit of the gradient is taken."""
+Objective = Callable[[Fields, Tensor, Draws, Settings], Regression]
 SOLVERS: dict[str, Step] = {"euler": ddim_step, "heun": heun_step}
 LAG = 0.99
 """The average that gives the targets here: this share of the student's parameters, the rest zero."""
@@ -66,27 +71,36 @@ def _fixed_point_errors(mixture: oracle.Mixture, points: Tensor, sigma_d: float)
 
 def _losses(mixture: oracle.Mixture, sigma_d: float, seed: int) -> list[Row]:
     network = _network(mixture.means.shape[1], seed)
-    student, teacher = _bound(network, 1.0), _exact(mixture)
-    rows = []
-    for count in POINTS:
-        grid = even_grid(cm_angles(count, sigma_d))
+    student = _bound(network, 1.0)
+    kinds: dict[str, tuple[Objective, Fields]] = {
+        "cd": (cd, Fields(student, _exact(mixture))),
+        "ct": (ct, Fields(student)),
+        "ct_ema": (ct, Fields(student, target=_bound(network, LAG))),
+    }
+    batches = [_draws(mixture, seed, repeat) for repeat in range(REPEATS)]
+
+    def found(name: str, points: int) -> tuple[float, Tensor]:
+        """Loss, and the gradient over the grid's mean step of every batch (batches, parameters)."""
+        objective, fields = kinds[name]
+        grid = even_grid(cm_angles(points, sigma_d))
         settings = Settings(sigma_d=sigma_d, grid=grid, solver=ddim_step)
-        kinds = {
-            "cd": (cd, Fields(student, teacher)),
-            "ct": (ct, Fields(student)),
-            "ct_ema": (ct, Fields(student, target=_bound(network, LAG))),
-        }
+        losses = [objective(fields, *batch, settings).loss for batch in batches]
+        parameters = list(network.parameters())
+        gradients = [torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]) for loss in losses]
+        return sum(loss.item() for loss in losses), torch.stack(gradients) / float(grid.angles.diff().mean())
+
+    limit = found("ct", FINEST)[1].mean(0)
+    rows = []
+    for points in POINTS:
         losses = {}
-        for name, (objective, fields) in kinds.items():
-            found = [objective(fields, *_draws(mixture, seed, repeat), settings).loss for repeat in range(REPEATS)]
-            losses[name] = sum(loss.item() for loss in found)
-            parameters = list(network.parameters())
-            each = torch.stack([torch.cat([g.flatten() for g in torch.autograd.grad(f, parameters)]) for f in found])
-            size, step = float(each.mean(0).norm()), float(grid.angles.diff().mean())
-            numbers = {"gradient_over_step": size / step, "gradient_noise": float(each.std(0).norm()) / size}
-            values = [Value(metric=metric, x=float(count), value=value) for metric, value in numbers.items()]
-            rows += [Row(value, seed=seed, objective=name) for value in values]
-        relative = Value(metric="ct_minus_cd_loss", x=float(count), value=losses["ct"] / losses["cd"] - 1)
+        for name in kinds:
+            losses[name], gradients = found(name, points)
+            mean = gradients.mean(0)
+            bias, noise = (mean - limit).norm() / limit.norm(), gradients.std(0).norm() / mean.norm()
+            for metric, number in (("gradient_bias", bias), ("gradient_noise", noise)):
+                value = Value(metric=metric, x=float(points), value=float(number))
+                rows.append(Row(value, seed=seed, objective=name))
+        relative = Value(metric="ct_minus_cd_loss", x=float(points), value=losses["ct"] / losses["cd"] - 1)
         rows.append(Row(relative, seed=seed, objective="ct"))
     return rows
 
