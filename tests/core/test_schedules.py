@@ -97,3 +97,62 @@ def test_uniform_angles_are_equal_steps_from_zero(intervals, t_max):
     assert len(grid) == intervals + 1 and grid[0] == 0 and grid[-1].item() == pytest.approx(t_max, rel=1e-15)
     steps = torch.full((intervals,), t_max / intervals, dtype=torch.float64)
     torch.testing.assert_close(grid.diff(), steps, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("points", [2, 18, 40, 151])
+def test_cms_grid_is_the_published_one_and_starts_at_sigma_min(points):
+    """t_i = (eps^(1/rho) + (i-1)/(N-1) (T^(1/rho) - eps^(1/rho)))^rho, i = 1..N ascending (papers.md 7.1)."""
+    low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    exact = [math.atan((low + i / (points - 1) * (high - low)) ** 7 / 0.5) for i in range(points)]
+    grid = schedules.cm_angles(points, 0.5)
+    assert grid.dtype == torch.float64 and grid.tolist() == pytest.approx(exact, rel=1e-12)
+    assert torch.equal(grid, schedules.karras_angles(points, 0.5)[1:])  # without the zero of dsCD's
+
+
+# papers.md 7.3: stage, t, r / t at q = 2
+ECT_RATIOS = [
+    *((0, 0.01, 0.0), (0, 1.0, 0.0), (0, 5.0, 0.473), (0, 80.0, 0.5)),
+    *((7, 0.01, 0.9805), (7, 80.0, 0.9961)),
+]
+
+
+@pytest.mark.parametrize(("stage", "sigma", "ratio"), ECT_RATIOS)
+def test_ects_lower_level_has_the_published_ratios(stage, sigma, ratio):
+    level = schedules.ect_lower_level(torch.tensor([sigma], dtype=torch.float64), stage)
+    assert level.item() / sigma == pytest.approx(ratio, abs=5e-5 if stage else 5e-4)
+
+
+@given(
+    sigma=st.floats(1e-3, 80),
+    recipe=st.sampled_from([*((q, stage) for q in (2.0, 4.0) for stage in range(8)), (256.0, 0)]),
+    k=st.floats(0, 10),
+    b=st.floats(0.5, 2),
+)
+def test_ects_lower_level_is_the_formula(sigma, recipe, k, b):
+    q, stage = recipe
+    exact = max(0.0, sigma * (1 - q ** -(stage + 1) * (1 + k / (1 + math.exp(b * sigma)))))
+    level = schedules.ect_lower_level(torch.tensor([sigma], dtype=torch.float64), stage, q, k, b).item()
+    assert level == pytest.approx(exact, rel=1e-12, abs=1e-12)
+    assert 0 <= level < sigma
+
+
+def test_ects_target_is_the_clean_image_up_to_ln_7_at_stage_0():
+    """1 + 8 logistic(-sigma) = 2 at sigma = ln 7: below, ECT starts as ordinary denoising."""
+    around = math.log(7) * torch.tensor([0.01, 0.999, 1.001], dtype=torch.float64)
+    assert (schedules.ect_lower_level(around, 0) > 0).tolist() == [False, False, True]
+    assert (schedules.ect_lower_level(around, 3) > 0).all()
+
+
+@given(points=st.integers(2, 1281), first=st.integers(2, 20), initial=st.floats(0.5, 0.999))
+def test_cms_target_decay_is_the_published_formula(points, first, initial):
+    """mu(k) = exp(s0 ln mu0 / N(k)): mu0 itself while N = s0, then nearer to 1."""
+    decay = schedules.cm_target_decay(points, first, initial)
+    assert decay == pytest.approx(math.exp(first * math.log(initial) / points), rel=1e-14)
+    assert schedules.cm_target_decay(first, first, initial) == pytest.approx(initial, rel=1e-14)
+    assert decay < schedules.cm_target_decay(points + 1, first, initial) < 1
+
+
+def test_cms_target_decay_of_the_published_cifar_run():
+    """s0 = 2, mu0 = 0.9, N from 2 to 151."""
+    decays = [schedules.cm_target_decay(schedules.cm_points(k, 800_000, 2, 150)) for k in (0, 400_000, 800_000)]
+    assert decays == pytest.approx([0.9, 0.9980325, 0.9986055], abs=1e-7)

@@ -1,7 +1,6 @@
 """Every row of the sheet's table of checks (papers.md sec. 10) is a test, and the test exists.
 
-Left out on purpose: row 9 (attention's derivative; no attention in the core yet) and Pseudo-Huber's c (no
-Pseudo-Huber loss in the core yet). Add them here when their code arrives.
+Left out on purpose: row 9 (attention's derivative; no attention in the core yet). Add it here when its code arrives.
 """
 
 import ast
@@ -56,6 +55,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "arctan(80/0.5); sigma at t = 1.1": ["test_trigflow.test_angles_of_the_paper"],
     "beta for half-life 0.5 Mimg": ["test_ema.test_half_life_of_the_papers_cifar_runs"],
+    "Pseudo-Huber c, D = 3072 / 12288": ["test_lineage.test_pseudo_hubers_constant_is_the_published_one"],
     "iCT N(k)": ["test_schedules.test_ict_doubles_its_points_as_published"],
     "gamma(0.05), gamma(0.10)": ["test_ema.test_gamma_of_every_width_the_papers_use"],
     "ln D where w starts": ["test_table_of_checks.test_weight_of_a_normalised_direction_settles_at_ln_d"],

@@ -17,8 +17,10 @@ from core.trigflow import (
     consistency_map,
     cos_sin,
     draw_interval,
+    even_grid,
     interpolate,
     lognormal_angle,
+    lower_edge,
     noise_level_from_angle,
     proposal_grid,
     rotate,
@@ -232,3 +234,30 @@ def test_a_grid_that_does_not_ascend_is_refused(values):
 def test_times_that_are_not_one_per_sample_are_refused_with_their_shapes(unchecked: Callable, shape):
     with unchecked(), pytest.raises(ValueError, match="one angle per sample"):
         cos_sin(torch.zeros(shape), torch.zeros(3, 4))
+
+
+@given(intervals=st.integers(1, 40), seed=SEEDS)
+def test_every_interval_of_an_even_grid_is_drawn_equally_often_however_wide_it_is(intervals, seed):
+    widths = torch.rand(intervals + 1, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 1e-3
+    edges = widths.cumsum(0) / widths.sum()
+    uniform = (torch.arange(intervals * 6, dtype=torch.float64) + 0.5) / (intervals * 6)
+    t, u = draw_interval(even_grid(edges), uniform)
+    assert torch.equal(t, edges[1:].repeat_interleave(6)) and torch.equal(u, edges[:-1].repeat_interleave(6))
+
+
+@given(edges=st.lists(st.floats(1e-3, 1.5), min_size=1, max_size=6, unique=True), seed=SEEDS)
+def test_the_lower_edge_is_the_largest_below(edges, seed):
+    """Segments are open below and closed above: the angle of an edge belongs to the segment it ends."""
+    ascending = [0.0, *sorted(edges)]
+    inside = (1e-6 + 1.55 * torch.rand(20, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)).tolist()
+    t = [*inside, *ascending[1:]]
+    exact = [max(edge for edge in ascending if edge < angle) for angle in t]
+    ours = lower_edge(torch.tensor(ascending, dtype=torch.float64), torch.tensor(t, dtype=torch.float64))
+    assert ours.tolist() == exact
+
+
+def test_the_lower_edge_of_zero_is_zero_and_edges_take_the_angles_dtype():
+    edges = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    ours = lower_edge(edges, torch.tensor([0.0, 0.3, 0.5, 0.7, 1.2]))
+    assert ours.dtype == torch.float32 and ours.tolist() == [0.0, 0.0, 0.0, 0.5, 1.0]
+    assert not lower_edge(edges[:1], torch.linspace(0, 1.5, 9)).any()  # one segment
