@@ -105,6 +105,8 @@ class Arm(Model):
     """Share of labels withheld from a diffusion arm, which then can guide itself."""
     score_scale: Literal["adaptive", "dmd"] | None = None
     """What scales the difference of scores in vsd; empty for adaptive."""
+    fake_rate: PositiveFloat | None = None
+    """Learning rate of the fake and of the weights beside it, as `rate`; empty for the student's (the paper's)."""
     ema_half_life: PositiveInt
     """In images seen."""
     ema_rampup: PositiveFloat = 0.05
@@ -141,6 +143,7 @@ class Arm(Model):
             "solver": self.objective in ("cd", "dscd"),
             "target_decay": self.objective in ("cd", "ct"),
             "score_scale": method.fake,
+            "fake_rate": method.fake,
             "guidance_max": method.teacher and not method.segments,
             "label_dropout": self.objective == "diffusion",
             "adaptive_weight": bool(method.log_weights),

@@ -179,11 +179,12 @@ def make_settings(arm: Arm, sigma_d: float) -> Settings:
     )
 
 
-def learning_rate(arm: Arm, step: int) -> float:
-    """The arm's rate at optimiser step >= 1."""
+def learning_rate(arm: Arm, step: int, rate: float | None = None) -> float:
+    """The arm's rate at optimiser step >= 1, or that of another `rate` on the same schedule."""
+    rate = rate or arm.rate
     if arm.rate_reference is None:
-        return constant_rate(step, arm.rate, arm.rampup)
-    return inverse_sqrt_rate(step, arm.rate, arm.rate_reference, arm.rampup)
+        return constant_rate(step, rate, arm.rampup)
+    return inverse_sqrt_rate(step, rate, arm.rate_reference, arm.rampup)
 
 
 def points_at(arm: Arm, step: int) -> int | None:

@@ -184,7 +184,10 @@ def _is_finite(state: State) -> bool:
 def _update(state: State, gradients: Sequence[Tensor], arm: Arm, step: int) -> State:
     """One optimiser step, and one of each average."""
     named = dict(zip(state.parameters, gradients, strict=True))
-    adam_step(state.parameters, named, state.optimiser, learning_rate(arm, step))
+    student = [name for name in named if name in state.average]
+    beside = [name for name in named if name not in state.average]
+    for names, rate in ((student, arm.rate), (beside, arm.fake_rate)):
+        adam_step(state.parameters, named, state.optimiser, learning_rate(arm, step, rate), names)
     own = {name: state.parameters[name] for name in state.average}
     beta = ema.half_life_beta(arm.batch, float(arm.ema_half_life), step * arm.batch, arm.ema_rampup)
     average = ema.update(state.average, own, beta)
