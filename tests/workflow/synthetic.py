@@ -12,12 +12,18 @@ from workflow.report.tables import CURVE_COLUMNS
 from workflow.runtime.quantities import QUANTITIES
 from workflow.study import Study
 
-FLOORS = {"fd_train": 12.0, "precision": 0.92, "recall": 0.91, "nearest_train": 4.0, "sliced_wasserstein": 0.03}
+FLOORS = {
+    "digits": {"fd_train": 12.0, "precision": 0.92, "recall": 0.91, "nearest_train": 4.0},
+    "mixture": {"sliced_wasserstein": 0.03},
+}
 LEVEL = {
     "diffusion": 20.0, "scd": 26.0, "sct": 32.0, "dscd": 30.0, "dsct": 40.0, "ms_scd": 28.0, "cd": 60.0, "ct": 130.0,
     "ict": 55.0, "ect": 45.0, "vsd": 35.0, "scd_vsd": 22.0,
 }  # fmt: skip
-OF_SAMPLES = ("fd_train", "precision", "recall", "nearest_train", "nearest_held_out", "sliced_wasserstein")
+OF_SAMPLES = {
+    "digits": ("fd_train", "precision", "recall", "nearest_train", "nearest_held_out"),
+    "mixture": ("sliced_wasserstein",),
+}
 SIZES = {"xs": 20_000, "s": 70_000, "m": 250_000, "l": 560_000}
 
 
@@ -48,14 +54,16 @@ def rows_of(
             }  # fmt: skip
             more = {"status": "diverged" if lost else "finished", "parameters": parameters, "iterations": 1200}
             level = _level(arm, own.objective, own.intervals, parameters) * math.exp(0.03 * (draw.normal() + pair))
-            for metric, value in _whole(level, parameters, own.objective, flops).items():
+            of_map = study.data[own.data].kind == "mixture"
+            for metric, value in _whole(of_map, level, parameters, own.objective, flops).items():
                 runs.append({**about, **more, "metric": metric, "value": _given(metric, value, lost)})
             shown = settings.samplers or study.samplers_of(arm)[:1]
             for way in (way for way in study.samplings(arm) if way.sampler in shown):
                 middle = way.times[0] if way.times else math.nan
                 where = {"steps": way.steps, "sampler": way.solver, "guidance": way.guidance, "mid_time": middle}
-                worse = _of_way(way.steps, middle, way.guidance or 1.0, own.objective)
-                for metric in OF_SAMPLES:
+                worse = {"ddim": 1.6, "dpm_2s": 0.95, "dpm_pp_2m": 1.25}.get(way.solver, 1.0)
+                worse *= _of_way(way.steps, middle, way.guidance or 1.0, own.objective)
+                for metric in OF_SAMPLES[study.data[own.data].kind]:
                     value = _sample_metric(metric, level * worse, way.guidance or 1.0)
                     runs.append({**about, **more, **where, "metric": metric, "value": _given(metric, value, lost)})
                 if flops:
@@ -65,7 +73,7 @@ def rows_of(
                 curves += [{**about, **point} for point in _curves(arm, own.objective, level, own.adaptive_weight)]
     data = study.arms[study.arms_of(experiment)[0]].data
     floor = {"study": study.study, "data": data, "arm": "data", "objective": "data", "status": "finished"}
-    runs += [{**floor, "metric": metric, "value": value} for metric, value in FLOORS.items()]
+    runs += [{**floor, "metric": metric, "value": value} for metric, value in FLOORS[study.data[data].kind].items()]
     frame = pd.DataFrame(runs).reindex(columns=COLUMNS)
     points = pd.DataFrame(curves).reindex(columns=CURVE_COLUMNS)
     return frame, pd.concat([points, _exact()]) if settings.figure == "theory" else points
@@ -88,9 +96,10 @@ def _sample_metric(metric: str, level: float, guidance: float) -> float:
     return level / 8 if metric.startswith("nearest") else level / 900 if metric == "sliced_wasserstein" else level
 
 
-def _whole(level: float, parameters: int, objective: str, flops: bool) -> dict[str, float]:
+def _whole(of_map: bool, level: float, parameters: int, objective: str, flops: bool) -> dict[str, float]:
     passes = 3.0 if objective == "diffusion" else 8.0
-    found = {"map_rms": level / 2000, "map_rms_one_step": level / 1500, "images_seen": 153_600.0, "train_seconds": 60.0}
+    found = {"images_seen": 153_600.0, "train_seconds": 60.0}
+    found |= {"map_rms": level / 2000, "map_rms_one_step": level / 1500} if of_map else {}
     return found | ({"train_flops": passes * 2 * parameters * 153_600} if flops else {})
 
 

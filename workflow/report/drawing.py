@@ -1,5 +1,7 @@
 """How rows become marks: lines with the span of the seeds, crosses for diverged runs, legends outside the axes."""
 
+import fnmatch
+
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -14,6 +16,7 @@ from workflow.report.statistics import COLUMNS
 from workflow.report.style import colour
 from workflow.report.tables import CURVE_COLUMNS
 from workflow.runtime.quantities import QUANTITIES
+from workflow.schema import Experiment
 
 WIDTH = 9.4
 """Inches of a full figure: shown 700 pixels wide, its smallest text still is of nine."""
@@ -26,6 +29,16 @@ def results(runs: Frame, *metrics: str) -> Frame:
     """Rows of runs.csv of these metrics, real data left out; every column there, numbers as numbers."""
     rows = numeric(runs.reindex(columns=COLUMNS))
     return rows[rows.metric.isin(metrics) & (rows.objective != "data")]
+
+
+def in_order(experiment: Experiment, rows: Frame) -> Frame:
+    """Rows with their arms as the experiment lists them: its first is what the others are held against."""
+
+    def place(arm: str) -> int:
+        fits = [i for i, pattern in enumerate(experiment.arms) if fnmatch.fnmatchcase(arm, pattern)]
+        return min(fits, default=len(experiment.arms))
+
+    return rows.sort_values("arm", key=lambda arms: arms.map(place), kind="stable")
 
 
 def points(curves: Frame, *metrics: str) -> Frame:
@@ -98,7 +111,7 @@ def log_scale(axis: Axis, base: int = 10) -> None:
         subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
     axis.set_major_locator(ticker.LogLocator(base=base, subs=subs if base == 10 else (1.0,)))
     axis.set_minor_formatter(ticker.NullFormatter())
-    if decades <= 5:
+    if decades <= 3:
         axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
 
 

@@ -13,10 +13,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 
 from workflow.report.drawing import (
     crosses,
     floor,
+    in_order,
     is_lost,
     legend,
     line,
@@ -120,7 +122,7 @@ def methods(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     weights = _weights_in_question(results(runs, experiment.metric), points(curves, "log_weight"))
     wanted = [m for m in (experiment.metric, "precision", "recall") if m in set(runs.metric)] or [experiment.metric]
     wanted = wanted[:1] if len(weights) else wanted
-    arms = _in_blocks(results(runs, *wanted))
+    arms = _in_blocks(in_order(experiment, results(runs, *wanted)))
     count = len(wanted) + (len(weights) > 0)
     figure, axes = panels(count, 1.6 + 0.34 * max(len(arms), 4), ratios=[1.25, *[1.0] * (count - 1)])
     for ax, metric in zip(axes, wanted, strict=False):
@@ -130,7 +132,7 @@ def methods(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     if len(weights):
         for arm, style in _styles(weights):
             line(axes[-1], weights[weights.arm == arm], "x", band=True, **(style | {"label": arm}))
-        axes[-1].set(xlabel=ANGLE, ylabel="learned w(t), the logarithm of the weight")
+        axes[-1].set(xlabel=ANGLE, ylabel="learned w(t), log weight")
         axes[-1].legend(loc="best", fontsize=8)
     counts = results(runs, experiment.metric)[["steps", "objective"]].dropna().drop_duplicates()
     marks = [mark(_steps_marker(k), "", steps_label(k, o)) for k, o in sorted(counts.itertuples(index=False))]
@@ -186,7 +188,7 @@ def _steps_marker(count: float) -> str:
 
 def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     """The metric against the number of parameters, and the students' ratio to their own teacher."""
-    rows = results(runs, experiment.metric)
+    rows = in_order(experiment, results(runs, experiment.metric))
     teachers = rows[(rows.objective == "diffusion") & ~is_lost(rows)].set_index(["size", "seed"]).value.to_dict()
     figure, (left, right) = panels(2, 4.2)
     for (objective, steps), group in rows.groupby(["objective", "steps"], sort=False):
@@ -203,7 +205,7 @@ def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     for ax in (left, right):
         ax.set_xlabel("parameters")
         log_scale(ax.xaxis)
-        _readable_counts(ax)
+        _engineering(ax)
     log_scale(left.yaxis)
     legend(figure, [left, right])
     return figure
@@ -237,7 +239,7 @@ def memorisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
 
 def tangents(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     """Both parts of the network's tangent along the angle: colour is the method, line how it is told the time."""
-    parts = {"space_tangent": "along the data's velocity, ‖∂F/∂x · v‖ / √D", "time_tangent": "in time, ‖∂F/∂t‖ / √D"}
+    parts = {"space_tangent": "Along the data's velocity, ‖∂F/∂x · v‖ / √D", "time_tangent": "In time, ‖∂F/∂t‖ / √D"}
     found = points(curves, *parts)
     figure, axes = panels(2, 4.4)
     networks = {}
@@ -325,8 +327,8 @@ def steps(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     floor(axes[0], runs, experiment.metric)
     axes[0].set_xlabel("evaluations of the network per sample (steps of a student)")
     axes[0].set_xscale("log", base=2)
-    shown = sorted(rows.steps.unique())
-    axes[0].set_xticks(shown or [1, 2, 4, 8, 16], [f"{k:.0f}" for k in shown or [1, 2, 4, 8, 16]])
+    doubling = [2**k for k in range(7) if 2**k <= rows.steps.max()] or [1]
+    axes[0].set_xticks(doubling, [str(k) for k in doubling])
     axes[0].minorticks_off()
     log_metric(axes[0], experiment.metric)
     say_when_empty(axes[0])
@@ -342,7 +344,6 @@ def mid_time(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     for arm, style in _styles(rows):
         symbol = marker(rows[rows.arm == arm].objective.iloc[0])
         line(axes[0], rows[rows.arm == arm], "mid_time", _better(experiment.metric), band=True, marker=symbol, **style)
-    floor(axes[0], runs, experiment.metric)
     axes[0].axvline(MID_TIME, color="#999999", linestyle=":", linewidth=1.4, label="1.1, the paper's")
     axes[0].set_xlabel("middle angle of two steps  (0: data, π/2: noise)")
     if rows.mid_time.nunique():
@@ -372,6 +373,7 @@ def compute(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
         floor(ax, runs, experiment.metric)
         ax.set_xlabel(label)
         log_scale(ax.xaxis)
+        _engineering(ax)
         say_when_empty(ax)
     _label_first(axes, experiment.metric)
     legend(figure, axes)
@@ -487,10 +489,10 @@ def _label_first(axes: list[Axes], metric: str) -> None:
         ax.tick_params(labelleft=False)
 
 
-def _readable_counts(ax: Axes) -> None:
-    """50000 -> 50k."""
+def _engineering(ax: Axes) -> None:
+    """50000 -> 50k, 3e9 -> 3G."""
     if ax.get_xscale() == "log":
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1e3:g}k" if value < 1e6 else f"{value / 1e6:g}M")
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _better(metric: Experiment | str) -> str:
