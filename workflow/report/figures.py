@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from workflow.report.drawing import (
     crosses,
@@ -178,6 +178,8 @@ def _by_arm(ax: Axes, rows: Frame, arms: list[str], metric: str) -> None:
     ax.set_xlabel(QUANTITIES[metric].label)
     if better == "lower" and len(values) and values.max() > 8 * values.min() > 0:
         log_scale(ax.xaxis)
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.grid(axis="x", alpha=0.3)
 
 
@@ -201,7 +203,7 @@ def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     floor(left, runs, experiment.metric)
     right.axhline(1, color="#999999", linewidth=0.8)
     left.set_ylabel(QUANTITIES[experiment.metric].label)
-    right.set_ylabel("student / teacher of the same size and seed")
+    right.set_ylabel("student / its own teacher")
     for ax in (left, right):
         ax.set_xlabel("parameters")
         log_scale(ax.xaxis)
@@ -386,7 +388,7 @@ def sampling_compute(runs: Frame, rows: Frame) -> tuple[np.ndarray, str]:
     table = flops.dropna(subset=["value"]).groupby(["arm", "steps"]).value.mean().to_dict()
     found = np.array([table.get(key, np.nan) for key in zip(rows.arm, rows.steps, strict=True)], float)
     if len(table) and not np.isnan(found[~is_lost(rows)]).any():
-        return found, "operations per sample, FLOP"
+        return found, "FLOP of one sample"
     return (rows.parameters * rows.steps).to_numpy(), "parameters × evaluations per sample (FLOP not counted)"
 
 
@@ -396,7 +398,7 @@ def training_compute(runs: Frame, rows: Frame) -> tuple[np.ndarray, str]:
     costs = {m: t.groupby("arm").value.mean().to_dict() for m, t in tables.items()}
     found = {m: np.array([table.get(arm, np.nan) for arm in rows.arm], float) for m, table in costs.items()}
     if costs["train_flops"] and not np.isnan(found["train_flops"][~is_lost(rows)]).any():
-        return found["train_flops"], "operations of training, its teacher's apart, FLOP"
+        return found["train_flops"], "FLOP of training, without its teacher's"
     return found["images_seen"] * rows.parameters.to_numpy(), "parameters × images seen (FLOP not counted)"
 
 
