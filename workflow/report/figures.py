@@ -415,7 +415,7 @@ def theory(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
         line(axes[0], group, "intervals", label=f"CD, {solver.capitalize()}, trained", **look)
         line(
             axes[0], exact, "x", label=f"CD, {solver.capitalize()}, exact fixed point",
-            **(look | {"color": "#5FA58F", "markerfacecolor": "white", "markersize": 5, "linewidth": 1.1}),
+            **(look | {"color": "#5E7F35", "markerfacecolor": "white", "markersize": 5, "linewidth": 1.1}),
         )  # fmt: skip
         along, anchor = ("x", exact) if exact.value.notna().any() else ("intervals", group[~is_lost(group)])
         _slope(axes[0], anchor.dropna(subset=["value"]).groupby(along).value.mean(), order)

@@ -214,7 +214,11 @@ def tangents(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         places = {arm: infinite[infinite.arm == arm].groupby("x").value.mean().idxmax() for arm in arms}
         parts = []
         for arm in arms:
-            ratio = _geometric((largest[arm] / largest[arms[0]]).dropna()) if arm != arms[0] else interval(largest[arm])
+            ratio = (
+                _geometric((largest[arm] / largest[arms[0]]).dropna())
+                if arm != arms[0]
+                else interval(largest[arm].dropna())
+            )
             shown = "not finite" if not math.isfinite(ratio.mean) else str(ratio) if arm == arms[0] else _times(ratio)
             parts.append(f"{arm} {shown} at t = {places[arm]:.2f}")
         sentences.append(parts[0] + (f", and over it: {', '.join(parts[1:])}" if parts[1:] else ""))
@@ -250,7 +254,8 @@ def guidance(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         low, high = group.guidance.min(), group.guidance.max()
         if low == high:
             continue
-        ends = group[group.guidance.isin([low, high])].assign(arm=lambda r: r.guidance.map({low: "low", high: "high"}))
+        ends = group[group.guidance.isin([low, high])]
+        ends = ends.assign(arm=ends.guidance.map({low: "low", high: "high"}))
         if is_lost(ends).any():
             parts.append(f"{arm}, {steps_label(steps, objective)}: a run diverged")
             continue
@@ -445,7 +450,7 @@ def _times(ratio: Interval) -> str:
 
 
 def _signed(found: Interval) -> str:
-    return "{:+.3g} [{:+.3g}, {:+.3g}]".format(found.mean, found.low, found.high).replace("-", "−")
+    return f"{found.mean:+.3g} [{found.low:+.3g}, {found.high:+.3g}]".replace("-", "−")
 
 
 def _number(value: float) -> str:
