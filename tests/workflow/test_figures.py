@@ -83,7 +83,7 @@ def test_every_kind_survives_thin_and_broken_results(kind: str, how: str) -> Non
     assert sound(sentence)
 
 
-@pytest.mark.parametrize("kind", sorted(set(FIGURES) - {"map_error", "training"}))  # these two rest on curves alone
+@pytest.mark.parametrize("kind", FIGURES)
 def test_a_diverged_run_is_a_cross(kind: str) -> None:
     study, name = ONE_OF_EACH_KIND[kind]
     lost = [arm for arm in study.arms_of(name) if study.arms[arm].objective != "diffusion"][-1]

@@ -99,17 +99,24 @@ def floor(ax: Axes, runs: Frame, metric: str, across: bool = False) -> None:
         draw(found.mean(), color=colour("data"), linestyle=(0, (4, 2)), linewidth=1.2, label="real data")
 
 
-def log_scale(axis: Axis, base: int = 10) -> None:
+LABELLED = {
+    0.5: (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0),
+    1.0: (1.0, 1.5, 2.0, 3.0, 5.0, 7.0),
+    1.7: (1.0, 2.0, 5.0),
+    3.0: (1.0, 3.0),
+}
+"""Decades of an axis below which these places of every decade have a number."""
+
+
+def log_scale(axis: Axis) -> None:
     """Logarithmic, with plain numbers at readable places; nothing where the axis shows no positive value."""
     low, high = axis.get_data_interval()
     if not (np.isfinite([low, high]).all() and low > 0):
         return
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
     decades = np.log10(high / low)
-    subs = (1.0,) if decades > 3 else (1.0, 3.0) if decades > 1.7 else (1.0, 2.0, 5.0)
-    if decades < 0.5:
-        subs = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
-    axis.set_major_locator(ticker.LogLocator(base=base, subs=subs if base == 10 else (1.0,)))
+    between = next((places for most, places in LABELLED.items() if 0 < decades < most), (1.0, 2.0, 5.0))
+    axis.set_major_locator(ticker.LogLocator(subs=(1.0,) if decades > 3 else between))
     axis.set_minor_formatter(ticker.NullFormatter())
     if decades <= 3:
         axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))

@@ -82,7 +82,8 @@ def _sweep(ax: Axes, rows: Frame) -> None:
         mine = rows[(rows.precision == precision) | rows.precision.isna()]
         for objective, group in mine[mine.intervals.notna()].groupby("objective", sort=False):
             shade = sns.light_palette(colour(objective), 5)[4 - rank]
-            line(ax, group, "intervals", color=shade, linestyle=style, marker=symbol, label=name(objective) + suffix)
+            shape = symbol if suffix else marker(objective)
+            line(ax, group, "intervals", color=shade, linestyle=style, marker=shape, label=name(objective) + suffix)
         for objective, group in mine[mine.intervals.isna()].groupby("objective", sort=False):
             if rank and objective == "diffusion":
                 continue
@@ -95,18 +96,19 @@ def _sweep(ax: Axes, rows: Frame) -> None:
 
 def map_error(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     """RMS error of the learned map as a function of the angle."""
-    return _curves(points(curves, "map_rms"), ANGLE, "RMS error of the map at t")
+    return _curves(runs, points(curves, "map_rms"), ANGLE, "RMS error of the map at t")
 
 
 def training(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     """The norm of the direction, before any control, along training."""
-    return _curves(points(curves, experiment.metric), "optimiser step", "norm of the direction, batch mean")
+    return _curves(runs, points(curves, experiment.metric), "optimiser step", "norm of the direction, batch mean")
 
 
-def _curves(rows: Frame, along: str, label: str) -> Figure:
+def _curves(runs: Frame, rows: Frame, along: str, label: str) -> Figure:
     figure, axes = panels(1, 4.4)
     for arm, style in _styles(rows):
         line(axes[0], rows[rows.arm == arm], "x", band=True, **style)
+    _crosses_at_the_end(axes[0], runs, rows)
     axes[0].set(xlabel=along, ylabel=label)
     log_scale(axes[0].yaxis)
     say_when_empty(axes[0])
@@ -171,7 +173,8 @@ def _by_arm(ax: Axes, rows: Frame, arms: list[str], metric: str) -> None:
             ax.scatter(values.mean(), y, facecolor=face, edgecolor="white", marker=symbol, s=52, zorder=3)
     ax.set(yticks=range(len(arms)), yticklabels=arms, ylim=(len(arms) - 0.4, -0.6))
     first = rows.drop_duplicates("arm").set_index("arm")
-    for position, (one, other) in enumerate(itertools.pairwise(arms)):
+    blocks = first[["objective", "data"]].drop_duplicates()
+    for position, (one, other) in enumerate(itertools.pairwise(arms)) if len(blocks) < len(first) else ():
         if one in first.index and other in first.index and first.objective[one] != first.objective[other]:
             ax.axhline(position + 0.5, color="#dddddd", linewidth=0.8)
     values = rows.value[~is_lost(rows)]
@@ -227,7 +230,8 @@ def memorisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
         crosses(ax, np.array([position] if lost.any() else []), colour(way.objective), across=True)
         for metric, (symbol, _) in parts.items():
             values = mine[(mine.metric == metric) & ~lost].value
-            ax.scatter(values, [position] * len(values), color=colour(way.objective), marker=symbol, s=34)
+            y = position + (-0.15 if symbol == "o" else 0.15)
+            ax.scatter(values, [y] * len(values), color=colour(way.objective), marker=symbol, s=30)
     found = numeric(runs[(runs.objective == "data") & (runs.metric == "nearest_train")]).value
     if len(found):
         ax.axvline(found.mean(), color=colour("data"), linestyle="--")
@@ -252,13 +256,11 @@ def tangents(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
             networks[words] = (style, symbol)
             spaced = {"marker": symbol, "markersize": 4.5, "markevery": (1, 4)}
             line(ax, group, "x", band=True, color=colour(objective), linestyle=style, **spaced)
+        _crosses_at_the_end(ax, runs, rows)
         ax.set(xlabel=ANGLE, title=title)
         log_scale(ax.yaxis)
         say_when_empty(ax)
     axes[0].set_ylabel("norm of this part of the tangent")
-    for objective in dict.fromkeys(found.objective):
-        gone = _lost_arms(runs, found)
-        crosses(axes[1], np.array([np.pi / 2] if objective in gone else []), colour(objective))
     marks = [Line2D([], [], color=colour(o), linewidth=4, label=name(o)) for o in dict.fromkeys(found.objective)]
     order = [words for _, _, words in NETWORKS.values()]
     shown = sorted(networks.items(), key=lambda item: order.index(item[0]) if item[0] in order else -1)
@@ -266,10 +268,11 @@ def tangents(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     return figure
 
 
-def _lost_arms(runs: Frame, found: Frame) -> dict[str, list[str]]:
-    """Arms with a diverged run, by objective: their curves lack seeds, or are not there at all."""
-    lost = runs[(runs.status == "diverged")]
-    return {objective: list(dict.fromkeys(group.arm)) for objective, group in lost.groupby("objective")}
+def _crosses_at_the_end(ax: Axes, runs: Frame, rows: Frame, better: str = "lower") -> None:
+    """Of methods with a diverged run: its curve ends early, or is not there at all."""
+    lost = runs[runs.status == "diverged"].objective
+    for objective in dict.fromkeys(lost):
+        crosses(ax, np.array([rows.x.max() if len(rows) else 1.0]), colour(objective), better)
 
 
 def quality_curves(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
@@ -277,14 +280,12 @@ def quality_curves(experiment: Experiment, runs: Frame, curves: Frame) -> Figure
     rows = points(curves, experiment.metric)
     counts = sorted(rows.steps.dropna().unique()) or [1.0]
     figure, axes = panels(len(counts), 4.0, share_y=True)
-    lost = _lost_arms(runs, rows)
     for ax, steps in zip(axes, counts, strict=True):
         at = rows[rows.steps == steps]
         for arm, style in _styles(at):
             symbol = marker(at[at.arm == arm].objective.iloc[0])
             line(ax, at[at.arm == arm], "x", band=True, marker=symbol, **style)
-        for objective in lost:
-            crosses(ax, np.array([at.x.max() if len(at) else 1.0]), colour(objective), _better(experiment))
+        _crosses_at_the_end(ax, runs, at, _better(experiment))
         floor(ax, runs, experiment.metric)
         ax.set(xlabel="optimiser step", title=steps_label(steps))
         say_when_empty(ax)

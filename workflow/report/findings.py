@@ -192,7 +192,8 @@ def memorisation(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     for (arm, steps), group in rows.groupby(["arm", "steps"], sort=False):
         found = interval(group.value)
         side = "Nearer" if found.high < floor else "Not nearer" if found.low >= floor else "Undecided"
-        sides[side].append(f"{arm} in {_steps(float(steps))} {found}")
+        way = steps_label(steps, group.objective.iloc[0])
+        sides[side].append(f"{arm} in {way} {found}")
     parts = [f"{side.lower()}: {', '.join(arms)}" for side, arms in sides.items() if arms]
     return f"Held-out images lie {floor:.3g} from their nearest training image; " + "; ".join(parts) + "."
 
