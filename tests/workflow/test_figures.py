@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 from tests.workflow.synthetic import rows_of
 from workflow.errors import BenchError
 from workflow.reading import load
+from workflow.report import pictures
 from workflow.report.drawing import WIDTH
 from workflow.report.figures import FIGURES
 from workflow.report.findings import FINDINGS, NOTHING
 from workflow.report.statistics import COLUMNS
 from workflow.report.style import COLOURS, MARKERS, NAMES, apply_style, save
 from workflow.report.tables import CURVE_COLUMNS
-from workflow.study import Study
+from workflow.study import Run, Study
 
 STUDIES = {name: load(name) for name in ("oracle", "digits")}
 ONE_OF_EACH_KIND = {
@@ -154,6 +155,20 @@ def test_saving_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(BenchError):
         save(figure, tmp_path / "figure")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_pictures_show_one_data_set_where_an_experiment_has_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    study, points = STUDIES["oracle"], np.random.default_rng(0).normal(size=(50, 2))
+
+    def read(path: Path, remedy: str) -> dict[str, np.ndarray]:
+        run = {"few-1": points, "few-2-t1.1": points}
+        return run if path.name == "samples.npz" else {"means": points[:3], "reference": points}
+
+    monkeypatch.setattr(pictures, "read_arrays", read)
+    figure = pictures.pictures(study, [Run(arm=arm, seed=0) for arm in ("scd-fp32", "scd-raw", "32d-scd")])
+    assert figure is not None
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titles == [f"{arm}\n{steps}" for steps in ("1 step", "2 steps") for arm in ("scd-fp32", "scd-raw")]
 
 
 # --- colours --------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from workflow.runtime.quantities import QUANTITIES
 from workflow.schema import Experiment
 
 WIDTH = 9.4
-"""Inches of a full figure: shown 700 pixels wide, its smallest text still is of nine."""
+"""Inches of a full figure: shown 700 pixels wide, its text of 9 points is 9 pixels high."""
 DIVERGED = "a run diverged"
 NUMBERS = ("intervals", "steps", "guidance", "seed", "value", "parameters", "mid_time", "x")
 Frame = pd.DataFrame
