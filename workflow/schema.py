@@ -252,11 +252,13 @@ class Experiment(Model):
 
 
 class Budget(Model):
-    """Replaces seeds, overrides settings of every arm, keeps some arms and experiments only."""
+    """Replaces seeds, overrides settings of every arm, trains longer, keeps some arms and experiments only."""
 
     seeds: tuple[int, ...] | None = None
     arms: tuple[str, ...] = ("*",)
     experiments: tuple[str, ...] | None = None
     """Empty for all."""
+    longer: PositiveFloat = 1.0
+    """Multiplies the iterations of every arm."""
     override: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}

@@ -156,14 +156,17 @@ def segment_edges(arm: Arm, sigma_d: float) -> Tensor:
 
 
 def step_function(
-    study: Study, run: Run, arm: Arm, modules: Modules, target: Tensors, dataset: Dataset, taught: Tensors | None
-) -> Callable[[int], Regression]:
-    """step -> one evaluation of the objective, with draws that are a function of (seed, step, purpose)."""
+    study: Study, run: Run, arm: Arm, modules: Modules, dataset: Dataset, taught: Tensors | None
+) -> Callable[[int, Tensors], Regression]:
+    """(step, weights of the target, or none) -> one evaluation of the objective.
+
+    Draws are a function of (seed, step, purpose).
+    """
     settings = make_settings(arm, study.sigma_d)
     objective = _named(_method(arm).path)
     teacher_of = _teacher(study, arm, dataset, taught)
 
-    def evaluate(step: int) -> Regression:
+    def evaluate(step: int, target: Tensors) -> Regression:
         x0, labels = dataset.draw(generator(run.seed, step, "data"), arm.batch)
         if labels is not None and arm.label_dropout:
             lost = torch.rand(arm.batch, generator=generator(run.seed, step, "label dropout")) < arm.label_dropout

@@ -60,8 +60,8 @@ def _of_training(study: Study, arm: str) -> float:
     taught: Tensors | None = None
     if study.teacher_run(run) is not None:  # any weights cost the same
         taught = dict(_modules(study, str(settings.teacher)).student.named_parameters())
-    step = step_function(study, run, settings, modules, {}, dataset, taught)
+    step = step_function(study, run, settings, modules, dataset, taught)
     with Operations() as counter:
-        loss = step(1).loss
+        loss = step(1, {}).loss
         torch.autograd.grad(loss, list(modules.parameters().values()), materialize_grads=True)
     return float(counter.total * settings.iterations)
