@@ -216,14 +216,8 @@ def tuning(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> Study:
 def _record(study: Study, arm: str, seed: int, value: float | None) -> None:
     metric = {"metric": "sliced_wasserstein", "value": value, "steps": 1, "sampler": "few"}
     other = metric | {"value": 0.0, "steps": 2}
-    content = {
-        "status": "finished",
-        "fingerprint": "f",
-        "arm": arm,
-        "seed": seed,
-        "step": 1,
-        "metrics": [other, metric],
-    }
+    content = {"status": "finished", "fingerprint": "f", "arm": arm, "seed": seed, "step": 1}
+    content |= {"metrics": [other, metric]}
     write_json(study.run_folder(Run(arm=arm, seed=seed)) / "metrics.json", content)
 
 
@@ -264,9 +258,11 @@ def test_a_distillation_step_costs_five_thirds_of_a_diffusion_step(
     study = load(write_study(tiny))
     step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
     rows = costs.measure(study, "training").runs
-    train_flops = {row.arm: row.value.value for row in rows if row.value.metric == "train_flops"}
+    train_flops = {row.arm: float(row.value.value or 0) for row in rows if row.value.metric == "train_flops"}
     assert train_flops["scd"] / train_flops["teacher"] == pytest.approx(5 / 3, rel=0.03)
-    sampling = {(row.arm, row.value.steps): row.value.value for row in rows if row.value.metric == "sample_flops"}
+    sampling = {
+        (row.arm, row.value.steps): float(row.value.value or 0) for row in rows if row.value.metric == "sample_flops"
+    }
     assert sampling["scd", 2] == 2 * sampling["scd", 1]
     assert sampling["teacher", 35] == 35 * sampling["scd", 1]
 

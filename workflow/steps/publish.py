@@ -12,7 +12,7 @@ BUDGET = "full"
 
 
 def publish(study: Study) -> None:
-    """Replace the published folder. Raises BenchError unless the study is whole, clean and of the budget that is published."""
+    """Replace the published folder. Raises BenchError unless the study is whole, clean and of the published budget."""
     origin = read_json(study.folder / "provenance.json", f"make the study first: snakemake {study.label}")
     problems = {
         f"the budget is {study.budget!r}, not {BUDGET!r}": study.budget != BUDGET,
