@@ -18,6 +18,7 @@ from workflow.runtime.measurements import costs, normalisation_bias, theory
 from workflow.runtime.sampling import draw_samples
 from workflow.runtime.tensors import read_tensors
 from workflow.runtime.tuning import tuned
+from workflow.schema import Sampler
 from workflow.steps import train as train_module
 from workflow.steps.train import target_decay, train
 from workflow.study import Run, Study
@@ -130,6 +131,51 @@ def test_a_faster_fake_changes_the_fake_s_steps_and_so_the_student_s(prepared) -
         train(study, X)
         weights.append(torch.cat([w.flatten() for w in _weights(study).values()]))
     assert not torch.equal(*weights)
+
+
+# --- sampling ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings", "sampler"),
+    [
+        ("diffusion", {}, {"solver": "heun", "evaluations": [3, 35]}),
+        ("diffusion", {}, {"solver": "dpm_2s", "evaluations": [3, 7]}),
+        ("diffusion", {}, {"solver": "ddim", "evaluations": [1, 4]}),
+        ("diffusion", {}, {"solver": "dpm_pp_2m", "evaluations": [2, 5]}),
+        ("scd", {}, {"solver": "few", "times": [[], [1.1], [1.3, 0.7]]}),
+        ("ms_scd", {"segments": 4}, {"solver": "segments"}),
+    ],
+)
+def test_a_sampling_evaluates_its_network_as_often_as_it_says(
+    objective, settings, sampler, prepared, monkeypatch
+) -> None:
+    study = prepared(objective, **settings)
+    arm = study.arms["x"].model_copy(update={"samplers": ("odd",)})
+    study = study.model_copy(update={"arms": {"x": arm}, "samplers": {"odd": Sampler(**sampler)}})
+    network = make_network(study, arm, open_data(study, arm))
+    calls = []
+    real = type(network).forward
+    monkeypatch.setattr(type(network), "forward", lambda self, *a: calls.append(1) or real(self, *a))
+    for way in study.samplings("x"):
+        calls.clear()
+        drawn = draw_samples(study, arm, dict(network.named_parameters()), [way], 5)
+        assert len(calls) == way.steps
+        assert drawn[way.key].shape == (5, 2)
+
+
+def test_every_sampling_starts_from_the_same_noise(prepared) -> None:
+    """One step of `few`, one segment and one DDIM step of the same untrained field are the same map."""
+    study = prepared("ms_scd", segments=1)
+    arm = study.arms["x"]
+    network = make_network(study, arm, open_data(study, arm))
+    weights = {name: torch.randn_like(p) / 4 for name, p in network.named_parameters()}
+    (segment,) = draw_samples(study, arm, weights, study.samplings("x"), 6).values()
+    few = prepared("scd")
+    own = {name: w for name, w in weights.items() if not name.startswith("lift_number")}
+    one, two = draw_samples(few, few.arms["x"], own, few.samplings("x"), 6).values()
+    torch.testing.assert_close(segment, one)
+    assert not torch.allclose(one, two)
 
 
 # --- guidance, on labelled data ----------------------------------------------------------------------
