@@ -135,6 +135,6 @@ def _exact() -> pd.DataFrame:
     for n in (8, 32, 128):
         found.append({"arm": "ct", "objective": "ct", "metric": "ct_minus_cd_loss", "x": n, "value": 2.0 / n})
         found.append({"arm": "ct", "objective": "ct", "metric": "gradient_bias", "x": n, "value": 1.0 / n})
-        found.append({"arm": "ct", "objective": "ct", "metric": "gradient_variance", "x": n, "value": n / 50})
-        found.append({"arm": "ct", "objective": "ct_ema", "metric": "gradient_variance", "x": n, "value": n / 90})
+        found.append({"arm": "ct", "objective": "ct", "metric": "gradient_noise", "x": n, "value": n / 50})
+        found.append({"arm": "ct", "objective": "ct_ema", "metric": "gradient_noise", "x": n, "value": n / 90})
     return pd.DataFrame(found).reindex(columns=CURVE_COLUMNS)

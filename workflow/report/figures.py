@@ -119,13 +119,16 @@ def _curves(runs: Frame, rows: Frame, along: str, label: str) -> Figure:
 def methods(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     """The metric by arm and number of steps, every seed a point.
 
-    Beside it precision and recall where measured; or the learned weight, where one method's arms differ in having one.
+    Beside it precision and recall where measured; or the learned weight, where one method's arms differ in having one;
+    or the bias of normalising sCT's directions, where that was measured.
     """
     weights = _weights_in_question(results(runs, experiment.metric), points(curves, "log_weight"))
+    bias = points(curves, "normalisation_bias")
+    bias = bias[bias.value.notna()]
     wanted = [m for m in (experiment.metric, "precision", "recall") if m in set(runs.metric)] or [experiment.metric]
-    wanted = wanted[:1] if len(weights) else wanted
+    wanted = wanted[:1] if len(weights) or len(bias) else wanted
     arms = _in_blocks(in_order(experiment, results(runs, *wanted)))
-    count = len(wanted) + (len(weights) > 0)
+    count = len(wanted) + (len(weights) > 0 or len(bias) > 0)
     figure, axes = panels(count, 1.6 + 0.34 * max(len(arms), 4), ratios=[1.25, *[1.0] * (count - 1)])
     for ax, metric in zip(axes, wanted, strict=False):
         _by_arm(ax, results(runs, metric), arms, metric)
@@ -136,6 +139,10 @@ def methods(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
             line(axes[-1], weights[weights.arm == arm], "x", band=True, **(style | {"label": arm}))
         axes[-1].set(xlabel=ANGLE, ylabel="learned w(t), log weight")
         axes[-1].legend(loc="best", fontsize=8)
+    elif len(bias):
+        line(axes[-1], bias, "x", color=colour("sct"), linestyle="-", marker=marker("sct"))
+        axes[-1].set(xlabel="dimension", ylabel="bias of sCT's normalised direction,\nmean over root mean square")
+        axes[-1].set_xscale("log", base=2)
     counts = results(runs, experiment.metric)[["steps", "objective"]].dropna().drop_duplicates()
     marks = [mark(_steps_marker(k), "", steps_label(k, o)) for k, o in sorted(counts.itertuples(index=False))]
     legend(figure, axes[: len(wanted)], marks)
@@ -340,13 +347,26 @@ def steps(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
 
 
 def mid_time(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
-    """The metric of two-step samples against the middle angle."""
+    """The metric of two-step samples against the middle angle; stars are what CM's search found."""
     rows = results(runs, experiment.metric)
-    rows = rows[rows.mid_time.notna()]
+    rows = rows[rows.mid_time.notna() & (rows.steps == 2)]
+    rows, found = rows[rows.sampler != SEARCH], rows[rows.sampler == SEARCH]
     figure, axes = panels(1, 4.2)
     for arm, style in _styles(rows):
         symbol = marker(rows[rows.arm == arm].objective.iloc[0])
         line(axes[0], rows[rows.arm == arm], "mid_time", _better(experiment.metric), band=True, marker=symbol, **style)
+    for objective, group in found.groupby("objective", sort=False):
+        label = f"{name(objective)}, found by search (other noise)"
+        axes[0].scatter(
+            group.mid_time,
+            group.value,
+            marker="*",
+            s=110,
+            facecolor="white",
+            edgecolor=colour(objective),
+            label=label,
+            zorder=3,
+        )
     axes[0].axvline(MID_TIME, color="#999999", linestyle=":", linewidth=1.4, label="1.1, the paper's")
     axes[0].set_xlabel("middle angle of two steps  (0: data, π/2: noise)")
     if rows.mid_time.nunique():
@@ -425,10 +445,11 @@ def theory(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
         color=colour("ct"), linestyle="", marker=marker("ct"), label="CT, trained",
     )  # fmt: skip
     for metric, rows in shown.items():
-        for rank, (objective, group) in enumerate(rows.groupby("objective", sort=False, dropna=False)):
-            words, face, symbol = THEORY[metric]
-            label = words + (", targets of the average" if "ema" in str(objective) else "")
-            line(axes[1], group, "x", color=face, linestyle="-" if not rank else "--", marker=symbol, label=label)
+        words, face, symbol = THEORY[metric]
+        for objective, (style, whose) in TARGETS.items():
+            group = rows[rows.objective == objective]
+            if len(group):
+                line(axes[1], group, "x", color=face, linestyle=style, marker=symbol, label=words + whose)
         axes[1].set_title("Consistency training against distillation")
         axes[1].set_ylabel("relative size")
     axes[0].set_ylabel(QUANTITIES[experiment.metric].label)
@@ -447,9 +468,13 @@ ORDERS = {"euler": ("-", "^", 1), "heun": ("--", "v", 2)}
 THEORY = {
     "ct_minus_cd_loss": ("loss of CT minus loss of CD", "#CC79A7", "h"),
     "gradient_bias": ("bias of CT's gradient", "#E69F00", "<"),
-    "gradient_variance": ("variance of CT's gradient", "#5C2E0B", ">"),
+    "gradient_noise": ("noise of CT's gradient", "#5C2E0B", ">"),
 }
 """Words, colour and marker of what theory computes beside errors."""
+TARGETS = {"ct": ("-", ""), "ct_ema": ("--", ", targets from a lagging average")}
+"""Line and words of where the targets come from."""
+SEARCH = "search"
+"""The sampler of rows that a search for middle times left."""
 
 
 def with_solver(rows: Frame) -> Frame:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from workflow.report.drawing import in_order, is_lost, points, results, steps_label
-from workflow.report.figures import MID_TIME, ORDERS, SOLVERS, sampling_compute, training_compute, with_solver
+from workflow.report.figures import MID_TIME, ORDERS, SEARCH, SOLVERS, sampling_compute, training_compute, with_solver
 from workflow.report.statistics import Interval, interval, paired, select
 from workflow.report.style import name
 from workflow.runtime.quantities import QUANTITIES
@@ -97,7 +97,17 @@ def methods(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         found = [_against_first(block, experiment.metric) for block in blocks if block.arm.nunique() > 1]
         ratios = " Ratios are paired by seed, each with its own 95% interval." if found else ratios
         sentences += [f"{where}{text}" for text in found] or [f"{where}{_ranked(at, experiment.metric)}"]
-    return f"{label}, {'. '.join(_sentences(sentences))}.{ratios}" if sentences else NOTHING
+    bias = _bias(points(curves, "normalisation_bias"))
+    return f"{label}, {'. '.join(_sentences(sentences))}.{ratios}{bias}" if sentences else NOTHING
+
+
+def _bias(rows: Frame) -> str:
+    """What normalising sCT's directions does where their mean should be zero, at the least and the most dimensions."""
+    means = rows.dropna(subset=["value"]).groupby("x").value
+    if not len(means):
+        return ""
+    shown = [f"{interval(means.get_group(x))} in {x:.0f} dimensions" for x in (min(means.groups), max(means.groups))]
+    return f" At the exact map sCT's mean direction is zero; normalised, it is {' and '.join(shown)} of its size."
 
 
 def _sentences(parts: list[str]) -> list[str]:
@@ -310,9 +320,10 @@ def _way(arm: str, objective: str, sampler: str, count: float) -> str:
 def mid_time(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     """The best middle angle of each arm, and how much worse 1.1 is, paired by seed."""
     rows = results(runs, experiment.metric)
-    rows = rows[rows.mid_time.notna()]
+    rows = rows[rows.mid_time.notna() & (rows.steps == 2)]
+    searched = rows[rows.sampler == SEARCH]
     parts = []
-    for arm, group in rows.groupby("arm", sort=False):
+    for arm, group in rows[rows.sampler != SEARCH].groupby("arm", sort=False):
         by_time = group.assign(arm=[f"{t:g}" for t in group.mid_time])
         if not np.isfinite(_worst(by_time, experiment.metric)).any():
             parts.append(f"{arm} diverged")
@@ -324,6 +335,9 @@ def mid_time(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         elif f"{MID_TIME:g}" in set(by_time.arm):
             side, shown = _compared(by_time, best, f"{MID_TIME:g}", experiment.metric)
             text += f", {MID_TIME:g} against it {shown}, {side}"
+        angles = searched[searched.arm == arm].mid_time
+        if len(angles):
+            text += f"; the search finds {interval(angles)}"
         parts.append(text)
     after = " The best angles are chosen afterwards, from the same runs, which favours them."
     return f"{'; '.join(parts)}.{after}" if parts else NOTHING
@@ -378,7 +392,26 @@ def theory(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         for kind, rows, along in (("trained", group, "intervals"), ("exact fixed point", exact, "x")):
             text = _order_of(rows[np.isfinite(rows.value) & (rows.value > 0)], along)
             parts += [f"CD with {solver.capitalize()}, {kind}: {text}"] if text else []
-    return f"Fitted order p of an error ~ N^-p. {'; '.join(parts)}." if parts else NOTHING
+    sentences = [f"Fitted order p of an error ~ N^-p. {'; '.join(parts)}."] if parts else []
+    return " ".join(sentences + _beside_errors(curves)) or NOTHING
+
+
+def _beside_errors(curves: Frame) -> list[str]:
+    """What CM's Theorem 2 and iCT's Sec. 3.2 come to at the finest grid."""
+    losses, biases = (
+        points(curves, metric).dropna(subset=["value"]) for metric in ("ct_minus_cd_loss", "gradient_bias")
+    )
+    found = []
+    if len(losses):
+        last = losses[losses.x == losses.x.max()]
+        share = interval(100 * last.value)
+        found.append(f"At N = {last.x.iloc[0]:.0f} CT's loss is {share} % above CD's at the same network.")
+    last = biases[biases.x == biases.x.max()]
+    own, lagging = (last[last.objective == kind].value for kind in ("ct", "ct_ema"))
+    if len(own) and len(lagging):
+        text = f"the bias of CT's gradient is {interval(own)}, with targets from a lagging average {interval(lagging)}"
+        found.append(f"At N = {last.x.iloc[0]:.0f} {text}.")
+    return found
 
 
 def _order_of(rows: Frame, along: str) -> str:
