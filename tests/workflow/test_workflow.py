@@ -197,12 +197,13 @@ def test_a_workflow_killed_in_the_middle_goes_on_from_the_run_s_checkpoint(
     assert "resuming scd seed 0 from step" in log
 
 
-def test_results_are_published_only_when_whole_clean_and_of_the_shipped_budget(
+def test_results_are_published_only_when_whole_clean_and_of_the_published_budget(
     made: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     from workflow.errors import BenchError  # noqa: PLC0415
     from workflow.reading import load  # noqa: PLC0415
     from workflow.runtime.files import read_json, write_json  # noqa: PLC0415
+    from workflow.steps import publish as publish_module  # noqa: PLC0415
     from workflow.steps.publish import publish  # noqa: PLC0415
     from workflow.study import Study  # noqa: PLC0415
 
@@ -211,6 +212,10 @@ def test_results_are_published_only_when_whole_clean_and_of_the_shipped_budget(
     study = load(made)
     origin = tmp_path / "results/tiny/provenance.json"
     whole = read_json(origin, "") | {"dirty": False, "commits": ["abc"]}
+    write_json(origin, whole)
+    with pytest.raises(BenchError, match="not 'full'"):
+        publish(study)
+    monkeypatch.setattr(publish_module, "BUDGET", study.budget)
     for change in ({"dirty": True}, {"runs_missing": 1}, {"commits": [None]}):
         write_json(origin, whole | change)
         with pytest.raises(BenchError, match="clean checkout"):
@@ -218,7 +223,7 @@ def test_results_are_published_only_when_whole_clean_and_of_the_shipped_budget(
     write_json(origin, whole)
     publish(study)
     assert {p.name for p in (tmp_path / "published/tiny").iterdir()} == {
-        "runs.csv", "provenance.json", "tables", "figures",
+        "runs.csv", "claims.csv", "provenance.json", "tables", "figures",
     }  # fmt: skip
     assert (tmp_path / "published/tiny/figures/discretisation.svg").is_file()
     assert "abc" in capsys.readouterr().out

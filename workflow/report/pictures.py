@@ -26,7 +26,9 @@ def pictures(study: Study, runs: list[Run]) -> Figure | None:
         return None
     if isinstance(study.data[data], DigitsData):
         return _images(study, drawn, arrays)
-    return _clouds(study, drawn, arrays) if arrays["means"].shape[1] == 2 else None
+    reference = arrays.get("reference")  # fresh data, where the data set keeps any
+    flat = reference is not None and reference.ndim == 2 and reference.shape[1] == 2
+    return _clouds(study, drawn, arrays) if flat else None
 
 
 def _samples(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
