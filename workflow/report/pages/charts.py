@@ -1,0 +1,193 @@
+"""The interactive versions of figures: plain numbers for assets/report.js, the same as in the CSV beside them."""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pandas as pd
+
+from workflow.report.pages.common import REAL, label
+from workflow.report.style import colour
+from workflow.runtime.quantities import QUANTITIES
+from workflow.schema import Experiment
+
+Frame = pd.DataFrame
+ANGLE = "angle t (0: data, π/2: noise)"
+INTERVALS = "number of intervals N"
+STEP = "optimiser step"
+ALONG = {
+    "discretisation": ("intervals", INTERVALS, True, ("family", "steps")),
+    "theory": ("intervals", INTERVALS, True, ("family", "steps")),
+    "sizes": ("parameters", "parameters", True, ("objective", "steps")),
+    "compute": ("parameters", "parameters", True, ("objective", "steps")),
+    "guidance": ("guidance", "guidance scale (1: none)", False, ("arm", "steps")),
+    "steps": ("steps", "evaluations of the network per sample", True, ("arm", "sampler")),
+    "mid_time": ("mid_time", "middle angle of two steps", False, ("arm",)),
+}
+"""By kind of figure: the column of runs.csv along which it goes, its label, whether logarithmic, what makes a line."""
+CURVED = ("map_error", "training", "tangents", "quality_curves")
+"""Kinds of figure that go along the x of curves.csv."""
+LINEAR = ("precision", "recall", "kid_train", "log_weight", "training_loss", "ct_minus_cd_loss")
+"""Metrics that may be zero or less, or shares."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line, or one row of dots."""
+
+    name: str
+    colour: str
+    dashed: bool
+    points: list[list[float | int | None]]
+    """Lines: x, mean, lowest and highest seed, seeds. Dots: value, steps, seed."""
+    flat: bool = False
+    """A method without x: its one value holds all along."""
+    lost: list[float] = field(default_factory=list)
+    """x (of dots: seeds) where a run diverged."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What the script draws."""
+
+    name: str
+    title: str
+    kind: Literal["lines", "dots"]
+    x: str
+    y: str
+    x_log: bool
+    y_log: bool
+    series: list[Series]
+
+
+def main_chart(name: str, settings: Experiment, runs: Frame, curves: Frame) -> Chart | None:
+    """The experiment's own figure; None where there is nothing to draw."""
+    metric, kind = settings.metric, settings.figure
+    if kind in CURVED:
+        return curve_chart(f"{name}-chart", "map_rms" if kind == "map_error" else metric, curves)
+    rows = runs[(runs.metric == metric) & (runs.arm != REAL)]
+    if kind not in ALONG:
+        series = [_dots(str(arm), group) for arm, group in rows.groupby("arm", sort=False)]
+        log = _logarithmic(metric, rows.value)
+        return _chart(Chart(f"{name}-chart", label(metric), "dots", label(metric), "", log, False, series))
+    column, text, log, keys = ALONG[kind]
+    rows = rows.assign(family=[_family(arm, n) for arm, n in zip(rows.arm, rows.intervals, strict=True)])
+    rows = rows if kind in ("discretisation", "theory") else rows[rows[column].notna()]
+    series = [
+        _line(_named(rows, group, keys), group, column)
+        for _, group in rows.groupby(list(keys), dropna=False, sort=False)
+    ]
+    vertical = _logarithmic(metric, rows.value)
+    return _chart(Chart(f"{name}-chart", label(metric), "lines", text, label(metric), log, vertical, series))
+
+
+def curve_chart(name: str, metric: str, curves: Frame) -> Chart | None:
+    """A metric along training, along the angle or along N, a line per arm and number of steps."""
+    rows = curves[curves.metric == metric]
+    rows = rows.assign(arm=rows.arm.fillna(rows.objective))
+    series = [
+        _line(_named(rows, group, ("arm", "steps")), group, "x")
+        for _, group in rows.groupby(["arm", "steps"], dropna=False, sort=False)
+    ]
+    x = _axis(metric)
+    return _chart(
+        Chart(
+            name,
+            label(metric),
+            "lines",
+            x,
+            label(metric),
+            x not in (ANGLE, STEP),
+            _logarithmic(metric, rows.value),
+            series,
+        )
+    )
+
+
+def other_charts(name: str, main: Chart | None, settings: Experiment, curves: Frame) -> list[Chart]:
+    """Every other curve that the experiment has."""
+    shown = (
+        {"map_rms" if settings.figure == "map_error" else settings.metric}
+        if settings.figure in CURVED and main
+        else set()
+    )
+    metrics = [str(metric) for metric in dict.fromkeys(curves.metric) if metric not in shown]
+    found = (curve_chart(f"{name}-{metric}", metric, curves) for metric in metrics)
+    return [chart for chart in found if chart]
+
+
+def _axis(metric: str) -> str:
+    if metric in ("map_rms", "log_weight", "space_tangent", "time_tangent"):
+        return ANGLE
+    if metric.startswith("training_") or metric in QUANTITIES:
+        return STEP
+    return "dimension" if metric in ("normalisation_bias", "critical_batch") else INTERVALS
+
+
+def _chart(chart: Chart) -> Chart | None:
+    return chart if any(series.points or series.lost for series in chart.series) else None
+
+
+def _line(name: str, group: Frame, column: str) -> Series:
+    points, lost = [], []
+    for x, at in group.groupby(column, dropna=False):
+        place = None if pd.isna(x) else _rounded(float(x))
+        values = at.value.dropna()
+        if not len(values):
+            continue
+        if math.isfinite(values.mean()):
+            points.append([place, *map(_rounded, (values.mean(), values.min(), values.max())), len(values)])
+        elif place is not None:
+            lost.append(place)
+    flat = bool(points) and points[0][0] is None
+    return Series(
+        name, colour(str(group.objective.iloc[0])), _second(group), points[:1] if flat else points, flat, lost
+    )
+
+
+def _dots(name: str, group: Frame) -> Series:
+    rows = [(row.value, row.steps, row.seed) for row in group.itertuples() if pd.notna(row.value)]
+    points = [[_rounded(v), None if pd.isna(k) else int(k), int(seed)] for v, k, seed in rows if math.isfinite(v)]
+    lost = sorted({int(seed) for v, _, seed in rows if not math.isfinite(v)})
+    return Series(name, colour(str(group.objective.iloc[0])), False, points, lost=[float(seed) for seed in lost])
+
+
+def _second(group: Frame) -> bool:
+    """Two steps are dashed, as in the static figures, and so is half precision."""
+    steps = group.steps.dropna()
+    return bool((len(steps) and (steps == 2).all()) or (group.precision.iloc[0] in ("fp16", "bf16")))
+
+
+def _named(rows: Frame, group: Frame, keys: Iterable[str]) -> str:
+    """What tells this line from the others."""
+    parts = []
+    for key in keys:
+        value = group[key].iloc[0]
+        if pd.isna(value):
+            continue
+        if key == "steps":
+            parts += [f"{value:.0f} step" + ("s" if value > 1 else "")] if rows.steps.nunique() > 1 else []
+        elif key != "sampler" or rows[rows.arm == group.arm.iloc[0]].sampler.nunique() > 1:
+            parts.append(str(value))
+    return ", ".join(parts)
+
+
+def _family(arm: str, intervals: float) -> str:
+    """The arm's name without its N.
+
+    >>> _family("dscd-64-fp32", 64.0), _family("scd-fp32", float("nan"))
+    ('dscd-fp32', 'scd-fp32')
+    """
+    return arm if pd.isna(intervals) else re.sub(rf"-{intervals:.0f}(?=-|$)", "", arm, count=1)
+
+
+def _logarithmic(metric: str, values: pd.Series) -> bool:
+    finite = values[values.map(math.isfinite)]
+    low, high = float(finite.min()), float(finite.max())  # NaN without any
+    return metric not in LINEAR and low > 0 and high > 4 * low
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
