@@ -168,7 +168,7 @@ function makeChart(box) {
   const tip = element(box, "div", { class: "tip", "aria-live": "polite" });
   const buttons = chart.series.map((series, k) => {
     const button = element(keys, "button", { type: "button", style: `--ink:${ink(series.colour)}` });
-    element(button, "span", { class: `line${series.dashed ? " dashed" : ""}`, "aria-hidden": "true" });
+    element(button, "span", { class: `line ${series.dash}`, "aria-hidden": "true" });
     button.append(series.name);
     button.addEventListener("click", () => show(seen.has(k) ? without(k) : [...seen, k]));
     return button;
@@ -267,7 +267,7 @@ function drawLines(plane, chart, seen, width) {
   const points = [];
   for (const s of all) {
     const style = `--ink:${ink(s.colour)}`;
-    const dash = s.dashed ? { "stroke-dasharray": "6 4" } : {};
+    const dash = { "stroke-dasharray": { dashed: "6 4", dotted: "2 3" }[s.dash] ?? "none" };
     const seeds = (p) => `${shown(p[1])}` + (p[4] > 1 ? ` (${shown(p[2])} to ${shown(p[3])}, ${p[4]} seeds)` : "");
     if (s.flat) {
       const [value] = s.points;

@@ -39,7 +39,7 @@ class Series:
 
     name: str
     colour: str
-    dashed: bool
+    dash: Literal["", "dashed", "dotted"]
     points: list[list[float | int | None]]
     """Lines: x, mean, lowest and highest seed, seeds. Dots: value, steps, seed."""
     flat: bool = False
@@ -132,32 +132,30 @@ def _chart(chart: Chart) -> Chart | None:
 
 def _line(name: str, group: Frame, column: str) -> Series:
     points, lost = [], []
-    for x, at in group.groupby(column, dropna=False):
+    found = group.groupby(column, dropna=False).value.agg(["mean", "min", "max", "count"])
+    for x, (mean, low, high, seeds) in zip(found.index, found.to_numpy(), strict=True):
         place = None if pd.isna(x) else _rounded(float(x))
-        values = at.value.dropna()
-        if not len(values):
-            continue
-        if math.isfinite(values.mean()):
-            points.append([place, *map(_rounded, (values.mean(), values.min(), values.max())), len(values)])
-        elif place is not None:
+        if math.isfinite(mean):
+            points.append([place, *map(_rounded, (mean, low, high)), int(seeds)])
+        elif place is not None and seeds:
             lost.append(place)
     flat = bool(points) and points[0][0] is None
-    return Series(
-        name, colour(str(group.objective.iloc[0])), _second(group), points[:1] if flat else points, flat, lost
-    )
+    return Series(name, colour(str(group.objective.iloc[0])), _dash(group), points[:1] if flat else points, flat, lost)
 
 
 def _dots(name: str, group: Frame) -> Series:
     rows = [(row.value, row.steps, row.seed) for row in group.itertuples() if pd.notna(row.value)]
     points = [[_rounded(v), None if pd.isna(k) else int(k), int(seed)] for v, k, seed in rows if math.isfinite(v)]
     lost = sorted({int(seed) for v, _, seed in rows if not math.isfinite(v)})
-    return Series(name, colour(str(group.objective.iloc[0])), False, points, lost=[float(seed) for seed in lost])
+    return Series(name, colour(str(group.objective.iloc[0])), "", points, lost=[float(seed) for seed in lost])
 
 
-def _second(group: Frame) -> bool:
-    """Two steps are dashed, as in the static figures, and so is half precision."""
-    steps = group.steps.dropna()
-    return bool((len(steps) and (steps == 2).all()) or (group.precision.iloc[0] in ("fp16", "bf16")))
+def _dash(group: Frame) -> Literal["", "dashed", "dotted"]:
+    """As in the static figures: two steps and fp16 are dashed, bf16 is dotted."""
+    steps, precision = group.steps.dropna(), group.precision.iloc[0]
+    if precision == "bf16":
+        return "dotted"
+    return "dashed" if precision == "fp16" or (len(steps) and (steps == 2).all()) else ""
 
 
 def _named(rows: Frame, group: Frame, keys: Iterable[str]) -> str:

@@ -100,12 +100,13 @@ def _page(name: str, found: list[tuple[Mapping[str, Any], Content]]) -> ClaimPag
     return ClaimPage(
         claim=name, says=about["says"], paper=about["paper"], place=about["place"], topic=about["topic"],
         needs=about["needs"], caveat=about["caveat"], erratum=about["erratum"], published=published,
-        decisions=[decision(entry["label"], claim, [e["name"] for e in entry["experiments"]]) for entry, claim in found],
+        decisions=[decision(entry, claim) for entry, claim in found],
     )  # fmt: skip
 
 
-def decision(study: str, claim: Content, experiments: Sequence[str]) -> Decision:
-    """What one study, which has these experiments, says of one claim."""
+def decision(entry: Mapping[str, Any], claim: Content) -> Decision:
+    """What the study of that entry says of one claim."""
+    study, experiments = entry["label"], [experiment["name"] for experiment in entry["experiments"]]
     rule, scale = claim["rule"], claim["scale"]
     finite = claim["effect"] is not None and claim["low"] is not None
     holm = claim["holm_verdict"] if claim["holm_verdict"] != claim["verdict"] else None
@@ -167,7 +168,7 @@ def _by_seed(study: str, effects: Mapping[str, float | None], scale: str) -> Tab
     rows = [
         [Cell(seed, float(seed)), Cell(effect(v, scale), math.nan if v is None else v)] for seed, v in effects.items()
     ]
-    return Table(f"seeds-{study}", f"Effects by seed on {study}", [("Seed", True), ("Effect", True)], rows)
+    return Table(f"seeds-{study}", f"Effects by seed on {study}", [("Seed", False), ("Effect", True)], rows)
 
 
 # --- the rule -------------------------------------------------------------------------------------
@@ -256,20 +257,29 @@ def _plot(claim: Content) -> Plot:
         bands=bands, zero=place(0), bounds=[place(bound) for bound in bounds],
         seeds=[place(value) for value in effects], mean=place(claim["effect"]),
         low=place(claim["low"]), high=place(claim["high"]),
-        ticks=[(place(value), effect(value, scale)) for value in _ticks(left, right)],
+        ticks=[(place(value), effect(value, scale)) for value in _ticks(left, right, scale)],
     )  # fmt: skip
 
 
-def _ticks(left: float, right: float) -> list[float]:
-    """Three to five round numbers.
+FACTORS = (1, 2, 0.5, 5, 0.2, 10, 0.1, 1.5, 0.75, 3, 0.33, 1.2, 0.85, 1.1, 0.9, 1.05, 0.95, 20, 0.05, 100, 0.01)
+"""Ratios that read well, the best first."""
 
-    >>> _ticks(-0.3, 0.12)
+
+def _ticks(left: float, right: float, scale: str) -> list[float]:
+    """A few round numbers, or logarithms of round ratios, that do not crowd each other.
+
+    >>> _ticks(-0.3, 0.12, "difference")
     [-0.2, 0.0]
-    >>> _ticks(-1.0, 3.2)
-    [-1.0, 0.0, 1.0, 2.0, 3.0]
+    >>> [round(math.exp(tick), 2) for tick in _ticks(-0.3, 1.2, "log_ratio")]
+    [0.75, 1.0, 1.5, 2.0, 3.0]
     """
     raw = (right - left) / 4
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * f for f in (1, 2, 5, 10) if power * f >= raw * 0.8)
-    first, last = math.ceil(left / step), math.floor(right / step)
-    return [round(k * step, 10) + 0.0 for k in range(first, last + 1)]
+    even = [round(k * step, 10) + 0.0 for k in range(math.ceil(left / step), math.floor(right / step) + 1)]
+    chosen: list[float] = []
+    for factor in FACTORS if scale == "log_ratio" else ():
+        value = math.log(factor)
+        if left <= value <= right and all(abs(value - other) > 0.13 * (right - left) for other in chosen):
+            chosen.append(value)
+    return sorted(chosen) if len(chosen) > 2 else even

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -191,10 +192,15 @@ def picture(stem: str, alt: str, caption: str, there: Mapping[str, Path]) -> Pic
 
 def render(template: str, *, root: str = "", **context: Any) -> str:
     """The filled template; `root` leads from the page to the reports folder. An unknown name in it is an error."""
+    return _environment().get_template(template).render(root=root, **context)
+
+
+@cache
+def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    helpers: dict[str, Callable[..., Any] | Any] = {"root": root, "symbols": SYMBOLS, "asdict": asdict}
-    environment.globals.update(helpers)
-    return environment.get_template(template).render(**context)
+    environment.globals["symbols"] = SYMBOLS
+    environment.globals["asdict"] = asdict
+    return environment

@@ -13,6 +13,7 @@ from workflow.report.pages.charts import Chart, main_chart, other_charts
 from workflow.report.pages.common import (
     DASH,
     REAL,
+    SYMBOLS,
     Badge,
     Cell,
     Picture,
@@ -126,7 +127,7 @@ class ExperimentPage:
     def counts(self) -> list[tuple[Badge, int]]:
         """How many of its claims got each verdict."""
         verdicts = [claim.badge.verdict for claim in self.claims]
-        return [(Badge(verdict, self.study), verdicts.count(verdict)) for verdict in dict.fromkeys(sorted(verdicts))]
+        return [(Badge(verdict, self.study), count) for verdict in SYMBOLS if (count := verdicts.count(verdict))]
 
 
 def experiment_page(

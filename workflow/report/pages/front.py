@@ -113,21 +113,22 @@ def _topics(entries: list[Entry], claims: list[ClaimPage]) -> list[Topic]:
 
 
 def _totals(entries: list[Entry]) -> Table | None:
-    columns = ["tested", "reproduced", "not reproduced", "inconclusive", "not run"]
-    after = ["reproduced (Holm)", "not reproduced (Holm)"]
+    heads = {
+        "tested": "Tested", "reproduced": "Reproduced", "reproduced (Holm)": "after Holm",
+        "not reproduced": "Not reproduced", "not reproduced (Holm)": "after Holm",
+        "inconclusive": "Inconclusive", "not run": "Not run", "false at most": "False, at most",
+    }  # fmt: skip
     rows = [
         [
             Cell(f"on {entry['label']}", link=f"{entry['label']}.html"),
-            *(Cell(f"{entry['verdicts'][name]:.0f}", entry["verdicts"][name]) for name in (*columns, *after)),
-            Cell(f"{entry['verdicts']['false at most']:.1f}", entry["verdicts"]["false at most"]),
+            *(Cell(f"{entry['verdicts'][name]:.3g}", entry["verdicts"][name]) for name in heads),
         ]
         for entry in entries
         if entry["verdicts"]
     ]
-    heads = ["Tested", "Reproduced", "Not reproduced", "Inconclusive", "Not run"]
-    heads += ["Reproduced after Holm", "Not reproduced after Holm", "False verdicts to expect, at most"]
-    caption = "Verdicts by study, and those that survive Holm's adjustment for many claims"
-    return Table("totals", caption, [("Verdicts", False), *((head, True) for head in heads)], rows) if rows else None
+    caption = "Verdicts by study; how many survive Holm's adjustment for many claims, and false verdicts to expect"
+    columns = [("Verdicts", False), *((head, True) for head in heads.values())]
+    return Table("totals", caption, columns, rows) if rows else None
 
 
 def _costs(entries: list[Entry]) -> Table | None:

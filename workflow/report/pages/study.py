@@ -10,7 +10,18 @@ import yaml
 
 from workflow.claims import verdicts_file
 from workflow.reading import STUDIES
-from workflow.report.pages.common import Badge, Cell, Table, content, duration, label, mean_cell, meaning, shown
+from workflow.report.pages.common import (
+    SYMBOLS,
+    Badge,
+    Cell,
+    Table,
+    content,
+    duration,
+    label,
+    mean_cell,
+    meaning,
+    shown,
+)
 from workflow.report.pages.costs import cost_table, costs_shown
 from workflow.report.pages.experiment import ExperimentPage, Missing, experiment_page, is_done, missing, verdict_cell
 from workflow.report.statistics import COLUMNS
@@ -103,8 +114,7 @@ class StudyPage:
     @property
     def counts(self) -> list[tuple[Badge, int]]:
         """How many claims got each verdict."""
-        names = ("reproduced", "not reproduced", "inconclusive", "not run")
-        return [(Badge(name, self.label), int(self.verdicts[name])) for name in names if name in self.verdicts]
+        return [(Badge(name, self.label), int(self.verdicts[name])) for name in SYMBOLS if name in self.verdicts]
 
 
 def study_page(study: Study) -> StudyPage:
