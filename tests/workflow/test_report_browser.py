@@ -382,6 +382,7 @@ def test_what_is_missing_is_named_with_its_command(site: Site):
         page.locator("#missing summary").click()
         text = page.locator("#missing").inner_text()
         assert "snakemake tiny-short/one_and_two" in text and "discrete-8 seeds 0, 1" in text
+        page.locator("#short summary").click()
         assert "under the budget “laptop”" in page.locator("#short").inner_text()
     with site.open("tiny-short/one_and_two") as page:
         assert "snakemake tiny-short/one_and_two" in page.locator("#short .notice").inner_text()
