@@ -54,8 +54,8 @@ system:
 	    echo "could not install it; the browser tests need: apt-get install chromium"; \
 	else echo "the browser tests need Chromium: sudo apt-get install chromium"; fi
 
-publish: env  ## results/published from a finished run of the shipped budget
-	@for study in $(STUDIES); do python -m workflow.steps.publish --study $$study || exit; done
+publish: env  ## results/published from a finished run of budget=full
+	@for study in $(STUDIES); do python -m workflow.steps.publish --study $$study --budget full || exit; done
 
 bench: env  ## what one training step costs, as ratios within one run
 	python benchmarks/training_step.py

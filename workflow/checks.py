@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from workflow.runtime.quantities import CURVES, QUANTITIES
-from workflow.schema import Arm, DigitsData, MixtureData
+from workflow.schema import Arm, DigitsData
 
 if TYPE_CHECKING:
     from workflow.study import Study
@@ -96,7 +96,7 @@ def _check_teacher(study: "Study", name: str, arm: Arm) -> None:
     if arm.teacher is None:
         return
     if arm.teacher == "exact":
-        if not isinstance(study.data[arm.data], MixtureData):
+        if isinstance(study.data[arm.data], DigitsData):
             raise ValueError(f"{key}: only a mixture has an exact velocity, {arm.data!r} has none")
         if arm.guidance_max:
             raise ValueError(f"{key}: the exact velocity has no labels to be guided by; remove 'guidance_max'")

@@ -109,7 +109,7 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
             if arm in arms:
                 remedy = "name each list-valued key in braces in the arm's name, or rename the arm"
                 raise BenchError(f"two arms are called {arm!r}", file=file, key=f"arms.{template}", remedy=remedy)
-            arms[arm] = {**expanded, **budget.override}
+            arms[arm] = {**_longer(expanded, budget.longer), **budget.override}
     kept = {a: s for a, s in arms.items() if any(fnmatch.fnmatchcase(a, pattern) for pattern in budget.arms)}
     evaluation = content.get("evaluation", {})
     content |= {"arms": kept, "evaluation": {**evaluation, **budget.evaluation} if budget.evaluation else evaluation}
@@ -119,6 +119,14 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
     if budget.seeds is not None:
         content["seeds"] = budget.seeds
     return content
+
+
+def _longer(settings: dict[str, Any], factor: float) -> dict[str, Any]:
+    """Settings with more iterations; a value that is no number is left to the schema, which says so."""
+    iterations = settings.get("iterations")
+    if factor == 1.0 or not isinstance(iterations, int | float):
+        return settings
+    return {**settings, "iterations": round(factor * iterations)}
 
 
 def _check_keys(settings: Mapping[str, Any], model: type[Model], key: str, file: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from core.objectives import OBJECTIVES
+from core.objectives import OBJECTIVES, method_of
 from workflow.runtime.measurements import MEASUREMENTS
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -43,17 +43,38 @@ class DigitsData(Model):
     seed: int = 0
 
 
-Data = Annotated[MixtureData | DigitsData, Field(discriminator="kind")]
+class OwnData(Model):
+    """Somebody's own: a module as workflow.runtime.datasets describes, importable from where one starts."""
+
+    kind: Literal["own"]
+    module: str
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Whatever the module's `prepare` wants."""
+
+
+Data = Annotated[MixtureData | DigitsData | OwnData, Field(discriminator="kind")]
 
 
 class Size(Model):
-    """A residual MLP (core.networks.mlp)."""
+    """A residual MLP (core.networks.mlp), or somebody's own network."""
 
-    width: Annotated[int, Field(ge=8, multiple_of=2)]
-    blocks: PositiveInt
+    network: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    """`package.module:name` of a class or function that makes one; empty for the MLP."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Of one's own network."""
+    width: Annotated[int, Field(ge=8, multiple_of=2)] | None = None
+    blocks: PositiveInt | None = None
     conditioning: Literal["double", "adagn", "none"] = "double"
     embedding: Literal["positional", "fourier"] = "positional"
     coordinate: Literal["angle", "log_noise_level"] = "angle"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.network is None and (self.width is None or self.blocks is None):
+            raise ValueError("needs 'width' and 'blocks', or a 'network' of one's own")
+        if self.network is None and self.settings:
+            raise ValueError("'settings' are for a 'network' of one's own")
+        return self
 
 
 class Arm(Model):
@@ -105,6 +126,8 @@ class Arm(Model):
     """Share of labels withheld from a diffusion arm, which then can guide itself."""
     score_scale: Literal["adaptive", "dmd"] | None = None
     """What scales the difference of scores in vsd; empty for adaptive."""
+    fake_rate: PositiveFloat | None = None
+    """Learning rate of the fake and of the weights beside it, as `rate`; empty for the student's (the paper's)."""
     ema_half_life: PositiveInt
     """In images seen."""
     ema_rampup: PositiveFloat = 0.05
@@ -125,11 +148,13 @@ class Arm(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        method = OBJECTIVES.get(self.objective)
+        method = method_of(self.objective)
         if method is None:
             close = difflib.get_close_matches(self.objective, OBJECTIVES, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(f"unknown objective {self.objective!r}; {hint}there are {', '.join(OBJECTIVES)}")
+        if method.own:
+            return self
         if method.intervals != (self.intervals is not None):
             verb = "needs" if method.intervals else "takes no"
             raise ValueError(f"objective {self.objective!r} {verb} 'intervals'")
@@ -141,6 +166,7 @@ class Arm(Model):
             "solver": self.objective in ("cd", "dscd"),
             "target_decay": self.objective in ("cd", "ct"),
             "score_scale": method.fake,
+            "fake_rate": method.fake,
             "guidance_max": method.teacher and not method.segments,
             "label_dropout": self.objective == "diffusion",
             "adaptive_weight": bool(method.log_weights),
@@ -226,11 +252,13 @@ class Experiment(Model):
 
 
 class Budget(Model):
-    """Replaces seeds, overrides settings of every arm, keeps some arms and experiments only."""
+    """Replaces seeds, overrides settings of every arm, trains longer, keeps some arms and experiments only."""
 
     seeds: tuple[int, ...] | None = None
     arms: tuple[str, ...] = ("*",)
     experiments: tuple[str, ...] | None = None
     """Empty for all."""
+    longer: PositiveFloat = 1.0
+    """Multiplies the iterations of every arm."""
     override: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}

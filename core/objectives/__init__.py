@@ -1,7 +1,8 @@
 """The table of objectives: the papers' name -> where it stands and what it needs.
 
 Plain data and no import of torch, so that a study is validated, and its plan made, without one.
-Adding an objective is one function `(fields, x0, draws, settings) -> Regression` and one line here.
+Adding an objective is one function `(fields, x0, draws, settings) -> Regression` and one line here;
+one that stands elsewhere is named by its path, `package.module:function`.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ class Method:
     """Trains fields.fake beside the student."""
     log_weights: tuple[str, ...] = ("log_weight",)
     """The adaptive weights that it may use, by their names in Fields."""
+    own: bool = False
+    """Stands outside the table: what it uses is known to its author alone."""
     boundary: bool = False
     """Keeps CM's boundary: the map is the identity at sigma_min, not at 0."""
 
@@ -48,3 +51,8 @@ OBJECTIVES: dict[str, Method] = {
     "ict": Method("core.objectives.lineage:ict", points=True, log_weights=(), boundary=True),
     "ect": Method("core.objectives.lineage:ect", log_weights=()),
 }  # fmt: skip
+
+
+def method_of(name: str) -> Method | None:
+    """The table's method, or somebody's own by its path `package.module:function`; None for neither."""
+    return OBJECTIVES.get(name) or (Method(name, own=True) if ":" in name else None)

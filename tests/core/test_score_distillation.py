@@ -44,7 +44,7 @@ class Step:
         self.generator = torch.Generator().manual_seed(seed)
         self.student, self.teacher, self.fake = (tanh_net(SIZE, seed + 1000 * i) for i in range(3))
         self.w, self.psi, self.phi_w = time_net(), time_net(), time_net()
-        self.psi.abc.data = torch.tensor([0.4, 1.0, -0.3], dtype=torch.float64)
+        self.psi.abc.data = torch.tensor([0.4, 1.0, 0.1], dtype=torch.float64)
         self.phi_w.abc.data = torch.tensor([-0.5, 3.0, 0.1], dtype=torch.float64)
         self.x0, start = self.normal(), self.normal()
         self.draws = Draws(self.uniform(), self.normal(), start, self.pair(), self.pair())
@@ -131,6 +131,9 @@ def test_vsd_step_is_appendix_c_in_the_papers_units(step, seed, bound):
     k = step(seed)
     ours = k.ours(log_weight_max=bound).loss
     w_max = math.inf if bound is None else bound
+    if bound is not None:  # it holds for some samples of either weight
+        w = torch.stack([k.psi(k.angle(k.draws.score.uniform, SCORE)), k.phi_w(k.angle(k.draws.fake.uniform, FAKE))])
+        assert ((w > bound).any(1) & (w < bound).any(1)).all()
     generator, fake = k.papers_generator(w_max), k.papers_fake(w_max)
     lambda_vsd = 1.0
     torch.testing.assert_close(ours, SIGMA_D * lambda_vsd * generator + fake, rtol=1e-10, atol=0)

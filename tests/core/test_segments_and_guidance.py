@@ -238,6 +238,16 @@ def test_each_sample_is_told_its_own_number():
     torch.testing.assert_close(torch.cat(alone), network(x, t, (None, number)), rtol=1e-12, atol=1e-12)
 
 
+def test_the_told_number_stays_float32_under_autocast():
+    network, seen = told_network().float(), []
+    assert network.lift_number is not None
+    network.lift_number.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    number = torch.tensor([0.0, 0.4, 1.0, 2.0], dtype=torch.float64)
+    field = bind(network, condition=(None, number), precision=torch.bfloat16)
+    assert field(normals(0, 4, 3).float(), torch.full((4,), 0.7, dtype=torch.float64)).dtype == torch.float32
+    assert seen == [torch.float32]
+
+
 def test_a_number_is_refused_by_a_network_that_is_told_none_and_missed_by_one_that_is():
     x, t, number = torch.zeros(2, 3), torch.ones(2), torch.ones(2)
     plain, told = (ResidualMLP((3,), width=8, blocks=1, classes=2, told=told) for told in (False, True))

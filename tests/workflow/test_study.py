@@ -154,6 +154,15 @@ def test_shipped_studies_hold_what_they_promise(name: str) -> None:
     assert study.folder != smoke.folder
 
 
+@pytest.mark.parametrize("name", ["oracle", "digits"])
+def test_the_full_budget_has_more_seeds_and_longer_training_of_the_same_arms(name: str) -> None:
+    study, full = load(name), load(name, "full")
+    assert list(full.arms) == list(study.arms)
+    assert len(full.seeds) >= 5
+    for arm, settings in study.arms.items():
+        assert full.arms[arm].iterations > settings.iterations
+
+
 def test_the_smoke_budget_has_an_arm_of_every_objective_and_two_numbers_of_intervals() -> None:
     arms = [arm for study in ("oracle", "digits") for arm in load(study, "smoke").arms.values()]
     assert {arm.objective for arm in arms} == set(OBJECTIVES)

@@ -1,189 +1,473 @@
 """One function per kind of figure: the experiment's tidy rows -> a figure.
 
-Bars and bands span the seeds, lines are their mean; a diverged run is a cross at the upper edge.
+Bars and bands span the seeds, lines are their mean; a diverged run is a cross at the edge of the worst values.
 """
 
+import itertools
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from workflow.report.style import PRECISIONS, colour, name
+from workflow.report.drawing import (
+    crosses,
+    floor,
+    in_order,
+    is_lost,
+    legend,
+    line,
+    log_metric,
+    log_scale,
+    mark,
+    numeric,
+    panels,
+    points,
+    results,
+    say_when_empty,
+    steps_label,
+)
+from workflow.report.style import PRECISIONS, colour, dashes, marker, name
 from workflow.runtime.quantities import QUANTITIES
 from workflow.schema import Experiment
 
-SPAN = ("pi", 100)
-"""seaborn's error bar from the lowest to the highest seed."""
 Frame = pd.DataFrame
+ANGLE = "angle t  (0: data, π/2: noise)"
+NETWORKS = {
+    "fourier": ("--", "s", "Fourier features of the angle"),
+    "log": ("-.", "^", "positional, log noise level"),
+    "fourier-log": (":", "D", "Fourier features, log noise level"),
+}
+"""Line, marker and words for the sizes that change how the network is told the time."""
+SOLVERS = {
+    "heun": ("-", "d", "Heun"),
+    "ddim": (":", "<", "DDIM"),
+    "dpm_2s": ("--", "P", "DPM-Solver 2S"),
+    "dpm_pp_2m": ("-.", "h", "DPM-Solver++ 2M"),
+}
+"""Line, marker and words for the teacher's solvers."""
+MID_TIME = 1.1
+"""The paper's middle angle of two steps."""
 
 
 def discretisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     """The metric against N, a line per precision and number of steps; methods without N as bands."""
-    rows = runs[runs.metric == experiment.metric]
-    panels = sorted(rows[rows.intervals.notna()].steps.dropna().unique()) or [None]
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.6 * len(panels) + 1.2, 4.2), sharey=True, squeeze=False)
-    for ax, steps in zip(axes[0], panels, strict=True):
-        _sweep(ax, rows if steps is None else rows[(rows.steps == steps) | rows.objective.isin(["diffusion", "data"])])
-        ax.set(xlabel="number of intervals N", ylabel=QUANTITIES[experiment.metric].label)
+    rows = results(runs, experiment.metric)
+    counts = sorted(rows[rows.intervals.notna()].steps.dropna().unique()) or [None]
+    figure, axes = panels(len(counts), 4.3, share_y=True)
+    for ax, steps in zip(axes, counts, strict=True):
+        _sweep(ax, rows if steps is None else rows[(rows.steps == steps) | (rows.objective == "diffusion")])
+        floor(ax, runs, experiment.metric)
+        ax.set_xlabel("number of intervals N")
         ax.set_xscale("log", base=2)
         if rows.intervals.notna().any():  # said outright: crosses alone would not set it
             ax.set_xlim(rows.intervals.min() / 1.5, rows.intervals.max() * 1.5)
-        if np.isfinite(rows.value).any():
-            ax.set_yscale("log")
-        if steps is not None:
-            ax.set_title(f"{steps:.0f} step" + ("s" if steps > 1 else ""))
-    for ax in axes[0][:-1]:  # one legend for all panels
-        if ax.get_legend():
-            ax.get_legend().remove()
-    _legend(axes[0][-1])
+        ax.set_title("" if steps is None else steps_label(steps))
+        say_when_empty(ax)
+    _label_first(axes, experiment.metric)
+    legend(figure, axes)
     return figure
 
 
 def _sweep(ax: Axes, rows: Frame) -> None:
     precisions = [p for p in PRECISIONS if p in set(rows.precision)] or ["fp32"]
     for rank, precision in enumerate(precisions):
-        style, marker = PRECISIONS[precision]
+        style, symbol = PRECISIONS[precision]
         suffix = f", {precision}" if len(precisions) > 1 else ""
         mine = rows[(rows.precision == precision) | rows.precision.isna()]
-        discrete = mine[mine.intervals.notna()]
-        for objective, group in discrete.groupby("objective", sort=False):
-            _crosses(ax, group, colour(objective))
-            finite = group[np.isfinite(group.value)]
-            if not len(finite):
-                continue
-            sns.lineplot(
-                finite, x="intervals", y="value", ax=ax, color=sns.light_palette(colour(objective), 5)[4 - rank],
-                errorbar=SPAN, err_style="bars", linestyle=style, marker=marker, markersize=6,
-                label=name(objective) + suffix,
-            )  # fmt: skip
+        for objective, group in mine[mine.intervals.notna()].groupby("objective", sort=False):
+            shade = sns.light_palette(colour(objective), 5)[4 - rank]
+            shape = symbol if suffix else marker(objective)
+            line(ax, group, "intervals", color=shade, linestyle=style, marker=shape, label=name(objective) + suffix)
         for objective, group in mine[mine.intervals.isna()].groupby("objective", sort=False):
-            if rank and objective in ("data", "diffusion"):
+            if rank and objective == "diffusion":
                 continue
-            values = group.value[np.isfinite(group.value)]
+            values = group.value[~is_lost(group)]
             if len(values):
-                label = name(objective) + ("" if objective in ("data", "diffusion") else suffix)
+                label = name(objective) + ("" if objective == "diffusion" else suffix)
                 ax.axhline(values.mean(), color=colour(objective), linestyle=style, linewidth=1.4, label=label)
                 ax.axhspan(values.min(), values.max(), color=colour(objective), alpha=0.10, linewidth=0)
 
 
 def map_error(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     """RMS error of the learned map as a function of the angle."""
-    figure, ax = plt.subplots(figsize=(7.2, 4.2))
-    rows = curves[curves.metric == "map_rms"]
-    for arm, style in _styles(rows):
-        sns.lineplot(rows[rows.arm == arm], x="x", y="value", ax=ax, errorbar=SPAN, **style)
-    ax.set(yscale="log", xlabel="angle t  (0: data, π/2: noise)", ylabel="RMS error of the map at t")
-    _legend(ax)
-    return figure
+    return _curves(runs, points(curves, "map_rms"), ANGLE, "RMS error of the map at t")
 
 
 def training(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     """The norm of the direction, before any control, along training."""
-    figure, ax = plt.subplots(figsize=(7.2, 4.2))
-    rows = curves[curves.metric == experiment.metric]
+    return _curves(runs, points(curves, experiment.metric), "optimiser step", "norm of the direction, batch mean")
+
+
+def _curves(runs: Frame, rows: Frame, along: str, label: str) -> Figure:
+    figure, axes = panels(1, 4.4)
     for arm, style in _styles(rows):
-        sns.lineplot(rows[rows.arm == arm], x="x", y="value", ax=ax, errorbar=SPAN, **style)
-    ax.set(yscale="log", xlabel="optimiser step", ylabel="norm of the direction, batch mean")
-    _legend(ax)
+        line(axes[0], rows[rows.arm == arm], "x", band=True, **style)
+    _crosses_at_the_end(axes[0], runs, rows)
+    axes[0].set(xlabel=along, ylabel=label)
+    log_scale(axes[0].yaxis)
+    say_when_empty(axes[0])
+    legend(figure, axes)
     return figure
 
 
 def methods(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
-    """The metric by arm and number of steps, every seed a point; beside it precision and recall where measured."""
-    wanted = [m for m in (experiment.metric, "precision", "recall") if m in set(runs.metric)]
-    figure, axes = plt.subplots(1, len(wanted), figsize=(3.9 * len(wanted) + 2.0, 3.8), sharey=True, squeeze=False)
-    arms = [arm for arm in dict.fromkeys(runs.arm) if arm != "data"]
-    for ax, metric in zip(axes[0], wanted, strict=True):
-        measured = runs[runs.metric == metric]
-        rows = measured[np.isfinite(measured.value) & (measured.status != "diverged")]
-        for position, arm in enumerate(arms):
-            lost = measured[(measured.arm == arm) & (measured.status == "diverged")]
-            if len(lost):
-                face = colour(lost.objective.iloc[0])
-                ax.scatter(0.98, position, transform=ax.get_yaxis_transform(), marker="x", color=face, s=50)
-            mine = rows[rows.arm == arm]
-            counts = sorted(mine.steps.dropna().unique())
-            for rank, steps in enumerate(counts):
-                values = mine[mine.steps == steps].value
-                y = position + (rank - (len(counts) - 1) / 2) * 0.3
-                face = colour(mine.objective.iloc[0])
-                marker = {1: "o", 2: "s"}.get(int(steps), "D")
-                ax.hlines(y, values.min(), values.max(), color=face, linewidth=1.5)
-                ax.scatter(values, [y] * len(values), color=face, marker=marker, s=22, alpha=0.5, linewidth=0)
-                ax.scatter(values.mean(), y, facecolor=face, edgecolor="white", marker=marker, s=64, zorder=3)
-        floor = rows[rows.objective == "data"].value
-        if len(floor):
-            ax.axvline(floor.mean(), color=colour("data"), linestyle="--", linewidth=1.2)
-        ax.set(xlabel=QUANTITIES[metric].label, yticks=range(len(arms)), yticklabels=arms)
-        ax.grid(axis="x", alpha=0.3)
-    axes[0][0].invert_yaxis()
-    used = sorted(int(s) for s in runs[runs.metric == experiment.metric].steps.dropna().unique())
-    marks = [
-        Line2D([], [], color="#444", marker={1: "o", 2: "s"}.get(k, "D"), linestyle="", label=_steps(k)) for k in used
-    ]
-    marks.append(Line2D([], [], color=colour("data"), linestyle="--", label="real data"))
-    axes[0][-1].legend(handles=marks, bbox_to_anchor=(1.01, 1), loc="upper left")
+    """The metric by arm and number of steps, every seed a point.
+
+    Beside it precision and recall where measured; or the learned weight, where one method's arms differ in having one.
+    """
+    weights = _weights_in_question(results(runs, experiment.metric), points(curves, "log_weight"))
+    wanted = [m for m in (experiment.metric, "precision", "recall") if m in set(runs.metric)] or [experiment.metric]
+    wanted = wanted[:1] if len(weights) else wanted
+    arms = _in_blocks(in_order(experiment, results(runs, *wanted)))
+    count = len(wanted) + (len(weights) > 0)
+    figure, axes = panels(count, 1.6 + 0.34 * max(len(arms), 4), ratios=[1.25, *[1.0] * (count - 1)])
+    for ax, metric in zip(axes, wanted, strict=False):
+        _by_arm(ax, results(runs, metric), arms, metric)
+        floor(ax, runs, metric, across=True)
+        ax.tick_params(axis="y", left=False, labelleft=ax is axes[0])
+    if len(weights):
+        for arm, style in _styles(weights):
+            line(axes[-1], weights[weights.arm == arm], "x", band=True, **(style | {"label": arm}))
+        axes[-1].set(xlabel=ANGLE, ylabel="learned w(t), log weight")
+        axes[-1].legend(loc="best", fontsize=8)
+    counts = results(runs, experiment.metric)[["steps", "objective"]].dropna().drop_duplicates()
+    marks = [mark(_steps_marker(k), "", steps_label(k, o)) for k, o in sorted(counts.itertuples(index=False))]
+    legend(figure, axes[: len(wanted)], marks)
     return figure
+
+
+def _weights_in_question(rows: Frame, weights: Frame) -> Frame:
+    """The learned weights of the methods that the experiment runs with and without one."""
+    without = set(rows[~rows.arm.isin(weights.arm) & (rows.status != "diverged")].objective)
+    return weights[weights.objective.isin(without)]
+
+
+def _in_blocks(rows: Frame) -> list[str]:
+    """Arms in their order, those of one method and data together."""
+    firsts = rows.drop_duplicates("arm")
+    return [arm for _, block in firsts.groupby(["data", "objective"], sort=False, dropna=False) for arm in block.arm]
+
+
+def _by_arm(ax: Axes, rows: Frame, arms: list[str], metric: str) -> None:
+    better = QUANTITIES[metric].better
+    for position, arm in enumerate(arms):
+        mine = rows[rows.arm == arm]
+        if not len(mine):
+            continue
+        lost, face = is_lost(mine), colour(mine.objective.iloc[0])
+        crosses(ax, np.array([position] if lost.any() else []), face, better, across=True)
+        counts = sorted(mine.steps.dropna().unique()) or [np.nan]
+        for rank, steps in enumerate(counts):
+            values = mine[~lost & (mine.steps.isna() if np.isnan(steps) else mine.steps == steps)].value
+            if not len(values):
+                continue
+            y, symbol = position + (rank - (len(counts) - 1) / 2) * 0.34, _steps_marker(steps)
+            ax.hlines(y, values.min(), values.max(), color=face, linewidth=1.5)
+            ax.scatter(values, [y] * len(values), color=face, marker=symbol, s=18, alpha=0.5, linewidth=0)
+            ax.scatter(values.mean(), y, facecolor=face, edgecolor="white", marker=symbol, s=52, zorder=3)
+    ax.set(yticks=range(len(arms)), yticklabels=arms, ylim=(len(arms) - 0.4, -0.6))
+    first = rows.drop_duplicates("arm").set_index("arm")
+    blocks = first[["objective", "data"]].drop_duplicates()
+    for position, (one, other) in enumerate(itertools.pairwise(arms)) if len(blocks) < len(first) else ():
+        if one in first.index and other in first.index and first.objective[one] != first.objective[other]:
+            ax.axhline(position + 0.5, color="#dddddd", linewidth=0.8)
+    values = rows.value[~is_lost(rows)]
+    ax.set_xlabel(QUANTITIES[metric].label)
+    if better == "lower" and len(values) and values.max() > 8 * values.min() > 0:
+        log_scale(ax.xaxis)
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.grid(axis="x", alpha=0.3)
+
+
+def _steps_marker(count: float) -> str:
+    """One, two, more; a circle for what has no steps."""
+    return "o" if np.isnan(count) or count == 1 else "s" if count == 2 else "D"
 
 
 def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     """The metric against the number of parameters, and the students' ratio to their own teacher."""
-    rows = runs[(runs.metric == experiment.metric) & (runs.objective != "data") & np.isfinite(runs.value)].copy()
-    teachers = rows[rows.objective == "diffusion"].set_index(["size", "seed"]).value
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11.5, 4.2))
+    rows = in_order(experiment, results(runs, experiment.metric))
+    teachers = rows[(rows.objective == "diffusion") & ~is_lost(rows)].set_index(["size", "seed"]).value.to_dict()
+    figure, (left, right) = panels(2, 4.2)
     for (objective, steps), group in rows.groupby(["objective", "steps"], sort=False):
-        style = {"color": colour(objective), "errorbar": SPAN, "err_style": "bars"}
-        style |= {"marker": "s" if steps == 2 else "o", "linestyle": "--" if steps == 2 else "-"}
-        sns.lineplot(
-            group, x="parameters", y="value", ax=left, label=f"{name(objective)}, {_steps(int(steps))}", **style
-        )
+        style = {"color": colour(objective), "linestyle": dashes(steps), "marker": marker(objective)}
+        style["label"] = f"{name(objective)}, {steps_label(steps, objective)}"
+        line(left, group, "parameters", **style)
         if objective != "diffusion":
             own = [teachers.get((size, seed), np.nan) for size, seed in zip(group["size"], group.seed, strict=True)]
-            ratio = group.assign(value=group.value / np.array(own, float)).dropna(subset=["value"])
-            if len(ratio):
-                sns.lineplot(ratio, x="parameters", y="value", ax=right, **style)
-    floor = runs[(runs.metric == experiment.metric) & (runs.objective == "data")].value
-    if len(floor):
-        left.axhline(floor.mean(), color=colour("data"), linestyle=":", label="held-out images")
-    left.set(xscale="log", xlabel="parameters", ylabel=QUANTITIES[experiment.metric].label)
-    if len(rows):
-        left.set_yscale("log")
-    right.set(xscale="log", xlabel="parameters", ylabel="student / teacher of the same size and seed")
-    right.axhline(1, color="#999", linewidth=0.8)
-    if left.get_legend_handles_labels()[0]:
-        left.legend(fontsize=8)
-    figure.tight_layout()
+            line(right, group.assign(value=group.value / np.array(own, float)), "parameters", **style)
+    floor(left, runs, experiment.metric)
+    right.axhline(1, color="#999999", linewidth=0.8)
+    left.set_ylabel(QUANTITIES[experiment.metric].label)
+    right.set_ylabel("student / its own teacher")
+    for ax in (left, right):
+        ax.set_xlabel("parameters")
+        log_scale(ax.xaxis)
+        _engineering(ax)
+    log_scale(left.yaxis)
+    legend(figure, [left, right])
     return figure
 
 
 def memorisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     """Distances to the nearest training and to the nearest held-out image, by arm."""
-    figure, ax = plt.subplots(figsize=(7.2, 4.0))
     parts = {"nearest_train": ("o", "nearest training image"), "nearest_held_out": ("D", "nearest held-out image")}
-    arms = [arm for arm in dict.fromkeys(runs.arm) if arm != "data"]
-    ticks = []
-    for arm in arms:
-        for steps in sorted(runs[(runs.arm == arm) & (runs.metric == "nearest_train")].steps.dropna().unique()):
-            for metric, (marker, _) in parts.items():
-                mine = runs[(runs.arm == arm) & (runs.steps == steps) & (runs.metric == metric)]
-                values = mine.value[np.isfinite(mine.value)]
-                face = colour(mine.objective.iloc[0])
-                ax.scatter(values, [len(ticks)] * len(values), color=face, marker=marker, s=34)
-            ticks.append(f"{arm}, {_steps(int(steps))}")
-    floor = runs[(runs.objective == "data") & (runs.metric == "nearest_train")].value
-    if len(floor):
-        ax.axvline(floor.mean(), color=colour("data"), linestyle="--")
-    ax.set(yticks=range(len(ticks)), yticklabels=ticks, xlabel="mean Euclidean distance, unit variance")
+    rows = results(runs, *parts)
+    ways = list(rows[["arm", "steps", "objective"]].drop_duplicates().sort_values(["steps"]).groupby("arm", sort=False))
+    ways = [way for arm in dict.fromkeys(rows.arm) for found, way in ways if found == arm]
+    ticks = [way for group in ways for way in group.itertuples(index=False)]
+    figure, (ax,) = panels(1, 1.5 + 0.32 * max(len(ticks), 4))
+    for position, way in enumerate(ticks):
+        mine = rows[(rows.arm == way.arm) & (rows.steps == way.steps)]
+        lost = is_lost(mine)
+        crosses(ax, np.array([position] if lost.any() else []), colour(way.objective), across=True)
+        for metric, (symbol, _) in parts.items():
+            values = mine[(mine.metric == metric) & ~lost].value
+            y = position + (-0.15 if symbol == "o" else 0.15)
+            ax.scatter(values, [y] * len(values), color=colour(way.objective), marker=symbol, s=30)
+    found = numeric(runs[(runs.objective == "data") & (runs.metric == "nearest_train")]).value
+    if len(found):
+        ax.axvline(found.mean(), color=colour("data"), linestyle="--")
+    labels = [f"{way.arm}, {steps_label(way.steps, way.objective)}" for way in ticks]
+    ax.set(yticks=range(len(ticks)), yticklabels=labels, xlabel="mean Euclidean distance, unit variance")
     ax.invert_yaxis()
-    marks = [_mark(marker, "", label) for marker, label in parts.values()]
-    marks.append(_mark(None, "--", "held-out to nearest training image"))
-    ax.legend(handles=marks, bbox_to_anchor=(0, 1.02), loc="lower left", ncols=2)
+    marks = [mark(symbol, "", label) for symbol, label in parts.values()]
+    legend(figure, [ax], [*marks, mark(None, "--", "held-out to nearest training image")])
     return figure
+
+
+def tangents(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+    """Both parts of the network's tangent along the angle: colour is the method, line how it is told the time."""
+    parts = {"space_tangent": "Along the data's velocity, ‖∂F/∂x · v‖ / √D", "time_tangent": "In time, ‖∂F/∂t‖ / √D"}
+    found = points(curves, *parts)
+    figure, axes = panels(2, 4.4)
+    networks = {}
+    for ax, (metric, title) in zip(axes, parts.items(), strict=True):
+        rows = found[found.metric == metric]
+        for (_, objective, size), group in rows.groupby(["arm", "objective", "size"], sort=False, dropna=False):
+            style, symbol, words = NETWORKS.get(str(size), ("-", "o", "positional, angle (the paper's)"))
+            networks[words] = (style, symbol)
+            spaced = {"marker": symbol, "markersize": 4.5, "markevery": (1, 4)}
+            line(ax, group, "x", band=True, color=colour(objective), linestyle=style, **spaced)
+        _crosses_at_the_end(ax, runs, rows)
+        ax.set(xlabel=ANGLE, title=title)
+        log_scale(ax.yaxis)
+        say_when_empty(ax)
+    axes[0].set_ylabel("norm of this part of the tangent")
+    marks = [Line2D([], [], color=colour(o), linewidth=4, label=name(o)) for o in dict.fromkeys(found.objective)]
+    order = [words for _, _, words in NETWORKS.values()]
+    shown = sorted(networks.items(), key=lambda item: order.index(item[0]) if item[0] in order else -1)
+    legend(figure, axes, marks + [mark(symbol, style, words) for words, (style, symbol) in shown])
+    return figure
+
+
+def _crosses_at_the_end(ax: Axes, runs: Frame, rows: Frame, better: str = "lower") -> None:
+    """Of methods with a diverged run: its curve ends early, or is not there at all."""
+    lost = runs[runs.status == "diverged"].objective
+    for objective in dict.fromkeys(lost):
+        crosses(ax, np.array([rows.x.max() if len(rows) else 1.0]), colour(objective), better)
+
+
+def quality_curves(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+    """The metric of samples along training, a panel per number of steps."""
+    rows = points(curves, experiment.metric)
+    counts = sorted(rows.steps.dropna().unique()) or [1.0]
+    figure, axes = panels(len(counts), 4.0, share_y=True)
+    for ax, steps in zip(axes, counts, strict=True):
+        at = rows[rows.steps == steps]
+        for arm, style in _styles(at):
+            symbol = marker(at[at.arm == arm].objective.iloc[0])
+            line(ax, at[at.arm == arm], "x", band=True, marker=symbol, **style)
+        _crosses_at_the_end(ax, runs, at, _better(experiment))
+        floor(ax, runs, experiment.metric)
+        ax.set(xlabel="optimiser step", title=steps_label(steps))
+        say_when_empty(ax)
+    _label_first(axes, experiment.metric)
+    legend(figure, axes)
+    return figure
+
+
+def guidance(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+    """Distance, precision and recall against the scale of guidance."""
+    wanted = list(dict.fromkeys([experiment.metric, "precision", "recall"]))
+    figure, axes = panels(len(wanted), 3.9)
+    for ax, metric in zip(axes, wanted, strict=True):
+        rows = results(runs, metric)
+        groups = rows[rows.guidance.notna()].groupby(["arm", "objective", "steps"], sort=False)
+        for rank, ((_, objective, steps), group) in enumerate(groups):
+            apart = group.assign(guidance=group.guidance + 0.018 * (rank - (len(groups) - 1) / 2))  # bars side by side
+            style = {"color": colour(objective), "linestyle": dashes(steps), "marker": marker(objective)}
+            label = f"{name(objective)}, {steps_label(steps, objective)}"
+            line(ax, apart, "guidance", _better(metric), label=label, **style)
+        floor(ax, runs, metric)
+        ax.set(xlabel="guidance scale (1: none)", xticks=sorted(rows.guidance.dropna().unique()))
+        log_metric(ax, metric)
+        say_when_empty(ax)
+    legend(figure, axes)
+    return figure
+
+
+def steps(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+    """The metric against what a sample costs in evaluations of the network, a line per method and solver."""
+    rows = results(runs, experiment.metric)
+    rows = rows[rows.steps.notna()]
+    figure, axes = panels(1, 4.6)
+    for (objective, sampler), group in rows.groupby(["objective", "sampler"], sort=False):
+        style, symbol, words = SOLVERS.get(sampler, ("-", marker(objective), ""))
+        face = {"markerfacecolor": "white"} if sampler in SOLVERS else {}
+        label = name(objective) + (f", {words}" if words else "")
+        line(
+            axes[0], group, "steps", _better(experiment.metric),
+            color=colour(objective), linestyle=style, marker=symbol, label=label, **face,
+        )  # fmt: skip
+    floor(axes[0], runs, experiment.metric)
+    axes[0].set_xlabel("evaluations of the network per sample (steps of a student)")
+    axes[0].set_xscale("log", base=2)
+    doubling = [2**k for k in range(7) if 2**k <= rows.steps.max()] or [1]
+    axes[0].set_xticks(doubling, [str(k) for k in doubling])
+    axes[0].minorticks_off()
+    log_metric(axes[0], experiment.metric)
+    say_when_empty(axes[0])
+    legend(figure, axes)
+    return figure
+
+
+def mid_time(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+    """The metric of two-step samples against the middle angle."""
+    rows = results(runs, experiment.metric)
+    rows = rows[rows.mid_time.notna()]
+    figure, axes = panels(1, 4.2)
+    for arm, style in _styles(rows):
+        symbol = marker(rows[rows.arm == arm].objective.iloc[0])
+        line(axes[0], rows[rows.arm == arm], "mid_time", _better(experiment.metric), band=True, marker=symbol, **style)
+    axes[0].axvline(MID_TIME, color="#999999", linestyle=":", linewidth=1.4, label="1.1, the paper's")
+    axes[0].set_xlabel("middle angle of two steps  (0: data, π/2: noise)")
+    if rows.mid_time.nunique():
+        axes[0].set_xticks(sorted(rows.mid_time.unique()))
+    log_metric(axes[0], experiment.metric)
+    say_when_empty(axes[0])
+    legend(figure, axes)
+    return figure
+
+
+def compute(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+    """The metric against the compute of one sample and of training, sizes connected and named."""
+    rows = results(runs, experiment.metric)
+    figure, axes = panels(2, 4.4, share_y=True)
+    for ax, (cost, label) in zip(axes, (sampling_compute(runs, rows), training_compute(runs, rows)), strict=True):
+        found = rows.assign(cost=cost)
+        for (objective, count), group in found.groupby(["objective", "steps"], sort=False):
+            placed = group.assign(cost=group.groupby("size").cost.transform("mean")).dropna(subset=["cost"])
+            style = {"color": colour(objective), "linestyle": dashes(count), "marker": marker(objective)}
+            line(ax, placed, "cost", label=f"{name(objective)}, {steps_label(count, objective)}", **style)
+            means = placed[~is_lost(placed)].groupby("size")[["cost", "value"]].mean()
+            for size, at in means.iterrows():
+                ax.annotate(
+                    str(size), (at.cost, at.value), (4, 4), textcoords="offset points",
+                    fontsize=8, color=colour(objective),
+                )  # fmt: skip
+        floor(ax, runs, experiment.metric)
+        ax.set_xlabel(label)
+        log_scale(ax.xaxis)
+        _engineering(ax)
+        say_when_empty(ax)
+    _label_first(axes, experiment.metric)
+    legend(figure, axes)
+    return figure
+
+
+def sampling_compute(runs: Frame, rows: Frame) -> tuple[np.ndarray, str]:
+    """(what one sample of each row costs, in words): counted operations, else parameters times evaluations."""
+    flops = results(runs, "sample_flops")
+    table = flops.dropna(subset=["value"]).groupby(["arm", "steps"]).value.mean().to_dict()
+    found = np.array([table.get(key, np.nan) for key in zip(rows.arm, rows.steps, strict=True)], float)
+    if len(table) and not np.isnan(found[~is_lost(rows)]).any():
+        return found, "FLOP of one sample"
+    return (rows.parameters * rows.steps).to_numpy(), "parameters × evaluations per sample (FLOP not counted)"
+
+
+def training_compute(runs: Frame, rows: Frame) -> tuple[np.ndarray, str]:
+    """(what training each row's run cost, in words): counted operations, else parameters times images seen."""
+    tables = {m: results(runs, m).dropna(subset=["value"]) for m in ("train_flops", "images_seen")}
+    costs = {m: t.groupby("arm").value.mean().to_dict() for m, t in tables.items()}
+    found = {m: np.array([table.get(arm, np.nan) for arm in rows.arm], float) for m, table in costs.items()}
+    if costs["train_flops"] and not np.isnan(found["train_flops"][~is_lost(rows)]).any():
+        return found["train_flops"], "FLOP of training, without its teacher's"
+    return found["images_seen"] * rows.parameters.to_numpy(), "parameters × images seen (FLOP not counted)"
+
+
+def theory(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+    """Errors of the trained map and of the exact fixed points against N; beside them what else theory computes."""
+    trained = with_solver(results(runs, experiment.metric))
+    extras = {m: points(curves, m) for m in THEORY}
+    shown = {m: rows for m, rows in extras.items() if rows.value.notna().any()}
+    figure, axes = panels(1 + (len(shown) > 0), 4.4)
+    for solver, (style, symbol, order) in ORDERS.items():
+        exact = points(curves, f"fixed_point_error_{solver}")
+        group = trained[(trained.objective == "cd") & (trained.solver == solver)]
+        look = {"color": colour("cd"), "linestyle": style, "marker": symbol}
+        line(axes[0], group, "intervals", label=f"CD, {solver.capitalize()}, trained", **look)
+        line(
+            axes[0], exact, "x", label=f"CD, {solver.capitalize()}, exact fixed point",
+            **(look | {"color": "#5E7F35", "markerfacecolor": "white", "markersize": 5, "linewidth": 1.1}),
+        )  # fmt: skip
+        along, anchor = ("x", exact) if exact.value.notna().any() else ("intervals", group[~is_lost(group)])
+        _slope(axes[0], anchor.dropna(subset=["value"]).groupby(along).value.mean(), order)
+    line(
+        axes[0], trained[trained.objective == "ct"], "intervals",
+        color=colour("ct"), linestyle="", marker=marker("ct"), label="CT, trained",
+    )  # fmt: skip
+    for metric, rows in shown.items():
+        for rank, (objective, group) in enumerate(rows.groupby("objective", sort=False, dropna=False)):
+            words, face, symbol = THEORY[metric]
+            label = words + (", targets of the average" if "ema" in str(objective) else "")
+            line(axes[1], group, "x", color=face, linestyle="-" if not rank else "--", marker=symbol, label=label)
+        axes[1].set_title("Consistency training against distillation")
+        axes[1].set_ylabel("relative size")
+    axes[0].set_ylabel(QUANTITIES[experiment.metric].label)
+    axes[0].set_title("Error of the map" if shown else "")
+    for ax in axes:
+        ax.set_xlabel("number of intervals N")
+        ax.set_xscale("log", base=2)
+        log_scale(ax.yaxis)
+        say_when_empty(ax)
+    legend(figure, axes)
+    return figure
+
+
+ORDERS = {"euler": ("-", "^", 1), "heun": ("--", "v", 2)}
+"""Line, marker and order of a solver."""
+THEORY = {
+    "ct_minus_cd_loss": ("loss of CT minus loss of CD", "#CC79A7", "h"),
+    "gradient_bias": ("bias of CT's gradient", "#E69F00", "<"),
+    "gradient_variance": ("variance of CT's gradient", "#5C2E0B", ">"),
+}
+"""Words, colour and marker of what theory computes beside errors."""
+
+
+def with_solver(rows: Frame) -> Frame:
+    """The rows with the solver that their arm names, and N from the name where the objective has none."""
+    numbers = [re.search(r"-(\d+)$", arm) for arm in rows.arm]
+    named = pd.Series([float(found[1]) if found else np.nan for found in numbers], rows.index, float)
+    solver = ["heun" if "heun" in arm else "euler" for arm in rows.arm]
+    return rows.assign(intervals=rows.intervals.fillna(named), solver=solver)
+
+
+def _slope(ax: Axes, means: pd.Series, order: int) -> None:
+    """A grey line of this order through the first point."""
+    if len(means) < 2 or not means.iloc[0] > 0:
+        return
+    n = means.index.to_numpy()
+    ax.plot(n, means.iloc[0] * (n[0] / n) ** order, color="#999999", linewidth=0.9, linestyle=(0, (1, 1.5)), zorder=1)
+    end = f"N$^{{-{order}}}$"
+    ax.annotate(end, (n[-1], means.iloc[0] * (n[0] / n[-1]) ** order), (4, -3), textcoords="offset points", fontsize=9)
 
 
 def _styles(rows: Frame) -> list[tuple[str, dict]]:
@@ -193,35 +477,29 @@ def _styles(rows: Frame) -> list[tuple[str, dict]]:
         arms = list(dict.fromkeys(group.arm))
         shades = sns.light_palette(colour(objective), len(arms) + 2)[2:]
         for rank, arm in enumerate(arms):
-            dashes = ["-", "--", "-.", ":"][(len(arms) - 1 - rank) % 4]
-            label = name(objective) + (
-                f", N = {group[group.arm == arm].intervals.iloc[0]:.0f}" if len(arms) > 1 else ""
-            )
-            found.append((arm, {"color": shades[rank], "linestyle": dashes, "label": label}))
+            style = ["-", "--", "-.", ":"][(len(arms) - 1 - rank) % 4]
+            intervals = group[group.arm == arm].intervals.iloc[0]
+            more = "" if len(arms) == 1 else f", {arm}" if np.isnan(intervals) else f", N = {intervals:.0f}"
+            found.append((arm, {"color": shades[rank], "linestyle": style, "label": name(objective) + more}))
     return found
 
 
-def _crosses(ax: Axes, group: Frame, face: str) -> None:
-    """A cross at the upper edge for every N that diverged."""
-    diverged = group[~np.isfinite(group.value)].intervals
-    if len(diverged):
-        top = [0.98] * len(diverged)
-        ax.scatter(diverged, top, transform=ax.get_xaxis_transform(), marker="x", color=face, label="diverged")
+def _label_first(axes: list[Axes], metric: str) -> None:
+    """One label for axes that share theirs."""
+    log_metric(axes[0], metric)
+    for ax in axes[1:]:
+        ax.set_ylabel("")
+        ax.tick_params(labelleft=False)
 
 
-def _legend(ax: Axes) -> None:
-    """Beside the axes; nothing where nothing is drawn."""
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(bbox_to_anchor=(1.01, 1), loc="upper left")
+def _engineering(ax: Axes) -> None:
+    """50000 -> 50k, 3e9 -> 3G."""
+    if ax.get_xscale() == "log":
+        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _mark(marker: str | None, linestyle: str, label: str) -> Line2D:
-    """An entry of a legend that speaks of no one method."""
-    return Line2D([], [], color="#555555", marker=marker, linestyle=linestyle, label=label)
-
-
-def _steps(count: int) -> str:
-    return "1 step" if count == 1 else f"{count} steps"
+def _better(metric: Experiment | str) -> str:
+    return QUANTITIES[metric.metric if isinstance(metric, Experiment) else metric].better
 
 
 FIGURES: dict[str, Callable[[Experiment, Frame, Frame], Figure]] = {
@@ -231,4 +509,11 @@ FIGURES: dict[str, Callable[[Experiment, Frame, Frame], Figure]] = {
     "methods": methods,
     "sizes": sizes,
     "memorisation": memorisation,
+    "tangents": tangents,
+    "quality_curves": quality_curves,
+    "guidance": guidance,
+    "steps": steps,
+    "mid_time": mid_time,
+    "compute": compute,
+    "theory": theory,
 }

@@ -3,8 +3,11 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
+from workflow.report.drawing import in_order, is_lost, points, results, steps_label
+from workflow.report.figures import MID_TIME, ORDERS, SOLVERS, sampling_compute, training_compute, with_solver
 from workflow.report.statistics import Interval, interval, paired, select
 from workflow.report.style import name
 from workflow.runtime.quantities import QUANTITIES
@@ -59,7 +62,7 @@ def _against(discrete: Frame, continuous: Frame, best: str, metric: str) -> str:
 
 def map_error(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     """How the error grows from the smallest angle to pure noise."""
-    rows = curves[curves.metric == "map_rms"]
+    rows = points(curves, "map_rms").dropna(subset=["value"])
     parts, grows = [], []
     for _, group in rows.groupby("arm", sort=False):
         means = group.groupby("x").value.mean()
@@ -72,62 +75,322 @@ def map_error(experiment: Experiment, runs: Frame, curves: Frame) -> str:
 
 def training(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     """The end value, and the largest over the median as a measure of spikes."""
-    rows = curves[curves.metric == experiment.metric]
+    rows = points(curves, experiment.metric).dropna(subset=["value"])
     parts = []
     for _, group in rows.groupby("arm", sort=False):
         peaks = curves[(curves.metric == "training_direction_norm_max") & (curves.arm == group.arm.iloc[0])]
         spike = (peaks.groupby("seed").value.max() / group.groupby("seed").value.median()).max()
         last = group[group.x == group.x.max()].value.mean()
-        parts.append(f"{_label(group)} ends at {last:.2g}, its largest step {spike:.2g} times the median")
+        largest = f", its largest step {spike:.2g} times the median" if math.isfinite(spike) else ""
+        parts.append(f"{_label(group)} ends at {last:.2g}{largest}")
     return "Norm of the direction before normalisation: " + "; ".join(parts) + "." if parts else NOTHING
 
 
 def methods(experiment: Experiment, runs: Frame, curves: Frame) -> str:
-    """Each method's metric at its fewest and at its most steps."""
-    rows = runs[(runs.metric == experiment.metric) & (runs.objective != "data")]
-    parts = []
-    for arm, group in rows.groupby("arm", sort=False):
-        counts = sorted(group.steps.dropna().unique())
-        values = [f"{interval(group[group.steps == k].value)} in {_steps(k)}" for k in counts]
-        parts.append(f"{arm} {', '.join(values)}")
-    label = QUANTITIES[experiment.metric].label
-    return f"{label[0].upper()}{label[1:]}: " + "; ".join(parts) + "." if parts else NOTHING
+    """Arms of one method against the first of them; where every arm is a method of its own, their order."""
+    rows = in_order(experiment, results(runs, experiment.metric))
+    label = _capital(QUANTITIES[experiment.metric].label)
+    sentences, ratios = [], ""
+    for steps, at in rows.groupby("steps", sort=True, dropna=False):
+        blocks = [block for _, block in at.groupby(["objective", "data", "intervals"], sort=False, dropna=False)]
+        where = "" if pd.isna(steps) else f"{steps_label(steps, at.objective.iloc[0])}, "
+        found = [_against_first(block, experiment.metric) for block in blocks if block.arm.nunique() > 1]
+        ratios = " Ratios are paired by seed, each with its own 95% interval." if found else ratios
+        sentences += [f"{where}{text}" for text in found] or [f"{where}{_ranked(at, experiment.metric)}"]
+    return f"{label}, {'. '.join(_sentences(sentences))}.{ratios}" if sentences else NOTHING
+
+
+def _sentences(parts: list[str]) -> list[str]:
+    return parts[:1] + [_capital(part) for part in parts[1:]]
+
+
+def _against_first(block: Frame, metric: str) -> str:
+    """`against scd-m (12.3): better: ...; worse: ...; undecided: ...`, ratios paired by seed."""
+    arms = list(dict.fromkeys(block.arm))
+    sides: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
+    for arm in arms[1:]:
+        side, shown = _compared(block, arms[0], arm, metric)
+        sides[side].append(f"{arm} {shown}")
+    parts = [f"{side}: {', '.join(found)}" for side, found in sides.items() if found]
+    return f"against {arms[0]} ({_shown(block, arms[0])}): {'; '.join(parts)}"
+
+
+def _compared(rows: Frame, first: str, arm: str, metric: str) -> tuple[str, str]:
+    """(better, worse or undecided; by how much) of an arm against another, on the seeds that both have."""
+    table = _by_seed(rows, [first, arm])
+    if not len(table):
+        return "undecided", "no seed in common"
+    own, other = np.isfinite(table[arm]).all(), np.isfinite(table[first]).all()
+    if not own or not other:
+        lost = int((~np.isfinite(table[first if own else arm])).sum())
+        side = "undecided" if own == other else "better" if own else "worse"
+        whose = f"{first} " if own else ""
+        return side, f"{whose}diverged in {lost} of {_seeds(len(table))}"
+    if not (table > 0).all(axis=None):
+        return "undecided", f"{_number(table[arm].mean())}, no ratio to {_number(table[first].mean())}"
+    ratio = _geometric(table[arm] / table[first])
+    return _side(ratio, metric, 1.0), _percent(ratio)
+
+
+def _side(found: Interval, metric: str, even: float = 0.0) -> str:
+    """Better or worse where the interval excludes `even`, undecided where it does not or there is none."""
+    if not (found.low > even or found.high < even):
+        return "undecided"
+    return "better" if (found.mean < even) == (QUANTITIES[metric].better == "lower") else "worse"
+
+
+def _ranked(rows: Frame, metric: str) -> str:
+    """`best first: scd 12.3 [..], ...`, and whether the first is ahead of the second."""
+    arms = _order(rows, metric)
+    text = ", ".join(f"{arm} {_shown(rows, arm)}" for arm in arms)
+    return text if len(arms) == 1 else f"best first: {text}; {_lead(rows, arms, metric)}"
+
+
+def _order(rows: Frame, metric: str) -> list[str]:
+    """Arms from the best mean to the worst; a diverged run is worst."""
+    worst = rows.assign(value=_worst(rows, metric))
+    means = worst.groupby("arm", sort=False).value.mean()
+    return list(means.sort_values(ascending=QUANTITIES[metric].better == "lower", kind="stable").index)
+
+
+def _lead(rows: Frame, arms: list[str], metric: str) -> str:
+    """Whether the first arm is ahead of the second, paired by seed."""
+    side, shown = _compared(rows, arms[1], arms[0], metric)
+    if side == "better":
+        return f"{arms[0]} is ahead of {arms[1]} ({shown})"
+    return f"{arms[0]} and {arms[1]} are undecided ({shown})"
 
 
 def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     """The ratio of every student to its own teacher, by size."""
     rows = runs[runs.metric == experiment.metric]
-    teachers = rows[rows.objective == "diffusion"].set_index(["size", "seed"]).value
+    rows = in_order(experiment, rows[rows.objective != "data"])
+    teachers = rows[rows.objective == "diffusion"].set_index(["size", "seed"]).value.to_dict()
     parts = []
     for (objective, steps), group in rows[rows.objective.isin(["scd", "sct"])].groupby(["objective", "steps"]):
         ratios = []
         for size, members in group.groupby("size", sort=False):
             own = [teachers.get((size, seed), math.nan) for seed in members.seed]
-            ratios.append(f"{size} {interval(_ratio(members.value, own))}")
+            found = interval(_ratio(members.value, own))
+            ratios += [f"{size} {found}"] if found.seeds else []
+        if not ratios:
+            continue
         parts.append(f"{name(str(objective))}, {_steps(float(steps))}: " + ", ".join(ratios))
     trend = "; ".join(
         f"{size} {interval(g.value)}" for size, g in rows[rows.objective == "diffusion"].groupby("size", sort=False)
     )
-    return f"Teachers: {trend}. Ratio student / teacher: " + "; ".join(parts) + "." if parts else NOTHING
+    return f"Teachers: {trend}. Ratio student / teacher: " + "; ".join(parts) + "." if parts and trend else NOTHING
 
 
 def memorisation(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     """Whether samples are nearer to training images than held-out images are."""
     floor = runs[(runs.objective == "data") & (runs.metric == "nearest_train")].value.mean()
     rows = select(runs[(runs.objective != "data") & (runs.status == "finished")], "nearest_train")
+    if math.isnan(floor) or not len(rows):
+        return NOTHING
     sides: dict[str, list[str]] = {"Nearer": [], "Not nearer": [], "Undecided": []}
     for (arm, steps), group in rows.groupby(["arm", "steps"], sort=False):
         found = interval(group.value)
         side = "Nearer" if found.high < floor else "Not nearer" if found.low >= floor else "Undecided"
-        sides[side].append(f"{arm} in {_steps(float(steps))} {found}")
+        way = steps_label(steps, group.objective.iloc[0])
+        sides[side].append(f"{arm} in {way} {found}")
     parts = [f"{side.lower()}: {', '.join(arms)}" for side, arms in sides.items() if arms]
     return f"Held-out images lie {floor:.3g} from their nearest training image; " + "; ".join(parts) + "."
 
 
 def _ratio(values: pd.Series, own: list[float]) -> list[float]:
-    """Worst where either run diverged."""
-    pairs = zip(values, own, strict=True)
+    """Worst where either run diverged; nothing where there is no teacher."""
+    pairs = [(value, other) for value, other in zip(values, own, strict=True) if not math.isnan(other)]
     return [value / other if math.isfinite(value) and math.isfinite(other) else math.inf for value, other in pairs]
+
+
+def tangents(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+    """The largest time tangent of each network over that of the method's first, and where it is."""
+    rows = in_order(experiment, points(curves, "time_tangent"))
+    sentences = []
+    for _, block in rows.groupby(["objective", "data"], sort=False, dropna=False):
+        arms = list(dict.fromkeys(block.arm))
+        infinite = block.assign(value=block.value.fillna(math.inf))
+        largest = infinite.groupby(["arm", "seed"]).value.max().unstack("arm")
+        places = {arm: infinite[infinite.arm == arm].groupby("x").value.mean().idxmax() for arm in arms}
+        parts = []
+        for arm in arms:
+            ratio = (
+                _geometric((largest[arm] / largest[arms[0]]).dropna())
+                if arm != arms[0]
+                else interval(largest[arm].dropna())
+            )
+            shown = "not finite" if not math.isfinite(ratio.mean) else str(ratio) if arm == arms[0] else _times(ratio)
+            parts.append(f"{arm} {shown} at t = {places[arm]:.2f}")
+        sentences.append(parts[0] + (f", and over it: {', '.join(parts[1:])}" if parts[1:] else ""))
+    return f"Largest ‖∂F/∂t‖ / √D along the angle: {'; '.join(sentences)}." if sentences else NOTHING
+
+
+def quality_curves(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+    """Who is ahead at the first, the middle and the last point, paired by seed; a diverged run is worst throughout."""
+    rows = points(curves, experiment.metric)
+    lost = runs[(runs.status == "diverged") & (runs.objective != "data")][["arm", "seed"]].drop_duplicates()
+    sentences = []
+    for steps, group in rows.groupby("steps", sort=True):
+        along = sorted(group.x.unique())
+        parts = []
+        for x in dict.fromkeys((along[0], along[(len(along) - 1) // 2], along[-1])):
+            at = group[group.x == x]
+            gone = (
+                lost[~lost.apply(tuple, axis=1).isin(at[["arm", "seed"]].apply(tuple, axis=1))] if len(lost) else lost
+            )
+            at = pd.concat([at[["arm", "seed", "value"]], gone.assign(value=QUANTITIES[experiment.metric].worst)])
+            arms = _order(at, experiment.metric)
+            parts.append(f"at step {x:.0f} " + (_lead(at, arms, experiment.metric) if len(arms) > 1 else arms[0]))
+        sentences.append(f"{steps_label(steps)}: {'; '.join(parts)}")
+    return f"{_capital(QUANTITIES[experiment.metric].label)}. {'. '.join(sentences)}." if sentences else NOTHING
+
+
+def guidance(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+    """How distance and recall move from the smallest scale to the largest, paired by seed."""
+    rows = results(runs, experiment.metric, "recall")
+    rows = rows[rows.guidance.notna()]
+    parts = []
+    for (arm, objective, steps), group in rows.groupby(["arm", "objective", "steps"], sort=False):
+        low, high = group.guidance.min(), group.guidance.max()
+        if low == high:
+            continue
+        ends = group[group.guidance.isin([low, high])]
+        ends = ends.assign(arm=ends.guidance.map({low: "low", high: "high"}))
+        if is_lost(ends).any():
+            parts.append(f"{arm}, {steps_label(steps, objective)}: a run diverged")
+            continue
+        metrics = {experiment.metric: "distance", "recall": "recall"}
+        moves = [(label, _moved(ends[ends.metric == metric])) for metric, label in metrics.items()]
+        told = ", ".join(f"{label} {text}" for label, text in moves if text)
+        parts += [f"{arm}, {steps_label(steps, objective)}: {told}"] if told else []
+    span = f"From guidance {rows.guidance.min():g} to {rows.guidance.max():g}: " if len(rows) else ""
+    return f"{span}{'; '.join(parts)}." if parts else NOTHING
+
+
+def _moved(ends: Frame) -> str:
+    """`12 → 20 (+8 [+5, +11])` of the arms low and high; nothing without seeds that have both."""
+    table = _by_seed(ends, ["low", "high"])
+    if not len(table):
+        return ""
+    change = interval(table.high - table.low)
+    means = f"{_number(table.low.mean())} → {_number(table.high.mean())}"
+    return means + (f" ({_signed(change)})" if not math.isnan(change.low) else "")
+
+
+def steps(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+    """The best way to sample at each budget of evaluations, and two-step sCD against multi-step sCD of two segments."""
+    metric = experiment.metric
+    rows = results(runs, metric)
+    rows = rows[rows.steps.notna()].assign(value=lambda r: _worst(r, metric))
+    if is_lost(rows).all():
+        return NOTHING
+    ways = rows.assign(way=[_way(*row) for row in zip(rows.arm, rows.objective, rows.sampler, rows.steps, strict=True)])
+    best, parts = "", []
+    for budget in sorted(ways.steps.unique()):
+        within = ways[ways.steps <= budget].assign(arm=ways.way)
+        leader = _order(within, metric)[0]
+        if leader != best and math.isfinite(_shown(within, leader).mean):
+            parts.append(f"{budget:.0f}: {leader}, {_shown(within, leader)}")
+        best = leader
+    text = f"Best within a budget of evaluations (where it changes): {'; '.join(parts)}"
+    two = rows[(rows.steps == 2) & rows.objective.isin(["scd", "ms_scd"])]
+    pair = [next(iter(two[two.objective == objective].arm), None) for objective in ("ms_scd", "scd")]
+    if None not in pair:
+        side, shown = _compared(two, str(pair[0]), str(pair[1]), metric)
+        text += f". Two steps of {pair[1]} against {pair[0]}: {side}, {shown}"
+    return text + "."
+
+
+def _way(arm: str, objective: str, sampler: str, count: float) -> str:
+    solver = f" by {SOLVERS[sampler][2]}" if sampler in SOLVERS else ""
+    return f"{arm}{solver} in {steps_label(count, objective)}"
+
+
+def mid_time(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+    """The best middle angle of each arm, and how much worse 1.1 is, paired by seed."""
+    rows = results(runs, experiment.metric)
+    rows = rows[rows.mid_time.notna()]
+    parts = []
+    for arm, group in rows.groupby("arm", sort=False):
+        by_time = group.assign(arm=[f"{t:g}" for t in group.mid_time])
+        if not np.isfinite(_worst(by_time, experiment.metric)).any():
+            parts.append(f"{arm} diverged")
+            continue
+        best = _order(by_time, experiment.metric)[0]
+        text = f"{arm} is best at {best} ({_shown(by_time, best)})"
+        if best == f"{MID_TIME:g}":
+            text += ", the paper's"
+        elif f"{MID_TIME:g}" in set(by_time.arm):
+            side, shown = _compared(by_time, best, f"{MID_TIME:g}", experiment.metric)
+            text += f", {MID_TIME:g} against it {shown}, {side}"
+        parts.append(text)
+    after = " The best angles are chosen afterwards, from the same runs, which favours them."
+    return f"{'; '.join(parts)}.{after}" if parts else NOTHING
+
+
+def compute(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+    """Distance and compute of the two-step student over its teacher's, at the largest size that both have."""
+    rows = results(runs, experiment.metric)
+    costs = {"sampling": sampling_compute(runs, rows), "training": training_compute(runs, rows)}
+    rows = rows.assign(**{kind: cost for kind, (cost, _) in costs.items()})
+    parts = []
+    for objective, group in rows[rows.steps == 2].groupby("objective", sort=False):
+        teachers = rows[(rows.objective == "diffusion") & rows["size"].isin(group["size"])]
+        if not len(teachers) or objective == "diffusion":
+            continue
+        largest = teachers.loc[teachers.parameters.idxmax(), "size"]
+        student, teacher = (r[r["size"] == largest].drop_duplicates("seed") for r in (group, teachers))
+        both = pd.concat([student.assign(arm="student"), teacher.assign(arm="teacher")])
+        table = _by_seed(both, ["student", "teacher"])
+        if not len(table):
+            continue
+        finite = np.isfinite(table).all(axis=None) and (table > 0).all(axis=None)
+        ratio = _times(_geometric(table.student / table.teacher)) + " the distance" if finite else "a run diverged"
+        shares = [_share(student[kind].mean() / teacher[kind].mean(), kind) for kind in costs]
+        fewer = "; ".join(share for share in shares if share)
+        parts.append(
+            f"{student.arm.iloc[0]} in 2 steps against {teacher.arm.iloc[0]}: {ratio}" + (f"; {fewer}" if fewer else "")
+        )
+    estimated = any("not counted" in words for _, words in costs.values())
+    note = (
+        " Compute is estimated from parameters, evaluations and images where FLOP were not counted."
+        if estimated
+        else ""
+    )
+    return f"At the largest size, {'; '.join(parts)}.{note}" if parts else NOTHING
+
+
+def _share(ratio: float, kind: str) -> str:
+    """`0.057 times the sampling compute`; nothing where it is not known."""
+    if not math.isfinite(ratio):
+        return ""
+    return f"{ratio:.2g} times the {kind} compute" + (" (its teacher's comes on top)" if kind == "training" else "")
+
+
+def theory(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+    """The order of each error in 1/N, fitted by least squares in logarithms, of each seed."""
+    trained = with_solver(results(runs, experiment.metric))
+    parts = []
+    for solver in ORDERS:
+        group = trained[(trained.objective == "cd") & (trained.solver == solver)]
+        exact = points(curves, f"fixed_point_error_{solver}").assign(seed=0)
+        for kind, rows, along in (("trained", group, "intervals"), ("exact fixed point", exact, "x")):
+            text = _order_of(rows[np.isfinite(rows.value) & (rows.value > 0)], along)
+            parts += [f"CD with {solver.capitalize()}, {kind}: {text}"] if text else []
+    return f"Fitted order p of an error ~ N^-p. {'; '.join(parts)}." if parts else NOTHING
+
+
+def _order_of(rows: Frame, along: str) -> str:
+    """`1.02 [0.98, 1.06] from N = 8 to 128`; nothing from fewer than two N."""
+    slopes = []
+    for _, seed in rows.groupby("seed"):
+        means = seed.groupby(along).value.mean()
+        if len(means) > 1:
+            slopes.append(-float(np.polyfit(np.log(means.index.to_numpy(float)), np.log(means), 1)[0]))
+    if not slopes:
+        return ""
+    return f"{interval(np.array(slopes))} from N = {rows[along].min():.0f} to {rows[along].max():.0f}"
 
 
 CONTINUOUS = {"dscd": "scd", "dsct": "sct"}
@@ -137,6 +400,70 @@ NOTHING = "There is no result to speak of yet."
 
 def _shown(rows: Frame, arm: str) -> Interval:
     return interval(rows[rows.arm == arm].value)
+
+
+def _worst(rows: Frame, metric: str) -> pd.Series:
+    """The values, with no number and a diverged run as the worst."""
+    values = rows.value.astype(float)
+    lost = values.isna() | (rows.status == "diverged") if "status" in rows else values.isna()
+    return values.mask(lost, QUANTITIES[metric].worst)
+
+
+def _by_seed(rows: Frame, arms: list[str]) -> Frame:
+    """A row per seed that all these arms have; no number is a diverged run."""
+    table = rows[rows.arm.isin(arms)].assign(value=_infinite)
+    table = table.drop_duplicates(["arm", "seed"]).pivot(index="seed", columns="arm", values="value")
+    return table.reindex(columns=arms).dropna()
+
+
+def _infinite(rows: Frame) -> pd.Series:
+    """A diverged run is told by infinity, whatever the metric counts it as."""
+    values = rows.value.astype(float).fillna(math.inf)
+    return values.mask(rows.status == "diverged", math.inf) if "status" in rows else values
+
+
+def _geometric(ratios: pd.Series) -> Interval:
+    """Mean and t interval of ratios, in logarithms: a ratio and its inverse say the same."""
+    positive = ratios.to_numpy(float)
+    if not len(positive) or not (np.isfinite(positive) & (positive > 0)).all():
+        return Interval(math.inf, math.nan, math.nan, len(positive))
+    found = interval(np.log(positive))
+    return Interval(*(float(np.exp(value)) for value in (found.mean, found.low, found.high)), found.seeds)
+
+
+def _percent(ratio: Interval) -> str:
+    """`+12% [+3%, +22%]`, or `7.1 [6.2, 8.3] times` where it is many."""
+    if ratio.mean > 5:
+        return _times(ratio)
+    mean, low, high = (_signed_number(100 * (value - 1)) + "%" for value in (ratio.mean, ratio.low, ratio.high))
+    return f"{mean} (one seed)" if math.isnan(ratio.low) else f"{mean} [{low}, {high}]"
+
+
+def _signed_number(value: float) -> str:
+    """Three digits at most, with a sign."""
+    return (f"{value:+.0f}" if abs(value) >= 100 else f"{value:+.2g}" if abs(value) < 10 else f"{value:+.3g}").replace(
+        "-", "−"
+    )
+
+
+def _times(ratio: Interval) -> str:
+    return f"{ratio} times"
+
+
+def _signed(found: Interval) -> str:
+    return f"{found.mean:+.3g} [{found.low:+.3g}, {found.high:+.3g}]".replace("-", "−")
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed{'' if count == 1 else 's'}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _steps(count: float) -> str:
@@ -159,4 +486,11 @@ FINDINGS: dict[str, Callable[[Experiment, Frame, Frame], str]] = {
     "methods": methods,
     "sizes": sizes,
     "memorisation": memorisation,
+    "tangents": tangents,
+    "quality_curves": quality_curves,
+    "guidance": guidance,
+    "steps": steps,
+    "mid_time": mid_time,
+    "compute": compute,
+    "theory": theory,
 }

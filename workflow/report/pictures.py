@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from workflow.report.drawing import steps_label
 from workflow.report.style import colour
 from workflow.runtime.files import Arrays, read_arrays
 from workflow.schema import DigitsData
@@ -14,16 +15,17 @@ COLUMNS = 20
 
 
 def pictures(study: Study, runs: list[Run]) -> Figure | None:
-    """Samples of the given runs; None where the data have no picture, or no run has samples."""
+    """Samples of the given runs on the first one's data; None where they have no picture, or no run has samples."""
     data = study.arms[runs[0].arm].data if runs else None
     if data is None:
         return None
     arrays = read_arrays(study.data_file(data), AGAIN)
-    drawn = [(run, k, s) for run in runs for k, s in _samples(study, run) if len(s)]
+    alike = [run for run in runs if study.arms[run.arm].data == data]
+    drawn = [(run, k, s) for run in alike for k, s in _samples(study, run) if len(s)]
     if not drawn:
         return None
     if isinstance(study.data[data], DigitsData):
-        return _images(drawn, arrays)
+        return _images(study, drawn, arrays)
     return _clouds(study, drawn, arrays) if arrays["means"].shape[1] == 2 else None
 
 
@@ -35,11 +37,11 @@ def _samples(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
     return [(way.steps, archive[way.key]) for way in ways if way.key in archive]
 
 
-def _images(drawn: list[tuple[Run, int, np.ndarray]], arrays: Arrays) -> Figure:
+def _images(study: Study, drawn: list[tuple[Run, int, np.ndarray]], arrays: Arrays) -> Figure:
     """One row per method and number of steps, one column per noise."""
     by_label = [np.flatnonzero(arrays["train_labels"] == i % 10)[i // 10] for i in range(COLUMNS)]
     rows = [("training images", arrays["train"][by_label] / arrays["sigma_d"])]
-    rows += [(f"{run.arm}, {k} step{'s' if k > 1 else ''}", s[:COLUMNS]) for run, k, s in drawn]
+    rows += [(f"{run.arm}, {steps_label(k, study.arms[run.arm].objective)}", s[:COLUMNS]) for run, k, s in drawn]
     figure, axes = plt.subplots(len(rows), 1, figsize=(10.5, 0.62 * len(rows)))
     low, high = -float(arrays["mean"] / arrays["std"]), float((16 - arrays["mean"]) / arrays["std"])
     for ax, (label, images) in zip(np.atleast_1d(axes), rows, strict=True):
@@ -68,6 +70,6 @@ def _clouds(study: Study, drawn: list[tuple[Run, int, np.ndarray]], arrays: Arra
         face = colour(study.arms[run.arm].objective)
         ax.scatter(*samples[:1500].T, s=2, color=face, linewidth=0, alpha=0.6, rasterized=True)
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
-        ax.set_title(f"{run.arm}\n{k} step{'s' if k > 1 else ''}", fontsize=9)
+        ax.set_title(f"{run.arm}\n{steps_label(k)}", fontsize=9)
     figure.tight_layout(h_pad=1.5)
     return figure

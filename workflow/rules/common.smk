@@ -92,9 +92,9 @@ def measured_of(wildcards):
 def measurement_mark(wildcards):
     """What a measurement depends on beside its files: its source, and the experiment's arms."""
     study = study_of(wildcards)
-    module = MEASUREMENTS[study.experiments[wildcards.experiment].measurement]
+    source = MEASUREMENTS[study.experiments[wildcards.experiment].measurement]
     runs = [study.specification(run) for run in study.runs_of(wildcards.experiment)]
-    return digest(runs, [module])
+    return digest(runs, [source])
 
 
 def deciding_studies(claim):

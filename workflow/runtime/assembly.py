@@ -8,6 +8,7 @@ import importlib
 import math
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from core.conversions import field_with_boundary
 from core.fields import Draws, Fields, bind
 from core.networks.log_weight import LogWeight
 from core.networks.mlp import ResidualMLP
-from core.objectives import OBJECTIVES
+from core.objectives import Method, method_of
 from core.objectives.guidance import guided
 from core.objectives.regression import Regression, Settings
 from core.samplers.ode import ddim_step, heun_step
@@ -69,18 +70,24 @@ def open_data(study: Study, arm: Arm) -> Dataset:
     path = study.data_file(arm.data)
     made_by = f"python -m workflow.steps.prepare --study {study.file} --budget {study.budget} --data {arm.data}"
     arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
-    return kind_module(study.data[arm.data].kind).open_dataset(arrays, study.sigma_d)
+    return kind_module(study.data[arm.data]).open_dataset(arrays, study.sigma_d)
 
 
 def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.Module:
-    """The arm's network, its initial parameters a function of the seed."""
+    """The arm's network, its initial parameters a function of the seed.
+
+    Somebody's own is called with (shape, classes, sigma_d, **settings), and may be told no number.
+    """
     size = study.sizes[arm.size]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "initial parameters"))
+        if size.network is not None:
+            about = {"shape": dataset.shape, "classes": dataset.classes, "sigma_d": study.sigma_d}
+            return _named(size.network)(**about, **size.settings)
         return ResidualMLP(
             dataset.shape,
-            size.width,
-            size.blocks,
+            size.width or 0,
+            size.blocks or 0,
             embedding=size.embedding,
             coordinate=size.coordinate,
             conditioning=size.conditioning,
@@ -90,9 +97,25 @@ def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.
         )
 
 
+def _method(arm: Arm) -> Method:
+    method = method_of(arm.objective)
+    assert method is not None  # the schema refuses unknown names
+    return method
+
+
+def _named(path: str) -> Any:
+    """What `package.module:name` stands for. Raises BenchError when it is not there."""
+    module, name = path.split(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        remedy = "start the workflow where the module can be imported from, or install it"
+        raise BenchError(f"cannot import {path!r}: {error}", key=path, remedy=remedy) from error
+
+
 def make_modules(study: Study, arm: Arm, dataset: Dataset, seed: int, start: Tensors | None) -> Modules:
     """Everything that a run trains; network and fake start from `start` where given."""
-    method = OBJECTIVES[arm.objective]
+    method = _method(arm)
     networks = [make_network(study, arm, dataset, seed) for _ in range(1 + method.fake)]
     for network in networks:
         if start is not None:
@@ -123,7 +146,7 @@ def student_field(
 ) -> Field:
     """The network as a field, told its labels and its number, with its method's boundary."""
     field = bind(network, weights, labels if number is None else (labels, number), PRECISIONS[precision])
-    bounded = OBJECTIVES[arm.objective].boundary
+    bounded = _method(arm).boundary
     return field_with_boundary(field, SIGMA_MIN, study.sigma_d) if bounded else field
 
 
@@ -133,15 +156,17 @@ def segment_edges(arm: Arm, sigma_d: float) -> Tensor:
 
 
 def step_function(
-    study: Study, run: Run, arm: Arm, modules: Modules, target: Tensors, dataset: Dataset, taught: Tensors | None
-) -> Callable[[int], Regression]:
-    """step -> one evaluation of the objective, with draws that are a function of (seed, step, purpose)."""
+    study: Study, run: Run, arm: Arm, modules: Modules, dataset: Dataset, taught: Tensors | None
+) -> Callable[[int, Tensors], Regression]:
+    """(step, weights of the target, or none) -> one evaluation of the objective.
+
+    Draws are a function of (seed, step, purpose).
+    """
     settings = make_settings(arm, study.sigma_d)
-    module_name, function_name = OBJECTIVES[arm.objective].path.split(":")
-    objective = getattr(importlib.import_module(module_name), function_name)
+    objective = _named(_method(arm).path)
     teacher_of = _teacher(study, arm, dataset, taught)
 
-    def evaluate(step: int) -> Regression:
+    def evaluate(step: int, target: Tensors) -> Regression:
         x0, labels = dataset.draw(generator(run.seed, step, "data"), arm.batch)
         if labels is not None and arm.label_dropout:
             lost = torch.rand(arm.batch, generator=generator(run.seed, step, "label dropout")) < arm.label_dropout
@@ -179,11 +204,12 @@ def make_settings(arm: Arm, sigma_d: float) -> Settings:
     )
 
 
-def learning_rate(arm: Arm, step: int) -> float:
-    """The arm's rate at optimiser step >= 1."""
+def learning_rate(arm: Arm, step: int, rate: float | None = None) -> float:
+    """The arm's rate at optimiser step >= 1, or that of another `rate` on the same schedule."""
+    rate = rate or arm.rate
     if arm.rate_reference is None:
-        return constant_rate(step, arm.rate, arm.rampup)
-    return inverse_sqrt_rate(step, arm.rate, arm.rate_reference, arm.rampup)
+        return constant_rate(step, rate, arm.rampup)
+    return inverse_sqrt_rate(step, rate, arm.rate_reference, arm.rampup)
 
 
 def points_at(arm: Arm, step: int) -> int | None:
@@ -216,7 +242,7 @@ def _draws(run: Run, arm: Arm, step: int, like: Tensor) -> Draws:
         uniform = torch.rand(arm.batch, generator=generator(run.seed, step, f"{prefix}time"), dtype=torch.float64)
         return Draws(uniform, normal(f"{prefix}noise"))
 
-    if not OBJECTIVES[arm.objective].fake:
+    if not _method(arm).fake:
         return draws("")
     return dataclasses.replace(draws(""), start=normal("start"), score=draws("score "), fake=draws("fake "))
 

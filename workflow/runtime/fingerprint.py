@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from core.objectives import OBJECTIVES
+from core.objectives import method_of
 from workflow.runtime.datasets import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -42,13 +42,19 @@ def fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
     objectives = [specification["arm"]["objective"]]
     if isinstance(specification["teacher"], Mapping):
         objectives.append(specification["teacher"]["arm"]["objective"])
-    modules = [OBJECTIVES[name].path.split(":")[0] for name in objectives]
-    return digest(specification, (*STEPS, *modules, KINDS[specification["data"]["kind"]]), root)
+    paths = [method.path for name in objectives if (method := method_of(name))]
+    paths += [network for network in [specification["size"].get("network")] if network]
+    modules = [path.split(":")[0] for path in paths]
+    return digest(specification, (*STEPS, *modules, _source_of(specification["data"])), root)
 
 
 def data_fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
     """A digest of what a prepared data set is made from (Study.data_specification)."""
-    return digest(specification, (KINDS[specification["data"]["kind"]],), root)
+    return digest(specification, (_source_of(specification["data"]),), root)
+
+
+def _source_of(data: Mapping[str, Any]) -> str:
+    return data.get("module") or KINDS[data["kind"]]
 
 
 def digest(specification: Any, modules: Iterable[str], root: Path = ROOT) -> str:
@@ -94,5 +100,6 @@ def _is_bare_string(node: ast.AST) -> bool:
 
 
 def _file_of(module: str, root: Path) -> Path | None:
-    base = root.joinpath(*module.split("."))
-    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
+    """Under the project, or where somebody's own modules are: where the workflow was started."""
+    bases = [folder.joinpath(*module.split(".")) for folder in (root, Path.cwd())]
+    return next((p for b in bases for p in (b.with_suffix(".py"), b / "__init__.py") if p.is_file()), None)

@@ -4,7 +4,7 @@ torch's functional form is used: the Optimizer class imports the compiler on its
 takes longer than a small run's training.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,9 +30,18 @@ def initial_state(parameters: Mapping[str, Tensor]) -> AdamState:
     )
 
 
-def adam_step(parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor], state: AdamState, rate: float) -> None:
-    """One step of Adam with betas (0.9, 0.99), those of the paper's students; epsilon 1e-8 (App. G)."""
-    names = list(parameters)
+def adam_step(
+    parameters: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor],
+    state: AdamState,
+    rate: float,
+    names: Sequence[str] | None = None,
+) -> None:
+    """One step of Adam with betas (0.9, 0.99), those of the paper's students; epsilon 1e-8 (App. G).
+
+    Of all parameters, or of those that are named.
+    """
+    names = list(parameters if names is None else names)
     with torch.no_grad():
         adam(
             [parameters[n] for n in names],

@@ -38,7 +38,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     started = time.monotonic()
     out, arm = study.run_folder(run), study.arms[run.arm]
     training: dict[str, Any] = read_json(out / "training.json", AGAIN)
-    dataset, kind = open_data(study, arm), kind_module(study.data[arm.data].kind)
+    dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
     weights = read_tensors(out / "weights.safetensors", AGAIN)
     samples = {key: torch.from_numpy(values) for key, values in read_arrays(out / "samples.npz", AGAIN).items()}
     metrics, curves, ways = [], [], {sampling.key: sampling for sampling in study.samplings(run.arm)}
@@ -95,7 +95,7 @@ def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
     if arm.snapshots is None:
         return []
     kept = read_tensors(out / "snapshots.safetensors", AGAIN)
-    kind, dataset = kind_module(study.data[arm.data].kind), open_data(study, arm)
+    kind, dataset = kind_module(study.data[arm.data]), open_data(study, arm)
     main = study.samplers_of(run.arm)[0]
     ways = {way.key: way for way in study.samplings(run.arm) if way.sampler == main}
     count = study.evaluation.snapshot_samples or study.evaluation.samples

@@ -10,7 +10,7 @@ from workflow.study import Study
 def prepare(study: Study, data: str) -> None:
     """Make the data set's .npz, and a .json that says what it is and how far real is from real."""
     settings = study.data[data]
-    kind = kind_module(settings.kind)
+    kind = kind_module(settings)
     arrays, facts = kind.prepare(settings, study.evaluation, study.sigma_d)
     path = study.data_file(data)
     write_arrays(path, arrays)

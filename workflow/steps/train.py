@@ -127,12 +127,12 @@ def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[State, Journa
         _restore(state, saved.tensors)
         journal, first = Journal(**saved.journal), saved.step
         print(f"resuming {run.arm} seed {run.seed} from step {first}", file=sys.stderr)
-    objective = step_function(study, run, arm, modules, state.target, dataset, taught)
+    objective = step_function(study, run, arm, modules, dataset, taught)
     progress = Progress(f"{study.label} {run.arm} seed {run.seed}", arm.iterations, first)
     outcome = dataclasses.replace(outcome, step=first, last_good_checkpoint=first if saved else None)
     clock = time.monotonic() - journal.seconds
     for step in range(first + 1, arm.iterations + 1):
-        regression = objective(step)
+        regression = objective(step, state.target)
         loss, norm = regression.loss.item(), regression.direction_norm.mean().item()
         gradients = torch.autograd.grad(regression.loss, list(state.parameters.values()), materialize_grads=True)
         gradient_norm = torch.nn.utils.get_total_norm(gradients).item()
@@ -184,7 +184,10 @@ def _is_finite(state: State) -> bool:
 def _update(state: State, gradients: Sequence[Tensor], arm: Arm, step: int) -> State:
     """One optimiser step, and one of each average."""
     named = dict(zip(state.parameters, gradients, strict=True))
-    adam_step(state.parameters, named, state.optimiser, learning_rate(arm, step))
+    student = [name for name in named if name in state.average]
+    beside = [name for name in named if name not in state.average]
+    for names, rate in ((student, arm.rate), (beside, arm.fake_rate)):
+        adam_step(state.parameters, named, state.optimiser, learning_rate(arm, step, rate), names)
     own = {name: state.parameters[name] for name in state.average}
     beta = ema.half_life_beta(arm.batch, float(arm.ema_half_life), step * arm.batch, arm.ema_rampup)
     average = ema.update(state.average, own, beta)

@@ -2,8 +2,9 @@
 
 A kind is a module with `prepare(data, evaluation, sigma_d)`, which makes arrays and facts,
 `open_dataset(arrays, sigma_d)`, `judge_samples(dataset, samples, wanted)`, `judge_map(dataset, field)`,
-`floors(dataset)`, and METRICS, the names of what the judges return. Adding one is such a module
-and one line here. Imports nothing heavy, since every plan reads the table.
+`floors(dataset)`, and METRICS, the names of what the judges return. Adding one is such a module and
+one line here; one that stands elsewhere is named in the study (`kind: own`, `module: ...`).
+Imports nothing heavy, since every plan reads the table.
 """
 
 import importlib
@@ -15,6 +16,6 @@ KINDS = {
 }
 
 
-def kind_module(kind: str) -> Any:
-    """The module of a kind."""
-    return importlib.import_module(KINDS[kind])
+def kind_module(data: Any) -> Any:
+    """The module that knows a study's data set (workflow.schema.Data)."""
+    return importlib.import_module(data.module if data.kind == "own" else KINDS[data.kind])

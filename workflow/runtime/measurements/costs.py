@@ -1,7 +1,10 @@
 """Floating-point operations of training and sampling, counted by torch and not estimated."""
 
+from typing import Any
+
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from workflow.runtime.assembly import Modules, Tensors, make_modules, open_data, step_function
 from workflow.runtime.measurements.measured import Measured, Row
@@ -12,6 +15,22 @@ from workflow.study import Run, Study
 SAMPLES = 10
 
 
+class Operations(TorchDispatchMode):
+    """Counts by torch's own formulas what runs inside it.
+
+    torch's FlopCounterMode also tracks modules, by hooks that a module under value_and_tangent refuses.
+    """
+
+    total: float = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.total += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
 def measure(study: Study, experiment: str) -> Measured:
     """train_flops of every arm's whole training, and sample_flops of every way in which it is sampled."""
     rows = []
@@ -20,11 +39,11 @@ def measure(study: Study, experiment: str) -> Measured:
         shown = study.experiments[experiment].samplers or study.samplers_of(arm)[:1]
         weights: Tensors = dict(_modules(study, arm).student.named_parameters())
         for way in (way for way in study.samplings(arm) if way.sampler in shown):
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
+            with Operations() as counter, torch.no_grad():
                 draw_samples(study, study.arms[arm], weights, [way], SAMPLES)
             about = {"steps": way.steps, "sampler": way.sampler, "guidance": way.guidance}
             middle = way.times[0] if way.times else None
-            operations = counter.get_total_flops() / SAMPLES
+            operations = counter.total / SAMPLES
             rows.append(Row(Value(metric="sample_flops", value=operations, mid_time=middle, **about), arm))
     return Measured(runs=rows)
 
@@ -41,8 +60,8 @@ def _of_training(study: Study, arm: str) -> float:
     taught: Tensors | None = None
     if study.teacher_run(run) is not None:  # any weights cost the same
         taught = dict(_modules(study, str(settings.teacher)).student.named_parameters())
-    step = step_function(study, run, settings, modules, {}, dataset, taught)
-    with FlopCounterMode(display=False) as counter:
-        loss = step(1).loss
+    step = step_function(study, run, settings, modules, dataset, taught)
+    with Operations() as counter:
+        loss = step(1, {}).loss
         torch.autograd.grad(loss, list(modules.parameters().values()), materialize_grads=True)
-    return float(counter.get_total_flops() * settings.iterations)
+    return float(counter.total * settings.iterations)

@@ -9,12 +9,14 @@ critical_batch       the batch at which the noise of the mean is as large as thi
 both against the dimension (x). Directions are affine in the drawn velocity v: one Jacobian a point.
 """
 
+import statistics
+
 import torch
 from torch import Tensor
 
 from core import oracle
 from core.tangents import normalise
-from core.trigflow import cos_sin
+from core.trigflow import cos_sin, interpolate
 from workflow.runtime.measurements.measured import Measured, Row
 from workflow.runtime.randomness import generator
 from workflow.runtime.records import Value
@@ -22,60 +24,56 @@ from workflow.study import Study
 
 DIMENSIONS = (1, 2, 4, 8, 16, 32)
 ANGLES = (0.4, 0.8, 1.2)
-POINTS, DRAWS, STEPS = 16, 20_000, 64
+POINTS, DRAWS, STEPS = 8, 20_000, 48
 """Points an angle, posterior draws a point, and Runge-Kutta steps of the exact map."""
 
 
 def measure(study: Study, experiment: str) -> Measured:
     """Means over angles and points, a mixture of its own for every dimension and seed."""
     rows = []
-    constant = 0.1 / study.sigma_d
     for seed in study.seeds:
         for dimension in DIMENSIONS:
-            found = [_at(dimension, angle, seed, constant) for angle in ANGLES]
-            bias = sum(b for b, _ in found) / len(found)
-            batch = sum(b for _, b in found) / len(found)
+            bias, batch = _in_dimension(dimension, seed, 0.1 / study.sigma_d)
             for metric, value in (("normalisation_bias", bias), ("critical_batch", batch)):
                 rows.append(Row(Value(metric=metric, x=float(dimension), value=value), seed=seed, objective="sct"))
     return Measured(curves=rows)
 
 
-def _at(dimension: int, angle: float, seed: int, constant: float) -> tuple[float, float]:
-    g = generator(seed, "normalisation bias", dimension, f"{angle:g}")
+def _in_dimension(dimension: int, seed: int, constant: float) -> tuple[float, float]:
+    """(mean bias, median critical batch) over points at all angles."""
+    g = generator(seed, "normalisation bias", dimension)
     mixture = _mixture(dimension, g)
-    t = torch.full((POINTS,), angle, dtype=torch.float64)
-    c, s = torch.cos(t)[:, None], torch.sin(t)[:, None]
-    x0 = oracle.sample(mixture, _rand(g, POINTS), _randn(g, POINTS, dimension))
-    x = c * x0 + s * _randn(g, POINTS, dimension)
+    t = torch.tensor(ANGLES, dtype=torch.float64).repeat_interleave(POINTS)
+    x0 = oracle.sample(mixture, _rand(g, len(t)), _randn(g, len(t), dimension))
+    x = interpolate(x0, _randn(g, len(t), dimension), t)
     base, matrix = _affine_direction(mixture, x, t)
     biases, batches = [], []
-    for i in range(POINTS):
+    for i in range(len(t)):
         v = _posterior_velocities(mixture, x[i], t[i], g)
         normalised = normalise(base[i] + v @ matrix[i].T, constant)
-        mean, square = normalised.mean(0), float(normalised.square().sum(1).mean())
+        square = float(normalised.square().sum(1).mean())
         noise = square / DRAWS  # of the mean of DRAWS draws: the estimate's own share is taken off
-        bias_square = max(float(mean.square().sum()) - noise, 0.0)
+        bias_square = max(float(normalised.mean(0).square().sum()) - noise, 0.0)
         biases.append((bias_square / square) ** 0.5)
         batches.append(square / max(bias_square, noise))
-    return sum(biases) / POINTS, sorted(batches)[POINTS // 2]
+    return sum(biases) / len(biases), statistics.median(batches)
 
 
 def _affine_direction(mixture: oracle.Mixture, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """g = base + matrix v at the exact map, for r = 1: the direction is affine in the velocity v.
+    """g = base + matrix v at the exact map f, for r = 1.
 
-    g = cos(t) df/dt, and df/dt = (df/dx) v + df/dt at fixed x, f the exact map.
+    g = cos(t) df/dt with df/dt = (df/dx) v + df/dt at fixed x: one derivative along each axis, and one along t.
     """
-    c, _ = cos_sin(t, x)
 
     def exact(x: Tensor, t: Tensor) -> Tensor:
         return oracle.consistency_map(mixture, x, t, STEPS)
 
-    passing = torch.func.jvp(exact, (x, t), (torch.zeros_like(x), torch.ones_like(t)))[1]
-    dimension = x.shape[1]
-    axes = torch.eye(dimension, dtype=x.dtype).repeat(len(x), 1)  # every axis at every point, in one evaluation
-    many_x, many_t = x.repeat_interleave(dimension, 0), t.repeat_interleave(dimension)
-    columns = torch.func.jvp(exact, (many_x, many_t), (axes, torch.zeros_like(many_t)))[1]
-    return c * passing, c[:, :, None] * columns.reshape(len(x), dimension, dimension).mT
+    count, dimension = x.shape
+    ways = torch.eye(dimension + 1, dtype=x.dtype).repeat(count, 1)  # all in one evaluation
+    many = x.repeat_interleave(dimension + 1, 0), t.repeat_interleave(dimension + 1)
+    found = torch.func.jvp(exact, many, (ways[:, :-1], ways[:, -1]))[1].reshape(count, dimension + 1, dimension)
+    c, _ = cos_sin(t, found)
+    return (c * found)[:, -1], (c * found)[:, :-1].mT
 
 
 def _posterior_velocities(mixture: oracle.Mixture, x: Tensor, t: Tensor, g: torch.Generator) -> Tensor:

@@ -31,7 +31,7 @@ def measure(study: Study, experiment: str) -> Measured:
 
 def _search(study: Study, run: Run, metric: str) -> list[Row]:
     arm = study.arms[run.arm]
-    dataset, kind = open_data(study, arm), kind_module(study.data[arm.data].kind)
+    dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
     weights = read_tensors(study.run_folder(run) / "weights.safetensors", "delete the run's folder")
     if not all(bool(w.isfinite().all()) for w in weights.values()):
         return []

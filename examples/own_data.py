@@ -1,0 +1,59 @@
+"""A data set of one's own: points on a spiral, judged by their distance to fresh ones.
+
+snakemake --config study=examples/own_data.yaml
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.metrics import sliced_wasserstein
+from workflow.runtime.randomness import generator
+from workflow.runtime.records import Value
+
+METRICS = {"map": (), "samples": ("sliced_wasserstein",)}
+
+
+def prepare(data: Any, evaluation: Any, sigma_d: float) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays that are written to disk, in data units, and facts that stand in the report."""
+    parts = {name: _spiral(evaluation.samples, name, **data.settings) for name in ("train", "reference", "other")}
+    mean, std = parts["train"].mean(0), parts["train"].std()
+    return {name: ((part - mean) / std).numpy() for name, part in parts.items()}, {"train": len(parts["train"])}
+
+
+def open_dataset(arrays: dict[str, np.ndarray], sigma_d: float) -> Dataset:
+    """What training draws from, in unit variance."""
+    points = torch.from_numpy(arrays["train"])
+
+    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, None]:
+        return points[torch.randint(len(points), (batch,), generator=g)], None
+
+    return Dataset((2,), classes=0, draw=draw, velocity=None, arrays=arrays)
+
+
+def judge_map(dataset: Dataset, field: Any) -> tuple[list[Value], list[Value]]:
+    """Nothing: the exact map is not known."""
+    return [], []
+
+
+def judge_samples(dataset: Dataset, samples: Tensor, wanted: Any = METRICS["samples"]) -> dict[str, float]:
+    """Samples against points that training never saw."""
+    return {"sliced_wasserstein": sliced_wasserstein(samples, torch.from_numpy(dataset.arrays["reference"]))}
+
+
+def floors(dataset: Dataset) -> list[Value]:
+    """Fresh points against fresh points."""
+    found = judge_samples(dataset, torch.from_numpy(dataset.arrays["other"]))
+    return [Value(metric=name, value=value) for name, value in found.items()]
+
+
+def _spiral(count: int, purpose: str, turns: float = 1.5, spread: float = 0.03) -> Tensor:
+    g = generator("spiral", purpose)
+    radius = torch.rand(count, generator=g).sqrt()
+    angle = 2 * torch.pi * turns * radius
+    return (
+        radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1) + spread * torch.randn(count, 2, generator=g) / 3
+    )

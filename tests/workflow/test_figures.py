@@ -1,0 +1,205 @@
+"""Every kind of figure is drawn from whole, thin and broken results, and shows what it must."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import colors
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from tests.workflow.synthetic import rows_of
+from workflow.errors import BenchError
+from workflow.reading import load
+from workflow.report import pictures
+from workflow.report.drawing import WIDTH
+from workflow.report.figures import FIGURES
+from workflow.report.findings import FINDINGS, NOTHING
+from workflow.report.statistics import COLUMNS
+from workflow.report.style import COLOURS, MARKERS, NAMES, apply_style, save
+from workflow.report.tables import CURVE_COLUMNS
+from workflow.study import Run, Study
+
+STUDIES = {name: load(name) for name in ("oracle", "digits")}
+ONE_OF_EACH_KIND = {
+    experiment.figure: (study, name) for study in STUDIES.values() for name, experiment in study.experiments.items()
+}
+
+
+@pytest.fixture(autouse=True)
+def _styled():
+    apply_style()
+    yield
+    plt.close("all")
+
+
+def drawn(study: Study, name: str, tables: tuple[pd.DataFrame, pd.DataFrame]) -> tuple[Figure, str]:
+    """Figure and finding, as the workflow's step makes them."""
+    settings = study.experiments[name]
+    figure = FIGURES[settings.figure](settings, *tables)
+    figure.draw_without_rendering()
+    return figure, FINDINGS[settings.figure](settings, *tables)
+
+
+def crosses(figure: Figure) -> int:
+    return sum(c.get_label() == "a run diverged" for ax in figure.axes for c in ax.collections)
+
+
+def sound(sentence: str) -> bool:
+    return sentence.endswith(".") and not {"nan", "NaN", "inf"} & set(sentence.replace(",", " ").split())
+
+
+def test_every_kind_of_the_schema_has_a_figure_and_a_finding() -> None:
+    assert set(ONE_OF_EACH_KIND) == set(FIGURES) == set(FINDINGS)
+
+
+@pytest.mark.parametrize(
+    "place", [(label, name) for label, study in STUDIES.items() for name in study.experiments], ids="-".join
+)
+def test_every_experiment_is_drawn_from_whole_results(place: tuple[str, str]) -> None:
+    study, name = STUDIES[place[0]], place[1]
+    figure, sentence = drawn(study, name, rows_of(study, name))
+    assert figure.get_figwidth() <= WIDTH
+    assert not crosses(figure)
+    assert "no finite value" not in [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert sentence != NOTHING
+    assert sound(sentence)
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+@pytest.mark.parametrize("how", ["one seed", "one arm diverged", "all diverged", "arms missing", "nothing"])
+def test_every_kind_survives_thin_and_broken_results(kind: str, how: str) -> None:
+    study, name = ONE_OF_EACH_KIND[kind]
+    arms = study.arms_of(name)
+    tables = {
+        "one seed": lambda: rows_of(study, name, seeds=(0,)),
+        "one arm diverged": lambda: rows_of(study, name, diverged=arms[-1:]),
+        "all diverged": lambda: rows_of(study, name, diverged=["*"]),
+        "arms missing": lambda: rows_of(study, name, missing=arms[:-1]),
+        "nothing": lambda: (pd.DataFrame(columns=COLUMNS), pd.DataFrame(columns=CURVE_COLUMNS)),
+    }[how]()
+    figure, sentence = drawn(study, name, tables)
+    assert figure.axes
+    assert sound(sentence)
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_a_diverged_run_is_a_cross(kind: str) -> None:
+    study, name = ONE_OF_EACH_KIND[kind]
+    lost = [arm for arm in study.arms_of(name) if study.arms[arm].objective != "diffusion"][-1]
+    if kind == "discretisation":
+        lost = next(arm for arm in study.arms_of(name) if study.arms[arm].intervals)
+    figure, _ = drawn(study, name, rows_of(study, name, diverged=[lost]))
+    assert crosses(figure)
+
+
+def test_curves_with_a_gap_show_it_as_a_cross() -> None:
+    study = STUDIES["oracle"]
+    runs, curves = rows_of(study, "stability_of_time", seeds=(0,))
+    curves.loc[curves.x > 1.4, "value"] = np.nan
+    figure, sentence = drawn(study, "stability_of_time", (runs, curves))
+    assert crosses(figure)
+    assert "scd-log not finite at t = 1.44" in sentence
+
+
+def test_the_height_of_methods_follows_the_arms() -> None:
+    few = drawn(STUDIES["oracle"], "normalisation_of_conditioning", rows_of(STUDIES["oracle"], "adaptive_weight"))[0]
+    many = drawn(STUDIES["oracle"], "tangent_control", rows_of(STUDIES["oracle"], "tangent_control"))[0]
+    assert many.get_figheight() > few.get_figheight() + 2
+
+
+def test_learned_weights_are_shown_where_a_method_runs_with_and_without_one() -> None:
+    def labels(name: str) -> list[str]:
+        figure, _ = drawn(STUDIES["digits"], name, rows_of(STUDIES["digits"], name))
+        return [ax.get_xlabel() for ax in figure.axes]
+
+    assert any("angle" in label for label in labels("adaptive_weight"))
+    assert not any("angle" in label for label in labels("lineage"))
+
+
+def test_methods_without_steps_are_drawn() -> None:
+    study = STUDIES["oracle"]
+    figure, _ = drawn(study, "tangent_control", rows_of(study, "tangent_control"))
+    assert len(figure.axes[0].collections) >= 2 * len(study.arms_of("tangent_control"))
+
+
+def test_compute_without_counted_operations_says_so_on_its_axes() -> None:
+    study = STUDIES["digits"]
+    figure, sentence = drawn(study, "compute", rows_of(study, "compute", flops=False))
+    assert [ax.get_xlabel() for ax in figure.axes] == [
+        "parameters × evaluations per sample (FLOP not counted)",
+        "parameters × images seen (FLOP not counted)",
+    ]
+    assert "estimated" in sentence
+
+
+def test_the_legend_tells_every_method_of_the_steps_apart() -> None:
+    figure, _ = drawn(STUDIES["digits"], "steps", rows_of(STUDIES["digits"], "steps"))
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"multi-step sCD", "teacher, Heun", "teacher, DPM-Solver++ 2M", "sCD (continuous)"} <= set(shown)
+    assert len(shown) == len(set(shown))
+
+
+def test_saving_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = plt.figure()
+    save(figure, tmp_path / "figure")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert set(before) == {"figure.svg", "figure.png"}
+
+    def broken(path: Path, **settings) -> None:
+        path.write_text("half")
+        raise BenchError("the disk is full", key="disk", remedy="make room")
+
+    monkeypatch.setattr(figure, "savefig", broken)
+    with pytest.raises(BenchError):
+        save(figure, tmp_path / "figure")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_pictures_show_one_data_set_where_an_experiment_has_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    study, points = STUDIES["oracle"], np.random.default_rng(0).normal(size=(50, 2))
+
+    def read(path: Path, remedy: str) -> dict[str, np.ndarray]:
+        run = {"few-1": points, "few-2-t1.1": points}
+        return run if path.name == "samples.npz" else {"means": points[:3], "reference": points}
+
+    monkeypatch.setattr(pictures, "read_arrays", read)
+    figure = pictures.pictures(study, [Run(arm=arm, seed=0) for arm in ("scd-fp32", "scd-raw", "32d-scd")])
+    assert figure is not None
+    titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
+    assert titles == [f"{arm}\n{steps}" for steps in ("1 step", "2 steps") for arm in ("scd-fp32", "scd-raw")]
+
+
+# --- colours --------------------------------------------------------------------------------------
+
+VISION = {
+    "full": np.eye(3),
+    "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "tritan": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+"""Machado et al. (2009), complete deficiency, on linear RGB."""
+
+
+def lab(colour: str, vision: str) -> np.ndarray:
+    """CIE Lab of a colour as seen."""
+    rgb = np.array(colors.to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.array(VISION[vision]) @ linear, 0, 1)
+    to_xyz = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = np.array(to_xyz) @ seen / [0.9505, 1, 1.0888]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+@pytest.mark.parametrize("vision", VISION)
+def test_methods_of_one_figure_differ_to_every_eye(vision: str) -> None:
+    methods = [name for name in COLOURS if name != "data"]
+    assert set(methods) < set(MARKERS)
+    assert set(COLOURS) == set(NAMES) == set(MARKERS)
+    assert len({MARKERS[name] for name in methods}) == len(methods)
+    for i, one in enumerate(methods):
+        for other in methods[i + 1 :]:
+            apart = np.linalg.norm(lab(COLOURS[one], vision) - lab(COLOURS[other], vision))
+            assert apart > (25 if vision == "full" else 10), f"{one} and {other} look alike"

@@ -1,0 +1,344 @@
+"""What a run of each method trains, keeps, is told and is sampled by."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.objectives import OBJECTIVES
+from tests.workflow.conftest import step
+from workflow.errors import BenchError
+from workflow.reading import load
+from workflow.runtime.assembly import guided_field, make_modules, make_network, open_data, step_function, student_field
+from workflow.runtime.checkpoints import remove_all
+from workflow.runtime.files import write_json
+from workflow.runtime.measurements import costs, normalisation_bias, theory
+from workflow.runtime.sampling import draw_samples
+from workflow.runtime.tensors import read_tensors
+from workflow.runtime.tuning import tuned
+from workflow.schema import Sampler
+from workflow.steps import train as train_module
+from workflow.steps.train import target_decay, train
+from workflow.study import Run, Study
+
+EXTRA = {
+    "dscd": {"intervals": 4}, "dsct": {"intervals": 4}, "cd": {"intervals": 4}, "ct": {"points": [4, 8]},
+    "ict": {"points": [4, 16]}, "ect": {"stages": 3}, "ms_scd": {"segments": 2},
+}  # fmt: skip
+
+
+@pytest.fixture
+def prepared(tiny: dict, write_study: Callable[[dict], Path], tmp_path: Path, monkeypatch) -> Callable[..., Study]:
+    """The tiny study with one arm, `x`, of the given settings; its data made, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(objective: str, **settings: object) -> Study:
+        teacher = {"teacher": "exact"} if OBJECTIVES[objective].teacher else {}
+        tiny["arms"] = {"x": {"objective": objective, **teacher, **EXTRA.get(objective, {}), **settings}}
+        tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["x"]}}
+        study = load(write_study(tiny))
+        step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
+        return study
+
+    return make
+
+
+X = Run(arm="x", seed=0)
+
+
+def _weights(study: Study, name: str = "weights") -> dict[str, torch.Tensor]:
+    return read_tensors(study.run_folder(X) / f"{name}.safetensors", "")
+
+
+STATES = {
+    "vsd": {"adaptive_weight": True, "fake_rate": 1e-2},
+    "scd_vsd": {"adaptive_weight": True},
+    "ct": {"target_decay": 0.9},
+    "cd": {"target_decay": 0.5},
+    "ict": {},
+    "ect": {"snapshots": 3},
+    "ms_scd": {"adaptive_weight": True},
+}
+
+
+@pytest.mark.parametrize("objective", STATES)
+def test_a_run_of_every_method_that_breaks_off_ends_with_the_same_bits(objective: str, prepared) -> None:
+    study = prepared(objective, **STATES[objective])
+    train(study, X, checkpoint_every=1000)
+    names = ["weights", *(["snapshots"] if "snapshots" in STATES[objective] else [])]
+    whole = [_weights(study, name) for name in names]
+    remove_all(study.checkpoint_folder(X))
+    real, calls = train_module._update, iter(range(1, 10**6))
+
+    def stopping(*arguments):
+        if next(calls) > 17:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    train_module._update = stopping
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(study, X, checkpoint_every=8)
+    finally:
+        train_module._update = real
+    train(study, X, checkpoint_every=8)
+    for name, expected in zip(names, whole, strict=True):
+        found = _weights(study, name)
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_an_average_gives_the_targets_and_moves_with_the_student(prepared) -> None:
+    """A target that stood still, or that was the student itself, would train to other weights."""
+    weights = {}
+    for decay in (None, 0.5, 0.999999):
+        study = prepared("ct", points=[8, 8], target_decay=decay)
+        train(study, X)
+        weights[decay] = torch.cat([w.flatten() for w in _weights(study).values()])
+    assert not torch.equal(weights[None], weights[0.5])
+    assert not torch.equal(weights[0.5], weights[0.999999])
+
+
+def test_the_decay_of_the_targets_follows_cm_s_schedule(prepared) -> None:
+    study = prepared("ct", points=[2, 150], target_decay=0.9)
+    arm = study.arms["x"]
+    assert target_decay(arm, 1) == pytest.approx(math.exp(2 * math.log(0.9) / 2))
+    assert target_decay(arm, arm.iterations) > 0.998
+    constant = prepared("cd", target_decay=0.95).arms["x"]
+    assert {target_decay(constant, s) for s in (1, 15, 30)} == {0.95}
+
+
+def test_the_fake_is_trained_beside_the_student_and_is_no_part_of_its_weights(prepared) -> None:
+    study = prepared("scd_vsd", adaptive_weight=True)
+    arm = study.arms["x"]
+    modules = make_modules(study, arm, open_data(study, arm), seed=0, start=None)
+    assert set(modules.extras) == {"fake", "log_weight", "score_log_weight", "fake_log_weight"}
+    evaluate = step_function(study, X, arm, modules, open_data(study, arm), None)
+    parameters = modules.parameters()
+    gradients = torch.autograd.grad(evaluate(1, {}).loss, list(parameters.values()), materialize_grads=True)
+    moved = {name.split(".")[0] for name, g in zip(parameters, gradients, strict=True) if g.abs().max() > 0}
+    assert {"fake", "project"} <= moved  # last layers start at zero, and hide the rest from the first gradient
+    train(study, X)
+    assert set(_weights(study)) == set(dict(modules.student.named_parameters()))
+
+
+def test_a_faster_fake_changes_the_fake_s_steps_and_so_the_student_s(prepared) -> None:
+    weights = []
+    for rate in (None, 1e-2):
+        study = prepared("vsd", fake_rate=rate)
+        train(study, X)
+        weights.append(torch.cat([w.flatten() for w in _weights(study).values()]))
+    assert not torch.equal(*weights)
+
+
+# --- sampling ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("objective", "settings", "sampler"),
+    [
+        ("diffusion", {}, {"solver": "heun", "evaluations": [3, 35]}),
+        ("diffusion", {}, {"solver": "dpm_2s", "evaluations": [3, 7]}),
+        ("diffusion", {}, {"solver": "ddim", "evaluations": [1, 4]}),
+        ("diffusion", {}, {"solver": "dpm_pp_2m", "evaluations": [2, 5]}),
+        ("scd", {}, {"solver": "few", "times": [[], [1.1], [1.3, 0.7]]}),
+        ("ms_scd", {"segments": 4}, {"solver": "segments"}),
+    ],
+)
+def test_a_sampling_evaluates_its_network_as_often_as_it_says(
+    objective, settings, sampler, prepared, monkeypatch
+) -> None:
+    study = prepared(objective, **settings)
+    arm = study.arms["x"].model_copy(update={"samplers": ("odd",)})
+    study = study.model_copy(update={"arms": {"x": arm}, "samplers": {"odd": Sampler(**sampler)}})
+    network = make_network(study, arm, open_data(study, arm))
+    calls = []
+    real = type(network).forward
+    monkeypatch.setattr(type(network), "forward", lambda self, *a: calls.append(1) or real(self, *a))
+    for way in study.samplings("x"):
+        calls.clear()
+        drawn = draw_samples(study, arm, dict(network.named_parameters()), [way], 5)
+        assert len(calls) == way.steps
+        assert drawn[way.key].shape == (5, 2)
+
+
+def test_every_sampling_starts_from_the_same_noise(prepared) -> None:
+    """One step of `few`, one segment and one DDIM step of the same untrained field are the same map."""
+    study = prepared("ms_scd", segments=1)
+    arm = study.arms["x"]
+    network = make_network(study, arm, open_data(study, arm))
+    weights = {name: torch.randn_like(p) / 4 for name, p in network.named_parameters()}
+    (segment,) = draw_samples(study, arm, weights, study.samplings("x"), 6).values()
+    few = prepared("scd")
+    own = {name: w for name, w in weights.items() if not name.startswith("lift_number")}
+    one, two = draw_samples(few, few.arms["x"], own, few.samplings("x"), 6).values()
+    torch.testing.assert_close(segment, one)
+    assert not torch.allclose(one, two)
+
+
+# --- guidance, on labelled data ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def guided(tmp_path: Path, monkeypatch, write_study: Callable[[dict], Path]) -> Study:
+    """Digits with a teacher that can guide itself and a student that is told the scale."""
+    monkeypatch.chdir(tmp_path)
+    content = {
+        "study": "guided", "title": "t", "summary": "s", "sigma_d": 0.5, "seeds": [0],
+        "data": {"digits": {"kind": "digits"}}, "sizes": {"net": {"width": 16, "blocks": 1}},
+        "defaults": {
+            "data": "digits", "size": "net", "iterations": 4, "batch": 8, "rate": 1e-3, "ema_half_life": 1000,
+        },
+        "arms": {
+            "teacher": {"objective": "diffusion", "label_dropout": 0.2, "samplers": ["both"]},
+            "scd": {
+                "objective": "scd", "teacher": "teacher", "start": "teacher", "guidance_max": 2.0, "samplers": ["told"],
+            },
+        },
+        "samplers": {
+            "both": {"solver": "heun", "evaluations": [3], "guidance": [1.0, 2.0]},
+            "told": {"solver": "few", "times": [[], [1.1]], "guidance": [1.0, 2.0]},
+        },
+        "evaluation": {"samples": 80},
+        "experiments": {
+            "guidance": {
+                "title": "g", "paper": "Fig. 7", "question": "q", "expectation": "e", "figure": "guidance",
+                "metric": "fd_train", "arms": ["*"],
+            },
+        },
+    }  # fmt: skip
+    study = load(write_study(content))
+    step("prepare", "--study", study.file, "--data", "digits", cwd=tmp_path)
+    train(study, Run(arm="teacher", seed=0))
+    return study
+
+
+def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tell_them_apart(guided: Study) -> None:
+    teacher, arm = guided.arms["teacher"], guided.arms["scd"]
+    data = open_data(guided, arm)
+    taught = read_tensors(guided.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors", "")
+    student = make_modules(guided, arm, data, seed=0, start=taught).student
+    x, t, labels = torch.randn(10, 1, 8, 8), torch.full((10,), 0.9), torch.arange(10)
+    told = [student_field(guided, arm, student, None, labels, torch.full((10,), s))(x, t) for s in (1.0, 2.0)]
+    plain = student_field(guided, teacher, make_network(guided, teacher, data), taught, labels)(x, t)
+    assert torch.equal(told[0], told[1])
+    assert torch.equal(told[0], plain)
+    train(guided, Run(arm="scd", seed=0))
+    weights = read_tensors(guided.run_folder(Run(arm="scd", seed=0)) / "weights.safetensors", "")
+    ways = guided.samplings("scd")
+    assert [(w.steps, w.guidance) for w in ways] == [(1, 1.0), (1, 2.0), (2, 1.0), (2, 2.0)]
+    drawn = draw_samples(guided, arm, weights, ways, 80)
+    assert {values.shape for values in drawn.values()} == {(80, 1, 8, 8)}
+    assert not torch.equal(drawn[ways[0].key], drawn[ways[1].key])
+
+
+def test_a_scale_of_one_is_no_guidance_and_labels_matter_beyond_it(guided: Study) -> None:
+    arm = guided.arms["teacher"]
+    network = make_network(guided, arm, open_data(guided, arm))
+    taught = read_tensors(guided.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors", "")
+    x, t, labels = torch.randn(6, 1, 8, 8), torch.full((6,), 0.9), torch.arange(6)
+    plain, one, two = (
+        guided_field(network, taught, labels, s)(x, t) for s in (None, torch.ones(6), torch.full((6,), 2.0))
+    )
+    torch.testing.assert_close(one, plain)
+    assert not torch.allclose(two, plain)
+
+
+# --- a rate chosen on seeds that are not reported ----------------------------------------------------
+
+
+@pytest.fixture
+def tuning(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> Study:
+    monkeypatch.chdir(tmp_path)
+    own = {"objective": "scd", "teacher": "exact"}
+    tiny["arms"] = {"x-{rate}": own | {"rate": [1e-3, 2e-3, 4e-3], "tuning": True}, "x": own | {"rate_of": "x-*"}}
+    tiny |= {"tuning_seeds": [7, 8], "tuning_metric": "sliced_wasserstein"}
+    tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["x*"]}}
+    return load(write_study(tiny))
+
+
+def _record(study: Study, arm: str, seed: int, value: float | None) -> None:
+    metric = {"metric": "sliced_wasserstein", "value": value, "steps": 1, "sampler": "few"}
+    other = metric | {"value": 0.0, "steps": 2}
+    content = {"status": "finished", "fingerprint": "f", "arm": arm, "seed": seed, "step": 1}
+    content |= {"metrics": [other, metric]}
+    write_json(study.run_folder(Run(arm=arm, seed=seed)) / "metrics.json", content)
+
+
+def test_the_best_candidate_s_rate_is_taken_by_the_mean_over_tuning_seeds(tuning: Study) -> None:
+    for arm, values in {"x-0.001": (3.0, 3.0), "x-0.002": (1.0, 4.0), "x-0.004": (0.1, None)}.items():
+        for seed, value in zip((7, 8), values, strict=True):
+            _record(tuning, arm, seed, value)
+    assert tuned(tuning, X).rate == 2e-3
+
+
+def test_a_rate_cannot_be_chosen_when_every_candidate_diverged(tuning: Study) -> None:
+    for arm in tuning.candidates("x"):
+        for seed in (7, 8):
+            _record(tuning, arm, seed, None)
+    with pytest.raises(BenchError, match="all candidates"):
+        tuned(tuning, X)
+
+
+def test_candidates_run_at_tuning_seeds_alone_and_stand_in_no_experiment(tuning: Study) -> None:
+    runs = tuning.runs()
+    assert {r.seed for r in runs if r.arm != "x"} == {7, 8}
+    assert {r.seed for r in runs if r.arm == "x"} == set(tuning.seeds)
+    assert tuning.arms_of("training") == ["x"]
+    assert len(tuning.specification(X)["rate_from"]) == 6
+
+
+# --- measurements beside runs ------------------------------------------------------------------------
+
+
+def test_a_distillation_step_costs_five_thirds_of_a_diffusion_step(
+    tiny: dict, write_study, tmp_path, monkeypatch
+) -> None:
+    """Teacher, student with its tangent, and backward are 1 + 2 + 2 forwards, against 1 + 2."""
+    monkeypatch.chdir(tmp_path)
+    tiny["arms"] = {"teacher": {"objective": "diffusion"}, "scd": {"objective": "scd", "teacher": "teacher"}}
+    tiny["sizes"]["small"] = {"width": 64, "blocks": 3}
+    tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["*"]}}
+    study = load(write_study(tiny))
+    step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
+    rows = costs.measure(study, "training").runs
+    train_flops = {row.arm: float(row.value.value or 0) for row in rows if row.value.metric == "train_flops"}
+    assert train_flops["scd"] / train_flops["teacher"] == pytest.approx(5 / 3, rel=0.03)
+    sampling = {
+        (row.arm, row.value.steps): float(row.value.value or 0) for row in rows if row.value.metric == "sample_flops"
+    }
+    assert sampling["scd", 2] == 2 * sampling["scd", 1]
+    assert sampling["teacher", 35] == 35 * sampling["scd", 1]
+
+
+@pytest.fixture
+def measured(prepared, monkeypatch) -> Study:
+    monkeypatch.setattr(theory, "BATCH", 512)
+    return prepared("cd").model_copy(update={"seeds": (0,)})
+
+
+def test_the_fixed_point_errs_at_the_order_of_its_solver_and_lagging_targets_bias_the_gradient(measured: Study) -> None:
+    rows = theory.measure(measured, "training").curves
+    found = {(r.value.metric, r.objective, r.value.x): float(r.value.value or 0) for r in rows}
+    for solver, order in (("euler", 1), ("heun", 2)):
+        coarse, fine = (found[f"fixed_point_error_{solver}", "cd", n] for n in (128.0, 256.0))
+        assert math.log2(coarse / fine) == pytest.approx(order, abs=0.15)
+    assert found["gradient_bias", "ct", 256.0] < found["gradient_bias", "ct", 8.0] / 10
+    assert found["gradient_bias", "ct_ema", 256.0] > 3 * found["gradient_bias", "ct_ema", 32.0]
+    # both losses are of second order in the step, and their ratio is not one in the limit
+    assert found["ct_minus_cd_loss", "ct", 512.0] == pytest.approx(found["ct_minus_cd_loss", "ct", 256.0], rel=0.1)
+    assert found["ct_minus_cd_loss", "ct", 512.0] > 0.05
+
+
+def test_normalising_biases_the_direction_of_sct_at_the_exact_map(measured: Study, monkeypatch) -> None:
+    for name, value in {"DIMENSIONS": (4,), "POINTS": 4, "DRAWS": 5000, "STEPS": 32}.items():
+        monkeypatch.setattr(normalisation_bias, name, value)
+    rows = normalisation_bias.measure(measured, "training").curves
+    found = {row.value.metric: float(row.value.value or 0) for row in rows}
+    assert 0.01 < found["normalisation_bias"] < 0.5
+    assert found["critical_batch"] > 1
+    monkeypatch.setattr(normalisation_bias, "normalise", lambda g, constant: g)  # unnormalised: mean zero
+    raw = {r.value.metric: float(r.value.value or 0) for r in normalisation_bias.measure(measured, "training").curves}
+    assert raw["normalisation_bias"] < 0.02
