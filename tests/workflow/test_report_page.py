@@ -15,7 +15,7 @@ import yaml
 from tests.workflow.made_up import DIVERGED, STUDY, ledger_in_git, make_results, publish, tabulated
 from workflow.claims import read_claims
 from workflow.reading import load
-from workflow.report.pages.charts import main_chart
+from workflow.report.pages.charts import in_words, main_chart
 from workflow.report.pages.claim import claim_pages, rule_words
 from workflow.report.pages.experiment import missing
 from workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
@@ -229,6 +229,8 @@ def test_a_finding_is_shown_only_where_its_experiment_says_it(judged: Study, tmp
     there["experiments"][0] |= {"figure": "a.svg", "alt": "a"}
     (found,) = novel_findings([there], table)
     assert found.sentences == ["Mostly."] and found.address == "tiny/one_and_two.html"
+    fewer = {**there, "label": "tiny-short", "seeds": [0]}
+    assert [n.study for n in novel_findings([fewer, there], table)] == ["tiny"]
 
 
 def test_the_shipped_findings_name_experiments_that_exist():
@@ -253,9 +255,22 @@ def test_a_chart_holds_the_numbers_of_the_tables(judged: Study):
     assert by_name["discrete, 1 step"].lost == [8.0] and not by_name["discrete, 1 step"].points
 
 
+def test_a_measured_curve_is_told_at_its_ends_and_its_top():
+    rows = [
+        {"metric": "normalisation_bias", "arm": None, "objective": "sct", "seed": seed, "x": x, "value": value + seed}
+        for seed in (0, 1)
+        for x, value in ((2.0, 1.0), (8.0, 5.0), (32.0, 2.0))
+    ]
+    words = in_words("normalisation_bias", pd.DataFrame(rows))
+    assert words.endswith(
+        "along the dimension: sct: 1.5 [-4.85, 7.85] at 2, 2.5 [-3.85, 8.85] at 32, at most 5.5 [-0.853, 11.9] at 8."
+    )
+    assert in_words("training_loss", pd.DataFrame(rows).assign(metric="training_loss")) == ""
+
+
 def test_a_curve_is_a_mean_over_seeds(judged: Study):
     (page,) = [page for page in study_page(judged).experiments if page.name == "along"]
     assert page.chart is not None and page.chart.x == "optimiser step" and not page.chart.y_log
     assert page.chart.series[0].points[0] == [2.0, 1.02, 1.02, 1.02, 3]
-    assert [chart.title for chart in page.charts] == ["Training direction norm max"]
+    assert list(page.charts) == ["training_direction_norm_max"] and not page.charts["training_direction_norm_max"].words
     assert all(math.isfinite(number) for point in page.chart.series[0].points for number in point if number is not None)

@@ -8,7 +8,8 @@ from typing import Literal
 
 import pandas as pd
 
-from workflow.report.pages.common import REAL, label
+from workflow.report.pages.common import REAL, capital, label, meaning
+from workflow.report.statistics import interval
 from workflow.report.style import colour
 from workflow.runtime.quantities import QUANTITIES
 from workflow.schema import Experiment
@@ -29,6 +30,8 @@ ALONG = {
 """By kind of figure: the column of runs.csv along which it goes, its label, whether logarithmic, what makes a line."""
 CURVED = ("map_error", "training", "tangents", "quality_curves")
 """Kinds of figure that go along the x of curves.csv."""
+MOST = 8
+"""So many lines can be told in words."""
 LINEAR = ("precision", "recall", "kid_train", "log_weight", "training_loss", "ct_minus_cd_loss")
 """Metrics that may be zero or less, or shares."""
 
@@ -60,6 +63,8 @@ class Chart:
     x_log: bool
     y_log: bool
     series: list[Series]
+    words: str = ""
+    """Its ends in a sentence, where few lines are no part of training."""
 
 
 def main_chart(name: str, settings: Experiment, runs: Frame, curves: Frame) -> Chart | None:
@@ -91,31 +96,36 @@ def curve_chart(name: str, metric: str, curves: Frame) -> Chart | None:
         _line(_named(rows, group, ("arm", "steps")), group, "x")
         for _, group in rows.groupby(["arm", "steps"], dropna=False, sort=False)
     ]
+    x, vertical, words = _axis(metric), _logarithmic(metric, rows.value), in_words(metric, curves)
+    text = label(metric)
+    return _chart(Chart(name, text, "lines", x, text, x not in (ANGLE, STEP), vertical, series, words))
+
+
+def other_charts(name: str, settings: Experiment, curves: Frame) -> dict[str, Chart]:
+    """Every other curve that the experiment has, by metric."""
+    drawn = "map_rms" if settings.figure == "map_error" else settings.metric if settings.figure in CURVED else None
+    metrics = [str(metric) for metric in dict.fromkeys(curves.metric) if metric != drawn]
+    found = {metric: curve_chart(f"{name}-{metric}", metric, curves) for metric in metrics}
+    return {metric: chart for metric, chart in found.items() if chart}
+
+
+def in_words(metric: str, curves: Frame) -> str:
+    """What a measured curve is at its ends and at its largest, with intervals over seeds; empty for training's own."""
+    rows = curves[curves.metric == metric].dropna(subset=["value"])
+    groups = list(rows.assign(arm=rows.arm.fillna(rows.objective)).groupby("arm", sort=False))
     x = _axis(metric)
-    return _chart(
-        Chart(
-            name,
-            label(metric),
-            "lines",
-            x,
-            label(metric),
-            x not in (ANGLE, STEP),
-            _logarithmic(metric, rows.value),
-            series,
-        )
-    )
-
-
-def other_charts(name: str, main: Chart | None, settings: Experiment, curves: Frame) -> list[Chart]:
-    """Every other curve that the experiment has."""
-    shown = (
-        {"map_rms" if settings.figure == "map_error" else settings.metric}
-        if settings.figure in CURVED and main
-        else set()
-    )
-    metrics = [str(metric) for metric in dict.fromkeys(curves.metric) if metric not in shown]
-    found = (curve_chart(f"{name}-{metric}", metric, curves) for metric in metrics)
-    return [chart for chart in found if chart]
+    if x == STEP or not 0 < len(groups) <= MOST:
+        return ""
+    parts = []
+    for arm, group in groups:
+        values = {at: interval(part.value) for at, part in group.groupby("x")}
+        ends = [min(values), max(values)]
+        top = max(values, key=lambda at: values[at].mean)
+        shown = [f"{values[at]} at {at:.3g}" for at in dict.fromkeys(ends)]
+        shown += [f"at most {values[top]} at {top:.3g}"] if top not in ends else []
+        parts.append(f"{arm}: {', '.join(shown)}")
+    about = meaning(metric).split("; ")[0]
+    return f"{capital(about)}, along the {x.split(' (')[0]}: {'; '.join(parts)}."
 
 
 def _axis(metric: str) -> str:

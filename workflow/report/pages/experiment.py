@@ -101,8 +101,8 @@ class ExperimentPage:
     diverged: list[str]
     figure: Picture | None
     chart: Chart | None
-    charts: list[Chart]
-    """Of its other curves."""
+    charts: dict[str, Chart]
+    """Of its other curves, by metric."""
     pictures: Picture | None
     main: Table | None
     others: Table | None
@@ -157,7 +157,7 @@ def experiment_page(
         expectation=settings.expectation.strip(), finding=sentences(str(finding.get("finding") or NOTHING)),
         diverged=_diverged_runs(runs) if some else [],
         figure=_figure(study, name, copies) if some else None,
-        chart=chart, charts=other_charts(name, chart, settings, curves) if len(curves) else [],
+        chart=chart, charts=other_charts(name, settings, curves) if len(curves) else {},
         pictures=_pictures(study, name, copies) if some else None,
         main=main, others=others, costs=None if own is None or not len(own) else costs_shown(own),
         downloads=_downloads(study, name, table, own, copies, tables) if some else [],

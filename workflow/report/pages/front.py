@@ -73,20 +73,28 @@ def read_entries(reports: Path) -> list[Entry]:
 
 
 def novel_findings(entries: Sequence[Entry], path: Path = NOVEL) -> list[Novel]:
-    """Those whose experiment is there and whose finding has the sentences that the table names."""
+    """Those whose experiment is there and says what the table asks for, each of the study with the most seeds."""
+    most_seeds_first = sorted(entries, key=lambda entry: -len(entry["seeds"]))
     found = []
     for wanted in yaml.safe_load(path.read_text()):
-        for entry in entries:
-            experiments = {e["name"]: e for e in entry["experiments"]} if entry["study"] == wanted["study"] else {}
-            experiment = experiments.get(wanted["experiment"])
-            if experiment is None or not experiment["figure"]:
-                continue
-            parts = re.split(r"(?<=[.;])\s+", " ".join(experiment["finding"]))
-            chosen = [part for part in parts if re.search(wanted["sentences"], part)]
-            if chosen:
-                about = (experiment["figure"], experiment["alt"], experiment["address"])
-                found.append(Novel(wanted["question"], entry["label"], chosen, *about))
+        same = (entry for entry in most_seeds_first if entry["study"] == wanted["study"])
+        answers = (answer for entry in same if (answer := _answer(wanted, entry)))
+        found += [answer] if (answer := next(answers, None)) else []
     return found
+
+
+def _answer(wanted: Mapping[str, str], entry: Entry) -> Novel | None:
+    experiment = next((e for e in entry["experiments"] if e["name"] == wanted["experiment"]), None)
+    if experiment is None or not experiment["figure"]:
+        return None
+    if "curve" in wanted:
+        words = experiment["curves"].get(wanted["curve"])
+        chosen = [words] if words else []
+    else:
+        parts = re.split(r"(?<=[.;])\s+", " ".join(experiment["finding"]))
+        chosen = [part for part in parts if re.search(wanted["sentences"], part)]
+    about = (experiment["figure"], experiment["alt"], experiment["address"])
+    return Novel(wanted["question"], entry["label"], chosen, *about) if chosen else None
 
 
 def time_spent(timing: Path) -> Table | None:

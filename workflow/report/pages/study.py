@@ -159,7 +159,8 @@ def entry(page: StudyPage, study: Study) -> dict[str, Any]:
         "experiments": [
             {
                 "name": e.name, "title": e.title, "paper": e.paper, "address": e.address,
-                "finding": e.finding, "figure": e.figure and e.figure.source, "alt": e.figure and e.figure.alt,
+                "finding": e.finding, "curves": {m: chart.words for m, chart in e.charts.items() if chart.words},
+                "figure": e.figure and e.figure.source, "alt": e.figure and e.figure.alt,
             }
             for e in page.experiments
         ],
