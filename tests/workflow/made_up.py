@@ -64,7 +64,8 @@ def _record(study: Study, run: Run, diverged: bool, commit: str) -> RunRecord:
             Value(metric=f"training_direction_norm{kind}", value=1.0 + x / 100, x=x)
             for kind in ("", "_max")
             for x in (2.0, 4.0, 6.0)
-        ],
+        ]
+        + [Value(metric="map_rms", value=base * x, x=x) for x in (0.5, 1.5)],
         seconds={"start": 1.0, "train": 2.0 + run.seed},
         peak_memory_mb=100.0,
         provenance={"commit": commit, "dirty": True, "time": f"2026-01-0{run.seed + 1}T00:00:00Z", "processor": "X"},

@@ -40,7 +40,10 @@ PAGES = (
     "index", "tiny", "tiny-short", "tiny/one_and_two", "tiny/along", "tiny-short/one_and_two",
     *(f"claims/{name}" for name in CLAIMS),
 )  # fmt: skip
-NOVEL = {"question": "Is it so?", "study": "tiny", "experiment": "along", "sentences": "Norm"}
+NOVEL = [
+    {"question": "Is it so?", "study": "tiny", "experiment": "along", "sentences": "Norm"},
+    {"question": "And along the angle?", "study": "tiny", "experiment": "along", "curve": "map_rms"},
+]
 
 
 @dataclass
@@ -90,7 +93,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     full, lacking = load(root / "tiny.yaml"), load(root / "tiny.yaml", "short")
     published = property(lambda self: root / "published" / self.study)
     ledger, before = ledger_in_git(root / "ledger")
-    write_json(root / "novel.yaml", [NOVEL])
+    write_json(root / "novel.yaml", NOVEL)
     novel = partial(front.novel_findings, path=root / "novel.yaml")
     with (
         contextlib.chdir(root),
@@ -162,7 +165,7 @@ def test_links_and_images_resolve(site: Site, name: str):
                 assert f'id="{parts.fragment}"' in target.read_text(), link
         images = page.eval_on_selector_all("img", "all => all.map(i => [i.alt, i.complete && i.naturalWidth > 0])")
         assert all(alt and shown for alt, shown in images)
-        expected = {"index": 2, "tiny": 2, "tiny-short": 2, "tiny/one_and_two": 2, "tiny/along": 1}
+        expected = {"index": 1, "tiny": 2, "tiny-short": 2, "tiny/one_and_two": 2, "tiny/along": 1}
         assert len(images) == expected.get(name, 2 if name.startswith("tiny-short/") else 0)
 
 
@@ -240,6 +243,7 @@ def test_the_front_page_says_what_there_is(site: Site):
         totals = [cell.strip() for cell in page.locator("#totals tbody tr").last.inner_text().split("\t")]
         assert totals == ["on tiny", "3", "2", "2", "1", "1", "1", "1", "0.075"]
         assert "Norm of the direction" in page.locator("#novel").inner_text()
+        assert "0.075" in page.locator("#novel").inner_text() and page.locator("#novel .chart circle").count() == 2
         assert "Seeds" in page.locator("#what-it-cost").inner_text()
         assert "rule changed after results" in page.locator(".ledger [data-claim=moved]").inner_text()
         page.locator(".map a.square[data-claim=far]").first.click()
@@ -252,6 +256,7 @@ def test_all_of_it_can_be_read_without_javascript(site: Site):
         assert page.locator(".ledger tbody tr").count() == len(CLAIMS)
         assert "reproduced on tiny" in page.locator(".ledger").inner_text()
         assert page.locator(".map a.square").count() == 2 * (len(CLAIMS) - 1) + 1
+        assert page.locator("#novel img").count() == 2
     with site.open("tiny/one_and_two", script=False) as page:
         assert page.locator("#figure img").is_visible() and page.locator("#one_and_two-means").is_visible()
         assert page.locator(".chart svg").count() == 0 and page.locator("#figure noscript p").is_visible()

@@ -272,5 +272,9 @@ def test_a_curve_is_a_mean_over_seeds(judged: Study):
     (page,) = [page for page in study_page(judged).experiments if page.name == "along"]
     assert page.chart is not None and page.chart.x == "optimiser step" and not page.chart.y_log
     assert page.chart.series[0].points[0] == [2.0, 1.02, 1.02, 1.02, 3]
-    assert list(page.charts) == ["training_direction_norm_max"] and not page.charts["training_direction_norm_max"].words
+    assert list(page.charts) == ["training_direction_norm_max", "map_rms"]
+    assert not page.charts["training_direction_norm_max"].words
+    assert page.charts["map_rms"].words.endswith(
+        "angle t: continuous: 0.025 [0.025, 0.025] at 0.5, 0.075 [0.075, 0.075] at 1.5."
+    )
     assert all(math.isfinite(number) for point in page.chart.series[0].points for number in point if number is not None)

@@ -162,7 +162,7 @@ function logTicks(low, high, most) {
 function makeChart(box) {
   const chart = JSON.parse(box.querySelector("script").textContent);
   const many = chart.kind === "lines" && chart.series.length > FIRST + 2;
-  const seen = new Set(chart.series.keys().filter((k) => !many || k < FIRST));
+  const seen = new Set([...chart.series.keys()].filter((k) => !many || k < FIRST));
   const keys = element(box, "div", { class: "series", role: "group", "aria-label": `What ${chart.title} shows` });
   const plane = element(box, "div", { class: "plane", role: "group", tabindex: "0", "aria-label": `${chart.title}: arrow keys go from value to value` });
   const tip = element(box, "div", { class: "tip", "aria-live": "polite" });

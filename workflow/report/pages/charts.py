@@ -8,6 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
+from workflow.report.drawing import steps_label
 from workflow.report.pages.common import REAL, capital, label, meaning
 from workflow.report.statistics import interval
 from workflow.report.style import colour
@@ -176,7 +177,7 @@ def _named(rows: Frame, group: Frame, keys: Iterable[str]) -> str:
         if pd.isna(value):
             continue
         if key == "steps":
-            parts += [f"{value:.0f} step" + ("s" if value > 1 else "")] if rows.steps.nunique() > 1 else []
+            parts += [steps_label(value, str(group.objective.iloc[0]))] if rows.steps.nunique() > 1 else []
         elif key != "sampler" or rows[rows.arm == group.arm.iloc[0]].sampler.nunique() > 1:
             parts.append(str(value))
     return ", ".join(parts)

@@ -23,6 +23,8 @@ class Novel:
     question: str
     study: str
     sentences: list[str]
+    chart: Mapping[str, Any] | None
+    """Of its curve, where it is one; drawn in place of the experiment's figure."""
     figure: str
     alt: str
     address: str
@@ -87,14 +89,13 @@ def _answer(wanted: Mapping[str, str], entry: Entry) -> Novel | None:
     experiment = next((e for e in entry["experiments"] if e["name"] == wanted["experiment"]), None)
     if experiment is None or not experiment["figure"]:
         return None
-    if "curve" in wanted:
-        words = experiment["curves"].get(wanted["curve"])
-        chosen = [words] if words else []
-    else:
-        parts = re.split(r"(?<=[.;])\s+", " ".join(experiment["finding"]))
-        chosen = [part for part in parts if re.search(wanted["sentences"], part)]
     about = (experiment["figure"], experiment["alt"], experiment["address"])
-    return Novel(wanted["question"], entry["label"], chosen, *about) if chosen else None
+    if "curve" in wanted:
+        chart = experiment["curves"].get(wanted["curve"])
+        return Novel(wanted["question"], entry["label"], [chart["words"]], chart, *about) if chart else None
+    parts = re.split(r"(?<=[.;])\s+", " ".join(experiment["finding"]))
+    chosen = [part for part in parts if re.search(wanted["sentences"], part)]
+    return Novel(wanted["question"], entry["label"], chosen, None, *about) if chosen else None
 
 
 def time_spent(timing: Path) -> Table | None:

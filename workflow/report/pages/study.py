@@ -1,7 +1,7 @@
 """The page of a study: what was found in short, its experiments, data, costs, words and origin."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,7 @@ def entry(page: StudyPage, study: Study) -> dict[str, Any]:
         "experiments": [
             {
                 "name": e.name, "title": e.title, "paper": e.paper, "address": e.address,
-                "finding": e.finding, "curves": {m: chart.words for m, chart in e.charts.items() if chart.words},
+                "finding": e.finding, "curves": {m: asdict(chart) for m, chart in e.charts.items() if chart.words},
                 "figure": e.figure and e.figure.source, "alt": e.figure and e.figure.alt,
             }
             for e in page.experiments
