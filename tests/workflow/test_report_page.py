@@ -17,8 +17,8 @@ from workflow.claims import read_claims
 from workflow.reading import load
 from workflow.report.pages.charts import in_words, main_chart
 from workflow.report.pages.claim import claim_pages, rule_words
-from workflow.report.pages.experiment import missing
 from workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
+from workflow.report.pages.gaps import missing
 from workflow.report.pages.study import entry, study_page
 from workflow.report.tables import read_table
 from workflow.runtime.files import write_json

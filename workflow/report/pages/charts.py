@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pandas as pd
@@ -31,6 +31,7 @@ ALONG = {
 """By kind of figure: the column of runs.csv along which it goes, its label, whether logarithmic, what makes a line."""
 CURVED = ("map_error", "training", "tangents", "quality_curves")
 """Kinds of figure that go along the x of curves.csv."""
+DASHES: tuple[Literal["", "dashed", "dotted"], ...] = ("", "dashed", "dotted")
 MOST = 8
 """So many lines can be told in words."""
 LINEAR = ("precision", "recall", "kid_train", "log_weight", "training_loss", "ct_minus_cd_loss")
@@ -138,7 +139,22 @@ def _axis(metric: str) -> str:
 
 
 def _chart(chart: Chart) -> Chart | None:
-    return chart if any(series.points or series.lost for series in chart.series) else None
+    there = any(series.points or series.lost for series in chart.series)
+    return replace(chart, series=_apart(chart.series)) if there else None
+
+
+def _apart(all_series: list[Series]) -> list[Series]:
+    """Lines of one colour that nothing else tells apart get dashes by their rank."""
+    alike: dict[str, list[Series]] = {}
+    for series in all_series:
+        alike.setdefault(series.colour, []).append(series)
+    dashes = {
+        series.name: DASHES[rank % len(DASHES)]
+        for group in alike.values()
+        for rank, series in enumerate(group)
+        if len({other.dash for other in group}) == 1
+    }
+    return [replace(series, dash=dashes.get(series.name, series.dash)) for series in all_series]
 
 
 def _line(name: str, group: Frame, column: str) -> Series:

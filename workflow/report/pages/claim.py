@@ -269,7 +269,7 @@ def _ticks(left: float, right: float, scale: str) -> list[float]:
     """A few round numbers, or logarithms of round ratios, that do not crowd each other.
 
     >>> _ticks(-0.3, 0.12, "difference")
-    [-0.2, 0.0]
+    [-0.2, -0.1, 0.0, 0.1]
     >>> [round(math.exp(tick), 2) for tick in _ticks(-0.3, 1.2, "log_ratio")]
     [0.75, 1.0, 1.5, 2.0, 3.0]
     """

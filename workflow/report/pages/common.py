@@ -150,8 +150,14 @@ def duration(seconds: float) -> str:
 
 
 def label(metric: str) -> str:
-    """The metric's label, to begin a line with."""
-    return capital(QUANTITIES[metric].label if metric in QUANTITIES else metric.replace("_", " "))
+    """The metric's label, to begin a line with.
+
+    >>> label("recall"), label("ct_minus_cd_loss")
+    ('Recall', 'CT minus CD loss')
+    """
+    if metric in QUANTITIES:
+        return capital(QUANTITIES[metric].label)
+    return capital(" ".join(word.upper() if word in ("ct", "cd") else word for word in metric.split("_")))
 
 
 def meaning(metric: str) -> str:

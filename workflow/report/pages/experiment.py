@@ -1,7 +1,7 @@
 """The page of an experiment: figure, tables, pictures, curves, costs, and the claims that rest on it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from workflow.report.pages.common import (
     shown,
 )
 from workflow.report.pages.costs import costs_shown
-from workflow.report.tables import compared, finished_runs, read_table
+from workflow.report.pages.gaps import Missing, is_done
+from workflow.report.tables import compared, read_table
 from workflow.runtime.quantities import QUANTITIES
 from workflow.schema import DigitsData, MixtureData
 from workflow.study import Run, Study
@@ -54,26 +55,6 @@ CAPTIONS = {
     "theory": "Errors of trained maps and of exact fixed points against the number of intervals N. {seeds}.",
 }
 """By kind of figure."""
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Runs of one arm that are not there."""
-
-    arm: str
-    seeds: list[int]
-
-
-@dataclass(frozen=True)
-class Missing:
-    """What an experiment lacks, and the command that makes it."""
-
-    title: str
-    experiment: str | None
-    gaps: list[Gap]
-    runs: int
-    total: int
-    command: str
 
 
 @dataclass(frozen=True)
@@ -166,38 +147,6 @@ def experiment_page(
         missing=next((m for m in lacking if m.experiment == name), None),
         claims=_claims(study, name), arms=study.arms_of(name), seeds=list(study.seeds),
     )  # fmt: skip
-
-
-def missing(study: Study) -> list[Missing]:
-    """By experiment, the arms and seeds that have no result; teachers that no experiment shows come last."""
-    found, listed = [], set()
-    for name, experiment in study.experiments.items():
-        there, absent = finished_runs(study, name)
-        listed |= {*there, *absent}
-        if absent:
-            total = len(there) + len(absent)
-            command = f"snakemake {study.label}/{name}"
-            found.append(Missing(experiment.title, name, _gaps(absent), len(absent), total, command))
-    behind = [run for run in study.runs() if run not in listed]
-    absent = [run for run in behind if not is_done(study, run)]
-    if absent:
-        command = f"snakemake {study.label}"
-        found.append(
-            Missing("Teachers, and candidates for a rate", None, _gaps(absent), len(absent), len(behind), command)
-        )
-    return found
-
-
-def is_done(study: Study, run: Run) -> bool:
-    """Whether the run has a record."""
-    return (study.run_folder(run) / "metrics.json").is_file()
-
-
-def _gaps(runs: Iterable[Run]) -> list[Gap]:
-    seeds: dict[str, list[int]] = {}
-    for run in runs:
-        seeds.setdefault(run.arm, []).append(run.seed)
-    return [Gap(arm, found) for arm, found in seeds.items()]
 
 
 def _table(path: Path) -> pd.DataFrame:

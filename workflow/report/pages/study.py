@@ -23,7 +23,8 @@ from workflow.report.pages.common import (
     shown,
 )
 from workflow.report.pages.costs import cost_table, costs_shown
-from workflow.report.pages.experiment import ExperimentPage, Missing, experiment_page, is_done, missing, verdict_cell
+from workflow.report.pages.experiment import ExperimentPage, experiment_page, verdict_cell
+from workflow.report.pages.gaps import Missing, is_done, missing
 from workflow.report.statistics import COLUMNS
 from workflow.report.tables import read_table
 from workflow.report.verdicts import totals
