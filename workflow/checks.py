@@ -22,7 +22,7 @@ SOLVERS = {"diffusion": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "ms_scd": ("seg
 
 def check(study: "Study") -> None:
     """All checks, in the order in which a reader would mend them."""
-    if study.study in ("index", "published"):
+    if study.study in ("index", "published", "assets", "claims", "figures", "tables"):
         raise ValueError(f"study: {study.study!r} is a name of the project's own; choose another")
     if not study.arms:
         raise ValueError(f"budgets.{study.budget}.arms: no arm is left")

@@ -254,6 +254,11 @@ def verdicts_file(study: Study) -> Path:
     return study.folder / "claims.csv"
 
 
+def details_file(study: Study) -> Path:
+    """All that is known of every verdict, for the report."""
+    return verdicts_file(study).with_suffix(".json")
+
+
 def verdict_file(study: Study, claim: str) -> Path:
     """One claim's verdict."""
     return study.folder / "claims" / f"{claim}.json"

@@ -9,6 +9,7 @@ rule judge:
         "results/{label}/provenance.json",
     output:
         "results/{label}/claims.csv",
+        "results/{label}/claims.json",
     log:
         "results/{label}/logs/judge.log",
     params:

@@ -83,6 +83,7 @@ rule page:
     input:
         "results/{label}/provenance.json",
         "results/{label}/claims.csv",
+        "results/{label}/claims.json",
         lambda wc: paths(study_of(wc).experiment_folder(e) / "finding.json" for e in study_of(wc).experiments),
     output:
         "reports/{label}.html",

@@ -1,6 +1,7 @@
 """Judge the claims of workflow/claims.yaml by a study's tables, and write results/<study>/claims.csv.
 
-With --claim one claim is judged by its experiment's tables alone, and its verdict is printed.
+Beside it, results/<study>/claims.json says all that is known of each. With --claim one claim is judged by its
+experiment's tables alone, and its verdict is printed.
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from workflow.claims import (
     Claim,
     Ledger,
     check_claims,
+    details_file,
     in_full,
     read_claims,
     resolved,
@@ -55,21 +57,23 @@ class Tables:
 
 
 def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
-    """Judge every claim by the study's tables and write claims.csv; returns it."""
+    """Judge every claim by the study's tables, write claims.csv and claims.json, return the first."""
     ledger = _ledger(study, path)
     origin = read_json(study.folder / "provenance.json", f"make the study first: snakemake {study.label}")
     runs, curves = read_table(study.folder / "runs.csv"), read_table(study.folder / "curves.csv")
     tables = Tables(runs, curves, tuple(commit or UNKNOWN for commit in origin["commits"]))
     whole = in_full(study)
-    judgements = {name: judge(claim, whole, tables)[0] for name, claim in ledger.claims.items()}
+    found = {name: judge(claim, whole, tables) for name, claim in ledger.claims.items()}
     history = rule_commits(path)
-    survivors = holm_verdicts(list(judgements.values()))
+    survivors = holm_verdicts([judgement for judgement, _ in found.values()])
     rows = [
         {**row(name, ledger.claims[name], study, judgement, tables.commits, history, path), "holm_verdict": survivor}
-        for (name, judgement), survivor in zip(judgements.items(), survivors, strict=True)
+        for (name, (judgement, _)), survivor in zip(found.items(), survivors, strict=True)
     ]
     table = pd.DataFrame(rows, columns=VERDICT_COLUMNS)
     write_table(table, verdicts_file(study))
+    about = [row | details(ledger.claims[row["claim"]], whole, found[row["claim"]][1]) for row in rows]
+    write_json(details_file(study), about)
     return table
 
 
@@ -82,15 +86,24 @@ def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:
     rule = claim.decided_by.get(study.study)
     tables = experiment_tables(study, rule.experiment) if rule else Tables(_empty(COLUMNS), _empty(CURVE_COLUMNS), ())
     judgement, found = judge(claim, in_full(study), tables)
-    content = row(name, claim, study, judgement, tables.commits, rule_commits(path), path) | {
-        "metric": rule.metric if rule else None,
-        "rule": rule.model_dump(exclude_none=True, exclude_defaults=True) if rule else None,
-        "effects": dict(zip(map(str, found.seeds), found.values, strict=True)),
-        "says": claim.claim,
-        **claim.model_dump(include={"published", "erratum", "caveat"}),
-    }
+    content = row(name, claim, study, judgement, tables.commits, rule_commits(path), path)
+    content |= details(claim, in_full(study), found)
     write_json(verdict_file(study, name), content)
     return content
+
+
+def details(claim: Claim, study: Study, found: Effects) -> dict[str, Any]:
+    """What a reader of a verdict wants beside its row: the rule, the arms of a study (in full), effects by seed."""
+    rule = claim.decided_by.get(study.study)
+    named = resolved(rule, study.arms_of(rule.experiment)) if rule else None
+    return {
+        "metric": rule.metric if rule else None,
+        "rule": rule.model_dump(exclude_none=True, exclude_defaults=True) if rule else None,
+        "arms": list(dict.fromkeys(arm for term in named.measured for arm in term.arms)) if named else [],
+        "effects": dict(zip(map(str, found.seeds), found.values, strict=True)),
+        "says": claim.claim,
+        **claim.model_dump(include={"published", "erratum", "caveat", "needs"}),
+    }
 
 
 def experiment_tables(study: Study, experiment: str) -> Tables:

@@ -1,4 +1,4 @@
-"""Write the page of one study, and the index that links every study's page.
+"""Write the pages of one study and its experiments, and the front page with a page for every claim.
 
 With --partial the tables and figures are first made anew from the runs that are there, and what is missing is named.
 """
@@ -9,19 +9,14 @@ import sys
 from pathlib import Path
 
 from workflow.errors import BenchError
-from workflow.report.pages import (
-    ASSETS,
-    PRECISION_NOTE,
-    StudyPage,
-    index_entries,
-    index_entry,
-    render,
-    study_page,
-    time_spent,
-)
+from workflow.report.pages.claim import claim_pages
+from workflow.report.pages.common import ASSETS, render
+from workflow.report.pages.front import front_page, read_entries
+from workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
 from workflow.report.tables import finished_runs, write_table
 from workflow.runtime.files import write_atomically, write_json, write_text
 from workflow.steps.command import main, parser, study_of
+from workflow.steps.judge import judge_study
 from workflow.steps.plot import plot
 from workflow.steps.tabulate import tabulate_experiment, tabulate_study
 from workflow.study import Study
@@ -31,39 +26,49 @@ TIMING = Path("results") / "timing.json"
 
 
 def report(study: Study, partial: bool = False) -> StudyPage:
-    """Write the study's page with the figures and tables that it links, and refresh the index."""
+    """Write the study's pages with the figures and tables that they link, and refresh the front page."""
     if partial:
         _collect(study)
     page = study_page(study)
     reports = study.report.parent
-    for kind in ("figures", "tables"):  # what an earlier page linked and this one does not
-        shutil.rmtree(reports / kind / study.label, ignore_errors=True)
+    for folder in (study.label, f"figures/{study.label}", f"tables/{study.label}"):  # what earlier pages linked
+        shutil.rmtree(reports / folder, ignore_errors=True)
     for address, source in page.copies.items():
         _copy(source, reports / address)
     for address, table in page.tables.items():
         write_table(table, reports / address)
+    for experiment in page.experiments:
+        text = render("experiment.html.j2", root="../", page=experiment, study=page)
+        write_text(reports / experiment.address, text)
     write_text(study.report, render("study.html.j2", page=page, precision_note=PRECISION_NOTE))
-    write_json(reports / "assets" / f"{study.label}.json", index_entry(page))
+    write_json(reports / "assets" / f"{study.label}.json", entry(page, study))
     index(reports)
     return page
 
 
 def index(reports: Path = REPORTS) -> Path:
-    """Write index.html, which links every study's page, and the assets that all pages share."""
+    """Write the front page, a page for every claim, and the assets that all pages share."""
     for asset in ASSETS.iterdir():
         _copy(asset, reports / "assets" / asset.name)
+    entries = read_entries(reports)
+    claims = claim_pages(entries)
+    for old in {*(reports / "claims").glob("*.html")} - {reports / claim.address for claim in claims}:
+        old.unlink(missing_ok=True)
+    for claim in claims:
+        write_text(reports / claim.address, render("claim.html.j2", root="../", page=claim))
     path = reports / "index.html"
-    write_text(path, render("index.html.j2", entries=index_entries(reports), timing=time_spent(TIMING)))
+    write_text(path, render("index.html.j2", page=front_page(entries, claims, TIMING)))
     return path
 
 
 def _collect(study: Study) -> None:
-    """Tables and figures of every experiment with at least one run, and the study's tables."""
+    """Tables and figures of every experiment with at least one run, the study's tables, and its verdicts."""
     for experiment in study.experiments:
         if finished_runs(study, experiment)[0]:
             tabulate_experiment(study, experiment, partial=True)
             _plot_or_warn(study, experiment)
     tabulate_study(study)
+    judge_study(study)
 
 
 def _plot_or_warn(study: Study, experiment: str) -> None:

@@ -1,0 +1,218 @@
+"""The interactive versions of figures: plain numbers for assets/report.js, the same as in the CSV beside them."""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import pandas as pd
+
+from workflow.report.drawing import steps_label
+from workflow.report.pages.common import REAL, capital, label, meaning
+from workflow.report.statistics import interval
+from workflow.report.style import colour
+from workflow.runtime.quantities import QUANTITIES
+from workflow.schema import Experiment
+
+Frame = pd.DataFrame
+ANGLE = "angle t (0: data, π/2: noise)"
+INTERVALS = "number of intervals N"
+STEP = "optimiser step"
+ALONG = {
+    "discretisation": ("intervals", INTERVALS, True, ("family", "steps")),
+    "theory": ("intervals", INTERVALS, True, ("family", "steps")),
+    "sizes": ("parameters", "parameters", True, ("objective", "steps")),
+    "compute": ("parameters", "parameters", True, ("objective", "steps")),
+    "guidance": ("guidance", "guidance scale (1: none)", False, ("arm", "steps")),
+    "steps": ("steps", "evaluations of the network per sample", True, ("arm", "sampler")),
+    "mid_time": ("mid_time", "middle angle of two steps", False, ("arm",)),
+}
+"""By kind of figure: the column of runs.csv along which it goes, its label, whether logarithmic, what makes a line."""
+CURVED = ("map_error", "training", "tangents", "quality_curves")
+"""Kinds of figure that go along the x of curves.csv."""
+DASHES: tuple[Literal["", "dashed", "dotted"], ...] = ("", "dashed", "dotted")
+MOST = 8
+"""So many lines can be told in words."""
+LINEAR = ("precision", "recall", "kid_train", "log_weight", "training_loss", "ct_minus_cd_loss")
+"""Metrics that may be zero or less, or shares."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line, or one row of dots."""
+
+    name: str
+    colour: str
+    dash: Literal["", "dashed", "dotted"]
+    points: list[list[float | int | None]]
+    """Lines: x, mean, lowest and highest seed, seeds. Dots: value, steps, seed."""
+    flat: bool = False
+    """A method without x: its one value holds all along."""
+    lost: list[float] = field(default_factory=list)
+    """x (of dots: seeds) where a run diverged."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What the script draws."""
+
+    name: str
+    title: str
+    kind: Literal["lines", "dots"]
+    x: str
+    y: str
+    x_log: bool
+    y_log: bool
+    series: list[Series]
+    words: str = ""
+    """Its ends in a sentence, where few lines are no part of training."""
+
+
+def main_chart(name: str, settings: Experiment, runs: Frame, curves: Frame) -> Chart | None:
+    """The experiment's own figure; None where there is nothing to draw."""
+    metric, kind = settings.metric, settings.figure
+    if kind in CURVED:
+        return curve_chart(f"{name}-chart", "map_rms" if kind == "map_error" else metric, curves)
+    rows = runs[(runs.metric == metric) & (runs.arm != REAL)]
+    if kind not in ALONG:
+        series = [_dots(str(arm), group) for arm, group in rows.groupby("arm", sort=False)]
+        log = _logarithmic(metric, rows.value)
+        return _chart(Chart(f"{name}-chart", label(metric), "dots", label(metric), "", log, False, series))
+    column, text, log, keys = ALONG[kind]
+    rows = rows.assign(family=[_family(arm, n) for arm, n in zip(rows.arm, rows.intervals, strict=True)])
+    rows = rows if kind in ("discretisation", "theory") else rows[rows[column].notna()]
+    series = [
+        _line(_named(rows, group, keys), group, column)
+        for _, group in rows.groupby(list(keys), dropna=False, sort=False)
+    ]
+    vertical = _logarithmic(metric, rows.value)
+    return _chart(Chart(f"{name}-chart", label(metric), "lines", text, label(metric), log, vertical, series))
+
+
+def curve_chart(name: str, metric: str, curves: Frame) -> Chart | None:
+    """A metric along training, along the angle or along N, a line per arm and number of steps."""
+    rows = curves[curves.metric == metric]
+    rows = rows.assign(arm=rows.arm.fillna(rows.objective))
+    series = [
+        _line(_named(rows, group, ("arm", "steps")), group, "x")
+        for _, group in rows.groupby(["arm", "steps"], dropna=False, sort=False)
+    ]
+    x, vertical, words = _axis(metric), _logarithmic(metric, rows.value), in_words(metric, curves)
+    text = label(metric)
+    return _chart(Chart(name, text, "lines", x, text, x not in (ANGLE, STEP), vertical, series, words))
+
+
+def other_charts(name: str, settings: Experiment, curves: Frame) -> dict[str, Chart]:
+    """Every other curve that the experiment has, by metric."""
+    drawn = "map_rms" if settings.figure == "map_error" else settings.metric if settings.figure in CURVED else None
+    metrics = [str(metric) for metric in dict.fromkeys(curves.metric) if metric != drawn]
+    found = {metric: curve_chart(f"{name}-{metric}", metric, curves) for metric in metrics}
+    return {metric: chart for metric, chart in found.items() if chart}
+
+
+def in_words(metric: str, curves: Frame) -> str:
+    """What a measured curve is at its ends and at its largest, with intervals over seeds; empty for training's own."""
+    rows = curves[curves.metric == metric].dropna(subset=["value"])
+    groups = list(rows.assign(arm=rows.arm.fillna(rows.objective)).groupby("arm", sort=False))
+    x = _axis(metric)
+    if x == STEP or not 0 < len(groups) <= MOST:
+        return ""
+    parts = []
+    for arm, group in groups:
+        values = {at: interval(part.value) for at, part in group.groupby("x")}
+        ends = [min(values), max(values)]
+        top = max(values, key=lambda at: values[at].mean)
+        shown = [f"{values[at]} at {at:.3g}" for at in dict.fromkeys(ends)]
+        shown += [f"at most {values[top]} at {top:.3g}"] if top not in ends else []
+        parts.append(f"{arm}: {', '.join(shown)}")
+    about = meaning(metric).split("; ")[0]
+    return f"{capital(about)}, along the {x.split(' (')[0]}: {'; '.join(parts)}."
+
+
+def _axis(metric: str) -> str:
+    if metric in ("map_rms", "log_weight", "space_tangent", "time_tangent"):
+        return ANGLE
+    if metric.startswith("training_") or metric in QUANTITIES:
+        return STEP
+    return "dimension" if metric in ("normalisation_bias", "critical_batch") else INTERVALS
+
+
+def _chart(chart: Chart) -> Chart | None:
+    there = any(series.points or series.lost for series in chart.series)
+    return replace(chart, series=_apart(chart.series)) if there else None
+
+
+def _apart(all_series: list[Series]) -> list[Series]:
+    """Lines of one colour that nothing else tells apart get dashes by their rank."""
+    alike: dict[str, list[Series]] = {}
+    for series in all_series:
+        alike.setdefault(series.colour, []).append(series)
+    dashes = {
+        series.name: DASHES[rank % len(DASHES)]
+        for group in alike.values()
+        for rank, series in enumerate(group)
+        if len({other.dash for other in group}) == 1
+    }
+    return [replace(series, dash=dashes.get(series.name, series.dash)) for series in all_series]
+
+
+def _line(name: str, group: Frame, column: str) -> Series:
+    points, lost = [], []
+    found = group.groupby(column, dropna=False).value.agg(["mean", "min", "max", "count"])
+    for x, (mean, low, high, seeds) in zip(found.index, found.to_numpy(), strict=True):
+        place = None if pd.isna(x) else _rounded(float(x))
+        if math.isfinite(mean):
+            points.append([place, *map(_rounded, (mean, low, high)), int(seeds)])
+        elif place is not None and seeds:
+            lost.append(place)
+    flat = bool(points) and points[0][0] is None
+    return Series(name, colour(str(group.objective.iloc[0])), _dash(group), points[:1] if flat else points, flat, lost)
+
+
+def _dots(name: str, group: Frame) -> Series:
+    rows = [(row.value, row.steps, row.seed) for row in group.itertuples() if pd.notna(row.value)]
+    points = [[_rounded(v), None if pd.isna(k) else int(k), int(seed)] for v, k, seed in rows if math.isfinite(v)]
+    lost = sorted({int(seed) for v, _, seed in rows if not math.isfinite(v)})
+    return Series(name, colour(str(group.objective.iloc[0])), "", points, lost=[float(seed) for seed in lost])
+
+
+def _dash(group: Frame) -> Literal["", "dashed", "dotted"]:
+    """As in the static figures: two steps and fp16 are dashed, bf16 is dotted."""
+    steps, precision = group.steps.dropna(), group.precision.iloc[0]
+    if precision == "bf16":
+        return "dotted"
+    return "dashed" if precision == "fp16" or (len(steps) and (steps == 2).all()) else ""
+
+
+def _named(rows: Frame, group: Frame, keys: Iterable[str]) -> str:
+    """What tells this line from the others."""
+    parts = []
+    for key in keys:
+        value = group[key].iloc[0]
+        if pd.isna(value):
+            continue
+        if key == "steps":
+            parts += [steps_label(value, str(group.objective.iloc[0]))] if rows.steps.nunique() > 1 else []
+        elif key != "sampler" or rows[rows.arm == group.arm.iloc[0]].sampler.nunique() > 1:
+            parts.append(str(value))
+    return ", ".join(parts)
+
+
+def _family(arm: str, intervals: float) -> str:
+    """The arm's name without its N.
+
+    >>> _family("dscd-64-fp32", 64.0), _family("scd-fp32", float("nan"))
+    ('dscd-fp32', 'scd-fp32')
+    """
+    return arm if pd.isna(intervals) else re.sub(rf"-{intervals:.0f}(?=-|$)", "", arm, count=1)
+
+
+def _logarithmic(metric: str, values: pd.Series) -> bool:
+    finite = values[values.map(math.isfinite)]
+    low, high = float(finite.min()), float(finite.max())  # NaN without any
+    return metric not in LINEAR and low > 0 and high > 4 * low
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")

@@ -1,0 +1,291 @@
+"""The page of an experiment: figure, tables, pictures, curves, costs, and the claims that rest on it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from workflow.report.findings import NOTHING
+from workflow.report.pages.charts import Chart, main_chart, other_charts
+from workflow.report.pages.common import (
+    DASH,
+    REAL,
+    SYMBOLS,
+    Badge,
+    Cell,
+    Picture,
+    Table,
+    arm_cell,
+    content,
+    label,
+    mean_cell,
+    number_cell,
+    picture,
+    sentences,
+    shown,
+)
+from workflow.report.pages.costs import costs_shown
+from workflow.report.pages.gaps import Missing, is_done
+from workflow.report.tables import compared, read_table
+from workflow.runtime.quantities import QUANTITIES
+from workflow.schema import DigitsData, MixtureData
+from workflow.study import Run, Study
+
+SEEDS_SHOWN = "Lines and points are means over seeds, bars and bands span the seeds"
+CAPTIONS = {
+    "discretisation": "{label} against the number of intervals N of the discrete objective. {seeds}; methods without N "
+    "are horizontal lines. A cross at the upper edge is a diverged run.",
+    "map_error": "RMS error of the learned map at angle t, from data (0) to pure noise (π/2). {seeds}.",
+    "training": "Norm of the direction before any control, mean over the batch, along training. {seeds}.",
+    "methods": "{label} by arm and number of steps, every seed a point; precision and recall beside it where measured. "
+    "The dashed line is real data judged as if they were samples.",
+    "sizes": "Left: {label} against the number of parameters. Right: the ratio of each student to its own teacher, of "
+    "the same size and seed. {seeds}.",
+    "memorisation": "Mean distance of samples to the nearest training and to the nearest held-out image, every seed a "
+    "point. The dashed line is the distance of held-out images to their nearest training image.",
+    "tangents": "The two parts of the tangent along the angle, from data (0) to pure noise (π/2). {seeds}.",
+    "quality_curves": "{label} of samples along training, by number of steps. {seeds}.",
+    "guidance": "{label}, precision and recall against the scale of guidance; 1 is none. {seeds}.",
+    "steps": "{label} against evaluations of the network per sample. {seeds}.",
+    "mid_time": "{label} of two-step samples against their middle angle. {seeds}.",
+    "compute": "{label} against what one sample and what training costs; sizes are connected. {seeds}.",
+    "theory": "Errors of trained maps and of exact fixed points against the number of intervals N. {seeds}.",
+}
+"""By kind of figure."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """A claim that rests on the experiment."""
+
+    claim: str
+    says: str
+    place: str
+    badge: Badge
+
+
+@dataclass(frozen=True)
+class ExperimentPage:
+    """One figure of the study with all that belongs to it; addresses are relative to the reports folder."""
+
+    study: str
+    name: str
+    title: str
+    paper: str
+    question: str
+    expectation: str
+    finding: list[str]
+    """Sentence by sentence."""
+    diverged: list[str]
+    figure: Picture | None
+    chart: Chart | None
+    charts: dict[str, Chart]
+    """Of its other curves, by metric."""
+    pictures: Picture | None
+    main: Table | None
+    others: Table | None
+    costs: Table | None
+    notes: list[str]
+    other_notes: list[str]
+    downloads: list[tuple[str, str]]
+    missing: Missing | None
+    claims: list[Decided]
+    arms: list[str]
+    seeds: list[int]
+
+    @property
+    def address(self) -> str:
+        return f"{self.study}/{self.name}.html"
+
+    @property
+    def command(self) -> str:
+        return f"snakemake {self.study}/{self.name}"
+
+    @property
+    def counts(self) -> list[tuple[Badge, int]]:
+        """How many of its claims got each verdict."""
+        verdicts = [claim.badge.verdict for claim in self.claims]
+        return [(Badge(verdict, self.study), count) for verdict in SYMBOLS if (count := verdicts.count(verdict))]
+
+
+def experiment_page(
+    study: Study,
+    name: str,
+    published: pd.DataFrame | None,
+    costs: pd.DataFrame | None,
+    lacking: list[Missing],
+    copies: Mapping[str, Path],
+    tables: dict[str, pd.DataFrame],
+) -> ExperimentPage:
+    """The page of one experiment, from whatever it has; its tables join those that are to be written."""
+    settings, folder = study.experiments[name], study.experiment_folder(name)
+    runs, curves = (_table(folder / f"{kind}.csv") for kind in ("runs", "curves"))
+    some = bool(len(runs)) and bool((runs.objective != REAL).any())
+    theirs = None if published is None else published[published.experiment == name]
+    table = compared(runs, theirs) if some else pd.DataFrame()
+    finding = content(folder / "finding.json") if some else {}
+    is_main = table.metric == settings.metric if len(table) else pd.Series(dtype=bool)
+    main = _means(f"{name}-means", _caption(settings.metric), table[is_main]) if is_main.any() else None
+    rest = table[~is_main] if len(table) else table
+    others = _means(f"{name}-others", "Other metrics of the same runs", rest, True) if len(rest) else None
+    own = None if costs is None or not some else costs[costs.arm.isin(study.arms_of(name))]
+    chart = main_chart(name, settings, runs, curves) if some else None
+    return ExperimentPage(
+        study=study.label, name=name, title=settings.title, paper=settings.paper, question=settings.question.strip(),
+        expectation=settings.expectation.strip(), finding=sentences(str(finding.get("finding") or NOTHING)),
+        diverged=_diverged_runs(runs) if some else [],
+        figure=_figure(study, name, copies) if some else None,
+        chart=chart, charts=other_charts(name, settings, curves) if len(curves) else {},
+        pictures=_pictures(study, name, copies) if some else None,
+        main=main, others=others, costs=None if own is None or not len(own) else costs_shown(own),
+        downloads=_downloads(study, name, table, own, copies, tables) if some else [],
+        notes=_notes(study, runs, main is not None, settings.metric) if some else [],
+        other_notes=_notes(study, runs, True, *rest.metric.unique()) if len(rest) else [],
+        missing=next((m for m in lacking if m.experiment == name), None),
+        claims=_claims(study, name), arms=study.arms_of(name), seeds=list(study.seeds),
+    )  # fmt: skip
+
+
+def _table(path: Path) -> pd.DataFrame:
+    return read_table(path) if path.is_file() else pd.DataFrame()
+
+
+def _claims(study: Study, name: str) -> list[Decided]:
+    found = [claim for claim in content(study.folder / "claims.json", []) if claim["experiment"] == name]
+    return [
+        Decided(c["claim"], c["says"], f"{c['paper']}, {c['place']}", Badge(c["verdict"], study.label)) for c in found
+    ]
+
+
+def _downloads(
+    study: Study,
+    name: str,
+    table: pd.DataFrame,
+    costs: pd.DataFrame | None,
+    copies: Mapping[str, Path],
+    tables: dict[str, pd.DataFrame],
+) -> list[tuple[str, str]]:
+    stem = f"tables/{study.label}/{name}"
+    made = {"table": (table, "means (CSV)"), "costs": (costs, "costs (CSV)")}
+    found = []
+    for kind, (frame, text) in made.items():
+        if frame is not None and len(frame):
+            tables[f"{stem}-{kind}.csv"] = frame
+            found.append((f"{stem}-{kind}.csv", text))
+    for kind, text in (("runs", "every run (CSV)"), ("curves", "curves (CSV)")):
+        found += [(f"{stem}-{kind}.csv", text)] if f"{stem}-{kind}.csv" in copies else []
+    return found
+
+
+def _diverged_runs(runs: pd.DataFrame) -> list[str]:
+    found = runs[runs.status == "diverged"][["arm", "seed"]].drop_duplicates()
+    return [f"{arm} seed {seed:.0f}" for arm, seed in zip(found.arm, found.seed, strict=True)]
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def _caption(metric: str) -> str:
+    better = QUANTITIES[metric].better
+    side = "" if better == "neither" else f" ({better} is better)"
+    return f"{label(metric)}{side}: mean and 95% t interval over seeds"
+
+
+SETTINGS = {"steps": "Steps", "sampler": "Sampler", "guidance": "Guidance", "mid_time": "Middle angle"}
+"""Columns that tell the samplings of an arm apart; those that do not vary are left out."""
+
+
+def _means(name: str, caption: str, table: pd.DataFrame, with_metric: bool = False) -> Table:
+    """The summary as a table; columns that would be empty, or say the same of all, are left out."""
+    made = table[table.arm != REAL]
+    varying = [c for c in SETTINGS if c in made and (made[c].nunique() > 1 or (c == "steps" and made[c].notna().any()))]
+    with_published = bool(made.published.notna().any())
+    columns = [("Metric", False)] if with_metric else []
+    columns += [("Arm", False), *((SETTINGS[c], c != "sampler") for c in varying)]
+    columns += [("Mean", True), ("95% interval", True), ("Seeds", True), ("Diverged", True)]
+    columns += [("Published", True), ("Agrees", False)] if with_published else []
+    rows = []
+    for row in table.to_dict("records"):
+        cells = [Cell(label(row["metric"]))] if with_metric else []
+        cells += [arm_cell(row["arm"], row["objective"]), *(_setting(row[c]) for c in varying)]
+        cells += [mean_cell(row["mean"]), _span(row), number_cell(row["seeds"], ".0f"), _diverged(row)]
+        cells += [mean_cell(row["published"]), verdict_cell(row["agrees"])] if with_published else []
+        rows.append(cells)
+    return Table(name, caption, columns, rows, header=1 if with_metric else 0)
+
+
+def _setting(value: Any) -> Cell:
+    if isinstance(value, str):
+        return Cell(value)
+    return number_cell(value, "g")
+
+
+def _span(row: Mapping[str, Any]) -> Cell:
+    low, high = float(row["low"]), float(row["high"])
+    if math.isnan(low):
+        return Cell(DASH, math.nan)
+    return Cell(f"[{shown(low)}, {shown(high)}]", high - low)
+
+
+def _diverged(row: Mapping[str, Any]) -> Cell:
+    count = int(row["diverged"])
+    return Cell(f"{count} of {int(row['seeds'])}" if count else "0", count, mark="warning" if count else "")
+
+
+def verdict_cell(agrees: object) -> Cell:
+    """Whether a mean agrees with the published one; a dash where that cannot be said."""
+    if agrees is None or pd.isna(agrees):  # pyright: ignore[reportArgumentType, reportCallIssue]
+        return Cell(DASH)
+    return Cell("yes", mark="yes") if agrees else Cell("no", mark="no")
+
+
+def _notes(study: Study, runs: pd.DataFrame, has_main: bool, *metrics: str) -> list[str]:
+    """What the numbers of these metrics cannot be read without."""
+    notes = [] if has_main else ["The figure rests on a curve, which has no single number; its points are in the CSV."]
+    facts = content(study.data_file(str(runs.data.dropna().iloc[0])).with_suffix(".json")).get("facts", {})
+    if {"fd_train", "fd_held_out", "kid_train"} & set(metrics):
+        seeds = ", ".join(f"{seed:.0f}" for seed in sorted(runs.seed.dropna().unique()))
+        notes.append(
+            f"Fréchet and kernel distances: n = {study.evaluation.samples} samples of each run, against the training "
+            f"part (n = {facts.get('train', '?')}) or, for the held-out metric, the held-out part "
+            f"(n = {facts.get('held_out', '?')}), in the features of a classifier trained on the training part; "
+            f"seeds {seeds}. They depend on n and on the features and compare with no number of a paper. "
+            f"Real data: the held-out part (n = {facts.get('held_out', '?')}) against the training part."
+        )
+    if "sliced_wasserstein" in metrics:
+        notes.append(
+            f"Sliced Wasserstein distance: n = {study.evaluation.samples} samples against as many fresh data points. "
+            "Real data: another draw of fresh data, the best that samples can reach."
+        )
+    return notes
+
+
+# --- pictures -------------------------------------------------------------------------------------
+
+
+def _figure(study: Study, name: str, copies: Mapping[str, Path]) -> Picture | None:
+    settings = study.experiments[name]
+    text = label(settings.metric)
+    caption = CAPTIONS[settings.figure].format(label=text, seeds=SEEDS_SHOWN)
+    alt = f"Chart, {settings.title}: {text}. Its finding and its numbers stand beside it as text and table."
+    return picture(f"figures/{study.label}/{name}-figure", alt, caption, copies)
+
+
+def _pictures(study: Study, name: str, copies: Mapping[str, Path]) -> Picture | None:
+    """Samples of the first seed; None where the data cannot be seen or nothing was drawn."""
+    runs = [Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(name)]
+    first = [run for run in runs if is_done(study, run)]
+    data = study.data[study.arms[study.arms_of(name)[0]].data]
+    if not first or (isinstance(data, MixtureData) and data.dimension != 2):
+        return None
+    names = ", ".join(run.arm for run in first)
+    if isinstance(data, DigitsData):
+        caption = "In each column, every method starts from the same noise and label; the first row is training images"
+    else:
+        caption = "Every method starts from the same noise; fresh data in grey"
+    caption += f". Seed {study.seeds[0]}, chosen beforehand, samples not selected."
+    alt = f"Samples from the same noise by {names}."
+    return picture(f"figures/{study.label}/{name}-pictures", alt, caption, copies)

@@ -1,0 +1,305 @@
+"""The page of a study: what was found in short, its experiments, data, costs, words and origin."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from workflow.claims import verdicts_file
+from workflow.reading import STUDIES
+from workflow.report.pages.common import (
+    SYMBOLS,
+    Badge,
+    Cell,
+    Table,
+    content,
+    duration,
+    label,
+    mean_cell,
+    meaning,
+    shown,
+)
+from workflow.report.pages.costs import cost_table, costs_shown
+from workflow.report.pages.experiment import ExperimentPage, experiment_page, verdict_cell
+from workflow.report.pages.gaps import Missing, is_done, missing
+from workflow.report.statistics import COLUMNS
+from workflow.report.tables import read_table
+from workflow.report.verdicts import totals
+from workflow.runtime.quantities import COSTS, CURVES, QUANTITIES
+from workflow.schema import MixtureData
+from workflow.study import DEFAULT_BUDGET, Study
+
+FACTS = {
+    "train": "images in the training part",
+    "held_out": "images in the held-out part",
+    "classifier_accuracy_held_out": "accuracy of the feature classifier on the held-out part",
+    "exact_map_error": "error of the exact map, against a finer integration",
+    "component_std": "standard deviation of a component, after standardisation",
+}
+PRECISION_NOTE = (
+    "Precision (fp32, fp16, bf16) is that of the student's network in training, by torch.autocast: its linear maps, "
+    "forward, in the JVP of sCD and sCT, and backward, without loss scaling. Time embedding and modulation, the "
+    "norms' reductions, the objective's arithmetic, the exact teacher, Adam, the average, sampling and evaluation are "
+    "float32. Angles are drawn and subtracted in float64 and reach the network as float32."
+)
+AGREEMENT_NOTE = (
+    "“Published” is the mean of the results committed with the code, made under the same budget. The two agree when "
+    "Welch's 95% interval of the difference of the means holds zero; where nothing differs, about one comparison in "
+    "twenty says “no” by chance. A dash: either side has fewer than two seeds, or a seed diverged, or nothing is "
+    "published for it."
+)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How many means agree with the published ones, of those that can be compared."""
+
+    yes: int
+    no: int
+
+    def __str__(self) -> str:
+        return f"{self.yes} of {self.yes + self.no}"
+
+
+@dataclass(frozen=True)
+class DataSection:
+    """A data set: what it is, and how far real data are from real data."""
+
+    name: str
+    description: str
+    facts: list[tuple[str, str]]
+    floors: Table | None
+    download: str
+
+
+@dataclass(frozen=True)
+class StudyPage:
+    """Everything on the page of one study; addresses are relative to the reports folder."""
+
+    label: str
+    title: str
+    summary: str
+    experiments: list[ExperimentPage]
+    data: list[DataSection]
+    missing: list[Missing]
+    runs: int
+    runs_total: int
+    seeds: list[int]
+    provenance: Mapping[str, Any]
+    in_short: list[tuple[str, str]]
+    """Terms and descriptions of the provenance in short."""
+    claims: list[dict[str, Any]]
+    """All that is known of every claim (results/<study>/claims.json)."""
+    verdicts: dict[str, float]
+    """Totals of the claims; empty before they are judged."""
+    costs: Table | None
+    costs_download: str
+    precisions: list[tuple[str, int]]
+    """(precision, number of arms), empty when there is one only."""
+    glossary: list[tuple[str, str, str]]
+    """(name, label, meaning) of every metric that the page shows."""
+    published: str
+    """What the user's numbers are held against, or why there is nothing."""
+    agreement: Agreement | None
+    diverged: list[str]
+    settings: str
+    commands: list[str]
+    copies: dict[str, Path] = field(default_factory=dict)
+    """Files that the pages link: address -> where it is copied from."""
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """Tables that the pages link: address -> content."""
+
+    @property
+    def counts(self) -> list[tuple[Badge, int]]:
+        """How many claims got each verdict."""
+        return [(Badge(name, self.label), int(self.verdicts[name])) for name in SYMBOLS if name in self.verdicts]
+
+
+def study_page(study: Study) -> StudyPage:
+    """The page of a study, from whatever results exist."""
+    copies, tables = _copies(study), {}
+    provenance = content(study.folder / "provenance.json")
+    published, published_note = _published(study, provenance)
+    costs, costs_download = cost_table(study), f"tables/{study.label}/costs.csv"
+    lacking = missing(study)
+    experiments = [
+        experiment_page(study, name, published, costs, lacking, copies, tables) for name in study.experiments
+    ]
+    if costs is not None:
+        tables[costs_download] = costs
+    there = [run for run in study.runs() if is_done(study, run)]
+    precisions = pd.Series([study.arms[arm].precision for arm in {run.arm: None for run in study.runs()}], dtype=object)
+    counted = [(str(name), int(count)) for name, count in precisions.value_counts(sort=False).items()]
+    verdicts = verdicts_file(study)
+    return StudyPage(
+        label=study.label, title=study.title, summary=study.summary.strip(), experiments=experiments,
+        data=[found for data in study.data if (found := _data(study, data))], missing=lacking,
+        runs=len(there), runs_total=len(study.runs()), seeds=list(study.seeds),
+        provenance=provenance, in_short=_in_short(study, provenance, len(there)),
+        claims=content(study.folder / "claims.json", []),
+        verdicts=totals(read_table(verdicts)) if verdicts.is_file() else {},
+        costs=None if costs is None else costs_shown(costs), costs_download=costs_download,
+        precisions=counted if len(counted) > 1 else [], glossary=_glossary(study),
+        published=published_note, agreement=_agreement(t for t in tables.values() if "agrees" in t),
+        diverged=list(dict.fromkeys(run for page in experiments for run in page.diverged)),
+        settings=yaml.safe_dump(provenance.get("settings", {}), sort_keys=False, width=100, allow_unicode=True),
+        commands=_commands(study), copies=copies, tables=tables,
+    )  # fmt: skip
+
+
+def entry(page: StudyPage, study: Study) -> dict[str, Any]:
+    """What the front page and the pages of claims say of a study; plain data, kept beside its page."""
+    return {
+        "label": page.label,
+        "study": study.study,
+        "title": page.title,
+        "summary": page.summary,
+        "experiments": [
+            {
+                "name": e.name, "title": e.title, "paper": e.paper, "address": e.address,
+                "finding": e.finding, "curves": {m: asdict(chart) for m, chart in e.charts.items() if chart.words},
+                "figure": e.figure and e.figure.source, "alt": e.figure and e.figure.alt,
+            }
+            for e in page.experiments
+        ],
+        "runs": page.runs,
+        "runs_missing": page.runs_total - page.runs,
+        "runs_diverged": page.provenance.get("runs_diverged", 0),
+        "run_seconds": page.provenance.get("run_seconds") or 0.0,
+        "seeds": page.seeds,
+        "hardware": hardware(page.provenance),
+        "dirty": bool(page.provenance.get("dirty")),
+        "agreement": str(page.agreement) if page.agreement else None,
+        "verdicts": page.verdicts,
+        "claims": page.claims,
+        "tables": sorted(a for a in {*page.copies, *page.tables} if a.count("/") == 2 and a.endswith(".csv")),
+    }  # fmt: skip
+
+
+def _in_short(study: Study, provenance: Mapping[str, Any], there: int) -> list[tuple[str, str]]:
+    commits = [str(c)[:12] if c else "unknown (made outside a git checkout)" for c in provenance.get("commits", [])]
+    seeds = ", ".join(map(str, study.seeds))
+    runs = f"{there} of {len(study.runs())}"
+    lines = [("Budget", study.budget), ("Seeds", seeds), ("Runs", runs)]
+    if not provenance.get("runs"):
+        return lines
+    return [
+        ("Commit", ", ".join(commits)),
+        *lines,
+        ("Diverged", str(provenance.get("runs_diverged", 0))),
+        ("Wall-clock, all runs", duration(provenance.get("run_seconds") or 0.0)),
+        ("Hardware", hardware(provenance)),
+        ("Made", " to ".join(dict.fromkeys(str(provenance.get(k, ""))[:10] for k in ("first", "last")))),
+    ]
+
+
+def hardware(provenance: Mapping[str, Any]) -> str:
+    """Processor, cores and device, as far as the runs recorded them."""
+    processors = " / ".join(str(p) for p in provenance.get("processor", []) if p)
+    cores = " / ".join(f"{c} cores" for c in provenance.get("cores", []) if c)
+    devices = " / ".join(str(d).upper() for d in provenance.get("device", []) if d)
+    cuda = " / ".join(f"CUDA {c}" for c in provenance.get("cuda", []) if c)
+    return ", ".join(part for part in (processors, cores, f"device {devices}" if devices else "", cuda) if part)
+
+
+def _glossary(study: Study) -> list[tuple[str, str, str]]:
+    paths = [study.folder / name for name in ("runs.csv", "curves.csv")]
+    measured = {metric for path in paths if path.is_file() for metric in read_table(path).metric}
+    measured |= {experiment.metric for experiment in study.experiments.values()}
+    return [(name, label(name), f"{meaning(name)}.") for name in (*QUANTITIES, *COSTS, *CURVES) if name in measured]
+
+
+def _commands(study: Study) -> list[str]:
+    name = study.study if study.file.parent == STUDIES else str(study.file)
+    budget = "" if study.budget == DEFAULT_BUDGET else f" --budget {study.budget}"
+    return [f"snakemake {study.label}", f"python -m workflow.steps.report --study {name}{budget}"]
+
+
+def _copies(study: Study) -> dict[str, Path]:
+    """Address -> file, of those that exist."""
+    tables = f"tables/{study.label}"
+    wanted = {f"{tables}/{name}": study.folder / name for name in ("provenance.json", "claims.csv")}
+    wanted |= {f"{tables}/all-{name}.csv": study.folder / f"{name}.csv" for name in ("runs", "curves")}
+    for data in study.data:
+        wanted[f"{tables}/data-{data}.json"] = study.data_file(data).with_suffix(".json")
+    for name in study.experiments:
+        folder = study.experiment_folder(name)
+        for stem in ("figure", "pictures"):
+            for suffix in ("svg", "png"):
+                wanted[f"figures/{study.label}/{name}-{stem}.{suffix}"] = folder / f"{stem}.{suffix}"
+        for table in ("runs", "curves"):
+            wanted[f"{tables}/{name}-{table}.csv"] = folder / f"{table}.csv"
+    return {address: path for address, path in wanted.items() if path.is_file()}
+
+
+# --- beside the published numbers -----------------------------------------------------------------
+
+
+def _published(study: Study, provenance: Mapping[str, Any]) -> tuple[pd.DataFrame | None, str]:
+    """(published runs that can be compared, what to say of them)."""
+    path, origin = study.published / "runs.csv", content(study.published / "provenance.json")
+    if not path.is_file() or not origin:
+        return None, "Nothing is published for this study, so nothing stands beside these numbers."
+    if origin.get("budget") != study.budget:
+        return None, (
+            f"The published results were made under the budget “{origin.get('budget')}”, these under “{study.budget}”; "
+            "they are not compared."
+        )
+    changed = _changed(provenance.get("settings") or {}, origin.get("settings") or {})
+    note = AGREEMENT_NOTE
+    if changed:
+        note += f" Arms whose settings are not the published ones are not compared: {', '.join(changed)}."
+    ours, theirs = provenance.get("fingerprints", {}), origin.get("fingerprints", {})
+    if any(ours[run] != theirs[run] for run in ours if run in theirs and run.split("/")[0] not in changed):
+        note += " The published runs were made by another state of the code."
+    table = read_table(path).reindex(columns=COLUMNS)  # an older table lacks the newest columns
+    return table[~table.arm.isin(changed)], note
+
+
+def _changed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Arms of both whose own settings, size, data or evaluation differ."""
+
+    def settings(study: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+        arm = study["arms"][name]
+        return arm, study["sizes"][arm["size"]], study["data"][arm["data"]], study["evaluation"], study["sigma_d"]
+
+    shared = [name for name in ours.get("arms", {}) if name in theirs.get("arms", {})]
+    return [name for name in shared if settings(ours, name) != settings(theirs, name)]
+
+
+def _agreement(tables: Iterable[pd.DataFrame]) -> Agreement | None:
+    """Over all experiments; a mean that several of them show counts once."""
+    keys = ["arm", "steps", "sampler", "guidance", "mid_time", "metric"]
+    rows = [row for table in tables for row in table[[*keys, "agrees"]].to_dict("records")]
+    verdicts = list({str([r[key] for key in keys]): verdict_cell(r["agrees"]).text for r in rows}.values())
+    found = Agreement(verdicts.count("yes"), verdicts.count("no"))
+    return found if found.yes + found.no else None
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def _data(study: Study, data: str) -> DataSection | None:
+    path = study.data_file(data).with_suffix(".json")
+    found = content(path)
+    if not found:
+        return None
+    settings = study.data[data]
+    if isinstance(settings, MixtureData):
+        description = (
+            f"A mixture of {settings.components} Gaussians in {settings.dimension} dimensions, of unit variance."
+        )
+        against = f"fresh data against fresh data, n = {study.evaluation.samples} each"
+    else:
+        description = "scikit-learn's digits: 8×8 grey images with labels."
+        facts = found.get("facts", {})
+        counts = f"n = {facts.get('held_out', '?')}, training part: n = {facts.get('train', '?')}"
+        against = f"the held-out part judged as if it were samples ({counts})"
+    facts = [(FACTS.get(key, key.replace("_", " ")), shown(value, 4)) for key, value in found.get("facts", {}).items()]
+    rows = [[Cell(label(v["metric"])), mean_cell(v["value"])] for v in found.get("floors", [])]
+    caption = f"Floors: {against}"
+    floors = Table(f"floors-{data}", caption, [("Metric", False), ("Real data", True)], rows) if rows else None
+    return DataSection(data, description, facts, floors, f"tables/{study.label}/data-{data}.json")
