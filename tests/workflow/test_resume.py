@@ -12,6 +12,7 @@ import torch
 
 from tests.workflow.conftest import environment, step
 from workflow.reading import load
+from workflow.runtime import sampling as sampling_module
 from workflow.runtime.assembly import make_network, open_data
 from workflow.runtime.checkpoints import remove_all
 from workflow.runtime.files import read_arrays, read_json, write_json
@@ -173,7 +174,7 @@ def test_samples_are_the_same_whatever_the_batch(prepared, tmp_path: Path, monke
     train(study, SCD)
     sample_module.sample(study, SCD)
     whole = read_arrays(study.run_folder(SCD) / "samples.npz", "")
-    monkeypatch.setattr(sample_module, "BATCH", 7)
+    monkeypatch.setattr(sampling_module, "BATCH", 7)
     sample_module.sample(study, SCD)
     parts = read_arrays(study.run_folder(SCD) / "samples.npz", "")
     for name in whole:

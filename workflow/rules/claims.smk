@@ -1,24 +1,4 @@
-# Claims: all of them by a study's tables, and one of them by its experiment's tables alone.
-
-
-rule judge:
-    message: "claims of {wildcards.label}"
-    input:
-        "results/{label}/runs.csv",
-        "results/{label}/curves.csv",
-        "results/{label}/provenance.json",
-    output:
-        "results/{label}/claims.csv",
-        "results/{label}/claims.json",
-    log:
-        "results/{label}/logs/judge.log",
-    params:
-        ledger=ledger_digest(LEDGER),
-    resources:
-        study=select_study,
-    threads: 1
-    shell:
-        "python -m workflow.steps.judge {resources.study} > {log} 2>&1"
+# One claim by its experiment's tables alone; rule `collect` judges all of them.
 
 
 rule claim:

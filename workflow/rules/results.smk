@@ -62,20 +62,25 @@ rule experiment:
 
 
 rule collect:
-    message: "tables of {wildcards.label}"
+    message: "tables and claims of {wildcards.label}"
     input:
         lambda wc: paths(study_of(wc).experiment_folder(e) / "runs.csv" for e in study_of(wc).experiments),
     output:
         "results/{label}/runs.csv",
         "results/{label}/curves.csv",
         "results/{label}/provenance.json",
+        "results/{label}/claims.csv",
+        "results/{label}/claims.json",
     log:
         "results/{label}/logs/collect.log",
+    params:
+        ledger=ledger_digest(LEDGER),
     resources:
         study=select_study,
     threads: 1
     shell:
-        "python -m workflow.steps.tabulate {resources.study} > {log} 2>&1"
+        "(python -m workflow.steps.tabulate {resources.study} && python -m workflow.steps.judge {resources.study})"
+        " > {log} 2>&1"
 
 
 rule page:
