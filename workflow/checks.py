@@ -31,6 +31,8 @@ def check(study: "Study") -> None:
         _check_known(f"arms.{name}.data", arm.data, study.data)
         _check_known(f"arms.{name}.size", arm.size, study.sizes)
         _check_teacher(study, name, arm)
+        if arm.told and study.sizes[arm.size].network:
+            raise ValueError(f"arms.{name}.size: a network of one's own is told neither guidance scale nor segment")
         _check_samplers(study, name, arm)
         _check_rate(study, name, arm)
     _check_experiments(study)
@@ -54,6 +56,8 @@ def _check_seeds(study: "Study") -> None:
     if set(study.seeds) & set(study.tuning_seeds):
         raise ValueError("tuning_seeds: a seed that chooses a rate must not be reported")
     _check_known("tuning_metric", study.tuning_metric, QUANTITIES)
+    for metric in study.evaluation.snapshot_metrics or ():
+        _check_known("evaluation.snapshot_metrics", metric, QUANTITIES)
 
 
 def _check_experiments(study: "Study") -> None:
@@ -72,6 +76,10 @@ def _check_samplers(study: "Study", name: str, arm: Arm) -> None:
         _check_known(key, sampler, study.all_samplers)
     for sampler in study.samplers_of(name):
         settings = study.all_samplers[sampler]
+        for metric in settings.metrics or ():
+            _check_known(f"samplers.{sampler}.metrics", metric, QUANTITIES)
+        if settings.guidance and arm.guidance_max and max(settings.guidance) > arm.guidance_max:
+            raise ValueError(f"{key}: {sampler!r} guides beyond the arm's 'guidance_max', {arm.guidance_max:g}")
         if settings.solver not in SOLVERS.get(arm.objective, ("few",)):
             raise ValueError(f"{key}: {sampler!r} does not sample objective {arm.objective!r}")
         if settings.guidance and not (arm.guidance_max or arm.label_dropout):

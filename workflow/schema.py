@@ -154,6 +154,8 @@ class Arm(Model):
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(f"unknown objective {self.objective!r}; {hint}there are {', '.join(OBJECTIVES)}")
         if method.own:
+            if self.points is not None:
+                raise ValueError("'points' are for ct and ict; an objective of one's own takes 'intervals'")
             return self
         if method.intervals != (self.intervals is not None):
             verb = "needs" if method.intervals else "takes no"

@@ -17,6 +17,7 @@ DEFAULT_BUDGET = "laptop"
 
 BUILT_IN = {
     "few": Sampler(solver="few", times=((), (1.1,))),
+    "one": Sampler(solver="few", times=((),)),
     "segments": Sampler(solver="segments"),
     "heun": Sampler(solver="heun", evaluations=(35,)),
 }
@@ -157,7 +158,7 @@ class Study(Model):
 
     def samplers_of(self, arm: str) -> tuple[str, ...]:
         """The names of an arm's samplers, the main one first."""
-        own = {"diffusion": "heun", "ms_scd": "segments"}.get(self.arms[arm].objective, "few")
+        own = {"diffusion": "heun", "ms_scd": "segments", "vsd": "one"}.get(self.arms[arm].objective, "few")
         return self.arms[arm].samplers or (own,)
 
     def samplings(self, arm: str) -> list[Sampling]:
@@ -200,6 +201,7 @@ class Study(Model):
             "arm": arm.model_dump(exclude={"teacher", "rate_of", "samplers"}, exclude_none=True),
             "samplings": [sampling.model_dump(exclude_none=True) for sampling in self.samplings(run.arm)],
             "rate_from": [self.specification(candidate) for candidate in self.candidate_runs(run)],
+            "rate_by": self.tuning_metric if self.candidates(run.arm) else None,
             "teacher": self.specification(teacher) if teacher else arm.teacher,
             "data": self.data[arm.data].model_dump(),
             "size": self.sizes[arm.size].model_dump(exclude_none=True),

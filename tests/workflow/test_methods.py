@@ -274,12 +274,14 @@ def test_the_best_candidate_s_rate_is_taken_by_the_mean_over_tuning_seeds(tuning
     assert tuned(tuning, X).rate == 2e-3
 
 
-def test_a_rate_cannot_be_chosen_when_every_candidate_diverged(tuning: Study) -> None:
+def test_the_arm_keeps_its_own_rate_when_every_candidate_diverged(tuning: Study) -> None:
     for arm in tuning.candidates("x"):
         for seed in (7, 8):
             _record(tuning, arm, seed, None)
-    with pytest.raises(BenchError, match="all candidates"):
-        tuned(tuning, X)
+    assert tuned(tuning, X).rate == tuning.arms["x"].rate
+    other = tuning.model_copy(update={"tuning_metric": "map_rms"})
+    with pytest.raises(BenchError, match="no map_rms to choose a rate by"):
+        tuned(other, X)
 
 
 def test_candidates_run_at_tuning_seeds_alone_and_stand_in_no_experiment(tuning: Study) -> None:

@@ -55,7 +55,7 @@ def test_smoke_runs_both_studies_from_data_to_reports_in_at_most_thirty_jobs(tmp
     assert "digits-smoke.html" in index
     report = tmp_path / "engine.html"
     snakemake("--config", "budget=smoke", "--report", report, cwd=tmp_path)
-    assert "error_along_time" in report.read_text()
+    assert "theory" in report.read_text()
 
 
 def test_studies_and_experiments_are_targets_by_name(tiny: dict, write_study, tmp_path: Path) -> None:

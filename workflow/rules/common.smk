@@ -92,9 +92,10 @@ def measured_of(wildcards):
 def measurement_mark(wildcards):
     """What a measurement depends on beside its files: its source, and the experiment's arms."""
     study = study_of(wildcards)
-    source = MEASUREMENTS[study.experiments[wildcards.experiment].measurement]
+    experiment = study.experiments[wildcards.experiment]
     runs = [study.specification(run) for run in study.runs_of(wildcards.experiment)]
-    return digest(runs, [source])
+    settings = experiment.model_dump(include={"metric", "samplers", "measurement"})
+    return digest([runs, settings], [MEASUREMENTS[experiment.measurement]])
 
 
 def deciding_studies(claim):

@@ -7,6 +7,7 @@ objective or an arm, or editing the report, leaves finished runs fresh.
 """
 
 import ast
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -39,13 +40,14 @@ NOT_MATHEMATICS = frozenset(
 
 def fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
     """A digest of a run's specification (Study.specification) and of the mathematics that it uses."""
-    objectives = [specification["arm"]["objective"]]
-    if isinstance(specification["teacher"], Mapping):
-        objectives.append(specification["teacher"]["arm"]["objective"])
-    paths = [method.path for name in objectives if (method := method_of(name))]
-    paths += [network for network in [specification["size"].get("network")] if network]
-    modules = [path.split(":")[0] for path in paths]
-    return digest(specification, (*STEPS, *modules, _source_of(specification["data"])), root)
+    taught_by = specification["teacher"]
+    runs = [specification, *([taught_by] if isinstance(taught_by, Mapping) else [])]
+    methods = [method for run in runs if (method := method_of(run["arm"]["objective"]))]
+    networks = [network for run in runs if (network := run["size"].get("network"))]
+    modules = [path.split(":")[0] for path in (*(method.path for method in methods), *networks)]
+    # the table that names methods is left out of the source; what it says of these ones is not
+    said = {"run": specification, "methods": [dataclasses.asdict(method) for method in methods]}
+    return digest(said, (*STEPS, *modules, _source_of(specification["data"])), root)
 
 
 def data_fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:

@@ -13,7 +13,8 @@ def tuned(study: Study, run: Run) -> Arm:
     """The run's arm, with the rate of its best candidate where it has candidates.
 
     Best is the mean of the study's tuning metric over the tuning seeds, at the fewest steps; a
-    diverged candidate is never best. Raises BenchError when a candidate has no record or all diverged.
+    diverged candidate is never best, and where all diverged the arm keeps its own rate. Raises
+    BenchError when a candidate has no record, or one without that metric.
     """
     arm = study.arms[run.arm]
     candidates = study.candidates(run.arm)
@@ -21,10 +22,7 @@ def tuned(study: Study, run: Run) -> Arm:
         return arm
     scores = {name: _score(study, name) for name in candidates}
     best = min(scores, key=lambda name: scores[name])
-    if not math.isfinite(scores[best]):
-        remedy = "give it candidates with smaller rates"
-        raise BenchError("all candidates for its rate diverged", file=study.file, key=f"arms.{run.arm}", remedy=remedy)
-    return arm.model_copy(update={"rate": study.arms[best].rate})
+    return arm.model_copy(update={"rate": study.arms[best].rate}) if math.isfinite(scores[best]) else arm
 
 
 def _score(study: Study, arm: str) -> float:
@@ -35,5 +33,10 @@ def _score(study: Study, arm: str) -> float:
     for seed in study.tuning_seeds:
         record = read_record(study.run_folder(Run(arm=arm, seed=seed)) / "metrics.json")
         found = [v.value for v in record.metrics if v.metric == study.tuning_metric and v.steps in (None, steps)]
-        values.append(math.inf if not found or found[0] is None else sign * found[0])
+        if not found:
+            problem = f"{arm} has no {study.tuning_metric} to choose a rate by"
+            raise BenchError(
+                problem, file=study.file, key="tuning_metric", remedy="name one that its data's judge knows"
+            )
+        values.append(math.inf if found[0] is None else sign * found[0])
     return sum(values) / len(values)

@@ -5,11 +5,13 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from core.forward_mode import value_and_tangent
 from core.schedules import largest_angle
@@ -42,13 +44,13 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     weights = read_tensors(out / "weights.safetensors", AGAIN)
     samples = {key: torch.from_numpy(values) for key, values in read_arrays(out / "samples.npz", AGAIN).items()}
     metrics, curves, ways = [], [], {sampling.key: sampling for sampling in study.samplings(run.arm)}
-    judged = arm.objective != "diffusion" and not arm.told  # a map from every angle down to 0
+    judged = arm.objective not in ("diffusion", "vsd") and not arm.told  # a map from every angle down to 0
     if training["reason"] is None:
         network = make_network(study, arm, dataset)
         if judged:
             metrics, curves = kind.judge_map(dataset, student_field(study, arm, network, weights))
         if not arm.told:
-            curves += tangent_norms(study, arm, dataset, student_field(study, arm, network, weights))
+            curves += tangent_norms(study, dataset, partial(student_field, study, arm, network, weights))
         for key, drawn in samples.items():
             metrics += _of_samples(ways[key], kind.judge_samples(dataset, drawn, _wanted(kind, ways[key].metrics)))
         curves += _along_training(study, run, arm, out)
@@ -109,9 +111,10 @@ def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
     return curves
 
 
-def tangent_norms(study: Study, arm: Arm, dataset: Dataset, field: Field) -> list[Value]:
+def tangent_norms(study: Study, dataset: Dataset, field_of: Callable[[Tensor | None], Field]) -> list[Value]:
     """Norms of dF/dx v and of dF/dt along the angle, v the velocity of drawn pairs (arXiv 2410.11081, Fig. 4)."""
-    x0, _ = dataset.draw(generator("tangent norms"), TANGENT_POINTS)
+    x0, labels = dataset.draw(generator("tangent norms"), TANGENT_POINTS)
+    field = field_of(labels)
     z = torch.randn(x0.shape, generator=generator("tangent norms", "noise"))
     found = []
     for angle in torch.linspace(0.05, largest_angle(study.sigma_d), TANGENT_ANGLES, dtype=torch.float64):

@@ -69,6 +69,7 @@ class Journal:
     window: list[list[float]] = field(default_factory=list)
     """Loss, direction norm and gradient norm of every step since the last row."""
     seconds: float = 0.0
+    last_direction_norm: float | None = None
 
     def close_window(self, step: int, rate: float) -> None:
         """One row of means, and the largest norms, over the steps since the last row."""
@@ -129,7 +130,13 @@ def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[State, Journa
         print(f"resuming {run.arm} seed {run.seed} from step {first}", file=sys.stderr)
     objective = step_function(study, run, arm, modules, dataset, taught)
     progress = Progress(f"{study.label} {run.arm} seed {run.seed}", arm.iterations, first)
-    outcome = dataclasses.replace(outcome, step=first, last_good_checkpoint=first if saved else None)
+    outcome = dataclasses.replace(
+        outcome,
+        step=first,
+        last_good_checkpoint=first if saved else None,
+        seconds=journal.seconds,
+        last_direction_norm=journal.last_direction_norm,
+    )
     clock = time.monotonic() - journal.seconds
     for step in range(first + 1, arm.iterations + 1):
         regression = objective(step, state.target)
@@ -142,6 +149,7 @@ def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[State, Journa
             return state, journal, dataclasses.replace(outcome, reason=reason)
         state = _update(state, gradients, arm, step)
         journal.window.append([loss, norm, gradient_norm])
+        journal.last_direction_norm = norm
         if step % math.ceil(arm.iterations / LOG_ROWS) == 0 or step == arm.iterations:
             journal.close_window(step, learning_rate(arm, step))
         if step in snapshot_steps(arm):

@@ -17,7 +17,6 @@ from workflow.study import Run, Study
 
 MIDDLE_TIMES = 2
 LOW, HIGH, WIDTH = 0.2, 1.54, 0.05
-SAMPLES = 2000
 
 
 def measure(study: Study, experiment: str) -> Measured:
@@ -35,11 +34,12 @@ def _search(study: Study, run: Run, metric: str) -> list[Row]:
     weights = read_tensors(study.run_folder(run) / "weights.safetensors", "delete the run's folder")
     if not all(bool(w.isfinite().all()) for w in weights.values()):
         return []
-    labels = labels_of_samples(SAMPLES, dataset.classes)
+    count = study.evaluation.samples
+    labels = labels_of_samples(count, dataset.classes)
     field = student_field(study, arm, make_network(study, arm, dataset), weights, labels)
 
     def score(times, purpose: str = "search") -> float:
-        generators = [generator(study.evaluation.seed, purpose, row) for row in range(SAMPLES)]
+        generators = [generator(study.evaluation.seed, purpose, row) for row in range(count)]
         noise = noise_of_samples(generators, len(times) + 1, dataset.shape)
         with torch.no_grad():
             samples = sample_consistency(field, noise, [largest_angle(study.sigma_d), *times])

@@ -31,7 +31,7 @@ from workflow.runtime.records import Value
 from workflow.study import Study
 
 POINTS = (8, 16, 32, 64, 128, 256, 512)
-"""N of the grids."""
+"""Intervals N of the grids."""
 FINEST = 4096
 """N at which the limit of the gradient is taken."""
 Objective = Callable[[Fields, Tensor, Draws, Settings], Regression]
@@ -58,7 +58,7 @@ def _fixed_point_errors(mixture: oracle.Mixture, points: Tensor, sigma_d: float)
     low = angle_from_noise_level(SIGMA_MIN, sigma_d)
     rows = []
     for count in POINTS:
-        edges = cm_angles(count, sigma_d).flip(0)
+        edges = cm_angles(count + 1, sigma_d).flip(0)
         exact = oracle.segment_map(mixture, points, edges[0].expand(len(points)), low.expand(len(points)))
         for name, step in SOLVERS.items():
             x = points
@@ -79,10 +79,10 @@ def _losses(mixture: oracle.Mixture, sigma_d: float, seed: int) -> list[Row]:
     }
     batches = [_draws(mixture, seed, repeat) for repeat in range(REPEATS)]
 
-    def found(name: str, points: int) -> tuple[float, Tensor]:
+    def found(name: str, intervals: int) -> tuple[float, Tensor]:
         """Loss, and the gradient over the grid's mean step of every batch (batches, parameters)."""
         objective, fields = kinds[name]
-        grid = even_grid(cm_angles(points, sigma_d))
+        grid = even_grid(cm_angles(intervals + 1, sigma_d))
         settings = Settings(sigma_d=sigma_d, grid=grid, solver=ddim_step)
         losses = [objective(fields, *batch, settings).loss for batch in batches]
         parameters = list(network.parameters())
