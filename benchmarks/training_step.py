@@ -36,25 +36,28 @@ def reference_derivative(field, x, t, v, scale):
     return value_and_tangent(field, (x, t), (along, scale), method="reference")
 
 
-def step(objective, network, teacher, settings, x0, draws) -> None:
-    """One loss and its gradient."""
-    fields = Fields(bind(network), bind(teacher))
-    regression = objective(fields, x0, draws, settings)
-    torch.autograd.grad(regression.loss, list(network.parameters()))
+def step(name, networks, settings, x0, draws) -> None:
+    """One loss and its gradient in all that the method trains."""
+    student, teacher, told, fake = networks
+    trained = [told if OBJECTIVES[name].segments else student, *([fake] if OBJECTIVES[name].fake else [])]
+    fields = Fields(bind(student), bind(teacher), student_to=lambda u: bind(told, condition=(None, u)), fake=bind(fake))
+    loss = _function(name)(fields, x0, draws, settings).loss
+    torch.autograd.grad(loss, [p for network in trained for p in network.parameters()])
 
 
 def measure(rounds: int) -> dict[str, float]:
     """Median paired ratio of CPU time to the diffusion step, by method."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    network, teacher = ResidualMLP(SHAPE, WIDTH, BLOCKS), ResidualMLP(SHAPE, WIDTH, BLOCKS)
-    settings = Settings(grid=proposal_grid(karras_angles(1024, 0.5), -1.0, 1.4, 0.5))
-    x0, noise = torch.randn(2, BATCH, *SHAPE)
-    draws = Draws(torch.rand(BATCH, dtype=torch.float64), noise)
-    methods = {name: partial(step, _function(name), network, teacher, settings, x0, draws) for name in OBJECTIVES}
+    networks = [ResidualMLP(SHAPE, WIDTH, BLOCKS, told=told) for told in (False, False, True, False)]
+    grid = proposal_grid(karras_angles(1024, 0.5), -1.0, 1.4, 0.5)
+    settings = Settings(grid=grid, segments=torch.tensor([0.0, 0.8], dtype=torch.float64))
+    x0 = torch.randn(BATCH, *SHAPE)
+    draws = replace(_draws(), start=torch.randn(BATCH, *SHAPE), score=_draws(), fake=_draws())
+    methods = {name: partial(step, name, networks, settings, x0, draws) for name in OBJECTIVES}
     by_reference = replace(settings, derivative=reference_derivative)
     for name in ("scd", "sct"):
-        methods[f"{name} (torch.func.jvp)"] = partial(step, _function(name), network, teacher, by_reference, x0, draws)
+        methods[f"{name} (torch.func.jvp)"] = partial(step, name, networks, by_reference, x0, draws)
     times: dict[str, list[float]] = {name: [] for name in methods}
     for turn in range(rounds + 3):
         for name in random.Random(turn).sample(list(methods), len(methods)):
@@ -64,6 +67,10 @@ def measure(rounds: int) -> dict[str, float]:
                 times[name].append(time.process_time() - before)
     base = times["diffusion"]
     return {n: round(statistics.median(a / b for a, b in zip(t, base, strict=True)), 2) for n, t in times.items()}
+
+
+def _draws() -> Draws:
+    return Draws(torch.rand(BATCH, dtype=torch.float64), torch.randn(BATCH, *SHAPE))
 
 
 def _function(name: str):
