@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 FEATURES = 64
 """Dimensions of the digits' feature space."""
-SOLVERS = {"diffusion": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "ms_scd": ("segments",)}
-"""The solvers that sample an objective; `few` any other."""
+SOLVERS = {"heun": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "segments": ("segments",)}
+"""The solvers that may stand in for a method's own sampler; `few` for any other."""
 
 
 def check(study: "Study") -> None:
@@ -80,7 +80,7 @@ def _check_samplers(study: "Study", name: str, arm: Arm) -> None:
             _check_known(f"samplers.{sampler}.metrics", metric, QUANTITIES)
         if settings.guidance and arm.guidance_max and max(settings.guidance) > arm.guidance_max:
             raise ValueError(f"{key}: {sampler!r} guides beyond the arm's 'guidance_max', {arm.guidance_max:g}")
-        if settings.solver not in SOLVERS.get(arm.objective, ("few",)):
+        if settings.solver not in SOLVERS.get(arm.method.sampler, ("few",)):
             raise ValueError(f"{key}: {sampler!r} does not sample objective {arm.objective!r}")
         if settings.guidance and not (arm.guidance_max or arm.label_dropout):
             raise ValueError(f"{key}: {sampler!r} is guided; the arm needs 'guidance_max' or 'label_dropout'")

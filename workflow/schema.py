@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from core.objectives import OBJECTIVES, method_of
+from core.objectives import OBJECTIVES, Method, method_of
 from workflow.runtime.measurements import MEASUREMENTS
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -140,6 +140,13 @@ class Arm(Model):
     """A pattern of tuning arms: the rate of the best of them replaces `rate`."""
     samplers: tuple[Name, ...] = ()
     """Of the study's samplers, the arm's main one first; empty for its objective's own."""
+
+    @property
+    def method(self) -> Method:
+        """What the table says of the objective."""
+        method = method_of(self.objective)
+        assert method is not None  # validated below
+        return method
 
     @property
     def told(self) -> bool:

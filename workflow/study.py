@@ -38,6 +38,12 @@ class Sampling(Model):
     """What is measured; empty for all."""
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """How a record names it (workflow.runtime.records.Value)."""
+        mid_time = self.times[0] if self.times else None
+        return {"steps": self.steps, "sampler": self.sampler, "guidance": self.guidance, "mid_time": mid_time}
+
+    @property
     def key(self) -> str:
         """Its name in samples.npz."""
         times = "".join(f"-t{time:g}" for time in self.times)
@@ -87,7 +93,7 @@ class Study(Model):
 
     @property
     def is_whole(self) -> bool:
-        """Whether no arm was left out."""
+        """Whether this is the study as its file has it; another budget may leave arms out."""
         return self.budget == DEFAULT_BUDGET
 
     @property
@@ -158,8 +164,7 @@ class Study(Model):
 
     def samplers_of(self, arm: str) -> tuple[str, ...]:
         """The names of an arm's samplers, the main one first."""
-        own = {"diffusion": "heun", "ms_scd": "segments", "vsd": "one"}.get(self.arms[arm].objective, "few")
-        return self.arms[arm].samplers or (own,)
+        return self.arms[arm].samplers or (self.arms[arm].method.sampler,)
 
     def samplings(self, arm: str) -> list[Sampling]:
         """Every way in which the arm's runs are sampled."""

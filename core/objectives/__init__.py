@@ -6,6 +6,7 @@ one that stands elsewhere is named by its path, `package.module:function`.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Method:
     """Trains fields.fake beside the student."""
     log_weights: tuple[str, ...] = ("log_weight",)
     """The adaptive weights that it may use, by their names in Fields."""
+    sampler: Literal["few", "one", "segments", "heun"] = "few"
+    """How it is sampled unless told: a map from every angle, from t_max alone, by segments, or as an ODE."""
     own: bool = False
     """Stands outside the table: what it uses is known to its author alone."""
     boundary: bool = False
@@ -32,15 +35,15 @@ class Method:
 
 
 OBJECTIVES: dict[str, Method] = {
-    "diffusion": Method("core.objectives.diffusion:diffusion"),
+    "diffusion": Method("core.objectives.diffusion:diffusion", sampler="heun"),
     "sct": Method("core.objectives.continuous:sct"),
     "scd": Method("core.objectives.continuous:scd", teacher=True),
     "dsct": Method("core.objectives.discrete:dsct", intervals=True),
     "dscd": Method("core.objectives.discrete:dscd", teacher=True, intervals=True),
-    "ms_scd": Method("core.objectives.continuous:ms_scd", teacher=True, segments=True),
+    "ms_scd": Method("core.objectives.continuous:ms_scd", teacher=True, segments=True, sampler="segments"),
     "vsd": Method(
         "core.objectives.score_distillation:vsd",
-        teacher=True, fake=True, log_weights=("score_log_weight", "fake_log_weight"),
+        teacher=True, fake=True, log_weights=("score_log_weight", "fake_log_weight"), sampler="one",
     ),
     "scd_vsd": Method(
         "core.objectives.score_distillation:scd_vsd",

@@ -51,3 +51,17 @@ def test_editing_one_s_own_objective_makes_its_runs_stale(tmp_path: Path, monkey
     before = fingerprint(own.specification(Run(arm="blended", seed=0)))
     (tmp_path / "mine.py").write_text("def f():\n    return 2\n")
     assert fingerprint(own.specification(Run(arm="blended", seed=0))) != before
+
+
+def test_editing_what_one_s_own_objective_imports_makes_its_runs_stale(tmp_path: Path, monkeypatch) -> None:
+    study = load(ROOT / "examples" / "own_objective.yaml")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "rule.py").write_text("from mine.helper import f\n")
+    helper = tmp_path / "mine" / "helper.py"
+    helper.write_text("def f():\n    return 1\n")
+    arm = study.arms["blended"].model_copy(update={"objective": "mine.rule:f"})
+    own = study.model_copy(update={"arms": {"blended": arm}})
+    monkeypatch.chdir(tmp_path)
+    before = fingerprint(own.specification(Run(arm="blended", seed=0)))
+    helper.write_text("def f():\n    return 2\n")
+    assert fingerprint(own.specification(Run(arm="blended", seed=0))) != before

@@ -14,7 +14,7 @@ from workflow.reading import load
 from workflow.runtime.assembly import guided_field, make_modules, make_network, open_data, step_function, student_field
 from workflow.runtime.checkpoints import remove_all
 from workflow.runtime.files import write_json
-from workflow.runtime.measurements import costs, normalisation_bias, theory
+from workflow.runtime.measurements import costs, normalisation_bias, search, theory
 from workflow.runtime.sampling import draw_samples
 from workflow.runtime.tensors import read_tensors
 from workflow.runtime.tuning import tuned
@@ -344,3 +344,20 @@ def test_normalising_biases_the_direction_of_sct_at_the_exact_map(measured: Stud
     monkeypatch.setattr(normalisation_bias, "normalise", lambda g, constant: g)  # unnormalised: mean zero
     raw = {r.value.metric: float(r.value.value or 0) for r in normalisation_bias.measure(measured, "training").curves}
     assert raw["normalisation_bias"] < 0.02
+
+
+def test_the_search_s_times_are_judged_on_as_many_samples_of_other_noise(prepared, monkeypatch) -> None:
+    study = prepared("scd")
+    experiment = study.experiments["training"].model_copy(update={"metric": "sliced_wasserstein"})
+    study = study.model_copy(update={"experiments": {"training": experiment}})
+    train(study, X)
+    counts = []
+    real = search.noise_of_samples
+    monkeypatch.setattr(search, "noise_of_samples", lambda g, *rest: counts.append(len(g)) or real(g, *rest))
+    rows = search.measure(study, "training").runs
+    assert set(counts) == {study.evaluation.samples}
+    found = [row.value for row in rows if row.seed == 0]
+    assert [v.metric for v in found] == ["found_mid_time", "sliced_wasserstein"] * search.MIDDLE_TIMES
+    times = [float(v.value or 0) for v in found if v.metric == "found_mid_time"]
+    assert search.LOW < times[1] < times[0] < search.HIGH
+    assert {v.steps for v in found} == {2, 3}

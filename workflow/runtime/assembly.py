@@ -17,7 +17,6 @@ from core.conversions import field_with_boundary
 from core.fields import Draws, Fields, bind
 from core.networks.log_weight import LogWeight
 from core.networks.mlp import ResidualMLP
-from core.objectives import Method, method_of
 from core.objectives.guidance import guided
 from core.objectives.regression import Regression, Settings
 from core.samplers.ode import ddim_step, heun_step
@@ -97,12 +96,6 @@ def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.
         )
 
 
-def _method(arm: Arm) -> Method:
-    method = method_of(arm.objective)
-    assert method is not None  # the schema refuses unknown names
-    return method
-
-
 def _named(path: str) -> Any:
     """What `package.module:name` stands for. Raises BenchError when it is not there."""
     module, name = path.split(":")
@@ -115,7 +108,7 @@ def _named(path: str) -> Any:
 
 def make_modules(study: Study, arm: Arm, dataset: Dataset, seed: int, start: Tensors | None) -> Modules:
     """Everything that a run trains; network and fake start from `start` where given."""
-    method = _method(arm)
+    method = arm.method
     networks = [make_network(study, arm, dataset, seed) for _ in range(1 + method.fake)]
     for network in networks:
         if start is not None:
@@ -146,7 +139,7 @@ def student_field(
 ) -> Field:
     """The network as a field, told its labels and its number, with its method's boundary."""
     field = bind(network, weights, labels if number is None else (labels, number), PRECISIONS[precision])
-    bounded = _method(arm).boundary
+    bounded = arm.method.boundary
     return field_with_boundary(field, SIGMA_MIN, study.sigma_d) if bounded else field
 
 
@@ -163,7 +156,7 @@ def step_function(
     Draws are a function of (seed, step, purpose).
     """
     settings = make_settings(arm, study.sigma_d)
-    objective = _named(_method(arm).path)
+    objective = _named(arm.method.path)
     teacher_of = _teacher(study, arm, dataset, taught)
 
     def evaluate(step: int, target: Tensors) -> Regression:
@@ -242,7 +235,7 @@ def _draws(run: Run, arm: Arm, step: int, like: Tensor) -> Draws:
         uniform = torch.rand(arm.batch, generator=generator(run.seed, step, f"{prefix}time"), dtype=torch.float64)
         return Draws(uniform, normal(f"{prefix}noise"))
 
-    if not _method(arm).fake:
+    if not arm.method.fake:
         return draws("")
     return dataclasses.replace(draws(""), start=normal("start"), score=draws("score "), fake=draws("fake "))
 

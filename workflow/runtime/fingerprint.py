@@ -68,6 +68,7 @@ def digest(specification: Any, modules: Iterable[str], root: Path = ROOT) -> str
 def source_digest(modules: Iterable[str], root: Path = ROOT) -> str:
     """A digest of the normalised source of modules and of what they import from the followed packages."""
     pending, seen = list(modules), dict[str, str]()
+    own = {module.split(".")[0] for module in pending} - {"core", "workflow"}  # packages outside the project
     while pending:
         module = pending.pop()
         if module in seen or module in NOT_MATHEMATICS:
@@ -76,7 +77,7 @@ def source_digest(modules: Iterable[str], root: Path = ROOT) -> str:
         if path is None:
             continue
         seen[module], imported = _normalised(path, path.stat().st_mtime_ns)
-        pending += [name for name in imported if name.startswith(FOLLOWED)]
+        pending += [name for name in imported if name.startswith(FOLLOWED) or name.split(".")[0] in own]
     return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
 
 

@@ -26,6 +26,16 @@ def run_parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def experiment_of(description: str | None) -> tuple[Study, str]:
+    """Parse the arguments of a step that works on one experiment: the study, and the experiment's name."""
+    made = parser(description)
+    made.add_argument("--experiment", required=True, help="an experiment of the study")
+    arguments = made.parse_args()
+    study = study_of(arguments)
+    check_known(study, "experiments", arguments.experiment)
+    return study, arguments.experiment
+
+
 def study_of(arguments: argparse.Namespace) -> Study:
     """The study that the arguments name."""
     return load(arguments.study, arguments.budget)

@@ -44,7 +44,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     weights = read_tensors(out / "weights.safetensors", AGAIN)
     samples = {key: torch.from_numpy(values) for key, values in read_arrays(out / "samples.npz", AGAIN).items()}
     metrics, curves, ways = [], [], {sampling.key: sampling for sampling in study.samplings(run.arm)}
-    judged = arm.objective not in ("diffusion", "vsd") and not arm.told  # a map from every angle down to 0
+    judged = arm.method.sampler == "few" and not arm.told  # a map from every angle down to 0
     if training["reason"] is None:
         network = make_network(study, arm, dataset)
         if judged:
@@ -82,9 +82,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
 
 
 def _of_samples(way: Sampling, found: Mapping[str, float | None]) -> list[Value]:
-    about = {"steps": way.steps, "sampler": way.sampler, "guidance": way.guidance}
-    mid_time = way.times[0] if way.times else None
-    return [Value(metric=name, value=value, mid_time=mid_time, **about) for name, value in found.items()]
+    return [Value(metric=name, value=value, **way.columns) for name, value in found.items()]
 
 
 def _wanted(kind: Any, metrics: Collection[str] | None) -> list[str]:

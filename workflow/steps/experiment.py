@@ -1,19 +1,15 @@
 """Tabulate and plot one experiment in one process, as the workflow does."""
 
-from workflow.steps.command import check_known, main, parser, study_of
+from workflow.steps.command import experiment_of, main
 from workflow.steps.plot import plot
 from workflow.steps.tabulate import tabulate_experiment
 
 
 def command() -> None:
     """Parse the arguments, tabulate and plot."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--experiment", required=True, help="an experiment of the study")
-    parsed = arguments.parse_args()
-    study = study_of(parsed)
-    check_known(study, "experiments", parsed.experiment)
-    tabulate_experiment(study, parsed.experiment)
-    plot(study, parsed.experiment)
+    study, experiment = experiment_of(__doc__)
+    tabulate_experiment(study, experiment)
+    plot(study, experiment)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from workflow.errors import BenchError
 from workflow.runtime.files import write_json
 from workflow.runtime.measurements import MEASUREMENTS
 from workflow.runtime.provenance import provenance
-from workflow.steps.command import check_known, main, parser, study_of
+from workflow.steps.command import experiment_of, main
 from workflow.study import Study
 
 
@@ -27,12 +27,7 @@ def measure(study: Study, experiment: str) -> None:
 
 def command() -> None:
     """Parse the arguments and measure."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--experiment", required=True, help="an experiment of the study")
-    parsed = arguments.parse_args()
-    study = study_of(parsed)
-    check_known(study, "experiments", parsed.experiment)
-    measure(study, parsed.experiment)
+    measure(*experiment_of(__doc__))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from workflow.report.pictures import pictures
 from workflow.report.style import apply_style, save
 from workflow.report.tables import finished_runs, read_table
 from workflow.runtime.files import write_json
-from workflow.steps.command import check_known, main, parser, study_of
+from workflow.steps.command import experiment_of, main
 from workflow.study import Run, Study
 
 
@@ -47,12 +47,7 @@ def _diverged(study: Study, experiment: str) -> list[str]:
 
 def command() -> None:
     """Parse the arguments and plot."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--experiment", required=True, help="an experiment of the study")
-    parsed = arguments.parse_args()
-    study = study_of(parsed)
-    check_known(study, "experiments", parsed.experiment)
-    plot(study, parsed.experiment)
+    plot(*experiment_of(__doc__))
 
 
 if __name__ == "__main__":

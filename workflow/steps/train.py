@@ -137,6 +137,7 @@ def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[State, Journa
         seconds=journal.seconds,
         last_direction_norm=journal.last_direction_norm,
     )
+    kept_after = snapshot_steps(arm)
     clock = time.monotonic() - journal.seconds
     for step in range(first + 1, arm.iterations + 1):
         regression = objective(step, state.target)
@@ -152,7 +153,7 @@ def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[State, Journa
         journal.last_direction_norm = norm
         if step % math.ceil(arm.iterations / LOG_ROWS) == 0 or step == arm.iterations:
             journal.close_window(step, learning_rate(arm, step))
-        if step in snapshot_steps(arm):
+        if step in kept_after:
             state.snapshots.update({f"{step}/{name}": value.clone() for name, value in state.average.items()})
         if step % checkpoint_every == 0 or step == arm.iterations:
             if not _is_finite(state):

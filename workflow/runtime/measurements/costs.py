@@ -41,10 +41,8 @@ def measure(study: Study, experiment: str) -> Measured:
         for way in (way for way in study.samplings(arm) if way.sampler in shown):
             with Operations() as counter, torch.no_grad():
                 draw_samples(study, study.arms[arm], weights, [way], SAMPLES)
-            about = {"steps": way.steps, "sampler": way.sampler, "guidance": way.guidance}
-            middle = way.times[0] if way.times else None
-            operations = counter.total / SAMPLES
-            rows.append(Row(Value(metric="sample_flops", value=operations, mid_time=middle, **about), arm))
+            value = Value(metric="sample_flops", value=counter.total / SAMPLES, **way.columns)
+            rows.append(Row(value, arm))
     return Measured(runs=rows)
 
 
