@@ -16,6 +16,7 @@ from workflow.report import pictures
 from workflow.report.drawing import WIDTH
 from workflow.report.figures import FIGURES
 from workflow.report.findings import FINDINGS, NOTHING
+from workflow.report.matrix import draw_matrix
 from workflow.report.statistics import COLUMNS
 from workflow.report.style import COLOURS, MARKERS, NAMES, apply_style, save
 from workflow.report.tables import CURVE_COLUMNS
@@ -139,6 +140,27 @@ def test_the_legend_tells_every_method_of_the_steps_apart() -> None:
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
     assert {"multi-step sCD", "teacher, Heun", "teacher, DPM-Solver++ 2M", "sCD (continuous)"} <= set(shown)
     assert len(shown) == len(set(shown))
+
+
+def test_the_matrix_has_a_mark_for_every_claim_and_study_that_decides_it() -> None:
+    verdicts = pd.DataFrame(
+        [
+            ("a", "one", "steps", "reproduced", "reproduced", "e"),
+            ("a", "two", "steps", "reproduced", "inconclusive", "e"),
+            ("b", "one", "tangent", "not reproduced", "not reproduced", "e"),
+            ("b", "two", "tangent", "not run", "not run", None),
+            ("c", "one", "theory", "not run", "not run", None),
+            ("c", "two", "theory", "not run", "not run", None),
+        ],
+        columns=["claim", "study", "topic", "verdict", "holm_verdict", "experiment"],
+    ).assign(p=lambda rows: np.where(rows.experiment.isna(), np.nan, 0.01))
+    (ax,) = draw_matrix(verdicts).axes
+    marks = [line for line in ax.get_lines() if line.get_marker() in ("s", "o", "D")]
+    filled = [line for line in marks if colors.to_hex(line.get_markerfacecolor()) != "#ffffff"]
+    assert (len(marks), len(filled)) == (4, 2)  # `c` once, `b` not on study two
+    words = [text.get_text() for text in ax.texts]
+    assert "on one: 2 claims tested" in words
+    assert "1 reproduced, 0 not reproduced" in words
 
 
 def test_saving_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,4 +226,5 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
         "runs.csv", "claims.csv", "provenance.json", "tables", "figures",
     }  # fmt: skip
     assert (tmp_path / "published/tiny/figures/discretisation.svg").is_file()
+    assert "on no study here" in (tmp_path / "published/claims.svg").read_text()
     assert "abc" in capsys.readouterr().out

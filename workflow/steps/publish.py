@@ -1,8 +1,16 @@
-"""Copy a finished study's small tables and figures to results/published, with their provenance."""
+"""Copy a finished study's small tables and figures to results/published, with their provenance.
+
+results/published/claims.svg is drawn anew: the verdicts of all studies that are there.
+"""
 
 import shutil
 
+import pandas as pd
+
 from workflow.errors import BenchError
+from workflow.report.matrix import draw_matrix
+from workflow.report.style import apply_style, save
+from workflow.report.tables import read_table
 from workflow.runtime.files import read_json
 from workflow.steps.command import main, parser, study_of
 from workflow.study import Study
@@ -40,6 +48,9 @@ def publish(study: Study) -> None:
                 shutil.copy(folder / f"{kind}.svg", target / "figures" / f"{name}.svg")
     shutil.rmtree(study.published, ignore_errors=True)
     target.replace(study.published)
+    everything = [read_table(path) for path in sorted(study.published.parent.glob("*/claims.csv"))]
+    apply_style()
+    save(draw_matrix(pd.concat(everything)), study.published.parent / "claims")
     print(f"published {study.label} of commit {', '.join(origin['commits'])} to {study.published}")
 
 

@@ -1,0 +1,91 @@
+"""The claims of all papers against the studies, as one picture."""
+
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from workflow.report.drawing import WIDTH
+from workflow.report.verdicts import totals
+
+MARKS = {
+    "reproduced": ("#00619a", "$✓$"),
+    "not reproduced": ("#b04a00", "$✕$"),
+    "inconclusive": ("#8a6d00", "$?$"),
+    "not run": ("#777777", "$–$"),
+}
+"""Colour and sign of each verdict."""
+NOWHERE = "no study here"
+GAP = 1.5
+"""Squares of space between two columns."""
+LABELS = 1.5
+"""Inches for the topics' names."""
+
+
+def draw_matrix(verdicts: pd.DataFrame) -> Figure:
+    """A square for each claim and study that may decide it, topics from above; claims that no study decides last.
+
+    `verdicts` holds the rows of claims.csv of one study or several. A square is filled where its
+    verdict survives Holm's adjustment among the study's claims.
+    """
+    columns = _columns(verdicts)
+    topics = sorted(verdicts.topic.unique())
+    widths = {name: max(4, int(rows.groupby("topic").size().max())) for name, rows in columns.items()}
+    across = sum(widths.values()) + GAP * (len(widths) - 1)
+    square = (WIDTH - LABELS) / across
+    figure, ax = plt.subplots(figsize=(WIDTH, square * (len(topics) + 2.5) + 0.4), layout="constrained")
+    left = 0.0
+    for name, rows in columns.items():
+        for height, topic in enumerate(topics):
+            _squares(ax, rows[rows.topic == topic], left, height)
+        for above, words in zip((-1.75, -1.0), _heading(name, rows), strict=True):
+            ax.text(left - 0.4, above, words, va="baseline", fontsize=10)
+        left += widths[name] + GAP
+    ax.set(xlim=(-0.7, across), ylim=(len(topics) - 0.45, -2.6), aspect="equal")
+    ax.set_yticks(range(len(topics)), topics)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xticks([])
+    ax.spines[:].set_visible(False)
+    entries = [Line2D([], [], **_look(verdict, False), linestyle="", label=verdict) for verdict in MARKS]
+    solid = Line2D([], [], linestyle="", marker="s", markersize=10, color="#555555", label="filled: also after Holm")
+    figure.legend(handles=[*entries, solid], loc="outside lower center", ncols=5, handletextpad=0.3)
+    return figure
+
+
+def _columns(verdicts: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    decided = verdicts[verdicts.experiment.notna()]
+    columns = {f"on {study}": rows for study, rows in decided.groupby("study")}
+    rest = verdicts[~verdicts.claim.isin(decided.claim)].drop_duplicates("claim")
+    return columns | ({f"on {NOWHERE}": rest} if len(rest) else {})
+
+
+def _heading(name: str, rows: pd.DataFrame) -> tuple[str, str]:
+    count = totals(rows)
+    if not count["tested"]:
+        return name, f"{len(rows)} claims"
+    held, failed = (f"{count[verdict]:.0f} {verdict}" for verdict in ("reproduced", "not reproduced"))
+    return f"{name}: {count['tested']:.0f} claims tested", f"{held}, {failed}"
+
+
+def _squares(ax: Axes, rows: pd.DataFrame, left: float, height: int) -> None:
+    order = list(MARKS)
+    ranked = rows.assign(
+        rank=rows.verdict.map(order.index), weak=rows.holm_verdict != rows.verdict
+    ).sort_values(["rank", "weak"])  # fmt: skip
+    for place, row in enumerate(ranked.itertuples()):
+        solid = not row.weak and row.verdict in order[:2]
+        ax.plot(left + place, height, **_look(str(row.verdict), solid))
+        face, sign = MARKS[str(row.verdict)]
+        ax.plot(left + place, height, marker=sign, markersize=5, color="white" if solid else face, markeredgewidth=0.4)
+
+
+def _look(verdict: str, solid: bool) -> dict:
+    face = MARKS[verdict][0]
+    shape = {"not reproduced": "o", "inconclusive": "D"}.get(verdict, "s")
+    size = {"inconclusive": 8.0, "not run": 9.0}.get(verdict, 11.0)
+    edge = "#bbbbbb" if verdict == "not run" else face
+    return {
+        "marker": shape, "markersize": size, "markeredgecolor": edge, "markeredgewidth": 1.2,
+        "markerfacecolor": face if solid else "white",
+    }  # fmt: skip
