@@ -9,6 +9,7 @@ snakemake --config budget=smoke
 """
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/engine.smk"
 
 
 report: "workflow/report/captions/workflow.rst"
