@@ -58,7 +58,7 @@ publish: env  ## results/published from a finished run of budget=full
 	@for study in $(STUDIES); do python -m workflow.steps.publish --study $$study --budget full || exit; done
 
 bench: env  ## what one training step costs, as ratios within one run
-	python benchmarks/training_step.py
+	python benchmarks/steps.py
 
 clean:  ## results and reports, not the published ones
 	rm -rf .snakemake reports results/oracle* results/digits* results/index.log

@@ -2,12 +2,15 @@
 
 A pair walks through an unmodified function in place of a tensor. Each operation on it runs once on
 values, as it would without us, and once for the tangent, by a rule from `RULES`; what has no rule
-goes to torch.func.jvp for that one operation. Cheaper than torch.func.jvp of the whole function
-because weights have no tangents to add and the tangent's graph is never recorded.
+goes to torch.func.jvp for that one operation, with a FallbackWarning. Cheaper than torch.func.jvp of the
+whole function because weights have no tangents to add and the tangent's graph is never recorded.
 """
 
 import re
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from operator import attrgetter
 from typing import Any
@@ -23,6 +26,10 @@ IN_PLACE = re.compile(r".*[^_]_|__(set|setitem|delitem|i(?!nvert).*)__")
 _SEQUENCES = (list, tuple)
 _primal = attrgetter("primal")
 _running: ContextVar[bool] = ContextVar("_running", default=False)
+
+
+class FallbackWarning(UserWarning):
+    """An operation without a rule: right, but slower than one with a rule."""
 
 
 class Pair(Tensor):
@@ -46,7 +53,7 @@ class Pair(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # type: ignore
-        raise TypeError(f"pairs cannot follow {func} here; use value_and_tangent(..., method='reference')")
+        raise TypeError(f"pairs cannot follow {func} here; use value_and_tangent(..., method='func')")
 
     def __iter__(self):
         return iter(self.unbind(0))
@@ -60,24 +67,33 @@ def evaluate(
 ) -> tuple[Tensor, Tensor]:
     """function(*primals), recorded, and its derivative along `tangents`, not recorded.
 
-    Raises RuntimeError when `function` itself comes here (pairs of two directions would mix), works
+    What torch.compile has made of a part of the function runs eagerly. Raises RuntimeError when
+    `function` itself comes here (pairs of two directions would mix), changes a view or what has views
     in place, or hides operations in a torch.autograd.Function (their values would lose the gradient).
     """
     if _running.get():
-        raise RuntimeError("pairs do not nest; evaluate the outer function with method='reference'")
+        raise RuntimeError("pairs do not nest; evaluate the outer function with method='func'")
+    if torch.compiler.is_compiling():
+        raise RuntimeError("torch.compile cannot follow pairs; inside it use method='auto' or 'func'")
     token = _running.set(True)
     try:
-        output = function(*map(_join, primals, tangents))
+        with _eager():
+            output = function(*map(_join, primals, tangents))
     finally:
         _running.reset(token)
     return (output.primal, output.tangent) if isinstance(output, Pair) else (output, torch.zeros_like(output))
+
+
+def _eager() -> AbstractContextManager:
+    # only who has compiled something pays for looking; the import alone takes seconds
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
 def _apply(func: Callable[..., Any], rule: Rule, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if not kwargs:
         value = func(*_replace(args, _primal))
     elif kwargs.get("inplace") or kwargs.get("out") is not None:
-        raise _in_place(func)
+        return _in_place(func, args, kwargs)
     else:
         value = func(*_replace(args, _primal), **dict(zip(kwargs, _replace(kwargs.values(), _primal), strict=True)))
     recording = torch.is_grad_enabled()
@@ -88,24 +104,57 @@ def _apply(func: Callable[..., Any], rule: Rule, args: Sequence[Any], kwargs: di
         torch._C._set_grad_enabled(recording)
     if tangent is NotImplemented:
         return _fallback(func, args, kwargs)
-    return value if tangent is None else _join(value, tangent)
+    if tangent is None:
+        return value
+    same = bool(args) and type(args[0]) is Pair and value is args[0].primal  # as x.contiguous() often is x
+    return args[0] if same else _join(value, tangent)
 
 
 def _without_rule(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    both = BOTH.get(func)
     name = func.__name__
     if IN_PLACE.fullmatch(name) or kwargs.get("inplace") or kwargs.get("out") is not None:
-        raise _in_place(func)
+        return _in_place(func, args, kwargs)
+    if both is not None and (parts := both(func, args, kwargs)) is not NotImplemented:
+        return _join(*parts)
     if name == "__get__" and not isinstance(value := func(*_replace(args, _primal)), Tensor):
         return value  # a property such as is_cuda
     return _fallback(func, args, kwargs)
 
 
-def _in_place(func: Callable[..., Any]) -> RuntimeError:
-    return RuntimeError(f"in-place operation {func.__name__} under value_and_tangent; write it out of place")
+def _in_place(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Pair:
+    """x.relu_() and the like: the pair gets new contents, which is the same where nothing views the old ones."""
+    plain = _out_of_place(func, kwargs)
+    target = args[0] if args else None
+    if plain is None or type(target) is not Pair or _is_viewed(target.primal):
+        raise RuntimeError(f"in-place operation {func.__name__} under value_and_tangent; write it out of place")
+    result = Pair.__torch_function__(plain, (), args, {k: v for k, v in kwargs.items() if k != "inplace"})
+    primal, tangent = _parts(result)
+    if primal.shape != target.shape or primal.dtype != target.dtype:
+        raise RuntimeError(f"in-place operation {func.__name__} would change shape or dtype")
+    target.primal, target.tangent = primal, torch.zeros_like(primal) if tangent is None else tangent
+    return target
+
+
+def _out_of_place(func: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any] | None:
+    """The function of the same result; None where there is none, as of an assignment to a part."""
+    name = func.__name__
+    if kwargs.get("out") is not None:
+        return None
+    if kwargs.get("inplace"):
+        return func
+    name = f"__{name[3:]}" if name.startswith("__i") else name.removesuffix("_")
+    return getattr(Tensor, name, None) if name not in ("__setitem", "requires_grad", "copy", "set") else None
+
+
+def _is_viewed(tensor: Tensor) -> bool:
+    return torch.is_inference_mode_enabled() or tensor._base is not None or getattr(tensor, "_has_views", False)
 
 
 def _fallback(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """One operation by torch.func.jvp; a single evaluation, so that a random one draws once."""
+    said = f"no rule for {func.__name__}: its tangent is taken by torch.func.jvp, which is right and slower"
+    warnings.warn(said, FallbackWarning, stacklevel=4)
     inputs, pairs = (args, list(kwargs.values())), []
     _replace(inputs, pairs.append)
 
@@ -128,7 +177,9 @@ def _join(value: Any, tangent: Any) -> Any:
     if tangent.shape != value.shape:
         tangent = tangent.expand(value.shape)
     if not (torch._C._is_fwd_grad_enabled() or torch.is_inference_mode_enabled()):
-        raise RuntimeError("pairs cannot follow a torch.autograd.Function; use method='reference'")
+        raise RuntimeError("pairs cannot follow a torch.autograd.Function; use method='func'")
+    if value._base is not None:
+        value._base._has_views = True  # type: ignore
     pair = Tensor._make_subclass(Pair, value)  # type: ignore
     pair.primal, pair.tangent = value, tangent.detach() if tangent.requires_grad else tangent
     return pair
@@ -243,6 +294,81 @@ def _softmax(dx, x, y, dim=None, *_, **__):
     return moved - y * moved.sum(dim, keepdim=True)
 
 
+def _where(func, args, kwargs, value):
+    if kwargs or len(args) != 3 or type(args[0]) is Pair:
+        return NotImplemented
+    sides = [_parts(side)[1] for side in args[1:]]
+    zero = value.new_zeros(())
+    return func(args[0], *(zero if side is None else side for side in sides))
+
+
+def _einsum(func, args, kwargs, value):
+    """Multilinear: the sum over operands, each in its turn replaced by its tangent."""
+    equation, *operands = args
+    operands = list(operands[0]) if len(operands) == 1 and type(operands[0]) in _SEQUENCES else operands
+    if not isinstance(equation, str):
+        return NotImplemented
+    plain = [_parts(operand)[0] for operand in operands]
+    moved = [(i, operand.tangent) for i, operand in enumerate(operands) if type(operand) is Pair]
+    return sum(func(equation, *plain[:i], tangent, *plain[i + 1 :]) for i, tangent in moved)
+
+
+def _pad(func, args, kwargs, value):
+    if not _only_first(args, kwargs):
+        return NotImplemented
+    constant = (args[2] if len(args) > 2 else kwargs.get("mode", "constant")) == "constant"
+    if not constant:
+        return _linear(func, args, kwargs, value)
+    return func(args[0].tangent, args[1] if len(args) > 1 else kwargs["pad"])
+
+
+# Without its weights a norm has a symmetric Jacobian, so that its backward kernel is its derivative.
+
+
+def _layer_norm(dx, x, y, shape, weight=None, bias=None, eps=1e-5):
+    _, mean, scale = aten.native_layer_norm(x, shape, None, None, eps)
+    moved = aten.native_layer_norm_backward(dx, x, shape, mean, scale, None, None, [True, False, False])[0]
+    return moved if weight is None else moved * weight
+
+
+def _group_norm(dx, x, y, num_groups, weight=None, bias=None, eps=1e-5):
+    sizes = (x.shape[0], x.shape[1], x[0, 0].numel(), num_groups)
+    x, dx = x.contiguous(), dx.contiguous()
+    _, mean, scale = aten.native_group_norm(x, None, None, *sizes, eps)
+    moved = aten.native_group_norm_backward(dx, x, mean, scale, None, *sizes, [True, False, False])[0]
+    return moved if weight is None else moved * weight.view(-1, *[1] * (x.ndim - 2))
+
+
+def _rms_norm(dx, x, y, shape, weight=None, eps=None):
+    dims = tuple(range(-len(shape), 0))
+    scale = torch.rsqrt(x.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
+    moved = scale * dx - x * scale**3 * (x * dx).mean(dims, keepdim=True)
+    return moved if weight is None else moved * weight
+
+
+def _batch_norm(dx, x, y, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    column = (-1, *[1] * (x.ndim - 2))
+    dims = [0, *range(2, x.ndim)]
+    if training:
+        var, mean = torch.var_mean(x, dims, correction=0)
+    scale = torch.rsqrt(var + eps).view(column)
+    if training:
+        x_hat = (x - mean.view(column)) * scale
+        dx = dx - dx.mean(dims, keepdim=True) - x_hat * (dx * x_hat).mean(dims, keepdim=True)
+    return dx * (scale if weight is None else scale * weight.view(column))
+
+
+def _dropout(func, args, kwargs):
+    """(value, tangent) of one mask, as drawn for an input of ones."""
+    if not _only_first(args, kwargs):
+        return NotImplemented
+    x = args[0]
+    with torch.no_grad():
+        mask = func(torch.ones_like(x.primal), *args[1:], **kwargs)
+        tangent = x.tangent * mask
+    return x.primal * mask, tangent
+
+
 def _method(func, rule):
     return lambda *args, **kwargs: _apply(func, rule, args, kwargs)
 
@@ -293,6 +419,9 @@ _NAMED: dict[str, Rule] = {
     "rsub __rsub__": _two(_subtract, reflected=True),
     "div divide true_divide __truediv__": _two(_divide),
     "__rdiv__ __rtruediv__": _two(_divide, reflected=True),
+    "where": _where,
+    "einsum": _einsum,
+    "pad": _pad,
     **{names: _elementwise(push) for names, push in ELEMENTWISE.items()},
 }
 RULES: dict[Any, Rule] = {getattr(Tensor, name).__get__: _linear for name in ("T", "mT")}
@@ -302,3 +431,14 @@ for _names, _rule in _NAMED.items():
         RULES.update({function: _rule for function in _functions if callable(function)})
         if callable(_functions[1]) and not _name.startswith("__r"):  # a method of pairs skips the dispatch
             setattr(Pair, _name, _method(_functions[1], _rule))
+
+for _norm in (_layer_norm, _group_norm, _rms_norm, _batch_norm):
+    RULES[getattr(functional, _norm.__name__[1:])] = _elementwise(_norm)
+
+BOTH: dict[Any, Callable[..., Any]] = {
+    getattr(space, name): _dropout
+    for space in (torch, functional)
+    for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout")
+    if hasattr(space, name)
+}
+"""Rules (operation, args, kwargs) -> (value, tangent) of operations whose value alone does not tell their tangent."""

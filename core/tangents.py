@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.forward_mode import value_and_tangent
-from core.trigflow import Field, cos_sin, rotate
+from core.forward_mode import Method, value_and_tangent
+from core.trigflow import Field, cos_sin
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]
@@ -33,29 +33,16 @@ class Direction:
     """(batch, *shape), no gradient."""
 
 
-def jvp_derivative(field: Field, x: Batch, t: Times, v: Batch, scale: Times) -> tuple[Batch, Batch]:
-    """F and scale * dF/dt by forward mode, the scale *inside* the tangents (Sec. 5.1).
+def derivative_along(
+    field: Field, x: Batch, t: Times, v: Batch, scale: Times, method: Method = "auto"
+) -> tuple[Batch, Batch]:
+    """F and scale * dF/dt along dx/dt = v, the scale *inside* the tangents (Sec. 5.1).
 
-    With scale = cos t sin t no intermediate tangent overflows in half precision.
+    With scale = cos t sin t no intermediate tangent overflows in half precision, and central
+    differences stay within the times that exist.
     """
     along = scale.reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype) * v
-    return value_and_tangent(field, (x, t), (along, scale))
-
-
-def finite_difference_derivative(
-    field: Field, x: Batch, t: Times, v: Batch, scale: Times, step: float = 1e-3
-) -> tuple[Batch, Batch]:
-    """F and scale * dF/dt by central differences, for networks without forward mode; error O(step^2).
-
-    The points move along v, so the path is the teacher's in distillation and the data's in training.
-    `step` is an angle; it is at most t / 2, so that no time is negative.
-    """
-    h = torch.minimum(torch.full_like(t, step), t / 2).clamp(min=1e-9)
-    later, earlier = t + h, (t - h).clamp(min=0)
-    with torch.no_grad():
-        ahead, behind = (field(rotate(x, v, t, u), u) for u in (later, earlier))
-    factor = (scale / (later - earlier)).reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
-    return field(x, t), factor * (ahead - behind)
+    return value_and_tangent(field, (x, t), (along, scale), method)
 
 
 def map_tangent(F: Batch, dF: Batch, x: Batch, v: Batch, t: Times) -> Batch:
@@ -71,7 +58,7 @@ def segment_direction(
     u: Times,
     v: Batch,
     r: float = 1.0,
-    derivative: Derivative = jvp_derivative,
+    derivative: Derivative = derivative_along,
 ) -> Direction:
     """The direction of the map from t down to the segment edge u <= t; u = 0 is sCM (Alg. 1).
 

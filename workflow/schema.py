@@ -104,7 +104,8 @@ class Arm(Model):
     control: Literal["normalise", "normalise_rms", "clip", "raw"] = "normalise"
     control_constant: PositiveFloat = 0.1
     """c of the normalisation in the paper's units (0.1 / sigma_d in ours)."""
-    derivative: Literal["jvp", "finite_difference"] = "jvp"
+    tangent_method: Literal["auto", "pairs", "func", "two_pass", "difference"] = "auto"
+    """How the tangent is computed (core.forward_mode); results do not depend on it, cost does."""
     warmup: Annotated[int, Field(ge=0)] = 0
     """Steps of tangent warm-up, H."""
     adaptive_weight: bool = False

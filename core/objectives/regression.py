@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from core.samplers.ode import Step
-from core.tangents import Control, Derivative, Direction, jvp_derivative, normalise
+from core.tangents import Control, Derivative, Direction, derivative_along, normalise
 from core.trigflow import ProposalGrid, TimeFunction
 
 
@@ -27,7 +27,7 @@ class Settings:
     """r of this step (core.schedules.tangent_warmup)."""
     control: Control = field(default_factory=lambda: partial(normalise, constant=0.2))
     """0.2 is the paper's c = 0.1 divided by sigma_d = 0.5."""
-    derivative: Derivative = jvp_derivative
+    derivative: Derivative = derivative_along
     grid: ProposalGrid | None = None
     """Discrete objectives only; holds the proposal already split over its intervals."""
     solver: Step | None = None

@@ -32,7 +32,7 @@ from core.schedules import (
     tangent_warmup,
     uniform_angles,
 )
-from core.tangents import Control, clip, finite_difference_derivative, jvp_derivative, normalise, raw
+from core.tangents import Control, clip, derivative_along, normalise, raw
 from core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
 from workflow.errors import BenchError
 from workflow.runtime.datasets import kind_module
@@ -187,7 +187,7 @@ def make_settings(arm: Arm, sigma_d: float) -> Settings:
         proposal_mean=arm.proposal_mean,
         proposal_std=arm.proposal_std,
         control=_control(arm, sigma_d),
-        derivative=jvp_derivative if arm.derivative == "jvp" else finite_difference_derivative,
+        derivative=partial(derivative_along, method=arm.tangent_method),
         grid=_fixed_grid(arm, sigma_d),
         solver=SOLVERS[arm.solver] if arm.solver else None,
         log_weight_max=math.log(arm.weight_max) if arm.weight_max else None,

@@ -1,0 +1,270 @@
+"""What a training step costs, as ratios to a diffusion step of the same network in the same run.
+
+Every way to the tangent that this project has (core.forward_mode), the orders in which others evaluate
+network and tangent, and the discrete methods. A step is the loss and its gradient, without the
+optimiser. All methods take turns in an order drawn anew each round, so that a change of the machine's
+speed hits all alike; a ratio is the median over rounds of paired ratios, with a 95% bootstrap interval.
+Before a method is timed, its gradient is compared with ours in float64.
+
+    python benchmarks/steps.py [--rounds 15] [--device cuda] [--publish]
+"""
+
+import argparse
+import importlib
+import json
+import random
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from core.fields import Draws, Fields, bind
+from core.networks.ddpmpp import DDPMpp
+from core.networks.dit import DiT
+from core.networks.edm2 import PRESETS, EDM2
+from core.networks.mlp import ResidualMLP
+from core.objectives import OBJECTIVES
+from core.objectives.regression import Settings
+from core.schedules import karras_angles
+from core.tangents import Derivative, derivative_along
+from core.trigflow import Field, proposal_grid
+from workflow.runtime.measurements.costs import Operations
+from workflow.runtime.provenance import provenance
+
+WARM_UP = 2
+BOOTSTRAPS = 2000
+UNIT = "diffusion"
+LIMITS = {"scd": 5 / 3, "sct": 4 / 3}
+"""What arithmetic allows: teacher, value, tangent and backward (of two) against value and backward."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network at one size."""
+
+    make: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    batch: int
+
+
+CASES = {
+    "residual MLP": Case(lambda: ResidualMLP((1, 8, 8), width=128, blocks=3), (1, 8, 8), 128),
+    "DDPM++": Case(
+        lambda: DDPMpp((3, 32, 32), width=32, multipliers=(1, 2, 2), blocks=1, attention=(8,)), (3, 32, 32), 8
+    ),
+    "DiT": Case(lambda: DiT((3, 32, 32), width=128, depth=6, heads=4, patch=4), (3, 32, 32), 16),
+}
+GPU_CASES = {
+    "DDPM++": Case(lambda: DDPMpp((3, 32, 32)), (3, 32, 32), 128),
+    "DiT-S/2": Case(lambda: DiT((4, 64, 64), width=384, depth=12, heads=6, patch=2), (4, 64, 64), 32),
+    "EDM2-XS": Case(lambda: EDM2((4, 64, 64), **PRESETS["img512-xs"]), (4, 64, 64), 32),
+}
+
+
+def value_first(field: Field, x: Tensor, t: Tensor, v: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """FastGen's order: the recorded value, then a forward mode of its own whose value is thrown away."""
+    value = field(x, t)
+    along = scale.reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype) * v
+    with torch.no_grad():
+        return value, torch.func.jvp(field, (x, t), (along, scale))[1]
+
+
+def by(method: str) -> Derivative:
+    return partial(derivative_along, method=method)
+
+
+WAYS: dict[str, tuple[str, Derivative]] = {
+    "pairs": ("ours", by("pairs")),
+    "func": ("torch.func.jvp, value and tangent recorded (sCM-mnist's order)", by("func")),
+    "two_pass": ("tangent without gradient, then value (rCM's order)", by("two_pass")),
+    "value_first": ("value, then tangent without gradient (FastGen's order)", value_first),
+    "difference": ("central differences (FastGen's option)", by("difference")),
+}
+METHODS = {
+    UNIT: ("diffusion", by("pairs")),
+    **{f"{name} {way}": (name, derivative) for name in ("scd", "sct") for way, (_, derivative) in WAYS.items()},
+    **{name: (name, by("pairs")) for name in ("dscd", "cd", "ct")},
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One training step, ready to be called."""
+
+    objective: Callable
+    student: nn.Module
+    teacher: nn.Module
+    x0: Tensor
+    draws: Draws
+    settings: Settings
+
+    def __call__(self) -> tuple[Tensor, ...]:
+        """The gradient in all parameters."""
+        # forward mode of torch has no rule for fused attention; ours needs none of this
+        written_out = self.settings.derivative is not METHODS[UNIT][1]
+        with sdpa_kernel(SDPBackend.MATH) if written_out else nullcontext():
+            loss = self.objective(Fields(bind(self.student), bind(self.teacher)), self.x0, self.draws, self.settings).loss
+            return torch.autograd.grad(loss, list(self.student.parameters()))
+
+
+def steps(case: Case, device: str, dtype: torch.dtype = torch.float32) -> dict[str, Step]:
+    """Every method on the same network, batch and draws."""
+    torch.manual_seed(0)
+    student, teacher = (_awake(case.make()).to(device, dtype) for _ in range(2))
+    uniform = torch.rand(case.batch, dtype=torch.float64, device=device)
+    x0, noise = (torch.randn(case.batch, *case.shape, device=device, dtype=dtype) for _ in range(2))
+    grid = proposal_grid(karras_angles(1024, 0.5).to(device), -1.0, 1.4, 0.5)
+    settings = Settings(grid=grid)
+    return {
+        name: Step(_function(objective), student, teacher, x0, Draws(uniform, noise), replace(settings, derivative=way))
+        for name, (objective, way) in METHODS.items()
+    }
+
+
+def _awake(network: nn.Module) -> nn.Module:
+    """No layer starts at zero, so that gradients can be compared."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network
+
+
+def _function(name: str) -> Callable:
+    module, function = OBJECTIVES[name].path.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def check(case: Case, device: str) -> None:
+    """Every way gives our gradient: to 1e-10 of its norm in float64, differences to 1e-4."""
+    found = {name: step() for name, step in steps(replace(case, batch=2), device, torch.float64).items()}
+    for name, gradients in found.items():
+        objective, _, way = name.partition(" ")
+        if way:
+            ours = torch.cat([g.flatten() for g in found[f"{objective} pairs"]])
+            error = float((torch.cat([g.flatten() for g in gradients]) - ours).norm() / ours.norm())
+            if error > (1e-4 if way == "difference" else 1e-10):
+                raise AssertionError(f"{name}: gradient differs from ours by {error:.2g}")
+
+
+def seconds(step: Step, device: str) -> float:
+    """Of one call: processor time on one thread, or the device's clock."""
+    if device == "cpu":
+        before = time.process_time()
+        step()
+        return time.process_time() - before
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    step()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / 1000
+
+
+def peak_memory(step: Step, device: str) -> int:
+    """Bytes allocated at most at one time, beyond what was there before."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        step()
+    events = [event for event in profile.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    return int(np.cumsum(changes).max())
+
+
+def operations(step: Step) -> float:
+    with Operations() as counter:
+        step()
+    return counter.total
+
+
+def measure(name: str, case: Case, device: str, rounds: int) -> pd.DataFrame:
+    """A row per method: ratios of time, memory and operations to the diffusion step's."""
+    check(case, device)
+    table = steps(case, device)
+    times: dict[str, list[float]] = {method: [] for method in table}
+    for turn in range(-WARM_UP, rounds):
+        for method in random.Random(turn).sample(list(table), len(table)):
+            spent = seconds(table[method], device)
+            if turn >= 0:
+                times[method].append(spent)
+    memory = {method: peak_memory(step, device) for method, step in table.items()}
+    flops = {method: operations(step) for method, step in table.items()}
+    parameters = sum(p.numel() for p in table[UNIT].student.parameters())
+    rows = []
+    for method in table:
+        ratio, low, high = paired(times[method], times[UNIT])
+        rows.append({
+            "network": name, "parameters": parameters, "batch": case.batch, "device": device, "method": method,
+            "time": ratio, "time_low": low, "time_high": high, "memory": memory[method] / memory[UNIT],
+            "operations": flops[method] / flops[UNIT], "unit_seconds": float(np.median(times[UNIT])),
+            "unit_mib": memory[UNIT] / 2**20, "rounds": rounds,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def paired(times: list[float], unit: list[float]) -> tuple[float, float, float]:
+    """Median of the paired ratios and its 95% bootstrap interval."""
+    ratios = np.array(times) / np.array(unit)
+    draws = np.random.default_rng(0).choice(ratios, (BOOTSTRAPS, len(ratios)))
+    low, high = np.quantile(np.median(draws, axis=1), [0.025, 0.975])
+    return float(np.median(ratios)), float(low), float(high)
+
+
+def goals(table: pd.DataFrame) -> list[str]:
+    """What was aimed at, and what was found."""
+    found = []
+    for objective, (median, worst) in {"scd": (1.75, 1.80), "sct": (1.42, 1.50)}.items():
+        ours = table[table.method == f"{objective} pairs"]
+        peers = table[table.method.isin([f"{objective} {way}" for way in WAYS if way != "pairs"])]
+        best = peers.groupby("network").time.min()
+        gain = (best / ours.set_index("network").time).median()
+        for words, value, met in (
+            (f"time of {objective}, median, at most {median}", ours.time.median(), ours.time.median() <= median),
+            (f"time of {objective}, every network, at most {worst}", ours.time.max(), ours.time.max() <= worst),
+            (f"memory of {objective}, every network, at most 1.15", ours.memory.max(), ours.memory.max() <= 1.15),
+            (f"{objective} against the best other order, at least 1.35", gain, gain >= 1.35),
+        ):
+            found.append(f"{'met   ' if met else 'missed'} {words}: {value:.2f}")
+        found.append(f"       (arithmetic allows {LIMITS[objective]:.2f})")
+    return found
+
+
+def main() -> None:
+    """Measure, print, and with --publish write results/published/benchmarks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--publish", action="store_true", help="write the table to results/published/benchmarks")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    cases = CASES if arguments.device == "cpu" else GPU_CASES
+    tables = []
+    for name, case in cases.items():
+        tables.append(measure(name, case, arguments.device, arguments.rounds))
+        print(tables[-1].drop(columns=["network", "device", "rounds"]).round(2).to_string(index=False), flush=True)
+    table = pd.concat(tables)
+    print(table.pivot(index="method", columns="network", values="time").loc[list(METHODS)].round(2).to_string())
+    print("\n".join(goals(table)))
+    if arguments.publish:
+        folder = Path(__file__).parents[1] / "results/published/benchmarks"
+        folder.mkdir(parents=True, exist_ok=True)
+        table.to_csv(folder / f"steps-{arguments.device}.csv", index=False, float_format="%.5g")
+        device = torch.cuda.get_device_name() if arguments.device == "cuda" else "cpu, one thread"
+        origin = provenance() | {"device": device}
+        (folder / f"steps-{arguments.device}.json").write_text(json.dumps(origin, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
