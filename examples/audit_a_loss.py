@@ -21,7 +21,7 @@ def my_loss(field, teacher, x0, z, t, r):
     x = c * x0 + s * z
     with torch.no_grad():
         v = SIGMA_D * teacher(x / SIGMA_D, t)
-    F, dF = torch.func.jvp(field, (x / SIGMA_D, t), (c * s * v, torch.cos(t) * torch.sin(t)))
+    F, dF = torch.func.jvp(field, (x / SIGMA_D, t), (c * s * v, torch.cos(t) * torch.sin(t)))[:2]
     g = -c * c * (SIGMA_D * F.detach() - v) - r * (c * s * x + dF.detach())
     g = g / (g.flatten(1).norm(dim=1)[:, None, None, None] + 0.1)
     return (F - F.detach() - g).square().mean()

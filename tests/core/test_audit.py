@@ -55,7 +55,7 @@ ALONG_TEACHER = SIGMA * TEACHER(X / SIGMA, TIMES).detach()
 
 def jvp(field, x, t, v, scale):
     """(F, scale * sigma_d dF/dt) in the paper's units, by torch.func.jvp."""
-    F, dF = torch.func.jvp(field, (x / SIGMA, t), (col(scale) * v / SIGMA, scale))
+    F, dF = torch.func.jvp(field, (x / SIGMA, t), (col(scale) * v / SIGMA, scale))[:2]
     return F, SIGMA * dF.detach()
 
 
@@ -176,7 +176,7 @@ def upside_down(field, x, t, v, r):
 def no_time(field, x, t, v, r):
     c, s = col(t.cos()), col(t.sin())
     scale = t.cos() * t.sin()
-    F, dF = torch.func.jvp(lambda y: field(y, t), (x / SIGMA,), (col(scale) * v / SIGMA,))
+    F, dF = torch.func.jvp(lambda y: field(y, t), (x / SIGMA,), (col(scale) * v / SIGMA,))[:2]
     return -c * c * (SIGMA * F - v) - r * (c * s * x + SIGMA * dF)
 
 
@@ -322,7 +322,7 @@ def undetached(field, teacher, x0, z, t, r):
     x, v = velocity_of(teacher, x0, z, t)
     c, s = col(t.cos()), col(t.sin())
     scale = t.cos() * t.sin()
-    F, dF = torch.func.jvp(field, (x / SIGMA, t), (col(scale) * v / SIGMA, scale))
+    F, dF = torch.func.jvp(field, (x / SIGMA, t), (col(scale) * v / SIGMA, scale))[:2]
     g = -c * c * (SIGMA * F.detach() - v) - r * (c * s * x + SIGMA * dF)
     return (F - F.detach() - g).square().sum()
 
