@@ -37,4 +37,5 @@ include: "workflow/rules/targets.smk"
 
 
 onstart:
+    lift_default_limit()
     watch([Path(str(job.output.metrics)) for job in workflow.dag.needrun_jobs() if job.rule.name == "run"])

@@ -1,10 +1,12 @@
 # What the engine is told that no profile can say.
 
-from snakemake.settings.types import MaxJobsPerTimespan
 
-# Snakemake's default limit of 100 jobs a second sets a timer each time jobs are looked through, whose end makes them
-# be looked through again: the timers add up, and after some hundred jobs they cost half a core. A limit
-# that somebody asks for stays.
-_limit = getattr(workflow.scheduling_settings, "max_jobs_per_timespan", None)
-if _limit is not None and vars(_limit) == vars(MaxJobsPerTimespan.parse_choice("100/1s")):
-    workflow.scheduling_settings.max_jobs_per_timespan = None
+def lift_default_limit():
+    """Lift Snakemake's default limit of 100 jobs a second; one that somebody asks for stays.
+
+    While there is one, every look at the ready jobs sets a timer whose end is another look. They add
+    up: after some hundred jobs the looking costs as much as half a core, beside the runs.
+    """
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None

@@ -1,0 +1,195 @@
+"""Published diffusion models as fields: EDM's DDPM++ and EDM2 from their tensors, and networks of discrete VP steps.
+
+Tensors in, networks and fields out; nothing is read from files here.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from core.conversions import TimedNetwork, field_from_edm_network, field_from_vp
+from core.fields import bind
+from core.networks import ddpmpp, edm2
+from core.networks.conditioning import Condition
+from core.networks.ddpmpp import DDPMpp
+from core.networks.edm2 import EDM2
+from core.trigflow import Field
+
+LISTED = 5
+"""Names that an error gives of each kind."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family of published networks names its tensors; names in the network are the same without prefix."""
+
+    make: Callable[..., nn.Module]
+    prefix: str
+    stem_bias: int
+    """Channels of the stem that are not the image's."""
+    block: str
+    """A block's first convolution."""
+    attention: str
+    label: str
+    unused: str
+    """What a field has no use for: EDM's labels of augmentation, zero outside training, and its fixed filters,
+    and EDM2's estimate of its own uncertainty."""
+    renamed: Mapping[str, str]
+    """Our names that differ, to the published, {side} being the resolution twice."""
+
+
+FAMILIES = (
+    Family(
+        make=lambda **settings: DDPMpp(**settings, **ddpmpp.PLAIN),
+        prefix="model.",
+        stem_bias=0,
+        block="conv0",
+        attention="qkv",
+        label="map_label",
+        unused=r"model\.map_augment\.weight|.*\.resample_filter",
+        renamed={"out_norm": "dec.{side}_aux_norm", "out_conv": "dec.{side}_aux_conv"},
+    ),
+    Family(
+        make=lambda **settings: EDM2(**settings, **edm2.PLAIN),
+        prefix="unet.",
+        stem_bias=1,
+        block="conv_res0",
+        attention="attn_qkv",
+        label="emb_label",
+        unused=r"logvar_.*",
+        renamed={},
+    ),
+)
+"""EDM's DDPM++, and EDM2."""
+
+
+def edm_network(state: Mapping[str, Tensor]) -> DDPMpp | EDM2:
+    """The network of a checkpoint of EDM (DDPM++) or EDM2, its size read off the tensors, which it shares.
+
+    Call it with EDM's own time, c_noise = ln(sigma) / 4, or make it a field by `edm_field`. Half
+    precision becomes single.
+
+    Raises ValueError when the tensors are of neither family, and when a name is missing or unexpected
+    or a shape differs.
+    """
+    family = next((f for f in FAMILIES if any(name.startswith(f"{f.prefix}enc.") for name in state)), None)
+    if family is None:
+        raise ValueError(f"neither EDM's DDPM++ (model.enc...) nor EDM2 (unet.enc...): {_listed(state)}")
+    with torch.device("meta"):
+        network = family.make(**_settings(family, state))
+    assert isinstance(network, DDPMpp | EDM2)
+    names = {name: _published(family, name, network.plan.stem) for name in network.state_dict()}
+    _check(state, {names[name]: tensor for name, tensor in network.state_dict().items()}, family)
+    tensors = {name: state[published] for name, published in names.items()}
+    network.load_state_dict({name: t.float() if t.itemsize < 4 else t for name, t in tensors.items()}, assign=True)
+    return network
+
+
+def edm_field(
+    network: nn.Module, sigma_d: float = 0.5, condition: Condition = None, precision: torch.dtype = torch.float32
+) -> Field:
+    """A network of EDM's preconditioning as a field for t in (0, pi/2), in unit variance.
+
+    EDM's c_in x_sigma is x_t, its c_noise = ln(sigma_d tan t) / 4, and F = -F_EDM (arXiv 2206.00364,
+    Table 1; arXiv 2410.11081, App. B). Images, or latents, have standard deviation `sigma_d`.
+    """
+    return field_from_edm_network(bind(network, condition=condition, precision=precision), sigma_d)
+
+
+def _settings(family: Family, state: Mapping[str, Tensor]) -> dict[str, object]:
+    """A network's size from its encoder's shapes. Raises ValueError where parts of it are missing."""
+    encoder: dict[tuple[int, str], Tensor] = {}
+    for name, tensor in state.items():
+        found = re.fullmatch(rf"{re.escape(family.prefix)}enc\.(\d+)x\1_(.*)\.weight", name)
+        if found:
+            encoder[int(found[1]), found[2]] = tensor
+    sides = sorted({side for side, _ in encoder}, reverse=True)
+    try:
+        stem = encoder[sides[0], "conv"]
+        widths = [encoder[side, f"block0.{family.block}"].shape[0] for side in sides]
+    except (IndexError, KeyError) as error:
+        raise ValueError(f"no encoder in these tensors, {error} is missing: {_listed(state)}") from error
+    label = state.get(f"{family.prefix}{family.label}.weight")
+    width = stem.shape[0]
+    return {
+        "shape": (stem.shape[1] - family.stem_bias, sides[0], sides[0]),
+        "classes": 0 if label is None else label.shape[1],
+        "width": width,
+        "multipliers": [w // width for w in widths],
+        "blocks": sum(side == sides[0] and part.endswith(f".{family.block}") for side, part in encoder),
+        "attention": {side for side, part in encoder if part.endswith(f".{family.attention}")},
+    }
+
+
+def _published(family: Family, name: str, stem: str) -> str:
+    module, _, leaf = name.rpartition(".")
+    if module in family.renamed:
+        name = f"{family.renamed[module].format(side=stem.removesuffix('_conv'))}.{leaf}"
+    return family.prefix + name
+
+
+def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], family: Family) -> None:
+    extra = [name for name in state if name not in expected]
+    blurring = [n for n in extra if n.endswith("resample_filter") and tuple(state[n].shape) != (1, 1, 2, 2)]
+    problems = {
+        "missing": [name for name in expected if name not in state],
+        "unexpected": [name for name in extra if not re.fullmatch(family.unused, name)] + blurring,
+        "of another shape": [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in state and state[name].shape != tensor.shape
+        ],
+    }
+    found = [f"{kind}: {_listed(names)}" for kind, names in problems.items() if names]
+    if found:
+        raise ValueError(f"these tensors are not of the network that they seem to be; {'; '.join(found)}")
+
+
+def _listed(names: Mapping[str, Tensor] | list[str]) -> str:
+    shown = list(names)[:LISTED]
+    return ", ".join(shown) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+
+
+# --- discrete steps of variance-preserving diffusion (Ho et al. 2020), as in diffusers ----------------------
+
+
+def field_from_discrete_vp(
+    network: TimedNetwork,
+    alphas_cumprod: Float[Tensor, " steps"],
+    sigma_d: float,
+    prediction: Literal["epsilon", "v_prediction"] = "epsilon",
+) -> Field:
+    """A network of VP points in data units and steps 0, 1, ... (fractions between them) as a field.
+
+    `alphas_cumprod` is the schedule, alpha^2 of every step. Of a U-Net of diffusers, with its scheduler:
+    `field_from_discrete_vp(lambda x, n: unet(x, n).sample, scheduler.alphas_cumprod, sigma_d)`. A
+    prediction of v = alpha e - sigma x0 (arXiv 2202.00512) becomes one of the noise, e = alpha v + sigma x'.
+    At noise levels beyond the schedule's the step stays at its end.
+
+    Raises ValueError when the schedule is not strictly decreasing within (0, 1).
+    """
+    squared = alphas_cumprod.double()
+    if len(squared) < 2 or not bool((squared > 0).all() and (squared < 1).all() and (squared.diff() < 0).all()):
+        raise ValueError("alphas_cumprod must be strictly decreasing within (0, 1), without a step of pure noise")
+    levels = ((1 - squared) / squared).log() / 2
+
+    def noise(x: Tensor, alpha: Tensor) -> Tensor:
+        sigma = ((1 - alpha) * (1 + alpha)).sqrt()
+        output = network(x, step_at((sigma / alpha).log(), levels.to(alpha)).to(x.dtype))
+        if prediction == "epsilon":
+            return output
+        column = (-1, *[1] * (x.ndim - 1))
+        return alpha.to(x.dtype).reshape(column) * output + sigma.to(x.dtype).reshape(column) * x
+
+    return field_from_vp(noise, sigma_d)
+
+
+def step_at(level: Float[Tensor, " batch"], levels: Float[Tensor, " steps"]) -> Float[Tensor, " batch"]:
+    """Where `level` lies among increasing `levels`: the index, linear between two, constant beyond the ends."""
+    below = ((level[:, None] >= levels).sum(1) - 1).clamp(0, len(levels) - 2)
+    return below + ((level - levels[below]) / (levels[below + 1] - levels[below])).clamp(0, 1)

@@ -1,0 +1,394 @@
+"""The audit names every mistake that others have made, and is silent on what is right (papers.md 2.1-2.6)."""
+
+import re
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.audit import audit_loss, audit_tangent
+from core.fields import Draws, Fields, bind
+from core.forward_mode import value_and_tangent
+from core.networks.mlp import ResidualMLP
+from core.objectives.continuous import scd, sct
+from core.objectives.regression import Settings
+
+SHAPE, SIGMA = (3, 4, 4), 0.5
+TIMES = torch.tensor([0.1, 0.5, 1.0, 1.4], dtype=torch.float64).repeat_interleave(5)
+
+
+def network(seed: int, dropout: float = 0.0) -> nn.Module:
+    torch.manual_seed(seed)
+    made = ResidualMLP(SHAPE, width=32, blocks=2).double()
+    nn.init.normal_(made.project.weight, std=0.3)
+    if dropout:
+        made.blocks.append(Dropped(dropout))
+    return made
+
+
+class Dropped(nn.Module):
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        return nn.functional.dropout(h, self.rate)
+
+
+FIELD, TEACHER = bind(network(0)), bind(network(1))
+NOISY = bind(network(0, dropout=0.3))
+DRAW = torch.Generator().manual_seed(2)
+X0, Z = (SIGMA * torch.randn(len(TIMES), *SHAPE, generator=DRAW, dtype=torch.float64) for _ in range(2))
+
+
+def col(values: Tensor) -> Tensor:
+    return values.reshape(-1, 1, 1, 1)
+
+
+C, S = col(TIMES.cos()), col(TIMES.sin())
+X, ALONG_DATA = C * X0 + S * Z, C * Z - S * X0
+ALONG_TEACHER = SIGMA * TEACHER(X / SIGMA, TIMES).detach()
+
+
+def jvp(field, x, t, v, scale):
+    """(F, scale * sigma_d dF/dt) in the paper's units, by torch.func.jvp."""
+    F, dF = torch.func.jvp(field, (x / SIGMA, t), (col(scale) * v / SIGMA, scale))[:2]
+    return F, SIGMA * dF.detach()
+
+
+def right(field, x, t, v, r):
+    """Algorithm 1, before the normalisation."""
+    c, s = col(t.cos()), col(t.sin())
+    F, dF = jvp(field, x, t, v, t.cos() * t.sin())
+    return -c * c * (SIGMA * F - v) - r * (c * s * x + dF)
+
+
+# --- tangents -------------------------------------------------------------------------------------
+
+
+def map_tangent(field, x, t, v, r):
+    return right(field, x, t, v, r) / col(t.cos())
+
+
+def by_differences(field, x, t, v, r):
+    c, s, h = col(t.cos()), col(t.sin()), 1e-3
+    with torch.no_grad():
+        ahead, behind = (field((x + k * h * v) / SIGMA, t + k * h) for k in (1, -1))
+    return -c * c * (SIGMA * field(x / SIGMA, t) - v) - r * c * s * (x + SIGMA * (ahead - behind) / (2 * h))
+
+
+def ours(field, x, t, v, r):
+    c, s = col(t.cos()), col(t.sin())
+    scale = t.cos() * t.sin()
+    F, dF = value_and_tangent(field, (x / SIGMA, t), (col(scale) * v / SIGMA, scale))
+    return -c * c * (SIGMA * F - v) - r * (c * s * x + SIGMA * dF)
+
+
+def scaled(field, x, t, v, r):
+    return right(field, x, t, v, r) / SIGMA
+
+
+ONE_EVALUATION = [right, map_tangent, ours, scaled]
+
+
+@pytest.mark.parametrize(
+    ("candidate", "field"),
+    [*((candidate, field) for candidate in ONE_EVALUATION for field in (FIELD, NOISY)), (by_differences, FIELD)],
+)
+@pytest.mark.parametrize("velocity", [ALONG_TEACHER, ALONG_DATA])
+def test_right_tangents_raise_no_alarm(candidate, velocity, field):
+    found = audit_tangent(candidate, field, X, TIMES, velocity, SIGMA)
+    assert found.right, found
+    assert all(abs(ratio - 1) < 1e-3 for ratio in found.ratios.values())
+
+
+def sigma_twice_on_the_derivative(field, x, t, v, r):
+    c, s = col(t.cos()), col(t.sin())
+    F, dF = jvp(field, x, t, v, t.cos() * t.sin())
+    return -c * c * (SIGMA * F - v) - r * (c * s * x + SIGMA * dF)
+
+
+def without_sigma(field, x, t, v, r):
+    c, s = col(t.cos()), col(t.sin())
+    F, dF = jvp(field, x, t, v, t.cos() * t.sin())
+    return -c * c * (SIGMA * F - v) - r * (c * s * x + dF / SIGMA)
+
+
+def without_sigma_on_f(field, x, t, v, r):
+    c, s = col(t.cos()), col(t.sin())
+    F, dF = jvp(field, x, t, v, t.cos() * t.sin())
+    return -c * c * (F - v) - r * (c * s * x + dF)
+
+
+def cos_sin_twice(field, x, t, v, r):
+    c, s = col(t.cos()), col(t.sin())
+    F, dF = jvp(field, x, t, v, t.cos() * t.sin())
+    return -c * c * (SIGMA * F - v) - r * c * s * (x + dF)
+
+
+def cos_sin_and_sigma_twice(field, x, t, v, r):
+    c, s = col(t.cos()), col(t.sin())
+    F, dF = jvp(field, x, t, v, t.cos() * t.sin())
+    return -c * c * (SIGMA * F - v) - r * c * s * (x + SIGMA * dF)
+
+
+def prior_twice(field, x, t, v, r):
+    return right(field, x, t, v, r) / (SIGMA * col(t.tan()))
+
+
+def data_path(field, x, t, v, r):
+    c, s, h = col(t.cos()), col(t.sin()), 1e-3
+    with torch.no_grad():
+        sides = [field((col((t + k * h).cos()) * X0 + col((t + k * h).sin()) * Z) / SIGMA, t + k * h) for k in (1, -1)]
+    dF = SIGMA * (sides[0] - sides[1]) / (2 * h)
+    return -c * c * (SIGMA * field(x / SIGMA, t) - v) - r * c * s * (x + dF)
+
+
+def warm_up_on_the_velocity(field, x, t, v, r):
+    c, s = col(t.cos()), col(t.sin())
+    F, dF = jvp(field, x, t, v, t.cos() * t.sin())
+    return -r * c * c * (SIGMA * F - v) - (c * s * x + dF)
+
+
+def warm_up_on_x_alone(field, x, t, v, r):
+    c, s = col(t.cos()), col(t.sin())
+    F, dF = jvp(field, x, t, v, t.cos() * t.sin())
+    return -c * c * (SIGMA * F - v) - (r * c * s * x + dF)
+
+
+def two_masks(field, x, t, v, r):
+    c, s = col(t.cos()), col(t.sin())
+    _, dF = jvp(field, x, t, v, t.cos() * t.sin())
+    return -c * c * (SIGMA * field(x / SIGMA, t) - v) - r * (c * s * x + dF)
+
+
+def minus_f(field, x, t, v, r):
+    return right(lambda x, t: -field(x, t), x, t, v, r)
+
+
+def upside_down(field, x, t, v, r):
+    return -right(field, x, t, v, r)
+
+
+def no_time(field, x, t, v, r):
+    c, s = col(t.cos()), col(t.sin())
+    scale = t.cos() * t.sin()
+    F, dF = torch.func.jvp(lambda y: field(y, t), (x / SIGMA,), (col(scale) * v / SIGMA,))[:2]
+    return -c * c * (SIGMA * F - v) - r * (c * s * x + SIGMA * dF)
+
+
+WRONG = [
+    (sigma_twice_on_the_derivative, FIELD, r"dF/dx, dF/dt: sigma_d is multiplied once too often"),
+    (without_sigma, FIELD, r"dF/dx, dF/dt: sigma_d is missing"),
+    (without_sigma_on_f, FIELD, r"^F: sigma_d is missing"),
+    (cos_sin_twice, FIELD, r"dF/dx, dF/dt: cos t sin t is multiplied once too often"),
+    (cos_sin_and_sigma_twice, FIELD, r"sigma_d is multiplied once too often; cos t sin t is multiplied once too often"),
+    (prior_twice, FIELD, "prior weight twice"),
+    (data_path, FIELD, "wrong path"),
+    (warm_up_on_the_velocity, FIELD, "warm-up on the wrong term"),
+    (warm_up_on_x_alone, FIELD, "warm-up on the wrong term.*dF/dx by 1 instead of 0.5"),
+    (two_masks, NOISY, "dropout: F and its derivative"),
+    (minus_f, FIELD, "^F, dF/dx, dF/dt: wrong sign"),
+    (upside_down, FIELD, "the whole tangent has the wrong sign"),
+    (no_time, FIELD, "dF/dt: missing"),
+]
+
+
+@pytest.mark.parametrize(("candidate", "field", "words"), WRONG, ids=[candidate.__name__ for candidate, *_ in WRONG])
+def test_every_mistake_in_a_tangent_is_named_and_no_other(candidate, field, words):
+    found = audit_tangent(candidate, field, X, TIMES, ALONG_TEACHER, SIGMA)
+    assert len(found.problems) == 1, found
+    assert re.search(words, found.problems[0]), found
+    assert "wrong" in str(found)
+
+
+# --- losses ---------------------------------------------------------------------------------------
+
+
+def velocity_of(teacher, x0, z, t):
+    c, s = col(t.cos()), col(t.sin())
+    x = c * x0 + s * z
+    return x, SIGMA * teacher(x / SIGMA, t).detach() if teacher else c * z - s * x0
+
+
+def divided(g, norm="l2"):
+    size = g.flatten(1).norm(dim=1) / (g[0].numel() ** 0.5 if norm == "rms" else 1)
+    return g / (col(size) + 0.1)
+
+
+def regressed(control, tangent=right, weight=None, reduce=torch.mean):
+    """Algorithm 1's loss with this control of its tangent, the derivative first, as others do it, or shared."""
+
+    def loss(field, teacher, x0, z, t, r):
+        x, v = velocity_of(teacher, x0, z, t)
+        outputs = []
+
+        def once(y, time):
+            outputs.append(field(y, time))
+            return outputs[-1]
+
+        g = control(tangent(once, x, t, v, r).detach())
+        F = field(x / SIGMA, t)
+        w = torch.zeros_like(t) if weight is None else weight(t)
+        residual = (F - F.detach() - g).square().flatten(1).mean(1)
+        return reduce(w.exp() * residual - w)
+
+    return loss
+
+
+def shared(field, teacher, x0, z, t, r):
+    """One evaluation for value and tangent."""
+    x, v = velocity_of(teacher, x0, z, t)
+    c, s = col(t.cos()), col(t.sin())
+    scale = t.cos() * t.sin()
+    F, dF = value_and_tangent(field, (x / SIGMA, t), (col(scale) * v / SIGMA, scale))
+    g = -c * c * (SIGMA * F.detach() - v) - r * (c * s * x + SIGMA * dF)
+    return (F - F.detach() - divided(g)).square().sum()
+
+
+def inner_product(field, teacher, x0, z, t, r):
+    x, v = velocity_of(teacher, x0, z, t)
+    return -(field(x / SIGMA, t) * divided(right(field, x, t, v, r).detach())).sum()
+
+
+def in_terms_of_the_map(field, teacher, x0, z, t, r):
+    """The map moves by -sin t times the output: no normalisation, weight 1 / tan t."""
+    x, v = velocity_of(teacher, x0, z, t)
+    c, s = col(t.cos()), col(t.sin())
+    f = c * x - s * SIGMA * field(x / SIGMA, t)
+    df = map_tangent(field, x, t, v, r).detach()
+    return ((f - f.detach() + df).square() / (SIGMA * col(t.tan()))).sum()
+
+
+def this_project(objective, **settings):
+    def loss(field, teacher, x0, z, t, r):
+        uniform = torch.special.ndtr((torch.log(SIGMA * torch.tan(t)) + 1.0) / 1.4)
+        draws = Draws(uniform, z / SIGMA)
+        chosen = replace(Settings(proposal_mean=-1.0, proposal_std=1.4, sigma_d=SIGMA, warmup=r), **settings)
+        return objective(Fields(field, teacher), x0 / SIGMA, draws, chosen).loss
+
+    return loss
+
+
+RIGHT = {
+    "L2": regressed(divided),
+    "RMS": regressed(lambda g: divided(g, "rms")),
+    "raw": regressed(lambda g: g),
+    "clipped": regressed(lambda g: g.clamp(-1, 1)),
+    "differences": regressed(divided, by_differences),
+    "summed": regressed(divided, reduce=torch.sum),
+    "learned weight": regressed(divided, weight=lambda t: 2 - 0.7 * t * t),
+    "the map's tangent, normalised": regressed(divided, map_tangent),
+    "shared": shared,
+    "inner product": inner_product,
+    "in terms of the map": in_terms_of_the_map,
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("teacher", [TEACHER, None], ids=["distilled", "trained"])
+def test_right_losses_raise_no_alarm(name, teacher):
+    found = audit_loss(RIGHT[name], FIELD, X0, Z, TIMES, SIGMA, teacher)
+    assert found.right, found
+
+
+@pytest.mark.parametrize("objective", [scd, sct])
+def test_the_objectives_of_this_project_raise_no_alarm(objective):
+    found = audit_loss(this_project(objective), FIELD, X0, Z, TIMES, SIGMA, TEACHER if objective is scd else None)
+    assert found.right, found
+
+
+def test_the_audit_tells_norms_apart():
+    found = {name: " ".join(audit_loss(RIGHT[name], FIELD, X0, Z, TIMES, SIGMA).notes) for name in RIGHT}
+    assert "|g| + 0.1 in the plain norm" in found["L2"]
+    assert "0.1 of a root mean square" in found["RMS"]
+    assert "not normalised" in found["raw"]
+    assert "clipped" in found["clipped"]
+
+
+def test_one_mask_for_value_and_tangent_raises_no_alarm():
+    assert audit_loss(shared, NOISY, X0, Z, TIMES, SIGMA).right
+
+
+def weighted(control=divided, by=lambda t: 1 / (SIGMA * t.tan())):
+    """The prior weight again, on the residual."""
+    return regressed(control, weight=lambda t: by(t).log())
+
+
+def undetached(field, teacher, x0, z, t, r):
+    x, v = velocity_of(teacher, x0, z, t)
+    c, s = col(t.cos()), col(t.sin())
+    scale = t.cos() * t.sin()
+    F, dF = torch.func.jvp(field, (x / SIGMA, t), (col(scale) * v / SIGMA, scale))[:2]
+    g = -c * c * (SIGMA * F.detach() - v) - r * (c * s * x + SIGMA * dF)
+    return (F - F.detach() - g).square().sum()
+
+
+def ascending(field, teacher, x0, z, t, r):
+    return -inner_product(field, teacher, x0, z, t, r)
+
+
+def prior_before_norm(field, x, t, v, r):
+    return right(field, x, t, v, r) / (SIGMA * col(t.tan()))
+
+
+WRONG_LOSSES = [
+    ("prior weight after the norm", weighted(), FIELD, TEACHER, "prior weight twice"),
+    ("prior weight, raw", weighted(lambda g: g), FIELD, None, "prior weight twice"),
+    ("prior weight before the norm", regressed(divided, prior_before_norm), FIELD, TEACHER, "prior weight twice"),
+    ("min-sCM's sigma_d", regressed(divided, sigma_twice_on_the_derivative), FIELD, TEACHER, "sigma_d .* too often"),
+    ("bayesflow's cos sin", regressed(divided, cos_sin_and_sigma_twice), FIELD, None, "cos t sin t .* too often"),
+    ("FastGen's path", regressed(divided, data_path), FIELD, TEACHER, "wrong path"),
+    ("rcm's warm-up", regressed(divided, warm_up_on_x_alone), FIELD, TEACHER, "warm-up on the wrong term"),
+    ("two masks", regressed(divided), NOISY, TEACHER, "dropout: the output that learns"),
+    ("three masks", regressed(divided, two_masks), NOISY, TEACHER, "dropout: F and its derivative"),
+    ("not detached", undetached, FIELD, TEACHER, "detach"),
+    ("ascending", ascending, FIELD, TEACHER, "wrong sign"),
+    ("minus F", regressed(divided, minus_f), FIELD, TEACHER, "F, dF/dx, dF/dt: wrong sign"),
+]
+
+
+@pytest.mark.parametrize(
+    ("loss", "field", "teacher", "words"), [w[1:] for w in WRONG_LOSSES], ids=[w[0] for w in WRONG_LOSSES]
+)
+def test_every_mistake_in_a_loss_is_named_and_no_other(loss, field, teacher, words):
+    found = audit_loss(loss, field, X0, Z, TIMES, SIGMA, teacher)
+    assert len(found.problems) == 1, found
+    assert re.search(words, found.problems[0]), found
+
+
+# --- what cannot be audited ------------------------------------------------------------------------
+
+
+def test_what_cannot_be_audited_is_refused_in_words():
+    zero = bind(ResidualMLP(SHAPE, width=16, blocks=1).double())
+    for change, words in [
+        ({"field": zero}, "the field is zero"),
+        ({"x": X.float()}, "float64"),
+        ({"x": X[:, :1, :2, :2], "velocity": X[:, :1, :2, :2]}, "12 elements"),
+        ({"t": TIMES * 2}, "inside"),
+        ({"candidate": lambda *_: X}, "never called"),
+    ]:
+        arguments = {"candidate": right, "field": FIELD, "x": X, "t": TIMES, "velocity": ALONG_DATA, "sigma_d": SIGMA}
+        with pytest.raises(ValueError, match=words):
+            audit_tangent(**(arguments | change))
+    with pytest.raises(ValueError, match="4 samples of each time"):
+        audit_loss(shared, FIELD, X0[:4], Z[:4], torch.linspace(0.1, 1.4, 4, dtype=torch.float64), SIGMA)
+
+
+@pytest.mark.parametrize("loss", [lambda *_: torch.zeros(()), lambda field, *_: field(X, TIMES).detach().sum()])
+def test_a_loss_without_a_gradient_is_a_problem(loss):
+    assert "no gradient" in str(audit_loss(loss, FIELD, X0, Z, TIMES, SIGMA)) or "never" in str(
+        audit_loss(loss, FIELD, X0, Z, TIMES, SIGMA)
+    )
+
+
+def test_the_example_says_what_its_page_shows(capsys):
+    root = Path(__file__).parents[2]
+    runpy.run_path(str(root / "examples/audit_a_loss.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    assert "dF/dt: sigma_d is missing" in said
+    assert said in (root / "docs/audit.md").read_text()

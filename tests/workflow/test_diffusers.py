@@ -1,0 +1,61 @@
+"""A U-Net of the real diffusers, with random weights, as a field."""
+
+import importlib
+import os
+import warnings
+from typing import Any
+
+import pytest
+import torch
+
+from core.conversions import trig_from_vp
+from core.networks.teachers import field_from_discrete_vp
+from core.trigflow import consistency_map
+from workflow.runtime.metrics import _import_torchvision
+
+SIGMA_D = 0.5
+
+
+@pytest.fixture(scope="module")
+def diffusers() -> Any:
+    """The package; where it is missing the test is skipped, and fails in CI."""
+    _import_torchvision()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            module = importlib.import_module("diffusers")
+            _ = (module.UNet2DModel, module.DDPMScheduler)  # imported when first named
+        except ImportError:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip("diffusers is not installed")
+    return module
+
+
+@pytest.fixture(scope="module")
+def unet(diffusers) -> Any:
+    torch.manual_seed(0)
+    return diffusers.UNet2DModel(
+        sample_size=8,
+        block_out_channels=(8, 16),
+        down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=8,
+    ).double()
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("schedule", ["linear", "squaredcos_cap_v2"])
+def test_the_field_denoises_as_the_schedulers_own_formula(diffusers, unet, prediction, schedule):
+    scheduler = diffusers.DDPMScheduler(prediction_type=prediction, beta_schedule=schedule, clip_sample=False)
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+    field = field_from_discrete_vp(lambda x, n: unet(x, n).sample, scheduler.alphas_cumprod, SIGMA_D, prediction)
+    generator = torch.Generator().manual_seed(1)
+    for step in (0, 3, 400, 900):
+        x = torch.randn(2, 3, 8, 8, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            expected = scheduler.step(unet(x, step).sample, step, x, generator=generator).pred_original_sample
+            ours = consistency_map(field, *trig_from_vp(x, scheduler.alphas_cumprod[[step, step]].sqrt(), SIGMA_D))
+        torch.testing.assert_close(SIGMA_D * ours, expected, rtol=1e-5, atol=1e-5)
