@@ -27,9 +27,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.fields import Draws, Fields, bind
+from core.networks import dit, edm2
 from core.networks.ddpmpp import DDPMpp
 from core.networks.dit import DiT
-from core.networks.edm2 import PRESETS, EDM2
+from core.networks.edm2 import EDM2
 from core.networks.mlp import ResidualMLP
 from core.objectives import OBJECTIVES
 from core.objectives.regression import Settings
@@ -64,8 +65,8 @@ CASES = {
 }
 GPU_CASES = {
     "DDPM++": Case(lambda: DDPMpp((3, 32, 32)), (3, 32, 32), 128),
-    "DiT-S/2": Case(lambda: DiT((4, 64, 64), width=384, depth=12, heads=6, patch=2), (4, 64, 64), 32),
-    "EDM2-XS": Case(lambda: EDM2((4, 64, 64), **PRESETS["img512-xs"]), (4, 64, 64), 32),
+    "DiT-S/2": Case(lambda: DiT(**dit.PRESETS["s-2"]), (4, 32, 32), 64),
+    "EDM2-XS": Case(lambda: EDM2(**edm2.PRESETS["img512-xs"]), (4, 64, 64), 32),
 }
 
 
