@@ -213,6 +213,13 @@ def _linear(func, args, kwargs, value):
     return None if plain else NotImplemented
 
 
+def _like(func, args, kwargs, value):
+    """Linear in the first argument; the second lends its shape or dtype."""
+    if type(args[0]) is not Pair:
+        return None
+    return func(args[0].tangent, *_replace(args[1:], _primal), **kwargs)
+
+
 def _linear_in_list(func, args, kwargs, value):
     if not args or type(args[0]) not in _SEQUENCES:
         return NotImplemented
@@ -397,7 +404,7 @@ LINEAR = """
     reshape view flatten unflatten squeeze unsqueeze expand broadcast_to permute transpose swapaxes swapdims t
     movedim moveaxis chunk split tensor_split unbind narrow select index_select gather __getitem__ diagonal
     repeat repeat_interleave tile flip roll tril triu unfold clone contiguous neg negative __neg__ positive __pos__
-    sum mean cumsum trace to float double half bfloat16 cpu cuda type_as expand_as view_as reshape_as
+    sum mean cumsum trace to float double half bfloat16 cpu cuda
     pixel_shuffle pixel_unshuffle interpolate avg_pool1d avg_pool2d avg_pool3d
 """
 PLAIN = """
@@ -410,6 +417,7 @@ PLAIN = """
 _NAMED: dict[str, Rule] = {
     LINEAR: _linear,
     PLAIN: _plain,
+    "type_as expand_as view_as reshape_as": _like,
     "cat concat concatenate stack": _linear_in_list,
     "linear conv1d conv2d conv3d": _affine,
     "mul multiply __mul__ __rmul__": _two(_multiply),
