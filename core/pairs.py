@@ -10,11 +10,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from operator import attrgetter
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from core.attention import attention_with_tangent
 
 Rule = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any], Any], Any]
 """(operation, args, kwargs, its value) -> its tangent; None if it has none, NotImplemented if not covered."""
@@ -41,6 +45,8 @@ class Pair(Tensor):
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore
+        if (whole := WHOLE.get(func)) is not None:
+            return whole(*args, **(kwargs or {}))
         rule = RULES.get(func)
         return _without_rule(func, args, kwargs or {}) if rule is None else _apply(func, rule, args, kwargs or {})
 
@@ -243,9 +249,34 @@ def _softmax(dx, x, y, dim=None, *_, **__):
     return moved - y * moved.sum(dim, keepdim=True)
 
 
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    if dropout_p or type(attn_mask) is Pair:  # unfused, as that draws once for value and tangent
+        with sdpa_kernel(SDPBackend.MATH):
+            options = {"scale": scale, "enable_gqa": enable_gqa}
+            inputs = (query, key, value, attn_mask, dropout_p, is_causal)
+            return _fallback(functional.scaled_dot_product_attention, inputs, options)
+    (q, tq), (k, tk), (v, tv) = map(_parts, (query, key, value))
+    if enable_gqa:  # a head of k and v serves several of q
+        k, tk = (a if a is None else a.repeat_interleave(q.shape[-3] // k.shape[-3], -3) for a in (k, tk))
+        v, tv = (a if a is None else a.repeat_interleave(q.shape[-3] // v.shape[-3], -3) for a in (v, tv))
+    return _join(*attention_with_tangent(q, k, v, tq, tk, tv, attn_mask, is_causal, scale))
+
+
+def _written_out(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of torch's that is a composition in Python, so that pairs walk through its operations."""
+    seen = {**function.__globals__, "has_torch_function": lambda _: False}
+    return FunctionType(function.__code__, seen, function.__name__, function.__defaults__, function.__closure__)
+
+
 def _method(func, rule):
     return lambda *args, **kwargs: _apply(func, rule, args, kwargs)
 
+
+WHOLE: dict[Any, Callable[..., Any]] = {
+    functional.scaled_dot_product_attention: _attention,
+    functional.multi_head_attention_forward: _written_out(functional.multi_head_attention_forward),
+}
+"""What makes value and tangent together, called on pairs in place of the function."""
 
 aten = torch.ops.aten
 ELEMENTWISE: dict[str, Callable[..., Any]] = {
