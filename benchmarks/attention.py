@@ -33,7 +33,7 @@ def unfused(*tensors: Tensor) -> tuple[Tensor, Tensor]:
     def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         return (q @ k.mT * q.shape[-1] ** -0.5).softmax(-1) @ v
 
-    return torch.func.jvp(attention, tensors[:3], tensors[3:])
+    return torch.func.jvp(attention, tensors[:3], tensors[3:])[:2]
 
 
 WAYS: dict[str, Way] = {
@@ -85,7 +85,7 @@ def _peak(way: Way, tensors: tuple[Tensor, ...], device: str) -> int:
         return torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         way(*tensors)
-    events = recorded.profiler.kineto_results.events()  # type: ignore
+    events: Any = recorded.profiler.kineto_results.events()  # type: ignore
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     return max(accumulate(change for _, change in changes), default=0)
 

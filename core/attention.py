@@ -60,11 +60,11 @@ def attention_with_tangent(
     batch = _common_batch((q, k, v), (tq, tk, tv), mask)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     device = q.device.type
-    q, k, v, tq, tk, tv, mask = _autocast((q, k, v, tq, tk, tv, mask), device)
-    tensors = [None if a is None else _four_axes(a.expand(*batch, *a.shape[-2:])) for a in (q, k, v, tq, tk, tv)]
-    mask = None if mask is None else _mask_of_four_axes(mask, batch)
+    *tensors, mask = _autocast((q, k, v, tq, tk, tv, mask), device)
+    tensors = [a if a is None else _four_axes(a.expand(*batch, *a.shape[-2:])) for a in tensors]
+    options = {"mask": None if mask is None else _mask_of_four_axes(mask, batch), "causal": causal}
     with torch.autocast(device, enabled=False):
-        value, tangent = _implementation(*tensors, mask, causal)(*tensors, mask, causal, scale)
+        value, tangent = _implementation(*tensors, **options)(*tensors, **options, scale=scale)
     shape = (*batch, *value.shape[-2:])
     return value.reshape(shape), tangent.reshape(shape)
 
@@ -107,10 +107,10 @@ def _mask_of_four_axes(mask: Tensor, batch: torch.Size) -> Tensor:
     return _four_axes(mask.expand(*batch, *mask.shape[-2:]) if len(batch) > 2 else mask)
 
 
-def _implementation(q: Tensor, *others: Any) -> Callable[..., tuple[Tensor, Tensor]]:
+def _implementation(q: Any, *others: Any, **options: Any) -> Callable[..., tuple[Tensor, Tensor]]:
     if q.is_cuda and find_spec("triton") and not torch._C._are_functorch_transforms_active():
         kernel = import_module("core.attention_triton")  # only here: triton is an extra, and slow to import
-        if kernel.covers(q, *others):
+        if kernel.covers(q, *others, **options):
             return kernel.value_and_tangent
     return _value_then_tangent
 
@@ -126,9 +126,10 @@ def _value_then_tangent(
         for batch, heads, rows in _blocks(q, k):
             keys = slice(min(rows.stop, k.shape[-2]) if causal else k.shape[-2])
             own = ((q, rows), (k, keys), (v, keys), (tq, rows), (tk, keys), (tv, keys))
-            few = [None if a is None else _part(a, batch, heads, along) for a, along in own]
-            own_mask = None if mask is None else _part(mask, batch, heads, rows, keys)
-            tangent[batch, heads, rows] = _tangent(*few, own_mask, rows.start if causal else None, scale)
+            few: list[Any] = [None if a is None else _part(a, batch, heads, along) for a, along in own]
+            few_mask = None if mask is None else _part(mask, batch, heads, rows, keys)
+            first_row = rows.start if causal else None
+            tangent[batch, heads, rows] = _tangent(*few, mask=few_mask, first_row=first_row, scale=scale)
     return value, tangent
 
 

@@ -9,8 +9,8 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple, no_type_check
 
 import torch
-import triton
-import triton.language as tl
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -80,20 +80,29 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient, _):
-        return *_gradients(gradient, *ctx.saved_tensors, ctx.causal, ctx.scale), *[None] * 6
+        return *_gradients(gradient, *ctx.saved_tensors, causal=ctx.causal, scale=ctx.scale), *[None] * 6
 
 
-def _gradients(gradient, q, k, v, mask, value, logsumexp, causal, scale) -> tuple[Tensor, ...]:
+def _gradients(
+    gradient: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Maybe,
+    value: Tensor,
+    logsumexp: Tensor,
+    causal: bool,
+    scale: float,
+) -> tuple[Tensor, ...]:
     """By torch's flash backward; where it does not apply torch's attention is run again and picks its own."""
     if _flash_backward_applies(q, k, v, mask, causal):
         unused = torch.empty(2, dtype=torch.uint64, device=q.device)  # the random state, as nothing drops out
-        lengths = (q.shape[-2], k.shape[-2])
-        return torch.ops.aten._scaled_dot_product_flash_attention_backward(
-            gradient, q, k, v, value, logsumexp, None, None, *lengths, 0.0, causal, unused, unused[0], scale=scale
-        )
+        longest = (q.shape[-2], k.shape[-2])
+        inputs = (gradient, q, k, v, value, logsumexp, None, None, *longest, 0.0, causal, unused, unused[0])
+        return torch.ops.aten._scaled_dot_product_flash_attention_backward(*inputs, scale=scale)
     with torch.enable_grad():
         leaves = [a.detach().requires_grad_() for a in (q, k, v)]
-        again = functional.scaled_dot_product_attention(*leaves, mask, is_causal=causal, scale=scale)
+        again = functional.scaled_dot_product_attention(*leaves, attn_mask=mask, is_causal=causal, scale=scale)
     return torch.autograd.grad(again, leaves, gradient)
 
 
@@ -115,7 +124,8 @@ def launch(
     q: Tensor, k: Tensor, v: Tensor, tq: Maybe, tk: Maybe, tv: Maybe, mask: Maybe, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(value, tangent, log-sum-exp of each row), nothing recorded."""
-    q, k, v, tq, tk, tv = (a if a is None or a.stride(-1) == 1 else a.contiguous() for a in (q, k, v, tq, tk, tv))
+    tensors: Any = [a if a is None or a.stride(-1) == 1 else a.contiguous() for a in (q, k, v, tq, tk, tv)]
+    q, k, v, tq, tk, tv = tensors
     (batch, heads, queries, dim), keys = q.shape, k.shape[-2]
     value = torch.empty_like(q)  # keeps the order of q's axes, so that the heads merge without a copy
     value = value if value.stride(-1) == 1 else torch.empty_like(q, memory_format=torch.contiguous_format)
@@ -124,9 +134,10 @@ def launch(
     tile = _tile(q)
     shown = None if mask is None else mask.expand(batch, heads, queries, keys)
     strides = [s for a in (q, k, v, tq, tk, tv, value) for s in ((0, 0, 0) if a is None else a.stride()[:3])]
+    kernel: Any = _kernel
     device = torch.cuda.device(q.device) if q.is_cuda else nullcontext()
     with device:
-        _kernel[(triton.cdiv(queries, tile.rows) * batch * heads,)](
+        kernel[(triton.cdiv(queries, tile.rows) * batch * heads,)](
             q, k, v,
             q if tq is None else tq, k if tk is None else tk, v if tv is None else tv,
             q if shown is None else shown.view(torch.uint8) if shown.dtype is torch.bool else shown,

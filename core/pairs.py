@@ -255,10 +255,9 @@ def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False
             options = {"scale": scale, "enable_gqa": enable_gqa}
             inputs = (query, key, value, attn_mask, dropout_p, is_causal)
             return _fallback(functional.scaled_dot_product_attention, inputs, options)
-    (q, tq), (k, tk), (v, tv) = map(_parts, (query, key, value))
     if enable_gqa:  # a head of k and v serves several of q
-        k, tk = (a if a is None else a.repeat_interleave(q.shape[-3] // k.shape[-3], -3) for a in (k, tk))
-        v, tv = (a if a is None else a.repeat_interleave(q.shape[-3] // v.shape[-3], -3) for a in (v, tv))
+        key, value = (a.repeat_interleave(query.shape[-3] // a.shape[-3], -3) for a in (key, value))
+    (q, tq), (k, tk), (v, tv) = map(_parts, (query, key, value))
     return _join(*attention_with_tangent(q, k, v, tq, tk, tv, attn_mask, is_causal, scale))
 
 

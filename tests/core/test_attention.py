@@ -2,7 +2,9 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +19,6 @@ from core import attention, pairs
 from core.attention import attention_with_tangent
 from core.forward_mode import value_and_tangent
 
-Tensors = list[Tensor]
-
 
 def written_out(q, k, v, mask=None, causal=False, scale=None):
     """Softmax attention as a formula, 0 in a row that sees nothing."""
@@ -32,17 +32,19 @@ def written_out(q, k, v, mask=None, causal=False, scale=None):
     return x.masked_fill(hidden & ~blind, -torch.inf).softmax(-1).masked_fill(hidden, 0) @ v
 
 
-def expected(primals, tangents, *options, function=written_out):
+def expected(primals, tangents, *options) -> tuple[Tensor, Tensor]:
     moves = [torch.zeros_like(p) if t is None else t for p, t in zip(primals, tangents, strict=True)]
-    return torch.func.jvp(lambda *qkv: function(*qkv, *options), tuple(primals), tuple(moves))
+    return torch.func.jvp(lambda *qkv: written_out(*qkv, *options), tuple(primals), tuple(moves))[:2]
 
 
-def gradients(value: Tensor, inputs: Tensors) -> tuple[Tensor, ...]:
+def gradients(value: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     weights = torch.linspace(-1, 1, value.numel(), dtype=torch.float64).reshape(value.shape).to(value)
     return torch.autograd.grad((value * weights).sum(), inputs, allow_unused=True, materialize_grads=True)
 
 
-def draw(seed: int, batch=(2, 3), queries=7, keys=9, dim=4, features=4, dtype=torch.float64, device="cpu"):
+def draw(
+    seed: int, batch=(2, 3), queries=7, keys=9, dim=4, features=4, dtype=torch.float64, device="cpu"
+) -> tuple[Any, Any]:
     """(q, k, v), (tq, tk, tv), drawn in float64."""
     generator = torch.Generator().manual_seed(seed)
     shapes = [(*batch, queries, dim), (*batch, keys, dim), (*batch, keys, features)]
@@ -86,7 +88,7 @@ def test_value_tangent_and_gradient_equal_the_formula(batch, sizes, square, kind
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "_FEWEST_ROWS", block[0])
         patch.setattr(attention, "_LOGITS_IN_CACHE", block[1])
-        value, tangent = attention_with_tangent(*primals, *tangents, mask, causal, scale)
+        value, tangent = attention_with_tangent(*primals, *tangents, mask=mask, causal=causal, scale=scale)
     formula, derivative = expected(primals, tangents, mask, causal, scale)
     assert not tangent.requires_grad and tangent.shape == value.shape
     torch.testing.assert_close(value, formula, rtol=1e-12, atol=1e-12)
@@ -100,19 +102,19 @@ def test_value_tangent_and_gradient_equal_the_formula(batch, sizes, square, kind
 def test_a_row_that_sees_nothing_is_zero_and_its_gradient_finite(kind, dtype):
     primals, tangents = draw(1, dtype=dtype)
     inputs = [p.requires_grad_() for p in primals]
-    value, tangent = attention_with_tangent(*primals, *tangents, draw_mask(1, kind, 7, 9, dtype=dtype))
+    value, tangent = attention_with_tangent(*primals, *tangents, mask=draw_mask(1, kind, 7, 9, dtype=dtype))
     assert not value[..., 1, :].any() and not tangent[..., 1, :].any()
     assert value.isfinite().all() and tangent.isfinite().all() and value[..., 0, :].all()
     found = gradients(value, inputs)
     assert all(g.isfinite().all() for g in found) and not found[0][..., 1, :].any()
-    no_keys = [a[..., :0, :] for a in primals[1:]]
-    assert not any(a.any() for a in attention_with_tangent(primals[0], *no_keys, tangents[0], None, None))
+    k, v = (a[..., :0, :] for a in primals[1:])
+    assert not any(a.any() for a in attention_with_tangent(primals[0], k, v, tangents[0], None, None))
 
 
 def test_an_added_mask_has_its_gradient():
     primals, tangents = draw(2)
     mask = torch.linspace(-2, 2, 3 * 7 * 9, dtype=torch.float64).reshape(3, 7, 9).requires_grad_()
-    value, tangent = attention_with_tangent(*primals, *tangents, mask)
+    value, tangent = attention_with_tangent(*primals, *tangents, mask=mask)
     formula, derivative = expected(primals, tangents, mask)
     torch.testing.assert_close(tangent, derivative.detach(), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(gradients(value, [mask]), gradients(formula, [mask]), rtol=1e-12, atol=1e-12)
@@ -133,7 +135,8 @@ def test_tensors_broadcast_over_batch_and_heads():
 def test_very_large_logits_do_not_overflow(size):
     (q, k, v), tangents = draw(6, dim=4)
     q, k = q.sign(), size * k.round()  # so that logits are exact in float32
-    value, tangent = attention_with_tangent(*(a.float() for a in (q, k, v, *tangents)))
+    tq, tk, tv = (t.float() for t in tangents)
+    value, tangent = attention_with_tangent(q.float(), k.float(), v.float(), tq, tk, tv)
     formula, derivative = expected((q, k, v.float().double()), [t.float().double() for t in tangents])
     assert relative(value, formula) < 1e-6 and relative(tangent, derivative) < 1e-6 * size
 
@@ -176,7 +179,9 @@ def test_memory_is_linear_in_length(mask, causal, monkeypatch):
         primals, tangents = draw(9, (1, 2), length, length, 2, 2, torch.float32)
         row = None if mask is None or causal else torch.ones(1, length, dtype=torch.bool)
         with Largest() as seen:
-            value, _ = attention_with_tangent(*(p.requires_grad_() for p in primals), *tangents, row, causal)
+            value, _ = attention_with_tangent(
+                *(p.requires_grad_() for p in primals), *tangents, mask=row, causal=causal
+            )
             value.sum().backward()
         largest.append(seen.elements)
     assert largest[0] <= 64 * 512 and largest[1] <= 2 * largest[0]
@@ -184,11 +189,12 @@ def test_memory_is_linear_in_length(mask, causal, monkeypatch):
 
 def test_nothing_is_recorded_under_no_grad_and_the_tangent_never_is():
     primals, tangents = draw(10)
-    moves = [t.requires_grad_() for t in tangents]
-    _, tangent = attention_with_tangent(*(p.requires_grad_() for p in primals), *moves)
+    for a in (*primals, *tangents):
+        a.requires_grad_()
+    _, tangent = attention_with_tangent(*primals, *tangents)
     assert not tangent.requires_grad
     with torch.no_grad():
-        value, _ = attention_with_tangent(*primals, *moves)
+        value, _ = attention_with_tangent(*primals, *tangents)
     assert not value.requires_grad
 
 
@@ -196,8 +202,8 @@ def test_autocast_does_what_it_does_to_attention():
     primals, tangents = draw(11, dtype=torch.float32)
     mask = draw_mask(11, "added", 7, 9, dtype=torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        value, tangent = attention_with_tangent(*primals, *tangents, mask)
-        assert torch.equal(value, nnf.scaled_dot_product_attention(*primals, mask))
+        value, tangent = attention_with_tangent(*primals, *tangents, mask=mask)
+        assert torch.equal(value, nnf.scaled_dot_product_attention(*primals, attn_mask=mask))
     _, derivative = expected([p.double() for p in primals], [t.double() for t in tangents], mask)
     assert value.dtype is tangent.dtype is torch.bfloat16
     assert relative(tangent, derivative) < 0.02
