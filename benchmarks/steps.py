@@ -112,7 +112,9 @@ class Step:
         # forward mode of torch has no rule for fused attention; ours needs none of this
         written_out = self.settings.derivative is not METHODS[UNIT][1]
         with sdpa_kernel(SDPBackend.MATH) if written_out else nullcontext():
-            loss = self.objective(Fields(bind(self.student), bind(self.teacher)), self.x0, self.draws, self.settings).loss
+            loss = self.objective(
+                Fields(bind(self.student), bind(self.teacher)), self.x0, self.draws, self.settings
+            ).loss
             return torch.autograd.grad(loss, list(self.student.parameters()))
 
 

@@ -13,11 +13,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from operator import attrgetter
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from core.attention import attention_with_tangent
 
 Rule = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any], Any], Any]
 """(operation, args, kwargs, its value) -> its tangent; None if it has none, NotImplemented if not covered."""
@@ -111,12 +115,11 @@ def _apply(func: Callable[..., Any], rule: Rule, args: Sequence[Any], kwargs: di
 
 
 def _without_rule(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    both = BOTH.get(func)
     name = func.__name__
     if IN_PLACE.fullmatch(name) or kwargs.get("inplace") or kwargs.get("out") is not None:
         return _in_place(func, args, kwargs)
-    if both is not None and (parts := both(func, args, kwargs)) is not NotImplemented:
-        return _join(*parts)
+    if (whole := WHOLE.get(func)) is not None:
+        return whole(*args, **kwargs)
     if name == "__get__" and not isinstance(value := func(*_replace(args, _primal)), Tensor):
         return value  # a property such as is_cuda
     return _fallback(func, args, kwargs)
@@ -365,20 +368,47 @@ def _batch_norm(dx, x, y, mean, var, weight=None, bias=None, training=False, mom
     return dx * (scale if weight is None else scale * weight.view(column))
 
 
-def _dropout(func, args, kwargs):
-    """(value, tangent) of one mask, as drawn for an input of ones."""
-    if not _only_first(args, kwargs):
-        return NotImplemented
-    x = args[0]
-    with torch.no_grad():
-        mask = func(torch.ones_like(x.primal), *args[1:], **kwargs)
-        tangent = x.tangent * mask
-    return x.primal * mask, tangent
+def _dropout(func: Callable[..., Any]) -> Callable[..., Any]:
+    """One mask for value and tangent, as drawn for an input of ones."""
+
+    def both(input, *args, inplace=False, **kwargs):
+        with torch.no_grad():
+            mask = func(torch.ones_like(input.primal), *args, **kwargs)
+            tangent = input.tangent * mask
+        return _join(input.primal * mask, tangent)
+
+    return both
+
+
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    if dropout_p or type(attn_mask) is Pair:  # unfused, as that draws once for value and tangent
+        with sdpa_kernel(SDPBackend.MATH):
+            options = {"scale": scale, "enable_gqa": enable_gqa}
+            inputs = (query, key, value, attn_mask, dropout_p, is_causal)
+            return _fallback(functional.scaled_dot_product_attention, inputs, options)
+    if enable_gqa:  # a head of k and v serves several of q
+        key, value = (a.repeat_interleave(query.shape[-3] // a.shape[-3], -3) for a in (key, value))
+    (q, tq), (k, tk), (v, tv) = map(_parts, (query, key, value))
+    return _join(*attention_with_tangent(q, k, v, tq, tk, tv, attn_mask, is_causal, scale))
+
+
+def _written_out(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of torch's that is a composition in Python, so that pairs walk through its operations."""
+    seen = {**function.__globals__, "has_torch_function": lambda _: False}
+    return FunctionType(function.__code__, seen, function.__name__, function.__defaults__, function.__closure__)
 
 
 def _method(func, rule):
     return lambda *args, **kwargs: _apply(func, rule, args, kwargs)
 
+
+WHOLE: dict[Any, Callable[..., Any]] = {
+    functional.scaled_dot_product_attention: _attention,
+    functional.multi_head_attention_forward: _written_out(functional.multi_head_attention_forward),
+    **{f: _dropout(f) for f in (functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d)},
+    torch.dropout: _dropout(torch.dropout),
+}
+"""What makes value and tangent together, called on pairs in place of the function."""
 
 aten = torch.ops.aten
 ELEMENTWISE: dict[str, Callable[..., Any]] = {
@@ -442,11 +472,3 @@ for _names, _rule in _NAMED.items():
 
 for _norm in (_layer_norm, _group_norm, _rms_norm, _batch_norm):
     RULES[getattr(functional, _norm.__name__[1:])] = _elementwise(_norm)
-
-BOTH: dict[Any, Callable[..., Any]] = {
-    getattr(space, name): _dropout
-    for space in (torch, functional)
-    for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout")
-    if hasattr(space, name)
-}
-"""Rules (operation, args, kwargs) -> (value, tangent) of operations whose value alone does not tell their tangent."""

@@ -75,7 +75,9 @@ RULED = {
     "created": lambda x, y: x[:, 0, None] * 10.0 ** -torch.arange(4, dtype=x.dtype, device=x.device),
     # norms, whose backward is their derivative
     "layer_norm": lambda x, y: nnf.layer_norm(x, (4,), V[0], V[1]) + nnf.layer_norm(y, (3, 4)),
-    "group_norm": lambda x, y: nnf.group_norm(x, 2) + nnf.group_norm(torch.stack([x, y], 1), 1, V[0, :2], V[1, :2])[:, 0],
+    "group_norm": lambda x, y: (
+        nnf.group_norm(x, 2) + nnf.group_norm(torch.stack([x, y], 1), 1, V[0, :2], V[1, :2])[:, 0]
+    ),
     "group_norm_of_images": lambda x, y: nnf.group_norm((x @ V.T @ y).reshape(1, 2, 3, 2), 2, V[0, :2]).reshape(3, 4),
     "rms_norm": lambda x, y: nnf.rms_norm(x, (4,)) + nnf.rms_norm(y, (4,), V[0], eps=0.1),
     "batch_norm": lambda x, y: nnf.batch_norm(x, V[0], V[1], V[2]) + nnf.batch_norm(y, None, None, V[2], training=True),
@@ -84,10 +86,13 @@ RULED = {
     "einsum": lambda x, y: torch.einsum("ij,kj->ik", x, y) @ torch.einsum("ij,kj,kj->ij", V, x, y),
     "pad": lambda x, y: nnf.pad(x, (1, 0), value=3.0)[:, :4] + nnf.pad(y[None], (1, 1), mode="reflect")[0, :, :4],
     "index": lambda x, y: x[[0, 2, 1]] + y.index_select(0, torch.tensor([1, 0, 2])) + x.gather(1, (y > 1).long()),
-    "repeats": lambda x, y: x.repeat(1, 2)[:, ::2] + y.repeat_interleave(2, 0)[:3] + x.roll(1, 0).flip(1).tril().triu(-1),
+    "repeats": lambda x, y: (
+        x.repeat(1, 2)[:, ::2] + y.repeat_interleave(2, 0)[:3] + x.roll(1, 0).flip(1).tril().triu(-1)
+    ),
     "frames": lambda x, y: x.unfold(1, 2, 1).sum(-1).mean() + y.diagonal().sum() + x.narrow(1, 0, 4),
     "convolutions": lambda x, y: (
-        nnf.conv2d(x[None, None], W[None, None, :2, :3], padding=(0, 1))[0, 0].mean() + nnf.conv1d(y[:, None], V[:, None, :3]).sum()
+        nnf.conv2d(x[None, None], W[None, None, :2, :3], padding=(0, 1))[0, 0].mean()
+        + nnf.conv1d(y[:, None], V[:, None, :3]).sum()
         + x
     ),
     "pixels": lambda x, y: nnf.pixel_shuffle(x.reshape(1, 4, 3, 1), 2).reshape(3, 4) + nnf.avg_pool2d(y[None], 1)[0],
@@ -238,9 +243,7 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize(("conditioning", "embedding", "coordinate", "classes"), OPTIONS)
-def test_the_network_equals_the_reference_and_trains_as_without_pairs(
-    conditioning, embedding, coordinate, classes
-):
+def test_the_network_equals_the_reference_and_trains_as_without_pairs(conditioning, embedding, coordinate, classes):
     options = {"conditioning": conditioning, "embedding": embedding, "coordinate": coordinate, "classes": classes}
     network = perturb(ResidualMLP((2, 3), width=16, blocks=2, fourier_scale=1.0, **options).double())
     generator = torch.Generator().manual_seed(3)
@@ -584,7 +587,9 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int = 8, blocks: int = 2) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(True))
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(True)
+        )
         self.blocks = nn.ModuleList(self.block(channels) for _ in range(blocks))
         self.relu, self.pool = nn.ReLU(inplace=True), nn.AvgPool2d(2)
         self.head, self.time = nn.Linear(channels * 16, 3 * 64), nn.Linear(1, channels)

@@ -231,7 +231,9 @@ def test_derivative_of_a_tanh_network_is_the_one_derived_by_hand(case, seed):
 def test_no_tangent_carries_a_gradient_but_the_value_does(case, method):
     k = case(5)
     v = k.net(k.x, k.t)  # a velocity that still hangs on the parameters
-    direction = segment_direction(k.net, k.x, k.t, torch.zeros_like(k.t), v, derivative=partial(derivative_along, method=method))
+    direction = segment_direction(
+        k.net, k.x, k.t, torch.zeros_like(k.t), v, derivative=partial(derivative_along, method=method)
+    )
     assert not direction.g.requires_grad
     ours = torch.autograd.grad(direction.F.square().sum(), list(k.net.parameters()))
     exact = torch.autograd.grad(k.net(k.x, k.t).square().sum(), list(k.net.parameters()))
