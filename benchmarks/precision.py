@@ -41,6 +41,7 @@ class Told(nn.Module):
 
 
 def network(seed: int, **options) -> nn.Module:
+    """A random one whose output is not zero."""
     torch.manual_seed(seed)
     made = ResidualMLP((3, 8, 8), width=128, blocks=3, **options)
     nn.init.normal_(made.project.weight, std=0.1)
@@ -48,6 +49,7 @@ def network(seed: int, **options) -> nn.Module:
 
 
 def tangent(field: Field, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
+    """cos t sin t dF/dt along dx/dt = v."""
     return derivative_along(field, x, t, v, torch.cos(t) * torch.sin(t))[1]
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.fields import Draws, Fields, bind
+from core.forward_mode import Method
 from core.networks import dit, edm2
 from core.networks.ddpmpp import DDPMpp
 from core.networks.dit import DiT
@@ -78,7 +79,8 @@ def value_first(field: Field, x: Tensor, t: Tensor, v: Tensor, scale: Tensor) ->
         return value, torch.func.jvp(field, (x, t), (along, scale))[1]
 
 
-def by(method: str) -> Derivative:
+def by(method: Method) -> Derivative:
+    """The project's own, by one method of core.forward_mode."""
     return partial(derivative_along, method=method)
 
 
@@ -187,6 +189,7 @@ def peak_memory(step: Step, device: str) -> int:
 
 
 def operations(step: Step) -> float:
+    """Floating-point operations of one call, by torch's formulas."""
     with Operations() as counter:
         step()
     return counter.total

@@ -24,7 +24,9 @@ def value_and_tangent(
     - "func" (torch.func.jvp): exact, the reference; about three to four, and records the tangent too;
     - "two_pass": torch.func.jvp without gradients, then the value; exact, about four to five;
     - "difference": central differences, about three; error of the order of the rounding to the power 2/3;
-    - "auto": pairs, or func where pairs cannot go: inside torch.func's transforms and torch.compile.
+    - "auto": pairs, or func inside torch.func's transforms, which pairs do not know.
+
+    Inside torch.compile it runs uncompiled, between two compiled graphs.
 
     Raises ValueError when primals and tangents differ in number, shape or dtype, and RuntimeError
     when `function` does what pairs cannot follow (see `core.pairs.evaluate`).
@@ -36,9 +38,11 @@ def value_and_tangent(
     if primal_kinds != tangent_kinds:
         raise ValueError(f"primals {primal_kinds} and tangents {tangent_kinds} must agree in number, shape and dtype")
     if method == "auto":
-        elsewhere = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
-        method = "func" if elsewhere else "pairs"
-    return METHODS[method](function, primals, tangents)
+        method = "func" if torch._C._are_functorch_transforms_active() else "pairs"
+    evaluate = METHODS[method]
+    if torch.compiler.is_compiling():  # torch compiles no forward mode reliably: it runs as it is, between two graphs
+        evaluate = torch.compiler.disable(evaluate)
+    return evaluate(function, primals, tangents)
 
 
 def _func(function: Function, primals: Tensors, tangents: Tensors) -> tuple[Tensor, Tensor]:

@@ -77,8 +77,6 @@ def evaluate(
     """
     if _running.get():
         raise RuntimeError("pairs do not nest; evaluate the outer function with method='func'")
-    if torch.compiler.is_compiling():
-        raise RuntimeError("torch.compile cannot follow pairs; inside it use method='auto' or 'func'")
     token = _running.set(True)
     try:
         with _eager():

@@ -2,7 +2,10 @@
 
 import itertools
 import math
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -707,23 +710,35 @@ def test_a_checkpointed_part_is_followed_and_trains():
         value_and_tangent(lambda x, t: checkpoint(module, x, t, use_reentrant=True), primals, tangents)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("make", [lambda: ResidualMLP((3, 8, 8), width=16, blocks=2), Rotary])
-def test_under_torch_compile_gradients_are_those_of_eager(make):
-    module = perturb(make().double())
+COMPILED = """
+import torch
+from tests.core.test_forward_mode import ResidualMLP, Rotary, images, perturb, value_and_tangent
+
+for module in (ResidualMLP((3, 8, 8), width=16, blocks=2), Rotary()):
+    perturb(module.double())
     primals, tangents = images()
-    parameters = list(module.parameters())
 
-    def loss(value, tangent):
-        return (value + tangent).square().sum()
+    def gradients(found):
+        return torch.autograd.grad((found[0] + found[1]).square().sum(), list(module.parameters()))
 
-    expected = torch.autograd.grad(loss(*value_and_tangent(module, primals, tangents)), parameters)
-    compiled_part = torch.compile(module, backend="aot_eager")
+    expected = gradients(value_and_tangent(module, primals, tangents))
+    part = torch.compile(module, backend="aot_eager")
     whole = torch.compile(lambda x, t: value_and_tangent(module, (x, t), tangents), backend="aot_eager")
-    for value, tangent in (value_and_tangent(compiled_part, primals, tangents), whole(*primals)):
-        gradients = torch.autograd.grad(loss(value, tangent), parameters)
-        for gradient, other in zip(gradients, expected, strict=True):
+    for found in (value_and_tangent(part, primals, tangents), whole(*primals)):
+        for gradient, other in zip(gradients(found), expected, strict=True):
             torch.testing.assert_close(gradient, other, rtol=1e-10, atol=1e-12)
-    strict = torch.compile(lambda x, t: value_and_tangent(module, (x, t), tangents, "pairs"), fullgraph=True)
-    with pytest.raises(Exception, match="cannot follow pairs"):
-        strict(*primals)
+        print("right")
+    try:
+        torch.compile(lambda x, t: value_and_tangent(module, (x, t), tangents), fullgraph=True)(*primals)
+    except Exception as error:
+        print("refused", type(error).__name__)
+"""
+
+
+@pytest.mark.slow
+def test_under_torch_compile_gradients_are_those_of_eager():
+    # in a process of its own: torch.compile cannot follow the type checks of the tests
+    root = Path(__file__).parents[2]
+    run = subprocess.run([sys.executable, "-c", COMPILED], cwd=root, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.splitlines() == ["right", "right", "refused Unsupported"] * 2
