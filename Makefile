@@ -57,8 +57,10 @@ system:
 publish: env  ## results/published from a finished run of budget=full
 	@for study in $(STUDIES); do python -m workflow.steps.publish --study $$study --budget full || exit; done
 
-bench: env  ## what one training step costs, as ratios within one run
+bench: env  ## what training steps and attention cost as ratios within one run, and how exact tangents are
 	python benchmarks/steps.py
+	python benchmarks/attention.py
+	python benchmarks/precision.py
 
 clean:  ## results and reports, not the published ones
 	rm -rf .snakemake reports results/oracle* results/digits* results/index.log

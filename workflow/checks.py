@@ -8,6 +8,7 @@ import fnmatch
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from workflow.runtime.named import named, taken_by
 from workflow.runtime.quantities import CURVES, QUANTITIES
 from workflow.schema import Arm, DigitsData
 
@@ -31,8 +32,9 @@ def check(study: "Study") -> None:
         _check_known(f"arms.{name}.data", arm.data, study.data)
         _check_known(f"arms.{name}.size", arm.size, study.sizes)
         _check_teacher(study, name, arm)
-        if arm.told and study.sizes[arm.size].network:
-            raise ValueError(f"arms.{name}.size: a network of one's own is told neither guidance scale nor segment")
+        network = study.sizes[arm.size].network
+        if arm.told and network and "told" not in taken_by(named(network)):
+            raise ValueError(f"arms.{name}.size: {network} takes no 'told', the count of numbers that it is told")
         _check_samplers(study, name, arm)
         _check_rate(study, name, arm)
     _check_experiments(study)

@@ -56,12 +56,12 @@ Data = Annotated[MixtureData | DigitsData | OwnData, Field(discriminator="kind")
 
 
 class Size(Model):
-    """A residual MLP (core.networks.mlp), or somebody's own network."""
+    """A residual MLP (core.networks.mlp), or a network by its path."""
 
     network: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
-    """`package.module:name` of a class or function that makes one; empty for the MLP."""
+    """`package.module:name` of a class or function that makes one, as core.networks.dit:DiT; empty for the MLP."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Of one's own network."""
+    """Of the network by its path."""
     width: Annotated[int, Field(ge=8, multiple_of=2)] | None = None
     blocks: PositiveInt | None = None
     conditioning: Literal["double", "adagn", "none"] = "double"

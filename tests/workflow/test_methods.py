@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from core.objectives import OBJECTIVES
-from tests.workflow.conftest import step
+from tests.workflow.conftest import ROOT, step
 from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.runtime.assembly import guided_field, make_modules, make_network, open_data, step_function, student_field
@@ -18,7 +19,7 @@ from workflow.runtime.measurements import costs, normalisation_bias, search, the
 from workflow.runtime.sampling import draw_samples
 from workflow.runtime.tensors import read_tensors
 from workflow.runtime.tuning import tuned
-from workflow.schema import Sampler
+from workflow.schema import Sampler, Size
 from workflow.steps import train as train_module
 from workflow.steps.train import target_decay, train
 from workflow.study import Run, Study
@@ -361,3 +362,31 @@ def test_the_search_s_times_are_judged_on_as_many_samples_of_other_noise(prepare
     times = [float(v.value or 0) for v in found if v.metric == "found_mid_time"]
     assert search.LOW < times[1] < times[0] < search.HIGH
     assert {v.steps for v in found} == {2, 3}
+
+
+IMAGE_NETWORKS = {
+    "core.networks.dit:DiT": {"width": 24, "depth": 1, "heads": 2},
+    "core.networks.ddpmpp:DDPMpp": {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4]},
+    "core.networks.edm2:EDM2": {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4]},
+}
+
+
+@pytest.mark.parametrize("path", IMAGE_NETWORKS)
+@pytest.mark.parametrize("arm", ["scd-m", "ms-scd-2", "vsd-guided"])
+def test_a_study_names_the_papers_networks_by_their_path(path: str, arm: str) -> None:
+    digits = load("digits", "smoke").model_copy(update={"arms": load("digits").arms})
+    size = Size(network=path, settings=IMAGE_NETWORKS[path])
+    study = digits.model_copy(update={"sizes": {**digits.sizes, "m": size}})
+    dataset = SimpleNamespace(shape=(1, 8, 8), classes=10)
+    network = make_network(study, study.arms[arm], dataset)  # type: ignore
+    x, t, labels = torch.randn(2, 1, 8, 8), torch.tensor([0.3, 1.2]), torch.tensor([1, 10])
+    told = study.arms[arm].told
+    assert network(x, t, (labels, torch.ones(2)) if told else labels).shape == x.shape
+
+
+def test_a_network_that_cannot_be_told_is_refused_by_name(tmp_path: Path) -> None:
+    text = (ROOT / "examples/own_network.yaml").read_text()
+    told = "scd-waves: {objective: ms_scd, segments: 2, teacher: exact, size: waves}"
+    (tmp_path / "told.yaml").write_text(text.replace("scd-waves: {objective: scd, teacher: exact, size: waves}", told))
+    with pytest.raises(BenchError, match="Waves takes no 'told'"):
+        load(str(tmp_path / "told.yaml"))

@@ -4,11 +4,9 @@ The one place where a study's words become the core's values.
 """
 
 import dataclasses
-import importlib
 import math
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +36,7 @@ from workflow.errors import BenchError
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.files import read_arrays
+from workflow.runtime.named import named, taken_by
 from workflow.runtime.randomness import generator, seed_for
 from workflow.runtime.tensors import read_tensors
 from workflow.schema import Arm
@@ -75,14 +74,18 @@ def open_data(study: Study, arm: Arm) -> Dataset:
 def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.Module:
     """The arm's network, its initial parameters a function of the seed.
 
-    Somebody's own is called with (shape, classes, sigma_d, **settings), and may be told no number.
+    One that is named by its path is called with its settings and what it takes of shape, classes, sigma_d and
+    told, the count of numbers that it is told.
     """
     size = study.sizes[arm.size]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "initial parameters"))
         if size.network is not None:
             about = {"shape": dataset.shape, "classes": dataset.classes, "sigma_d": study.sigma_d}
-            return _named(size.network)(**about, **size.settings)
+            about |= {"told": int(arm.told)}
+            make = named(size.network)
+            taken = taken_by(make)
+            return make(**{key: value for key, value in about.items() if key in taken}, **size.settings)
         return ResidualMLP(
             dataset.shape,
             size.width or 0,
@@ -94,16 +97,6 @@ def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.
             sigma_d=study.sigma_d,
             told=arm.told,
         )
-
-
-def _named(path: str) -> Any:
-    """What `package.module:name` stands for. Raises BenchError when it is not there."""
-    module, name = path.split(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        remedy = "start the workflow where the module can be imported from, or install it"
-        raise BenchError(f"cannot import {path!r}: {error}", key=path, remedy=remedy) from error
 
 
 def make_modules(study: Study, arm: Arm, dataset: Dataset, seed: int, start: Tensors | None) -> Modules:
@@ -156,7 +149,7 @@ def step_function(
     Draws are a function of (seed, step, purpose).
     """
     settings = make_settings(arm, study.sigma_d)
-    objective = _named(arm.method.path)
+    objective = named(arm.method.path)
     teacher_of = _teacher(study, arm, dataset, taught)
 
     def evaluate(step: int, target: Tensors) -> Regression:
