@@ -6,11 +6,11 @@ With logits x = scale q k^T, p = softmax(x) and t_a the derivative of a (arXiv 2
 
 The value comes from torch's fused kernel, which brings its own backward; the tangent is made here
 from blocks of rows. A whole row needs no running maximum, and a block of few rows is as linear in
-length as a square one: on a CPU this is as fast as the paper's recurrence over blocks of keys, and
-simpler. Where the Triton kernel applies, it makes both in one pass by that recurrence.
+length as a square one, and simpler than the paper's recurrence over blocks of keys. Where the Triton kernel applies, it makes both in one pass by that recurrence.
 """
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
@@ -108,11 +108,16 @@ def _mask_of_four_axes(mask: Tensor, batch: torch.Size) -> Tensor:
 
 
 def _implementation(q: Any, *others: Any, **options: Any) -> Callable[..., tuple[Tensor, Tensor]]:
-    if q.is_cuda and find_spec("triton") and not torch._C._are_functorch_transforms_active():
+    if q.is_cuda and _has_triton() and not torch._C._are_functorch_transforms_active():
         kernel = import_module("core.attention_triton")  # only here: triton is an extra, and slow to import
         if kernel.covers(q, *others, **options):
             return kernel.value_and_tangent
     return _value_then_tangent
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
 
 
 def _value_then_tangent(

@@ -44,7 +44,7 @@ MAX_CALLS = 16
 
 
 @dataclass(frozen=True)
-class Audit:
+class AuditReport:
     """What was found."""
 
     problems: tuple[str, ...]
@@ -83,8 +83,8 @@ class _Split:
     """The evaluations of the field whose F and whose derivative are inside."""
     size: Tensor
     """(batch,): the norm of g, whatever it was scaled by."""
-    limit: float | None
-    """Where elements were clipped."""
+    clipped: bool
+    """Whether elements were left out, since they stand at a limit."""
 
     @property
     def explained(self) -> bool:
@@ -111,13 +111,13 @@ def audit_tangent(
     velocity: Batch,
     sigma_d: float,
     r: Sequence[float] = (1.0, 0.5),
-) -> Audit:
+) -> AuditReport:
     """Compare somebody's tangent with Algorithm 1's (arXiv 2410.11081, Eq. 6 and Alg. 1).
 
     x and velocity = dx/dt are (batch, *shape) in the paper's units, all float64 on CPU, at least 12
     elements a sample; t in (0, pi/2), best with several times. `field` is any function of
     (x / sigma_d, t) that is not zero; its dropout may be on. The candidate may be g, or df/dt itself.
-    Give r = (1.0,) where the candidate has no warm-up. Raises ValueError for what cannot be audited.
+    Raises ValueError for what cannot be audited.
     """
     _check(field, x, t, sigma_d)
     splits = []
@@ -133,7 +133,8 @@ def audit_tangent(
         follows = _follows(candidate, field, x, t, velocity, sigma_d, r[0])
         return _unexplained(first, follows)
     problems, notes, common = _compare_parts(first, t, sigma_d)
-    problems += _compare_masks(first) + _compare_warm_up(splits, r)
+    wrong, said = _compare_warm_up(splits, r)
+    problems, notes = problems + _compare_masks(first) + wrong, notes + said
     if bool((common < 0).all()):
         problems.append("the whole tangent has the wrong sign")
     weight = _factor(common.abs(), t, sigma_d, free=True)
@@ -150,7 +151,7 @@ def audit_loss(
     sigma_d: float,
     teacher: Field | None = None,
     r: Sequence[float] = (1.0, 0.5),
-) -> Audit:
+) -> AuditReport:
     """Compare the gradient of somebody's whole sCM loss in F with Algorithm 1's, whatever norm it is divided by.
 
     x0 and z are (batch, *shape) in the paper's units (both of standard deviation sigma_d), all float64
@@ -172,7 +173,7 @@ def audit_loss(
             value = loss(_watched(field, x, t, calls), teacher, x0, z, t, warm_up)
         found = _Gradients.of(value, calls)
         if found.problem:
-            return Audit((found.problem,), (), {}, math.nan)
+            return AuditReport((found.problem,), (), {}, math.nan)
         gradients.append(found)
         recorded.append(_masks(field, x, t, sigma_d, calls)[found.recorded])
         splits.append(_split_by_masks(-found.total, field, x, t, paths, sigma_d, warm_up, calls))
@@ -181,7 +182,8 @@ def audit_loss(
     if not first.explained:
         return _unexplained(first, follows=True, more=flows)
     problems, notes, common = _compare_parts(first, t, sigma_d)
-    problems += flows + _compare_masks(first, recorded[0]) + _compare_warm_up(splits, r)
+    wrong, chosen = _compare_warm_up(splits, r)
+    problems, notes = problems + flows + _compare_masks(first, recorded[0]) + wrong, notes + chosen
     if bool((common < 0).all()):
         problems.append("the whole loss has the wrong sign: it moves F against the tangent")
     weighted, said = _about_norm(common.abs(), first, t, sigma_d, x0[0].numel())
@@ -211,6 +213,8 @@ def _watched(field: Field, like: Tensor, t: Tensor, calls: list[_Call]) -> Field
     def watched(x: Tensor, time: Tensor) -> Tensor:
         if len(calls) == MAX_CALLS:
             raise ValueError(f"more than {MAX_CALLS} evaluations of the field for one tangent")
+        if x.shape != like.shape or time.shape != t.shape:
+            raise ValueError(f"the field was made for {tuple(like.shape)}, called with {tuple(x.shape)}; call it twice")
         call = _Call(torch.get_rng_state(), *leaves[len(calls)])
         calls.append(call)
         value = field(x, time)
@@ -321,7 +325,7 @@ def _right(t: Tensor, r: float) -> Tensor:
 def _split(g: Tensor, parts: Tensor, t: Tensor, r: float, masks: tuple[int, int], other_path: bool) -> _Split:
     """g = parts @ coefficients, elements at the limit of a clipping left out."""
     g = g.flatten(1).double()
-    kept, limit = _unclipped(g)
+    kept, clipped = _unclipped(g)
     sizes = parts.norm(dim=1)
     columns = parts / sizes[:, None] * kept[..., None]
     if bool((torch.linalg.svdvals(columns)[:, -1] < NOISE).any()):
@@ -338,15 +342,14 @@ def _split(g: Tensor, parts: Tensor, t: Tensor, r: float, masks: tuple[int, int]
     derivative = (parts[..., 3:5] @ expected[:, 3:5, None])[..., 0].norm(dim=1)
     doubt = TOLERANCE + NOISE * size[:, None] / (sizes * expected.abs())
     remainder = rest / (scale * derivative + NOISE * g.norm(dim=1))
-    return _Split(coefficients, ratios, doubt, remainder, masks, size, limit)
+    return _Split(coefficients, ratios, doubt, remainder, masks, size, clipped)
 
 
-def _unclipped(g: Tensor) -> tuple[Tensor, float | None]:
-    """(1 where an element may be taken at its word, the limit at which several stand)."""
-    limit = float(g.abs().max())
-    at_limit = g.abs() >= limit * (1 - 1e-9)
-    clipped = int(at_limit.sum()) > 1
-    return (~at_limit).double() if clipped else torch.ones_like(g), limit if clipped else None
+def _unclipped(g: Tensor) -> tuple[Tensor, bool]:
+    """(1 where an element may be taken at its word, whether several of a sample stand at one limit)."""
+    at_limit = g.abs() >= g.abs().amax(dim=1, keepdim=True) * (1 - 1e-9)  # a weight gives every time its own limit
+    clipped = at_limit.sum(dim=1, keepdim=True) > 1
+    return (~(at_limit & clipped)).double(), bool(clipped.any())
 
 
 # --- what the ratios say -------------------------------------------------------------------------
@@ -369,7 +372,7 @@ def _compare_parts(split: _Split, t: Tensor, sigma_d: float) -> tuple[list[str],
         wrong.setdefault(_words(relative[:, k], split.doubt[:, k], t, sigma_d), []).append(part)
     problems += [f"{', '.join(parts)}: {words}" for words, parts in wrong.items()]
     notes = ["at sigma_d = 1 nothing can be said about where sigma_d stands"] if sigma_d == 1 else []
-    if split.limit is not None:
+    if split.clipped:
         notes.append("elements are clipped")
     return problems, notes, common
 
@@ -427,24 +430,27 @@ def _compare_masks(split: _Split, recorded: int | None = None) -> list[str]:
     return []
 
 
-def _compare_warm_up(splits: Sequence[_Split], r: Sequence[float]) -> list[str]:
-    """Warm-up damps x and the derivatives, and leaves F - v."""
-    problems = []
+def _compare_warm_up(splits: Sequence[_Split], r: Sequence[float]) -> tuple[list[str], list[str]]:
+    """(problems, notes): warm-up damps x and the derivatives, and leaves F - v."""
+    problems, notes = [], []
     first = splits[0]
     for split, warm_up in zip(splits[1:], r[1:], strict=True):
         if not split.explained:
             problems.append(f"at r = {warm_up:g} the five parts do not explain what is given")
             continue
         change = split.coefficients[:, :5] / first.coefficients[:, :5]
-        change = (change / change[:, 1:2]).median(dim=0).values
-        wanted = torch.tensor([1.0, 1.0, *[warm_up / r[0]] * 3], dtype=change.dtype)
-        off = [k for k in range(len(PARTS)) if abs(float(change[k] / wanted[k]) - 1) > TOLERANCE]
+        change = (change / change[:, 1:2]).median(dim=0).values.tolist()
+        wanted = [1.0, 1.0, *[warm_up / r[0]] * 3]
+        if all(abs(found - 1) < TOLERANCE for found in change):
+            notes.append("no warm-up: r changes nothing but the scale")
+            continue
+        off = [k for k in range(len(PARTS)) if abs(change[k] / wanted[k] - 1) > TOLERANCE]
         if off:
-            found = ", ".join(f"{PARTS[k]} by {float(change[k]):.2g} instead of {float(wanted[k]):.2g}" for k in off)
+            found = ", ".join(f"{PARTS[k]} by {change[k]:.2g} instead of {wanted[k]:.2g}" for k in off)
             problems.append(
                 f"warm-up on the wrong term: from r = {r[0]:g} to {warm_up:g}, against F - v, it scales {found}"
             )
-    return problems
+    return problems, notes
 
 
 def _about_weight(powers: dict[str, int] | None, scale: Tensor) -> tuple[list[str], list[str]]:
@@ -505,7 +511,7 @@ def _follows(candidate: Tangent, field: Field, x: Tensor, t: Tensor, v: Tensor, 
     return bool((found.abs() > TOLERANCE * _right(t, r)[:, 3].abs()).any())
 
 
-def _unexplained(split: _Split, follows: bool, more: Sequence[str] = ()) -> Audit:
+def _unexplained(split: _Split, follows: bool, more: Sequence[str] = ()) -> AuditReport:
     if follows:
         problem = (
             f"the five parts leave {float(split.remainder.max()):.2g} of the derivative of F unexplained: is it taken "
@@ -513,13 +519,13 @@ def _unexplained(split: _Split, follows: bool, more: Sequence[str] = ()) -> Audi
         )
     else:
         problem = "wrong path: the derivative of F does not follow the velocity that it is given"
-    return Audit((problem, *more), (), {}, float(split.remainder.max()))
+    return AuditReport((problem, *more), (), {}, float(split.remainder.max()))
 
 
-def _audit(problems: list[str], notes: list[str], split: _Split) -> Audit:
+def _audit(problems: list[str], notes: list[str], split: _Split) -> AuditReport:
     relative = split.ratios[:, : len(PARTS)] / split.ratios[:, 1:2]
     ratios = dict(zip(PARTS, relative.median(dim=0).values.tolist(), strict=True))
-    return Audit(tuple(problems), tuple(notes), ratios, float(split.remainder.max()))
+    return AuditReport(tuple(problems), tuple(notes), ratios, float(split.remainder.max()))
 
 
 def _column(values: Tensor, like: Tensor) -> Tensor:

@@ -29,7 +29,8 @@ Rule = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any], Any], Any]
 IN_PLACE = re.compile(r".*[^_]_|__(set|setitem|delitem|i(?!nvert).*)__")
 _SEQUENCES = (list, tuple)
 _primal = attrgetter("primal")
-_running: ContextVar[bool] = ContextVar("_running", default=False)
+_changed: ContextVar["list[Pair] | None"] = ContextVar("_changed", default=None)
+"""While pairs run, those that were changed in place."""
 
 
 class FallbackWarning(UserWarning):
@@ -66,6 +67,14 @@ class Pair(Tensor):
         return f"Pair({self.primal!r}, {self.tangent!r})"
 
 
+class Spent(Pair):
+    """What was changed in place: a checkpoint that computes again from it would not see what it saw before."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore
+        raise RuntimeError("a checkpointed part computes again from what was changed in place; write it out of place")
+
+
 def evaluate(
     function: Callable[..., Tensor], primals: Sequence[Tensor], tangents: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
@@ -75,15 +84,19 @@ def evaluate(
     `function` itself comes here (pairs of two directions would mix), changes a view or what has views
     in place, or hides operations in a torch.autograd.Function (their values would lose the gradient).
     """
-    if _running.get():
+    if _changed.get() is not None:
         raise RuntimeError("pairs do not nest; evaluate the outer function with method='func'")
-    token = _running.set(True)
+    changed: list[Pair] = []
+    token = _changed.set(changed)
     try:
         with _eager():
             output = function(*map(_join, primals, tangents))
     finally:
-        _running.reset(token)
-    return (output.primal, output.tangent) if isinstance(output, Pair) else (output, torch.zeros_like(output))
+        _changed.reset(token)
+    found = (output.primal, output.tangent) if isinstance(output, Pair) else (output, torch.zeros_like(output))
+    for pair in changed:
+        pair.__class__ = Spent
+    return found
 
 
 def _eager() -> AbstractContextManager:
@@ -130,10 +143,13 @@ def _in_place(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
     if plain is None or type(target) is not Pair or _is_viewed(target.primal):
         raise RuntimeError(f"in-place operation {func.__name__} under value_and_tangent; write it out of place")
     result = Pair.__torch_function__(plain, (), args, {k: v for k, v in kwargs.items() if k != "inplace"})
-    primal, tangent = _parts(result)
-    if primal.shape != target.shape or primal.dtype != target.dtype:
-        raise RuntimeError(f"in-place operation {func.__name__} would change shape or dtype")
+    primal, tangent = (None if part is None else part.to(target.dtype) for part in _parts(result))
+    if primal is None or primal.shape != target.shape:
+        raise RuntimeError(f"in-place operation {func.__name__} would change the shape")
     target.primal, target.tangent = primal, torch.zeros_like(primal) if tangent is None else tangent
+    changed = _changed.get()
+    assert changed is not None
+    changed.append(target)
     return target
 
 
@@ -145,7 +161,7 @@ def _out_of_place(func: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[
     if kwargs.get("inplace"):
         return func
     name = f"__{name[3:]}" if name.startswith("__i") else name.removesuffix("_")
-    return getattr(Tensor, name, None) if name not in ("__setitem", "requires_grad", "copy", "set") else None
+    return getattr(Tensor, name, None) if name not in ("requires_grad", "copy", "set") else None
 
 
 def _is_viewed(tensor: Tensor) -> bool:
@@ -282,6 +298,8 @@ def _elementwise(push: Callable[..., Any]) -> Rule:
         if not _only_first(args, kwargs):
             return NotImplemented
         x, dx = args[0].primal, args[0].tangent
+        if x.is_complex():  # backward kernels conjugate
+            return NotImplemented
         if x.dtype is not value.dtype:  # autocast runs some functions in a wider type
             x, dx = x.to(value.dtype), dx.to(value.dtype)
         return push(dx, x, value, *args[1:], **kwargs)
@@ -289,10 +307,10 @@ def _elementwise(push: Callable[..., Any]) -> Rule:
     return rule
 
 
-def _power(dx, x, y, n=None):
-    if not isinstance(n, int | float):
+def _power(dx, x, y, exponent=None):
+    if not isinstance(exponent, int | float):
         return NotImplemented
-    return dx * (n * x ** (n - 1)) if n else torch.zeros_like(dx)
+    return dx * (exponent * x ** (exponent - 1)) if exponent else torch.zeros_like(dx)
 
 
 def _softmax(dx, x, y, dim=None, *_, **__):
@@ -349,8 +367,11 @@ def _group_norm(dx, x, y, num_groups, weight=None, bias=None, eps=1e-5):
 
 def _rms_norm(dx, x, y, shape, weight=None, eps=None):
     dims = tuple(range(-len(shape), 0))
+    if x.itemsize < 4:  # as torch reduces half precision, and takes its epsilon
+        x, dx = x.float(), dx.float()
     scale = torch.rsqrt(x.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
-    moved = scale * dx - x * scale**3 * (x * dx).mean(dims, keepdim=True)
+    x_hat = x * scale
+    moved = scale * (dx - x_hat * (x_hat * dx).mean(dims, keepdim=True))
     return moved if weight is None else moved * weight
 
 
@@ -369,9 +390,11 @@ def _batch_norm(dx, x, y, mean, var, weight=None, bias=None, training=False, mom
 def _dropout(func: Callable[..., Any]) -> Callable[..., Any]:
     """One mask for value and tangent, as drawn for an input of ones."""
 
-    def both(input, *args, inplace=False, **kwargs):
+    def both(input, p=0.5, training=True, inplace=False):
+        if not (p and training):
+            return input
         with torch.no_grad():
-            mask = func(torch.ones_like(input.primal), *args, **kwargs)
+            mask = func(torch.ones_like(input.primal), p, training)
             tangent = input.tangent * mask
         return _join(input.primal * mask, tangent)
 
@@ -404,7 +427,6 @@ WHOLE: dict[Any, Callable[..., Any]] = {
     functional.scaled_dot_product_attention: _attention,
     functional.multi_head_attention_forward: _written_out(functional.multi_head_attention_forward),
     **{f: _dropout(f) for f in (functional.dropout, functional.dropout1d, functional.dropout2d, functional.dropout3d)},
-    torch.dropout: _dropout(torch.dropout),
 }
 """What makes value and tangent together, called on pairs in place of the function."""
 
@@ -455,7 +477,6 @@ _NAMED: dict[str, Rule] = {
     "rsub __rsub__": _two(_subtract, reflected=True),
     "div divide true_divide __truediv__": _two(_divide),
     "__rdiv__ __rtruediv__": _two(_divide, reflected=True),
-    "where": _where,
     "einsum": _einsum,
     "pad": _pad,
     **{names: _elementwise(push) for names, push in ELEMENTWISE.items()},
@@ -470,3 +491,4 @@ for _names, _rule in _NAMED.items():
 
 for _norm in (_layer_norm, _group_norm, _rms_norm, _batch_norm):
     RULES[getattr(functional, _norm.__name__[1:])] = _elementwise(_norm)
+RULES[torch.where] = _where  # the method has its arguments in another order

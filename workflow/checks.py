@@ -8,7 +8,7 @@ import fnmatch
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from workflow.runtime.named import named, taken_by
+from workflow.runtime.named import named, takes
 from workflow.runtime.quantities import CURVES, QUANTITIES
 from workflow.schema import Arm, DigitsData
 
@@ -33,7 +33,7 @@ def check(study: "Study") -> None:
         _check_known(f"arms.{name}.size", arm.size, study.sizes)
         _check_teacher(study, name, arm)
         network = study.sizes[arm.size].network
-        if arm.told and network and "told" not in taken_by(named(network)):
+        if arm.told and network and not takes(named(network), "told"):
             raise ValueError(f"arms.{name}.size: {network} takes no 'told', the count of numbers that it is told")
         _check_samplers(study, name, arm)
         _check_rate(study, name, arm)

@@ -111,6 +111,14 @@ def sigma_twice_on_the_derivative(field, x, t, v, r):
     return -c * c * (SIGMA * F - v) - r * (c * s * x + SIGMA * dF)
 
 
+def sigma_twice_on_the_derivative_in_time(field, x, t, v, r):
+    """As min-sCM has it."""
+    _, whole = jvp(field, x, t, v, t.cos() * t.sin())
+    _, in_time = jvp(field, x, t, torch.zeros_like(v), t.cos() * t.sin())
+    c, s = col(t.cos()), col(t.sin())
+    return -c * c * (SIGMA * field(x / SIGMA, t) - v) - r * (c * s * x + whole - in_time + SIGMA * in_time)
+
+
 def without_sigma(field, x, t, v, r):
     c, s = col(t.cos()), col(t.sin())
     F, dF = jvp(field, x, t, v, t.cos() * t.sin())
@@ -182,6 +190,7 @@ def no_time(field, x, t, v, r):
 
 WRONG = [
     (sigma_twice_on_the_derivative, FIELD, r"dF/dx, dF/dt: sigma_d is multiplied once too often"),
+    (sigma_twice_on_the_derivative_in_time, FIELD, r"^dF/dt: sigma_d is multiplied once too often"),
     (without_sigma, FIELD, r"dF/dx, dF/dt: sigma_d is missing"),
     (without_sigma_on_f, FIELD, r"^F: sigma_d is missing"),
     (cos_sin_twice, FIELD, r"dF/dx, dF/dt: cos t sin t is multiplied once too often"),
@@ -282,6 +291,8 @@ RIGHT = {
     "summed": regressed(divided, reduce=torch.sum),
     "learned weight": regressed(divided, weight=lambda t: 2 - 0.7 * t * t),
     "the map's tangent, normalised": regressed(divided, map_tangent),
+    "clipped and weighted": regressed(lambda g: g.clamp(-1, 1), weight=lambda t: 2 - 0.7 * t * t),
+    "without warm-up": regressed(divided, lambda field, x, t, v, r: right(field, x, t, v, 1.0)),
     "shared": shared,
     "inner product": inner_product,
     "in terms of the map": in_terms_of_the_map,
@@ -340,6 +351,7 @@ WRONG_LOSSES = [
     ("prior weight, raw", weighted(lambda g: g), FIELD, None, "prior weight twice"),
     ("prior weight before the norm", regressed(divided, prior_before_norm), FIELD, TEACHER, "prior weight twice"),
     ("min-sCM's sigma_d", regressed(divided, sigma_twice_on_the_derivative), FIELD, TEACHER, "sigma_d .* too often"),
+    ("min-sCM's sigma_d in time", regressed(divided, sigma_twice_on_the_derivative_in_time), FIELD, TEACHER, "sigma_d"),
     ("bayesflow's cos sin", regressed(divided, cos_sin_and_sigma_twice), FIELD, None, "cos t sin t .* too often"),
     ("FastGen's path", regressed(divided, data_path), FIELD, TEACHER, "wrong path"),
     ("rcm's warm-up", regressed(divided, warm_up_on_x_alone), FIELD, TEACHER, "warm-up on the wrong term"),

@@ -36,7 +36,7 @@ from workflow.errors import BenchError
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.files import read_arrays
-from workflow.runtime.named import named, taken_by
+from workflow.runtime.named import named, takes
 from workflow.runtime.randomness import generator, seed_for
 from workflow.runtime.tensors import read_tensors
 from workflow.schema import Arm
@@ -84,8 +84,7 @@ def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.
             about = {"shape": dataset.shape, "classes": dataset.classes, "sigma_d": study.sigma_d}
             about |= {"told": int(arm.told)}
             make = named(size.network)
-            taken = taken_by(make)
-            return make(**{key: value for key, value in about.items() if key in taken}, **size.settings)
+            return make(**{key: value for key, value in about.items() if takes(make, key)}, **size.settings)
         return ResidualMLP(
             dataset.shape,
             size.width or 0,
