@@ -15,7 +15,6 @@ import json
 import random
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.fields import Draws, Fields, bind
-from core.forward_mode import Method
 from core.networks import dit, edm2
 from core.networks.ddpmpp import DDPMpp
 from core.networks.dit import DiT
@@ -74,30 +72,37 @@ GPU_CASES = {
 }
 
 
-def value_first(field: Field, x: Tensor, t: Tensor, v: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """FastGen's order: the recorded value, then a forward mode of its own whose value is thrown away."""
-    value = field(x, t)
-    along = scale.reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype) * v
+def forward_mode(field: Field, x: Tensor, t: Tensor, v: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """torch.func.jvp, which has no rule for fused attention; nothing else is asked to do without."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return derivative_along(field, x, t, v, scale, "func")
+
+
+def tangent_first(field: Field, x: Tensor, t: Tensor, v: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """rCM's order: a forward mode that is not recorded, then the value."""
     with torch.no_grad():
-        return value, torch.func.jvp(field, (x, t), (along, scale))[1]
+        tangent = forward_mode(field, x, t, v, scale)[1]
+    return field(x, t), tangent
 
 
-def by(method: Method) -> Derivative:
-    """The project's own, by one method of core.forward_mode."""
-    return partial(derivative_along, method=method)
+def value_first(field: Field, x: Tensor, t: Tensor, v: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """FastGen's order: the recorded value, then a forward mode whose own value is thrown away."""
+    value = field(x, t)
+    with torch.no_grad():
+        return value, forward_mode(field, x, t, v, scale)[1]
 
 
 WAYS: dict[str, tuple[str, Derivative]] = {
-    "pairs": ("pairs (ours)", by("pairs")),
-    "func": ("shared torch.func.jvp (as sCM-mnist)", by("func")),
-    "two_pass": ("tangent, then value (as rCM)", by("two_pass")),
+    "pairs": ("pairs (ours)", derivative_along),
+    "func": ("shared torch.func.jvp (as sCM-mnist)", forward_mode),
+    "tangent_first": ("tangent, then value (as rCM)", tangent_first),
     "value_first": ("value, then tangent (as FastGen)", value_first),
-    "difference": ("central differences (as FastGen)", by("difference")),
+    "difference": ("central differences (as FastGen)", partial(derivative_along, method="difference")),
 }
 METHODS = {
-    UNIT: ("diffusion", by("pairs")),
+    UNIT: ("diffusion", derivative_along),
     **{f"{name} {way}": (name, derivative) for name in ("scd", "sct") for way, (_, derivative) in WAYS.items()},
-    **{name: (name, by("pairs")) for name in ("dscd", "cd", "ct")},
+    **{name: (name, derivative_along) for name in ("dscd", "cd", "ct")},
 }
 
 
@@ -114,13 +119,9 @@ class Step:
 
     def __call__(self) -> tuple[Tensor, ...]:
         """The gradient in all parameters."""
-        # forward mode of torch has no rule for fused attention; ours needs none of this
-        written_out = self.settings.derivative is not METHODS[UNIT][1]
-        with sdpa_kernel(SDPBackend.MATH) if written_out else nullcontext():
-            loss = self.objective(
-                Fields(bind(self.student), bind(self.teacher)), self.x0, self.draws, self.settings
-            ).loss
-            return torch.autograd.grad(loss, list(self.student.parameters()))
+        fields = Fields(bind(self.student), bind(self.teacher))
+        loss = self.objective(fields, self.x0, self.draws, self.settings).loss
+        return torch.autograd.grad(loss, list(self.student.parameters()))
 
 
 def steps(case: Case, device: str, dtype: torch.dtype = torch.float32) -> dict[str, Step]:

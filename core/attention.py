@@ -6,7 +6,8 @@ With logits x = scale q k^T, p = softmax(x) and t_a the derivative of a (arXiv 2
 
 The value comes from torch's fused kernel, which brings its own backward; the tangent is made here
 from blocks of rows. A whole row needs no running maximum, and a block of few rows is as linear in
-length as a square one, and simpler than the paper's recurrence over blocks of keys. Where the Triton kernel applies, it makes both in one pass by that recurrence.
+length as a square one, and simpler than the paper's recurrence over blocks of keys. Where the Triton
+kernel applies, it makes both in one pass by that recurrence.
 """
 
 from collections.abc import Callable, Iterator
