@@ -351,6 +351,16 @@ def _pad(func, args, kwargs, value):
 # Without its weights a norm has a symmetric Jacobian, so that its backward kernel is its derivative.
 
 
+def _wide(norm: Callable[..., Any]) -> Callable[..., Any]:
+    """Half precision is reduced in float32, with float32's epsilon, as torch does for the value."""
+
+    def widened(dx, x, *args, **kwargs):
+        half = x.itemsize < 4
+        return norm(dx.float() if half else dx, x.float() if half else x, *args, **kwargs)
+
+    return widened
+
+
 def _layer_norm(dx, x, y, shape, weight=None, bias=None, eps=1e-5):
     _, mean, scale = aten.native_layer_norm(x, shape, None, None, eps)
     moved = aten.native_layer_norm_backward(dx, x, shape, mean, scale, None, None, [True, False, False])[0]
@@ -367,8 +377,6 @@ def _group_norm(dx, x, y, num_groups, weight=None, bias=None, eps=1e-5):
 
 def _rms_norm(dx, x, y, shape, weight=None, eps=None):
     dims = tuple(range(-len(shape), 0))
-    if x.itemsize < 4:  # as torch reduces half precision, and takes its epsilon
-        x, dx = x.float(), dx.float()
     scale = torch.rsqrt(x.square().mean(dims, keepdim=True) + (torch.finfo(x.dtype).eps if eps is None else eps))
     x_hat = x * scale
     moved = scale * (dx - x_hat * (x_hat * dx).mean(dims, keepdim=True))
@@ -490,5 +498,5 @@ for _names, _rule in _NAMED.items():
             setattr(Pair, _name, _method(_functions[1], _rule))
 
 for _norm in (_layer_norm, _group_norm, _rms_norm, _batch_norm):
-    RULES[getattr(functional, _norm.__name__[1:])] = _elementwise(_norm)
+    RULES[getattr(functional, _norm.__name__[1:])] = _elementwise(_wide(_norm))
 RULES[torch.where] = _where  # the method has its arguments in another order

@@ -579,6 +579,92 @@ def test_every_method_draws_one_mask(method):
     torch.testing.assert_close(tangent, expected.square() / x, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: V.where(x > 1, x) + x.where(V > 1, V),
+        lambda x: x.pow(exponent=2),
+        lambda x: torch.view_as_real(torch.tanh(torch.complex(x, V)) + torch.complex(V, x).sigmoid()),
+    ],
+)
+def test_other_ways_to_call_are_right_too(function):
+    (x, _), (dx, _) = points(12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FallbackWarning)
+        _, tangent = assert_same(function, (x,), (dx,))
+    torch.testing.assert_close(tangent, central_difference(function, (x,), (dx,)), rtol=1e-6, atol=1e-6)
+
+
+NORMS = {
+    "layer": lambda x: nnf.layer_norm(x, (4,)),
+    "group": lambda x: nnf.group_norm(x, 1),
+    "rms": lambda x: nnf.rms_norm(x, (4,)),
+    "batch": lambda x: nnf.batch_norm(x, None, None, training=True),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("size", [0.1, 1.0, 300.0])
+def test_norms_are_right_in_half_precision(name, dtype, size):
+    (x, _), (dx, _) = points(13)
+    x, dx = (size * part for part in (x, dx))
+    exact = value_and_tangent(NORMS[name], (x.to(dtype).double(),), (dx.to(dtype).double(),))[1]
+    _, tangent = value_and_tangent(NORMS[name], (x.to(dtype),), (dx.to(dtype),))
+    assert tangent.dtype is dtype
+    assert (tangent.double() - exact).norm() < 16 * torch.finfo(dtype).eps * exact.norm()
+
+
+@pytest.mark.parametrize("dropout", [nn.Dropout(0.0), nn.Dropout(0.5).eval()])
+def test_dropout_that_is_off_is_its_input(dropout):
+    def function(x):
+        y = 2 * x
+        assert dropout(y) is y
+        return y
+
+    (x, _), (dx, _) = points(14)
+    value_and_tangent(function, (x,), (dx,))
+
+
+def test_in_place_addition_keeps_the_type_as_autocast_leaves_it():
+    def function(x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            h = nnf.linear(x, W.float())
+            h += x.sum()
+        assert h.dtype is torch.bfloat16
+        return h
+
+    (x, _), (dx, _) = points(15)
+    value, tangent = value_and_tangent(function, (x.float(),), (dx.float(),))
+    exact_value, exact = value_and_tangent(lambda x: nnf.linear(x, W) + x.sum(), (x,), (dx,))
+    assert (value - exact_value).norm() < 0.02 * exact_value.norm() and (tangent - exact).norm() < 0.02 * exact.norm()
+
+
+def test_what_a_checkpoint_computes_again_must_not_have_changed():
+    layer = nn.Linear(4, 4).double()
+
+    def function(x):
+        h = layer(x)
+        y = checkpoint(lambda h: layer(h).sin(), h, use_reentrant=False)
+        h += y
+        return h
+
+    (x, _), (dx, _) = points(16)
+    value, _ = value_and_tangent(function, (x,), (dx,))
+    with pytest.raises(RuntimeError, match="changed in place"):
+        torch.autograd.grad(value.sum(), list(layer.parameters()))
+
+
+def test_gradients_survive_an_outer_autocast():
+    layer = nn.Linear(4, 4)
+    (x, _), (dx, _) = points(17)
+    for method in METHODS:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            value, _ = value_and_tangent(layer, (x.float(),), (dx.float(),), method)
+            gradients = torch.autograd.grad(value.float().sum(), list(layer.parameters()))
+        assert all(bool(g.any()) for g in gradients)
+
+
 def test_a_mask_is_shared_where_the_input_is_zero():
     torch.manual_seed(0)
     _, tangent = value_and_tangent(nn.Dropout(0.5), (torch.zeros(400),), (torch.ones(400),))
