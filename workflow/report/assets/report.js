@@ -267,7 +267,7 @@ function drawLines(plane, chart, seen, width) {
   const points = [];
   for (const s of all) {
     const style = `--ink:${ink(s.colour)}`;
-    const dash = { "stroke-dasharray": { dashed: "6 4", dotted: "2 3" }[s.dash] ?? "none" };
+    const dash = { "stroke-dasharray": { dashed: "6 4", dotted: "2 3", dashdot: "8 3 2 3" }[s.dash] ?? "none" };
     const seeds = (p) => `${shown(p[1])}` + (p[4] > 1 ? ` (${shown(p[2])} to ${shown(p[3])}, ${p[4]} seeds)` : "");
     if (s.flat) {
       const [value] = s.points;

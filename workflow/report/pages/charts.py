@@ -31,7 +31,8 @@ ALONG = {
 """By kind of figure: the column of runs.csv along which it goes, its label, whether logarithmic, what makes a line."""
 CURVED = ("map_error", "training", "tangents", "quality_curves")
 """Kinds of figure that go along the x of curves.csv."""
-DASHES: tuple[Literal["", "dashed", "dotted"], ...] = ("", "dashed", "dotted")
+Dash = Literal["", "dashed", "dotted", "dashdot"]
+DASHES: tuple[Dash, ...] = ("", "dashed", "dotted", "dashdot")
 MOST = 8
 """So many lines can be told in words."""
 LINEAR = ("precision", "recall", "kid_train", "log_weight", "training_loss", "ct_minus_cd_loss")
@@ -44,7 +45,7 @@ class Series:
 
     name: str
     colour: str
-    dash: Literal["", "dashed", "dotted"]
+    dash: Dash
     points: list[list[float | int | None]]
     """Lines: x, mean, lowest and highest seed, seeds. Dots: value, steps, seed."""
     flat: bool = False
@@ -177,7 +178,7 @@ def _dots(name: str, group: Frame) -> Series:
     return Series(name, colour(str(group.objective.iloc[0])), "", points, lost=[float(seed) for seed in lost])
 
 
-def _dash(group: Frame) -> Literal["", "dashed", "dotted"]:
+def _dash(group: Frame) -> Dash:
     """As in the static figures: two steps and fp16 are dashed, bf16 is dotted."""
     steps, precision = group.steps.dropna(), group.precision.iloc[0]
     if precision == "bf16":

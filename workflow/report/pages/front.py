@@ -94,7 +94,7 @@ def _answer(wanted: Mapping[str, str], entry: Entry) -> Novel | None:
         chart = experiment["curves"].get(wanted["curve"])
         return Novel(wanted["question"], entry["label"], [chart["words"]], chart, *about) if chart else None
     parts = re.split(r"(?<=[.;])\s+", " ".join(experiment["finding"]))
-    chosen = [part for part in parts if re.search(wanted["sentences"], part)]
+    chosen = [f"{part.rstrip('.;')}." for part in parts if re.search(wanted["sentences"], part)]
     return Novel(wanted["question"], entry["label"], chosen, None, *about) if chosen else None
 
 
