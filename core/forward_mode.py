@@ -76,6 +76,6 @@ def _draws_again(primals: Tensors):
     return torch.random.fork_rng({p.device for p in primals if p.is_cuda})
 
 
-METHODS: dict[str, Callable[[Function, Tensors, Tensors], tuple[Tensor, Tensor]]] = {
+METHODS: dict[Method, Callable[[Function, Tensors, Tensors], tuple[Tensor, Tensor]]] = {
     "pairs": pairs.evaluate, "func": _func, "two_pass": _two_pass, "difference": _difference,
 }  # fmt: skip

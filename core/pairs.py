@@ -291,6 +291,11 @@ def _divide(func, a, da, b, db, value):
     return -(value * db) / b if da is None else (da - value * db) / b
 
 
+def _hypotenuse(func, a, da, b, db, value):
+    moved = 0 if da is None else a * da
+    return (moved if db is None else moved + b * db) / value
+
+
 def _elementwise(push: Callable[..., Any]) -> Rule:
     """The rule of a function of one tensor; `push` gets (dx, x, y, remaining arguments) and returns dy."""
 
@@ -485,6 +490,7 @@ _NAMED: dict[str, Rule] = {
     "rsub __rsub__": _two(_subtract, reflected=True),
     "div divide true_divide __truediv__": _two(_divide),
     "__rdiv__ __rtruediv__": _two(_divide, reflected=True),
+    "hypot": _two(_hypotenuse),
     "einsum": _einsum,
     "pad": _pad,
     **{names: _elementwise(push) for names, push in ELEMENTWISE.items()},

@@ -58,6 +58,7 @@ RULED = {
     "broadcast_sum": lambda x, y: x[:, :1] + V - (V - y[0]) + (x.sum() + V),
     "broadcast_product": lambda x, y: x[:, :1] * y[0] * V / y[:, 1:2],
     "boolean_factor": lambda x, y: x * (y > 1),
+    "hypotenuse": lambda x, y: torch.hypot(x, y) + x.hypot(V) + torch.hypot(V, y),
     # linear
     "linear": lambda x, y: nnf.linear(x, W, torch.ones(5).to(x)) + nnf.linear(x, W, bias=V[:, 0].sum()[None].expand(5)),
     "shapes": lambda x, y: x.reshape(2, 6).flatten()[None].view(4, 3).unsqueeze(0).expand(2, 4, 3).squeeze(1),

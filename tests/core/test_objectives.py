@@ -271,7 +271,7 @@ def test_the_derivative_of_the_settings_is_the_one_that_is_used(step, objective)
 
     def counted(*arguments):
         methods.append("difference")
-        return derivative_along(*arguments, "difference")
+        return derivative_along(*arguments, method="difference")
 
     differences, _, _ = k.ours(objective, derivative=counted)
     assert methods and 0 < abs(differences - exact) < 1e-6 * abs(exact)
