@@ -1,7 +1,7 @@
 """The derivative of a function along a direction, with a value that can still be trained."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ def value_and_tangent(
         raise ValueError(f"primals {primal_kinds} and tangents {tangent_kinds} must agree in number, shape and dtype")
     if method == "auto":
         method = "func" if torch._C._are_functorch_transforms_active() else "pairs"
-    evaluate: Callable[..., tuple[Tensor, Tensor]] = METHODS[method]
+    evaluate: Any = METHODS[method]
     if torch.compiler.is_compiling():  # torch compiles no forward mode reliably: it runs as it is, between two graphs
         evaluate = torch.compiler.disable(evaluate)
     return evaluate(function, primals, tangents)
