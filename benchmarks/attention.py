@@ -1,30 +1,27 @@
 """What attention with its tangent costs, as ratios to torch's fused forward measured in the same run.
 
-One layer. Every way in turn and in a shuffled order each round, so that a change of the machine's
-speed hits all alike; a ratio is the median over rounds of paired ratios. CPU seconds of one thread in
-float32, or device seconds in bfloat16 where there is a GPU. Memory is the peak beyond the inputs.
+One layer, without recording. A ratio is the median over rounds of paired ratios, with a 95% bootstrap
+interval. CPU seconds of one thread in float32, or device seconds in bfloat16 on a GPU. Memory is the peak
+beyond the inputs.
 
-    python benchmarks/attention.py [--rounds 20]
+    python benchmarks/attention.py [--rounds 20] [--device cuda] [--publish]
 """
 
 import argparse
-import json
-import random
-import statistics
-import time
 from collections.abc import Callable
-from itertools import accumulate
+from functools import partial
 from typing import Any
 
+import pandas as pd
+import shared
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from torch.profiler import ProfilerActivity, profile
 
 from core.attention import attention_with_tangent
-from workflow.runtime.provenance import provenance
 
-Way = Callable[..., Any]
+UNIT = "fused forward"
+LENGTHS = {"cpu": (256, 1024), "cuda": (256, 1024, 4096)}
 
 
 def unfused(*tensors: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,67 +33,52 @@ def unfused(*tensors: Tensor) -> tuple[Tensor, Tensor]:
     return torch.func.jvp(attention, tensors[:3], tensors[3:])[:2]
 
 
-WAYS: dict[str, Way] = {
-    "fused forward": lambda q, k, v, *_: scaled_dot_product_attention(q, k, v),
-    "with tangent": attention_with_tangent,
-    "unfused jvp": unfused,
+WAYS: dict[str, Callable[..., Any]] = {
+    UNIT: lambda q, k, v, *_: scaled_dot_product_attention(q, k, v),
+    "with tangent (ours)": attention_with_tangent,
+    "unfused torch.func.jvp": unfused,
 }
 
 
-def measure(length: int, rounds: int, device: str) -> dict[str, Any]:
-    """Ratios of time and peak MiB, by way, without recording."""
+def measure(length: int, rounds: int, device: str) -> pd.DataFrame:
+    """A row per way."""
     shape, dtype = ((4, 8, length, 64), torch.bfloat16) if device == "cuda" else ((1, 4, length, 64), torch.float32)
     tensors = torch.randn(6, *shape, device=device).to(dtype).unbind()
-    clock = _device_seconds if device == "cuda" else _cpu_seconds
-    times: dict[str, list[float]] = {name: [] for name in WAYS}
+    repeats = 10 if device == "cuda" else 1  # so that the device waits for no launch
+
+    def repeated(way: Callable[..., Any]) -> None:
+        for _ in range(repeats):
+            way(*tensors)
+
     with torch.no_grad():
-        for turn in range(rounds + 2):
-            for name in random.Random(turn).sample(list(WAYS), len(WAYS)):
-                taken = clock(WAYS[name], tensors)
-                if turn >= 2:
-                    times[name].append(taken)
-        memory = {name: round(_peak(way, tensors, device) / 2**20, 1) for name, way in WAYS.items()}
-    base = times["fused forward"]
-    ratios = {n: round(statistics.median(a / b for a, b in zip(t, base, strict=True)), 2) for n, t in times.items()}
-    return {"shape": shape, "dtype": str(dtype), "ratio_to_fused_forward": ratios, "peak_mib_beyond_inputs": memory}
+        times = shared.interleaved({name: partial(repeated, way) for name, way in WAYS.items()}, rounds, device)
+        memory = {name: shared.peak_memory(partial(way, *tensors), device) / 2**20 for name, way in WAYS.items()}
+    rows = []
+    for name in WAYS:
+        ratio, low, high = shared.paired(times[name], times[UNIT])
+        rows.append({
+            "length": length, "shape": "x".join(map(str, shape)), "dtype": str(dtype).removeprefix("torch."),
+            "device": device, "way": name, "time": ratio, "time_low": low, "time_high": high,
+            "peak_mib": memory[name], "unit_seconds": pd.Series(times[UNIT]).median() / repeats, "rounds": rounds,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
 
 
-def _cpu_seconds(way: Way, tensors: tuple[Tensor, ...]) -> float:
-    before = time.process_time()
-    way(*tensors)
-    return time.process_time() - before
-
-
-def _device_seconds(way: Way, tensors: tuple[Tensor, ...]) -> float:
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    for _ in range(10):  # so that the device waits for no launch
-        way(*tensors)
-    end.record()
-    torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1e4
-
-
-def _peak(way: Way, tensors: tuple[Tensor, ...], device: str) -> int:
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        way(*tensors)
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        way(*tensors)
-    events: Any = recorded.profiler.kineto_results.events()  # type: ignore
-    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
-    return max(accumulate(change for _, change in changes), default=0)
+def main() -> None:
+    """Measure, print, and with --publish write results/published/benchmarks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--publish", action="store_true", help="write the table to results/published/benchmarks")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    device = arguments.device
+    table = pd.concat([measure(length, arguments.rounds, device) for length in LENGTHS[device]])
+    print(table.drop(columns=["device", "rounds"]).round(4).to_string(index=False))
+    if arguments.publish:
+        shared.publish(table, f"attention-{device}", device)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
-    rounds = parser.parse_args().rounds
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    lengths = (256, 1024, 4096) if device == "cuda" else (256, 1024)
-    found = {f"length {length}": measure(length, rounds, device) for length in lengths}
-    print(json.dumps({**found, **provenance()}, indent=1))
+    main()

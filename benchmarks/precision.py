@@ -9,42 +9,62 @@ tangent keeps the precision of the arithmetic; told 1000 t, or ln(sigma), it doe
 """
 
 import argparse
-import json
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
+import shared
 import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from core.fields import bind
+from core.networks.ddpmpp import DDPMpp
+from core.networks.dit import DiT
 from core.networks.mlp import ResidualMLP
 from core.tangents import derivative_along
 from core.trigflow import Field
-from workflow.runtime.provenance import provenance
+from workflow.report.style import apply_style
 
 ANGLES = (0.02, 0.1, 0.3, 0.6, 0.9, 1.1, 1.3, 1.45, 1.55)
-BATCH, NETWORKS = 64, 5
-COORDINATES = {"t": 1.0, "1000 t": 1000.0}
+BATCH, SEEDS, SIGMA_D = 16, 4, 0.5
+SHAPE = (3, 8, 8)
+TOLD: dict[str, Callable[[Tensor], Tensor]] = {
+    "t": lambda t: t,
+    "1000 t": lambda t: 1000 * t,
+    "ln(sigma)/4": lambda t: (SIGMA_D * t.tan()).log() / 4,
+}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "MLP": lambda: ResidualMLP(SHAPE, width=128, blocks=3),
+    "MLP, Fourier (16)": lambda: ResidualMLP(SHAPE, width=128, blocks=3, embedding="fourier"),
+    "DDPM++": lambda: DDPMpp(SHAPE, width=32, multipliers=(1, 2), blocks=1, attention=(4,)),
+    "DiT": lambda: DiT(SHAPE, width=64, depth=3, heads=2),
+}
+"""Their embedding is positional where nothing else is said."""
+PRECISIONS = ("fp32", "fp16", "bf16", "fp16, time too", "bf16, time too")
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Told(nn.Module):
-    """The network, told the time times a scale, perhaps rounded first."""
+    """The network, told a function of the time, perhaps rounded first."""
 
-    def __init__(self, network: nn.Module, scale: float, rounded: torch.dtype | None) -> None:
+    def __init__(self, network: nn.Module, told: Callable[[Tensor], Tensor], rounded: torch.dtype | None) -> None:
         super().__init__()
-        self.network, self.scale, self.rounded = network, scale, rounded
+        self.network, self.told, self.rounded = network, told, rounded
 
     def forward(self, x: Tensor, t: Tensor, condition: None = None) -> Tensor:
-        told = self.scale * t
+        told = self.told(t)
         return self.network(x, told if self.rounded is None else told.to(self.rounded).to(t.dtype), condition)
 
 
-def network(seed: int, **options) -> nn.Module:
-    """A random one whose output is not zero."""
+def random_network(kind: str, seed: int) -> nn.Module:
+    """One in which no layer is at zero."""
     torch.manual_seed(seed)
-    made = ResidualMLP((3, 8, 8), width=128, blocks=3, **options)
-    nn.init.normal_(made.project.weight, std=0.1)
+    made = NETWORKS[kind]()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
     return made
 
 
@@ -54,45 +74,63 @@ def tangent(field: Field, x: Tensor, t: Tensor, v: Tensor) -> Tensor:
 
 
 def measure() -> pd.DataFrame:
-    """A row per embedding, precision and angle: the median relative error over samples and networks."""
-    ways = {f"positional of {name}": ({}, scale) for name, scale in COORDINATES.items()}
-    ways |= {"positional of ln(sigma)/4": ({"coordinate": "log_noise_level"}, 1.0)}
-    ways |= {"Fourier (16) of t": ({"embedding": "fourier"}, 1.0)}
-    ways |= {"Fourier (16) of ln(sigma)/4": ({"embedding": "fourier", "coordinate": "log_noise_level"}, 1.0)}
+    """A row per network, time, precision and angle: the median relative error over samples and seeds."""
     rows = []
-    for name, (options, scale) in ways.items():
-        for precision in ("fp32", "fp16", "bf16", "fp16, time too", "bf16, time too"):
+    for kind in NETWORKS:
+        for told in TOLD:
             for angle in ANGLES:
-                errors = torch.cat([_errors(seed, options, scale, precision, angle) for seed in range(NETWORKS)])
-                rows.append({"told": name, "precision": precision, "t": angle, "error": float(errors.median())})
+                errors = [errors_of(kind, told, angle, seed) for seed in range(SEEDS)]
+                for precision in PRECISIONS:
+                    error = float(torch.cat([found[precision] for found in errors]).median())
+                    rows.append({"network": kind, "told": told, "precision": precision, "t": angle, "error": error})
     return pd.DataFrame(rows)
 
 
-def _errors(seed: int, options: dict, scale: float, precision: str, angle: float) -> Tensor:
+def errors_of(kind: str, told: str, angle: float, seed: int) -> dict[str, Tensor]:
+    """By precision, the relative error of each sample; infinite where it is not finite."""
     draw = torch.Generator().manual_seed(seed)
-    x, v = torch.randn(2, BATCH, 3, 8, 8, generator=draw, dtype=torch.float64)
+    x, v = torch.randn(2, BATCH, *SHAPE, generator=draw, dtype=torch.float64)
     t = torch.full((BATCH,), angle, dtype=torch.float64)
-    made = network(seed, **options)
-    exact = tangent(bind(Told(made, scale, None).double(), precision=torch.float64), x, t, v)
-    half = {"fp1": torch.float16, "bf1": torch.bfloat16, "fp3": torch.float32}[precision[:3]]
-    told = Told(made.float(), scale, half if precision.endswith("too") else None)
-    found = tangent(bind(told, precision=half), x.float(), t, v.float()).double()
-    error = (found - exact).flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
-    return error.nan_to_num(nan=float("inf"))
+    made = random_network(kind, seed)
+    exact = tangent(bind(Told(made.double(), TOLD[told], None), precision=torch.float64), x, t, v)
+    found = {}
+    for precision in PRECISIONS:
+        dtype = DTYPES[precision[:4]]
+        field = bind(Told(made.float(), TOLD[told], dtype if "too" in precision else None), precision=dtype)
+        difference = tangent(field, x.float(), t, v.float()).double() - exact
+        error = difference.flatten(1).norm(dim=1) / exact.flatten(1).norm(dim=1)
+        found[precision] = error.nan_to_num(nan=float("inf"))
+    return found
+
+
+def draw(table: pd.DataFrame) -> Figure:
+    """Error along t, a panel per network, a colour per time, a line style per precision."""
+    apply_style()
+    shown = {"fp32": "-", "bf16": "--", "bf16, time too": ":"}
+    figure, axes = plt.subplots(1, len(NETWORKS), figsize=(3 * len(NETWORKS), 3), sharey=True, layout="constrained")
+    for ax, (kind, rows) in zip(axes, table.groupby("network", sort=False), strict=True):
+        for place, told in enumerate(TOLD):
+            for precision, style in shown.items():
+                line = rows[(rows.told == told) & (rows.precision == precision)]
+                label = f"told {told}, {precision}"
+                ax.plot(line.t, line.error, style, color=f"C{place}", marker="o", markersize=3, label=label)
+        ax.set(yscale="log", xlabel="t", title=kind)
+    axes[0].set_ylabel("relative error of the tangent")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return figure
 
 
 def main() -> None:
     """Measure, print, and with --publish write results/published/benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--publish", action="store_true", help="write the table to results/published/benchmarks")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
     table = measure()
-    show = partial(table.pivot, index=["told", "precision"], columns="t", values="error")
+    show = partial(table.pivot, index=["network", "told", "precision"], columns="t", values="error")
     print(show().to_string(float_format=lambda value: f"{value:.1e}"))
-    if parser.parse_args().publish:
-        folder = Path(__file__).parents[1] / "results/published/benchmarks"
-        folder.mkdir(parents=True, exist_ok=True)
-        table.to_csv(folder / "precision.csv", index=False, float_format="%.4g")
-        (folder / "precision.json").write_text(json.dumps(provenance(), indent=1) + "\n")
+    if arguments.publish:
+        shared.publish(table, "precision", figure=draw(table))
 
 
 if __name__ == "__main__":

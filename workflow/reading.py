@@ -116,9 +116,8 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
     experiments = content.get("experiments")
     if budget.experiments is not None and isinstance(experiments, dict):
         content["experiments"] = {name: value for name, value in experiments.items() if name in budget.experiments}
-    if budget.seeds is not None:
-        content["seeds"] = budget.seeds
-    return content
+    chosen = {"seeds": budget.seeds, "tuning_seeds": budget.tuning_seeds}
+    return content | {key: value for key, value in chosen.items() if value is not None}
 
 
 def _longer(settings: dict[str, Any], factor: float) -> dict[str, Any]:

@@ -265,6 +265,7 @@ class Budget(Model):
     """Replaces seeds, overrides settings of every arm, trains longer, keeps some arms and experiments only."""
 
     seeds: tuple[int, ...] | None = None
+    tuning_seeds: tuple[int, ...] | None = None
     arms: tuple[str, ...] = ("*",)
     experiments: tuple[str, ...] | None = None
     """Empty for all."""

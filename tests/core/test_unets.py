@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from core.fields import bind
-from core.forward_mode import value_and_tangent
+from core.forward_mode import Method, value_and_tangent
 from core.networks import ddpmpp, dit, edm2
 from core.networks.ddpmpp import DDPMpp, EDMEmbedding
 from core.networks.dit import DiT
@@ -368,17 +370,76 @@ def test_the_time_path_stays_float32_under_autocast_and_the_rest_does_not(name):
     assert 0 < (output - exact).abs().max() < 0.1 * exact.abs().max()
 
 
+def found_by(method: Method, network: nn.Module, dtype: torch.dtype, wrap: Callable = lambda f: f) -> list[Tensor]:
+    """Value, tangent and the parameters' gradients, the same dropout masks for every method."""
+    x, t = points(dtype, batch=2)
+    numbers = torch.tensor([1.2, 1.9], dtype=dtype)
+    function = wrap(lambda x, t: network(x, t, (torch.tensor([1, 4]), numbers)))
+    directions = (normal(*x.shape, seed=3).to(dtype), torch.ones_like(t))
+    torch.manual_seed(5)
+    # torch's forward mode has no rule for fused attention; ours uses whatever kernel torch chooses
+    with sdpa_kernel(SDPBackend.MATH) if method == "func" else nullcontext():
+        value, tangent = value_and_tangent(function, (x, t), directions, method)
+        loss = (value * normal(*x.shape, seed=4).to(value.dtype)).sum()
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+    return [value.detach(), tangent, *gradients]
+
+
+def assert_near(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    """Each within `tolerance` of its own norm."""
+    for ours, reference in zip(found, expected, strict=True):
+        error = (ours.double() - reference.double()).norm()
+        assert error <= tolerance * reference.double().norm() + 1e-12
+
+
 @ALL
 def test_the_fast_tangent_equals_the_reference_and_trains_as_it(name):
-    network, (x, t) = made(name, torch.float64, classes=4, told=1), points(torch.float64, batch=2)
-    condition = (torch.tensor([1, 4]), torch.tensor([1.2, 1.9]).double())
-    directions = (normal(*x.shape, seed=3), torch.ones_like(t))
-    weights, found = normal(*x.shape, seed=4), {}
-    with sdpa_kernel(SDPBackend.MATH):
-        for method in ("auto", "func"):
-            value, tangent = value_and_tangent(lambda x, t: network(x, t, condition), (x, t), directions, method)
-            gradients = torch.autograd.grad((value * weights).sum(), list(network.parameters()))
-            found[method] = (value.detach(), tangent, *gradients)
+    network = made(name, torch.float64, classes=4, told=1)
+    found = {method: found_by(method, network, torch.float64) for method in ("auto", "func")}
     for ours, reference in zip(found["auto"], found["func"], strict=True):
         torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-12)
     assert found["auto"][1].abs().max() > 1e-3
+
+
+@ALL
+def test_the_fast_tangent_is_exact_in_single_precision(name):
+    network = made(name, torch.float64, classes=4, told=1)
+    exact = found_by("func", network, torch.float64)
+    assert_near(found_by("auto", network.float(), torch.float32), exact, 1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in SMALL if not name.startswith("dit")])
+def test_the_fast_tangent_has_the_values_dropout_masks(name):
+    network = made(name, torch.float64, classes=4, told=1, dropout=0.4).train()
+    found = found_by("auto", network, torch.float64)
+    assert_near(found, found_by("func", network, torch.float64), 1e-12)
+    dry = found_by("auto", network.eval(), torch.float64)
+    assert (found[1] - dry[1]).norm() > 0.05 * dry[1].norm()
+
+
+@ALL
+def test_the_fast_tangent_goes_through_checkpointed_parts(name):
+    network = made(name, torch.float64, classes=4, told=1)
+
+    def checkpointed(function: Callable) -> Callable:
+        return lambda x, t: checkpoint(function, x, t, use_reentrant=False)
+
+    assert_near(found_by("auto", network, torch.float64, checkpointed), found_by("auto", network, torch.float64), 1e-12)
+
+
+@ALL
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_the_fast_tangent_under_autocast_trains_as_the_value_alone(name, precision):
+    """torch's forward mode cannot run these convolutions in autocast, so that full precision is the reference."""
+    network, (x, t) = made(name, classes=4, told=1), points(batch=2)
+    condition = (torch.tensor([1, 4]), torch.tensor([1.2, 1.9]))
+    directions = (normal(*x.shape, seed=3).float(), torch.ones_like(t))
+    field = bind(network, condition=condition, precision=precision)
+    value, tangent = value_and_tangent(field, (x, t), directions)
+    assert value.dtype == tangent.dtype == torch.float32
+    exact = value_and_tangent(bind(network, condition=condition), (x, t), directions)
+    coarse = 16 * torch.finfo(precision).eps
+    assert 0 < (tangent - exact[1]).norm() < coarse * exact[1].norm()
+    gradients = torch.autograd.grad(value.square().sum(), list(network.parameters()))
+    expected = torch.autograd.grad(field(x, t).square().sum(), list(network.parameters()))
+    assert_near(list(gradients), list(expected), 1e-6)
