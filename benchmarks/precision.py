@@ -28,7 +28,7 @@ from core.trigflow import Field
 from workflow.report.style import apply_style
 
 ANGLES = (0.02, 0.1, 0.3, 0.6, 0.9, 1.1, 1.3, 1.45, 1.55)
-BATCH, SEEDS, SIGMA_D = 16, 4, 0.5
+BATCH, SEEDS, SIGMA_D = 8, 3, 0.5
 SHAPE = (3, 8, 8)
 TOLD: dict[str, Callable[[Tensor], Tensor]] = {
     "t": lambda t: t,
@@ -38,7 +38,7 @@ TOLD: dict[str, Callable[[Tensor], Tensor]] = {
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "MLP": lambda: ResidualMLP(SHAPE, width=128, blocks=3),
     "MLP, Fourier (16)": lambda: ResidualMLP(SHAPE, width=128, blocks=3, embedding="fourier"),
-    "DDPM++": lambda: DDPMpp(SHAPE, width=32, multipliers=(1, 2), blocks=1, attention=(4,)),
+    "DDPM++": lambda: DDPMpp(SHAPE, width=16, multipliers=(1, 2), blocks=1, attention=(4,)),
     "DiT": lambda: DiT(SHAPE, width=64, depth=3, heads=2),
 }
 """Their embedding is positional where nothing else is said."""
