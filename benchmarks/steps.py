@@ -230,7 +230,7 @@ def as_markdown(table: pd.DataFrame) -> str:
 def draw(table: pd.DataFrame) -> Figure:
     """Time of sCD and sCT by way and network, the interval as a line; what arithmetic allows is dashed."""
     apply_style()
-    figure, axes = plt.subplots(1, 2, figsize=(9.4, 2.9), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(9.4, 3.2), sharey=True, layout="constrained")
     for ax, (objective, limit) in zip(axes, LIMITS.items(), strict=True):
         for place, (name, rows) in enumerate(table.groupby("network", sort=False)):
             own = rows.set_index("method").loc[[f"{objective} {way}" for way in WAYS]]
@@ -238,7 +238,7 @@ def draw(table: pd.DataFrame) -> Figure:
             ax.hlines(heights, own.time_low, own.time_high, color=f"C{place}")
             ax.plot(own.time, heights, "osD^v"[place], color=f"C{place}", label=name)
         ax.axvline(limit, color="#555555", linestyle="--", linewidth=1)
-        ax.set(xlabel=f"time of a step of {NAMES[objective]} / of a diffusion step", xlim=(1, None))
+        ax.set(title=NAMES[objective], xlabel="time of a step / of a diffusion step", xlim=(1, None))
         ax.set_yticks(range(len(WAYS)), [words for words, _ in WAYS.values()])
     axes[0].invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
