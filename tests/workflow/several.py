@@ -1,6 +1,6 @@
 """What test_several_processes.py trains in one process and in two, in float64; and what torchrun starts for it.
 
-torchrun ... several.py STUDY OUT: every arm whose name has a dot is trained, and gradients are held against torch's own.
+torchrun ... several.py STUDY OUT: trains every arm whose name has a dot, and holds gradients against torch's own.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -21,13 +20,11 @@ from core.fields import Draws, Fields, bind
 from core.objectives.diffusion import diffusion
 from core.objectives.regression import Settings
 from workflow.reading import load
-from workflow.runtime import checkpoints
 from workflow.runtime.assembly import make_modules, open_data
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.distributed import Layout, World, lay_out, world_of
 from workflow.runtime.files import write_json
 from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.journal import Journal
 from workflow.runtime.state import State, initial, resume, save
 from workflow.runtime.tensors import write_tensors
 from workflow.schema import Arm
@@ -45,10 +42,17 @@ METHODS: dict[str, dict[str, Any]] = {
     "image": {"objective": "sct", "size": "image", "snapshots": 2},
 }
 WAYS: dict[str, dict[str, Any]] = {
-    "ddp": {}, "ddp-parts": {"microbatch": 3}, "fsdp": {"sharded": True}, "fsdp-parts": {"sharded": True, "microbatch": 4},
-}  # fmt: skip
-BATCH, STEPS = 17, 6  # 17 rows: neither equal shares nor equal parts
-RESUMED = {"resumed.ddp": {}, "resumed.fsdp": {"sharded": True}}
+    "ddp": {},
+    "ddp-parts": {"microbatch": 3},
+    "fsdp": {"sharded": True},
+    "fsdp-parts": {"sharded": True, "microbatch": 4},
+}
+BATCH, STEPS = 17, 6
+"""Rows of a batch, which two processes and their parts share unequally; and steps."""
+RESUMED: dict[str, dict[str, Any]] = {"resumed.ddp": {}, "resumed.fsdp": {"sharded": True}}
+"""From a checkpoint of one process."""
+BROKEN: dict[str, dict[str, Any]] = {"broken-fsdp": {"sharded": True}}
+"""Left by two processes after step 4."""
 
 
 def arms() -> dict[str, dict[str, Any]]:
@@ -56,7 +60,7 @@ def arms() -> dict[str, dict[str, Any]]:
     found = dict(METHODS)
     for method, settings in METHODS.items():
         found |= {f"{method}.{way}": {**settings, **how} for way, how in WAYS.items()}
-    return found | {name: {**METHODS["vsd"], **how} for name, how in RESUMED.items()}
+    return found | {name: {**METHODS["vsd"], **how} for name, how in (RESUMED | BROKEN).items()}
 
 
 @contextlib.contextmanager
@@ -127,7 +131,8 @@ def main(study: Study, out: Path) -> None:
         for name in RESUMED:
             _read_and_write_again(study, name, world)
         with stop_after(4):
-            train_module.train(study, run_of("broken.fsdp"), checkpoint_every=2)
+            name = "broken-fsdp"
+            train_module.train(study, run_of(name), checkpoint_every=2)
         _hold_against_torch(world, out)
     write_json(out / f"held-{world.rank}.json", held)
 
@@ -190,4 +195,3 @@ def _network() -> torch.nn.Module:
 
 if __name__ == "__main__":
     main(load(sys.argv[1]), Path(sys.argv[2]))
-    assert checkpoints and Journal and dist  # imported for the parent
