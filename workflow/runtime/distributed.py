@@ -158,9 +158,8 @@ class Sharded:
         made = cls(world, {}, parameters, {name: p.shape for name, p in parameters.items()}, store, mesh)
         with made.gathered():  # the first time decides what FSDP2 gathers from
             pass
-        with torch.no_grad():
-            parts: Any = store.parameters()
-            made.parameters.update({name: part.to_local() for name, part in zip(parameters, parts, strict=True)})
+        parts: Any = store.parameters()
+        made.parameters.update({n: part.detach().to_local() for n, part in zip(parameters, parts, strict=True)})
         return made
 
     @contextmanager
@@ -177,6 +176,7 @@ class Sharded:
                 parameter.data = parameter.data.new_empty(0)
             self.store.reshard()
 
+    @torch.no_grad()
     def summed(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """As Replicated.summed; each process receives the sums of its own parts alone."""
         from torch.distributed.tensor import DTensor, Partial, Shard  # noqa: PLC0415
@@ -202,6 +202,7 @@ class Sharded:
         length = -(-whole.numel() // self.world.size)
         return whole.reshape(-1)[self.world.rank * length : (self.world.rank + 1) * length]
 
+    @torch.no_grad()
     def whole(self, tensors: Tensors) -> Tensors:
         """As Replicated.whole."""
         from torch.distributed.tensor import DTensor, Shard  # noqa: PLC0415

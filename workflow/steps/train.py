@@ -129,7 +129,7 @@ def _train(study: Study, run: Run, checkpoint_every: int, world: World) -> Train
         objective = step_function(study, run, arm, modules, dataset, taught)
         state, journal, outcome = _steps(study, run, arm, dataset, objective, layout, state, outcome, checkpoint_every)
         with layout.gathered():
-            outcome = dataclasses.replace(outcome, log_weight=_learned_weight(modules, study.sigma_d, outcome))
+            outcome = _completed(outcome, journal, arm, modules, study.sigma_d)
     return Trained(layout.whole(state.average), layout.whole(state.snapshots), journal, outcome)
 
 
@@ -166,10 +166,10 @@ def _steps(
     for step, batch in zip(steps, _timed(batches(draw, steps, world.device), journal), strict=True):
         with layout.gathered() as parameters:
             watched, gradients = _evaluate(objective, step, batch, layout.whole(state.target), parameters, arm)
-        loss, norm = world.total(watched).tolist()
         gradients = layout.summed(gradients)
         gradient_norm = layout.norm(gradients)
-        outcome = _so_far(outcome, arm, step, norm, time.monotonic() - clock, journal)
+        loss, norm = world.total(watched).tolist()
+        outcome = dataclasses.replace(outcome, step=step, last_direction_norm=norm, seconds=time.monotonic() - clock)
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             reason = f"the loss was {loss} and the gradient's norm {gradient_norm} at step {step}"
             return state, journal, dataclasses.replace(outcome, reason=reason)
@@ -188,7 +188,7 @@ def _steps(
             save(folder, mark, step, state, journal, layout)
             outcome = dataclasses.replace(outcome, last_good_checkpoint=step)
         if world.first:
-            progress.update(step, f"loss {loss:.4f}, {outcome.images_per_second:.0f} images/s,")
+            progress.update(step, f"loss {loss:.4f}, {step * arm.batch / outcome.seconds:.0f} images/s,")
     return state, journal, outcome
 
 
@@ -206,8 +206,10 @@ def _evaluate(
         regression = objective(step, target, part)
         share = len(part) / arm.batch
         found = torch.autograd.grad(share * regression.loss, parameters, materialize_grads=True)
-        # not in place: autograd may give one tensor for two parameters
-        gradients = list(torch._foreach_add(gradients, found)) if gradients else list(found)
+        if gradients:
+            torch._foreach_add_(gradients, found)
+        else:  # autograd may give one tensor for two parameters: to be added to, each has its own
+            gradients = list(found) if len(part) == len(batch) else [gradient.clone() for gradient in found]
         watched += share * torch.stack([regression.loss.detach().double(), regression.direction_norm.mean().double()])
     return watched, gradients
 
@@ -222,17 +224,6 @@ def _timed(drawn: Iterable[Batch], journal: Journal) -> Iterator[Batch]:
         if batch is None:
             return
         yield batch
-
-
-def _so_far(outcome: Outcome, arm: Arm, step: int, norm: float, seconds: float, journal: Journal) -> Outcome:
-    return dataclasses.replace(
-        outcome,
-        step=step,
-        last_direction_norm=norm,
-        seconds=seconds,
-        images_per_second=step * arm.batch / seconds,
-        waiting_for_data=journal.data_seconds / seconds,
-    )
 
 
 def _check_parts(study: Study, run: Run, arm: Arm, modules: Modules, world: World) -> None:
@@ -253,9 +244,20 @@ def _check_parts(study: Study, run: Run, arm: Arm, modules: Modules, world: Worl
         raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
 
 
-def _learned_weight(modules: Modules, sigma_d: float, outcome: Outcome) -> list[list[float]]:
+def _completed(outcome: Outcome, journal: Journal, arm: Arm, modules: Modules, sigma_d: float) -> Outcome:
+    """With what is known at the end."""
+    seconds = outcome.seconds or math.inf
+    return dataclasses.replace(
+        outcome,
+        images_per_second=outcome.step * arm.batch / seconds,
+        waiting_for_data=journal.data_seconds / seconds,
+        log_weight=[] if outcome.reason else _learned_weight(modules, sigma_d),
+    )
+
+
+def _learned_weight(modules: Modules, sigma_d: float) -> list[list[float]]:
     log_weight = modules.extras.get("log_weight")
-    if outcome.reason is not None or not isinstance(log_weight, LogWeight):
+    if not isinstance(log_weight, LogWeight):
         return []
     angles = torch.linspace(0.01, largest_angle(sigma_d), WEIGHT_ANGLES)
     with torch.no_grad():
