@@ -4,6 +4,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -101,7 +102,9 @@ def test_a_gpu_that_is_not_there_is_said_before_anything_is_computed(
 
 
 def _elsewhere(monkeypatch) -> None:
-    """A device that computes nothing, and refuses what is on another, stands in for a GPU."""
+    """A device that computes nothing, and refuses what is on another, stands in for a GPU; it has no autocast."""
+    real = torch.autocast
+    monkeypatch.setattr(torch, "autocast", lambda kind, **how: nullcontext() if kind == "meta" else real(kind, **how))
     for module in (assembly, sampling):
         monkeypatch.setattr(module, "device_of", lambda study: torch.device("meta"))
 
