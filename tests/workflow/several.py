@@ -176,7 +176,9 @@ def _hold_against_torch(world: World, out: Path) -> None:
         assert layout.norm(list(named.values())) > 0
         found[way] = layout.whole(named)
     if world.first:
-        write_tensors(out / "gradients.safetensors", {f"{w}/{n}": v for w, vs in found.items() for n, v in vs.items()})
+        write_tensors(
+            out / "gradients.safetensors", {f"{w}/{n}": v.clone() for w, vs in found.items() for n, v in vs.items()}
+        )
 
 
 def _network() -> torch.nn.Module:
