@@ -26,6 +26,7 @@ from workflow.runtime.files import read_json
 from workflow.runtime.randomness import generator
 from workflow.schema import Sampler
 from workflow.steps import train as train_module
+from workflow.steps.prepare import prepare
 from workflow.steps.train import train
 from workflow.study import Run, Study
 
@@ -52,7 +53,7 @@ def prepared(tiny: dict, write_study: Callable[[dict], Path], tmp_path: Path, mo
         tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["x"]}}
         study = load(write_study(tiny))
         if not study.data_file("mixture").is_file():
-            step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
+            prepare(study, "mixture")
         return study
 
     return make
