@@ -163,9 +163,9 @@ def _hold_against_torch(world: World, out: Path) -> None:
     wrapped = DistributedDataParallel(network)
     loss(wrapped).backward()
     by_ddp = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
-    split = fully_shard(_network())
+    split: Any = fully_shard(_network())
     loss(split).backward()
-    by_fsdp = {name: p.grad.full_tensor() for name, p in split.named_parameters() if p.grad is not None}  # type: ignore
+    by_fsdp = {name: p.grad.full_tensor() for name, p in split.named_parameters() if p.grad is not None}
     found = {"ddp": by_ddp, "fsdp": by_fsdp}
     for way, sharded in (("our ddp", False), ("our fsdp", True)):
         own = _network()

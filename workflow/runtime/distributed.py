@@ -154,12 +154,12 @@ class Sharded:
         from torch.distributed.fsdp import fully_shard  # noqa: PLC0415
 
         mesh = init_device_mesh(world.device.type, (world.size,))
-        store = fully_shard(_Store(parameters.values()), mesh=mesh)
+        store: Any = fully_shard(_Store(parameters.values()), mesh=mesh)
         made = cls(world, {}, parameters, {name: p.shape for name, p in parameters.items()}, store, mesh)
         with made.gathered():  # the first time decides what FSDP2 gathers from
             pass
-        parts: Any = store.parameters()
-        made.parameters.update({n: part.detach().to_local() for n, part in zip(parameters, parts, strict=True)})
+        held = zip(parameters, store.parameters(), strict=True)
+        made.parameters.update({name: part.detach().to_local() for name, part in held})
         return made
 
     @contextmanager

@@ -207,7 +207,8 @@ def _evaluate(
         share = len(part) / arm.batch
         found = torch.autograd.grad(share * regression.loss, parameters, materialize_grads=True)
         if gradients:
-            torch._foreach_add_(gradients, found)
+            for summed, gradient in zip(gradients, found, strict=True):
+                summed.add_(gradient)
         else:  # autograd may give one tensor for two parameters: to be added to, each has its own
             gradients = list(found) if len(part) == len(batch) else [gradient.clone() for gradient in found]
         watched += share * torch.stack([regression.loss.detach().double(), regression.direction_norm.mean().double()])
