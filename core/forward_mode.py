@@ -52,7 +52,7 @@ def _func(function: Function, primals: Tensors, tangents: Tensors) -> tuple[Tens
 
 
 def _two_pass(function: Function, primals: Tensors, tangents: Tensors) -> tuple[Tensor, Tensor]:
-    with torch.no_grad(), _draws_again(primals):
+    with torch.no_grad(), draws_again(primals):
         tangent = _func(function, primals, tangents)[1]
     return function(*primals), tangent
 
@@ -65,13 +65,13 @@ def _difference(function: Function, primals: Tensors, tangents: Tensors) -> tupl
         speed = max(d.abs().amax().double() for d in tangents).clamp(min=torch.finfo(torch.float32).tiny)
         step = (precision ** (1 / 3) * size / speed).clamp(max=0.5)  # times stay within (0, pi/2), see derivative_along
         for signed in (step, -step):
-            with _draws_again(primals):
+            with draws_again(primals):
                 sides.append(function(*((p + signed * d).to(p.dtype) for p, d in zip(primals, tangents, strict=True))))
         tangent = ((sides[0] - sides[1]) / (2 * step)).to(sides[0].dtype)
     return function(*primals), tangent
 
 
-def _draws_again(primals: Tensors):
+def draws_again(primals: Tensors):
     """A place whose random draws, such as dropout masks, are drawn again after it."""
     return torch.random.fork_rng({p.device for p in primals if p.is_cuda})
 

@@ -101,6 +101,12 @@ class Arm(Model):
     grid: Literal["karras", "uniform"] = "karras"
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Of every evaluation of the student's network in training; the rest is float32."""
+    tangent_precision: Literal["fp32", "fp16", "bf16"] | None = None
+    """Of the network while its tangent is computed, in a pass of its own; empty for its value's, in the same pass."""
+    microbatch: PositiveInt | None = None
+    """Samples whose gradient is computed at once; empty for all that a process has. Results do not depend on it."""
+    sharded: bool = False
+    """Several processes share parameters, moments and averages out (FSDP2) and hold a part each; else each has all."""
     control: Literal["normalise", "normalise_rms", "clip", "raw"] = "normalise"
     control_constant: PositiveFloat = 0.1
     """c of the normalisation in the paper's units (0.1 / sigma_d in ours)."""
@@ -180,6 +186,7 @@ class Arm(Model):
             "guidance_max": method.teacher and not method.segments,
             "label_dropout": self.objective == "diffusion",
             "adaptive_weight": bool(method.log_weights),
+            "tangent_precision": self.objective in ("sct", "scd", "ms_scd", "scd_vsd"),
         }
         for key, used in uses.items():
             if getattr(self, key) and not used:

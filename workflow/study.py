@@ -5,7 +5,7 @@ Imports nothing heavy (no torch), since every start of the workflow reads it.
 
 import fnmatch
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
@@ -13,6 +13,8 @@ from workflow.checks import check
 from workflow.schema import Arm, Data, Evaluation, Experiment, Model, Name, Sampler, Size
 
 DEFAULT_BUDGET = "laptop"
+NO_PART_OF_A_RUN = {"teacher", "rate_of", "samplers", "microbatch", "sharded"}
+"""Keys of an arm that say how it is computed, or that its specification gives in full elsewhere."""
 
 
 BUILT_IN = {
@@ -76,6 +78,8 @@ class Study(Model):
     tuning_metric: str = "fd_train"
     """What the rate is chosen by, at the fewest steps of the main sampler."""
     experiments: dict[Name, Experiment]
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What runs are computed on; `auto` is a GPU where there is one. No part of what a run is."""
     budget: Name = DEFAULT_BUDGET
     file: Path
 
@@ -203,7 +207,7 @@ class Study(Model):
         arm = self.arms[run.arm]
         teacher = self.teacher_run(run)
         return {
-            "arm": arm.model_dump(exclude={"teacher", "rate_of", "samplers"}, exclude_none=True),
+            "arm": arm.model_dump(exclude=NO_PART_OF_A_RUN, exclude_none=True),
             "samplings": [sampling.model_dump(exclude_none=True) for sampling in self.samplings(run.arm)],
             "rate_from": [self.specification(candidate) for candidate in self.candidate_runs(run)],
             "rate_by": self.tuning_metric if self.candidates(run.arm) else None,

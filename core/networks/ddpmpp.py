@@ -17,6 +17,7 @@ from core.networks.conditioning import (
     labels_and_numbers,
     one_hot,
 )
+from core.networks.dropout import Dropout
 from core.networks.embeddings import PositionalEmbedding, pixel_norm
 from core.networks.images import Image, Output, attend, check_shape, resample, square_side
 from core.networks.unet import Place, plan_of, walk
@@ -118,7 +119,7 @@ class Block(nn.Module):
         self.conv0 = _xavier(nn.Conv2d(inputs, outputs, 3, padding=1))
         self.affine = _xavier(nn.Linear(embedding, 2 * outputs if conditioning == "double" else outputs))
         self.norm1 = _group_norm(outputs)
-        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
+        self.dropout = Dropout(dropout) if dropout else nn.Identity()
         self.conv1 = _xavier(nn.Conv2d(outputs, outputs, 3, padding=1), NEARLY_ZERO)
         straight = inputs == outputs and place.resampling == "keep"
         self.skip = nn.Identity() if straight else _xavier(nn.Conv2d(inputs, outputs, 1))

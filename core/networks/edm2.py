@@ -21,6 +21,7 @@ from core.networks.conditioning import (
     labels_and_numbers,
     one_hot,
 )
+from core.networks.dropout import Dropout
 from core.networks.embeddings import PositionalEmbedding
 from core.networks.images import Image, Output, attend, check_shape, resample, square_side
 from core.networks.unet import Place, plan_of, walk
@@ -146,7 +147,7 @@ class Block(nn.Module):
         self.emb_linear = MPLayer(embedding, 2 * outputs if conditioning == "double" else outputs)
         if conditioning == "plain":
             self.emb_gain = nn.Parameter(torch.zeros(()))
-        self.dropout = nn.Dropout(dropout) if dropout and place.resolution <= DROPOUT_RESOLUTION else nn.Identity()
+        self.dropout = Dropout(dropout) if dropout and place.resolution <= DROPOUT_RESOLUTION else nn.Identity()
         self.conv_res1 = MPLayer(outputs, outputs, kernel=3)
         if place.attends:
             self.heads = max(1, outputs // CHANNELS_PER_HEAD)

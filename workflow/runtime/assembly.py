@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from core.conversions import field_with_boundary
-from core.fields import Draws, Fields, bind
+from core.fields import Fields, bind
+from core.networks.dropout import masks, number_layers
 from core.networks.log_weight import LogWeight
 from core.networks.mlp import ResidualMLP
 from core.objectives.guidance import guided
@@ -30,14 +31,16 @@ from core.schedules import (
     tangent_warmup,
     uniform_angles,
 )
-from core.tangents import Control, clip, derivative_along, normalise, raw
+from core.tangents import Apart, Control, clip, derivative_along, normalise, raw
 from core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
 from workflow.errors import BenchError
+from workflow.runtime.batches import Batch, draw_batch, mapped
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.devices import device_of, on
 from workflow.runtime.files import read_arrays
 from workflow.runtime.named import named, takes
-from workflow.runtime.randomness import generator, seed_for
+from workflow.runtime.randomness import seed_for
 from workflow.runtime.tensors import read_tensors
 from workflow.schema import Arm
 from workflow.study import Run, Study
@@ -72,30 +75,35 @@ def open_data(study: Study, arm: Arm) -> Dataset:
 
 
 def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.Module:
-    """The arm's network, its initial parameters a function of the seed.
+    """The arm's network on the study's device, not in training; its initial parameters a function of the seed.
 
     One that is named by its path is called with its settings and what it takes of shape, classes, sigma_d and
     told, the count of numbers that it is told.
     """
-    size = study.sizes[arm.size]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, "initial parameters"))
-        if size.network is not None:
-            about = {"shape": dataset.shape, "classes": dataset.classes, "sigma_d": study.sigma_d}
-            about |= {"told": int(arm.told)}
-            make = named(size.network)
-            return make(**{key: value for key, value in about.items() if takes(make, key)}, **size.settings)
-        return ResidualMLP(
-            dataset.shape,
-            size.width or 0,
-            size.blocks or 0,
-            embedding=size.embedding,
-            coordinate=size.coordinate,
-            conditioning=size.conditioning,
-            classes=dataset.classes,
-            sigma_d=study.sigma_d,
-            told=arm.told,
-        )
+        torch.manual_seed(seed_for(seed, "initial parameters"))  # drawn on the CPU for every device
+        network = _make_network(study, arm, dataset)
+    number_layers(network)
+    return network.to(device_of(study)).eval()
+
+
+def _make_network(study: Study, arm: Arm, dataset: Dataset) -> nn.Module:
+    size = study.sizes[arm.size]
+    if size.network is not None:
+        about = {"shape": dataset.shape, "classes": dataset.classes, "sigma_d": study.sigma_d, "told": int(arm.told)}
+        make = named(size.network)
+        return make(**{key: value for key, value in about.items() if takes(make, key)}, **size.settings)
+    return ResidualMLP(
+        dataset.shape,
+        size.width or 0,
+        size.blocks or 0,
+        embedding=size.embedding,
+        coordinate=size.coordinate,
+        conditioning=size.conditioning,
+        classes=dataset.classes,
+        sigma_d=study.sigma_d,
+        told=arm.told,
+    )
 
 
 def make_modules(study: Study, arm: Arm, dataset: Dataset, seed: int, start: Tensors | None) -> Modules:
@@ -103,11 +111,12 @@ def make_modules(study: Study, arm: Arm, dataset: Dataset, seed: int, start: Ten
     method = arm.method
     networks = [make_network(study, arm, dataset, seed) for _ in range(1 + method.fake)]
     for network in networks:
+        network.train()
         if start is not None:
             network.load_state_dict(start, strict=False)
     extras: dict[str, nn.Module] = {"fake": networks[1]} if method.fake else {}
     if arm.adaptive_weight:
-        extras |= {name: LogWeight() for name in method.log_weights}
+        extras |= {name: LogWeight().to(device_of(study)) for name in method.log_weights}
     return Modules(networks[0], extras)
 
 
@@ -117,7 +126,7 @@ def teacher_weights(study: Study, run: Run) -> Tensors | None:
     if teacher is None:
         return None
     remedy = f"delete the file; the workflow trains {teacher.arm} seed {teacher.seed} again"
-    return read_tensors(study.run_folder(teacher) / "weights.safetensors", remedy)
+    return on(device_of(study), read_tensors(study.run_folder(teacher) / "weights.safetensors", remedy))
 
 
 def student_field(
@@ -128,9 +137,16 @@ def student_field(
     labels: Tensor | None = None,
     number: Tensor | None = None,
     precision: str = "fp32",
+    tangent_precision: str | None = None,
 ) -> Field:
-    """The network as a field, told its labels and its number, with its method's boundary."""
-    field = bind(network, weights, labels if number is None else (labels, number), PRECISIONS[precision])
+    """The network as a field, told its labels and its number, with its method's boundary.
+
+    `tangent_precision` is that in which its tangent is computed, if not in that of its value.
+    """
+    bound = partial(bind, network, weights, labels if number is None else (labels, number))
+    field = bound(PRECISIONS[precision])
+    if tangent_precision not in (None, precision):
+        field = Apart(field, bound(PRECISIONS[tangent_precision]))
     bounded = arm.method.boundary
     return field_with_boundary(field, SIGMA_MIN, study.sigma_d) if bounded else field
 
@@ -142,22 +158,23 @@ def segment_edges(arm: Arm, sigma_d: float) -> Tensor:
 
 def step_function(
     study: Study, run: Run, arm: Arm, modules: Modules, dataset: Dataset, taught: Tensors | None
-) -> Callable[[int, Tensors], Regression]:
-    """(step, weights of the target, or none) -> one evaluation of the objective.
+) -> Callable[..., Regression]:
+    """(step, weights of the target or none, rows of the step's batch or None for all) -> the objective's value on them.
 
-    Draws are a function of (seed, step, purpose).
+    Draws are a function of (seed, step, purpose) and of the sample's place in the batch (workflow.runtime.batches).
     """
-    settings = make_settings(arm, study.sigma_d)
+    device = device_of(study)
+    settings = mapped(lambda value: value.to(device), make_settings(arm, study.sigma_d))
     objective = named(arm.method.path)
     teacher_of = _teacher(study, arm, dataset, taught)
+    own_network = study.sizes[arm.size].network is not None
 
-    def evaluate(step: int, target: Tensors) -> Regression:
-        x0, labels = dataset.draw(generator(run.seed, step, "data"), arm.batch)
-        if labels is not None and arm.label_dropout:
-            lost = torch.rand(arm.batch, generator=generator(run.seed, step, "label dropout")) < arm.label_dropout
-            labels = torch.where(lost, dataset.classes, labels)
-        number = _guidance_scale(run, arm, step)
-        bound = partial(student_field, study, arm, labels=labels, precision=arm.precision)
+    def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
+        batch = draw_batch(run, arm, dataset, step).to(device) if rows is None else rows
+        labels, number = batch.labels, batch.number
+        bound = partial(
+            student_field, study, arm, labels=labels, precision=arm.precision, tangent_precision=arm.tangent_precision
+        )
         fake = modules.extras.get("fake")
         fields = Fields(
             bound(modules.student, number=number) if arm.segments is None else _untold,
@@ -167,7 +184,10 @@ def step_function(
             fake=bound(fake, number=number) if fake else None,
             **{name: module for name, module in modules.extras.items() if name != "fake"},
         )
-        return objective(fields, x0, _draws(run, arm, step, x0), _settings_at(settings, arm, study.sigma_d, step))
+        if own_network:  # it may draw from torch's generator, which must not depend on what came before
+            torch.manual_seed(seed_for(run.seed, step, "dropout", batch.first))
+        with masks(batch.keys):
+            return objective(fields, batch.x0, batch.draws, _settings_at(settings, arm, study.sigma_d, step, device))
 
     return evaluate
 
@@ -210,33 +230,14 @@ def snapshot_steps(arm: Arm) -> list[int]:
     return [round(arm.iterations * (i + 1) / arm.snapshots) for i in range(arm.snapshots)] if arm.snapshots else []
 
 
-def _settings_at(settings: Settings, arm: Arm, sigma_d: float, step: int) -> Settings:
+def _settings_at(settings: Settings, arm: Arm, sigma_d: float, step: int, device: torch.device) -> Settings:
     points = points_at(arm, step)
     stage = (arm.stages or 1) * (step - 1) // arm.iterations
     grid = settings.grid
     if points is not None:
-        grid = _grid_of_points(points, arm.proposal_mean, arm.proposal_std, arm.objective == "ct", sigma_d)
+        made = _grid_of_points(points, arm.proposal_mean, arm.proposal_std, arm.objective == "ct", sigma_d)
+        grid = mapped(lambda value: value.to(device), made)
     return dataclasses.replace(settings, warmup=tangent_warmup(step - 1, arm.warmup), grid=grid, stage=stage)
-
-
-def _draws(run: Run, arm: Arm, step: int, like: Tensor) -> Draws:
-    def normal(purpose: str) -> Tensor:
-        return torch.randn(like.shape, generator=generator(run.seed, step, purpose))
-
-    def draws(prefix: str) -> Draws:
-        uniform = torch.rand(arm.batch, generator=generator(run.seed, step, f"{prefix}time"), dtype=torch.float64)
-        return Draws(uniform, normal(f"{prefix}noise"))
-
-    if not arm.method.fake:
-        return draws("")
-    return dataclasses.replace(draws(""), start=normal("start"), score=draws("score "), fake=draws("fake "))
-
-
-def _guidance_scale(run: Run, arm: Arm, step: int) -> Tensor | None:
-    """s ~ U[1, guidance_max], one a sample; None for an arm without guidance."""
-    if arm.guidance_max is None:
-        return None
-    return 1 + (arm.guidance_max - 1) * torch.rand(arm.batch, generator=generator(run.seed, step, "guidance"))
 
 
 def _teacher(

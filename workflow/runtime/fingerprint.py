@@ -26,6 +26,7 @@ NOT_MATHEMATICS = frozenset(
         "core.objectives",  # the table
         "workflow.runtime.checkpoints",
         "workflow.runtime.datasets",  # the table, too
+        "workflow.runtime.devices",
         "workflow.runtime.files",
         "workflow.runtime.fingerprint",
         "workflow.runtime.measurements",  # and this table

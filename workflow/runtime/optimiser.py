@@ -26,7 +26,7 @@ def initial_state(parameters: Mapping[str, Tensor]) -> AdamState:
     return AdamState(
         {name: torch.zeros_like(p) for name, p in parameters.items()},
         {name: torch.zeros_like(p) for name, p in parameters.items()},
-        {name: torch.zeros((), dtype=torch.float32) for name in parameters},
+        {name: torch.zeros((), dtype=torch.float32, device=p.device) for name, p in parameters.items()},
     )
 
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "torch-fidelity", "snakemake")
 
 
-def provenance() -> dict[str, Any]:
+def provenance(device: str = "cpu") -> dict[str, Any]:
     """Commit and dirty flag of the checkout, versions, device and host kind; no names of people or machines."""
     return {
         "commit": _git("rev-parse", "HEAD"),
@@ -23,7 +23,7 @@ def provenance() -> dict[str, Any]:
         "python": platform.python_version(),
         "libraries": {name: version for name in LIBRARIES if (version := _version(name))},
         "cuda": _cuda(),
-        "device": "cpu",
+        "device": device,
         "processor": _processor(),
         "cores": os.cpu_count(),
         "platform": platform.platform(),

@@ -23,6 +23,7 @@ def run_parser(description: str | None) -> argparse.ArgumentParser:
     made = parser(description)
     made.add_argument("--arm", required=True, help="an arm of the study")
     made.add_argument("--seed", required=True, type=int, help="the run's seed")
+    made.add_argument("--device", choices=["auto", "cpu", "cuda"], help="in place of the study's (default: auto)")
     return made
 
 
@@ -37,8 +38,10 @@ def experiment_of(description: str | None) -> tuple[Study, str]:
 
 
 def study_of(arguments: argparse.Namespace) -> Study:
-    """The study that the arguments name."""
-    return load(arguments.study, arguments.budget)
+    """The study that the arguments name, on the device that they name."""
+    study = load(arguments.study, arguments.budget)
+    device = getattr(arguments, "device", None)
+    return study.model_copy(update={"device": device}) if device else study
 
 
 def run_of(study: Study, arguments: argparse.Namespace) -> Run:

@@ -19,6 +19,7 @@ from core.trigflow import Field, interpolate, velocity
 from workflow.runtime.assembly import make_network, open_data, snapshot_steps, student_field
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.devices import carried, device_name, device_of, on
 from workflow.runtime.files import read_arrays, read_json
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.provenance import peak_memory_mb, provenance
@@ -41,14 +42,15 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     out, arm = study.run_folder(run), study.arms[run.arm]
     training: dict[str, Any] = read_json(out / "training.json", AGAIN)
     dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
-    weights = read_tensors(out / "weights.safetensors", AGAIN)
+    device = device_of(study)
+    weights = on(device, read_tensors(out / "weights.safetensors", AGAIN))
     samples = {key: torch.from_numpy(values) for key, values in read_arrays(out / "samples.npz", AGAIN).items()}
     metrics, curves, ways = [], [], {sampling.key: sampling for sampling in study.samplings(run.arm)}
     judged = arm.method.sampler == "few" and not arm.told  # a map from every angle down to 0
     if training["reason"] is None:
         network = make_network(study, arm, dataset)
         if judged:
-            metrics, curves = kind.judge_map(dataset, student_field(study, arm, network, weights))
+            metrics, curves = kind.judge_map(dataset, carried(student_field(study, arm, network, weights), device))
         if not arm.told:
             curves += tangent_norms(study, dataset, partial(student_field, study, arm, network, weights))
         for key, drawn in samples.items():
@@ -75,7 +77,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
         curves=curves + _log_curves(log),
         seconds={**seconds, "train": round(training["seconds"], 3), "evaluate": round(time.monotonic() - started, 3)},
         peak_memory_mb=peak_memory_mb(),
-        provenance=provenance(),
+        provenance=provenance(device_name(device)),
     )
     write_record(out / "metrics.json", record)
     return record
@@ -111,12 +113,13 @@ def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
 
 def tangent_norms(study: Study, dataset: Dataset, field_of: Callable[[Tensor | None], Field]) -> list[Value]:
     """Norms of dF/dx v and of dF/dt along the angle, v the velocity of drawn pairs (arXiv 2410.11081, Fig. 4)."""
+    device = device_of(study)
     x0, labels = dataset.draw(generator("tangent norms"), TANGENT_POINTS)
-    field = field_of(labels)
-    z = torch.randn(x0.shape, generator=generator("tangent norms", "noise"))
+    z = torch.randn(x0.shape, generator=generator("tangent norms", "noise")).to(device)
+    x0, field = x0.to(device), field_of(None if labels is None else labels.to(device))
     found = []
     for angle in torch.linspace(0.05, largest_angle(study.sigma_d), TANGENT_ANGLES, dtype=torch.float64):
-        t = angle.expand(len(x0))
+        t = angle.to(device).expand(len(x0))
         x, v = interpolate(x0, z, t), velocity(x0, z, t)
         zero = torch.zeros_like(x), torch.zeros_like(t)
         with torch.no_grad():

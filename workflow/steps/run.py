@@ -4,6 +4,7 @@ import sys
 
 from workflow.errors import BenchError
 from workflow.runtime import checkpoints
+from workflow.runtime.distributed import is_first
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.provenance import seconds_since_start
 from workflow.runtime.records import RunRecord
@@ -14,10 +15,15 @@ from workflow.steps.train import CHECKPOINT_EVERY, train
 from workflow.study import Run, Study
 
 
-def make_run(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> RunRecord:
-    """All three steps; a diverged run is recorded like any other."""
+def make_run(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> RunRecord | None:
+    """All three steps; a diverged run is recorded like any other.
+
+    Under torchrun all processes train, and the first one samples and evaluates; the others return None.
+    """
     start = round(seconds_since_start(), 3)
     outcome = train(study, run, checkpoint_every)
+    if not is_first():
+        return None
     record = evaluate(study, run, {"start": start, "sample": round(sample(study, run), 3)})
     if outcome.reason is None:  # a diverged run keeps its last good checkpoint, to look at
         checkpoints.remove_all(study.checkpoint_folder(run))
@@ -36,7 +42,8 @@ def command() -> None:
         problem = f"{run.arm} seed {run.seed} changed since the workflow was started"
         raise BenchError(problem, file=study.file, remedy="start the workflow again")
     record = make_run(study, run, parsed.checkpoint_every)
-    print(f"{run.arm} seed {run.seed}: {record.status}, {sum(record.seconds.values()):.1f} s", file=sys.stderr)
+    if record is not None:
+        print(f"{run.arm} seed {run.seed}: {record.status}, {sum(record.seconds.values()):.1f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

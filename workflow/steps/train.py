@@ -1,19 +1,31 @@
-"""Train one run: an arm with a seed. Resumes from its newest checkpoint to the same bits."""
+"""Train one run: an arm with a seed. Resumes from its newest checkpoint to the same bits.
+
+On several devices, one process for each:
+
+  torchrun --standalone --nproc-per-node 8 -m workflow.steps.train --study cifar10 --arm scd --seed 0
+
+They divide every batch among them and end as one process would, but for rounding. Each holds all parameters
+and averages, unless the arm has `sharded: true`, which shares them out (FSDP2); `microbatch: 64` lets a
+process take its rows 64 at a time. Any number of processes resumes what any other number has left.
+"""
 
 import dataclasses
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from core import ema
 from core.networks.log_weight import LogWeight
+from core.objectives.regression import Regression
 from core.schedules import cm_target_decay, largest_angle
-from workflow.runtime import checkpoints
+from workflow.errors import BenchError
 from workflow.runtime.assembly import (
     Modules,
     Tensors,
@@ -25,10 +37,16 @@ from workflow.runtime.assembly import (
     step_function,
     teacher_weights,
 )
+from workflow.runtime.batches import Batch, batches, draw_batch
+from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.devices import device_of
+from workflow.runtime.distributed import Layout, World, is_first, lay_out, world_of
 from workflow.runtime.files import exclusive, read_json, write_json, write_text
 from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.optimiser import AdamState, adam_step, initial_state
+from workflow.runtime.journal import Journal
+from workflow.runtime.optimiser import adam_step
 from workflow.runtime.progress import Progress
+from workflow.runtime.state import State, initial, is_finite, resume, save
 from workflow.runtime.tensors import write_tensors
 from workflow.runtime.tuning import tuned
 from workflow.schema import Arm
@@ -54,96 +72,103 @@ class Outcome:
     last_direction_norm: float | None = None
     """Mean over the batch of the last step, before any control."""
     seconds: float = 0.0
+    processes: int = 1
+    images_per_second: float = 0.0
+    """Of all processes together, over `seconds`."""
+    waiting_for_data: float = 0.0
+    """Share of `seconds` in which the step waited for its batch; the rest is computing, and writing checkpoints."""
     rate: float = 0.0
     """Of the optimiser; chosen by tuning where the arm says so."""
     log_weight: list[list[float]] = field(default_factory=list)
     """(t, w(t)) of the learned adaptive weight at the end."""
 
 
-@dataclass
-class Journal:
-    """What a run writes down as it goes; plain data, so that a resumed run goes on with it."""
-
-    rows: list[list[float]] = field(default_factory=list)
-    """Of log.csv."""
-    window: list[list[float]] = field(default_factory=list)
-    """Loss, direction norm and gradient norm of every step since the last row."""
-    seconds: float = 0.0
-    last_direction_norm: float | None = None
-
-    def close_window(self, step: int, rate: float) -> None:
-        """One row of means, and the largest norms, over the steps since the last row."""
-        columns = list(zip(*self.window, strict=True))
-        loss, norm, gradient = (sum(column) / len(column) for column in columns)
-        self.rows.append([step, loss, norm, max(columns[1]), gradient, max(columns[2]), rate])
-        self.window = []
-
-
 @dataclass(frozen=True)
-class State:
-    """All that a run carries from step to step; tensors are updated in place."""
+class Trained:
+    """What training leaves, whole on every process."""
 
-    parameters: Tensors
-    """The student's own, and those of what is trained beside it (Modules.parameters)."""
     average: Tensors
-    """Of the student's alone."""
-    target: Tensors
-    """The average that gives the targets, for methods that keep one; else empty."""
     snapshots: Tensors
-    """Averages along training, as `<step>/<name>`."""
-    optimiser: AdamState
+    journal: Journal
+    outcome: Outcome
 
 
 def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> Outcome:
     """Train to the end, or to a number that is not finite; write log, averaged weights and training.json.
 
-    Checkpoints stay until the run is judged. Raises BenchError when another process trains the same run.
+    Under torchrun all processes call it, and the first one writes. Checkpoints stay until the run is judged.
+    Raises BenchError when another process trains the same run.
     """
     folder, out = study.checkpoint_folder(run), study.run_folder(run)
-    with exclusive(folder, f"{run.arm} seed {run.seed}"):
-        state, journal, outcome = _train(study, run, checkpoint_every)
-    lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in journal.rows)]
-    write_text(out / "log.csv", "\n".join(lines) + "\n")
-    write_tensors(out / "weights.safetensors", state.average)
-    if state.snapshots:
-        write_tensors(out / "snapshots.safetensors", state.snapshots)
-    write_json(out / "training.json", dataclasses.asdict(outcome))
-    return outcome
+    alone = exclusive(folder, f"{run.arm} seed {run.seed}") if is_first() else nullcontext()
+    with alone, world_of(device_of(study)) as world:
+        trained = _train(study, run, checkpoint_every, world)
+    if world.first:
+        lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in trained.journal.rows)]
+        write_text(out / "log.csv", "\n".join(lines) + "\n")
+        write_tensors(out / "weights.safetensors", trained.average)
+        if trained.snapshots:
+            write_tensors(out / "snapshots.safetensors", trained.snapshots)
+        write_json(out / "training.json", dataclasses.asdict(trained.outcome))
+    return trained.outcome
 
 
-def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[State, Journal, Outcome]:
-    arm, folder = tuned(study, run), study.checkpoint_folder(run)
+def _train(study: Study, run: Run, checkpoint_every: int, world: World) -> Trained:
+    arm = tuned(study, run)
     dataset = open_data(study, arm)
     lost = _lost_teacher(study, run)
     taught = None if lost else teacher_weights(study, run)
     modules = make_modules(study, arm, dataset, run.seed, taught if arm.start == "teacher" else None)
-    state = _initial(modules, arm)
-    outcome = Outcome(step=0, rate=arm.rate)
+    _check_parts(study, run, arm, modules, world)
+    layout = lay_out(world, modules.parameters(), arm.sharded)
+    state = initial(modules, layout, arm)
+    journal, outcome = Journal(), Outcome(step=0, rate=arm.rate, processes=world.size)
     if lost:
-        return state, Journal(), dataclasses.replace(outcome, reason=lost)
-    mark = fingerprint(study.specification(run))
-    saved = checkpoints.newest(folder, mark)
-    journal, first = Journal(), 0
-    if saved:
-        _restore(state, saved.tensors)
-        journal, first = Journal(**saved.journal), saved.step
+        outcome = dataclasses.replace(outcome, reason=lost)
+    else:
+        objective = step_function(study, run, arm, modules, dataset, taught)
+        state, journal, outcome = _steps(study, run, arm, dataset, objective, layout, state, outcome, checkpoint_every)
+        with layout.gathered():
+            outcome = _completed(outcome, journal, arm, modules, study.sigma_d)
+    return Trained(layout.whole(state.average), layout.whole(state.snapshots), journal, outcome)
+
+
+def _steps(
+    study: Study,
+    run: Run,
+    arm: Arm,
+    dataset: Dataset,
+    objective: Callable[..., Regression],
+    layout: Layout,
+    state: State,
+    outcome: Outcome,
+    checkpoint_every: int,
+) -> tuple[State, Journal, Outcome]:
+    """From the newest checkpoint to the end, or to a number that is not finite."""
+    world, folder, mark = layout.world, study.checkpoint_folder(run), fingerprint(study.specification(run))
+    journal, first = resume(folder, mark, state, layout)
+    if first and world.first:
         print(f"resuming {run.arm} seed {run.seed} from step {first}", file=sys.stderr)
-    objective = step_function(study, run, arm, modules, dataset, taught)
-    progress = Progress(f"{study.label} {run.arm} seed {run.seed}", arm.iterations, first)
     outcome = dataclasses.replace(
         outcome,
         step=first,
-        last_good_checkpoint=first if saved else None,
+        last_good_checkpoint=first or None,
         seconds=journal.seconds,
         last_direction_norm=journal.last_direction_norm,
     )
-    kept_after = snapshot_steps(arm)
+    progress = Progress(f"{study.label} {run.arm} seed {run.seed}", arm.iterations, first)
+    steps, kept_after = range(first + 1, arm.iterations + 1), snapshot_steps(arm)
+
+    def draw(step: int) -> Batch:
+        return draw_batch(run, arm, dataset, step, world.share(arm.batch)).to(world.device)
+
     clock = time.monotonic() - journal.seconds
-    for step in range(first + 1, arm.iterations + 1):
-        regression = objective(step, state.target)
-        loss, norm = regression.loss.item(), regression.direction_norm.mean().item()
-        gradients = torch.autograd.grad(regression.loss, list(state.parameters.values()), materialize_grads=True)
-        gradient_norm = torch.nn.utils.get_total_norm(gradients).item()
+    for step, batch in zip(steps, _timed(batches(draw, steps, world.device), journal), strict=True):
+        with layout.gathered() as parameters:
+            watched, gradients = _evaluate(objective, step, batch, layout.whole(state.target), parameters, arm)
+        gradients = layout.summed(gradients)
+        gradient_norm = layout.norm(gradients)
+        loss, norm = world.total(watched).tolist()
         outcome = dataclasses.replace(outcome, step=step, last_direction_norm=norm, seconds=time.monotonic() - clock)
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             reason = f"the loss was {loss} and the gradient's norm {gradient_norm} at step {step}"
@@ -156,14 +181,79 @@ def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[State, Journa
         if step in kept_after:
             state.snapshots.update({f"{step}/{name}": value.clone() for name, value in state.average.items()})
         if step % checkpoint_every == 0 or step == arm.iterations:
-            if not _is_finite(state):
+            if not is_finite(state, world):
                 reason = f"a parameter was not finite after step {step}"
                 return state, journal, dataclasses.replace(outcome, reason=reason)
             journal.seconds = time.monotonic() - clock
-            checkpoints.save(folder, mark, step, _to_tensors(state), dataclasses.asdict(journal))
+            save(folder, mark, step, state, journal, layout)
             outcome = dataclasses.replace(outcome, last_good_checkpoint=step)
-        progress.update(step, f"loss {loss:.4f},")
-    return state, journal, dataclasses.replace(outcome, log_weight=_learned_weight(modules, study.sigma_d))
+        if world.first:
+            progress.update(step, f"loss {loss:.4f}, {step * arm.batch / outcome.seconds:.0f} images/s,")
+    return state, journal, outcome
+
+
+def _evaluate(
+    objective: Callable[..., Regression], step: int, batch: Batch, target: Tensors, parameters: list[Tensor], arm: Arm
+) -> tuple[Tensor, list[Tensor]]:
+    """(loss, direction norm) and gradients of these rows, each part weighted by its share of the whole batch.
+
+    Every loss here is a mean over samples of what depends on the sample alone, so that the sum over all parts and
+    processes is the whole batch's. Of an objective of one's own that is for its author to see to.
+    """
+    watched = torch.zeros(2, dtype=torch.float64, device=batch.x0.device)
+    gradients: list[Tensor] = []
+    for part in batch.parts(arm.microbatch):
+        regression = objective(step, target, part)
+        share = len(part) / arm.batch
+        found = torch.autograd.grad(share * regression.loss, parameters, materialize_grads=True)
+        if gradients:
+            for summed, gradient in zip(gradients, found, strict=True):
+                summed.add_(gradient)
+        else:  # autograd may give one tensor for two parameters: to be added to, each has its own
+            gradients = list(found) if len(part) == len(batch) else [gradient.clone() for gradient in found]
+        watched += share * torch.stack([regression.loss.detach().double(), regression.direction_norm.mean().double()])
+    return watched, gradients
+
+
+def _timed(drawn: Iterable[Batch], journal: Journal) -> Iterator[Batch]:
+    """The batches; the journal gets the time that is spent waiting for them."""
+    source = iter(drawn)
+    while True:
+        asked = time.monotonic()
+        batch = next(source, None)
+        journal.data_seconds += time.monotonic() - asked
+        if batch is None:
+            return
+        yield batch
+
+
+def _check_parts(study: Study, run: Run, arm: Arm, modules: Modules, world: World) -> None:
+    """Raise BenchError where the batch is evaluated in parts and the result would depend on which."""
+    key = f"arms.{run.arm}"
+    if arm.batch < world.size:
+        problem = f"{world.size} processes cannot share a batch of {arm.batch}"
+        raise BenchError(problem, file=study.file, key=f"{key}.batch", remedy="start fewer processes")
+    if world.size == 1 and (arm.microbatch is None or arm.microbatch >= arm.batch):
+        return
+    if arm.tangent_method == "difference":
+        problem = "central differences take one step for all samples, so that parts of a batch give another tangent"
+        remedy = "choose 'auto', or train in one process without 'microbatch'"
+        raise BenchError(problem, file=study.file, key=f"{key}.tangent_method", remedy=remedy)
+    if any(isinstance(layer, _BatchNorm) for layer in modules.student.modules()):
+        problem = "the network's batch norm mixes samples, so that parts of a batch give another result"
+        remedy = "use another norm, or train in one process without 'microbatch'"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
+
+
+def _completed(outcome: Outcome, journal: Journal, arm: Arm, modules: Modules, sigma_d: float) -> Outcome:
+    """With what is known at the end."""
+    seconds = outcome.seconds or math.inf
+    return dataclasses.replace(
+        outcome,
+        images_per_second=outcome.step * arm.batch / seconds,
+        waiting_for_data=journal.data_seconds / seconds,
+        log_weight=[] if outcome.reason else _learned_weight(modules, sigma_d),
+    )
 
 
 def _learned_weight(modules: Modules, sigma_d: float) -> list[list[float]]:
@@ -172,7 +262,8 @@ def _learned_weight(modules: Modules, sigma_d: float) -> list[list[float]]:
         return []
     angles = torch.linspace(0.01, largest_angle(sigma_d), WEIGHT_ANGLES)
     with torch.no_grad():
-        return [[t, w] for t, w in zip(angles.tolist(), log_weight(angles).tolist(), strict=True)]
+        weights = log_weight(angles.to(log_weight.head.weight.device))
+    return [[t, w] for t, w in zip(angles.tolist(), weights.tolist(), strict=True)]
 
 
 def _lost_teacher(study: Study, run: Run) -> str | None:
@@ -184,10 +275,6 @@ def _lost_teacher(study: Study, run: Run) -> str | None:
     remedy = f"train the teacher first: {teacher.arm} seed {teacher.seed}"
     reason = read_json(path, remedy)["reason"]
     return f"its teacher {teacher.arm} seed {teacher.seed} diverged: {reason}" if reason else None
-
-
-def _is_finite(state: State) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in _to_tensors(state).values())
 
 
 def _update(state: State, gradients: Sequence[Tensor], arm: Arm, step: int) -> State:
@@ -211,37 +298,6 @@ def target_decay(arm: Arm, step: int) -> float:
     return initial if points is None or arm.points is None else cm_target_decay(points, arm.points[0], initial)
 
 
-def _initial(modules: Modules, arm: Arm) -> State:
-    """The state whose parameters are the modules' own."""
-    parameters = modules.parameters()
-    student = {name: p.detach().clone() for name, p in modules.student.named_parameters()}
-    target = {name: p.clone() for name, p in student.items()} if arm.target_decay else {}
-    return State(parameters, student, target, {}, initial_state(parameters))
-
-
-def _to_tensors(state: State) -> Tensors:
-    """The state's own tensors, named by group."""
-    groups: Mapping[str, Mapping[str, Tensor]] = {
-        "parameters": state.parameters,
-        "average": state.average,
-        "target": state.target,
-        "snapshots": state.snapshots,
-        "first": state.optimiser.first,
-        "second": state.optimiser.second,
-        "steps": state.optimiser.steps,
-    }
-    return {f"{group}/{name}": tensor for group, values in groups.items() for name, tensor in values.items()}
-
-
-def _restore(state: State, saved: Tensors) -> None:
-    """Fill the state's tensors with saved ones."""
-    with torch.no_grad():
-        for name, tensor in _to_tensors(state).items():
-            tensor.copy_(saved[name])
-    kept = {name.removeprefix("snapshots/"): value for name, value in saved.items() if name.startswith("snapshots/")}
-    state.snapshots.update(kept)
-
-
 def command() -> None:
     """Parse the arguments and train."""
     arguments = run_parser(__doc__)
@@ -251,7 +307,8 @@ def command() -> None:
     parsed = arguments.parse_args()
     study = study_of(parsed)
     outcome = train(study, run_of(study, parsed), parsed.checkpoint_every)
-    print(f"diverged: {outcome.reason}" if outcome.reason else f"finished after {outcome.step} steps")
+    if is_first():
+        print(f"diverged: {outcome.reason}" if outcome.reason else f"finished after {outcome.step} steps")
 
 
 if __name__ == "__main__":

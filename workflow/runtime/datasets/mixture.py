@@ -54,7 +54,8 @@ def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
         return oracle.sample(mixture, torch.rand(batch, generator=g), torch.randn(batch, dimension, generator=g)), None
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
-        return oracle.velocity(mixture, x, t.to(x.dtype))
+        there = oracle.Mixture(*(part.to(x) for part in (mixture.weights, mixture.means, mixture.stds)))
+        return oracle.velocity(there, x, t.to(x.dtype))
 
     return Dataset((dimension,), 0, draw, velocity, arrays)
 

@@ -8,6 +8,7 @@ from core.samplers.search import greedy_times
 from core.schedules import largest_angle
 from workflow.runtime.assembly import make_network, open_data, student_field
 from workflow.runtime.datasets import kind_module
+from workflow.runtime.devices import device_of, on
 from workflow.runtime.measurements.measured import Measured, Row
 from workflow.runtime.randomness import generator
 from workflow.runtime.records import Value
@@ -31,19 +32,21 @@ def measure(study: Study, experiment: str) -> Measured:
 def _search(study: Study, run: Run, metric: str) -> list[Row]:
     arm = study.arms[run.arm]
     dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
-    weights = read_tensors(study.run_folder(run) / "weights.safetensors", "delete the run's folder")
+    device = device_of(study)
+    weights = on(device, read_tensors(study.run_folder(run) / "weights.safetensors", "delete the run's folder"))
     if not all(bool(w.isfinite().all()) for w in weights.values()):
         return []
     count = study.evaluation.samples
     labels = labels_of_samples(count, dataset.classes)
+    labels = None if labels is None else labels.to(device)
     field = student_field(study, arm, make_network(study, arm, dataset), weights, labels)
 
     def score(times, purpose: str = "search") -> float:
         generators = [generator(study.evaluation.seed, purpose, row) for row in range(count)]
-        noise = noise_of_samples(generators, len(times) + 1, dataset.shape)
+        noise = noise_of_samples(generators, len(times) + 1, dataset.shape).to(device)
         with torch.no_grad():
             samples = sample_consistency(field, noise, [largest_angle(study.sigma_d), *times])
-        return kind.judge_samples(dataset, samples, wanted=[metric])[metric]
+        return kind.judge_samples(dataset, samples.cpu(), wanted=[metric])[metric]
 
     found = greedy_times(score, MIDDLE_TIMES, LOW, HIGH, WIDTH)
     rows = []

@@ -1,0 +1,199 @@
+"""What test_several_processes.py trains in one process and in two, in float64; and what torchrun starts for it.
+
+torchrun ... several.py STUDY OUT: trains every arm whose name has a dot, and holds gradients against torch's own.
+"""
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributed.fsdp import fully_shard
+from torch.nn.parallel import DistributedDataParallel
+
+from core.fields import Draws, Fields, bind
+from core.objectives.diffusion import diffusion
+from core.objectives.regression import Settings
+from workflow.reading import load
+from workflow.runtime.assembly import make_modules, open_data
+from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.distributed import Layout, World, lay_out, world_of
+from workflow.runtime.files import write_json
+from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.state import State, initial, resume, save
+from workflow.runtime.tensors import write_tensors
+from workflow.schema import Arm
+from workflow.steps import train as train_module
+from workflow.study import Run, Study
+
+EDM2 = {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4], "dropout": 0.3, "conditioning": "plain"}
+SIZES = {"small": {"width": 16, "blocks": 1}, "image": {"network": "core.networks.edm2:EDM2", "settings": EDM2}}
+METHODS: dict[str, dict[str, Any]] = {
+    "scd": {"objective": "scd", "teacher": "exact", "adaptive_weight": True},
+    "sct": {"objective": "sct"},
+    "dscd": {"objective": "dscd", "teacher": "exact", "intervals": 8},
+    "vsd": {"objective": "vsd", "teacher": "exact", "adaptive_weight": True},
+    "ct": {"objective": "ct", "points": [4, 8], "target_decay": 0.9},
+    "image": {"objective": "sct", "size": "image", "snapshots": 2},
+}
+WAYS: dict[str, dict[str, Any]] = {
+    "ddp": {},
+    "ddp-parts": {"microbatch": 3},
+    "fsdp": {"sharded": True},
+    "fsdp-parts": {"sharded": True, "microbatch": 4},
+}
+BATCH, STEPS = 17, 6
+"""Rows of a batch, which two processes and their parts share unequally; and steps."""
+RESUMED: dict[str, dict[str, Any]] = {"resumed.ddp": {}, "resumed.fsdp": {"sharded": True}}
+"""From a checkpoint of one process."""
+BROKEN: dict[str, dict[str, Any]] = {"broken-fsdp": {"sharded": True}}
+"""Left by two processes after step 4."""
+
+
+def arms() -> dict[str, dict[str, Any]]:
+    """Each method for one process, and `<method>.<way>` for two."""
+    found = dict(METHODS)
+    for method, settings in METHODS.items():
+        found |= {f"{method}.{way}": {**settings, **how} for way, how in WAYS.items()}
+    return found | {name: {**METHODS["vsd"], **how} for name, how in (RESUMED | BROKEN).items()}
+
+
+@contextlib.contextmanager
+def float64() -> Iterator[None]:
+    """Networks, draws and data in double precision."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "open_data", doubled)
+        torch.set_default_dtype(torch.float64)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(torch.float32)
+
+
+def doubled(study: Study, arm: Arm) -> Dataset:
+    """The mixture's velocity with normal data, or images of nothing but noise."""
+    shape = (1, 8, 8) if arm.size == "image" else (2,)
+
+    def draw(g: torch.Generator, count: int) -> tuple[Tensor, None]:
+        return torch.randn(count, *shape, generator=g), None
+
+    return dataclasses.replace(open_data(study, arm), shape=shape, draw=draw)
+
+
+def run_of(name: str) -> Run:
+    return Run(arm=name, seed=0)
+
+
+def mark_of(study: Study, name: str) -> str:
+    return fingerprint(study.specification(run_of(name)))
+
+
+def stop_after(step: int) -> contextlib.AbstractContextManager[Any]:
+    """Training breaks off after so many steps."""
+    real, patch = train_module._update, pytest.MonkeyPatch.context()
+
+    @contextlib.contextmanager
+    def stopping() -> Iterator[None]:
+        def update(state: State, gradients: Any, arm: Arm, now: int) -> State:
+            if now > step:
+                raise KeyboardInterrupt
+            return real(state, gradients, arm, now)
+
+        with patch as patched, pytest.raises(KeyboardInterrupt):
+            patched.setattr(train_module, "_update", update)
+            yield
+
+    return stopping()
+
+
+def main(study: Study, out: Path) -> None:
+    """All that needs two processes, in one start."""
+    torch.set_num_threads(1)
+    held: dict[str, dict[str, int]] = {}
+
+    def recording(modules: Any, layout: Layout, arm: Arm) -> State:
+        state = initial(modules, layout, arm)
+        kinds = {"parameters": state.parameters, "average": state.average, "first": state.optimiser.first}
+        kinds |= {"second": state.optimiser.second, "target": state.target, "modules": modules.parameters()}
+        held[name] = {kind: sum(tensor.numel() for tensor in tensors.values()) for kind, tensors in kinds.items()}
+        return state
+
+    with world_of(torch.device("cpu")) as world, float64(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "initial", recording)
+        for name in study.arms:
+            if "." in name:
+                train_module.train(study, run_of(name), checkpoint_every=2)
+        for name in RESUMED:
+            _read_and_write_again(study, name, world)
+        with stop_after(4):
+            name = "broken-fsdp"
+            train_module.train(study, run_of(name), checkpoint_every=2)
+        _hold_against_torch(world, out)
+    write_json(out / f"held-{world.rank}.json", held)
+
+
+def _read_and_write_again(study: Study, name: str, world: World) -> None:
+    """A checkpoint of one process, read by two and written by two."""
+    arm, folder = study.arms[name], Path("copies") / name
+    modules = make_modules(study, arm, doubled(study, arm), 0, None)
+    layout = lay_out(world, modules.parameters(), arm.sharded)
+    state = initial(modules, layout, arm)
+    journal, step = resume(Path("by-one"), mark_of(study, name), state, layout)
+    assert step == 2
+    save(folder, mark_of(study, name), step, state, journal, layout)
+
+
+def _hold_against_torch(world: World, out: Path) -> None:
+    """Gradients of a diffusion loss by DDP and by FSDP2, and ours of the same rows."""
+    network = _network()
+    g = torch.Generator().manual_seed(1)
+    x0, noise = torch.randn(16, 2, generator=g), torch.randn(16, 2, generator=g)
+    uniform = torch.rand(16, generator=g)
+    rows = slice(world.share(16).start, world.share(16).stop)
+
+    def loss(called: torch.nn.Module) -> Tensor:
+        draws = Draws(uniform[rows], noise[rows])
+        return diffusion(Fields(bind(called)), x0[rows], draws, Settings()).loss
+
+    wrapped = DistributedDataParallel(network)
+    loss(wrapped).backward()
+    by_ddp = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+    split: Any = fully_shard(_network())
+    loss(split).backward()
+    by_fsdp = {name: p.grad.full_tensor() for name, p in split.named_parameters() if p.grad is not None}
+    found = {"ddp": by_ddp, "fsdp": by_fsdp}
+    for way, sharded in (("our ddp", False), ("our fsdp", True)):
+        own = _network()
+        layout = lay_out(world, dict(own.named_parameters()), sharded)
+        with layout.gathered() as parameters:
+            gradients = torch.autograd.grad(loss(own) * (rows.stop - rows.start) / 16, parameters)
+        named = dict(zip(layout.parameters, layout.summed(gradients), strict=True))
+        assert layout.norm(list(named.values())) > 0
+        found[way] = layout.whole(named)
+    if world.first:
+        write_tensors(
+            out / "gradients.safetensors", {f"{w}/{n}": v.clone() for w, vs in found.items() for n, v in vs.items()}
+        )
+
+
+def _network() -> torch.nn.Module:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.inner = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2))
+            self.gain = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x: Tensor, t: Tensor, condition: None = None) -> Tensor:
+            return self.gain * self.inner(torch.cat([x, t[:, None]], dim=1))
+
+    return Net()
+
+
+if __name__ == "__main__":
+    main(load(sys.argv[1]), Path(sys.argv[2]))

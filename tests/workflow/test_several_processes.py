@@ -1,0 +1,155 @@
+"""Training by two processes against training by one: the same numbers, whoever holds and reads what."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from tests.workflow import several
+from tests.workflow.conftest import ROOT, TINY, environment, step
+from workflow.reading import load
+from workflow.runtime import checkpoints
+from workflow.runtime.files import read_json
+from workflow.runtime.tensors import read_tensors
+from workflow.steps.train import train
+from workflow.study import Study
+
+pytestmark = pytest.mark.slow
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def torchrun(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [*TORCHRUN, *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Study, Path, str]]:
+    """Everything that two processes make, in one start, beside what one process makes; (study, folder, stderr)."""
+    folder = tmp_path_factory.mktemp("several")
+    settings = {"iterations": several.STEPS, "batch": several.BATCH, "rate": 1e-2}
+    study_file = folder / "several.yaml"
+    content = {
+        **TINY, "study": "several", "sizes": several.SIZES, "defaults": {**TINY["defaults"], **settings},
+        "arms": several.arms(), "experiments": {"training": {**TINY["experiments"]["training"], "arms": ["*"]}},
+    }  # fmt: skip
+    study_file.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.MonkeyPatch.context() as patch, several.float64():
+        patch.chdir(folder)
+        study = load(study_file)
+        step("prepare", "--study", study_file, "--data", "mixture", cwd=folder)
+        vsd = study.checkpoint_folder(several.run_of("vsd"))
+        with several.stop_after(2):
+            train(study, several.run_of("vsd"), checkpoint_every=2)
+        for place in (Path("by-one"), *(study.checkpoint_folder(several.run_of(name)) for name in several.RESUMED)):
+            shutil.copytree(vsd, place)
+        for name in several.METHODS:
+            train(study, several.run_of(name), checkpoint_every=2)
+        done = torchrun(ROOT / "tests" / "workflow" / "several.py", study_file, folder, cwd=folder)
+        yield study, folder, done.stderr
+
+
+def _newest(study: Study, name: str, folder: Path | None = None) -> tuple[int, dict[str, Tensor]]:
+    """The step and all tensors of a checkpoint, as one process reads it."""
+    found = checkpoints.newest(folder or study.checkpoint_folder(several.run_of(name)), several.mark_of(study, name))
+    assert found is not None
+    return found.step, dict(found.tensors)
+
+
+@pytest.mark.parametrize("way", several.WAYS)
+@pytest.mark.parametrize("method", several.METHODS)
+def test_two_processes_train_as_one_does(method: str, way: str, trained: tuple[Study, Path, str]) -> None:
+    """Weights, averages, targets, snapshots, and gradients by their moments."""
+    study = trained[0]
+    (_, expected), (at, found) = _newest(study, method), _newest(study, f"{method}.{way}")
+    assert at == several.STEPS
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
+    first = torch.cat([value.flatten() for name, value in expected.items() if name.startswith("first/")])
+    assert first.abs().max() > 1e-3, "nothing was learned, and nothing compared"
+    weights, own = (
+        read_tensors(study.run_folder(several.run_of(arm)) / "weights.safetensors", "")
+        for arm in (method, f"{method}.{way}")
+    )
+    assert all(value.shape == own[name].shape for name, value in weights.items())
+    logs = [(study.run_folder(several.run_of(a)) / "log.csv").read_text() for a in (method, f"{method}.{way}")]
+    rows = [[float(cell) for line in log.splitlines()[1:] for cell in line.split(",")] for log in logs]
+    assert rows[1] == pytest.approx(rows[0], rel=1e-9, abs=1e-10)
+
+
+@pytest.mark.parametrize("method", several.METHODS)
+def test_what_is_sharded_is_held_in_halves_and_the_modules_hold_nothing(
+    method: str, trained: tuple[Study, Path, str]
+) -> None:
+    held = [read_json(trained[1] / f"held-{rank}.json", "") for rank in range(2)]
+    whole = held[0][f"{method}.ddp"]
+    assert held[1][f"{method}.ddp"] == whole
+    for kind in ("parameters", "average", "first", "second", "target"):
+        parts = [h[f"{method}.fsdp"][kind] for h in held]
+        assert sum(parts) == whole[kind]
+        assert max(parts) <= 0.52 * whole[kind] + 1
+    assert [h[f"{method}.fsdp"]["modules"] for h in held] == [0, 0]
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp"])
+def test_gradients_are_those_of_torch_s_own_wrappers(way: str, trained: tuple[Study, Path, str]) -> None:
+    found = read_tensors(trained[1] / "gradients.safetensors", "")
+    theirs = {name.split("/")[1]: value for name, value in found.items() if name.startswith(f"{way}/")}
+    assert len(theirs) == 5
+    for name, gradient in theirs.items():
+        torch.testing.assert_close(found[f"our {way}/{name}"], gradient, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", several.RESUMED)
+def test_two_processes_read_what_one_wrote_bit_for_bit(name: str, trained: tuple[Study, Path, str]) -> None:
+    study, folder, said = trained
+    (_, before), (_, after) = _newest(study, name, folder / "by-one"), _newest(study, name, folder / "copies" / name)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) and before[key].shape == after[key].shape for key in before)
+    pieces = sorted(path.name for path in (folder / "copies" / name).glob("*.safetensors"))
+    ends = [".0-of-2", ".1-of-2"] if name.endswith("fsdp") else [""]
+    assert pieces == [f"step-00000002{end}.safetensors" for end in ends]
+    assert f"resuming {name} seed 0 from step 2" in said
+    (_, expected), (_, ended) = _newest(study, "vsd"), _newest(study, name)
+    for key, value in expected.items():
+        torch.testing.assert_close(ended[key], value, rtol=0, atol=1e-10)
+
+
+def test_one_process_goes_on_from_what_two_left(trained: tuple[Study, Path, str], capsys) -> None:
+    study = trained[0]
+    at, _ = _newest(study, "broken-fsdp")
+    assert at == 4
+    train(study, several.run_of("broken-fsdp"), checkpoint_every=2)
+    assert "from step 4" in capsys.readouterr().err
+    (_, expected), (end, found) = _newest(study, "vsd"), _newest(study, "broken-fsdp")
+    assert end == several.STEPS
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-10)
+
+
+def test_a_shipped_study_runs_under_torchrun(tmp_path: Path) -> None:
+    smoke = ("--study", "oracle", "--budget", "smoke")
+    step("prepare", *smoke, "--data", "mixture-2d", cwd=tmp_path)
+    run = (*smoke, "--arm", "scd-fp32", "--seed", "0")
+    torchrun("-m", "workflow.steps.run", *run, cwd=tmp_path)
+    folder = tmp_path / "results" / "oracle-smoke" / "runs" / "scd-fp32" / "seed-0"
+    several_record, several_training = (read_json(folder / name, "") for name in ("metrics.json", "training.json"))
+    assert several_record["status"] == "finished"
+    assert several_training["processes"] == 2
+    assert not list((tmp_path / "results").glob("**/step-*"))
+    weights = read_tensors(folder / "weights.safetensors", "")
+    shutil.rmtree(folder)
+    step("run", *run, cwd=tmp_path)
+    assert read_json(folder / "training.json", "")["processes"] == 1
+    alone = read_tensors(folder / "weights.safetensors", "")
+    for name, value in weights.items():
+        torch.testing.assert_close(value, alone[name], rtol=1e-3, atol=1e-3)

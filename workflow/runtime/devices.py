@@ -1,0 +1,42 @@
+"""Which device a process works on. What is drawn is drawn on the CPU and moved there, so that devices see the same."""
+
+import os
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from core.trigflow import Field
+from workflow.errors import BenchError
+from workflow.study import Study
+
+
+def device_of(study: Study) -> torch.device:
+    """The study's device; `auto` is the process's own GPU where there is one, else the CPU.
+
+    A process that torchrun started takes the GPU of its local rank. Raises BenchError where there is none.
+    """
+    if study.device == "cpu" or (study.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local >= there:
+        problem = f"there is no CUDA device for local process {local}: torch sees {there}"
+        remedy = "start as many processes as there are devices, or give --device cpu"
+        raise BenchError(problem, file=study.file, key="device", remedy=remedy)
+    torch.cuda.set_device(local)  # what NCCL and FSDP2 take as this process's
+    return torch.device("cuda", local)
+
+
+def device_name(device: torch.device) -> str:
+    """For people: `cpu`, or the name of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def on(device: torch.device, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors there; those that are there already are the same ones."""
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def carried(field: Field, device: torch.device) -> Field:
+    """A field on a device for judges, whose points are on the CPU."""
+    return lambda x, t: field(x.to(device), t.to(device)).to(x.device)

@@ -1,0 +1,95 @@
+"""What a run carries from step to step, as one process holds it, and how it goes to a checkpoint and comes back."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from workflow.runtime import checkpoints
+from workflow.runtime.assembly import Modules, Tensors
+from workflow.runtime.distributed import Layout, World
+from workflow.runtime.journal import Journal
+from workflow.runtime.optimiser import AdamState, initial_state
+from workflow.schema import Arm
+
+WHOLE = "steps/"
+"""Adam's counts: numbers, which no layout shares out."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Tensors as the layout holds parameters, updated in place."""
+
+    parameters: Tensors
+    """The student's own, and those of what is trained beside it (Modules.parameters)."""
+    average: Tensors
+    """Of the student's alone."""
+    target: Tensors
+    """The average that gives the targets, for methods that keep one; else empty."""
+    snapshots: Tensors
+    """Averages along training, as `<step>/<name>`."""
+    optimiser: AdamState
+
+
+def initial(modules: Modules, layout: Layout, arm: Arm) -> State:
+    """The state before the first step; its parameters are the layout's own."""
+    own = [name for name, _ in modules.student.named_parameters()]
+    student = {name: layout.parameters[name].detach().clone() for name in own}
+    target = {name: p.clone() for name, p in student.items()} if arm.target_decay else {}
+    return State(layout.parameters, student, target, {}, initial_state(layout.parameters))
+
+
+def is_finite(state: State, world: World) -> bool:
+    """Whether every number is, on every process."""
+    unfit = sum(not bool(tensor.isfinite().all()) for tensor in _to_tensors(state).values())
+    return not world.total(torch.tensor(unfit, device=world.device)).item()
+
+
+def save(folder: Path, mark: str, step: int, state: State, journal: Journal, layout: Layout) -> None:
+    """Write a checkpoint; every process calls it."""
+    tensors = _to_tensors(state)
+    part = layout.part(name for name in tensors if not name.startswith(WHOLE))
+    if part is not None:
+        checkpoints.save(folder, mark, step, tensors, dataclasses.asdict(journal), part)
+
+
+def resume(folder: Path, mark: str, state: State, layout: Layout) -> tuple[Journal, int]:
+    """Fill the state from the newest checkpoint, if there is one: (what was written down until then, its step or 0).
+
+    All processes take the one that the first one finds whole, so that they go on from the same step.
+    """
+    world = layout.world
+    found = checkpoints.newest(folder, mark) if world.first else None
+    step = world.from_first(found.step if found else 0)
+    if not step:
+        return Journal(), 0
+    saved = found or checkpoints.at(folder, step)
+    _restore(state, saved.tensors, layout)
+    return Journal(**saved.journal), step
+
+
+def _restore(state: State, saved: Mapping[str, Tensor], layout: Layout) -> None:
+    """This process's parts of saved tensors, whoever wrote those."""
+    with torch.no_grad():
+        for name, tensor in _to_tensors(state).items():
+            tensor.copy_(saved[name] if name.startswith(WHOLE) else layout.piece(saved[name]))
+    kept = [name for name in saved if name.startswith("snapshots/")]
+    pieces = {name: layout.piece(saved[name]).clone().to(layout.world.device) for name in kept}
+    state.snapshots.update({name.removeprefix("snapshots/"): piece for name, piece in pieces.items()})
+
+
+def _to_tensors(state: State) -> Tensors:
+    """The state's own tensors, named by group."""
+    groups: Mapping[str, Mapping[str, Tensor]] = {
+        "parameters": state.parameters,
+        "average": state.average,
+        "target": state.target,
+        "snapshots": state.snapshots,
+        "first": state.optimiser.first,
+        "second": state.optimiser.second,
+        "steps": state.optimiser.steps,
+    }
+    return {f"{group}/{name}": tensor for group, values in groups.items() for name, tensor in values.items()}
