@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from workflow.checks import check
-from workflow.schema import Arm, Data, Evaluation, Experiment, Model, Name, Sampler, Size
+from workflow.schema import Arm, Data, Evaluation, Experiment, Model, Name, Resources, Sampler, Size
 
 DEFAULT_BUDGET = "laptop"
 
@@ -76,6 +76,7 @@ class Study(Model):
     tuning_metric: str = "fd_train"
     """What the rate is chosen by, at the fewest steps of the main sampler."""
     experiments: dict[Name, Experiment]
+    resources: Resources = Resources()
     budget: Name = DEFAULT_BUDGET
     file: Path
 

@@ -28,6 +28,8 @@ NOT_MATHEMATICS = frozenset(
         "workflow.runtime.datasets",  # the table, too
         "workflow.runtime.files",
         "workflow.runtime.fingerprint",
+        "workflow.runtime.gpus",
+        "workflow.runtime.limits",
         "workflow.runtime.measurements",  # and this table
         "workflow.runtime.progress",
         "workflow.runtime.provenance",

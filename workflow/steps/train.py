@@ -4,7 +4,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from core import ema
 from core.networks.log_weight import LogWeight
 from core.schedules import cm_target_decay, largest_angle
+from workflow.errors import BenchError
 from workflow.runtime import checkpoints
 from workflow.runtime.assembly import (
     Modules,
@@ -27,6 +28,7 @@ from workflow.runtime.assembly import (
 )
 from workflow.runtime.files import exclusive, read_json, write_json, write_text
 from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.limits import stopping
 from workflow.runtime.optimiser import AdamState, adam_step, initial_state
 from workflow.runtime.progress import Progress
 from workflow.runtime.tensors import write_tensors
@@ -94,14 +96,17 @@ class State:
     optimiser: AdamState
 
 
-def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> Outcome:
+def train(
+    study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY, time_limit: float | None = None
+) -> Outcome:
     """Train to the end, or to a number that is not finite; write log, averaged weights and training.json.
 
-    Checkpoints stay until the run is judged. Raises BenchError when another process trains the same run.
+    Checkpoints stay until the run is judged. Raises BenchError when another process trains the same run,
+    and, with a checkpoint written, shortly before `time_limit` (minutes of this process) and at SIGTERM.
     """
     folder, out = study.checkpoint_folder(run), study.run_folder(run)
-    with exclusive(folder, f"{run.arm} seed {run.seed}"):
-        state, journal, outcome = _train(study, run, checkpoint_every)
+    with exclusive(folder, f"{run.arm} seed {run.seed}"), stopping(time_limit) as stop_now:
+        state, journal, outcome = _train(study, run, checkpoint_every, stop_now)
     lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in journal.rows)]
     write_text(out / "log.csv", "\n".join(lines) + "\n")
     write_tensors(out / "weights.safetensors", state.average)
@@ -111,7 +116,9 @@ def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> O
     return outcome
 
 
-def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[State, Journal, Outcome]:
+def _train(
+    study: Study, run: Run, checkpoint_every: int, stop_now: Callable[[], str | None]
+) -> tuple[State, Journal, Outcome]:
     arm, folder = tuned(study, run), study.checkpoint_folder(run)
     dataset = open_data(study, arm)
     lost = _lost_teacher(study, run)
@@ -155,13 +162,19 @@ def _train(study: Study, run: Run, checkpoint_every: int) -> tuple[State, Journa
             journal.close_window(step, learning_rate(arm, step))
         if step in kept_after:
             state.snapshots.update({f"{step}/{name}": value.clone() for name, value in state.average.items()})
-        if step % checkpoint_every == 0 or step == arm.iterations:
-            if not _is_finite(state):
-                reason = f"a parameter was not finite after step {step}"
-                return state, journal, dataclasses.replace(outcome, reason=reason)
+        due = step % checkpoint_every == 0 or step == arm.iterations
+        stop = None if step == arm.iterations else stop_now()
+        finite = not (due or stop) or _is_finite(state)
+        if due and not finite:
+            reason = f"a parameter was not finite after step {step}"
+            return state, journal, dataclasses.replace(outcome, reason=reason)
+        if due or (stop and finite):  # one that is not finite goes on to where it would be found undisturbed
             journal.seconds = time.monotonic() - clock
             checkpoints.save(folder, mark, step, _to_tensors(state), dataclasses.asdict(journal))
             outcome = dataclasses.replace(outcome, last_good_checkpoint=step)
+            if stop:
+                problem = f"{stop}: stopped at step {step} of {arm.iterations} with a checkpoint"
+                raise BenchError(problem, file=folder, remedy="run again to go on")
         progress.update(step, f"loss {loss:.4f},")
     return state, journal, dataclasses.replace(outcome, log_weight=_learned_weight(modules, study.sigma_d))
 
@@ -248,9 +261,10 @@ def command() -> None:
     arguments.add_argument(
         "--checkpoint-every", type=int, default=CHECKPOINT_EVERY, help="optimiser steps (default: %(default)s)"
     )
+    arguments.add_argument("--time-limit", type=float, help="minutes after which it has to have stopped (default: none)")
     parsed = arguments.parse_args()
     study = study_of(parsed)
-    outcome = train(study, run_of(study, parsed), parsed.checkpoint_every)
+    outcome = train(study, run_of(study, parsed), parsed.checkpoint_every, parsed.time_limit)
     print(f"diverged: {outcome.reason}" if outcome.reason else f"finished after {outcome.step} steps")
 
 
