@@ -12,7 +12,18 @@ import yaml
 from pydantic import ValidationError
 
 from workflow.errors import BenchError
-from workflow.schema import Arm, Budget, DigitsData, Evaluation, Experiment, MixtureData, Model, Resources, Sampler, Size
+from workflow.schema import (
+    Arm,
+    Budget,
+    DigitsData,
+    Evaluation,
+    Experiment,
+    MixtureData,
+    Model,
+    Resources,
+    Sampler,
+    Size,
+)
 from workflow.study import DEFAULT_BUDGET, Study
 
 STUDIES = Path(__file__).parent / "studies"

@@ -31,9 +31,7 @@ class Slurm:
 
     def ask(self, *command: str) -> str:
         """The output of one of its commands."""
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=60, check=False, cwd=self.folder
-        )
+        done = _run(self, *command)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -134,20 +132,22 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
+def _run(slurm: Slurm, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, env=slurm.environment, capture_output=True, text=True, timeout=60, check=False, cwd=slurm.folder
+    )
+
+
 def _start(slurm: Slurm, program: str, *arguments: str) -> None:
     """The daemon goes into the background by itself."""
-    done = subprocess.run(
-        [str(_which(program)), *arguments], env=slurm.environment, capture_output=True, text=True, check=False, timeout=60
-    )
+    done = _run(slurm, str(_which(program)), *arguments)
     assert done.returncode == 0, f"{program}: {done.stderr}{slurm.logs()}"
 
 
 def _wait_until_idle(slurm: Slurm, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        done = subprocess.run(
-            ["sinfo", "--noheader", "--format", "%t"], env=slurm.environment, capture_output=True, text=True, check=False
-        )
+        done = _run(slurm, "sinfo", "--noheader", "--format", "%t")
         if done.stdout.strip() == "idle":
             return
         time.sleep(0.2)
@@ -156,22 +156,17 @@ def _wait_until_idle(slurm: Slurm, seconds: float = 30) -> None:
 
 def _stop(slurm: Slurm, seconds: float = 30) -> None:
     """Cancel what runs, and end the daemons in the order that lets each say goodbye to the next."""
-    cancel = ["scancel", f"--user={getpass.getuser()}"]
-    subprocess.run(cancel, env=slurm.environment, capture_output=True, check=False, timeout=60)
+    _run(slurm, "scancel", f"--user={getpass.getuser()}")
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        left = subprocess.run(
-            ["squeue", "--noheader"], env=slurm.environment, capture_output=True, text=True, check=False
-        )
-        if not left.stdout.strip():
+        if not _run(slurm, "squeue", "--noheader").stdout.strip():
             break
         time.sleep(0.2)
     for name in ("slurmd", "slurmctld", "munged"):
         pid_file = slurm.folder / f"run/{name}.pid"
         if not pid_file.is_file():
             continue
-        pid = int(pid_file.read_text())
-        _end(pid, deadline)
+        _end(int(pid_file.read_text()), deadline)
 
 
 def _end(pid: int, deadline: float) -> None:

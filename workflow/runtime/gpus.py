@@ -57,9 +57,7 @@ def gpu_slot(
                 os.environ[VISIBLE] = before
 
 
-def _take(
-    count: int, there: Sequence[str], slots: Path, every: float, held: contextlib.ExitStack
-) -> tuple[str, ...]:
+def _take(count: int, there: Sequence[str], slots: Path, every: float, held: contextlib.ExitStack) -> tuple[str, ...]:
     """Lock `count` of them or none: two jobs that each held one and waited for another would wait for ever."""
     slots.mkdir(parents=True, exist_ok=True)
     while True:

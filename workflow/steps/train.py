@@ -96,9 +96,7 @@ class State:
     optimiser: AdamState
 
 
-def train(
-    study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY, time_limit: float | None = None
-) -> Outcome:
+def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY, time_limit: float | None = None) -> Outcome:
     """Train to the end, or to a number that is not finite; write log, averaged weights and training.json.
 
     Checkpoints stay until the run is judged. Raises BenchError when another process trains the same run,
@@ -261,7 +259,7 @@ def command() -> None:
     arguments.add_argument(
         "--checkpoint-every", type=int, default=CHECKPOINT_EVERY, help="optimiser steps (default: %(default)s)"
     )
-    arguments.add_argument("--time-limit", type=float, help="minutes after which it has to have stopped (default: none)")
+    arguments.add_argument("--time-limit", type=float, help="minutes after which training has to have stopped")
     parsed = arguments.parse_args()
     study = study_of(parsed)
     outcome = train(study, run_of(study, parsed), parsed.checkpoint_every, parsed.time_limit)
