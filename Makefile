@@ -46,13 +46,16 @@ check: env  ## ruff, pyright, import-linter, snakemake --lint
 	lint-imports
 	.ci/lint_workflow
 
-# what the browser tests need; without root the line to type is printed, and the tests say so again
-system: 
-	@command -v chromium chromium-browser google-chrome >/dev/null || \
+# what the browser and cluster tests need; without root the line to type is printed, and the tests say so again
+system:
+	@packages=""; PATH="$$PATH:/usr/sbin"; \
+	command -v chromium chromium-browser google-chrome >/dev/null || packages="chromium"; \
+	{ command -v slurmctld && command -v slurmd && command -v munged; } >/dev/null || packages="$$packages slurm-wlm slurm-client munge"; \
+	if [ -z "$$packages" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null || \
-	    echo "could not install it; the browser tests need: apt-get install chromium"; \
-	else echo "the browser tests need Chromium: sudo apt-get install chromium"; fi
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null || \
+	    echo "could not install them; the browser and cluster tests need: apt-get install $$packages"; \
+	else echo "the browser and cluster tests need: sudo apt-get install $$packages"; fi
 
 publish: env  ## results/published from a finished run of budget=full
 	@for study in $(STUDIES); do python -m workflow.steps.publish --study $$study --budget full || exit; done

@@ -12,7 +12,18 @@ import yaml
 from pydantic import ValidationError
 
 from workflow.errors import BenchError
-from workflow.schema import Arm, Budget, DigitsData, Evaluation, Experiment, MixtureData, Model, Sampler, Size
+from workflow.schema import (
+    Arm,
+    Budget,
+    DigitsData,
+    Evaluation,
+    Experiment,
+    MixtureData,
+    Model,
+    Resources,
+    Sampler,
+    Size,
+)
 from workflow.study import DEFAULT_BUDGET, Study
 
 STUDIES = Path(__file__).parent / "studies"
@@ -60,6 +71,7 @@ def _remedy(kind: str, place: Sequence[int | str]) -> str:
     location = [str(part) for part in place]
     if kind == "extra_forbidden":
         models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
+        models["resources"] = Resources
         if location[0] == "data" and len(location) > 2:
             models["data"] = {"mixture": MixtureData, "digits": DigitsData}.get(location[2], MixtureData)
         model = models.get(location[0], Study)
@@ -113,6 +125,8 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
     kept = {a: s for a, s in arms.items() if any(fnmatch.fnmatchcase(a, pattern) for pattern in budget.arms)}
     evaluation = content.get("evaluation", {})
     content |= {"arms": kept, "evaluation": {**evaluation, **budget.evaluation} if budget.evaluation else evaluation}
+    if budget.resources:
+        content["resources"] = {**(content.get("resources") or {}), **budget.resources}
     experiments = content.get("experiments")
     if budget.experiments is not None and isinstance(experiments, dict):
         content["experiments"] = {name: value for name, value in experiments.items() if name in budget.experiments}

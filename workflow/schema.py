@@ -268,6 +268,23 @@ class Experiment(Model):
         return self
 
 
+class Resources(Model):
+    """What a run asks a scheduler for; decides no number, and is no part of a run's fingerprint."""
+
+    gpu: Annotated[int, Field(ge=0)] = 0
+    """How many; 0 trains on the CPU, and so does a machine without any."""
+    gpu_model: Annotated[str, Field(pattern=r"^[\w.]+$")] | None = None
+    """As the cluster calls it; empty for any."""
+    mem_mb: PositiveInt = 1000
+    runtime: PositiveInt = 60
+    """Minutes of one job. A longer run stops in time, and goes on in the next job."""
+
+    def of_attempt(self, attempt: int) -> Self:
+        """A first job asks for this much, one that has to try again for twice the memory and time."""
+        factor = min(attempt, 2)
+        return self.model_copy(update={"mem_mb": factor * self.mem_mb, "runtime": factor * self.runtime})
+
+
 class Budget(Model):
     """Replaces seeds, overrides settings of every arm, trains longer, keeps some arms and experiments only."""
 
@@ -280,3 +297,4 @@ class Budget(Model):
     """Multiplies the iterations of every arm."""
     override: dict[str, Any] = {}
     evaluation: dict[str, Any] = {}
+    resources: dict[str, Any] = {}

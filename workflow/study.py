@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from workflow.checks import check
-from workflow.schema import Arm, Data, Evaluation, Experiment, Model, Name, Sampler, Size
+from workflow.schema import Arm, Data, Evaluation, Experiment, Model, Name, Resources, Sampler, Size
 
 DEFAULT_BUDGET = "laptop"
 NO_PART_OF_A_RUN = {"teacher", "rate_of", "samplers", "microbatch", "sharded"}
@@ -80,6 +80,7 @@ class Study(Model):
     experiments: dict[Name, Experiment]
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What runs are computed on; `auto` is a GPU where there is one. No part of what a run is."""
+    resources: Resources = Resources()
     budget: Name = DEFAULT_BUDGET
     file: Path
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from workflow.claims import check_claims, ledger_digest, read_claims, verdict_file
 from workflow.errors import BenchError
+from workflow.runtime.cluster import refuse_orphans
 from workflow.runtime.fingerprint import data_fingerprint, digest, fingerprint
 from workflow.runtime.measurements import MEASUREMENTS
 from workflow.runtime.progress import watch
@@ -46,6 +47,23 @@ def select_study(wildcards):
     """
     study = study_of(wildcards)
     return f"--study {shlex.quote(str(study.file))} --budget {study.budget}"
+
+
+def asked(wildcards, attempt):
+    """What a job of the study asks a scheduler for."""
+    return study_of(wildcards).resources.of_attempt(attempt)
+
+
+def where(wildcards, resources):
+    """What a run is told of the place where it runs; decides no number.
+
+    On a cluster: when to stop, and to see no GPU that it was not given. On this machine: how many of
+    its GPUs to take. As it depends on `resources`, Snakemake does not call a run stale for it.
+    """
+    gpus = resources.get("gpu", 0)
+    if not workflow.remote_exec:
+        return f"--gpus {gpus}"
+    return f"--time-limit {resources.runtime}" + ("" if gpus else " --gpus 0")
 
 
 def paths(values):

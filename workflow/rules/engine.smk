@@ -10,3 +10,11 @@ def lift_default_limit():
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
+
+
+def refuse_a_second_submission():
+    """Stop before the first job where jobs of a workflow that was killed are still in Slurm's queue."""
+    try:
+        refuse_orphans(Path.cwd())
+    except BenchError as error:
+        raise WorkflowError(str(error)) from None

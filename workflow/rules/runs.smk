@@ -18,11 +18,14 @@ rule run:
     params:
         # specification and mathematics: the plan makes the run again when either changes
         fingerprint=lambda wc: fingerprint(study_of(wc).specification(run_of(wc))),
+        where=where,
     resources:
         study=select_study,
-        mem_mb=1000,
-        runtime=60,
+        gpu=lambda wc, attempt: asked(wc, attempt).gpu,
+        gpu_model=lambda wc, attempt: asked(wc, attempt).gpu_model,
+        mem_mb=lambda wc, attempt: asked(wc, attempt).mem_mb,
+        runtime=lambda wc, attempt: asked(wc, attempt).runtime,
     threads: 1
-    shell:
-        "python -m workflow.steps.run {resources.study} --arm {wildcards.arm} --seed {wildcards.seed}"
-        " --fingerprint {params.fingerprint} > {log} 2>&1"
+    shell:  # exec: a signal of the scheduler reaches the run itself, which then writes a checkpoint
+        "exec python -m workflow.steps.run {resources.study} --arm {wildcards.arm} --seed {wildcards.seed}"
+        " --fingerprint {params.fingerprint} {params.where} > {log} 2>&1"

@@ -1,8 +1,14 @@
 # Targets by name: every study, and every experiment of it.
 
 
+# what takes seconds is made where snakemake runs, also when the rest is sent to a cluster
 localrules:
     all,
+    claim,
+    collect,
+    experiment,
+    index,
+    page,
 
 
 for label, study in STUDIES.items():

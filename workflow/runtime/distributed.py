@@ -57,6 +57,13 @@ class World:
             dist.broadcast(said, 0)
         return int(said)
 
+    def agreed(self, reason: str | None) -> str | None:
+        """A reason to stop that is everybody's, if any process has one."""
+        if self.size == 1:
+            return reason
+        others = self.total(torch.tensor(int(reason is not None), device=self.device)).item()
+        return reason or ("another process has to stop" if others else None)
+
     def gather(self, text: str) -> list[str]:
         """What every process says, all of one length; as bytes, since torch pickles other things."""
         said = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)

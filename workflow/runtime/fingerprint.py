@@ -29,6 +29,8 @@ NOT_MATHEMATICS = frozenset(
         "workflow.runtime.devices",
         "workflow.runtime.files",
         "workflow.runtime.fingerprint",
+        "workflow.runtime.gpus",
+        "workflow.runtime.limits",
         "workflow.runtime.measurements",  # and this table
         "workflow.runtime.progress",
         "workflow.runtime.provenance",

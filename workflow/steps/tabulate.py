@@ -69,8 +69,8 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "run_seconds": round(sum(sum(r.seconds.values()) for r in records), 1),
         "peak_memory_mb": max((r.peak_memory_mb for r in records), default=0.0),
         "fingerprints": {f"{r.arm}/seed-{r.seed}": r.fingerprint for r in records},
-        "study_hash": hashlib.sha256(study.model_dump_json(exclude={"file"}).encode()).hexdigest()[:16],
-        "settings": study.model_dump(exclude={"file"}, mode="json"),
+        "study_hash": hashlib.sha256(study.model_dump_json(exclude={"file", "resources"}).encode()).hexdigest()[:16],
+        "settings": study.model_dump(exclude={"file", "resources"}, mode="json"),
         "tabulated_by": provenance(),
     }
 

@@ -44,6 +44,7 @@ from workflow.runtime.distributed import Layout, World, is_first, lay_out, world
 from workflow.runtime.files import exclusive, read_json, write_json, write_text
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.journal import Journal
+from workflow.runtime.limits import stopping
 from workflow.runtime.optimiser import adam_step
 from workflow.runtime.progress import Progress
 from workflow.runtime.state import State, initial, is_finite, resume, save
@@ -53,6 +54,8 @@ from workflow.schema import Arm
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.study import Run, Study
 
+StopNow = Callable[[], str | None]
+"""Says why to stop after this step, or None."""
 LOG_ROWS = 50
 CHECKPOINT_EVERY = 500
 """Optimiser steps; a run that is killed loses at most as many."""
@@ -93,16 +96,17 @@ class Trained:
     outcome: Outcome
 
 
-def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> Outcome:
+def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY, time_limit: float | None = None) -> Outcome:
     """Train to the end, or to a number that is not finite; write log, averaged weights and training.json.
 
     Under torchrun all processes call it, and the first one writes. Checkpoints stay until the run is judged.
-    Raises BenchError when another process trains the same run.
+    Raises BenchError when another process trains the same run, and, with a checkpoint written, shortly before
+    `time_limit` (minutes of this process) and at SIGTERM.
     """
     folder, out = study.checkpoint_folder(run), study.run_folder(run)
     alone = exclusive(folder, f"{run.arm} seed {run.seed}") if is_first() else nullcontext()
-    with alone, world_of(device_of(study)) as world:
-        trained = _train(study, run, checkpoint_every, world)
+    with alone, stopping(time_limit) as stop_now, world_of(device_of(study)) as world:
+        trained = _train(study, run, checkpoint_every, world, stop_now)
     if world.first:
         lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in trained.journal.rows)]
         write_text(out / "log.csv", "\n".join(lines) + "\n")
@@ -113,7 +117,7 @@ def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> O
     return trained.outcome
 
 
-def _train(study: Study, run: Run, checkpoint_every: int, world: World) -> Trained:
+def _train(study: Study, run: Run, checkpoint_every: int, world: World, stop_now: StopNow) -> Trained:
     arm = tuned(study, run)
     dataset = open_data(study, arm)
     lost = _lost_teacher(study, run)
@@ -127,7 +131,9 @@ def _train(study: Study, run: Run, checkpoint_every: int, world: World) -> Train
         outcome = dataclasses.replace(outcome, reason=lost)
     else:
         objective = step_function(study, run, arm, modules, dataset, taught)
-        state, journal, outcome = _steps(study, run, arm, dataset, objective, layout, state, outcome, checkpoint_every)
+        state, journal, outcome = _steps(
+            study, run, arm, dataset, objective, layout, state, outcome, checkpoint_every, stop_now
+        )
         with layout.gathered():
             outcome = _completed(outcome, journal, arm, modules, study.sigma_d)
     return Trained(layout.whole(state.average), layout.whole(state.snapshots), journal, outcome)
@@ -143,6 +149,7 @@ def _steps(
     state: State,
     outcome: Outcome,
     checkpoint_every: int,
+    stop_now: StopNow,
 ) -> tuple[State, Journal, Outcome]:
     """From the newest checkpoint to the end, or to a number that is not finite."""
     world, folder, mark = layout.world, study.checkpoint_folder(run), fingerprint(study.specification(run))
@@ -180,13 +187,19 @@ def _steps(
             journal.close_window(step, learning_rate(arm, step))
         if step in kept_after:
             state.snapshots.update({f"{step}/{name}": value.clone() for name, value in state.average.items()})
-        if step % checkpoint_every == 0 or step == arm.iterations:
-            if not is_finite(state, world):
-                reason = f"a parameter was not finite after step {step}"
-                return state, journal, dataclasses.replace(outcome, reason=reason)
+        due = step % checkpoint_every == 0 or step == arm.iterations
+        stop = None if step == arm.iterations else world.agreed(stop_now())
+        finite = not (due or stop) or is_finite(state, world)
+        if due and not finite:
+            reason = f"a parameter was not finite after step {step}"
+            return state, journal, dataclasses.replace(outcome, reason=reason)
+        if due or (stop and finite):  # one that is not finite goes on to where it would be found undisturbed
             journal.seconds = time.monotonic() - clock
             save(folder, mark, step, state, journal, layout)
             outcome = dataclasses.replace(outcome, last_good_checkpoint=step)
+            if stop:
+                problem = f"{stop}: stopped at step {step} of {arm.iterations} with a checkpoint"
+                raise BenchError(problem, file=folder, remedy="run again to go on")
         if world.first:
             progress.update(step, f"loss {loss:.4f}, {step * arm.batch / outcome.seconds:.0f} images/s,")
     return state, journal, outcome
@@ -304,9 +317,10 @@ def command() -> None:
     arguments.add_argument(
         "--checkpoint-every", type=int, default=CHECKPOINT_EVERY, help="optimiser steps (default: %(default)s)"
     )
+    arguments.add_argument("--time-limit", type=float, help="minutes after which training has to have stopped")
     parsed = arguments.parse_args()
     study = study_of(parsed)
-    outcome = train(study, run_of(study, parsed), parsed.checkpoint_every)
+    outcome = train(study, run_of(study, parsed), parsed.checkpoint_every, parsed.time_limit)
     if is_first():
         print(f"diverged: {outcome.reason}" if outcome.reason else f"finished after {outcome.step} steps")
 

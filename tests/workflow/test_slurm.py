@@ -1,0 +1,328 @@
+"""The workflow on a real Slurm of one node: cancelled, out of time, killed, and nothing finished made twice."""
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from tests.workflow.conftest import ROOT, step
+from tests.workflow.one_node_slurm import PACKAGES, Slurm, missing, one_node_slurm
+from workflow.errors import BenchError
+from workflow.reading import load
+from workflow.runtime import cluster
+from workflow.runtime.cluster import Site, read_site
+from workflow.runtime.tensors import read_tensors
+from workflow.schema import Resources
+from workflow.study import Run, Study
+
+PACED = '''
+"""Diffusion at a pace, and diffusion that kills its own process while a file says so."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from core.objectives.diffusion import diffusion
+
+
+def paced(fields, x0, draws, settings):
+    pace = Path("pace")
+    time.sleep(float(pace.read_text()) if pace.exists() else 0)
+    return diffusion(fields, x0, draws, settings)
+
+
+def doomed(fields, x0, draws, settings):
+    if Path("fault").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return diffusion(fields, x0, draws, settings)
+'''
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[Slurm]:
+    """One for this module; one at a time on this machine, however many processes test."""
+    if missing():
+        reason = f"no {', '.join(missing())} on the PATH: apt-get install {PACKAGES}"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+    with (Path(tempfile.gettempdir()) / f"one-node-slurm-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with tempfile.TemporaryDirectory(prefix="slurm-") as folder, one_node_slurm(Path(folder)) as made:
+            yield made
+
+
+# --- settings ---------------------------------------------------------------------------------------
+
+
+def test_the_example_of_local_settings_is_valid_and_names_every_key(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = (ROOT / "profiles/slurm/site.yaml.example").read_text()
+    here = tmp_path / "profiles/slurm/site.yaml"
+    here.parent.mkdir(parents=True)
+    here.write_text(example)
+    assert read_site() == Site()
+    assert read_site().resources == {}
+    here.write_text(re.sub(r"^# (\w+:)", r"\1", example, flags=re.MULTILINE))
+    assert read_site().model_fields_set == set(Site.model_fields)
+    assert read_site().resources["slurm_partition"] == "'cpu,gpu'"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("partiton: gpu", "partiton"), ("jobs: 0", "jobs"), ("account: [", "not valid YAML"), ("- gpu", "the keys are")],
+)
+def test_wrong_local_settings_are_named_with_their_file(text: str, said: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = tmp_path / "profiles/slurm/site.yaml"
+    here.parent.mkdir(parents=True)
+    here.write_text(text)
+    with pytest.raises(BenchError) as caught:
+        read_site()
+    assert said in str(caught.value)
+    assert "site.yaml" in str(caught.value)
+
+
+def test_missing_local_settings_say_what_to_type(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cluster, "ROOT", tmp_path)
+    with pytest.raises(BenchError, match=r"cp profiles/slurm/site.yaml.example profiles/slurm/site.yaml"):
+        read_site()
+
+
+def test_resources_come_from_the_study_and_its_budget_and_are_no_part_of_a_fingerprint(tiny, write_study) -> None:
+    plain = load(write_study(tiny))
+    tiny["resources"] = {"gpu": 1, "gpu_model": "a100", "mem_mb": 32000}
+    tiny["budgets"] = {"full": {"resources": {"runtime": 720}}}
+    study = load(write_study(tiny), "full")
+    assert study.resources == Resources(gpu=1, gpu_model="a100", mem_mb=32000, runtime=720)
+    assert [study.resources.of_attempt(n).runtime for n in (1, 2, 3)] == [720, 1440, 1440]
+    assert study.resources.of_attempt(2).mem_mb == 64000
+    run = Run(arm="scd", seed=0)
+    assert study.specification(run) == plain.specification(run)
+    tiny["resources"]["gpus"] = 1
+    with pytest.raises(BenchError, match="did you mean 'gpu'"):
+        load(write_study(tiny))
+
+
+def test_the_jobs_of_this_folder_alone_keep_a_workflow_from_starting(tmp_path: Path, monkeypatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    run = "01234567-89ab-cdef-0123-456789abcdef"
+    queue = [f"7|RUNNING|{run}|{here}", f"8|PENDING|{run}|{there}", f"9|RUNNING|interactive|{here}"]
+    squeue = tmp_path / "bin/squeue"
+    squeue.parent.mkdir()
+    squeue.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in queue))
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{squeue.parent}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(BenchError, match=r"scancel 7\n"):
+        cluster.refuse_orphans(here)
+    cluster.refuse_orphans(tmp_path)
+    squeue.write_text("#!/bin/sh\nexit 1\n")
+    cluster.refuse_orphans(here)
+
+
+# --- the real thing ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster_folder(slurm: Slurm, tmp_path: Path) -> Path:
+    """Where the workflow is started, with the profile, its local settings, and objectives of one's own."""
+    profile = tmp_path / "profiles/slurm"
+    shutil.copytree(ROOT / "profiles/slurm", profile, ignore=shutil.ignore_patterns("site.yaml"))
+    (profile / "site.yaml").write_text("partition: main\npoll: 1\n")
+    (tmp_path / "paced.py").write_text(PACED)
+    return tmp_path
+
+
+def _study_of(folder: Path, tiny: dict, minutes: int, **arms: dict) -> Study:
+    """A study in `folder` whose runs have so many minutes a job."""
+    experiment = tiny["experiments"]["training"] | {"arms": ["*"]}
+    resources = {"runtime": minutes, "mem_mb": 500}
+    content = tiny | {"arms": arms, "experiments": {"training": experiment}, "resources": resources}
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return load(path)
+
+
+def _command(study: Study, *arguments: str) -> list[str]:
+    start = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--workflow-profile", "slurm"]
+    return [*start, *arguments, "tiny/training", "--config", f"study={study.file}"]
+
+
+def _snakemake(slurm: Slurm, study: Study, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        _command(study, *arguments), cwd=study.file.parent, env=slurm.environment, text=True, check=False, timeout=600,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def _wait(until: Callable[[], object], what: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.2)
+
+
+def _is_training(folder: Path, arm: str) -> bool:
+    """The lock is taken when training starts; the pid is in it as long as nothing else takes it."""
+    return any(folder.glob(f"results/tiny/checkpoints/{arm}/seed-0/lock"))
+
+
+def _weights(folder: Path, arm: str) -> dict[str, torch.Tensor]:
+    return read_tensors(folder / f"results/tiny/runs/{arm}/seed-0/weights.safetensors", "")
+
+
+def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def _times(folder: Path) -> dict[str, int]:
+    """When each finished run was judged."""
+    return {p.parts[-3]: p.stat().st_mtime_ns for p in folder.glob("results/tiny/runs/*/*/metrics.json")}
+
+
+@pytest.mark.slow
+def test_the_first_steps_of_the_documentation_work_word_by_word(slurm: Slurm, tmp_path: Path) -> None:
+    here = tmp_path / "trigbench"
+    for part in ("core", "workflow", "profiles"):
+        ignored = shutil.ignore_patterns("__pycache__", "site.yaml")
+        shutil.copytree(ROOT / part, here / part, ignore=ignored)
+    shutil.copy(ROOT / "Snakefile", here)
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nsed -i 's/^# partition:.*/partition: main/; s/^poll:.*/poll: 1/' \"$1\"\n")
+    editor.chmod(0o755)
+    section = (ROOT / "docs/cluster.md").read_text().split("\n## First steps\n")[1].split("\n## ")[0]
+    script = "\n".join(re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
+    assert "snakemake --workflow-profile slurm --config study=oracle budget=smoke" in script
+    environment = {**slurm.environment, "PYTHONPATH": str(here), "EDITOR": str(editor)}
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=here, env=environment, text=True, check=False, timeout=900,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + slurm.logs()
+    runs = pd.read_csv(here / "results/oracle-smoke/runs.csv")
+    assert (runs[runs.arm != "data"].status == "finished").all()
+    assert (here / "reports/oracle-smoke.html").is_file()
+    arms = list(load("oracle", "smoke").arms)
+    jobs = [job for job in slurm.jobs("rule_run") if "oracle-smoke" in job[2]]
+    assert len(jobs) == len(arms), "each run is one job"
+    assert {state for _, state, _, _ in jobs} == {"COMPLETED"}
+    assert not [job for job in slurm.jobs() if "rule_experiment" in job[2] or "rule_page" in job[2]]
+    assert list((here / ".snakemake/slurm_logs").rglob("*.log")), "logs are kept"
+
+
+@pytest.mark.slow
+def test_a_cancelled_run_and_one_over_its_limit_are_requeued_beside_a_failing_and_a_healthy_one(
+    slurm: Slurm, cluster_folder: Path, tiny: dict
+) -> None:
+    study = _study_of(
+        cluster_folder, tiny, 1,
+        quick={"objective": "diffusion"},
+        cancelled={"objective": "paced:paced", "iterations": 250},
+        long={"objective": "paced:paced", "iterations": 600},
+        doomed={"objective": "paced:doomed"},
+    )  # fmt: skip
+    undisturbed = cluster_folder / "undisturbed"
+    undisturbed.mkdir()
+    shutil.copy(cluster_folder / "paced.py", undisturbed)
+    step("prepare", "--study", study.file, "--data", "mixture", cwd=undisturbed)
+    for arm in ("cancelled", "long"):
+        step("run", "--study", study.file, "--arm", arm, "--seed", "0", cwd=undisturbed)
+    (cluster_folder / "pace").write_text("0.1")
+    (cluster_folder / "fault").touch()
+
+    with (cluster_folder / "out").open("w+") as out:
+        workflow = subprocess.Popen(
+            _command(study, "--retries", "2"), cwd=cluster_folder, env=slurm.environment, stdout=out, stderr=out
+        )
+        _wait(lambda: _is_training(cluster_folder, "cancelled"), "the run that is cancelled")
+        time.sleep(3)
+        (job,) = slurm.jobs("_cancelled_", "running")
+        slurm.ask("scancel", job[0])
+        assert workflow.wait(600) == 1, "one arm failed"
+        out.seek(0)
+        said = out.read()
+
+    def log(arm: str) -> str:
+        return (cluster_folder / f"results/tiny/logs/runs/{arm}-seed-0.log").read_text()
+
+    assert [state for _, state, _, _ in slurm.jobs("_cancelled_")] == ["CANCELLED", "COMPLETED"], said
+    assert "asked to stop (SIGTERM): stopped at step" in said
+    assert "resuming cancelled seed 0 from step" in log("cancelled")
+    *stopped, last = slurm.jobs("_long_")
+    assert [state for _, state, _, _ in stopped] in (["FAILED"], ["FAILED"] * 2), said
+    assert last[1] == "COMPLETED"
+    assert (stopped[0][3], last[3]) == ("1:00", "2:00"), "a second job gets more time"
+    assert "near its time limit of 1 minutes: stopped at step" in said
+    assert "resuming long seed 0 from step" in log("long")
+    for arm in ("cancelled", "long"):
+        assert _equal(_weights(cluster_folder, arm), _weights(undisturbed, arm))
+    assert [state for _, state, _, _ in slurm.jobs("_doomed_")] == ["FAILED"] * 3
+    assert [state for _, state, _, _ in slurm.jobs("_quick_")] == ["COMPLETED"]
+
+    made, jobs = _times(cluster_folder), len(slurm.jobs())
+    assert set(made) == {"quick", "cancelled", "long"}
+    (cluster_folder / "fault").unlink()
+    again = _snakemake(slurm, study)
+    assert again.returncode == 0, again.stdout
+    assert len(slurm.jobs()) == jobs + 1, "the one that failed"
+    assert made.items() <= _times(cluster_folder).items(), "nothing finished is made again"
+    rows = pd.read_csv(cluster_folder / "results/tiny/experiments/training/runs.csv")
+    assert set(rows.arm) >= {"quick", "cancelled", "long", "doomed"}
+
+
+@pytest.mark.slow
+def test_a_killed_workflow_is_started_again_without_duplicates(slurm: Slurm, cluster_folder: Path, tiny: dict) -> None:
+    study = _study_of(
+        cluster_folder, tiny, 10,
+        brief={"objective": "paced:paced", "iterations": 80},
+        longer={"objective": "paced:paced", "iterations": 3000},
+    )  # fmt: skip
+    (cluster_folder / "pace").write_text("0.1")
+    before = len(slurm.jobs())
+    with (cluster_folder / "out").open("w") as out:
+        killed = subprocess.Popen(
+            _command(study), cwd=cluster_folder, env=slurm.environment, stdout=out, stderr=out, start_new_session=True
+        )
+        _wait(lambda: all(_is_training(cluster_folder, arm) for arm in ("brief", "longer")), "both runs")
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+    locked = _snakemake(slurm, study)
+    assert locked.returncode == 1
+    assert "--unlock" in locked.stdout
+    assert _snakemake(slurm, study, "--unlock").returncode == 0
+    refused = _snakemake(slurm, study)
+    assert refused.returncode == 1, refused.stdout
+    assert "jobs of a workflow that was killed are still in the queue" in refused.stdout
+    assert not slurm.jobs("", "pending"), "nothing was submitted"
+    _wait(lambda: not slurm.jobs("_brief_", "running,completing"), "the run that nobody watches")
+    assert [state for _, state, _, _ in slurm.jobs("_brief_")] == ["COMPLETED"]
+    finished = _times(cluster_folder)
+    assert set(finished) == {"brief"}
+
+    refused = _snakemake(slurm, study)
+    told = re.search(r"scancel \d+", refused.stdout)
+    assert told is not None, refused.stdout
+    slurm.ask(*told[0].split())
+    _wait(lambda: not slurm.jobs("_longer_", "running,completing"), "the cancelled job's end")
+    (cluster_folder / "pace").unlink()  # the rest of it in a few seconds
+    again = _snakemake(slurm, study)
+    assert again.returncode == 0, again.stdout
+    assert [state for _, state, _, _ in slurm.jobs("_longer_")] == ["CANCELLED", "COMPLETED"]
+    assert len(slurm.jobs("_brief_")) == 1, "what ended while nobody watched is not made again"
+    assert finished.items() <= _times(cluster_folder).items()
+    log = (cluster_folder / "results/tiny/logs/runs/longer-seed-0.log").read_text()
+    assert "resuming longer seed 0 from step" in log
+    assert len(slurm.jobs()) == before + 4, "preparation, brief, and longer twice"
+    assert "Nothing to be done" in _snakemake(slurm, study, "-n").stdout

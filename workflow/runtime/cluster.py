@@ -1,0 +1,87 @@
+"""What is known of a cluster: its local settings, and the jobs that an earlier workflow has left there."""
+
+import getpass
+import re
+import subprocess
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
+from workflow.errors import BenchError
+
+ROOT = Path(__file__).parents[2]
+SITE = Path("profiles/slurm/site.yaml")
+RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+"""The executor plugin calls all jobs of one workflow by one UUID."""
+
+
+class Site(BaseModel):
+    """profiles/slurm/site.yaml: what differs from cluster to cluster; what is empty is left to Slurm."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    account: str | None = None
+    partition: str | None = None
+    """One, or several with commas between: Slurm takes the first that can run the job."""
+    qos: str | None = None
+    constraint: str | None = None
+    jobs: PositiveInt = 100
+    """At most so many in the queue at a time."""
+    poll: PositiveInt = 20
+    """Seconds between two looks at the queue, at least."""
+
+    @property
+    def resources(self) -> dict[str, str]:
+        """By the executor plugin's names, quoted, since the profile's values are read as Python."""
+        names = {"slurm_account": self.account, "slurm_partition": self.partition}
+        named = names | {"qos": self.qos, "constraint": self.constraint}
+        return {name: repr(value) for name, value in named.items() if value}
+
+
+def read_site() -> Site:
+    """The settings from where one starts, or else beside the workflow; raises BenchError naming file and remedy."""
+    path = next((p for p in (SITE, ROOT / SITE) if p.is_file()), None)
+    if path is None:
+        remedy = f"cp {SITE}.example {SITE}, and put your cluster's names there (docs/cluster.md)"
+        raise BenchError("the cluster's settings are missing", file=SITE, remedy=remedy)
+    try:
+        return Site.model_validate(yaml.safe_load(path.read_text()) or {})
+    except yaml.YAMLError as error:
+        raise BenchError(f"not valid YAML: {error}", file=path, remedy="mend the syntax at that line") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key, known = ".".join(map(str, first["loc"])), ", ".join(Site.model_fields)
+        raise BenchError(first["msg"], file=path, key=key, remedy=f"the keys are: {known}") from error
+
+
+def refuse_orphans(folder: Path) -> None:
+    """Raise BenchError while jobs that a killed workflow submitted from `folder` are in Slurm's queue.
+
+    They would write the same files as the jobs that are about to be submitted in their place.
+    """
+    left = jobs_left(folder)
+    if not left:
+        return
+    names = " ".join(sorted(left))
+    remedy = (
+        f"end them, which keeps what they have trained: scancel {names}\n"
+        "          or wait until they have ended; then start the workflow again"
+    )
+    raise BenchError("jobs of a workflow that was killed are still in the queue", file=folder, remedy=remedy)
+
+
+def jobs_left(folder: Path) -> dict[str, str]:
+    """Slurm's jobs (id -> state) of this user that a workflow in `folder` submitted; none without Slurm."""
+    asked = ["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i|%T|%j|%Z"]
+    try:
+        answer = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60)
+    except OSError:
+        return {}
+    if answer.returncode:  # the tools are there, but no Slurm answers: then nothing of it runs here either
+        return {}
+    jobs = (line.split("|", 3) for line in answer.stdout.splitlines())
+    return {
+        job: state
+        for job, state, name, place in jobs
+        if RUN_ID.search(name) and Path(place).resolve() == folder.resolve()
+    }
