@@ -37,5 +37,6 @@ include: "workflow/rules/targets.smk"
 
 
 onstart:
+    check_places()
     lift_default_limit()
     watch([Path(str(job.output.metrics)) for job in workflow.dag.needrun_jobs() if job.rule.name == "run"])

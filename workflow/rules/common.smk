@@ -7,6 +7,7 @@ from pathlib import Path
 from workflow.claims import check_claims, ledger_digest, read_claims, verdict_file
 from workflow.errors import BenchError
 from workflow.runtime.fingerprint import data_fingerprint, digest, fingerprint
+from workflow.runtime.files import check_writable
 from workflow.runtime.measurements import MEASUREMENTS
 from workflow.runtime.progress import watch
 from workflow.reading import load
@@ -15,8 +16,15 @@ from workflow.study import DEFAULT_BUDGET, Run
 
 def chosen_studies():
     """The studies that --config names (comma-separated names or files), or both shipped ones."""
-    names = str(config.get("study", "oracle,digits")).split(",")
-    return {s.label: s for s in (load(name, config.get("budget", DEFAULT_BUDGET)) for name in names)}
+    said = str(config.get("study", "oracle,digits"))
+    names = [said] if Path(said).is_file() else said.split(",")  # the name of a file may hold a comma
+    studies = {}
+    for study in (load(name, config.get("budget", DEFAULT_BUDGET)) for name in names):
+        if study.label in studies:
+            other, remedy = studies[study.label].file, "give one of them another name"
+            raise BenchError(f"{other} is called {study.study!r} too", file=study.file, key="study", remedy=remedy)
+        studies[study.label] = study
+    return studies
 
 
 try:
@@ -29,6 +37,15 @@ try:
     check_claims(LEDGER, STUDIES.values())
 except BenchError as error:
     raise WorkflowError(str(error)) from None
+
+
+def check_places():
+    """Say before any job where nothing can be written."""
+    try:
+        for folder in (*(study.folder for study in STUDIES.values()), Path("reports")):
+            check_writable(folder)
+    except BenchError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def study_of(wildcards):

@@ -25,6 +25,16 @@ class Checkpoint:
     """What the run has written down so far, as JSON."""
 
 
+@dataclass(frozen=True)
+class _Seal:
+    """What the JSON says; a key more or less makes it no seal."""
+
+    step: int
+    fingerprint: str
+    sha256: str
+    journal: dict[str, Any]
+
+
 def save(folder: Path, fingerprint: str, step: int, tensors: Mapping[str, Tensor], journal: dict[str, Any]) -> None:
     """Write a checkpoint, then remove all but the newest two."""
     path = folder / f"step-{step:08d}.safetensors"
@@ -45,15 +55,15 @@ def newest(folder: Path, fingerprint: str) -> Checkpoint | None:
     for seal_file in sorted(folder.glob("step-*.json"), reverse=True):
         path = seal_file.with_suffix(".safetensors")
         try:
-            seal = read_json(seal_file, "set aside")
-            if seal["fingerprint"] != fingerprint:
+            seal = _Seal(**read_json(seal_file, "set aside"))
+            if seal.fingerprint != fingerprint:
                 print(f"checkpoint {path} is of other settings or other code; starting over", file=sys.stderr)
                 remove(seal_file)
                 continue
-            if not path.is_file() or sha256(path) != seal["sha256"]:
+            if not path.is_file() or sha256(path) != seal.sha256:
                 raise BenchError("the checksum differs", file=path, remedy="set aside")
-            return Checkpoint(seal["step"], read_tensors(path, "set aside"), seal["journal"])
-        except (BenchError, KeyError, TypeError) as error:
+            return Checkpoint(seal.step, read_tensors(path, "set aside"), seal.journal)
+        except (BenchError, OSError, TypeError) as error:
             print(f"checkpoint {path} is damaged ({error}); set aside, taking the one before", file=sys.stderr)
             for file in (seal_file, path):
                 if file.is_file():

@@ -1,10 +1,13 @@
 """Train, sample and evaluate one run in one process, which is what small studies do."""
 
+import contextlib
 import sys
+from collections.abc import Iterator
 
 from workflow.errors import BenchError
 from workflow.runtime import checkpoints
 from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.progress import end_if_hung, sign_of_life
 from workflow.runtime.provenance import seconds_since_start
 from workflow.runtime.records import RunRecord
 from workflow.steps.command import main, run_of, run_parser, study_of
@@ -13,15 +16,40 @@ from workflow.steps.sample import sample
 from workflow.steps.train import CHECKPOINT_EVERY, train
 from workflow.study import Run, Study
 
+PATIENCE = 1800.0
+"""Seconds without a step of training, or in sampling or judging, after which a run counts as hung."""
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
+"""What torch says of it, in RuntimeErrors."""
+
 
 def make_run(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -> RunRecord:
     """All three steps; a diverged run is recorded like any other."""
     start = round(seconds_since_start(), 3)
-    outcome = train(study, run, checkpoint_every)
-    record = evaluate(study, run, {"start": start, "sample": round(sample(study, run), 3)})
+    arm = study.arms[run.arm]
+    smaller = f"lower it (now {arm.batch}), or take a smaller 'size' than {arm.size!r}"
+    with _within_memory(study, f"arms.{run.arm}.batch", smaller):
+        outcome = train(study, run, checkpoint_every)
+    with _within_memory(study, "evaluation.samples", f"lower it (now {study.evaluation.samples})"):
+        sampled = round(sample(study, run), 3)
+        sign_of_life()
+        record = evaluate(study, run, {"start": start, "sample": sampled})
     if outcome.reason is None:  # a diverged run keeps its last good checkpoint, to look at
         checkpoints.remove_all(study.checkpoint_folder(run))
     return record
+
+
+@contextlib.contextmanager
+def _within_memory(study: Study, key: str, remedy: str) -> Iterator[None]:
+    """Where memory does not suffice, name the setting that decides how much is taken."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        reason = str(error)
+        if not isinstance(error, MemoryError) and not any(words in reason for words in OUT_OF_MEMORY):
+            raise
+        problem = f"out of memory: {reason.splitlines()[0]}" if reason else "out of memory"
+        remedy = f"{remedy}, or give the job more memory"
+        raise BenchError(problem, file=study.file, key=key, remedy=remedy) from error
 
 
 def command() -> None:
@@ -29,12 +57,16 @@ def command() -> None:
     arguments = run_parser(__doc__)
     arguments.add_argument("--fingerprint", help="stop unless the run still has this fingerprint")
     arguments.add_argument("--checkpoint-every", type=int, default=CHECKPOINT_EVERY, help="default: %(default)s steps")
+    arguments.add_argument(
+        "--patience", type=float, default=PATIENCE, help="end after so many seconds without progress (%(default)g)"
+    )
     parsed = arguments.parse_args()
     study = study_of(parsed)
     run = run_of(study, parsed)
     if parsed.fingerprint not in (None, fingerprint(study.specification(run))):
         problem = f"{run.arm} seed {run.seed} changed since the workflow was started"
         raise BenchError(problem, file=study.file, remedy="start the workflow again")
+    end_if_hung(parsed.patience)
     record = make_run(study, run, parsed.checkpoint_every)
     print(f"{run.arm} seed {run.seed}: {record.status}, {sum(record.seconds.values()):.1f} s", file=sys.stderr)
 
