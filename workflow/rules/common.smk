@@ -39,10 +39,11 @@ except BenchError as error:
     raise WorkflowError(str(error)) from None
 
 
-def check_places():
-    """Say before any job where nothing can be written."""
+def check_places(jobs):
+    """Say before the first of these jobs where nothing can be written."""
+    outputs = [Path(str(file)) for job in jobs for file in job.output]
     try:
-        for folder in (*(study.folder for study in STUDIES.values()), Path("reports")):
+        for folder in sorted({Path(*path.parent.parts[:2]) for path in outputs}):  # results/<label>, reports
             check_writable(folder)
     except BenchError as error:
         raise WorkflowError(str(error)) from None
