@@ -75,8 +75,11 @@ def _remedy(kind: str, place: Sequence[int | str]) -> str:
     return "change the value as the message says"
 
 
-class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """Refuses a key that stands twice, which plain YAML would let win silently. In C where PyYAML has it."""
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it
+
+
+class _StrictLoader(_SafeLoader):
+    """Refuses a key that stands twice, which plain YAML would let win silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         merge = "tag:yaml.org,2002:merge"  # `<<: *anchor`, which what stands beside it overrides

@@ -210,6 +210,16 @@ def test_no_study_may_take_the_name_of_a_rule() -> None:
     assert set(names) <= TAKEN
 
 
+def test_a_data_set_that_cannot_be_imported_is_named(tiny: dict, write_study, tmp_path: Path) -> None:
+    tiny["data"]["mixture"] = {"kind": "own", "module": "nowhere.to_be_found"}
+    tiny["arms"] = {"sct": {"objective": "sct"}}
+    tiny["experiments"]["training"]["arms"] = ["sct"]
+    done = step("prepare", "--study", write_study(tiny), "--data", "mixture", cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    for part in ("cannot import 'nowhere.to_be_found'", "key:    data", "install it"):
+        assert part in done.stderr
+
+
 @pytest.mark.slow
 def test_studies_that_would_share_a_name_are_refused(tiny: dict, write_study, tmp_path: Path) -> None:
     one = write_study(tiny)

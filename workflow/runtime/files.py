@@ -143,7 +143,7 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
         with writing(folder / "lock"):
             handle.truncate(0)
             handle.write(str(os.getpid()).encode())
-            for half_written in folder.glob(".*"):
+            for half_written in filter(Path.is_file, folder.glob(".*")):
                 half_written.unlink()
         yield
 
