@@ -19,7 +19,7 @@ KINDS = {
 
 
 def kind_module(data: Any) -> Any:
-    """The module that knows a study's data set (workflow.schema.Data). Raises BenchError where it cannot be imported."""
+    """The module that knows a study's data set (workflow.schema.Data), or BenchError where it cannot be imported."""
     name = data.module if data.kind == "own" else KINDS[data.kind]
     try:
         return importlib.import_module(name)
