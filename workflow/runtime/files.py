@@ -110,10 +110,13 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def read_arrays(path: Path, remedy: str) -> Arrays:
     """Read a .npz without unpickling, or raise BenchError that names the file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("a zip of something else than arrays")
     except Exception as error:  # zip, zlib and numpy each have their own
         raise BenchError(f"cannot read {path.name}: {error}", file=path, remedy=remedy) from error
+    return arrays
 
 
 def sha256(path: Path) -> str:
