@@ -71,7 +71,8 @@ def test_twenty_kills_at_random_moments_of_one_study_change_no_bit_of_it(
     runs = [Run(arm=arm, seed=0) for arm in KILLS]
     targets = [str(study.run_folder(run) / "metrics.json") for run in runs]
     calm, storm = tmp_path / "calm", tmp_path / "storm"
-    calm.mkdir(), storm.mkdir()
+    calm.mkdir()
+    storm.mkdir()
     arguments = [*targets, "--cores", "1", "--config", f"study={study.file}"]
     snakemake(*arguments, cwd=calm)
 
