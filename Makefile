@@ -60,10 +60,11 @@ system:
 publish: env  ## results/published from a finished run of budget=full
 	@for study in $(STUDIES); do python -m workflow.steps.publish --study $$study --budget full || exit; done
 
-bench: env  ## what training steps and attention cost as ratios within one run, and how exact tangents are
+bench: env  ## what steps and attention cost as ratios, how exact tangents are, and what the workflow itself costs
 	python benchmarks/steps.py
 	python benchmarks/attention.py
 	python benchmarks/precision.py
+	python benchmarks/scale.py
 
 clean:  ## results and reports, not the published ones
 	rm -rf .snakemake reports results/oracle* results/digits* results/index.log

@@ -37,6 +37,8 @@ include: "workflow/rules/targets.smk"
 
 
 onstart:
+    needed = list(workflow.dag.needrun_jobs())
     refuse_a_second_submission()
+    check_places(needed)
     lift_default_limit()
-    watch([Path(str(job.output.metrics)) for job in workflow.dag.needrun_jobs() if job.rule.name == "run"])
+    watch([Path(str(job.output.metrics)) for job in needed if job.rule.name == "run"])

@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 FEATURES = 64
 """Dimensions of the digits' feature space."""
+TAKEN = {"assets", "claims", "figures", "index", "published", "tables"} | {
+    "all", "claim", "collect", "experiment", "measure", "page", "prepare", "run",
+}  # fmt: skip
+"""No study may be called so: folders of results and reports, and rules of the workflow."""
 SOLVERS = {"heun": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "segments": ("segments",)}
 """The solvers that may stand in for a method's own sampler; `few` for any other."""
 
 
 def check(study: "Study") -> None:
     """All checks, in the order in which a reader would mend them."""
-    if study.study in ("index", "published", "assets", "claims", "figures", "tables"):
+    if study.study in TAKEN:
         raise ValueError(f"study: {study.study!r} is a name of the project's own; choose another")
     if not study.arms:
         raise ValueError(f"budgets.{study.budget}.arms: no arm is left")
@@ -32,9 +36,7 @@ def check(study: "Study") -> None:
         _check_known(f"arms.{name}.data", arm.data, study.data)
         _check_known(f"arms.{name}.size", arm.size, study.sizes)
         _check_teacher(study, name, arm)
-        network = study.sizes[arm.size].network
-        if arm.told and network and not takes(named(network), "told"):
-            raise ValueError(f"arms.{name}.size: {network} takes no 'told', the count of numbers that it is told")
+        _check_network(study, name, arm)
         _check_samplers(study, name, arm)
         _check_rate(study, name, arm)
     _check_experiments(study)
@@ -42,6 +44,19 @@ def check(study: "Study") -> None:
     fewest = min(study.evaluation.samples, study.evaluation.snapshot_samples or study.evaluation.samples)
     if digits and fewest <= FEATURES:
         raise ValueError(f"evaluation.samples: distances in {FEATURES} features need more than {FEATURES} samples")
+
+
+def _check_network(study: "Study", name: str, arm: Arm) -> None:
+    network = study.sizes[arm.size].network
+    if not arm.told or not network:
+        return
+    try:
+        told = takes(named(network), "told")
+    except Exception as error:  # importing what somebody else wrote may raise anything
+        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"sizes.{arm.size}.network: {problem}") from error
+    if not told:
+        raise ValueError(f"arms.{name}.size: {network} takes no 'told', the count of numbers that it is told")
 
 
 def _check_known(key: str, name: str, table: Iterable[str]) -> None:

@@ -3,8 +3,8 @@
 import difflib
 import fnmatch
 import itertools
-import string
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +49,22 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
         first = error.errors()[0]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         key = ".".join(str(part) for part in first["loc"]) or None
+        problem = first["msg"].removeprefix("Value error, ")
+        if key is None and ": " in problem:  # a check between parts says its key itself (workflow.checks)
+            key, problem = problem.split(": ", 1)
         remedy = _remedy(first["type"], first["loc"])
-        raise BenchError(
-            first["msg"].removeprefix("Value error, ") + more, file=path, key=key, remedy=remedy
-        ) from error
+        raise BenchError(problem + more, file=path, key=key, remedy=remedy) from error
 
 
 def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
-    """The content of a YAML file that must be a mapping without repeated keys."""
+    """The content of a YAML file that must be a mapping without repeated keys; nothing in it is executed."""
     try:
-        content = yaml.load(path.read_text(), Loader=_StrictLoader)
-    except yaml.YAMLError as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(f"cannot read {what}: {error}", file=path, remedy="give a text file in UTF-8") from error
+    try:
+        content = yaml.load(text, Loader=_StrictLoader)
+    except Exception as error:  # PyYAML also lets through what values raise, such as the 30th of February
         problem = " ".join(str(error).split())
         raise BenchError(f"not valid YAML: {problem}", file=path, remedy="mend the syntax at that line") from error
     if not isinstance(content, dict):
@@ -82,15 +87,21 @@ def _remedy(kind: str, place: Sequence[int | str]) -> str:
     return "change the value as the message says"
 
 
-class _StrictLoader(yaml.SafeLoader):
+_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it
+
+
+class _StrictLoader(_SafeLoader):
     """Refuses a key that stands twice, which plain YAML would let win silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         merge = "tag:yaml.org,2002:merge"  # `<<: *anchor`, which what stands beside it overrides
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
-        for key in keys:
-            if keys.count(key) > 1:
+        seen = set()
+        for key in [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]:
+            if not isinstance(key, Hashable):
+                continue  # refused below
+            if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -103,7 +114,7 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
         if not isinstance(value, dict):
             raise BenchError("must be a mapping", file=file, key=key, remedy=f"write {key} as 'name: settings' lines")
     if name != DEFAULT_BUDGET and name not in budgets:
-        known = ", ".join([DEFAULT_BUDGET, *budgets])
+        known = ", ".join([DEFAULT_BUDGET, *map(str, budgets)])
         raise BenchError(f"there is no budget {name!r}", file=file, key="budgets", remedy=f"choose one of: {known}")
     try:
         budget = Budget.model_validate(budgets.get(name) or {})
@@ -117,6 +128,7 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
     for template, settings in (content.get("arms") or {}).items():
         if not isinstance(settings, dict):
             raise BenchError("an arm is a mapping", file=file, key=f"arms.{template}", remedy="give it its settings")
+        _check_keys(settings, Arm, f"arms.{template}", file)
         for arm, expanded in _expand(str(template), {**defaults, **settings}, file):
             if arm in arms:
                 remedy = "name each list-valued key in braces in the arm's name, or rename the arm"
@@ -124,7 +136,9 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
             arms[arm] = {**_longer(expanded, budget.longer), **budget.override}
     kept = {a: s for a, s in arms.items() if any(fnmatch.fnmatchcase(a, pattern) for pattern in budget.arms)}
     evaluation = content.get("evaluation", {})
-    content |= {"arms": kept, "evaluation": {**evaluation, **budget.evaluation} if budget.evaluation else evaluation}
+    if isinstance(evaluation, dict):
+        evaluation = {**evaluation, **budget.evaluation}
+    content |= {"arms": kept, "evaluation": evaluation}
     if budget.resources:
         content["resources"] = {**(content.get("resources") or {}), **budget.resources}
     experiments = content.get("experiments")
@@ -135,11 +149,14 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
 
 
 def _longer(settings: dict[str, Any], factor: float) -> dict[str, Any]:
-    """Settings with more iterations; a value that is no number is left to the schema, which says so."""
+    """Settings with more iterations; a value that is no finite number is left to the schema, which says so."""
     iterations = settings.get("iterations")
     if factor == 1.0 or not isinstance(iterations, int | float):
         return settings
-    return {**settings, "iterations": round(factor * iterations)}
+    try:
+        return {**settings, "iterations": round(factor * iterations)}
+    except (OverflowError, ValueError):
+        return settings
 
 
 def _check_keys(settings: Mapping[str, Any], model: type[Model], key: str, file: Path) -> None:
@@ -152,17 +169,24 @@ def _check_keys(settings: Mapping[str, Any], model: type[Model], key: str, file:
 
 def _expand(template: str, settings: Mapping[str, Any], file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """One arm for each combination of list-valued settings; `{key}` in strings takes the value."""
+    place = f"arms.{template}"
     lists = [key for key, value in settings.items() if isinstance(value, list) and key not in LISTS]
+    for key in lists:
+        if not settings[key]:
+            remedy = f"give {key!r} a value, or remove the arm"
+            raise BenchError("an empty list makes no arm", file=file, key=f"{place}.{key}", remedy=remedy)
     for values in itertools.product(*(settings[key] for key in lists)):
         chosen = {**settings, **dict(zip(lists, values, strict=True))}
         try:
-            filled = {k: v.format(**chosen) if isinstance(v, str) else v for k, v in chosen.items()}
-            yield template.format(**chosen), filled
-        except (KeyError, ValueError, IndexError) as error:
-            fields = [f for _, f, _, _ in string.Formatter().parse(template) if f] if "{" in template else []
-            raise BenchError(
-                f"cannot fill the braces of {template!r}: {error}",
-                file=file,
-                key=f"arms.{template}",
-                remedy=f"braces take the arm's own keys (found {fields})",
-            ) from error
+            filled = {key: _fill(value, chosen) if isinstance(value, str) else value for key, value in chosen.items()}
+            name = _fill(template, chosen)
+        except KeyError as error:
+            remedy = f"braces take the arm's own keys: {', '.join(chosen)}"
+            problem = f"cannot fill the braces of {template!r}: there is no key {error}"
+            raise BenchError(problem, file=file, key=place, remedy=remedy) from error
+        yield name, filled
+
+
+def _fill(text: str, values: Mapping[str, Any]) -> str:
+    """`{key}` replaced by its value; nothing else that str.format knows, such as attributes and widths."""
+    return re.sub(r"\{(\w+)\}", lambda found: str(values[found[1]]), text)

@@ -5,6 +5,7 @@ Imports nothing heavy (no torch), since every start of the workflow reads it.
 
 import difflib
 import itertools
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -14,11 +15,14 @@ from workflow.runtime.measurements import MEASUREMENTS
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 
+PATH = r"^[\w.]+:\w+$"
+"""Of what stands elsewhere, `package.module:name`."""
+
 
 class Model(BaseModel):
-    """Frozen, and closed to unknown keys."""
+    """Frozen, closed to unknown keys and to numbers that are not finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class MixtureData(Model):
@@ -58,7 +62,7 @@ Data = Annotated[MixtureData | DigitsData | OwnData, Field(discriminator="kind")
 class Size(Model):
     """A residual MLP (core.networks.mlp), or a network by its path."""
 
-    network: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    network: Annotated[str, Field(pattern=PATH)] | None = None
     """`package.module:name` of a class or function that makes one, as core.networks.dit:DiT; empty for the MLP."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Of the network by its path."""
@@ -168,6 +172,8 @@ class Arm(Model):
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(f"unknown objective {self.objective!r}; {hint}there are {', '.join(OBJECTIVES)}")
         if method.own:
+            if not re.fullmatch(PATH, self.objective):
+                raise ValueError(f"an objective of one's own is `package.module:function`, not {self.objective!r}")
             if self.points is not None:
                 raise ValueError("'points' are for ct and ict; an objective of one's own takes 'intervals'")
             return self
@@ -218,7 +224,7 @@ class Sampler(Model):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         for key, used in (("times", self.solver == "few"), ("evaluations", self.solver not in ("few", "segments"))):
-            if used != (getattr(self, key) is not None):
+            if used != bool(getattr(self, key)):
                 raise ValueError(f"solver {self.solver!r} {'needs' if used else 'takes no'} {key!r}")
         for times in self.times or ():
             if any(a <= b for a, b in itertools.pairwise((1.57, *times))):

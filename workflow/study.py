@@ -160,7 +160,9 @@ class Study(Model):
 
     def candidates(self, arm: str) -> list[str]:
         """The tuning arms that choose an arm's rate."""
-        pattern = self.arms[arm].rate_of or ""
+        pattern = self.arms[arm].rate_of
+        if pattern is None:
+            return []
         return [name for name, other in self.arms.items() if other.tuning and fnmatch.fnmatchcase(name, pattern)]
 
     def candidate_runs(self, run: Run) -> list[Run]:

@@ -8,6 +8,7 @@ from workflow.claims import check_claims, ledger_digest, read_claims, verdict_fi
 from workflow.errors import BenchError
 from workflow.runtime.cluster import refuse_orphans
 from workflow.runtime.fingerprint import data_fingerprint, digest, fingerprint
+from workflow.runtime.files import check_writable
 from workflow.runtime.measurements import MEASUREMENTS
 from workflow.runtime.progress import watch
 from workflow.reading import load
@@ -16,8 +17,15 @@ from workflow.study import DEFAULT_BUDGET, Run
 
 def chosen_studies():
     """The studies that --config names (comma-separated names or files), or both shipped ones."""
-    names = str(config.get("study", "oracle,digits")).split(",")
-    return {s.label: s for s in (load(name, config.get("budget", DEFAULT_BUDGET)) for name in names)}
+    said = str(config.get("study", "oracle,digits"))
+    names = [said] if Path(said).is_file() else said.split(",")  # the name of a file may hold a comma
+    studies = {}
+    for study in (load(name, config.get("budget", DEFAULT_BUDGET)) for name in names):
+        if study.label in studies:
+            other, remedy = studies[study.label].file, "give one of them another name"
+            raise BenchError(f"{other} is called {study.study!r} too", file=study.file, key="study", remedy=remedy)
+        studies[study.label] = study
+    return studies
 
 
 try:
@@ -30,6 +38,16 @@ try:
     check_claims(LEDGER, STUDIES.values())
 except BenchError as error:
     raise WorkflowError(str(error)) from None
+
+
+def check_places(jobs):
+    """Say before the first of these jobs where nothing can be written."""
+    outputs = [Path(str(file)) for job in jobs for file in job.output]
+    try:
+        for folder in sorted({Path(*path.parent.parts[:2]) for path in outputs}):  # results/<label>, reports
+            check_writable(folder)
+    except BenchError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def study_of(wildcards):

@@ -44,6 +44,18 @@ class Part:
     """What every process says; returns when all have said it."""
 
 
+@dataclass(frozen=True)
+class _Seal:
+    """What the JSON says; a key more or less makes it no seal."""
+
+    step: int
+    fingerprint: str
+    files: dict[str, str]
+    """Their digests by name."""
+    shapes: dict[str, list[int]]
+    journal: dict[str, Any]
+
+
 def save(
     folder: Path,
     fingerprint: str,
@@ -79,18 +91,18 @@ def newest(folder: Path, fingerprint: str) -> Checkpoint | None:
     """
     for seal_file in sorted(folder.glob("step-*.json"), reverse=True):
         try:
-            seal = read_json(seal_file, "set aside")
-            if seal["fingerprint"] != fingerprint:
+            seal = _read_seal(seal_file)
+            if seal.fingerprint != fingerprint:
                 of_other = f"checkpoint {seal_file.with_suffix('')} is of other settings or other code; starting over"
                 print(of_other, file=sys.stderr)
                 remove(seal_file)
                 continue
-            for name, digest in seal["files"].items():
+            for name, digest in seal.files.items():
                 path = folder / name
                 if not path.is_file() or sha256(path) != digest:
                     raise BenchError("the checksum differs", file=path, remedy="set aside")
             return open_sealed(seal_file)
-        except (BenchError, KeyError, TypeError, AttributeError) as error:
+        except (BenchError, OSError, TypeError, AttributeError) as error:
             found = f"checkpoint {seal_file.with_suffix('.safetensors')} is damaged ({error})"
             print(f"{found}; set aside, taking the one before", file=sys.stderr)
             for file in (seal_file, *_tensor_files(seal_file)):
@@ -106,9 +118,13 @@ def at(folder: Path, step: int) -> Checkpoint:
 
 def open_sealed(seal_file: Path) -> Checkpoint:
     """The checkpoint of a seal, its checksums not compared."""
-    seal = read_json(seal_file, "set aside")
-    tensors = _Whole([seal_file.with_name(name) for name in seal["files"]], seal["shapes"])
-    return Checkpoint(seal["step"], tensors, seal["journal"])
+    seal = _read_seal(seal_file)
+    tensors = _Whole([seal_file.with_name(name) for name in seal.files], seal.shapes)
+    return Checkpoint(seal.step, tensors, seal.journal)
+
+
+def _read_seal(seal_file: Path) -> _Seal:
+    return _Seal(**read_json(seal_file, "set aside"))
 
 
 def remove(seal_file: Path) -> None:

@@ -1,11 +1,13 @@
 """Files that are either whole or absent: everything is written beside its place and moved there."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,60 +17,112 @@ import numpy as np
 from workflow.errors import BenchError
 
 Arrays = dict[str, np.ndarray]
+ROOM = "make room there, or move the results to a larger disk, and start the workflow again: it goes on from there"
+RIGHTS = "make the folder writable for you, or start the workflow where you may write"
+REMEDIES = {
+    errno.ENOSPC: ROOM,
+    errno.EDQUOT: ROOM,
+    errno.EROFS: RIGHTS,
+    errno.EACCES: RIGHTS,
+    errno.EPERM: RIGHTS,
+}
+"""What helps against the errors of a disk that are the user's to mend."""
+CHECKSUM = "checksum"
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make errors of a full or closed disk a BenchError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0)
+        if remedy is None:
+            raise
+        raise BenchError(f"cannot write {path.name}: {error.strerror}", file=path, remedy=remedy) from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Call `write` with a temporary neighbour of `path`, flush it to disk and move it into place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Call `write` with a temporary neighbour of `path`, flush it to disk and move it into place.
+
+    Raises BenchError where the disk is full or may not be written.
+    """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        write(temporary)
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            with temporary.open("rb") as handle:
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder, and raise BenchError unless files can be made in it."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def write_text(path: Path, text: str) -> None:
     """Write text atomically."""
 
     def write(temporary: Path) -> None:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
     write_atomically(path, write)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically; non-finite numbers become null, which every reader accepts."""
-    write_text(path, json.dumps(_finite(content), indent=1, default=str, allow_nan=False) + "\n")
+    """Write JSON atomically, an object with a checksum of itself.
+
+    Non-finite numbers become null, which every reader accepts.
+    """
+    plain = json.loads(json.dumps(_finite(content), default=str, allow_nan=False))
+    if isinstance(plain, dict):
+        plain.pop(CHECKSUM, None)
+        plain[CHECKSUM] = _checksum(plain)
+    write_text(path, json.dumps(plain, indent=1) + "\n")
 
 
 def read_json(path: Path, remedy: str) -> Any:
-    """Read JSON, or raise BenchError that names the file."""
+    """Read JSON, without its checksum; raise BenchError that names the file if it is damaged.
+
+    An object without a checksum is taken as it is: earlier versions wrote none.
+    """
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BenchError(f"cannot read {path.name}: {error}", file=path, remedy=remedy) from error
+    if isinstance(content, dict) and CHECKSUM in content and content.pop(CHECKSUM) != _checksum(content):
+        raise BenchError(f"{path.name} is damaged: its checksum differs", file=path, remedy=remedy)
+    return content
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a compressed .npz atomically."""
+    """Write a compressed .npz atomically; the format carries a checksum of each array."""
     write_atomically(path, lambda p: np.savez_compressed(p, allow_pickle=False, **arrays))
 
 
 def read_arrays(path: Path, remedy: str) -> Arrays:
     """Read a .npz without unpickling, or raise BenchError that names the file."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+            raise ValueError("a zip of something else than arrays")
     except Exception as error:  # zip, zlib and numpy each have their own
         raise BenchError(f"cannot read {path.name}: {error}", file=path, remedy=remedy) from error
+    return arrays
 
 
 def sha256(path: Path) -> str:
     """The file's digest."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
@@ -76,21 +130,30 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
     """Hold `folder` for one process of this machine; a second one gets a BenchError at once.
 
     Guards against orphans of a killed workflow, which its own lock does not know. The lock goes
-    with the process, however it ends.
+    with the process, however it ends. What a killed process has left half-written is removed.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as handle:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / "lock").open("ab+", buffering=0)
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             handle.seek(0)
-            owner = handle.read().strip() or "unknown"
+            owner = handle.read().decode().strip() or "unknown"
             remedy = f"wait for process {owner}, or end it with: kill {owner}"
             raise BenchError(f"another process is working on {what}", file=folder, remedy=remedy) from error
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+        with writing(folder / "lock"):
+            handle.truncate(0)
+            handle.write(str(os.getpid()).encode())
+            for half_written in filter(Path.is_file, folder.glob(".*")):
+                half_written.unlink()
         yield
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """Of what was read from JSON, whatever its layout."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _finite(content: Any) -> Any:

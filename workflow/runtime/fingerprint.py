@@ -10,6 +10,7 @@ import ast
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,9 @@ NOT_MATHEMATICS = frozenset(
         "workflow.runtime.tensors",
     }
 )
+
+_FOUND: dict[tuple[tuple[str, ...], Path, Path], tuple[dict[Path, int], str]] = {}
+"""(modules, root, where own modules are) -> what was found: a plan asks for every run, and a study has few sets."""
 
 
 def fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
@@ -70,18 +74,38 @@ def digest(specification: Any, modules: Iterable[str], root: Path = ROOT) -> str
 
 def source_digest(modules: Iterable[str], root: Path = ROOT) -> str:
     """A digest of the normalised source of modules and of what they import from the followed packages."""
-    pending, seen = list(modules), dict[str, str]()
+    key = (tuple(modules), root, Path.cwd())
+    files, found = _FOUND.get(key, ({}, ""))
+    if not files or any(_modified(path) != at for path, at in files.items()):
+        files, found = _FOUND[key] = _followed(*key[:2])
+    return found
+
+
+def _followed(modules: Iterable[str], root: Path) -> tuple[dict[Path, int], str]:
+    """(files with their times, digest) of modules and of what they import."""
+    pending, seen, files = list(modules), dict[str, str | None](), dict[Path, int]()
     own = {module.split(".")[0] for module in pending} - {"core", "workflow"}  # packages outside the project
     while pending:
         module = pending.pop()
         if module in seen or module in NOT_MATHEMATICS:
             continue
         path = _file_of(module, root)
-        if path is None:
+        if path is None:  # a name out of a module
+            seen[module] = None
             continue
-        seen[module], imported = _normalised(path, path.stat().st_mtime_ns)
+        files[path] = _modified(path)
+        seen[module], imported = _normalised(path, files[path])
         pending += [name for name in imported if name.startswith(FOLLOWED) or name.split(".")[0] in own]
-    return hashlib.sha256(json.dumps(sorted(seen.items())).encode()).hexdigest()
+    digests = sorted((module, found) for module, found in seen.items() if found is not None)
+    return files, hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+
+def _modified(path: Path) -> int:
+    """When the file was last changed, in ns; 0 where it is gone."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 @cache

@@ -1,10 +1,54 @@
-"""Progress with the time that is left: of a loop in one process, and of a whole workflow."""
+"""Progress with the time that is left, of a loop in one process and of a whole workflow; the end of what hangs."""
 
+import faulthandler
+import os
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from workflow.errors import BenchError
+
+
+@dataclass
+class _Life:
+    signs: int = 0
+
+
+_LIFE = _Life()
+LOOKS = 10
+"""In how many parts the watchdog waits."""
+
+
+def sign_of_life() -> None:
+    """Say that this process does not hang; costs next to nothing."""
+    _LIFE.signs += 1
+
+
+def end_if_hung(patience: float) -> threading.Thread:
+    """Watch from a thread, and end this process with status 2 after `patience` seconds without a sign of life.
+
+    Where every thread stands is printed first. The flock of workflow.runtime.files goes with the
+    process, and its checkpoints stay. Time in which the process is suspended does not count.
+    """
+
+    def loop() -> None:
+        quiet = 0
+        while quiet < LOOKS:
+            seen = _LIFE.signs
+            time.sleep(patience / LOOKS)
+            quiet = quiet + 1 if _LIFE.signs == seen else 0
+        faulthandler.dump_traceback()
+        problem = f"no sign of life for {duration(patience)}: the process hangs; where its threads stand is said above"
+        remedy = "mend what it waits for, and start again: it goes on from its checkpoint; or give it more --patience"
+        print(f"error: {BenchError(problem, remedy=remedy)}", file=sys.stderr, flush=True)
+        os._exit(2)
+
+    thread = threading.Thread(target=loop, daemon=True, name="watchdog")
+    thread.start()
+    return thread
 
 
 def duration(seconds: float) -> str:
@@ -30,6 +74,7 @@ class Progress:
 
     def update(self, done: int, note: str = "") -> None:
         """Say that `done` of the total are done."""
+        sign_of_life()
         now = time.monotonic()
         if now - self.printed < self.every and done < self.total:
             return

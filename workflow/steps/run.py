@@ -2,12 +2,14 @@
 
 import contextlib
 import sys
+from collections.abc import Iterator
 
 from workflow.errors import BenchError
 from workflow.runtime import checkpoints
 from workflow.runtime.distributed import is_first
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.gpus import gpu_slot
+from workflow.runtime.progress import end_if_hung, sign_of_life
 from workflow.runtime.provenance import seconds_since_start
 from workflow.runtime.records import RunRecord
 from workflow.steps.command import main, run_of, run_parser, study_of
@@ -15,6 +17,11 @@ from workflow.steps.evaluate import evaluate
 from workflow.steps.sample import sample
 from workflow.steps.train import CHECKPOINT_EVERY, train
 from workflow.study import Run, Study
+
+PATIENCE = 1800.0
+"""Seconds without a step of training, or in sampling or judging, after which a run counts as hung."""
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
+"""What torch says of it, in RuntimeErrors."""
 
 
 def make_run(
@@ -25,13 +32,33 @@ def make_run(
     Under torchrun all processes train, and the first one samples and evaluates; the others return None.
     """
     start = round(seconds_since_start(), 3)
-    outcome = train(study, run, checkpoint_every, time_limit)
+    arm = study.arms[run.arm]
+    smaller = f"lower it (now {arm.batch}), or take a smaller 'size' than {arm.size!r}"
+    with _within_memory(study, f"arms.{run.arm}.batch", smaller):
+        outcome = train(study, run, checkpoint_every, time_limit)
     if not is_first():
         return None
-    record = evaluate(study, run, {"start": start, "sample": round(sample(study, run), 3)})
+    with _within_memory(study, "evaluation.samples", f"lower it (now {study.evaluation.samples})"):
+        sampled = round(sample(study, run), 3)
+        sign_of_life()
+        record = evaluate(study, run, {"start": start, "sample": sampled})
     if outcome.reason is None:  # a diverged run keeps its last good checkpoint, to look at
         checkpoints.remove_all(study.checkpoint_folder(run))
     return record
+
+
+@contextlib.contextmanager
+def _within_memory(study: Study, key: str, remedy: str) -> Iterator[None]:
+    """Where memory does not suffice, name the setting that decides how much is taken."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        reason = str(error)
+        if not isinstance(error, MemoryError) and not any(words in reason for words in OUT_OF_MEMORY):
+            raise
+        problem = f"out of memory: {reason.splitlines()[0]}" if reason else "out of memory"
+        remedy = f"{remedy}, or give the job more memory"
+        raise BenchError(problem, file=study.file, key=key, remedy=remedy) from error
 
 
 def command() -> None:
@@ -41,6 +68,9 @@ def command() -> None:
     arguments.add_argument("--checkpoint-every", type=int, default=CHECKPOINT_EVERY, help="default: %(default)s steps")
     arguments.add_argument("--time-limit", type=float, help="minutes after which training has to have stopped")
     arguments.add_argument("--gpus", type=int, help="take so many free GPUs of this machine, and hide the others")
+    arguments.add_argument(
+        "--patience", type=float, default=PATIENCE, help="end after so many seconds without progress (%(default)g)"
+    )
     parsed = arguments.parse_args()
     study = study_of(parsed)
     run = run_of(study, parsed)
@@ -48,6 +78,7 @@ def command() -> None:
         problem = f"{run.arm} seed {run.seed} changed since the workflow was started"
         raise BenchError(problem, file=study.file, remedy="start the workflow again")
     with contextlib.nullcontext() if parsed.gpus is None else gpu_slot(parsed.gpus):
+        end_if_hung(parsed.patience)
         record = make_run(study, run, parsed.checkpoint_every, parsed.time_limit)
     if record is not None:
         print(f"{run.arm} seed {run.seed}: {record.status}, {sum(record.seconds.values()):.1f} s", file=sys.stderr)

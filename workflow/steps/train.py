@@ -46,7 +46,7 @@ from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.journal import Journal
 from workflow.runtime.limits import stopping
 from workflow.runtime.optimiser import adam_step
-from workflow.runtime.progress import Progress
+from workflow.runtime.progress import Progress, sign_of_life
 from workflow.runtime.state import State, initial, is_finite, resume, save
 from workflow.runtime.tensors import write_tensors
 from workflow.runtime.tuning import tuned
@@ -202,6 +202,8 @@ def _steps(
                 raise BenchError(problem, file=folder, remedy="run again to go on")
         if world.first:
             progress.update(step, f"loss {loss:.4f}, {step * arm.batch / outcome.seconds:.0f} images/s,")
+        else:
+            sign_of_life()
     return state, journal, outcome
 
 

@@ -10,6 +10,8 @@ Imports nothing heavy, since every plan reads the table.
 import importlib
 from typing import Any
 
+from workflow.errors import BenchError
+
 KINDS = {
     "mixture": "workflow.runtime.datasets.mixture",
     "digits": "workflow.runtime.datasets.digits",
@@ -17,5 +19,10 @@ KINDS = {
 
 
 def kind_module(data: Any) -> Any:
-    """The module that knows a study's data set (workflow.schema.Data)."""
-    return importlib.import_module(data.module if data.kind == "own" else KINDS[data.kind])
+    """The module that knows a study's data set (workflow.schema.Data), or BenchError where it cannot be imported."""
+    name = data.module if data.kind == "own" else KINDS[data.kind]
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        remedy = "start the workflow where the module can be imported from, or install it"
+        raise BenchError(f"cannot import {name!r}: {error}", key="data", remedy=remedy) from error

@@ -1,0 +1,40 @@
+"""The workflow itself at 5,000 runs. How long it takes is benchmarks/scale.py's to say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import scale
+from workflow.reading import load
+from workflow.runtime import fingerprint as module
+from workflow.runtime.fingerprint import fingerprint
+
+pytestmark = pytest.mark.slow
+
+
+def test_five_thousand_runs_are_planned_in_less_than_a_gigabyte(tmp_path: Path) -> None:
+    scale.write_project(tmp_path, 5000)
+    plan = scale.snakemake(tmp_path, "-n", "--quiet", "rules")
+    assert re.search(r"^run +5000$", plan.said, re.MULTILINE), plan.said[-2000:]
+    assert plan.memory_mb < 1000
+
+
+def test_many_jobs_are_run_once_each_and_nothing_is_left_to_do(tmp_path: Path) -> None:
+    scale.write_project(tmp_path, 300)
+    made = scale.snakemake(tmp_path)
+    others = 1 + 10 + 1 + 1 + 1 + 1  # data, experiments, tables, page, index, all
+    assert made.said.count("Finished jobid") == 300 + others
+    assert "Nothing to be done" in scale.snakemake(tmp_path).said
+    assert len(list(tmp_path.glob("results/scale/runs/*/*/metrics.json"))) == 300
+
+
+def test_a_plan_reads_the_source_once_for_all_runs_that_use_it(tmp_path: Path, monkeypatch) -> None:
+    scale.write_project(tmp_path, 300)
+    study = load(tmp_path / "scale.yaml")
+    looked, real = [], module._followed
+    monkeypatch.setattr(module, "_followed", lambda *key: looked.append(key) or real(*key))
+    monkeypatch.setattr(module, "_FOUND", {})
+    marks = {fingerprint(study.specification(run)) for run in study.runs()}
+    assert len(marks) == 300
+    assert len(looked) == 1
