@@ -5,8 +5,9 @@ import sys
 from workflow.errors import BenchError
 from workflow.runtime import checkpoints
 from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.protocol import protocol
 from workflow.runtime.provenance import seconds_since_start
-from workflow.runtime.records import RunRecord
+from workflow.runtime.records import RunRecord, write_record
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.steps.evaluate import evaluate
 from workflow.steps.sample import sample
@@ -19,6 +20,8 @@ def make_run(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY) -
     start = round(seconds_since_start(), 3)
     outcome = train(study, run, checkpoint_every)
     record = evaluate(study, run, {"start": start, "sample": round(sample(study, run), 3)})
+    record = record.model_copy(update={"protocol": protocol(study, run)})
+    write_record(study.run_folder(run) / "metrics.json", record)
     if outcome.reason is None:  # a diverged run keeps its last good checkpoint, to look at
         checkpoints.remove_all(study.checkpoint_folder(run))
     return record
