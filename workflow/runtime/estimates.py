@@ -6,10 +6,9 @@ what follows for the full width is exact.
 """
 
 import json
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ COUNTED = 2
 MEASURED = 8
 """Images in a measured step on a CPU; on a GPU it is the whole batch."""
 LARGEST_MEASURED = 4e11
-"""Operations of a measured step, some seconds of a core; dearer arms are reckoned by the rate of the others."""
+"""Operations of a measured step, some seconds of a core; a dearer one is timed at the largest of WIDTHS."""
 KEPT_CHECKPOINTS = 2
 BYTES = 4
 
@@ -46,7 +45,9 @@ class Cost:
     other_operations: float
     """Of sampling, of snapshots, and of the norms of the tangent."""
     measured_rate: float | None
-    """Operations a second of this arm's training on this machine; None where it was not measured."""
+    """Operations a second of its training on this machine; None where nothing was timed."""
+    narrowed: bool
+    """Whether that was timed on a narrower network."""
     kept_bytes: float
     """Weights, snapshots and samples."""
     working_bytes: float
@@ -73,35 +74,31 @@ def costs_of(study: Study, judged: int, measure: bool = True) -> list[Cost]:
 
     `judged` is how often a run's network is evaluated to be judged, beside sampling.
     """
-    runs, seen = study.runs(), dict[str, list[Counts]]()
-    arms = dict.fromkeys(run.arm for run in runs)
-    return [_cost(study, arm, sum(run.arm == arm for run in runs), judged, measure, seen) for arm in arms]
+    runs, seen, rates = study.runs(), dict[str, list[Counts]](), dict[str, float]()
+    costs = []
+    for arm in dict.fromkeys(run.arm for run in runs):
+        cost = _cost(study, arm, sum(run.arm == arm for run in runs), judged, seen)
+        costs.append(_timed(study, cost, counts_of(study, arm, seen), rates) if measure else cost)
+    return costs
 
 
 def device_hours(cost: Cost, tflops: float, utilisation: float) -> float:
     """Hours of one device that does `utilisation` of `tflops` 10^12 operations a second.
 
-    >>> cost = Cost("a", 1, 0, 3.0e18, 0.6e18, None, 0, 0)
+    >>> cost = Cost("a", 1, 0, 3.0e18, 0.6e18, None, False, 0, 0)
     >>> device_hours(cost, tflops=1000, utilisation=0.25)
     4.0
     """
     return cost.operations / (tflops * 1e12 * utilisation) / 3600
 
 
-def machine_rate(costs: Sequence[Cost]) -> float | None:
-    """Operations a second of this machine: the median of what its measured arms reached.
+def machine_hours(cost: Cost) -> float | None:
+    """Hours of one process of this machine; None where nothing was timed.
 
-    >>> rates = [Cost("a", 1, 0, 1.0, 0.0, rate, 0, 0) for rate in (2e9, None, 6e9, 4e9)]
-    >>> machine_rate(rates)
-    4000000000.0
+    >>> machine_hours(Cost("a", 1, 0, 3.0e13, 0.6e13, 1.0e10, False, 0, 0))
+    1.0
     """
-    measured = [cost.measured_rate for cost in costs if cost.measured_rate]
-    return statistics.median(measured) if measured else None
-
-
-def machine_hours(cost: Cost, rate: float) -> float:
-    """Hours of one process of this machine, at the arm's own rate where it was measured."""
-    return cost.operations / (cost.measured_rate or rate) / 3600
+    return cost.operations / cost.measured_rate / 3600 if cost.measured_rate else None
 
 
 def sampling_evaluations(way: Sampling) -> int:
@@ -172,7 +169,7 @@ def quadratic(places: Sequence[float], values: Sequence[float], at: float) -> fl
     return total
 
 
-def _cost(study: Study, arm: str, runs: int, judged: int, measure: bool, seen: dict[str, list[Counts]]) -> Cost:
+def _cost(study: Study, arm: str, runs: int, judged: int, seen: dict[str, list[Counts]]) -> Cost:
     settings, counts = study.arms[arm], counts_of(study, arm, seen)
     samplings, samples = study.samplings(arm), study.evaluation.samples
     main = [way for way in samplings if way.sampler == study.samplers_of(arm)[0]]
@@ -188,7 +185,8 @@ def _cost(study: Study, arm: str, runs: int, judged: int, measure: bool, seen: d
         parameters=round(counts.parameters),
         train_operations=float(runs * settings.iterations * settings.batch) * counts.step,
         other_operations=float(runs * evaluations) * counts.evaluation,
-        measured_rate=_measured_rate(study, arm, counts.step) if measure else None,
+        measured_rate=None,
+        narrowed=False,
         kept_bytes=BYTES * runs * (counts.parameters * (1 + snapshots) + float(numbers) * samples * len(samplings)),
         working_bytes=BYTES * KEPT_CHECKPOINTS * states * counts.parameters,
     )
@@ -211,13 +209,24 @@ def _count(study: Study, arm: str) -> Counts:
     return Counts(training.total / COUNTED, once.total / COUNTED, parameters)
 
 
-def _measured_rate(study: Study, arm: str, operations: float) -> float | None:
-    """Operations a second of the second of two steps; None where a step would take too long here."""
-    batch = study.arms[arm].batch
+def _timed(study: Study, cost: Cost, counts: Counts, rates: dict[str, float]) -> Cost:
+    """The cost with its rate; arms that differ in numbers alone are timed once."""
+    arm, batch = cost.arm, study.arms[cost.arm].batch
+    width = _width(study.sizes[study.arms[arm].size])
     if not torch.cuda.is_available():
         batch = min(batch, MEASURED)
-        if operations * batch > LARGEST_MEASURED:
-            return None
+    dear = not torch.cuda.is_available() and counts.step * batch > LARGEST_MEASURED
+    narrowed = dear and width is not None and width > WIDTHS[-1]
+    key = f"{_key(study, arm)} {study.arms[arm].precision} {batch} {WIDTHS[-1] if narrowed else width}"
+    if key not in rates:
+        timed = _narrowed(study, arm, WIDTHS[-1]) if narrowed else study
+        operations = _count(timed, arm).step if narrowed else counts.step
+        rates[key] = operations * batch / _seconds_of_a_step(timed, arm, batch)
+    return replace(cost, measured_rate=rates[key], narrowed=narrowed)
+
+
+def _seconds_of_a_step(study: Study, arm: str, batch: int) -> float:
+    """Of the second of two steps."""
     step, _, weights, _ = _prepared(study, arm, batch)
     seconds = 0.0
     for number in (1, 2):  # the first warms up
@@ -226,7 +235,7 @@ def _measured_rate(study: Study, arm: str, operations: float) -> float | None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds = time.monotonic() - started
-    return operations * batch / seconds
+    return seconds
 
 
 def _prepared(study: Study, arm: str, batch: int) -> tuple[Callable[..., Any], nn.Module, list[Tensor], Dataset]:

@@ -78,8 +78,9 @@ def check_weights(kind: str, path: str) -> Path:
 def open_extractor(kind: str, weights: Path, sha256: str | None = None) -> Extractor:
     """The extractor from its file of weights, which must have this digest where one is given."""
     remedy = "put the weights back with which the data were prepared, or delete the prepared .npz to prepare them again"
-    check_file(weights, sha256 or sha256_of(weights), remedy)
-    return _opened(kind, weights, sha256 or sha256_of(weights))
+    digest = sha256 or sha256_of(weights)
+    check_file(weights, digest, remedy)
+    return _opened(kind, weights, digest)
 
 
 @cache

@@ -59,7 +59,7 @@ def folder_part(path: Path, size: int, resize: Resize, convert: bool, labelled: 
         )
     names = list(members)
     labels, classes = _labels(path, names) if labelled else (None, ())
-    listing = json.dumps(list(members.items())).encode()
+    listing = json.dumps([size, resize, convert, labelled, list(members.items())]).encode()
     read = _zip_reader(path) if path.is_file() else lambda name: (path / name).read_bytes()
 
     def pixels(row: int) -> np.ndarray:
@@ -110,6 +110,14 @@ def check_counts(part: Part, count: int | None, classes: int | None, key: str) -
     if classes is not None and part.labels is not None and len(part.classes) != classes:
         problem = f"expected {classes} classes, found {len(part.classes)}: {', '.join(part.classes[:5])} ..."
         raise BenchError(problem, file=part.name, key="classes", remedy="put each class into a subfolder of its own")
+
+
+def check_classes(train: Part, held_out: Part) -> None:
+    """Raise BenchError unless both parts have the same classes: a label would mean two things."""
+    if train.classes != held_out.classes:
+        lacking = sorted(set(train.classes) ^ set(held_out.classes))
+        problem = f"the classes of the parts differ: {', '.join(lacking[:5])} ... in one of them alone"
+        raise BenchError(problem, file=held_out.name, key="held_out", remedy="give both the same subfolders")
 
 
 def _described(mode: str) -> str:

@@ -8,7 +8,7 @@ import argparse
 
 from workflow.errors import BenchError
 from workflow.report.tables import is_fresh
-from workflow.runtime.estimates import Cost, costs_of, device_hours, machine_hours, machine_rate
+from workflow.runtime.estimates import Cost, costs_of, device_hours, machine_hours
 from workflow.runtime.progress import duration
 from workflow.runtime.records import read_record
 from workflow.steps.command import main, parser, study_of
@@ -22,19 +22,19 @@ JUDGED = TANGENT_POINTS * TANGENT_ANGLES * 2 * 2
 
 def table(costs: list[Cost], tflops: float, utilisation: float) -> str:
     """One line an arm, and their sum."""
-    rate = machine_rate(costs)
     head = ("arm", "runs", "M parameters", "training PFLOP", "other PFLOP", "device hours", "hours here", "GB kept",
             "GB at work")  # fmt: skip
     rows = [
         (
             cost.arm, str(cost.runs), f"{cost.parameters / 1e6:.2f}", f"{cost.train_operations / 1e15:.4g}",
-            f"{cost.other_operations / 1e15:.4g}", f"{device_hours(cost, tflops, utilisation):.3g}", _here(cost, rate),
+            f"{cost.other_operations / 1e15:.4g}", f"{device_hours(cost, tflops, utilisation):.3g}", _here(cost),
             f"{cost.kept_bytes / 1e9:.3g}", f"{cost.working_bytes / 1e9:.3g}",
         )
         for cost in costs
     ]  # fmt: skip
     hours = sum(device_hours(cost, tflops, utilisation) for cost in costs)
-    here = "-" if rate is None else f"{sum(machine_hours(cost, rate) for cost in costs):.3g}"
+    ours = [machine_hours(cost) for cost in costs]
+    here = "-" if None in ours else f"{sum(filter(None, ours)):.3g}"
     total = (
         "all", str(sum(c.runs for c in costs)), "", f"{sum(c.train_operations for c in costs) / 1e15:.4g}",
         f"{sum(c.other_operations for c in costs) / 1e15:.4g}", f"{hours:.3g}", here,
@@ -51,10 +51,10 @@ def check(study: Study, costs: list[Cost]) -> str:
 
     Raises BenchError where nothing was measured or no run has finished.
     """
-    rate = machine_rate(costs)
     done = {cost.arm: [run for run in study.runs() if run.arm == cost.arm and is_fresh(study, run)] for cost in costs}
-    if rate is None or not any(done.values()):
-        problem = "nothing to hold the estimate against: " + ("no run has finished" if rate else "no step was timed")
+    timed = all(cost.measured_rate for cost in costs)
+    if not timed or not any(done.values()):
+        problem = "nothing to hold the estimate against: " + ("no run has finished" if timed else "no step was timed")
         raise BenchError(problem, file=study.folder, remedy=f"make the study first: snakemake {study.label}")
     lines, estimated, took = [], 0.0, 0.0
     for cost in costs:
@@ -62,17 +62,15 @@ def check(study: Study, costs: list[Cost]) -> str:
             seconds = sum(
                 sum(read_record(study.run_folder(r) / "metrics.json").seconds.values()) for r in done[cost.arm]
             )
-            ours = 3600 * machine_hours(cost, rate) * len(done[cost.arm]) / cost.runs
+            ours = 3600 * (machine_hours(cost) or 0.0) * len(done[cost.arm]) / cost.runs
             estimated, took = estimated + ours, took + seconds
             lines.append(f"{cost.arm}: estimated {ours:.0f} s, took {seconds:.0f} s, ratio {ours / seconds:.2f}")
     return "\n".join([*lines, f"all: estimated {estimated:.0f} s, took {took:.0f} s, ratio {estimated / took:.2f}"])
 
 
-def _here(cost: Cost, rate: float | None) -> str:
-    if rate is None:
-        return "-"
-    hours = machine_hours(cost, rate)
-    return f"{hours:.3g}" if cost.measured_rate else f"about {hours:.3g}"
+def _here(cost: Cost) -> str:
+    hours = machine_hours(cost)
+    return "-" if hours is None else f"{'about ' if cost.narrowed else ''}{hours:.3g}"
 
 
 def _fraction(text: str) -> float:
@@ -101,10 +99,12 @@ def command() -> None:
     print(table(costs, parsed.device_tflops, parsed.utilisation))
     share = f"{parsed.utilisation:.0%} of {parsed.device_tflops:g} TFLOP/s"
     print(f"\nDevice hours: {parsed.device_name} at {share}, an assumption: measure a run of yours.")
-    if (rate := machine_rate(costs)) is not None:
-        hours = sum(machine_hours(cost, rate) for cost in costs)
+    if not parsed.no_measure:
+        hours = sum(machine_hours(cost) or 0.0 for cost in costs)
+        rates = sorted(cost.measured_rate or 0.0 for cost in costs)
         print(
-            f"Here: one process at {rate / 1e9:.3g} GFLOP/s, from timed steps; {duration(3600 * hours)} of it in all."
+            f"Here: one process at {rates[0] / 1e9:.3g} to {rates[-1] / 1e9:.3g} GFLOP/s, from timed steps "
+            f"(about: of a narrower network); {duration(3600 * hours)} of it in all."
         )
     if parsed.check:
         print(check(study, costs))

@@ -53,7 +53,9 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
     if data.extractor.weights is not None:
         check_weights(data.extractor.kind, data.extractor.weights)
     parts = dict(zip(("train", "held_out"), parts_of(data), strict=True))
-    folder = SHARDS / digest([part.digest for part in parts.values()], ["workflow.runtime.images"])
+    folder = SHARDS / digest(
+        [part.digest for part in parts.values()], ["workflow.runtime.images", "workflow.runtime.cifar10"]
+    )
     shape = (3, data.size, data.size)
     about: dict[str, Any] = {"folder": str(folder), "conditional": data.conditional, "flips": data.flips}
     about["parts"] = {
@@ -88,7 +90,7 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
 def parts_of(data: "ImagesData") -> tuple["Part", "Part"]:
     """The training and the held-out images, with as many images and classes as the study expects."""
     from workflow.runtime.cifar10 import cifar10_parts  # noqa: PLC0415 - Pillow, for the preparation alone
-    from workflow.runtime.images import check_counts, folder_part  # noqa: PLC0415
+    from workflow.runtime.images import check_classes, check_counts, folder_part  # noqa: PLC0415
 
     read = partial(folder_part, size=data.size, resize=data.resize, convert=data.convert, labelled=data.labels)
     if data.kind == "cifar10":
@@ -102,6 +104,7 @@ def parts_of(data: "ImagesData") -> tuple["Part", "Part"]:
         train, held = whole.chosen(sorted(order[count:])), whole.chosen(sorted(order[:count]))
     check_counts(train, data.count, data.classes, "count")
     check_counts(held, data.held_out_count, None, "held_out_count")
+    check_classes(train, held)
     return train, held
 
 

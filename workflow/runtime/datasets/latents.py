@@ -134,13 +134,14 @@ def floors(dataset: Dataset) -> list[Value]:
 
 
 def _parts(data: "LatentsData") -> tuple["Part", "Part"]:
-    from workflow.runtime.images import check_counts, folder_part  # noqa: PLC0415 - Pillow, for the preparation alone
+    from workflow.runtime.images import check_classes, check_counts, folder_part  # noqa: PLC0415 - Pillow, for the preparation alone
 
     train, held = (
         folder_part(Path(path), data.size, "adm", convert=True, labelled=True) for path in (data.path, data.held_out)
     )
     check_counts(train, data.count, data.classes, "count")
     check_counts(held, data.held_out_count, None, "held_out_count")
+    check_classes(train, held)
     return train, held
 
 
