@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from workflow.errors import BenchError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 Resize = Literal["none", "adm"]
+Members = dict[str, tuple[int, int]]
+"""Name -> its size, and when it was written (folder) or its CRC (zip), in the order of names."""
 MODES = {
     "L": "grey", "1": "black and white", "RGBA": "with transparency", "LA": "grey with transparency", "P": "a palette",
     "CMYK": "for print", "I;16": "grey, 16 bits",
@@ -37,7 +40,7 @@ class Part:
     """Names of the labels, in their order."""
     rows: int
     digest: str
-    """Of what the rows are made from: names and sizes of files, or the arrays themselves."""
+    """Of what the rows are made from: names, sizes and times of files, or the arrays themselves."""
 
     def chosen(self, rows: Sequence[int]) -> "Part":
         """The part of these rows, in their order."""
@@ -83,13 +86,20 @@ def to_pixels(path: Path, read: Callable[[], bytes], size: int, resize: Resize, 
         if not convert:
             expected = f"expected an RGB image, found mode {image.mode} ({_described(image.mode)})"
             raise BenchError(expected, file=path, key="convert", remedy="convert the file, or set 'convert: true'")
-        image = image.convert("RGB")
+        image = _to_rgb(image, path)
     if resize == "adm":
         image = centre_crop(image, size)
     elif image.size != (size, size):
         problem = f"expected {size} x {size} pixels, found {image.width} x {image.height}"
         raise BenchError(problem, file=path, key="resize", remedy="set 'resize: adm', or the size that the images have")
     return np.ascontiguousarray(np.asarray(image, np.uint8).transpose(2, 0, 1))
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise BenchError(f"cannot convert mode {image.mode}: {error}", file=path, remedy="convert the file") from error
 
 
 def centre_crop(image: Image.Image, size: int) -> Image.Image:
@@ -124,23 +134,26 @@ def _described(mode: str) -> str:
     return MODES.get(mode, "another colour space")
 
 
-def _folder_members(path: Path) -> dict[str, int]:
-    """Relative name -> bytes, in the order of names."""
+def _folder_members(path: Path) -> Members:
+    """Links to folders are followed."""
     if not path.is_dir():
         remedy = "put the data there, link to it, or set 'path' (docs/data.md)"
         raise BenchError("there is no such folder or zip of images", file=path, key="path", remedy=remedy)
-    found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in found}
-    return dict(sorted(sizes.items()))
+    found: Members = {}
+    for folder, _, names in os.walk(path, followlinks=True):
+        for file in (Path(folder, name) for name in names if Path(name).suffix.lower() in SUFFIXES):
+            known = file.stat()
+            found[file.relative_to(path).as_posix()] = (known.st_size, known.st_mtime_ns)
+    return dict(sorted(found.items()))
 
 
-def _zip_members(path: Path) -> dict[str, int]:
+def _zip_members(path: Path) -> Members:
     try:
         with zipfile.ZipFile(path) as archive:
-            files = {i.filename: i.file_size for i in archive.infolist() if not i.is_dir()}
+            files = {i.filename: (i.file_size, i.CRC) for i in archive.infolist() if not i.is_dir()}
     except (zipfile.BadZipFile, OSError) as error:
         raise BenchError(f"cannot read the zip: {error}", file=path, remedy="make or fetch it again") from error
-    return dict(sorted((n, s) for n, s in files.items() if PurePosixPath(n).suffix.lower() in SUFFIXES))
+    return dict(sorted((n, known) for n, known in files.items() if PurePosixPath(n).suffix.lower() in SUFFIXES))
 
 
 def _zip_reader(path: Path) -> Callable[[str], bytes]:
