@@ -172,6 +172,15 @@ class Size(Model):
         return self
 
 
+class Optimiser(Model):
+    """What moves the parameters, as App. G of the paper has it for its networks."""
+
+    method: Literal["adam", "radam"] = "adam"
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    epsilon: PositiveFloat = 1e-8
+
+
 class Arm(Model):
     """One setting: an objective with its hyper-parameters, in the paper's units."""
 
@@ -189,6 +198,8 @@ class Arm(Model):
     rate_reference: PositiveInt | None = None
     """t_ref in steps of the inverse-square-root decay; empty for a constant rate."""
     rampup: Annotated[int, Field(ge=0)] = 0
+    optimiser: Optimiser | None = None
+    """Empty for Adam with betas (0.9, 0.99) and epsilon 1e-8."""
     proposal_mean: float = -1.0
     proposal_std: PositiveFloat = 1.4
     intervals: PositiveInt | None = None
@@ -224,8 +235,10 @@ class Arm(Model):
     """What scales the difference of scores in vsd; empty for adaptive."""
     fake_rate: PositiveFloat | None = None
     """Learning rate of the fake and of the weights beside it, as `rate`; empty for the student's (the paper's)."""
-    ema_half_life: PositiveInt
+    ema_half_life: PositiveInt | None = None
     """In images seen."""
+    ema_std: Annotated[float, Field(gt=0, lt=0.28)] | None = None
+    """Instead: sigma_rel of a power-function average (EDM2)."""
     ema_rampup: PositiveFloat = 0.05
     """The half-life is at most this share of the images seen so far (EDM's start)."""
     snapshots: PositiveInt | None = None
@@ -256,6 +269,8 @@ class Arm(Model):
             close = difflib.get_close_matches(self.objective, OBJECTIVES, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(f"unknown objective {self.objective!r}; {hint}there are {', '.join(OBJECTIVES)}")
+        if (self.ema_half_life is None) == (self.ema_std is None):
+            raise ValueError("the average needs either 'ema_half_life' or 'ema_std'")
         if method.own:
             if self.points is not None:
                 raise ValueError("'points' are for ct and ict; an objective of one's own takes 'intervals'")

@@ -19,7 +19,7 @@ from workflow.runtime.datasets import images
 from workflow.runtime.estimates import counts_of, stand_in
 from workflow.runtime.files import write_arrays
 from workflow.runtime.shards import write_shards
-from workflow.schema import ImagesData
+from workflow.schema import ImagesData, Optimiser
 from workflow.steps.train import train
 from workflow.study import Run, Study
 
@@ -28,14 +28,14 @@ SHIPPED = ("cifar10-small", *FULL)
 
 # --- what the paper states (arXiv 2410.11081, App. G, Tables 4 and 5) ------------------------------
 
-IMAGENET64 = {  # width, teacher's iterations, rate, dropout
-    "s": (192, 1_048_000, 1.0e-2, 0.0), "m": (256, 1_486_000, 9.0e-3, 0.1),
-    "l": (320, 761_000, 8.0e-3, 0.1), "xl": (384, 540_000, 7.0e-3, 0.1),
+IMAGENET64 = {  # width, teacher's iterations, rate, dropout and sigma_rel
+    "s": (192, 1_048_000, 1.0e-2, 0.0, 0.075), "m": (256, 1_486_000, 9.0e-3, 0.1, 0.06),
+    "l": (320, 761_000, 8.0e-3, 0.1, 0.04), "xl": (384, 540_000, 7.0e-3, 0.1, 0.04),
 }  # fmt: skip
 IMAGENET512 = {  # the same, and sCT's dropout
-    "s": (192, 1_048_000, 1.0e-2, 0.0, 0.25), "m": (256, 1_048_000, 9.0e-3, 0.1, 0.35),
-    "l": (320, 696_000, 8.0e-3, 0.1, 0.35), "xl": (384, 598_000, 7.0e-3, 0.1, 0.35),
-    "xxl": (448, 376_000, 6.5e-3, 0.1, 0.35),
+    "s": (192, 1_048_000, 1.0e-2, 0.0, 0.025, 0.25), "m": (256, 1_048_000, 9.0e-3, 0.1, 0.03, 0.35),
+    "l": (320, 696_000, 8.0e-3, 0.1, 0.015, 0.35), "xl": (384, 598_000, 7.0e-3, 0.1, 0.02, 0.35),
+    "xxl": (448, 376_000, 6.5e-3, 0.1, 0.015, 0.35),
 }  # fmt: skip
 
 
@@ -57,6 +57,7 @@ def test_cifar10_has_the_paper_s_settings() -> None:
         assert _network(study, arm) == (128, dropout) and own.adaptive_weight and own.ema_half_life == 500_000
         assert own.warmup == (0 if arm == "teacher" else 10_000) and own.control_constant == 0.1
         assert own.control == "normalise" and own.precision == "fp32"
+        assert own.optimiser == (Optimiser(beta2=0.999) if arm == "teacher" else Optimiser(method="radam"))
     assert study.evaluation.samples == 50_000 and study.samplings("teacher")[0].steps == 35
     for arm in ("sct-plain", "ect"):
         own = study.arms[arm]
@@ -67,7 +68,7 @@ def test_cifar10_has_the_paper_s_settings() -> None:
 
 @pytest.mark.parametrize("size", IMAGENET64)
 def test_imagenet64_has_the_paper_s_settings(size: str) -> None:
-    study, (width, iterations, rate, dropout) = load("imagenet64"), IMAGENET64[size]
+    study, (width, iterations, rate, dropout, std) = load("imagenet64"), IMAGENET64[size]
     teacher, sct, scd = (study.arms[f"{name}-{size}"] for name in ("teacher", "sct", "scd"))
     assert (teacher.iterations, teacher.rate) == (iterations, rate)
     assert (teacher.proposal_mean, teacher.proposal_std) == (-0.8, 1.6)
@@ -80,12 +81,13 @@ def test_imagenet64_has_the_paper_s_settings(size: str) -> None:
         assert student.start == "teacher" and student.warmup == 10_000 and student.guidance_max is None
     for arm in (teacher, sct, scd):
         assert (arm.batch, arm.rate_reference, arm.rampup, arm.precision) == (2048, 35_000, 4883, "fp16")
-        assert arm.adaptive_weight
+        assert arm.adaptive_weight and arm.optimiser == Optimiser(epsilon=1e-11)
+        assert arm.ema_std == (std if arm is teacher else 0.05)
 
 
 @pytest.mark.parametrize("size", IMAGENET512)
 def test_imagenet512_has_the_paper_s_settings(size: str) -> None:
-    study, (width, iterations, rate, dropout, sct_dropout) = load("imagenet512"), IMAGENET512[size]
+    study, (width, iterations, rate, dropout, std, sct_dropout) = load("imagenet512"), IMAGENET512[size]
     names = ("teacher", "sct", "scd", "scd-vsd", *(f"ms-scd-{size}-{m}" for m in (2, 4, 8, 16)))
     arms = {name: study.arms[name if name[-1].isdigit() else f"{name}-{size}"] for name in names}
     assert (arms["teacher"].iterations, arms["teacher"].rate) == (iterations, rate)
@@ -97,6 +99,7 @@ def test_imagenet512_has_the_paper_s_settings(size: str) -> None:
     assert arms["scd-vsd"].iterations == 20_000 and arms["scd-vsd"].fake_rate is None
     for name, arm in arms.items():
         assert (arm.batch, arm.rate_reference, arm.rampup, arm.precision) == (2048, 70_000, 4883, "fp16")
+        assert arm.optimiser == Optimiser(epsilon=1e-11) and arm.ema_std == (std if name == "teacher" else 0.05)
         if name != "teacher":
             assert arm.rate == pytest.approx(rate / 100) and arm.teacher == f"teacher-{size}"
             assert (arm.proposal_mean, arm.proposal_std, arm.warmup) == (-0.8, 1.6, 10_000)
