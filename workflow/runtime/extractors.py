@@ -88,7 +88,7 @@ def _opened(kind: str, weights: Path, sha256: str) -> Extractor:
     tensors = read_tensors(weights, "fetch and convert the weights again (docs/data.md)")
     try:
         apply = {"classifier": _classifier, "inception": _inception, "dinov2": _dinov2}[kind](tensors)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, LookupError) as error:
         first = str(error).splitlines()
         problem = f"these are not the weights of {kind!r}: {' '.join(line.strip() for line in first[:2])}"
         remedy = f"convert {PUBLISHED[kind]} (docs/data.md)" if kind in PUBLISHED else "delete the file"
@@ -110,10 +110,7 @@ def _dinov2(tensors: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 def _classifier(tensors: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    last = max(int(name.split(".")[0]) for name in tensors)
-    network = classifier(len(tensors[f"{last}.bias"]), _stages(tensors))
-    network.load_state_dict(dict(tensors))
-    inner = network[:-1].to(_device())
+    inner = classifier_of(tensors)[:-1].to(_device())
     return lambda pixels: inner(_centred(pixels))
 
 
@@ -128,6 +125,15 @@ def classifier(classes: int, stages: int) -> nn.Sequential:
         layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.SiLU()]
     ends = [nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * widths[-1], FEATURES), nn.SiLU()]
     return nn.Sequential(*layers, *ends, nn.Linear(FEATURES, classes))
+
+
+def classifier_of(tensors: Mapping[str, Tensor]) -> nn.Sequential:
+    """The classifier that these weights are of, on the CPU."""
+    last = max(int(name.split(".")[0]) for name in tensors)
+    stages = sum(tensor.ndim == 4 for tensor in tensors.values()) - 1
+    network = classifier(len(tensors[f"{last}.bias"]), stages)
+    network.load_state_dict(dict(tensors))
+    return network
 
 
 def train_classifier(
@@ -156,16 +162,10 @@ def train_classifier(
 
 def accuracy(weights: Mapping[str, Tensor], pixels: Tensor, labels: np.ndarray) -> float:
     """The classifier's share of right answers."""
-    last = max(int(name.split(".")[0]) for name in weights)
-    network = classifier(len(weights[f"{last}.bias"]), _stages(weights))
-    network.load_state_dict(dict(weights))
+    network = classifier_of(weights)
     with torch.no_grad():
         guesses = torch.cat([network(_centred(rows)).argmax(1) for rows in pixels.split(BATCH)])
     return float((guesses.numpy() == labels).mean())
-
-
-def _stages(tensors: Mapping[str, Tensor]) -> int:
-    return sum(tensor.ndim == 4 for tensor in tensors.values()) - 1
 
 
 def _centred(pixels: Tensor) -> Tensor:

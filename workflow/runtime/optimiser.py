@@ -14,6 +14,9 @@ from torch.optim.radam import radam
 
 from workflow.schema import Optimiser
 
+STUDENTS = Optimiser(method="adam", beta1=0.9, beta2=0.99, epsilon=1e-8)
+"""Of the paper's students on ImageNet but for their epsilon, and of all runs that name nothing else."""
+
 
 @dataclass(frozen=True)
 class AdamState:
@@ -41,11 +44,11 @@ def adam_step(
     names: Sequence[str] | None = None,
     settings: Optimiser | None = None,
 ) -> None:
-    """One step; without settings of Adam with betas (0.9, 0.99), those of the paper's students, epsilon 1e-8 (App. G).
+    """One step, of Adam as the paper's students have it unless told otherwise (App. G).
 
     Of all parameters, or of those that are named.
     """
-    settings, names = settings or Optimiser(), list(parameters if names is None else names)
+    settings, names = settings or STUDENTS, list(parameters if names is None else names)
     moments = [[values[n] for n in names] for values in (state.first, state.second)]
     steps = [state.steps[n] for n in names]
     constants = {
