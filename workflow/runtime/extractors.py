@@ -28,7 +28,8 @@ from workflow.runtime.tensors import read_tensors
 BATCH = 250
 FEATURES = 64
 """Of the classifier."""
-EPOCHS = 6
+EPOCHS, FEWEST_STEPS = 6, 200
+"""Passes over the training part; more of them where it is so small that they are fewer steps."""
 TRAINED_ON = 128
 RATE = 1e-3
 WIDEST = 128
@@ -145,8 +146,9 @@ def train_classifier(
         module = classifier(classes, max(1, round(math.log2(side)) - 2))
     parameters = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
     state = initial_state(parameters)
-    progress, done = Progress("classifier: images", EPOCHS * len(labels)), 0
-    for epoch in range(EPOCHS):
+    epochs = max(EPOCHS, math.ceil(FEWEST_STEPS * TRAINED_ON / len(labels)))
+    progress, done = Progress("classifier: images", epochs * len(labels)), 0
+    for epoch in range(epochs):
         g = generator(seed, "classifier", epoch)
         for rows in torch.randperm(len(labels), generator=g).split(TRAINED_ON):
             x = _centred(torch.from_numpy(images(rows.numpy())))
