@@ -56,9 +56,9 @@ def study(tiny: dict, write_study: Callable[[dict], Path]) -> Callable[..., Stud
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("arm", ["teacher", "x"])
 def test_operations_at_a_large_width_follow_exactly_from_small_ones(network: str, arm: str, study, monkeypatch) -> None:
-    wide = study(network, 80)
+    wide = study(network, 128)
     followed = counts_of(wide, arm)
-    monkeypatch.setattr("workflow.runtime.estimates.WIDTHS", (80, 80, 80))  # counted as it is
+    monkeypatch.setattr("workflow.runtime.estimates.WIDTHS", (128, 128, 128))  # counted as it is
     counted = counts_of(wide, arm)
     assert followed.step == pytest.approx(counted.step, rel=1e-9)
     assert followed.evaluation == pytest.approx(counted.evaluation, rel=1e-9)

@@ -22,14 +22,15 @@ from workflow.runtime.measurements.costs import Operations
 from workflow.schema import Arm, DigitsData, ImagesData, LatentsData, MixtureData, Size
 from workflow.study import Run, Sampling, Study
 
-WIDTHS = (16, 32, 48)
-"""At which operations are counted; a network that is no wider is counted as it is."""
+WIDTHS = (16, 32, 64)
+"""At which operations are counted; a network that is no wider is counted as it is. Powers of two suit groups and heads."""
+TIMED_WIDTH = 32
 COUNTED = 2
 """Images in a counted step."""
 MEASURED = 8
 """Images in a measured step on a CPU; on a GPU it is the whole batch."""
 LARGEST_MEASURED = 4e11
-"""Operations of a measured step, some seconds of a core; a dearer one is timed at the largest of WIDTHS."""
+"""Operations of a measured step, some seconds of a core; a dearer one is timed at TIMED_WIDTH."""
 KEPT_CHECKPOINTS = 2
 BYTES = 4
 
@@ -216,10 +217,10 @@ def _timed(study: Study, cost: Cost, counts: Counts, rates: dict[str, float]) ->
     if not torch.cuda.is_available():
         batch = min(batch, MEASURED)
     dear = not torch.cuda.is_available() and counts.step * batch > LARGEST_MEASURED
-    narrowed = dear and width is not None and width > WIDTHS[-1]
-    key = f"{_key(study, arm)} {study.arms[arm].precision} {batch} {WIDTHS[-1] if narrowed else width}"
+    narrowed = dear and width is not None and width > TIMED_WIDTH
+    key = f"{_key(study, arm)} {study.arms[arm].precision} {batch} {TIMED_WIDTH if narrowed else width}"
     if key not in rates:
-        timed = _narrowed(study, arm, WIDTHS[-1]) if narrowed else study
+        timed = _narrowed(study, arm, TIMED_WIDTH) if narrowed else study
         operations = _count(timed, arm).step if narrowed else counts.step
         rates[key] = operations * batch / _seconds_of_a_step(timed, arm, batch)
     return replace(cost, measured_rate=rates[key], narrowed=narrowed)
