@@ -23,7 +23,7 @@ from workflow.schema import Arm, DigitsData, ImagesData, LatentsData, MixtureDat
 from workflow.study import Run, Sampling, Study
 
 WIDTHS = (16, 32, 64)
-"""At which operations are counted; a network that is no wider is counted as it is. Powers of two suit groups and heads."""
+"""At which operations are counted; a network that is no wider is counted as it is. All suit groups and heads."""
 TIMED_WIDTH = 32
 COUNTED = 2
 """Images in a counted step."""
