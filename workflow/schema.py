@@ -91,8 +91,8 @@ class ImagesData(Model):
 
     @model_validator(mode="before")
     @classmethod
-    def _of_kind(cls, given: Any) -> Any:
-        return {**PRESETS.get(given.get("kind"), {}), **given} if isinstance(given, dict) else given
+    def _of_kind(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {**PRESETS.get(str(given.get("kind")), {}), **given} if isinstance(given, dict) else given
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

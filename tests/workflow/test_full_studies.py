@@ -205,7 +205,7 @@ def _latents(study: Study, name: str) -> None:
     classes = [f"{i:04d}" for i in range(1000)]
     digest = write_shards(folder / "train", "s", (8, 64, 64), "float16", labels, classes, 20, lambda r: rows[list(r)])
     about = {"folder": str(folder), "parts": {"train": digest}}
-    write_arrays(study.data_file(name), {"about": np.array(json.dumps(about)), "sigma_d": np.float64(0.5)})
+    write_arrays(study.data_file(name), {"about": np.array(json.dumps(about)), "sigma_d": np.array(0.5)})
 
 
 def _pixels(study: Study, name: str) -> None:
@@ -214,7 +214,7 @@ def _pixels(study: Study, name: str) -> None:
     classes = [f"{i:04d}" for i in range(1000)]
     digest = write_shards(folder / "train", "s", (3, 64, 64), "uint8", labels, classes, 20, lambda r: rows[list(r)])
     about = {"folder": str(folder), "parts": {"train": digest}, "conditional": True, "flips": False}
-    write_arrays(study.data_file(name), {"about": np.array(json.dumps(about)), "sigma_d": np.float64(0.5)})
+    write_arrays(study.data_file(name), {"about": np.array(json.dumps(about)), "sigma_d": np.array(0.5)})
 
 
 def _narrow(study: Study) -> Study:

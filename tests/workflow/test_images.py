@@ -71,15 +71,15 @@ def test_a_split_keeps_every_image_once_with_its_label(tmp_path: Path) -> None:
     assert one.rows + two.rows == part.rows and one.digest != two.digest != part.digest
 
 
-def _one(change: Callable[[Path], None]) -> Callable[[Path], None]:
+def _one(change: Callable[[Path], object]) -> Callable[[Path], object]:
     return lambda folder: change(sorted((folder / CLASSES[0]).iterdir())[0])
 
 
-def _as(mode: str) -> Callable[[Path], None]:
+def _as(mode: str) -> Callable[[Path], object]:
     return _one(lambda path: Image.open(path).convert(mode).save(path))
 
 
-FAULTS: dict[str, tuple[Callable[[Path], None], dict, list[str]]] = {
+FAULTS: dict[str, tuple[Callable[[Path], object], dict, list[str]]] = {
     "a corrupt image": (_one(lambda p: p.write_bytes(b"no image")), {}, ["0000 é.png", "cannot read the image"]),
     "a truncated image": (
         _one(lambda p: p.write_bytes(p.read_bytes()[:-40])), {}, ["0000 é.png", "cannot read the image"],
@@ -94,7 +94,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], dict, list[str]]] = {
         lambda folder: Image.fromarray(draw(8, 0, 0)).save(folder / "stray.png"), {},
         ["stray.png", "has no label", "labels: false"],
     ),
-    "an empty folder": (lambda folder: [shutil.rmtree(folder / c) for c in CLASSES] and None, {}, ["no image in it"]),
+    "an empty folder": (lambda folder: [shutil.rmtree(folder / c) for c in CLASSES], {}, ["no image in it"]),
     "no folder": (shutil.rmtree, {}, ["no such folder or zip", "docs/data.md"]),
 }  # fmt: skip
 

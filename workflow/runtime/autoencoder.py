@@ -4,9 +4,11 @@ Its input is in [-1, 1]; latents are (x - mean) / std by channel in unit varianc
 data's (arXiv 2410.11081, App. G). EDM2 feeds it [0, 1], so that its own statistics differ.
 """
 
+import importlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +32,7 @@ def check_autoencoder(folder: Path) -> list[Path]:
     if len(files) < 2 or not all(file.is_file() for file in files):
         raise BenchError("the autoencoder is not there", file=folder, key="vae", remedy=INSTRUCTIONS)
     try:
-        import diffusers  # noqa: F401, PLC0415 - for ImageNet 512 alone
+        importlib.import_module("diffusers")
     except ImportError as error:
         problem = f"the autoencoder needs the package diffusers: {error}"
         raise BenchError(problem, key="vae", remedy="pip install diffusers") from error
@@ -44,16 +46,16 @@ def open_autoencoder(folder: Path) -> tuple[Callable[[Tensor], Tensor], Callable
     Encode gives mean and standard deviation of each latent, (n, 8, h / 8, w / 8); decode takes (n, 4, ...).
     """
     check_autoencoder(folder)
-    from diffusers import AutoencoderKL  # noqa: PLC0415 # pyright: ignore[reportPrivateImportUsage]
+    diffusers: Any = importlib.import_module("diffusers")  # for ImageNet 512 alone
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:  # safetensors alone: the other format is a pickle
-        loaded = AutoencoderKL.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        network: Any = diffusers.AutoencoderKL.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise BenchError(
             f"cannot read the autoencoder: {error}", file=folder, key="vae", remedy=INSTRUCTIONS
         ) from error
-    network = loaded.eval().requires_grad_(False).to(device)  # type: ignore[union-attr]
+    network = network.eval().requires_grad_(False).to(device)
 
     def in_batches(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with torch.no_grad():

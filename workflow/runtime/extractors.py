@@ -28,7 +28,7 @@ from workflow.runtime.tensors import read_tensors
 BATCH = 250
 FEATURES = 64
 """Of the classifier."""
-EPOCHS, FEWEST_STEPS = 6, 200
+EPOCHS, FEWEST_STEPS = 3, 200
 """Passes over the training part; more of them where it is so small that they are fewer steps."""
 TRAINED_ON = 128
 RATE = 1e-3

@@ -6,6 +6,7 @@ takes longer than a small run's training.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,14 +50,14 @@ def adam_step(
     Of all parameters, or of those that are named.
     """
     settings, names = settings or STUDENTS, list(parameters if names is None else names)
-    moments = [[values[n] for n in names] for values in (state.first, state.second)]
+    first, second = ([values[n] for n in names] for values in (state.first, state.second))
     steps = [state.steps[n] for n in names]
-    constants = {
+    constants: dict[str, Any] = {
         "beta1": settings.beta1, "beta2": settings.beta2, "lr": rate, "weight_decay": 0.0, "eps": settings.epsilon,
     }  # fmt: skip
     own, theirs = [parameters[n] for n in names], [gradients[n] for n in names]
     with torch.no_grad():
         if settings.method == "radam":
-            radam(own, theirs, *moments, steps, **constants)
+            radam(own, theirs, first, second, steps, **constants)
         else:
-            adam(own, theirs, *moments, [], steps, fused=True, amsgrad=False, maximize=False, **constants)
+            adam(own, theirs, first, second, [], steps, fused=True, amsgrad=False, maximize=False, **constants)

@@ -86,4 +86,5 @@ def _statistics(
             kept.append(features[: KEPT - start].astype(np.float32))
     count, mean = len(rows), total / len(rows)
     covariance = (products - count * np.outer(mean, mean)) / max(count - 1, 1)
-    return {"mean": mean, "covariance": covariance, "features": np.concatenate(kept), "count": np.int64(count)}
+    found = {"mean": mean, "covariance": covariance, "features": np.concatenate(kept), "count": count}
+    return {name: np.asarray(value) for name, value in found.items()}

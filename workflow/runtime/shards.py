@@ -97,7 +97,7 @@ def write_shards(
     are made from; it is part of the manifest. A second process waits for the first.
     """
     per_shard = max(1, shard_bytes // (int(np.prod(shape)) * np.dtype(dtype).itemsize))
-    counts = Counter(() if labels is None else labels.tolist())
+    counts: Counter[int] = Counter([] if labels is None else labels.tolist())
     empty = Manifest(
         source=source, rows=rows, shape=tuple(shape), dtype=dtype, classes=tuple(classes),
         rows_of_class={name: counts[i] for i, name in enumerate(classes)}, labels=None, shards=(),

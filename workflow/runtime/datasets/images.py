@@ -75,7 +75,7 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
         )
         for name, shards in opened.items()
     }  # fmt: skip
-    arrays: Arrays = {"about": np.array(json.dumps(about)), "sigma_d": np.float64(sigma_d)}
+    arrays: Arrays = {"about": np.array(json.dumps(about)), "sigma_d": np.array(sigma_d)}
     for name, shards in opened.items():
         arrays[f"{name}_shown"] = shards.rows(orders[name][:SHOWN])
     facts: dict[str, Any] = {"train": len(opened["train"]), "held_out": len(opened["held_out"])}

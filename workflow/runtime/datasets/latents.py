@@ -1,7 +1,7 @@
 """ImageNet 512 in an autoencoder's latents: encoded once, decoded to be judged as images."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ def encode(data: "LatentsData") -> tuple[dict[str, Any], dict[str, "Part"]]:
     Of each latent its mean and standard deviation, float16: training draws anew each time.
     """
     files = check_autoencoder(Path(data.vae))
-    parts = dict(zip(("train", "held_out"), _parts(data), strict=True))
+    parts: dict[str, Part] = dict(zip(("train", "held_out"), _parts(data), strict=True))
     marks = [*(part.digest for part in parts.values()), *(sha256_of(file) for file in files), data.size]
     modules = ["workflow.runtime.images", "workflow.runtime.autoencoder"]
     folder = SHARDS / digest(marks, modules)
@@ -82,7 +82,7 @@ def prepare(data: "LatentsData", evaluation: "Evaluation", sigma_d: float) -> tu
     }
     if data.dinov2:
         facts["protocol"]["fdd"] = f"dinov2, weights sha256 {extractors['dinov2'].sha256[:12]}, {RESIZING['dinov2']}"
-    return {"about": np.array(json.dumps(about)), "sigma_d": np.float64(sigma_d)}, facts
+    return {"about": np.array(json.dumps(about)), "sigma_d": np.array(sigma_d)}, facts
 
 
 def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
@@ -154,6 +154,9 @@ def _reference(
     data: "LatentsData", about: dict[str, Any], name: str, part: "Part", extractor: Extractor
 ) -> dict[str, str]:
     order = torch.randperm(part.rows, generator=generator(data.seed, name, "order")).numpy()
-    read: Callable[[np.ndarray], Tensor] = lambda rows: torch.from_numpy(in_parallel(part.pixels)(rows))  # noqa: E731
+
+    def read(rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(in_parallel(part.pixels)(rows.tolist()))
+
     rows = order[: data.reference if name == "train" else None]
     return reference_file(Path(about["folder"]), name, part.digest, extractor, rows, read)
