@@ -9,7 +9,7 @@ export OMP_NUM_THREADS := 1
 STUDIES := oracle digits
 STARTED := $(shell date +%s)
 
-.PHONY: help env reproduce smoke report test check system publish bench clean
+.PHONY: help env reproduce smoke estimate report test check system publish bench clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ reproduce: env  ## both studies, from data to reports/index.html
 
 smoke: env  ## both studies end to end in two minutes, at a toy budget
 	snakemake --cores all --config budget=smoke
+
+estimate: env  ## GPU-hours and storage of a study before they are spent: make estimate STUDY=cifar10
+	python -m workflow.steps.estimate --study $(or $(STUDY),cifar10) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
 
 report: env  ## the reports, from whatever results there are
 	@for study in $(STUDIES); do python -m workflow.steps.report --study $$study --partial || exit; done

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from workflow.runtime.named import named, takes
 from workflow.runtime.quantities import CURVES, QUANTITIES
-from workflow.schema import Arm, DigitsData
+from workflow.schema import Arm, Data, DigitsData, ImagesData, LatentsData, Size
 
 if TYPE_CHECKING:
     from workflow.study import Study
 
-FEATURES = 64
-"""Dimensions of the digits' feature space."""
+FEATURES = {"classifier": 64, "inception": 2048, "dinov2": 1024}
+"""Dimensions of the feature spaces; a covariance of as many needs more samples. The digits have a classifier, too."""
 TAKEN = {"assets", "claims", "figures", "index", "published", "tables"} | {
     "all", "claim", "collect", "experiment", "measure", "page", "prepare", "run",
 }  # fmt: skip
@@ -40,10 +40,20 @@ def check(study: "Study") -> None:
         _check_samplers(study, name, arm)
         _check_rate(study, name, arm)
     _check_experiments(study)
-    digits = any(isinstance(data, DigitsData) for data in study.data.values())
     fewest = min(study.evaluation.samples, study.evaluation.snapshot_samples or study.evaluation.samples)
-    if digits and fewest <= FEATURES:
-        raise ValueError(f"evaluation.samples: distances in {FEATURES} features need more than {FEATURES} samples")
+    for name, data in study.data.items():
+        if fewest <= features_of(data):
+            problem = f"distances in {features_of(data)} features need more than {features_of(data)} samples"
+            raise ValueError(f"evaluation.samples: {problem} (data.{name})")
+
+
+def features_of(data: Data) -> int:
+    """Dimensions of the largest feature space in which samples of the data are judged; 0 where there is none."""
+    if isinstance(data, LatentsData):
+        return max(FEATURES[data.extractor.kind], FEATURES["dinov2"] if data.dinov2 else 0)
+    if isinstance(data, ImagesData):
+        return FEATURES[data.extractor.kind]
+    return FEATURES["classifier"] if isinstance(data, DigitsData) else 0
 
 
 def _check_network(study: "Study", name: str, arm: Arm) -> None:
@@ -121,7 +131,7 @@ def _check_teacher(study: "Study", name: str, arm: Arm) -> None:
     if arm.teacher is None:
         return
     if arm.teacher == "exact":
-        if isinstance(study.data[arm.data], DigitsData):
+        if isinstance(study.data[arm.data], DigitsData | ImagesData | LatentsData):
             raise ValueError(f"{key}: only a mixture has an exact velocity, {arm.data!r} has none")
         if arm.guidance_max:
             raise ValueError(f"{key}: the exact velocity has no labels to be guided by; remove 'guidance_max'")
@@ -131,7 +141,18 @@ def _check_teacher(study: "Study", name: str, arm: Arm) -> None:
         raise ValueError(f"{key}: there is no arm {arm.teacher!r}")
     if teacher.objective != "diffusion" or teacher.data != arm.data:
         raise ValueError(f"{key}: {arm.teacher!r} must be a diffusion arm on data {arm.data!r}")
-    if arm.start == "teacher" and teacher.size != arm.size:
+    if arm.start == "teacher" and teacher.size in study.sizes and not _alike(study, teacher.size, arm.size):
         raise ValueError(f"arms.{name}.start: the teacher's size {teacher.size!r} is not {arm.size!r}")
     if arm.guidance_max and not teacher.label_dropout:
         raise ValueError(f"{key}: {arm.teacher!r} cannot guide itself; give it 'label_dropout'")
+
+
+def _alike(study: "Study", size: str, other: str) -> bool:
+    """Whether a network of one size can start from the weights of the other: they may differ in dropout."""
+
+    def without_dropout(settings: Size) -> Size:
+        kept = {key: value for key, value in settings.settings.items() if key != "dropout"}
+        return settings.model_copy(update={"settings": kept})
+
+    one, two = (without_dropout(study.sizes[name]) for name in (size, other))
+    return one == two

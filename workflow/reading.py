@@ -18,6 +18,8 @@ from workflow.schema import (
     DigitsData,
     Evaluation,
     Experiment,
+    ImagesData,
+    LatentsData,
     MixtureData,
     Model,
     Resources,
@@ -29,6 +31,8 @@ from workflow.study import DEFAULT_BUDGET, Study
 STUDIES = Path(__file__).parent / "studies"
 LISTS = ("points", "samplers")
 """Settings of an arm that are lists themselves; a list of any other makes one arm of each value."""
+DATA: dict[str, type[Model]] = {"mixture": MixtureData, "digits": DigitsData, "imagenet512": LatentsData}
+"""By kind; the others are of ImagesData."""
 
 
 def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
@@ -78,7 +82,7 @@ def _remedy(kind: str, place: Sequence[int | str]) -> str:
         models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
         models["resources"] = Resources
         if location[0] == "data" and len(location) > 2:
-            models["data"] = {"mixture": MixtureData, "digits": DigitsData}.get(location[2], MixtureData)
+            models["data"] = DATA.get(location[2], ImagesData)
         model = models.get(location[0], Study)
         close = difflib.get_close_matches(location[-1], model.model_fields, n=1)
         return f"did you mean {close[0]!r}?" if close else f"remove it; known keys: {', '.join(model.model_fields)}"

@@ -47,6 +47,101 @@ class DigitsData(Model):
     seed: int = 0
 
 
+class Extractor(Model):
+    """The features in which images are compared; docs/data.md says where weights come from."""
+
+    kind: Literal["classifier", "inception", "dinov2"] = "classifier"
+    """The workflow's own classifier of the training part, or a published network."""
+    weights: str | None = None
+    """A .safetensors file; the classifier's are trained by the workflow."""
+
+    @model_validator(mode="after")
+    def _weights_where_published(self) -> Self:
+        if (self.kind == "classifier") != (self.weights is None):
+            raise ValueError(f"extractor {self.kind!r} {'takes no' if self.weights else 'needs'} 'weights'")
+        return self
+
+
+class ImagesData(Model):
+    """Square RGB images, in [-1, 1] before sigma_d."""
+
+    kind: Literal["images_folder", "cifar10", "imagenet64"]
+    """`images_folder` is any folder or zip. `cifar10` is the data set's python or binary files, or folders
+    `train` and `test` of images; `imagenet64` a folder or zip of the originals. Both have their counts set."""
+    path: str
+    """Relative to where the workflow is started."""
+    held_out: Annotated[float, Field(gt=0, lt=1)] | str | None = None
+    """A share of the images, or another folder or zip; `cifar10` has its own test part."""
+    size: PositiveInt
+    """Pixels of a side."""
+    resize: Literal["none", "adm"] = "none"
+    """`none` refuses images of another size; `adm` halves by boxes, then bicubic, then crops the centre."""
+    convert: bool = False
+    """Grey, palette and transparent images become RGB; without it they are refused."""
+    labels: bool = True
+    """Named by the subfolders; without it the data are unconditional."""
+    conditional: bool = True
+    """Whether networks are told the labels, which the classifier needs in any case."""
+    count: PositiveInt | None = None
+    """Of the training part; another number found is an error. Empty for any."""
+    held_out_count: PositiveInt | None = None
+    classes: PositiveInt | None = None
+    flips: bool = False
+    """Mirror half of what is drawn in training."""
+    reference: PositiveInt | None = None
+    """How many training images distances are to; empty for all."""
+    extractor: Extractor = Extractor()
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_kind(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {**PRESETS.get(str(given.get("kind")), {}), **given} if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.kind == "cifar10") != (self.held_out is None):
+            raise ValueError(f"{self.kind} {'needs' if self.held_out is None else 'takes no'} 'held_out'")
+        if self.extractor.kind == "classifier" and not self.labels:
+            raise ValueError("extractor: the classifier learns from labels; without them name another extractor")
+        return self
+
+
+class LatentsData(Model):
+    """ImageNet at 512 pixels in the latents of an autoencoder, normalised as in arXiv 2410.11081, App. G."""
+
+    kind: Literal["imagenet512"]
+    path: str
+    """A folder or zip of the originals, in a subfolder for each class."""
+    held_out: str
+    size: PositiveInt = 512
+    vae: str
+    """A folder that diffusers' AutoencoderKL reads: config.json and a .safetensors file."""
+    count: PositiveInt | None = 1_281_167
+    held_out_count: PositiveInt | None = None
+    classes: PositiveInt | None = 1000
+    reference: PositiveInt | None = None
+    """How many training images distances are to; empty for all."""
+    extractor: Extractor
+    """Of fd_train and all that is not `dinov2`'s."""
+    dinov2: str | None = None
+    """Weights of DINOv2, in whose features fdd_train is measured as well."""
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _published_features(self) -> Self:
+        if self.extractor.kind == "classifier":
+            raise ValueError("extractor: latents are judged as images of 512 pixels; name inception or dinov2")
+        return self
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "cifar10": {"size": 32, "count": 50_000, "held_out_count": 10_000, "classes": 10},
+    "imagenet64": {"size": 64, "resize": "adm", "convert": True, "count": 1_281_167, "classes": 1000},
+}
+"""What kinds of ImagesData set, unless a study does."""
+
+
 class OwnData(Model):
     """Somebody's own: a module as workflow.runtime.datasets describes, importable from where one starts."""
 
@@ -56,7 +151,7 @@ class OwnData(Model):
     """Whatever the module's `prepare` wants."""
 
 
-Data = Annotated[MixtureData | DigitsData | OwnData, Field(discriminator="kind")]
+Data = Annotated[MixtureData | DigitsData | ImagesData | LatentsData | OwnData, Field(discriminator="kind")]
 
 
 class Size(Model):
@@ -81,6 +176,15 @@ class Size(Model):
         return self
 
 
+class Optimiser(Model):
+    """What moves the parameters, as App. G of the paper has it for its networks."""
+
+    method: Literal["adam", "radam"] = "adam"
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    epsilon: PositiveFloat = 1e-8
+
+
 class Arm(Model):
     """One setting: an objective with its hyper-parameters, in the paper's units."""
 
@@ -98,6 +202,8 @@ class Arm(Model):
     rate_reference: PositiveInt | None = None
     """t_ref in steps of the inverse-square-root decay; empty for a constant rate."""
     rampup: Annotated[int, Field(ge=0)] = 0
+    optimiser: Optimiser | None = None
+    """Empty for Adam with betas (0.9, 0.99) and epsilon 1e-8."""
     proposal_mean: float = -1.0
     proposal_std: PositiveFloat = 1.4
     intervals: PositiveInt | None = None
@@ -139,8 +245,10 @@ class Arm(Model):
     """What scales the difference of scores in vsd; empty for adaptive."""
     fake_rate: PositiveFloat | None = None
     """Learning rate of the fake and of the weights beside it, as `rate`; empty for the student's (the paper's)."""
-    ema_half_life: PositiveInt
+    ema_half_life: PositiveInt | None = None
     """In images seen."""
+    ema_std: Annotated[float, Field(gt=0, lt=0.28)] | None = None
+    """Instead: sigma_rel of a power-function average (EDM2)."""
     ema_rampup: PositiveFloat = 0.05
     """The half-life is at most this share of the images seen so far (EDM's start)."""
     snapshots: PositiveInt | None = None
@@ -171,6 +279,8 @@ class Arm(Model):
             close = difflib.get_close_matches(self.objective, OBJECTIVES, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(f"unknown objective {self.objective!r}; {hint}there are {', '.join(OBJECTIVES)}")
+        if (self.ema_half_life is None) == (self.ema_std is None):
+            raise ValueError("the average needs either 'ema_half_life' or 'ema_std'")
         if method.own:
             if not re.fullmatch(PATH, self.objective):
                 raise ValueError(f"an objective of one's own is `package.module:function`, not {self.objective!r}")

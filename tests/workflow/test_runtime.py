@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow.errors import BenchError
+from workflow.reading import load
 from workflow.runtime import checkpoints
 from workflow.runtime.files import exclusive, read_arrays, read_json, write_atomically, write_json
 from workflow.runtime.metrics import (
@@ -26,6 +27,8 @@ from workflow.runtime.optimiser import adam_step, initial_state
 from workflow.runtime.provenance import peak_memory_mb, provenance, seconds_since_start
 from workflow.runtime.randomness import generator, seed_for
 from workflow.runtime.tensors import read_tensors
+from workflow.schema import Optimiser
+from workflow.steps.train import average_decay
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -122,13 +125,30 @@ def test_randomness_is_a_function_of_its_parts() -> None:
     assert len({seed_for(1, 2, "a"), seed_for(1, 2, "b"), seed_for(12, "a"), seed_for(2, 1, "a")}) == 4
 
 
-def test_adam_equals_torch_s_optimiser() -> None:
+def test_the_average_follows_its_half_life_or_the_paper_s_power_of_the_step(tiny: dict, write_study) -> None:
+    arm = load(write_study(tiny)).arms["scd"]
+    assert average_decay(arm, 10**6) == pytest.approx(0.5 ** (arm.batch / 1000))
+    power = arm.model_copy(update={"ema_half_life": None, "ema_std": 0.05})
+    assert average_decay(power, 1000) == pytest.approx((1 - 1 / 1000) ** 17.972, rel=1e-6)  # gamma 16.972
+    assert average_decay(power, 1) == 0.0
+
+
+OPTIMISERS = {
+    "as it is": (None, torch.optim.Adam, (0.9, 0.99), 1e-8),
+    "adam": (Optimiser(beta2=0.999, epsilon=1e-5), torch.optim.Adam, (0.9, 0.999), 1e-5),
+    "radam": (Optimiser(method="radam"), torch.optim.RAdam, (0.9, 0.99), 1e-8),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_a_step_equals_torch_s_optimiser(name: str) -> None:
+    settings, theirs_of, betas, epsilon = OPTIMISERS[name]
     start = torch.linspace(-1, 1, 7)
     ours, theirs = {"w": start.clone()}, start.clone().requires_grad_()
-    state, optimiser = initial_state(ours), torch.optim.Adam([theirs], lr=0.1, betas=(0.9, 0.99), eps=1e-8)
-    for step in range(5):
+    state, optimiser = initial_state(ours), theirs_of([theirs], lr=0.1, betas=betas, eps=epsilon)
+    for step in range(9):  # RAdam changes its way after the fifth
         gradient = torch.sin(start * (step + 1))
-        adam_step(ours, {"w": gradient}, state, 0.1)
+        adam_step(ours, {"w": gradient}, state, 0.1, settings=settings)
         theirs.grad = gradient.clone()
         optimiser.step()
     torch.testing.assert_close(ours["w"], theirs.detach(), rtol=1e-6, atol=1e-7)

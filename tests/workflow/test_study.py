@@ -38,6 +38,9 @@ BAD = {
     "unknown objective": (_set("arms/scd/objective", "sdc"), ["unknown objective 'sdc'", "did you mean"]),
     "wrong type": (_set("defaults/batch", "many"), ["batch", "valid integer"]),
     "negative number": (_set("defaults/rate", -1.0), ["rate", "greater than 0"]),
+    "no length of the average": (_delete("defaults/ema_half_life"), ["either 'ema_half_life' or 'ema_std'"]),
+    "two lengths of the average": (_set("defaults/ema_std", 0.05), ["either 'ema_half_life' or 'ema_std'"]),
+    "unknown optimiser": (_set("defaults/optimiser", {"method": "sgd"}), ["optimiser", "'adam' or 'radam'"]),
     "no iterations": (_set("defaults/iterations", 0), ["iterations", "greater than 0"]),
     "missing key": (_delete("sigma_d"), ["sigma_d", "add the key 'sigma_d'"]),
     "discrete objective without intervals": (_set("arms/scd/objective", "dscd"), ["needs 'intervals'"]),
@@ -104,7 +107,7 @@ def test_unreadable_yaml_and_repeated_keys_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_study_or_budget_lists_the_known_ones(tiny: dict, write_study) -> None:
-    with pytest.raises(BenchError, match="digits, oracle"):
+    with pytest.raises(BenchError, match="cifar10, cifar10-small, digits, imagenet512, imagenet64, oracle"):
         load("orakle")
     with pytest.raises(BenchError, match="laptop"):
         load(write_study(tiny), "huge")

@@ -1,5 +1,7 @@
 """Samples of every method from the same noise, side by side."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -7,11 +9,12 @@ from matplotlib.figure import Figure
 from workflow.report.drawing import steps_label
 from workflow.report.style import colour
 from workflow.runtime.files import Arrays, read_arrays
-from workflow.schema import DigitsData
+from workflow.schema import DigitsData, ImagesData
 from workflow.study import Run, Study
 
 AGAIN = "delete the file; the workflow makes the run again"
 COLUMNS = 20
+Drawn = list[tuple[Run, int, np.ndarray]]
 
 
 def pictures(study: Study, runs: list[Run]) -> Figure | None:
@@ -25,7 +28,9 @@ def pictures(study: Study, runs: list[Run]) -> Figure | None:
     if not drawn:
         return None
     if isinstance(study.data[data], DigitsData):
-        return _images(study, drawn, arrays)
+        return _digits(study, drawn, arrays)
+    if isinstance(study.data[data], ImagesData):
+        return _colour_images(study, drawn, arrays)
     reference = arrays.get("reference")  # fresh data, where the data set keeps any
     flat = reference is not None and reference.ndim == 2 and reference.shape[1] == 2
     return _clouds(study, drawn, arrays) if flat else None
@@ -39,16 +44,32 @@ def _samples(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
     return [(way.steps, archive[way.key]) for way in ways if way.key in archive]
 
 
-def _images(study: Study, drawn: list[tuple[Run, int, np.ndarray]], arrays: Arrays) -> Figure:
-    """One row per method and number of steps, one column per noise."""
+def _digits(study: Study, drawn: Drawn, arrays: Arrays) -> Figure:
     by_label = [np.flatnonzero(arrays["train_labels"] == i % 10)[i // 10] for i in range(COLUMNS)]
-    rows = [("training images", arrays["train"][by_label] / arrays["sigma_d"])]
-    rows += [(f"{run.arm}, {steps_label(k, study.arms[run.arm].objective)}", s[:COLUMNS]) for run, k, s in drawn]
-    figure, axes = plt.subplots(len(rows), 1, figsize=(10.5, 0.62 * len(rows)))
     low, high = -float(arrays["mean"] / arrays["std"]), float((16 - arrays["mean"]) / arrays["std"])
+    rows = [("training images", arrays["train"][by_label][:, 0] / arrays["sigma_d"])]
+    rows += [(name, samples[:, 0]) for name, samples in _named(study, drawn)]
+    return _strips(rows, gap=np.nan, cmap="gray", vmin=low, vmax=high)
+
+
+def _colour_images(study: Study, drawn: Drawn, arrays: Arrays) -> Figure:
+    half = float(arrays["sigma_d"]) / 2
+    rows = [("training images", arrays["train_shown"][:COLUMNS] / 255)]
+    rows += [(name, (samples * half + 0.5).clip(0, 1)) for name, samples in _named(study, drawn)]
+    return _strips([(name, images.transpose(0, 2, 3, 1)) for name, images in rows], gap=1.0)
+
+
+def _named(study: Study, drawn: Drawn) -> list[tuple[str, np.ndarray]]:
+    return [(f"{run.arm}, {steps_label(k, study.arms[run.arm].objective)}", s[:COLUMNS]) for run, k, s in drawn]
+
+
+def _strips(rows: list[tuple[str, np.ndarray]], gap: float, **how: Any) -> Figure:
+    """One row per method and number of steps, one column per noise."""
+    figure, axes = plt.subplots(len(rows), 1, figsize=(10.5, 0.62 * len(rows)))
     for ax, (label, images) in zip(np.atleast_1d(axes), rows, strict=True):
-        padded = np.pad(images[:, 0], ((0, 0), (0, 0), (0, 1)), constant_values=np.nan)
-        ax.imshow(np.concatenate(list(padded), axis=1), cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        between = [(0, 0), (0, 0), (0, 1), *[(0, 0)] * (images.ndim - 3)]
+        padded = np.pad(images, between, constant_values=gap)
+        ax.imshow(np.concatenate(list(padded), axis=1), interpolation="nearest", **how)
         ax.set(xticks=[], yticks=[])
         ax.set_ylabel(label, rotation=0, ha="right", va="center")
         for spine in ax.spines.values():
@@ -57,7 +78,7 @@ def _images(study: Study, drawn: list[tuple[Run, int, np.ndarray]], arrays: Arra
     return figure
 
 
-def _clouds(study: Study, drawn: list[tuple[Run, int, np.ndarray]], arrays: Arrays) -> Figure:
+def _clouds(study: Study, drawn: Drawn, arrays: Arrays) -> Figure:
     """One panel per method and number of steps, over fresh data."""
     columns = 5
     count = -(-len(drawn) // columns)

@@ -107,6 +107,11 @@ def records_of(wildcards):
     return paths(study.run_folder(run) / "metrics.json" for run in study.runs_of(wildcards.experiment))
 
 
+def small_data(wildcards):
+    """Whether a data set is made in seconds; images are decoded, and seen by an extractor."""
+    return study_of(wildcards).data[wildcards.data].kind in ("mixture", "digits", "own")
+
+
 def samples_of(wildcards):
     """Pictures show the first seed of every arm."""
     study = study_of(wildcards)

@@ -12,8 +12,8 @@ rule prepare:
         fingerprint=lambda wc: data_fingerprint(study_of(wc).data_specification(wc.data)),
     resources:
         study=select_study,
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=lambda wc: 1000 if small_data(wc) else 8000,
+        runtime=lambda wc: 10 if small_data(wc) else 24 * 60,
     threads: 1
     shell:
         "python -m workflow.steps.prepare {resources.study} --data {wildcards.data} > {log} 2>&1"

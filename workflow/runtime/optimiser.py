@@ -1,4 +1,4 @@
-"""Adam on plain dictionaries of tensors, so that its state is checkpointed like any other.
+"""Adam and RAdam on plain dictionaries of tensors, so that its state is checkpointed like any other.
 
 torch's functional form is used: the Optimizer class imports the compiler on its first step, which
 takes longer than a small run's training.
@@ -6,10 +6,17 @@ takes longer than a small run's training.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim.adam import adam
+from torch.optim.radam import radam
+
+from workflow.schema import Optimiser
+
+STUDENTS = Optimiser(method="adam", beta1=0.9, beta2=0.99, epsilon=1e-8)
+"""Of the paper's students on ImageNet but for their epsilon, and of all runs that name nothing else."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +43,21 @@ def adam_step(
     state: AdamState,
     rate: float,
     names: Sequence[str] | None = None,
+    settings: Optimiser | None = None,
 ) -> None:
-    """One step of Adam with betas (0.9, 0.99), those of the paper's students; epsilon 1e-8 (App. G).
+    """One step, of Adam as the paper's students have it unless told otherwise (App. G).
 
     Of all parameters, or of those that are named.
     """
-    names = list(parameters if names is None else names)
+    settings, names = settings or STUDENTS, list(parameters if names is None else names)
+    first, second = ([values[n] for n in names] for values in (state.first, state.second))
+    steps = [state.steps[n] for n in names]
+    constants: dict[str, Any] = {
+        "beta1": settings.beta1, "beta2": settings.beta2, "lr": rate, "weight_decay": 0.0, "eps": settings.epsilon,
+    }  # fmt: skip
+    own, theirs = [parameters[n] for n in names], [gradients[n] for n in names]
     with torch.no_grad():
-        adam(
-            [parameters[n] for n in names],
-            [gradients[n] for n in names],
-            [state.first[n] for n in names],
-            [state.second[n] for n in names],
-            [],
-            [state.steps[n] for n in names],
-            fused=True,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.99,
-            lr=rate,
-            weight_decay=0.0,
-            eps=1e-8,
-            maximize=False,
-        )
+        if settings.method == "radam":
+            radam(own, theirs, first, second, steps, **constants)
+        else:
+            adam(own, theirs, first, second, [], steps, fused=True, amsgrad=False, maximize=False, **constants)

@@ -31,9 +31,12 @@ QUANTITIES: dict[str, Quantity] = {
         "sliced Wasserstein distance", "lower", "samples against fresh data, 2-Wasserstein over 128 fixed directions"
     ),
     "fd_train": Quantity(
-        "Fréchet distance to the training part", "lower", "torch-fidelity, in the classifier's 64 features"
+        "Fréchet distance to the training part", "lower", "torch-fidelity, in the features that the data are judged in"
     ),
     "fd_held_out": Quantity("Fréchet distance to the held-out part", "lower", "the same, to images never trained on"),
+    "fdd_train": Quantity(
+        "Fréchet distance in DINOv2's features", "lower", "torch-fidelity, to the training part; FD_DINOv2 of the paper"
+    ),
     "kid_train": Quantity("kernel distance (KID)", "lower", "torch-fidelity, to the training part"),
     "precision": Quantity("precision", "higher", "torch-fidelity, k = 3, against the training part"),
     "recall": Quantity("recall", "higher", "torch-fidelity, k = 3, against the training part"),

@@ -46,6 +46,8 @@ class RunRecord(BaseModel):
     """Wall-clock by part: start, train, sample, evaluate."""
     peak_memory_mb: float = 0.0
     provenance: dict[str, Any] = {}
+    protocol: dict[str, Any] = {}
+    """What must be said beside its numbers: how many samples, from which seed, against what, in which features."""
 
 
 def write_record(path: Path, record: RunRecord) -> None:

@@ -10,8 +10,9 @@ from workflow.runtime.distributed import is_first
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.gpus import gpu_slot
 from workflow.runtime.progress import end_if_hung, sign_of_life
+from workflow.runtime.protocol import protocol
 from workflow.runtime.provenance import seconds_since_start
-from workflow.runtime.records import RunRecord
+from workflow.runtime.records import RunRecord, write_record
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.steps.evaluate import evaluate
 from workflow.steps.sample import sample
@@ -42,6 +43,8 @@ def make_run(
         sampled = round(sample(study, run), 3)
         sign_of_life()
         record = evaluate(study, run, {"start": start, "sample": sampled})
+        record = record.model_copy(update={"protocol": protocol(study, run)})
+        write_record(study.run_folder(run) / "metrics.json", record)
     if outcome.reason is None:  # a diverged run keeps its last good checkpoint, to look at
         checkpoints.remove_all(study.checkpoint_folder(run))
     return record

@@ -298,12 +298,19 @@ def _update(state: State, gradients: Sequence[Tensor], arm: Arm, step: int) -> S
     student = [name for name in named if name in state.average]
     beside = [name for name in named if name not in state.average]
     for names, rate in ((student, arm.rate), (beside, arm.fake_rate)):
-        adam_step(state.parameters, named, state.optimiser, learning_rate(arm, step, rate), names)
+        adam_step(state.parameters, named, state.optimiser, learning_rate(arm, step, rate), names, arm.optimiser)
     own = {name: state.parameters[name] for name in state.average}
-    beta = ema.half_life_beta(arm.batch, float(arm.ema_half_life), step * arm.batch, arm.ema_rampup)
+    beta = average_decay(arm, step)
     average = ema.update(state.average, own, beta)
     target = ema.update(state.target, own, target_decay(arm, step)) if state.target else state.target
     return dataclasses.replace(state, average=average, target=target)
+
+
+def average_decay(arm: Arm, step: int) -> float:
+    """beta of the student's average at optimiser step >= 1: of a half-life in images, or of a power of the step."""
+    if arm.ema_std is not None:
+        return ema.power_function_beta(step, ema.gamma_from_relative_width(arm.ema_std))
+    return ema.half_life_beta(arm.batch, float(arm.ema_half_life or 0), step * arm.batch, arm.ema_rampup)
 
 
 def target_decay(arm: Arm, step: int) -> float:

@@ -31,7 +31,7 @@ from workflow.report.pages.costs import costs_shown
 from workflow.report.pages.gaps import Missing, is_done
 from workflow.report.tables import compared, read_table
 from workflow.runtime.quantities import QUANTITIES
-from workflow.schema import DigitsData, MixtureData
+from workflow.schema import DigitsData, ImagesData, LatentsData, MixtureData
 from workflow.study import Run, Study
 
 SEEDS_SHOWN = "Lines and points are means over seeds, bars and bands span the seeds"
@@ -248,11 +248,15 @@ def _notes(study: Study, runs: pd.DataFrame, has_main: bool, *metrics: str) -> l
     facts = content(study.data_file(str(runs.data.dropna().iloc[0])).with_suffix(".json")).get("facts", {})
     if {"fd_train", "fd_held_out", "kid_train"} & set(metrics):
         seeds = ", ".join(f"{seed:.0f}" for seed in sorted(runs.seed.dropna().unique()))
+        protocol = facts.get("protocol", {})
+        features = "the features of " + protocol.get("extractor", "a classifier trained on the training part")
+        published = not protocol.get("extractor", "classifier").startswith("classifier")
+        compared_with = "" if published else " and compare with no number of a paper"
         notes.append(
             f"Fréchet and kernel distances: n = {study.evaluation.samples} samples of each run, against the training "
             f"part (n = {facts.get('train', '?')}) or, for the held-out metric, the held-out part "
-            f"(n = {facts.get('held_out', '?')}), in the features of a classifier trained on the training part; "
-            f"seeds {seeds}. They depend on n and on the features and compare with no number of a paper. "
+            f"(n = {facts.get('held_out', '?')}), in {features}; "
+            f"seeds {seeds}. They depend on n and on the features{compared_with}. "
             f"Real data: the held-out part (n = {facts.get('held_out', '?')}) against the training part."
         )
     if "sliced_wasserstein" in metrics:
@@ -279,10 +283,11 @@ def _pictures(study: Study, name: str, copies: Mapping[str, Path]) -> Picture | 
     runs = [Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(name)]
     first = [run for run in runs if is_done(study, run)]
     data = study.data[study.arms[study.arms_of(name)[0]].data]
-    if not first or (isinstance(data, MixtureData) and data.dimension != 2):
+    seen = not isinstance(data, LatentsData) and not (isinstance(data, MixtureData) and data.dimension != 2)
+    if not first or not seen:
         return None
     names = ", ".join(run.arm for run in first)
-    if isinstance(data, DigitsData):
+    if isinstance(data, DigitsData | ImagesData):
         caption = "In each column, every method starts from the same noise and label; the first row is training images"
     else:
         caption = "Every method starts from the same noise; fresh data in grey"

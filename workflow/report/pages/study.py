@@ -29,7 +29,7 @@ from workflow.report.statistics import COLUMNS
 from workflow.report.tables import read_table
 from workflow.report.verdicts import totals
 from workflow.runtime.quantities import COSTS, CURVES, QUANTITIES
-from workflow.schema import MixtureData
+from workflow.schema import Data, DigitsData, ImagesData, LatentsData, MixtureData
 from workflow.study import DEFAULT_BUDGET, Study
 
 FACTS = {
@@ -294,12 +294,31 @@ def _data(study: Study, data: str) -> DataSection | None:
         )
         against = f"fresh data against fresh data, n = {study.evaluation.samples} each"
     else:
-        description = "scikit-learn's digits: 8×8 grey images with labels."
+        description = _described(settings)
         facts = found.get("facts", {})
         counts = f"n = {facts.get('held_out', '?')}, training part: n = {facts.get('train', '?')}"
         against = f"the held-out part judged as if it were samples ({counts})"
-    facts = [(FACTS.get(key, key.replace("_", " ")), shown(value, 4)) for key, value in found.get("facts", {}).items()]
+    given = {**found.get("facts", {})}
+    given |= {f"protocol: {key}": value for key, value in (given.pop("protocol", None) or {}).items()}
+    plain = {key: value for key, value in given.items() if isinstance(value, bool | int | float | str)}
+    facts = [(FACTS.get(key, key.replace("_", " ")), _fact(value)) for key, value in plain.items()]
     rows = [[Cell(label(v["metric"])), mean_cell(v["value"])] for v in found.get("floors", [])]
     caption = f"Floors: {against}"
     floors = Table(f"floors-{data}", caption, [("Metric", False), ("Real data", True)], rows) if rows else None
     return DataSection(data, description, facts, floors, f"tables/{study.label}/data-{data}.json")
+
+
+def _described(settings: Data) -> str:
+    if isinstance(settings, DigitsData):
+        return "scikit-learn's digits: 8×8 grey images with labels."
+    if isinstance(settings, ImagesData):
+        return f"Images of {settings.size}×{settings.size} pixels from {settings.path} (kind {settings.kind})."
+    if isinstance(settings, LatentsData):
+        return f"Images of {settings.size}×{settings.size} pixels from {settings.path}, in an autoencoder's latents."
+    return "A data set of one's own."
+
+
+def _fact(value: bool | int | float | str) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else shown(value, 4)

@@ -15,6 +15,10 @@ from workflow.errors import BenchError
 KINDS = {
     "mixture": "workflow.runtime.datasets.mixture",
     "digits": "workflow.runtime.datasets.digits",
+    "images_folder": "workflow.runtime.datasets.images",
+    "cifar10": "workflow.runtime.datasets.images",
+    "imagenet64": "workflow.runtime.datasets.images",
+    "imagenet512": "workflow.runtime.datasets.latents",
 }
 
 

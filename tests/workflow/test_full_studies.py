@@ -1,0 +1,248 @@
+"""The papers' studies say what the papers say, plan without their data, and train for real."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.networks.edm2 import PRESETS
+from tests.workflow.conftest import snakemake, step
+from tests.workflow.drawn import write_images
+from workflow.claims import check_claims, read_claims
+from workflow.reading import load
+from workflow.runtime.assembly import make_network
+from workflow.runtime.datasets import images
+from workflow.runtime.estimates import counts_of, stand_in
+from workflow.runtime.files import write_arrays
+from workflow.runtime.shards import write_shards
+from workflow.schema import ImagesData, Optimiser
+from workflow.steps.train import train
+from workflow.study import Run, Study
+
+FULL = ("cifar10", "imagenet64", "imagenet512")
+SHIPPED = ("cifar10-small", *FULL)
+
+# --- what the paper states (arXiv 2410.11081, App. G, Tables 4 and 5) ------------------------------
+
+IMAGENET64 = {  # width, teacher's iterations, rate, dropout and sigma_rel
+    "s": (192, 1_048_000, 1.0e-2, 0.0, 0.075), "m": (256, 1_486_000, 9.0e-3, 0.1, 0.06),
+    "l": (320, 761_000, 8.0e-3, 0.1, 0.04), "xl": (384, 540_000, 7.0e-3, 0.1, 0.04),
+}  # fmt: skip
+IMAGENET512 = {  # the same, and sCT's dropout
+    "s": (192, 1_048_000, 1.0e-2, 0.0, 0.025, 0.25), "m": (256, 1_048_000, 9.0e-3, 0.1, 0.03, 0.35),
+    "l": (320, 696_000, 8.0e-3, 0.1, 0.015, 0.35), "xl": (384, 598_000, 7.0e-3, 0.1, 0.02, 0.35),
+    "xxl": (448, 376_000, 6.5e-3, 0.1, 0.015, 0.35),
+}  # fmt: skip
+
+
+def _network(study: Study, arm: str) -> tuple[int, float]:
+    settings = study.sizes[study.arms[arm].size].settings
+    return settings["width"], settings.get("dropout", 0.0)
+
+
+def test_cifar10_has_the_paper_s_settings() -> None:
+    study = load("cifar10")
+    data = study.data["cifar10"]
+    assert isinstance(data, ImagesData) and not data.conditional and data.extractor.kind == "inception"
+    for arm, rate, dropout, proposal in (
+        ("teacher", 1e-3, 0.13, (-1.2, 1.2)), ("sct", 1e-4, 0.20, (-1.0, 1.4)), ("scd", 1e-4, 0.0, (-1.0, 1.4)),
+    ):  # fmt: skip
+        own = study.arms[arm]
+        assert (own.batch, own.iterations, own.rate, own.rate_reference) == (512, 400_000, rate, None)
+        assert (own.proposal_mean, own.proposal_std) == proposal
+        assert _network(study, arm) == (128, dropout) and own.adaptive_weight and own.ema_half_life == 500_000
+        assert own.warmup == (0 if arm == "teacher" else 10_000) and own.control_constant == 0.1
+        assert own.control == "normalise" and own.precision == "fp32"
+        assert own.optimiser == (Optimiser(beta2=0.999) if arm == "teacher" else Optimiser(method="radam"))
+    assert study.evaluation.samples == 50_000 and study.samplings("teacher")[0].steps == 35
+    for arm in ("sct-plain", "ect"):
+        own = study.arms[arm]
+        assert (own.batch, own.proposal_mean, own.proposal_std, own.iterations) == (128, -1.0, 1.8, 400_000)
+        assert study.sizes[own.size].settings["conditioning"] == "plain" and _network(study, arm)[1] == 0.2
+    assert round(counts_of(study, "teacher").parameters) == 60_066_563, "docs/networks.md"
+
+
+@pytest.mark.parametrize("size", IMAGENET64)
+def test_imagenet64_has_the_paper_s_settings(size: str) -> None:
+    study, (width, iterations, rate, dropout, std) = load("imagenet64"), IMAGENET64[size]
+    teacher, sct, scd = (study.arms[f"{name}-{size}"] for name in ("teacher", "sct", "scd"))
+    assert (teacher.iterations, teacher.rate) == (iterations, rate)
+    assert (teacher.proposal_mean, teacher.proposal_std) == (-0.8, 1.6)
+    assert [_network(study, f"{n}-{size}") for n in ("teacher", "sct", "scd")] == [
+        (width, dropout), (width, 0.45), (width, 0.0),
+    ]  # fmt: skip
+    for student in (sct, scd):
+        assert (student.iterations, student.proposal_mean, student.proposal_std) == (400_000, -1.0, 1.6)
+        assert student.rate == pytest.approx(rate / 100) and student.teacher == f"teacher-{size}"
+        assert student.start == "teacher" and student.warmup == 10_000 and student.guidance_max is None
+    for arm in (teacher, sct, scd):
+        assert (arm.batch, arm.rate_reference, arm.rampup, arm.precision) == (2048, 35_000, 4883, "fp16")
+        assert arm.adaptive_weight and arm.optimiser == Optimiser(epsilon=1e-11)
+        assert arm.ema_std == (std if arm is teacher else 0.05)
+
+
+@pytest.mark.parametrize("size", IMAGENET512)
+def test_imagenet512_has_the_paper_s_settings(size: str) -> None:
+    study, (width, iterations, rate, dropout, std, sct_dropout) = load("imagenet512"), IMAGENET512[size]
+    names = ("teacher", "sct", "scd", "scd-vsd", *(f"ms-scd-{size}-{m}" for m in (2, 4, 8, 16)))
+    arms = {name: study.arms[name if name[-1].isdigit() else f"{name}-{size}"] for name in names}
+    assert (arms["teacher"].iterations, arms["teacher"].rate) == (iterations, rate)
+    assert (arms["teacher"].proposal_mean, arms["teacher"].proposal_std) == (-0.4, 1.0)
+    assert arms["teacher"].label_dropout == 0.1
+    assert _network(study, f"sct-{size}") == (width, sct_dropout)
+    assert arms["sct"].iterations == 100_000 and arms["sct"].guidance_max is None
+    assert arms["scd"].iterations == 200_000 and arms["scd"].guidance_max == 2.0
+    assert arms["scd-vsd"].iterations == 20_000 and arms["scd-vsd"].fake_rate is None
+    for name, arm in arms.items():
+        assert (arm.batch, arm.rate_reference, arm.rampup, arm.precision) == (2048, 70_000, 4883, "fp16")
+        assert arm.optimiser == Optimiser(epsilon=1e-11) and arm.ema_std == (std if name == "teacher" else 0.05)
+        if name != "teacher":
+            assert arm.rate == pytest.approx(rate / 100) and arm.teacher == f"teacher-{size}"
+            assert (arm.proposal_mean, arm.proposal_std, arm.warmup) == (-0.8, 1.6, 10_000)
+        if name != "sct":
+            assert study.sizes[arm.size].settings.get("dropout", 0.0) == dropout
+            assert study.sizes[arm.size].settings["width"] == width
+
+
+def test_imagenet512_sweeps_what_the_paper_sweeps() -> None:
+    study = load("imagenet512")
+    assert [a.intervals for a in study.arms.values() if a.intervals] == [256, 512, 1024, 2048, 4096]
+    assert [a.segments for name, a in study.arms.items() if name.startswith("ms-scd-s-")] == [2, 4, 8, 16]
+    scales = {way.guidance for way in study.samplings("teacher-m")}
+    assert scales == {1.0, 1.2, 1.4, 1.6, 1.8, 2.0}
+
+
+@pytest.mark.parametrize("data, size", [("img64", "s"), ("img64", "xl"), ("img512", "m"), ("img512", "xxl")])
+def test_networks_of_the_full_studies_are_the_presets(data: str, size: str) -> None:
+    study = load("imagenet64" if data == "img64" else "imagenet512")
+    arm = study.arms[f"teacher-{size}"]
+    with torch.device("meta"):
+        network = make_network(study, arm, stand_in(study, arm.data))
+        preset = type(network)(**PRESETS[f"{data}-{size}"])
+    shapes = {name: p.shape for name, p in network.named_parameters()}
+    assert shapes == {name: p.shape for name, p in preset.named_parameters()}
+
+
+# --- the workflow's view of them -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_claims_name_what_the_studies_have(name: str) -> None:
+    study, ledger = load(name), read_claims()
+    check_claims(ledger, [study])
+    rules = [claim.decided_by[name] for claim in ledger.claims.values() if name in claim.decided_by]
+    assert len(rules) >= 10 and {rule.experiment for rule in rules} <= set(study.experiments)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_study_plans_without_its_data(name: str, tmp_path: Path) -> None:
+    plan = snakemake("-n", "--quiet", "rules", "--config", f"study={name}", cwd=tmp_path).stdout
+    study = load(name)
+    counts = dict(line.split()[:2] for line in plan.splitlines() if len(line.split()) == 2)
+    assert counts["run"] == str(len(study.runs())) and counts["prepare"] == "1"
+
+
+def test_the_error_about_missing_data_comes_from_the_job_that_prepares_them(tmp_path: Path) -> None:
+    small = step("prepare", "--study", "cifar10-small", "--data", "cifar10", cwd=tmp_path, check=False)
+    assert small.returncode == 2 and "no CIFAR-10 there" in small.stderr and "data/cifar10" in small.stderr
+    full = step("prepare", "--study", "imagenet512", "--data", "imagenet512", cwd=tmp_path, check=False)
+    assert full.returncode == 2 and "the weights of the extractor 'inception' are not there" in full.stderr
+
+
+@pytest.mark.parametrize("budget", ["laptop", "cpu", "smoke"])
+def test_the_small_study_has_what_it_promises(budget: str) -> None:
+    study = load("cifar10-small", budget)
+    if budget != "smoke":
+        assert len(study.seeds) == 3
+        objectives = [arm.objective for arm in study.arms.values()]
+        assert objectives == ["diffusion", "scd", "sct", "dscd", "dscd", "dscd", "vsd", "scd_vsd"]
+    assert {arm.precision for arm in study.arms.values()} == ({"bf16"} if budget == "laptop" else {"fp32"})
+    assert {arm.tangent_method for arm in study.arms.values()} == {"auto"}
+    assert "JPEG" in study.summary and "comparable to no" in study.summary
+
+
+# --- every arm trains -------------------------------------------------------------------------------
+
+
+def _two_steps(study: Study, arms: list[str]) -> None:
+    for arm in arms:
+        outcome = train(study, Run(arm=arm, seed=0))
+        assert (outcome.step, outcome.reason) == (2, None), f"{arm}: {outcome.reason}"
+        losses = (study.run_folder(Run(arm=arm, seed=0)) / "log.csv").read_text().splitlines()[1:]
+        assert len(losses) == 2
+        shutil.rmtree(study.checkpoint_folder(Run(arm=arm, seed=0)))  # a gigabyte each
+
+
+def _short(study: Study) -> Study:
+    """Two steps of two images; half precision is tested elsewhere, and slow on a CPU."""
+    change = {"iterations": 2, "batch": 2, "precision": "fp32", "snapshots": None}
+    return study.model_copy(update={"arms": {n: a.model_copy(update=change) for n, a in study.arms.items()}})
+
+
+@pytest.mark.slow
+def test_every_arm_of_cifar10_trains_at_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "test"):
+        write_images(tmp_path / "data" / part, 2, 32, classes=[f"class {i}" for i in range(10)])
+    data = ImagesData.model_validate(
+        {"kind": "cifar10", "path": "data", "conditional": False, "count": 20, "held_out_count": 20}
+    )
+    study = _short(load("cifar10")).model_copy(update={"data": {"cifar10": data}})
+    arrays, _ = images.prepare(data, study.evaluation, study.sigma_d)
+    write_arrays(study.data_file("cifar10"), arrays)
+    _two_steps(study, list(study.arms))
+
+
+def _latents(study: Study, name: str) -> None:
+    """Prepared files of random latents, in ten of the thousand classes."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((20, 8, 64, 64)).astype(np.float16)
+    folder, labels = Path("shards"), np.arange(20) % 1000
+    classes = [f"{i:04d}" for i in range(1000)]
+    digest = write_shards(folder / "train", "s", (8, 64, 64), "float16", labels, classes, 20, lambda r: rows[list(r)])
+    about = {"folder": str(folder), "parts": {"train": digest}}
+    write_arrays(study.data_file(name), {"about": np.array(json.dumps(about)), "sigma_d": np.array(0.5)})
+
+
+def _pixels(study: Study, name: str) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (20, 3, 64, 64), np.uint8)
+    folder, labels = Path("shards"), np.arange(20) % 1000
+    classes = [f"{i:04d}" for i in range(1000)]
+    digest = write_shards(folder / "train", "s", (3, 64, 64), "uint8", labels, classes, 20, lambda r: rows[list(r)])
+    about = {"folder": str(folder), "parts": {"train": digest}, "conditional": True, "flips": False}
+    write_arrays(study.data_file(name), {"about": np.array(json.dumps(about)), "sigma_d": np.array(0.5)})
+
+
+def _narrow(study: Study) -> Study:
+    """All networks at about a sixth of their width, and their full depth."""
+    sizes = {}
+    for name, size in study.sizes.items():
+        width = max(16, round(size.settings["width"] / 96) * 16)  # whole heads
+        sizes[name] = size.model_copy(update={"settings": {**size.settings, "width": width}})
+    return study.model_copy(update={"sizes": sizes})
+
+
+def _kinds(study: Study) -> list[str]:
+    """Of arms that differ in numbers, dropout or width alone the first; with all that teach them."""
+    seen: dict[tuple, str] = {}
+    for name, arm in study.arms.items():
+        key = (arm.objective, arm.control, arm.adaptive_weight, arm.told, arm.guidance_max is None,
+               arm.label_dropout is None, bool(study.sizes[arm.size].settings.get("dropout")))  # fmt: skip
+        seen.setdefault(key, name)
+    names = dict.fromkeys(teacher for name in seen.values() if (teacher := study.arms[name].teacher))
+    return [*names, *(name for name in seen.values() if name not in names)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, prepare", [("imagenet64", _pixels), ("imagenet512", _latents)])
+def test_every_kind_of_arm_of_imagenet_trains_at_full_depth(
+    name: str, prepare: Callable[[Study, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = _narrow(_short(load(name)))
+    prepare(study, name)
+    _two_steps(study, _kinds(study))

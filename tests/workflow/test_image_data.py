@@ -1,0 +1,220 @@
+"""Image data sets from files to distances: prepared once, drawn by generator, judged as people would."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.workflow.conftest import snakemake, step
+from tests.workflow.drawn import CLASSES, write_images
+from workflow.errors import BenchError
+from workflow.reading import load
+from workflow.runtime.datasets import images, kind_module
+from workflow.runtime.files import read_json, write_arrays
+from workflow.runtime.records import read_record
+from workflow.schema import Evaluation, ImagesData, LatentsData
+from workflow.study import Run, Study
+
+SIDE, PER_CLASS = 16, 60
+EVALUATION = Evaluation(samples=100)
+
+
+def settings(path: Path, **more: Any) -> ImagesData:
+    """Of a folder of images, half of them held out."""
+    return ImagesData.model_validate(
+        {"kind": "images_folder", "path": str(path), "size": SIDE, "held_out": 0.5, **more}
+    )
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> tuple[Path, ImagesData, dict, dict]:
+    """(folder to work in, settings, arrays, facts)."""
+    home = tmp_path_factory.mktemp("a home é")
+    data = settings(write_images(home / "my images", PER_CLASS, SIDE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        return home, data, *images.prepare(data, EVALUATION, 0.5)
+
+
+@pytest.fixture
+def there(prepared, monkeypatch: pytest.MonkeyPatch) -> tuple[ImagesData, dict, dict]:
+    """The same, in the folder where it was prepared."""
+    monkeypatch.chdir(prepared[0])
+    return prepared[1:]
+
+
+def test_facts_say_what_is_there_and_by_which_protocol_it_is_judged(there) -> None:
+    _, _, facts = there
+    assert facts["train"] == facts["held_out"] == 3 * PER_CLASS / 2 and facts["classes"] == 3
+    assert facts["fewest_of_a_class"] >= 20
+    assert facts["classifier_accuracy_held_out"] > 0.9, "discs of three colours are easy"
+    assert facts["protocol"]["samples"] == 100 and "90 images" in facts["protocol"]["reference"]
+    assert facts["protocol"]["extractor"].startswith("classifier, weights sha256 ")
+
+
+def test_draws_are_of_the_generator_alone_in_unit_range_and_keep_their_labels(there) -> None:
+    _, arrays, _ = there
+    dataset = images.open_dataset(arrays, 0.5)
+    assert dataset.shape == (3, SIDE, SIDE) and dataset.classes == 3 and dataset.velocity is None
+    one, two, other = (dataset.draw(torch.Generator().manual_seed(s), 40) for s in (1, 1, 2))
+    assert torch.equal(one[0], two[0]) and not torch.equal(one[0], other[0])
+    assert one[1] is not None and two[1] is not None and torch.equal(one[1], two[1])
+    assert one[0].dtype == torch.float32 and float(one[0].abs().max()) <= 2
+    redness = one[0].amax((2, 3)).argmax(1)  # the disc's colour is the class
+    colour = torch.tensor([2 - CLASSES.index(name) for name in sorted(CLASSES)])
+    assert torch.equal(redness, colour[one[1]])
+
+
+def test_half_of_the_draws_are_mirrored_where_that_is_asked_for(there) -> None:
+    _, arrays, _ = there
+    about = {**images.about_of(arrays), "flips": True, "conditional": False}
+    mirrored = images.open_dataset({**arrays, "about": np.array(json.dumps(about))}, 0.5)
+    plain = images.open_dataset(arrays, 0.5)
+    assert mirrored.classes == 0
+    (a, labels), (b, _) = (d.draw(torch.Generator().manual_seed(0), 200) for d in (mirrored, plain))
+    same, flipped = (a == b).flatten(1).all(1), (a == b.flip(-1)).flatten(1).all(1)
+    assert labels is None and bool((same | flipped).all()) and 60 < int(same.sum()) < 140
+
+
+def test_pixels_make_the_round_trip(there) -> None:
+    levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    assert torch.equal(images.to_pixels(images.to_unit_variance(levels, 0.5), 0.5), levels)
+    assert images.to_pixels(torch.tensor([[-9.0, 9.0]]), 0.5).tolist() == [[0, 255]]
+
+
+def test_distances_grow_with_corruption_and_real_images_are_near_the_floor(there) -> None:
+    _, arrays, _ = there
+    dataset = images.open_dataset(arrays, 0.5)
+    real, _ = dataset.draw(torch.Generator().manual_seed(3), 90)
+    noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
+    found = [images.judge_samples(dataset, real + level * noise) for level in (0.0, 0.3, 0.8, 2.0)]
+    assert set(found[0]) == set(images.METRICS["samples"])
+    assert all(np.diff([f["fd_train"] for f in found]) > 0), found
+    assert found[0]["precision"] > found[-1]["precision"]
+    assert found[0]["nearest_train"] < found[0]["nearest_held_out"], "drawn from the training part"
+    floors = {value.metric: value.value for value in images.floors(dataset)}
+    assert set(floors) == {name for name in images.METRICS["samples"] if not name.endswith("_held_out")}
+    assert (floors["fd_train"] or 0.0) < found[-1]["fd_train"]
+    assert set(images.judge_samples(dataset, real, ["recall"])) == {"recall"}
+
+
+def test_preparing_again_makes_nothing_again(there, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, arrays, facts = there
+    for name in ("train_classifier", "in_parallel"):
+        real = getattr(images, name)
+        monkeypatch.setattr(
+            images, name, lambda *a, real=real, name=name: _refuse(name) if name[0] == "t" else real(*a)
+        )
+    again, facts_again = images.prepare(data, EVALUATION, 0.5)
+    assert facts_again == facts and again.keys() == arrays.keys()
+    assert all(np.array_equal(again[key], arrays[key]) for key in arrays)
+
+
+def _refuse(name: str) -> None:
+    pytest.fail(f"{name} is called again")
+
+
+def test_a_damaged_reference_or_classifier_is_refused_by_name(prepared, there, tmp_path: Path) -> None:
+    _, arrays, _ = there
+    about = images.about_of(arrays)
+    dataset = images.open_dataset(arrays, 0.5)
+    real, _ = dataset.draw(torch.Generator().manual_seed(3), 90)
+    for path in (Path(about["references"]["train"]["file"]), Path(about["extractor"]["weights"])):
+        kept = path.read_bytes()
+        path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        try:
+            with pytest.raises(BenchError, match=r"checksum differs[\s\S]*" + path.name):
+                images.judge_samples(dataset, real, ["fd_train"])
+        finally:
+            path.write_bytes(kept)
+
+
+BAD: dict[str, tuple[dict, str]] = {
+    "no held-out part": ({"held_out": None}, "needs 'held_out'"),
+    "a classifier without labels": ({"labels": False}, "classifier learns from labels"),
+    "inception without weights": ({"extractor": {"kind": "inception"}}, "'inception' needs 'weights'"),
+    "a classifier with weights": ({"extractor": {"weights": "x.safetensors"}}, "'classifier' takes no 'weights'"),
+    "an unknown rule of resizing": ({"resize": "lanczos"}, "'none' or 'adm'"),
+    "cifar10 with a held-out part": ({"kind": "cifar10"}, "takes no 'held_out'"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_settings_that_cannot_be_are_refused(what: str, tmp_path: Path) -> None:
+    more, wanted = BAD[what]
+    with pytest.raises(ValueError, match=wanted):
+        settings(tmp_path, **more)
+
+
+def test_kinds_bring_their_own_counts() -> None:
+    cifar = ImagesData.model_validate({"kind": "cifar10", "path": "data/cifar10"})
+    assert (cifar.size, cifar.count, cifar.held_out_count, cifar.classes) == (32, 50_000, 10_000, 10)
+    small = ImagesData.model_validate({"kind": "imagenet64", "path": "a", "held_out": "b", "count": 7})
+    assert (small.size, small.resize, small.convert, small.count, small.classes) == (64, "adm", True, 7, 1000)
+    with pytest.raises(ValueError, match="name inception or dinov2"):
+        LatentsData.model_validate({"kind": "imagenet512", "path": "a", "held_out": "b", "vae": "c", "extractor": {}})
+
+
+def test_missing_weights_are_asked_for_before_an_image_is_read(tmp_path: Path) -> None:
+    data = settings(tmp_path / "nothing", extractor={"kind": "inception", "weights": str(tmp_path / "w.safetensors")})
+    with pytest.raises(BenchError, match=r"weights of the extractor 'inception'[\s\S]*workflow\.steps\.convert"):
+        images.prepare(data, EVALUATION, 0.5)
+
+
+# --- in the workflow -----------------------------------------------------------------------------
+
+
+def small_study(home: Path, tiny: dict) -> dict:
+    """A study of a teacher and a student on a folder of images."""
+    return tiny | {
+        "study": "folder",
+        "data": {"images": {"kind": "images_folder", "path": str(home / "my images"), "size": SIDE, "held_out": 0.5}},
+        "sizes": {"net": {"network": "core.networks.ddpmpp:DDPMpp",
+                          "settings": {"width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [8]}}},
+        "defaults": {"data": "images", "size": "net", "iterations": 3, "batch": 4, "rate": 1e-3, "ema_half_life": 1000,
+                     "adaptive_weight": True},
+        "arms": {"teacher": {"objective": "diffusion"},
+                 "scd": {"objective": "scd", "teacher": "teacher", "start": "teacher"}},
+        "evaluation": {"samples": 70},
+        "experiments": {"methods": {"title": "N", "paper": "Fig. 5c", "question": "N?", "expectation": "more is better",
+                                    "figure": "methods", "metric": "fd_train", "arms": ["*"]}},
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_study_of_a_folder_runs_from_images_to_report(tiny: dict, write_study, tmp_path: Path) -> None:
+    write_images(tmp_path / "my images", PER_CLASS, SIDE)
+    file = write_study(small_study(tmp_path, tiny))
+    snakemake("--cores", "2", "--config", f"study={file}", cwd=tmp_path)
+    folder = tmp_path / "results" / "folder"
+    record = read_record(folder / "runs" / "scd" / "seed-0" / "metrics.json")
+    assert {value.metric for value in record.metrics if value.steps == 2} == set(images.METRICS["samples"])
+    assert record.protocol["samples"] == 70 and record.protocol["training_seed"] == 0
+    assert record.protocol["extractor"].startswith("classifier")
+    page = (tmp_path / "reports" / "folder.html").read_text()
+    assert record.protocol["extractor"] in page and "protocol: reference" in page
+    assert (folder / "experiments" / "methods" / "pictures.svg").is_file()
+    done = snakemake("-n", "--config", f"study={file}", cwd=tmp_path)
+    assert "Nothing to be done" in done.stdout
+
+
+def test_the_steps_run_by_hand_and_say_what_is_wrong(tiny: dict, write_study, tmp_path: Path) -> None:
+    file = write_study(small_study(tmp_path, tiny))
+    failed = step("prepare", "--study", file, "--data", "images", cwd=tmp_path, check=False)
+    assert failed.returncode == 2 and "no such folder or zip of images" in failed.stderr
+    refused = step("encode", "--study", file, "--data", "images", cwd=tmp_path, check=False)
+    assert refused.returncode == 2 and "has no latents" in refused.stderr
+
+
+def test_a_run_s_data_open_from_the_prepared_file(prepared, tiny: dict, write_study, monkeypatch) -> None:
+    home, _, arrays, _ = prepared
+    monkeypatch.chdir(home)
+    study: Study = load(write_study(small_study(home, tiny)))
+    write_arrays(study.data_file("images"), arrays)
+    opened = kind_module(study.data["images"]).open_dataset(arrays, study.sigma_d)
+    assert opened.shape == (3, SIDE, SIDE)
+    assert study.specification(Run(arm="scd", seed=0))["data"]["size"] == SIDE
+    assert read_json(Path(images.about_of(arrays)["folder"]) / "train" / "manifest.json", "")["rows"] == 90

@@ -1,0 +1,90 @@
+"""What samples are held against: mean, covariance and some features of real images, kept with their origin."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workflow.errors import BenchError
+from workflow.runtime.extractors import Extractor
+from workflow.runtime.files import read_arrays, write_arrays
+from workflow.runtime.fingerprint import digest
+from workflow.runtime.metrics import _fidelity as fidelity
+from workflow.runtime.shards import check_file, sha256_of
+
+KEPT = 50_000
+"""Features that are kept for kernel distance, precision and recall; mean and covariance are of all images."""
+BLOCK = 2000
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Statistics of real images in one feature space, float64."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    features: Tensor
+    """Of the first images, at most 50,000."""
+    count: int
+
+
+def reference_file(
+    folder: Path, part: str, source: str, extractor: Extractor, rows: np.ndarray, images: Callable[[np.ndarray], Tensor]
+) -> dict[str, str]:
+    """{"file", "sha256"} of the part's statistics; computed unless they are there for this source and extractor.
+
+    `source` is a digest of the images, `rows` which of them and in what order, `images` rows -> uint8 pixels.
+    """
+    origin = {"part": part, "source": source, "kind": extractor.name, "weights": extractor.sha256, "rows": len(rows)}
+    path = folder / f"reference-{digest([origin, rows.tolist()[:1000]], ['workflow.runtime.extractors', __name__])}.npz"
+    if not path.is_file():
+        write_arrays(path, _statistics(part, extractor, rows, images))
+    return {"file": str(path), "sha256": sha256_of(path)}
+
+
+def open_reference(origin: dict[str, str], remedy: str) -> Reference:
+    """The statistics, whose file must be the one that was prepared."""
+    return _opened(check_file(Path(origin["file"]), origin["sha256"], remedy), remedy)
+
+
+def frechet_to(reference: Reference, features: Tensor) -> float:
+    """torch-fidelity's Fréchet distance of features (n, d) to the reference. Raises BenchError unless n > d."""
+    for name, count in (("generated", len(features)), ("reference", reference.count)):
+        if count <= features.shape[1]:
+            problem = f"{count} {name} images cannot fix a covariance of {features.shape[1]} dimensions"
+            remedy = f"use more than {features.shape[1]}, or an extractor of fewer features"
+            raise BenchError(problem, key="evaluation.samples", remedy=remedy)
+    metric = fidelity("metric_fid")
+    theirs = {"mu": reference.mean, "sigma": reference.covariance}
+    found = metric.fid_statistics_to_metric(metric.fid_features_to_statistics(features), theirs, False)
+    return float(found["frechet_inception_distance"])
+
+
+@cache
+def _opened(path: Path, remedy: str) -> Reference:
+    arrays = read_arrays(path, remedy)
+    features = torch.from_numpy(arrays["features"]).double()
+    return Reference(arrays["mean"], arrays["covariance"], features, int(arrays["count"]))
+
+
+def _statistics(
+    part: str, extractor: Extractor, rows: np.ndarray, images: Callable[[np.ndarray], Tensor]
+) -> dict[str, np.ndarray]:
+    kept: list[np.ndarray] = []
+    total: np.ndarray | float = 0.0
+    products: np.ndarray | float = 0.0
+    for start in range(0, len(rows), BLOCK):
+        what = f"reference features of {part}, from {start} of {len(rows)}"
+        features = extractor(images(rows[start : start + BLOCK]), what).numpy()
+        total = total + features.sum(0)
+        products = products + features.T @ features
+        if start < KEPT:
+            kept.append(features[: KEPT - start].astype(np.float32))
+    count, mean = len(rows), total / len(rows)
+    covariance = (products - count * np.outer(mean, mean)) / max(count - 1, 1)
+    found = {"mean": mean, "covariance": covariance, "features": np.concatenate(kept), "count": count}
+    return {name: np.asarray(value) for name, value in found.items()}
