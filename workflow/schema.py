@@ -273,14 +273,18 @@ class Arm(Model):
         return self.guidance_max is not None or self.segments is not None
 
     @model_validator(mode="after")
+    def _one_average(self) -> Self:
+        if (self.ema_half_life is None) == (self.ema_std is None):
+            raise ValueError("the average needs either 'ema_half_life' or 'ema_std'")
+        return self
+
+    @model_validator(mode="after")
     def _consistent(self) -> Self:
         method = method_of(self.objective)
         if method is None:
             close = difflib.get_close_matches(self.objective, OBJECTIVES, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise ValueError(f"unknown objective {self.objective!r}; {hint}there are {', '.join(OBJECTIVES)}")
-        if (self.ema_half_life is None) == (self.ema_std is None):
-            raise ValueError("the average needs either 'ema_half_life' or 'ema_std'")
         if method.own:
             if not re.fullmatch(PATH, self.objective):
                 raise ValueError(f"an objective of one's own is `package.module:function`, not {self.objective!r}")
