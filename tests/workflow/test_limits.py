@@ -111,7 +111,7 @@ def test_the_time_before_python_started_counts(monkeypatch) -> None:
 
 @pytest.mark.slow
 def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(prepared, tmp_path: Path) -> None:
-    study = prepared(iterations=4000)
+    study = prepared(iterations=1500)
     command = [sys.executable, "-m", "workflow.steps.run", "--study", str(study.file), "--arm", "scd", "--seed", "0"]
     whole = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
@@ -128,7 +128,7 @@ def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2, said
     assert "asked to stop (SIGTERM): stopped at step" in said
-    assert "of 4000 with a checkpoint" in said
+    assert "of 1500 with a checkpoint" in said
     again = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "resuming scd seed 0 from step" in again.stderr
