@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from core.objectives import OBJECTIVES
 from core.tangents import Apart, derivative_along
 from tests.workflow import several
-from tests.workflow.conftest import step
+from tests.workflow.conftest import TINY, step
 from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.runtime import assembly, batches, checkpoints, devices, sampling
@@ -42,8 +44,22 @@ IMAGE = {
 }
 
 
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny study's data, made once."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    study = load(folder / "tiny.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        prepare(study, "mixture")
+    return folder / study.data_file("mixture")
+
+
 @pytest.fixture
-def prepared(tiny: dict, write_study: Callable[[dict], Path], tmp_path: Path, monkeypatch) -> Callable[..., Study]:
+def prepared(
+    tiny: dict, write_study: Callable[[dict], Path], tmp_path: Path, mixture: Path, monkeypatch
+) -> Callable[..., Study]:
     """The tiny study with one arm, `x`, of the given settings; its data made, in the current folder."""
     monkeypatch.chdir(tmp_path)
 
@@ -52,8 +68,8 @@ def prepared(tiny: dict, write_study: Callable[[dict], Path], tmp_path: Path, mo
         tiny["arms"] = {"x": {"objective": objective, **teacher, **EXTRA.get(objective, {}), **settings}}
         tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["x"]}}
         study = load(write_study(tiny))
-        if not study.data_file("mixture").is_file():
-            prepare(study, "mixture")
+        study.data_file("mixture").parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(mixture, study.data_file("mixture"))
         return study
 
     return make
