@@ -10,7 +10,13 @@ import torch
 from tests.workflow.conftest import step
 from tests.workflow.drawn import write_images
 from workflow.errors import BenchError
-from workflow.runtime.autoencoder import check_autoencoder, denormalise, normalise, open_autoencoder
+from workflow.runtime.autoencoder import (
+    check_autoencoder,
+    denormalise,
+    load_diffusers,
+    normalise,
+    open_autoencoder,
+)
 from workflow.runtime.datasets import images, latents
 from workflow.runtime.dinov2 import DINOv2
 from workflow.runtime.shards import open_shards
@@ -18,7 +24,7 @@ from workflow.runtime.tensors import write_tensors
 from workflow.schema import Evaluation, LatentsData
 from workflow.steps.encode import command
 
-diffusers = pytest.importorskip("diffusers")
+pytest.importorskip("diffusers")
 SIDE, PER_CLASS = 32, 24
 EVALUATION = Evaluation(samples=70)
 
@@ -29,7 +35,7 @@ def home(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("a home é")
     torch.manual_seed(0)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    vae = diffusers.AutoencoderKL(
+    vae = load_diffusers().AutoencoderKL(
         block_out_channels=(4, 4, 4, 4), latent_channels=4, norm_num_groups=2, sample_size=SIDE, **blocks
     )
     vae.save_pretrained(place / "vae", safe_serialization=True)
@@ -66,7 +72,7 @@ def test_normalisation_is_the_paper_s_and_is_undone() -> None:
 def test_the_autoencoder_sees_images_from_minus_one_to_one(data: LatentsData) -> None:
     encode, decode = open_autoencoder(Path("vae"))
     pixels = torch.randint(256, (2, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    network = diffusers.AutoencoderKL.from_pretrained("vae").eval()
+    network = load_diffusers().AutoencoderKL.from_pretrained("vae").eval()
     with torch.no_grad():
         theirs = network.encode(pixels.float() / 127.5 - 1).latent_dist
         decoded = network.decode(theirs.mean).sample

@@ -5,6 +5,7 @@ data's (arXiv 2410.11081, App. G). EDM2 feeds it [0, 1], so that its own statist
 """
 
 import importlib
+import importlib.util
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from workflow.errors import BenchError
+from workflow.runtime.metrics import _import_torchvision
 
 MEAN, STD = (1.56, -0.695, 0.483, 0.729), (5.27, 5.91, 4.21, 4.31)
 CHANNELS = len(MEAN)
@@ -31,12 +33,19 @@ def check_autoencoder(folder: Path) -> list[Path]:
     files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
     if len(files) < 2 or not all(file.is_file() for file in files):
         raise BenchError("the autoencoder is not there", file=folder, key="vae", remedy=INSTRUCTIONS)
+    load_diffusers()
+    return files
+
+
+def load_diffusers() -> Any:
+    """The package, which is for ImageNet 512 alone. Raises BenchError where it is missing."""
     try:
-        importlib.import_module("diffusers")
+        if importlib.util.find_spec("torchvision"):  # which diffusers imports, though it may not fit torch's build
+            _import_torchvision()
+        return importlib.import_module("diffusers")
     except ImportError as error:
         problem = f"the autoencoder needs the package diffusers: {error}"
         raise BenchError(problem, key="vae", remedy="pip install diffusers") from error
-    return files
 
 
 @cache
@@ -46,11 +55,11 @@ def open_autoencoder(folder: Path) -> tuple[Callable[[Tensor], Tensor], Callable
     Encode gives mean and standard deviation of each latent, (n, 8, h / 8, w / 8); decode takes (n, 4, ...).
     """
     check_autoencoder(folder)
-    diffusers: Any = importlib.import_module("diffusers")  # for ImageNet 512 alone
-
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:  # safetensors alone: the other format is a pickle
-        network: Any = diffusers.AutoencoderKL.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        network: Any = load_diffusers().AutoencoderKL.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True
+        )
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         raise BenchError(
             f"cannot read the autoencoder: {error}", file=folder, key="vae", remedy=INSTRUCTIONS
