@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
 from workflow.errors import BenchError
-from workflow.reading import STUDIES, load, read_mapping
+from workflow.reading import load, read_mapping, shipped
 from workflow.runtime.quantities import COSTS, CURVES, QUANTITIES
 from workflow.schema import Model, Name
 from workflow.study import DEFAULT_BUDGET, Study
@@ -202,7 +202,7 @@ def check_claims(ledger: Ledger, studies: Iterable[Study], path: Path = CLAIMS) 
     Names are held against the study's default budget: a smaller one may lack arms.
     """
     chosen = {study.study: in_full(study) for study in studies}
-    known = {*chosen, *(file.stem for file in STUDIES.glob("*.yaml"))}
+    known = {*chosen, *shipped()}
     for name, claim in ledger.claims.items():
         for study, rule in claim.decided_by.items():
             key = f"claims.{name}.decided_by.{study}"

@@ -29,6 +29,13 @@ from workflow.schema import (
 from workflow.study import DEFAULT_BUDGET, Study
 
 STUDIES = Path(__file__).parent / "studies"
+
+
+def shipped() -> list[str]:
+    """The names of the project's own studies."""
+    return sorted(file.stem for file in STUDIES.glob("*.yaml"))
+
+
 LISTS = ("points", "samplers")
 """Settings of an arm that are lists themselves; a list of any other makes one arm of each value."""
 DATA: dict[str, type[Model]] = {"mixture": MixtureData, "digits": DigitsData, "imagenet512": LatentsData}
@@ -44,7 +51,7 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
     if path.suffix not in (".yaml", ".yml"):
         path = STUDIES / f"{study}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in STUDIES.glob("*.yaml")))
+        known = ", ".join(shipped())
         raise BenchError(f"there is no study {study}", file=path, remedy=f"name a YAML file, or one of: {known}")
     content = read_mapping(path, "a study", "see workflow/studies/oracle.yaml")
     try:

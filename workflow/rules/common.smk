@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 from workflow.claims import check_claims, ledger_digest, read_claims, verdict_file
@@ -11,16 +12,17 @@ from workflow.runtime.fingerprint import data_fingerprint, digest, fingerprint
 from workflow.runtime.files import check_writable
 from workflow.runtime.measurements import MEASUREMENTS
 from workflow.runtime.progress import watch
-from workflow.reading import load
+from workflow.reading import load, shipped
 from workflow.study import DEFAULT_BUDGET, Run
 
 
-def chosen_studies():
-    """The studies that --config names (comma-separated names or files), or both shipped ones."""
-    said = str(config.get("study", "oracle,digits"))
-    names = [said] if Path(said).is_file() else said.split(",")  # the name of a file may hold a comma
+BUDGET = config.get("budget", DEFAULT_BUDGET)
+
+
+def read_studies(names):
+    """The studies of these names or files, by label."""
     studies = {}
-    for study in (load(name, config.get("budget", DEFAULT_BUDGET)) for name in names):
+    for study in (load(name, BUDGET) for name in names):
         if study.label in studies:
             other, remedy = studies[study.label].file, "give one of them another name"
             raise BenchError(f"{other} is called {study.study!r} too", file=study.file, key="study", remedy=remedy)
@@ -28,12 +30,29 @@ def chosen_studies():
     return studies
 
 
+def names_chosen():
+    """What --config names (comma-separated names or files), or both studies of the laptop."""
+    said = str(config.get("study", "oracle,digits"))
+    return [said] if Path(said).is_file() else said.split(",")  # the name of a file may hold a comma
+
+
+def names_asked():
+    """The other shipped studies that a target names, or a job that was sent to a cluster.
+
+    Read off the command line, as Snakemake knows no targets yet while it reads this.
+    """
+    said = set(re.split(r"[\s/=,:.]", " ".join(sys.argv[1:])))
+    chosen = shipped() if "study" in config else names_chosen()
+    return [name for name in shipped() if {name, f"{name}-{BUDGET}"} & said and name not in chosen]
+
+
 try:
     unknown = set(config) - {"study", "budget"}
     if unknown:
         known = "--config takes study=... and budget=..."
         raise BenchError(f"unknown configuration {', '.join(sorted(unknown))}", key="--config", remedy=known)
-    STUDIES = chosen_studies()
+    CHOSEN = read_studies(names_chosen())
+    STUDIES = CHOSEN | read_studies(names_asked())
     LEDGER = read_claims()
     check_claims(LEDGER, STUDIES.values())
 except BenchError as error:
@@ -140,7 +159,7 @@ def measurement_mark(wildcards):
 
 
 def deciding_studies(claim):
-    return [s for s in STUDIES.values() if s.study in claim.decided_by] or list(STUDIES.values())
+    return [s for s in CHOSEN.values() if s.study in claim.decided_by] or list(CHOSEN.values())
 
 
 def tables_of_claim(wildcards):

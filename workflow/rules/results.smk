@@ -104,7 +104,7 @@ rule page:
 rule index:
     message: "front page of the reports"
     input:
-        paths(study.report for study in STUDIES.values()),
+        paths(study.report for study in CHOSEN.values()),
     output:
         "reports/index.html",
     log:
