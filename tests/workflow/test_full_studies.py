@@ -141,7 +141,7 @@ def test_claims_name_what_the_studies_have(name: str) -> None:
 
 @pytest.mark.parametrize("name", FULL)
 def test_a_full_study_plans_by_its_name_without_its_data(name: str, tmp_path: Path) -> None:
-    plan = snakemake("-n", "--quiet", "rules", name, cwd=tmp_path).stdout
+    plan = snakemake(name, "-n", "--quiet", "rules", cwd=tmp_path).stdout
     study = load(name)
     counts = dict(line.split()[:2] for line in plan.splitlines() if len(line.split()) == 2)
     assert counts["run"] == str(len(study.runs())) and counts["prepare"] == "1"
