@@ -40,7 +40,7 @@ report: env  ## the reports, from whatever results there are
 	@python -m workflow.steps.report --index
 
 test: env system  ## the whole test suite
-	pytest -m "slow or not slow" -n 2 --dist worksteal
+	pytest -m "slow or not slow" -n 3 --dist worksteal  # some tests wait more than they compute
 
 check: env  ## ruff, pyright, import-linter, snakemake --lint
 	ruff check .
