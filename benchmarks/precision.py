@@ -3,8 +3,9 @@
 The median over samples of |g - g64| / |g64|, g the tangent cos t sin t dF/dt of a random network and g64
 its value in float64: float32 everywhere, or float16 and bfloat16 by autocast with the time path in
 float32, and with the time itself rounded to half precision as some code does. By a positional
-embedding of the angle the tangent keeps the precision of the arithmetic, even of a rounded time; of a
-rounded 1000 t in bfloat16 nothing is left beyond t = 1, nor of a rounded time by Fourier features of scale 16.
+embedding of the angle the tangent keeps the precision of the arithmetic, even of a rounded time; of 1000 t or by
+Fourier features of scale 16 a rounded time leaves little. Times are drawn around each angle: round ones, such as
+1000 t = 600, would survive being rounded.
 
     python benchmarks/precision.py [--publish]
 """
@@ -91,7 +92,7 @@ def errors_of(kind: str, told: str, angle: float, seed: int) -> dict[str, Tensor
     """By precision, the relative error of each sample; infinite where it is not finite."""
     draw = torch.Generator().manual_seed(seed)
     x, v = torch.randn(2, BATCH, *SHAPE, generator=draw, dtype=torch.float64)
-    t = torch.full((BATCH,), angle, dtype=torch.float64)
+    t = angle * (1 + 0.01 * torch.empty(BATCH, dtype=torch.float64).uniform_(-1, 1, generator=draw))
     made = random_network(kind, seed)
     exact = tangent(bind(Told(made.double(), TOLD[told], None), precision=torch.float64), x, t, v)
     found = {}

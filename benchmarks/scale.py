@@ -8,7 +8,6 @@ The rules, the profile and Snakemake are the real ones. The study is made up (1,
 
 import argparse
 import itertools
-import json
 import os
 import subprocess
 import sys
@@ -143,23 +142,19 @@ def main() -> None:
 
 
 def publish(table: pd.DataFrame) -> None:
-    """Write scale.csv, scale.json (provenance) and scale.svg."""
-    from matplotlib import pyplot as plt  # noqa: PLC0415 (seconds, which measuring alone need not wait)
+    """Write scale.csv, scale.json (provenance) and the figure."""
+    import shared  # noqa: PLC0415 (torch, for which measuring alone need not wait)
+    from matplotlib import pyplot as plt  # noqa: PLC0415
 
     from workflow.report.style import apply_style  # noqa: PLC0415
-    from workflow.runtime.provenance import provenance  # noqa: PLC0415
 
-    folder = ROOT / "results/published/benchmarks"
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "scale.csv", index=False, float_format="%.4g")
-    (folder / "scale.json").write_text(json.dumps(provenance(), indent=1) + "\n")
     apply_style()
     figure, ax = plt.subplots(figsize=(6, 3))
     for runs, rows in table[table.what == "one job"].groupby("jobs"):
         ax.plot(rows["first"].astype(float) + BLOCK / 2, 1000 * rows.seconds, marker=".", label=f"{runs} runs")
     ax.set(xlabel="jobs finished", ylabel="ms from one to the next", ylim=(0, None))
     ax.legend()
-    figure.savefig(folder / "scale.svg")
+    shared.publish(table, "scale", figure=figure)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,16 @@ def peak_memory(call: Call, device: str) -> int:
     return max(accumulate(change for _, change in changes), default=0)
 
 
+def own_times(call: Call, device: str, calls: int = 5) -> tuple[dict[str, float], float]:
+    """(seconds of each operation without those that it calls, seconds of the whole), the mean of some calls."""
+    cuda = device == "cuda"
+    call()
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]) as recorded:
+        whole = sum(seconds(call, device) for _ in range(calls)) / calls
+    own = {e.key: e.self_device_time_total if cuda else e.self_cpu_time_total for e in recorded.key_averages()}
+    return {operation: spent / 1e6 / calls for operation, spent in own.items() if spent}, whole
+
+
 def paired(times: list[float], unit: list[float]) -> tuple[float, float, float]:
     """The median over rounds of paired ratios, and its 95% bootstrap interval."""
     ratios = np.array(times) / np.array(unit)

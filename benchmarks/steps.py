@@ -21,7 +21,6 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.fields import Draws, Fields, bind
 from core.networks import dit, edm2
@@ -68,9 +67,8 @@ GPU_CASES = {
 
 
 def forward_mode(field: Field, x: Tensor, t: Tensor, v: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """torch.func.jvp, which has no rule for fused attention; nothing else is asked to do without."""
-    with sdpa_kernel(SDPBackend.MATH):
-        return derivative_along(field, x, t, v, scale, "func")
+    """torch.func.jvp, with attention unfused."""
+    return derivative_along(field, x, t, v, scale, "func")
 
 
 def tangent_first(field: Field, x: Tensor, t: Tensor, v: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,6 +93,8 @@ WAYS: dict[str, tuple[str, Derivative]] = {
     "difference": ("central differences (as FastGen)", partial(derivative_along, method="difference")),
 }
 EXACT_OTHERS = ("func", "tangent_first", "value_first")
+LISTED = 8
+"""Operations of a profile that have a row of their own."""
 METHODS = {
     UNIT: ("diffusion", derivative_along),
     **{f"{name} {way}": (name, derivative) for name in ("scd", "sct") for way, (_, derivative) in WAYS.items()},
@@ -186,6 +186,27 @@ def measure(name: str, case: Case, device: str, rounds: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def profiled(name: str, case: Case, device: str) -> pd.DataFrame:
+    """Where the time of our steps goes, and of those with a plain forward in the tangent's place.
+
+    A row per method and operation: its own time over all of a diffusion step's, in steps that are profiled. What no
+    operation accounts for is Python, dispatch and autograd; profiling adds to it.
+    """
+    table, rows, unit = steps(case, device), [], 0.0
+    for method in (UNIT, "scd pairs", "dscd", "sct pairs", "ct"):
+        own, whole = shared.own_times(table[method], device)
+        unit = unit or whole
+        largest = sorted(own, key=lambda operation: -own[operation])[:LISTED]
+        found = {operation: own[operation] for operation in largest}
+        found["other operations"] = sum(own.values()) - sum(found.values())
+        found["outside operations"] = whole - sum(own.values())
+        rows += [
+            {"network": name, "method": method, "operation": operation, "share": seconds / unit}
+            for operation, seconds in found.items()
+        ]
+    return pd.DataFrame(rows)
+
+
 def goals(table: pd.DataFrame) -> list[str]:
     """What was aimed at, and what was found; then what the machine allows, which the goals do not know."""
     found = []
@@ -254,16 +275,21 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     cases = CASES if arguments.device == "cpu" else GPU_CASES
-    tables = []
+    tables, profiles = [], []
     for name, case in cases.items():
         tables.append(measure(name, case, arguments.device, arguments.rounds))
+        profiles.append(profiled(name, case, arguments.device))
         print(tables[-1].drop(columns=["network", "device", "rounds"]).round(2).to_string(index=False), flush=True)
     table = pd.concat(tables)
     print(table.pivot(index="method", columns="network", values="time").loc[list(METHODS)].round(2).to_string())
+    profile = pd.concat(profiles)
+    columns = {"index": ["network", "operation"], "columns": "method", "values": "share", "sort": False}
+    print(profile.pivot_table(**columns).round(2).fillna("").to_string())
     print("\n".join(goals(table)))
     if arguments.publish:
         print(as_markdown(table))
         shared.publish(table, f"steps-{arguments.device}", arguments.device, draw(table))
+        shared.publish(profile, f"profile-{arguments.device}", arguments.device)
 
 
 if __name__ == "__main__":

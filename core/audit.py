@@ -110,7 +110,7 @@ def audit_tangent(
     t: Times,
     velocity: Batch,
     sigma_d: float,
-    r: Sequence[float] = (1.0, 0.5),
+    r: float | Sequence[float] = (1.0, 0.5),
 ) -> AuditReport:
     """Compare somebody's tangent with Algorithm 1's (arXiv 2410.11081, Eq. 6 and Alg. 1).
 
@@ -119,7 +119,7 @@ def audit_tangent(
     (x / sigma_d, t) that is not zero; its dropout may be on. The candidate may be g, or df/dt itself.
     Raises ValueError for what cannot be audited.
     """
-    _check(field, x, t, sigma_d)
+    r = _check(field, x, t, sigma_d, r)
     splits = []
     for warm_up in r:
         calls: list[_Call] = []
@@ -150,7 +150,7 @@ def audit_loss(
     t: Times,
     sigma_d: float,
     teacher: Field | None = None,
-    r: Sequence[float] = (1.0, 0.5),
+    r: float | Sequence[float] = (1.0, 0.5),
 ) -> AuditReport:
     """Compare the gradient of somebody's whole sCM loss in F with Algorithm 1's, whatever norm it is divided by.
 
@@ -159,7 +159,7 @@ def audit_loss(
     sigma_d teacher(x / sigma_d, t)), without one consistency training. A learned weight may be inside.
     Otherwise as `audit_tangent`.
     """
-    _check(field, x0, t, sigma_d)
+    r = _check(field, x0, t, sigma_d, r)
     if min(int((t == time).sum()) for time in t.unique()) < MIN_SAMPLES:
         raise ValueError(f"give at least {MIN_SAMPLES} samples of each time: their norms tell weights from normalising")
     c, s = (_column(f(t), x0) for f in (torch.cos, torch.sin))
@@ -193,7 +193,11 @@ def audit_loss(
 # --- what somebody's code evaluates --------------------------------------------------------------
 
 
-def _check(field: Field, x: Tensor, t: Tensor, sigma_d: float) -> None:
+def _check(field: Field, x: Tensor, t: Tensor, sigma_d: float, r: float | Sequence[float]) -> tuple[float, ...]:
+    """The values of r."""
+    values = (r,) if isinstance(r, int | float) else tuple(r)
+    if not values or min(values) <= 0:
+        raise ValueError(f"r must be positive, got {r}: at 0 the derivatives have no part in the tangent")
     if x.dtype != torch.float64 or t.dtype != torch.float64:
         raise ValueError(f"audits need float64, got x of {x.dtype} and t of {t.dtype}")
     if x[0].numel() < MIN_ELEMENTS:
@@ -203,6 +207,7 @@ def _check(field: Field, x: Tensor, t: Tensor, sigma_d: float) -> None:
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         if not bool(field(x / sigma_d, t).flatten(1).any(1).all()):
             raise ValueError("the field is zero, as networks are at their start: train it a little or draw its weights")
+    return values
 
 
 def _watched(field: Field, like: Tensor, t: Tensor, calls: list[_Call]) -> Field:
@@ -328,7 +333,7 @@ def _split(g: Tensor, parts: Tensor, t: Tensor, r: float, masks: tuple[int, int]
     kept, clipped = _unclipped(g)
     sizes = parts.norm(dim=1)
     columns = parts / sizes[:, None] * kept[..., None]
-    if bool((torch.linalg.svdvals(columns)[:, -1] < NOISE).any()):
+    if not bool(sizes.all()) or bool((torch.linalg.svdvals(columns)[:, -1] < NOISE).any()):
         raise ValueError("the parts are not independent: the field is its own teacher, or a network without a time")
     scaled = torch.linalg.lstsq(columns, (g * kept)[..., None]).solution
     rest = (g * kept - (columns @ scaled)[..., 0]).norm(dim=1)
@@ -374,6 +379,8 @@ def _compare_parts(split: _Split, t: Tensor, sigma_d: float) -> tuple[list[str],
     notes = ["at sigma_d = 1 nothing can be said about where sigma_d stands"] if sigma_d == 1 else []
     if split.clipped:
         notes.append("elements are clipped")
+    if len(t.unique()) == 1:
+        notes.append("at a single time nothing can be said about weights that depend on time")
     return problems, notes, common
 
 

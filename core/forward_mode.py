@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core import pairs
 
@@ -21,7 +22,8 @@ def value_and_tangent(
     All methods draw one dropout mask for both. Costs are of one forward evaluation of a network:
 
     - "pairs" (`core.pairs`): exact, about two and no memory for the tangent's graph;
-    - "func" (torch.func.jvp): exact, the reference; about three to four, and records the tangent too;
+    - "func" (torch.func.jvp): exact, the reference; about three to four, and records the tangent too; takes attention
+      unfused, and knows no batch norm in training;
     - "two_pass": torch.func.jvp without gradients, then the value; exact, about four to five;
     - "difference": central differences within half the direction, about three; error of the order of the rounding
       to the power 2/3, so of no use in half precision, and a batch norm in training sees three batches;
@@ -47,7 +49,8 @@ def value_and_tangent(
 
 
 def _func(function: Function, primals: Tensors, tangents: Tensors) -> tuple[Tensor, Tensor]:
-    value, tangent = torch.func.jvp(function, tuple(primals), tuple(tangents))[:2]
+    with sdpa_kernel(SDPBackend.MATH):  # fused attention has no forward mode
+        value, tangent = torch.func.jvp(function, tuple(primals), tuple(tangents))[:2]
     return value, tangent.detach()
 
 

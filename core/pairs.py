@@ -58,7 +58,7 @@ class Pair(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # type: ignore
-        raise TypeError(f"pairs cannot follow {func} here; use value_and_tangent(..., method='func')")
+        raise TypeError(f"pairs cannot follow {func} here; use value_and_tangent(..., method='difference')")
 
     def __iter__(self):
         return iter(self.unbind(0))
@@ -72,7 +72,9 @@ class Spent(Pair):
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore
-        raise RuntimeError("a checkpointed part computes again from what was changed in place; write it out of place")
+        raise RuntimeError(
+            "a checkpointed part computes again from what was changed in place, maybe since; write it out of place"
+        )
 
 
 def evaluate(
@@ -127,6 +129,8 @@ def _apply(func: Callable[..., Any], rule: Rule, args: Sequence[Any], kwargs: di
 
 def _without_rule(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     name = func.__name__
+    if name in PAST_PAIRS:
+        raise RuntimeError(f"{name} shows pairs' values to code that cannot see tangents; use method='difference'")
     if IN_PLACE.fullmatch(name) or kwargs.get("inplace") or kwargs.get("out") is not None:
         return _in_place(func, args, kwargs)
     if (whole := WHOLE.get(func)) is not None:
@@ -147,9 +151,8 @@ def _in_place(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
     if primal is None or primal.shape != target.shape:
         raise RuntimeError(f"in-place operation {func.__name__} would change the shape")
     target.primal, target.tangent = primal, torch.zeros_like(primal) if tangent is None else tangent
-    changed = _changed.get()
-    assert changed is not None
-    changed.append(target)
+    if (changed := _changed.get()) is not None:  # None where a checkpoint computes again
+        changed.append(target)
     return target
 
 
@@ -194,7 +197,9 @@ def _join(value: Any, tangent: Any) -> Any:
     if tangent.shape != value.shape:
         tangent = tangent.expand(value.shape)
     if not (torch._C._is_fwd_grad_enabled() or torch.is_inference_mode_enabled()):
-        raise RuntimeError("pairs cannot follow a torch.autograd.Function; use method='func'")
+        raise RuntimeError(
+            "pairs cannot follow a torch.autograd.Function; use method='difference', or 'func' where it defines jvp"
+        )
     if value._base is not None:
         value._base._has_views = True  # type: ignore
     pair = Tensor._make_subclass(Pair, value)  # type: ignore
@@ -223,6 +228,13 @@ def _plain(func, args, kwargs, value):
     return None
 
 
+def _view(func, args, kwargs, value):
+    """The tangent may be laid out otherwise than the value."""
+    if not _only_first(args, kwargs) or any(isinstance(a, torch.dtype) for a in (*args, *kwargs.values())):
+        return NotImplemented
+    return args[0].tangent.reshape(value.shape)
+
+
 def _linear(func, args, kwargs, value):
     if _only_first(args, kwargs):
         return args[0].tangent if value is args[0].primal else func(args[0].tangent, *args[1:], **kwargs)
@@ -235,6 +247,10 @@ def _like(func, args, kwargs, value):
     if type(args[0]) is not Pair:
         return None
     return func(args[0].tangent, *_replace(args[1:], _primal), **kwargs)
+
+
+def _view_as(func, args, kwargs, value):
+    return args[0].tangent.reshape(value.shape) if type(args[0]) is Pair else None
 
 
 def _linear_in_list(func, args, kwargs, value):
@@ -443,6 +459,9 @@ WHOLE: dict[Any, Callable[..., Any]] = {
 }
 """What makes value and tangent together, called on pairs in place of the function."""
 
+PAST_PAIRS = frozenset({"data_ptr", "untyped_storage", "numpy", "__array__", "__dlpack__"})
+"""What a kernel or another library reads a tensor by."""
+
 aten = torch.ops.aten
 ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "silu": lambda dx, x, y, **_: aten.silu_backward.default(dx, x),
@@ -464,14 +483,14 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "softmax": _softmax,
 }
 LINEAR = """
-    reshape view flatten unflatten squeeze unsqueeze expand broadcast_to permute transpose swapaxes swapdims t
+    reshape flatten unflatten squeeze unsqueeze expand broadcast_to permute transpose swapaxes swapdims t
     movedim moveaxis chunk split tensor_split unbind narrow select index_select gather __getitem__ diagonal
     repeat repeat_interleave tile flip roll tril triu unfold clone contiguous neg negative __neg__ positive __pos__
     sum mean cumsum trace to float double half bfloat16 cpu cuda
     pixel_shuffle pixel_unshuffle interpolate avg_pool1d avg_pool2d avg_pool3d
 """
 PLAIN = """
-    size stride dim ndimension numel nelement element_size storage_offset data_ptr get_device __len__ __bool__
+    size stride dim ndimension numel nelement element_size storage_offset get_device __len__ __bool__
     __int__ __float__ __index__ __contains__ item tolist is_floating_point is_complex is_contiguous is_nonzero
     eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__ equal allclose isclose isnan isinf isfinite
     logical_and logical_or logical_not argmax argmin argsort long int bool
@@ -480,7 +499,9 @@ PLAIN = """
 _NAMED: dict[str, Rule] = {
     LINEAR: _linear,
     PLAIN: _plain,
-    "type_as expand_as view_as reshape_as": _like,
+    "view": _view,
+    "view_as": _view_as,
+    "type_as expand_as reshape_as": _like,
     "cat concat concatenate stack": _linear_in_list,
     "linear conv1d conv2d conv3d": _affine,
     "mul multiply __mul__ __rmul__": _two(_multiply),

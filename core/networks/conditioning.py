@@ -4,8 +4,9 @@ A condition is None, labels, or a tuple (labels or None, number, ...) with as ma
 as the network was made to be told.
 """
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -17,6 +18,13 @@ Labels = Int[Tensor, " batch"]
 Condition = Tensor | tuple[Tensor | None, ...] | None
 Conditioning = Literal["double", "plain"]
 """Adaptive double normalisation (arXiv 2410.11081, Sec. 4.1), or what the network was published with."""
+CONDITIONINGS = get_args(Conditioning)
+
+
+def check_choice(what: str, chosen: str, choices: Collection[str]) -> None:
+    """Raise ValueError unless it is one of the choices."""
+    if chosen not in choices:
+        raise ValueError(f"unknown {what} {chosen!r}; choose of: {', '.join(choices)}")
 
 
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from core.networks.conditioning import (
+    CONDITIONINGS,
     Condition,
     Conditioning,
     ToldNumbers,
+    check_choice,
     full_precision,
     labels_and_numbers,
     one_hot,
@@ -55,6 +57,8 @@ class DDPMpp(nn.Module):
         embedding: Literal["positional", "edm"] = "positional",
     ) -> None:
         super().__init__()
+        check_choice("conditioning", conditioning, CONDITIONINGS)
+        check_choice("embedding", embedding, ("positional", "edm"))
         self.shape, self.classes, self.told = tuple(shape), classes, told
         widths = [width * multiplier for multiplier in multipliers]
         self.plan = plan_of(square_side(shape), width, widths, blocks, attention, decoder_attention="last")

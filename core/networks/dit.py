@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, scaled_dot_product_attention, silu
 
 from core.networks.conditioning import (
+    CONDITIONINGS,
     Condition,
     Conditioning,
     ToldNumbers,
+    check_choice,
     full_precision,
     labels_and_numbers,
 )
@@ -60,6 +62,7 @@ class DiT(nn.Module):
         conditioning: Conditioning = "double",
     ) -> None:
         super().__init__()
+        check_choice("conditioning", conditioning, CONDITIONINGS)
         side = square_side(shape)
         if side % patch or width % heads:
             raise ValueError(f"patch must divide the side and heads the width: {patch}, {side}; {heads}, {width}")

@@ -2,23 +2,26 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-_keys: ContextVar[Tensor | None] = ContextVar("_keys", default=None)
+_keys: list[Tensor | None] = [None]
+"""The innermost last. Of all threads: a checkpoint computes again in autograd's, on a GPU."""
 
 
 @contextmanager
 def masks(keys: Int[Tensor, " batch"] | None) -> Iterator[None]:
-    """Inside, every Dropout draws each sample's mask from that sample's key; without keys, from torch's generator."""
-    token = _keys.set(keys)
+    """Inside, every Dropout draws each sample's mask from that sample's key; without keys, from torch's generator.
+
+    A network with checkpointed parts computes them again in its backward pass, which then has to be inside too.
+    """
+    _keys.append(keys)
     try:
         yield
     finally:
-        _keys.reset(token)
+        _keys.pop()
 
 
 class Dropout(nn.Dropout):
@@ -28,7 +31,7 @@ class Dropout(nn.Dropout):
     """Among the network's own, so that layers have different masks."""
 
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        keys = _keys.get()
+        keys = _keys[-1]
         if keys is None or not (self.training and self.p):
             return super().forward(x)
         return x * mask(keys, x, self.p, self.number)

@@ -14,9 +14,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from core.networks.conditioning import (
+    CONDITIONINGS,
     Condition,
     Conditioning,
     ToldNumbers,
+    check_choice,
     full_precision,
     labels_and_numbers,
     one_hot,
@@ -53,7 +55,7 @@ class EDM2(nn.Module):
     Levels have `width * multiplier` channels and `blocks` blocks; attention at the resolutions in
     `attention`. `classes` labels, none being index `classes` or None, are mixed into the time's
     embedding, and `told` numbers per sample are added. Parameters are named as in EDM2's checkpoints.
-    F is 0 before training. EDM2's forced weight normalisation is `normalise_weights`, a step of its own.
+    F is 0 before training. EDM2's forced weight normalisation is `normalised_weights`, a step of its own.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class EDM2(nn.Module):
         embedding: Literal["positional", "fourier"] = "positional",
     ) -> None:
         super().__init__()
+        check_choice("conditioning", conditioning, CONDITIONINGS)
+        check_choice("embedding", embedding, ("positional", "fourier"))
         self.shape, self.classes, self.told = tuple(shape), classes, told
         widths = [width * multiplier for multiplier in multipliers]
         self.plan = plan_of(square_side(shape), widths[0], widths, blocks, attention, decoder_attention="every")
@@ -104,6 +108,15 @@ class EDM2(nn.Module):
         if self.emb_label is not None:
             e = mp_sum(e, self.emb_label(one_hot(labels, self.classes, e) * math.sqrt(self.classes)), 0.5)
         return mp_silu(self.tell(e, numbers))
+
+    def normalised_weights(self, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Forced weight normalisation (Eq. 66): the MPLayers' weights among `parameters`, scaled to unit rows.
+
+        For between optimiser steps; detached, and nothing is changed in place. Keeps the network's
+        function and, unlike weight decay, the step's size relative to the weights.
+        """
+        forced = [f"{name}.weight" for name, module in self.named_modules() if isinstance(module, MPLayer)]
+        return {name: unit_rows(parameters[name].detach()) for name in forced}
 
 
 class FourierPhases(nn.Module):
@@ -181,7 +194,7 @@ class MPLayer(nn.Module):
     """A linear map, or a convolution with a kernel, without bias, whose outputs have their inputs' magnitude (Eq. 47).
 
     The weight is normalised at every use, each output's to mean square 1 (Eq. 66 does it in place as well:
-    `normalise_weights`), then divided by the square root of the number of its inputs.
+    `EDM2.normalised_weights`), then divided by the square root of the number of its inputs.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int | None = None) -> None:
@@ -189,20 +202,10 @@ class MPLayer(nn.Module):
         self.weight = nn.Parameter(torch.randn(outputs, inputs, *([] if kernel is None else [kernel, kernel])))
 
     def forward(self, x: Float[Tensor, "batch inputs *image"], gain: Tensor | float = 1.0) -> Tensor:
-        weight = _unit_rows(self.weight) * (gain / math.sqrt(self.weight[0].numel()))
+        weight = unit_rows(self.weight) * (gain / math.sqrt(self.weight[0].numel()))
         if weight.ndim == 2:
             return nn.functional.linear(x, weight)
         return nn.functional.conv2d(x, weight, padding=weight.shape[-1] // 2)
-
-
-def normalise_weights(network: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Forced weight normalisation (Eq. 66): `parameters` with the weights of `network`'s MPLayers scaled to unit rows.
-
-    For after an optimiser step; detached, and nothing is changed in place. Keeps the network's
-    function and, unlike weight decay, the step's size relative to the weights.
-    """
-    forced = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, MPLayer)}
-    return {name: _unit_rows(p.detach()) if name in forced else p.detach() for name, p in parameters.items()}
 
 
 def unit(x: Tensor, dims: int | tuple[int, ...], epsilon: float = 1e-4) -> Tensor:
@@ -213,7 +216,8 @@ def unit(x: Tensor, dims: int | tuple[int, ...], epsilon: float = 1e-4) -> Tenso
     return x / (rms + epsilon).to(x.dtype)
 
 
-def _unit_rows(weight: Tensor) -> Tensor:
+def unit_rows(weight: Tensor) -> Tensor:
+    """A weight scaled so that the mean square of each output's part is 1."""
     return unit(weight, dims=tuple(range(1, weight.ndim)))
 
 

@@ -171,8 +171,10 @@ def field_from_discrete_vp(
     prediction of v = alpha e - sigma x0 (arXiv 2202.00512) becomes one of the noise, e = alpha v + sigma x'.
     At noise levels beyond the schedule's the step stays at its end.
 
-    Raises ValueError when the schedule is not strictly decreasing within (0, 1).
+    Raises ValueError when the schedule is not strictly decreasing within (0, 1), and on another prediction.
     """
+    if prediction not in ("epsilon", "v_prediction"):
+        raise ValueError(f"a network that predicts {prediction!r} is not known here; epsilon and v_prediction are")
     squared = alphas_cumprod.double()
     if len(squared) < 2 or not bool((squared > 0).all() and (squared < 1).all() and (squared.diff() < 0).all()):
         raise ValueError("alphas_cumprod must be strictly decreasing within (0, 1), without a step of pure noise")

@@ -383,12 +383,22 @@ def test_what_cannot_be_audited_is_refused_in_words():
         ({"x": X[:, :1, :2, :2], "velocity": X[:, :1, :2, :2]}, "12 elements"),
         ({"t": TIMES * 2}, "inside"),
         ({"candidate": lambda *_: X}, "never called"),
+        ({"r": (1.0, 0.0)}, "r must be positive"),
+        ({"field": lambda x, t: x.sin()}, "a network without a time"),
     ]:
         arguments = {"candidate": right, "field": FIELD, "x": X, "t": TIMES, "velocity": ALONG_DATA, "sigma_d": SIGMA}
         with pytest.raises(ValueError, match=words):
             audit_tangent(**(arguments | change))
     with pytest.raises(ValueError, match="4 samples of each time"):
         audit_loss(shared, FIELD, X0[:4], Z[:4], torch.linspace(0.1, 1.4, 4, dtype=torch.float64), SIGMA)
+
+
+def test_one_r_and_one_time_are_audited_as_far_as_they_go():
+    assert audit_tangent(right, FIELD, X, TIMES, ALONG_DATA, SIGMA, r=1.0).right
+    time = torch.full_like(TIMES, 0.7)
+    x, v = (0.7 * a for a in (X, ALONG_DATA))
+    found = audit_tangent(right, FIELD, x, time, v, SIGMA)
+    assert found.right and any("at a single time" in note for note in found.notes)
 
 
 @pytest.mark.parametrize("loss", [lambda *_: torch.zeros(()), lambda field, *_: field(X, TIMES).detach().sum()])

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from core.forward_mode import value_and_tangent
 from core.networks.dropout import Dropout, mask, masks, number_layers
@@ -49,6 +50,16 @@ def test_value_and_tangent_have_one_mask():
             value, tangent = value_and_tangent(Dropout(0.5), (x,), (dx,), method)
             assert torch.equal(value, x * mask(KEYS, x, 0.5))
             assert torch.equal(tangent, dx * mask(KEYS, x, 0.5))
+
+
+def test_what_a_checkpoint_computes_again_has_the_mask_that_it_had():
+    network = nn.Sequential(nn.Linear(10, 10), Dropout(0.5), nn.SiLU(), nn.Linear(10, 1))
+    x, parameters = torch.randn(64, 10), list(network.parameters())
+    with masks(KEYS):
+        value, _ = value_and_tangent(lambda x: checkpoint(network, x, use_reentrant=False), (x,), (x,))
+        found = torch.autograd.grad(value.sum(), parameters)
+        expected = torch.autograd.grad(network(x).sum(), parameters)
+    torch.testing.assert_close(found, expected)
 
 
 def test_another_number_of_samples_than_keys_is_refused(unchecked):

@@ -325,3 +325,8 @@ def test_a_perfect_network_of_vp_steps_is_a_field_that_denoises_perfectly(predic
 def test_schedules_without_noise_levels_in_order_are_refused(alphas):
     with pytest.raises(ValueError, match="strictly decreasing"):
         field_from_discrete_vp(lambda x, n: x, torch.tensor(alphas), SIGMA_D)
+
+
+def test_a_prediction_that_is_not_known_is_refused(unchecked):
+    with unchecked(), pytest.raises(ValueError, match="predicts 'sample'"):
+        field_from_discrete_vp(lambda x, n: x, torch.tensor([0.9, 0.5]), SIGMA_D, "sample")  # type: ignore

@@ -4,14 +4,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from core.fields import bind
@@ -19,7 +17,7 @@ from core.forward_mode import Method, value_and_tangent
 from core.networks import ddpmpp, dit, edm2
 from core.networks.ddpmpp import DDPMpp, EDMEmbedding
 from core.networks.dit import DiT
-from core.networks.edm2 import EDM2, FourierPhases, MPLayer, mp_cat, mp_silu, mp_sum, normalise_weights, unit
+from core.networks.edm2 import EDM2, FourierPhases, MPLayer, mp_cat, mp_silu, mp_sum, unit
 from core.networks.images import attend, resample
 from core.networks.unet import plan_of
 
@@ -126,11 +124,15 @@ def test_points_of_another_shape_are_refused_with_both_shapes(name):
         made(name)(torch.zeros(1, 3, 16, 16), torch.zeros(1))
 
 
-def test_sizes_that_cannot_be_made_are_refused():
+def test_sizes_that_cannot_be_made_are_refused(unchecked):
     with pytest.raises(ValueError, match="square"):
         DDPMpp((3, 8, 4))
     with pytest.raises(ValueError, match="divisible by 8"):
         EDM2((3, 12, 12))
+    for name, setting in (("ddpmpp", "embedding"), ("edm2", "embedding"), ("dit", "conditioning")):
+        wrong: Any = {setting: "foo"}
+        with unchecked(), pytest.raises(ValueError, match=f"unknown {setting} 'foo'"):
+            made(name, **wrong)
     with pytest.raises(ValueError, match="patch"):
         DiT((3, 8, 8), patch=3)
 
@@ -219,24 +221,21 @@ def test_forced_normalisation_is_pure_idempotent_and_outside_the_graph():
     network = made("edm2-plain", torch.float64, classes=3, told=1)
     parameters = dict(network.named_parameters())
     before = {name: p.detach().clone() for name, p in parameters.items()}
-    forced = normalise_weights(network, parameters)
-    assert forced.keys() == parameters.keys()
+    forced = network.normalised_weights(parameters)
     assert all(torch.equal(parameters[name], before[name]) for name in before)
     assert not any(p.requires_grad for p in forced.values())
     layers = [f"{name}.weight" for name, module in network.named_modules() if isinstance(module, MPLayer)]
-    for name, p in forced.items():
-        if name in layers:
-            sizes = rms(p, *range(1, p.ndim))
-            torch.testing.assert_close(sizes, torch.ones_like(sizes), rtol=1e-3, atol=0)
-        else:
-            assert torch.equal(p, before[name])
-    assert {name for name in forced if name not in layers} >= {"out_gain", "tell.lifts.0.weight"}
-    again = normalise_weights(network, forced)
+    assert list(forced) == layers
+    for p in forced.values():
+        sizes = rms(p, *range(1, p.ndim))
+        torch.testing.assert_close(sizes, torch.ones_like(sizes), rtol=1e-3, atol=0)
+    assert {"out_gain", "tell.lifts.0.weight"} <= parameters.keys() - forced.keys()
+    again = network.normalised_weights(forced)
     for name in layers:
         torch.testing.assert_close(again[name], forced[name], rtol=1e-3, atol=0)  # the epsilon of `unit`
     x, t = points(torch.float64)
     condition = (torch.tensor([0, 1, 2]), torch.ones(3))
-    outputs = [bind(network, p, condition)(x, t) for p in (parameters, forced)]
+    outputs = [bind(network, p, condition)(x, t) for p in (parameters, {**parameters, **forced})]
     torch.testing.assert_close(*outputs, rtol=1e-2, atol=1e-3)
 
 
@@ -377,11 +376,9 @@ def found_by(method: Method, network: nn.Module, dtype: torch.dtype, wrap: Calla
     function = wrap(lambda x, t: network(x, t, (torch.tensor([1, 4]), numbers)))
     directions = (normal(*x.shape, seed=3).to(dtype), torch.ones_like(t))
     torch.manual_seed(5)
-    # torch's forward mode has no rule for fused attention; ours uses whatever kernel torch chooses
-    with sdpa_kernel(SDPBackend.MATH) if method == "func" else nullcontext():
-        value, tangent = value_and_tangent(function, (x, t), directions, method)
-        loss = (value * normal(*x.shape, seed=4).to(value.dtype)).sum()
-        gradients = torch.autograd.grad(loss, list(network.parameters()))
+    value, tangent = value_and_tangent(function, (x, t), directions, method)
+    loss = (value * normal(*x.shape, seed=4).to(value.dtype)).sum()
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
     return [value.detach(), tangent, *gradients]
 
 
