@@ -59,7 +59,7 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
     except ValidationError as error:
         first = error.errors()[0]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        key = ".".join(str(part) for part in first["loc"]) or None
+        key = ".".join(str(part) or "''" for part in first["loc"]) or None
         problem = first["msg"].removeprefix("Value error, ")
         if key is None and ": " in problem:  # a check between parts says its key itself (workflow.checks)
             key, problem = problem.split(": ", 1)

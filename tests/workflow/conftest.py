@@ -1,6 +1,7 @@
 """A study small enough to run in a test, and the workflow as a user starts it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from core.objectives import OBJECTIVES
+from workflow.reading import load
+from workflow.steps.prepare import prepare
+from workflow.study import Study
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -38,6 +44,12 @@ TINY = {
     },
 }  # fmt: skip
 
+NEEDED = {
+    "dscd": {"intervals": 4}, "dsct": {"intervals": 4}, "cd": {"intervals": 4}, "ct": {"points": [4, 8]},
+    "ict": {"points": [4, 16]}, "ect": {"stages": 3}, "ms_scd": {"segments": 2},
+}  # fmt: skip
+"""What an arm of the objective cannot do without."""
+
 
 @pytest.fixture
 def tiny() -> dict:
@@ -55,6 +67,57 @@ def write_study(tmp_path: Path) -> Callable[[dict], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny study's prepared data, made once."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    study = load(folder / "tiny.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        prepare(study, "mixture")
+    return folder / study.data_file("mixture").parent
+
+
+@pytest.fixture
+def with_data(
+    write_study: Callable[[dict], Path], mixture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[dict], Study]:
+    """Write a study on the tiny one's data, which are there, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(content: dict) -> Study:
+        study = load(write_study(content))
+        shutil.copytree(mixture, study.data_file("mixture").parent, dirs_exist_ok=True)
+        return study
+
+    return write
+
+
+@pytest.fixture
+def scd_arm(tiny: dict, with_data: Callable[[dict], Study]) -> Callable[..., Study]:
+    """The tiny study with settings of its arm `scd` changed as asked, and its data."""
+
+    def make(**settings: object) -> Study:
+        tiny["arms"]["scd"] |= settings
+        return with_data(tiny)
+
+    return make
+
+
+@pytest.fixture
+def one_arm(tiny: dict, with_data: Callable[[dict], Study]) -> Callable[..., Study]:
+    """The tiny study with one arm, `x`, of the given objective and settings, and its data."""
+
+    def make(objective: str, **settings: object) -> Study:
+        teacher = {"teacher": "exact"} if OBJECTIVES[objective].teacher else {}
+        tiny["arms"] = {"x": {"objective": objective, **teacher, **NEEDED.get(objective, {}), **settings}}
+        tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["x"]}}
+        return with_data(tiny)
+
+    return make
 
 
 def environment() -> dict[str, str]:

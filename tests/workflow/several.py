@@ -19,12 +19,13 @@ from torch.nn.parallel import DistributedDataParallel
 from core.fields import Draws, Fields, bind
 from core.objectives.diffusion import diffusion
 from core.objectives.regression import Settings
+from workflow.errors import BenchError
 from workflow.reading import load
+from workflow.runtime import checkpoints
 from workflow.runtime.assembly import make_modules, open_data
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.distributed import Layout, World, lay_out, world_of
 from workflow.runtime.files import write_json
-from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.state import State, initial, resume, save
 from workflow.runtime.tensors import write_tensors
 from workflow.schema import Arm
@@ -53,6 +54,8 @@ RESUMED: dict[str, dict[str, Any]] = {"resumed.ddp": {}, "resumed.fsdp": {"shard
 """From a checkpoint of one process."""
 BROKEN: dict[str, dict[str, Any]] = {"broken-fsdp": {"sharded": True}}
 """Left by two processes after step 4."""
+STOPPED: dict[str, dict[str, Any]] = {"stopped-ddp": {}, "stopped-fsdp": {"sharded": True}}
+"""Left by two processes of which one is out of time after step 1."""
 
 
 def arms() -> dict[str, dict[str, Any]]:
@@ -60,7 +63,7 @@ def arms() -> dict[str, dict[str, Any]]:
     found = dict(METHODS)
     for method, settings in METHODS.items():
         found |= {f"{method}.{way}": {**settings, **how} for way, how in WAYS.items()}
-    return found | {name: {**METHODS["vsd"], **how} for name, how in (RESUMED | BROKEN).items()}
+    return found | {name: {**METHODS["vsd"], **how} for name, how in (RESUMED | BROKEN | STOPPED).items()}
 
 
 @contextlib.contextmanager
@@ -90,7 +93,7 @@ def run_of(name: str) -> Run:
 
 
 def mark_of(study: Study, name: str) -> str:
-    return fingerprint(study.specification(run_of(name)))
+    return train_module.checkpoint_mark(study, run_of(name), study.arms[name])
 
 
 def stop_after(step: int) -> contextlib.AbstractContextManager[Any]:
@@ -133,6 +136,10 @@ def main(study: Study, out: Path) -> None:
         with stop_after(4):
             name = "broken-fsdp"
             train_module.train(study, run_of(name), checkpoint_every=2)
+        for name in STOPPED:
+            with pytest.raises(BenchError, match="stopped at step 1 of"):
+                train_module.train(study, run_of(name), time_limit=0.001 if world.rank else None)
+            assert checkpoints.newest(study.checkpoint_folder(run_of(name)), mark_of(study, name)), "whole by then"
         _hold_against_torch(world, out)
     write_json(out / f"held-{world.rank}.json", held)
 

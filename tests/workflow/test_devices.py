@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-import shutil
+import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from core.objectives import OBJECTIVES
 from core.tangents import Apart, derivative_along
 from tests.workflow import several
-from tests.workflow.conftest import TINY, step
+from tests.workflow.conftest import step
 from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.runtime import assembly, batches, checkpoints, devices, sampling
@@ -28,51 +27,21 @@ from workflow.runtime.files import read_json
 from workflow.runtime.randomness import generator
 from workflow.schema import Sampler
 from workflow.steps import train as train_module
-from workflow.steps.prepare import prepare
 from workflow.steps.train import train
 from workflow.study import Run, Study
 
 X = Run(arm="x", seed=0)
-EXTRA = {
-    "dscd": {"intervals": 4}, "dsct": {"intervals": 4}, "cd": {"intervals": 4, "solver": "ddim"},
-    "ct": {"points": [4, 8], "target_decay": 0.9}, "ict": {"points": [4, 16]}, "ect": {"stages": 3},
-    "ms_scd": {"segments": 2},
-}  # fmt: skip
 IMAGE = {
     "network": "core.networks.ddpmpp:DDPMpp",
     "settings": {"width": 16, "multipliers": [1, 1], "blocks": 1, "attention": [4], "dropout": 0.3},
 }
 
 
-@pytest.fixture(scope="module")
-def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny study's data, made once."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
-    study = load(folder / "tiny.yaml")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        prepare(study, "mixture")
-    return folder / study.data_file("mixture")
-
-
 @pytest.fixture
-def prepared(
-    tiny: dict, write_study: Callable[[dict], Path], tmp_path: Path, mixture: Path, monkeypatch
-) -> Callable[..., Study]:
-    """The tiny study with one arm, `x`, of the given settings; its data made, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def make(objective: str, **settings: object) -> Study:
-        teacher = {"teacher": "exact"} if OBJECTIVES[objective].teacher else {}
-        tiny["arms"] = {"x": {"objective": objective, **teacher, **EXTRA.get(objective, {}), **settings}}
-        tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["x"]}}
-        study = load(write_study(tiny))
-        study.data_file("mixture").parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(mixture, study.data_file("mixture"))
-        return study
-
-    return make
+def prepared(one_arm: Callable[..., Study]) -> Callable[..., Study]:
+    """The tiny study with one arm, `x`, with a target of its own where its method may have one."""
+    extra = {"cd": {"solver": "ddim"}, "ct": {"target_decay": 0.9}}
+    return lambda objective, **settings: one_arm(objective, **(extra.get(objective, {}) | settings))
 
 
 def _flat(batch: Batch) -> list[torch.Tensor]:
@@ -225,14 +194,40 @@ def test_batches_drawn_ahead_are_the_same_and_in_order(prepared) -> None:
 
 
 def test_a_batch_is_drawn_while_the_one_before_is_worked_on() -> None:
-    def slow(step: int) -> Batch:
-        time.sleep(0.1)
+    drawn = [threading.Event() for _ in range(3)]
+
+    def draw(step: int) -> Batch:
+        drawn[step].set()
         return step  # type: ignore[return-value]
 
-    started = time.monotonic()
-    for _ in ahead(slow, range(5)):
-        time.sleep(0.1)
-    assert time.monotonic() - started < 0.85
+    source = ahead(draw, range(3))
+    next(source)
+    assert drawn[1].wait(30)
+    assert not drawn[2].is_set(), "one batch ahead, and no more"
+
+
+# --- float16 -----------------------------------------------------------------------------------------
+
+
+def test_gradients_of_a_float16_network_do_not_vanish_in_a_large_batch(prepared) -> None:
+    """Of 8 rows of a batch of 2^24: unscaled, the gradient at the output is below float16's smallest number."""
+    study = prepared("sct", precision="fp16")
+    half = study.arms["x"].model_copy(update={"batch": 2**24})
+    data = open_data(study, half)
+    batch, found = draw_batch(X, half, data, 1, range(8)), []
+    for arm in (half.model_copy(update={"precision": "fp32"}), half):
+        modules = make_modules(study, arm, data, seed=0, start=None)
+        torch.nn.init.normal_(
+            modules.student.get_parameter("project.weight"), generator=torch.Generator().manual_seed(0)
+        )
+        objective = step_function(study, X, arm, modules, data, None)
+        found.append(train_module._evaluate(objective, 1, batch, {}, list(modules.parameters().values()), arm)[1])
+    for exact, scaled in zip(*found, strict=True):
+        assert scaled.dtype == torch.float32
+        assert (scaled - exact).norm() <= 0.05 * exact.norm()
+    assert sum(float(exact.norm()) for exact in found[0]) > 0
+    assert train_module.loss_scale(half, 2) == 2.0**21
+    assert train_module.loss_scale(half.model_copy(update={"batch": 4}), 2) == 1
 
 
 # --- parts of a batch --------------------------------------------------------------------------------

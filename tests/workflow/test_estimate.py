@@ -92,7 +92,7 @@ def test_an_arm_s_cost_adds_up(study) -> None:
     assert costs["x"].other_operations == 2 * (3 * 100 * 3 + 10) * counts.evaluation
     samples = 2 * 100 * 3 * 16 * 16
     assert costs["x"].kept_bytes == 2 * 4 * (3 * counts.parameters + samples)
-    assert costs["x"].working_bytes == 2 * 4 * 4 * counts.parameters
+    assert costs["x"].working_bytes == 2 * 4 * (4 + 2) * counts.parameters, "two checkpoints, each with both snapshots"
     assert costs["x"].measured_rate is None
 
 

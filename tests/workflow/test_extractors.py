@@ -19,7 +19,7 @@ PIXELS = torch.randint(256, (3, 3, 20, 20), generator=torch.Generator().manual_s
 @pytest.fixture(scope="module")
 def inception(tmp_path_factory) -> Path:
     """A file of random weights in torch-fidelity's layout."""
-    module = metrics._fidelity("feature_extractor_inceptionv3")
+    module = metrics.fidelity("feature_extractor_inceptionv3")
     with pytest.MonkeyPatch.context() as patch:
         kept: dict = {}
 
@@ -43,7 +43,7 @@ def test_inception_is_torch_fidelity_s_with_the_weights_of_the_file(inception: P
     extractor = open_extractor("inception", check_weights("inception", str(inception)))
     found = extractor(PIXELS)
     assert found.shape == (3, 2048) and found.dtype == torch.float64 and bool(found.isfinite().all())
-    module, tensors = metrics._fidelity("feature_extractor_inceptionv3"), read_tensors(inception, "")
+    module, tensors = metrics.fidelity("feature_extractor_inceptionv3"), read_tensors(inception, "")
     monkeypatch.setattr(module, "load_state_dict_from_url", lambda *_, **__: tensors)
     theirs = module.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])(PIXELS)[0]
     torch.testing.assert_close(found, theirs.double(), rtol=1e-5, atol=1e-6)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import environment
+from tests.workflow.conftest import ROOT, environment
 from workflow.errors import BenchError
 from workflow.runtime.gpus import VISIBLE, gpu_slot, visible_gpus
 
@@ -104,6 +104,24 @@ def test_a_killed_job_gives_its_gpu_back(tmp_path: Path) -> None:
     for job in jobs:
         job.kill()
         job.join()
+    with gpu_slot(2, TWO, tmp_path, every=0.01) as both:
+        assert both == TWO
+
+
+def test_a_job_that_becomes_another_program_keeps_its_gpu(tmp_path: Path) -> None:
+    code = f"""if True:
+        import os, pathlib
+        from workflow.runtime.gpus import gpu_slot
+        with gpu_slot(1, {TWO}, pathlib.Path({str(tmp_path)!r})):
+            os.execvp("sh", ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES; read line"])
+    """
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": ROOT}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as job:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "GPU-a\n"
+        with gpu_slot(1, TWO, tmp_path, every=0.01) as other:
+            assert other == ("GPU-b",)
+        job.communicate("end\n", timeout=30)
     with gpu_slot(2, TWO, tmp_path, every=0.01) as both:
         assert both == TWO
 

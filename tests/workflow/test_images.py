@@ -24,9 +24,9 @@ def _all(part: Part) -> np.ndarray:
     return np.stack([part.pixels(row) for row in range(part.rows)])
 
 
-def _zipped(folder: Path) -> Path:
+def _zipped(folder: Path, packing: int = zipfile.ZIP_STORED) -> Path:
     path = folder.with_suffix(".zip")
-    with zipfile.ZipFile(path, "w") as archive:
+    with zipfile.ZipFile(path, "w", packing) as archive:
         for file in folder.rglob("*"):
             archive.write(file, file.relative_to(folder))
     return path
@@ -118,6 +118,19 @@ def test_a_zip_that_is_none_and_a_corrupt_member_are_named(tmp_path: Path) -> No
     _one(lambda p: p.write_bytes(b"x"))(folder)
     with pytest.raises(BenchError, match=r"data\.zip/blue bird/0000"):
         _all(_read(_zipped(folder)))
+
+
+@pytest.mark.parametrize("at", [2, 10, 30])
+def test_a_packed_image_with_a_flipped_bit_in_a_zip_is_named(at: int, tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "data", 1, 8, suffix="bmp")
+    path = _zipped(folder, zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(path) as archive:
+        member = next(member for member in archive.infolist() if not member.is_dir())
+    content = bytearray(path.read_bytes())
+    content[member.header_offset + 30 + len(member.filename.encode()) + at] ^= 0x40
+    path.write_bytes(content)
+    with pytest.raises(BenchError, match=r"cannot read the image[\s\S]*data\.zip/"):
+        _all(_read(path))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])

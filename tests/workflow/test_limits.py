@@ -6,15 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.workflow.conftest import environment, snakemake, step
+from tests.workflow.conftest import environment, snakemake
 from workflow.errors import BenchError
-from workflow.reading import load
 from workflow.runtime import limits
 from workflow.runtime.limits import stopping
 from workflow.runtime.tensors import read_tensors
@@ -23,20 +21,6 @@ from workflow.steps.train import train
 from workflow.study import Run, Study
 
 SCD = Run(arm="scd", seed=0)
-
-
-@pytest.fixture
-def prepared(tiny: dict, write_study: Callable[[dict], Path], tmp_path: Path, monkeypatch) -> Callable[..., Study]:
-    """A tiny study, changed as asked, with its data made, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def make(**settings: object) -> Study:
-        tiny["arms"]["scd"] |= settings
-        study = load(write_study(tiny))
-        step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
-        return study
-
-    return make
 
 
 def _made(study: Study) -> tuple[dict[str, torch.Tensor], str]:
@@ -48,8 +32,8 @@ def _same(a: tuple[dict[str, torch.Tensor], str], b: tuple[dict[str, torch.Tenso
     return a[0].keys() == b[0].keys() and all(torch.equal(a[0][k], b[0][k]) for k in a[0]) and a[1] == b[1]
 
 
-def test_a_run_without_time_for_more_makes_one_step_a_job_and_ends_with_the_same_bits(prepared) -> None:
-    study = prepared(iterations=7, adaptive_weight=True, snapshots=2)
+def test_a_run_without_time_for_more_makes_one_step_a_job_and_ends_with_the_same_bits(scd_arm) -> None:
+    study = scd_arm(iterations=7, adaptive_weight=True, snapshots=2)
     train(study, SCD)
     undisturbed = _made(study)
     for path in [*study.checkpoint_folder(SCD).glob("step-*"), *study.run_folder(SCD).iterdir()]:
@@ -64,8 +48,8 @@ def test_a_run_without_time_for_more_makes_one_step_a_job_and_ends_with_the_same
     assert _same(_made(study), undisturbed)
 
 
-def test_sigterm_in_the_middle_of_a_step_stops_after_it_with_a_checkpoint(prepared, monkeypatch) -> None:
-    study = prepared(iterations=30)
+def test_sigterm_in_the_middle_of_a_step_stops_after_it_with_a_checkpoint(scd_arm, monkeypatch) -> None:
+    study = scd_arm(iterations=30)
     train(study, SCD)
     undisturbed = _made(study)
     for path in study.checkpoint_folder(SCD).glob("step-*"):
@@ -85,8 +69,8 @@ def test_sigterm_in_the_middle_of_a_step_stops_after_it_with_a_checkpoint(prepar
     assert _same(_made(study), undisturbed)
 
 
-def test_a_diverging_run_that_is_stopped_again_and_again_diverges_at_the_same_step(prepared) -> None:
-    study = prepared(rate=3e38, rampup=30, iterations=30)
+def test_a_diverging_run_that_is_stopped_again_and_again_diverges_at_the_same_step(scd_arm) -> None:
+    study = scd_arm(rate=3e38, rampup=30, iterations=30)
     undisturbed = train(study, SCD, checkpoint_every=1000)
     assert undisturbed.reason is not None
     disturbed, jobs = None, 0
@@ -110,8 +94,8 @@ def test_the_time_before_python_started_counts(monkeypatch) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(prepared, tmp_path: Path) -> None:
-    study = prepared(iterations=1500)
+def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(scd_arm, tmp_path: Path) -> None:
+    study = scd_arm(iterations=1500)
     command = [sys.executable, "-m", "workflow.steps.run", "--study", str(study.file), "--arm", "scd", "--seed", "0"]
     whole = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
@@ -137,9 +121,13 @@ def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
 
 @pytest.mark.slow
 def test_what_a_run_asks_a_scheduler_for_makes_no_run_stale(tiny: dict, write_study, tmp_path: Path) -> None:
-    tiny["experiments"] = {"training": tiny["experiments"]["training"]}
-    study = write_study(tiny)
-    snakemake("--config", f"study={study}", "--cores", "2", cwd=tmp_path)
+    wanted = ("tiny/training", "--config", f"study={write_study(tiny)}")
+    snakemake(*wanted, "--cores", "2", cwd=tmp_path)
     tiny["resources"] = {"gpu": 1, "mem_mb": 4000, "runtime": 5}
-    again = snakemake("-n", "--config", f"study={write_study(tiny)}", "--set-resources", "run:runtime=7", cwd=tmp_path)
+    write_study(tiny)
+    again = snakemake("-n", *wanted, "--set-resources", "run:runtime=7", cwd=tmp_path)
     assert "Nothing to be done" in again.stdout
+    tiny["resources"] = {"gpu": 2}
+    write_study(tiny)
+    plan = snakemake("-n", "-p", *wanted, "--forcerun", "run", "--resources", "gpu=2", cwd=tmp_path)
+    assert " --gpus 2 --processes 2 " in plan.stdout, "one process a GPU"

@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core.objectives import OBJECTIVES
-from tests.workflow.conftest import ROOT, step
+from tests.workflow.conftest import ROOT
 from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.runtime.assembly import guided_field, make_modules, make_network, open_data, step_function, student_field
@@ -21,30 +20,9 @@ from workflow.runtime.tensors import read_tensors
 from workflow.runtime.tuning import tuned
 from workflow.schema import Sampler, Size
 from workflow.steps import train as train_module
+from workflow.steps.prepare import prepare
 from workflow.steps.train import target_decay, train
 from workflow.study import Run, Study
-
-EXTRA = {
-    "dscd": {"intervals": 4}, "dsct": {"intervals": 4}, "cd": {"intervals": 4}, "ct": {"points": [4, 8]},
-    "ict": {"points": [4, 16]}, "ect": {"stages": 3}, "ms_scd": {"segments": 2},
-}  # fmt: skip
-
-
-@pytest.fixture
-def prepared(tiny: dict, write_study: Callable[[dict], Path], tmp_path: Path, monkeypatch) -> Callable[..., Study]:
-    """The tiny study with one arm, `x`, of the given settings; its data made, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def make(objective: str, **settings: object) -> Study:
-        teacher = {"teacher": "exact"} if OBJECTIVES[objective].teacher else {}
-        tiny["arms"] = {"x": {"objective": objective, **teacher, **EXTRA.get(objective, {}), **settings}}
-        tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["x"]}}
-        study = load(write_study(tiny))
-        step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
-        return study
-
-    return make
-
 
 X = Run(arm="x", seed=0)
 
@@ -65,8 +43,8 @@ STATES = {
 
 
 @pytest.mark.parametrize("objective", STATES)
-def test_a_run_of_every_method_that_breaks_off_ends_with_the_same_bits(objective: str, prepared) -> None:
-    study = prepared(objective, **STATES[objective])
+def test_a_run_of_every_method_that_breaks_off_ends_with_the_same_bits(objective: str, one_arm) -> None:
+    study = one_arm(objective, **STATES[objective])
     train(study, X, checkpoint_every=1000)
     names = ["weights", *(["snapshots"] if "snapshots" in STATES[objective] else [])]
     whole = [_weights(study, name) for name in names]
@@ -91,28 +69,28 @@ def test_a_run_of_every_method_that_breaks_off_ends_with_the_same_bits(objective
         assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-def test_an_average_gives_the_targets_and_moves_with_the_student(prepared) -> None:
+def test_an_average_gives_the_targets_and_moves_with_the_student(one_arm) -> None:
     """A target that stood still, or that was the student itself, would train to other weights."""
     weights = {}
     for decay in (None, 0.5, 0.999999):
-        study = prepared("ct", points=[8, 8], target_decay=decay)
+        study = one_arm("ct", points=[8, 8], target_decay=decay)
         train(study, X)
         weights[decay] = torch.cat([w.flatten() for w in _weights(study).values()])
     assert not torch.equal(weights[None], weights[0.5])
     assert not torch.equal(weights[0.5], weights[0.999999])
 
 
-def test_the_decay_of_the_targets_follows_cm_s_schedule(prepared) -> None:
-    study = prepared("ct", points=[2, 150], target_decay=0.9)
+def test_the_decay_of_the_targets_follows_cm_s_schedule(one_arm) -> None:
+    study = one_arm("ct", points=[2, 150], target_decay=0.9)
     arm = study.arms["x"]
     assert target_decay(arm, 1) == pytest.approx(math.exp(2 * math.log(0.9) / 2))
     assert target_decay(arm, arm.iterations) > 0.998
-    constant = prepared("cd", target_decay=0.95).arms["x"]
+    constant = one_arm("cd", target_decay=0.95).arms["x"]
     assert {target_decay(constant, s) for s in (1, 15, 30)} == {0.95}
 
 
-def test_the_fake_is_trained_beside_the_student_and_is_no_part_of_its_weights(prepared) -> None:
-    study = prepared("scd_vsd", adaptive_weight=True)
+def test_the_fake_is_trained_beside_the_student_and_is_no_part_of_its_weights(one_arm) -> None:
+    study = one_arm("scd_vsd", adaptive_weight=True)
     arm = study.arms["x"]
     modules = make_modules(study, arm, open_data(study, arm), seed=0, start=None)
     assert set(modules.extras) == {"fake", "log_weight", "score_log_weight", "fake_log_weight"}
@@ -125,10 +103,10 @@ def test_the_fake_is_trained_beside_the_student_and_is_no_part_of_its_weights(pr
     assert set(_weights(study)) == set(dict(modules.student.named_parameters()))
 
 
-def test_a_faster_fake_changes_the_fake_s_steps_and_so_the_student_s(prepared) -> None:
+def test_a_faster_fake_changes_the_fake_s_steps_and_so_the_student_s(one_arm) -> None:
     weights = []
     for rate in (None, 1e-2):
-        study = prepared("vsd", fake_rate=rate)
+        study = one_arm("vsd", fake_rate=rate)
         train(study, X)
         weights.append(torch.cat([w.flatten() for w in _weights(study).values()]))
     assert not torch.equal(*weights)
@@ -149,9 +127,9 @@ def test_a_faster_fake_changes_the_fake_s_steps_and_so_the_student_s(prepared) -
     ],
 )
 def test_a_sampling_evaluates_its_network_as_often_as_it_says(
-    objective, settings, sampler, prepared, monkeypatch
+    objective, settings, sampler, one_arm, monkeypatch
 ) -> None:
-    study = prepared(objective, **settings)
+    study = one_arm(objective, **settings)
     arm = study.arms["x"].model_copy(update={"samplers": ("odd",)})
     study = study.model_copy(update={"arms": {"x": arm}, "samplers": {"odd": Sampler(**sampler)}})
     network = make_network(study, arm, open_data(study, arm))
@@ -165,14 +143,14 @@ def test_a_sampling_evaluates_its_network_as_often_as_it_says(
         assert drawn[way.key].shape == (5, 2)
 
 
-def test_every_sampling_starts_from_the_same_noise(prepared) -> None:
+def test_every_sampling_starts_from_the_same_noise(one_arm) -> None:
     """One step of `few`, one segment and one DDIM step of the same untrained field are the same map."""
-    study = prepared("ms_scd", segments=1)
+    study = one_arm("ms_scd", segments=1)
     arm = study.arms["x"]
     network = make_network(study, arm, open_data(study, arm))
     weights = {name: torch.randn_like(p) / 4 for name, p in network.named_parameters()}
     (segment,) = draw_samples(study, arm, weights, study.samplings("x"), 6).values()
-    few = prepared("scd")
+    few = one_arm("scd")
     own = {name: w for name, w in weights.items() if not name.startswith("lift_number")}
     one, two = draw_samples(few, few.arms["x"], own, few.samplings("x"), 6).values()
     torch.testing.assert_close(segment, one)
@@ -211,7 +189,7 @@ def guided(tmp_path: Path, monkeypatch, write_study: Callable[[dict], Path]) -> 
         },
     }  # fmt: skip
     study = load(write_study(content))
-    step("prepare", "--study", study.file, "--data", "digits", cwd=tmp_path)
+    prepare(study, "digits")
     train(study, Run(arm="teacher", seed=0))
     return study
 
@@ -296,17 +274,12 @@ def test_candidates_run_at_tuning_seeds_alone_and_stand_in_no_experiment(tuning:
 # --- measurements beside runs ------------------------------------------------------------------------
 
 
-def test_a_distillation_step_costs_five_thirds_of_a_diffusion_step(
-    tiny: dict, write_study, tmp_path, monkeypatch
-) -> None:
+def test_a_distillation_step_costs_five_thirds_of_a_diffusion_step(tiny: dict, with_data) -> None:
     """Teacher, student with its tangent, and backward are 1 + 2 + 2 forwards, against 1 + 2."""
-    monkeypatch.chdir(tmp_path)
     tiny["arms"] = {"teacher": {"objective": "diffusion"}, "scd": {"objective": "scd", "teacher": "teacher"}}
     tiny["sizes"]["small"] = {"width": 64, "blocks": 3}
     tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["*"]}}
-    study = load(write_study(tiny))
-    step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
-    rows = costs.measure(study, "training").runs
+    rows = costs.measure(with_data(tiny), "training").runs
     train_flops = {row.arm: float(row.value.value or 0) for row in rows if row.value.metric == "train_flops"}
     assert train_flops["scd"] / train_flops["teacher"] == pytest.approx(5 / 3, rel=0.03)
     sampling = {
@@ -317,9 +290,9 @@ def test_a_distillation_step_costs_five_thirds_of_a_diffusion_step(
 
 
 @pytest.fixture
-def measured(prepared, monkeypatch) -> Study:
+def measured(one_arm, monkeypatch) -> Study:
     monkeypatch.setattr(theory, "BATCH", 512)
-    return prepared("cd").model_copy(update={"seeds": (0,)})
+    return one_arm("cd").model_copy(update={"seeds": (0,)})
 
 
 def test_the_fixed_point_errs_at_the_order_of_its_solver_and_lagging_targets_bias_the_gradient(measured: Study) -> None:
@@ -347,8 +320,8 @@ def test_normalising_biases_the_direction_of_sct_at_the_exact_map(measured: Stud
     assert raw["normalisation_bias"] < 0.02
 
 
-def test_the_search_s_times_are_judged_on_as_many_samples_of_other_noise(prepared, monkeypatch) -> None:
-    study = prepared("scd")
+def test_the_search_s_times_are_judged_on_as_many_samples_of_other_noise(one_arm, monkeypatch) -> None:
+    study = one_arm("scd")
     experiment = study.experiments["training"].model_copy(update={"metric": "sliced_wasserstein"})
     study = study.model_copy(update={"experiments": {"training": experiment}})
     train(study, X)

@@ -254,9 +254,8 @@ def test_a_worker_that_dies_is_started_again_by_the_workflow(own, tmp_path: Path
 
 
 @pytest.mark.slow
-def test_out_of_memory_names_the_setting_to_lower(tiny: dict, write_study, tmp_path: Path) -> None:
-    study = write_study(tiny)
-    step("prepare", "--study", study, "--data", "mixture", cwd=tmp_path)
+def test_out_of_memory_names_the_setting_to_lower(tiny: dict, write_study, with_data, tmp_path: Path) -> None:
+    study = with_data(tiny).file
     for key, change in (
         ("arms.scd.batch", {"arms": {"scd": {**tiny["arms"]["scd"], "batch": 2_000_000_000}}}),
         ("evaluation.samples", {"evaluation": {"samples": 3_000_000_000}}),

@@ -79,10 +79,9 @@ def test_a_full_disk_at_a_checkpoint_is_named_and_nothing_finished_is_lost(
     assert _content(tmp_path / study.run_folder(SCD)) == finished
 
 
-def test_a_full_disk_at_a_result_loses_no_step_of_training(tiny: dict, write_study, tmp_path: Path, mount) -> None:
+def test_a_full_disk_at_a_result_loses_no_step_of_training(tiny: dict, with_data, tmp_path: Path, mount) -> None:
     tiny["evaluation"]["samples"] = 100_000
-    study = load(write_study(tiny))
-    step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
+    study = with_data(tiny)
     data, results = tmp_path / study.folder / "data", tmp_path / "results"
     shutil.move(data, tmp_path / "data")
     mount(results, "-t", "tmpfs", "-o", "size=16m", "tmpfs")

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,28 +14,14 @@ from workflow.reading import load
 from workflow.runtime import sampling as sampling_module
 from workflow.runtime.assembly import make_network, open_data
 from workflow.runtime.checkpoints import remove_all
-from workflow.runtime.files import read_arrays, read_json, write_json
-from workflow.runtime.tensors import read_tensors
+from workflow.runtime.files import read_arrays, read_json, write_arrays, write_json
+from workflow.runtime.tensors import read_tensors, write_tensors
 from workflow.steps import sample as sample_module
 from workflow.steps import train as train_module
 from workflow.steps.train import train
 from workflow.study import Run, Study
 
 SCD = Run(arm="scd", seed=0)
-
-
-@pytest.fixture
-def prepared(tiny: dict, write_study: Callable[[dict], Path], tmp_path: Path, monkeypatch) -> Callable[..., Study]:
-    """A tiny study, changed as asked, with its data made, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def make(**settings: object) -> Study:
-        tiny["arms"]["scd"] |= settings
-        study = load(write_study(tiny))
-        step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
-        return study
-
-    return make
 
 
 def _weights(study: Study, run: Run = SCD) -> dict[str, torch.Tensor]:
@@ -50,9 +35,9 @@ def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_bits(
-    adaptive: bool, prepared, tmp_path: Path
+    adaptive: bool, scd_arm, tmp_path: Path
 ) -> None:
-    study = prepared(iterations=600, adaptive_weight=adaptive, precision="bf16" if adaptive else "fp32")
+    study = scd_arm(iterations=600, adaptive_weight=adaptive, precision="bf16" if adaptive else "fp32")
     command = [sys.executable, "-m", "workflow.steps.train", "--study", str(study.file), "--arm", "scd", "--seed", "0"]
     arguments = [*command, "--checkpoint-every", "20"]
     whole = subprocess.run(arguments, cwd=tmp_path, env=environment(), capture_output=True, text=True)
@@ -77,8 +62,8 @@ def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_b
     assert (study.run_folder(SCD) / "log.csv").read_text() == log
 
 
-def test_a_damaged_checkpoint_is_named_and_the_run_still_ends_with_the_same_bits(prepared, capsys) -> None:
-    study = prepared(iterations=40)
+def test_a_damaged_checkpoint_is_named_and_the_run_still_ends_with_the_same_bits(scd_arm, capsys) -> None:
+    study = scd_arm(iterations=40)
     train(study, SCD, checkpoint_every=1000)
     expected = _weights(study)
     folder = study.checkpoint_folder(SCD)
@@ -108,8 +93,8 @@ def _interrupt_after(study: Study, checkpoints_at: int, stop_at: int) -> None:
         train_module._update = real
 
 
-def test_a_diverging_run_is_a_result_with_its_step_reason_and_last_good_checkpoint(prepared, tmp_path: Path) -> None:
-    study = prepared(rate=3e38, rampup=30, iterations=30)
+def test_a_diverging_run_is_a_result_with_its_step_reason_and_last_good_checkpoint(scd_arm, tmp_path: Path) -> None:
+    study = scd_arm(rate=3e38, rampup=30, iterations=30)
     done = step("run", "--study", study.file, "--arm", "scd", "--seed", "0", "--checkpoint-every", "1", cwd=tmp_path)
     record = read_json(study.run_folder(SCD) / "metrics.json", "")
     assert record["status"] == "diverged", done.stderr
@@ -125,15 +110,14 @@ def test_a_diverging_run_is_a_result_with_its_step_reason_and_last_good_checkpoi
     assert all(m["value"] is None for m in record["metrics"] if m["metric"] not in ("images_seen", "rate"))
 
 
-def test_damaged_data_and_a_damaged_teacher_are_named(tiny, write_study, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_damaged_data_and_a_damaged_teacher_are_named(tiny, write_study, with_data, tmp_path: Path) -> None:
     tiny["arms"] |= {"teacher": {"objective": "diffusion"}}
     tiny["arms"]["scd"] |= {"teacher": "teacher", "start": "teacher"}
     study = load(write_study(tiny))
     missing = step("run", "--study", study.file, "--arm", "scd", "--seed", "0", cwd=tmp_path, check=False)
     assert missing.returncode == 2
     assert "workflow.steps.prepare" in missing.stderr
-    step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
+    study = with_data(tiny)
     weights = study.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"not weights")
@@ -144,12 +128,31 @@ def test_damaged_data_and_a_damaged_teacher_are_named(tiny, write_study, tmp_pat
     assert "trains teacher seed 0 again" in damaged.stderr
 
 
-def test_students_of_a_diverged_teacher_count_as_diverged(tiny, write_study, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_run_does_not_go_on_with_other_data_or_another_teacher(tiny, with_data, capsys) -> None:
+    tiny["arms"] = {"teacher": {"objective": "diffusion"}, "scd": {"objective": "scd", "teacher": "teacher"}}
+    study = with_data(tiny | {"experiments": {"training": tiny["experiments"]["training"]}})
+    teacher = Run(arm="teacher", seed=0)
+    train(study, teacher)
+    train(study, SCD)
+    train(study, SCD)
+    assert "resuming scd seed 0 from step 30" in capsys.readouterr().err
+    weights = study.run_folder(teacher) / "weights.safetensors"
+    write_tensors(weights, {name: value + 1 for name, value in _weights(study, teacher).items()})
+    train(study, SCD)
+    assert "other settings, code, data or teacher" in capsys.readouterr().err
+    data = study.data_file("mixture")
+    arrays = read_arrays(data, "")
+    write_arrays(data, arrays | {"means": -arrays["means"]})
+    train(study, SCD)
+    said = capsys.readouterr().err
+    assert "other settings, code, data or teacher" in said
+    assert "resuming" not in said
+
+
+def test_students_of_a_diverged_teacher_count_as_diverged(tiny, with_data, tmp_path: Path) -> None:
     tiny["arms"] |= {"teacher": {"objective": "diffusion", "rate": 3e38}}
     tiny["arms"]["scd"] |= {"teacher": "teacher", "start": "teacher"}
-    study = load(write_study(tiny))
-    step("prepare", "--study", study.file, "--data", "mixture", cwd=tmp_path)
+    study = with_data(tiny)
     for arm in ("teacher", "scd"):
         step("run", "--study", study.file, "--arm", arm, "--seed", "0", cwd=tmp_path)
     record = read_json(study.run_folder(SCD) / "metrics.json", "")
@@ -157,9 +160,9 @@ def test_students_of_a_diverged_teacher_count_as_diverged(tiny, write_study, tmp
     assert "its teacher teacher seed 0 diverged" in record["reason"]
 
 
-def test_fourier_networks_are_judged_with_the_frequencies_they_were_trained_with(prepared, tiny, write_study) -> None:
+def test_fourier_networks_are_judged_with_the_frequencies_they_were_trained_with(scd_arm, tiny, write_study) -> None:
     tiny["sizes"]["small"] |= {"embedding": "fourier"}
-    study = prepared()
+    study = scd_arm()
     assert study.sizes["small"].embedding == "fourier"
     arm, data = study.arms["scd"], open_data(study, study.arms["scd"])
     nets = [make_network(study, arm, data, seed) for seed in (0, 1)]
@@ -169,8 +172,8 @@ def test_fourier_networks_are_judged_with_the_frequencies_they_were_trained_with
     assert not torch.equal(first, second)
 
 
-def test_samples_are_the_same_whatever_the_batch(prepared, tmp_path: Path, monkeypatch) -> None:
-    study = prepared()
+def test_samples_are_the_same_whatever_the_batch(scd_arm, tmp_path: Path, monkeypatch) -> None:
+    study = scd_arm()
     train(study, SCD)
     sample_module.sample(study, SCD)
     whole = read_arrays(study.run_folder(SCD) / "samples.npz", "")

@@ -16,7 +16,9 @@ from tests.workflow.conftest import ROOT, TINY, environment, step
 from workflow.reading import load
 from workflow.runtime import checkpoints
 from workflow.runtime.files import read_json
+from workflow.runtime.records import read_record
 from workflow.runtime.tensors import read_tensors
+from workflow.steps.prepare import prepare
 from workflow.steps.train import train
 from workflow.study import Study
 
@@ -42,19 +44,25 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Study, P
         "arms": several.arms(), "experiments": {"training": {**TINY["experiments"]["training"], "arms": ["*"]}},
     }  # fmt: skip
     study_file.write_text(yaml.safe_dump(content, sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch, several.float64():
+    study = load(study_file)
+    with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        study = load(study_file)
-        step("prepare", "--study", study_file, "--data", "mixture", cwd=folder)
-        vsd = study.checkpoint_folder(several.run_of("vsd"))
-        with several.stop_after(2):
-            train(study, several.run_of("vsd"), checkpoint_every=2)
-        for place in (Path("by-one"), *(study.checkpoint_folder(several.run_of(name)) for name in several.RESUMED)):
-            shutil.copytree(vsd, place)
-        for name in several.METHODS:
-            train(study, several.run_of(name), checkpoint_every=2)
+        prepare(study, "mixture")
+        with several.float64():
+            _by_one(study)
         done = torchrun(ROOT / "tests" / "workflow" / "several.py", study_file, folder, cwd=folder)
         yield study, folder, done.stderr
+
+
+def _by_one(study: Study) -> None:
+    """Every method trained by one process, and checkpoints of `vsd` after step 2 for others to go on from."""
+    vsd = study.checkpoint_folder(several.run_of("vsd"))
+    with several.stop_after(2):
+        train(study, several.run_of("vsd"), checkpoint_every=2)
+    for place in (Path("by-one"), *(study.checkpoint_folder(several.run_of(name)) for name in several.RESUMED)):
+        shutil.copytree(vsd, place)
+    for name in several.METHODS:
+        train(study, several.run_of(name), checkpoint_every=2)
 
 
 def _newest(study: Study, name: str, folder: Path | None = None) -> tuple[int, dict[str, Tensor]]:
@@ -136,11 +144,38 @@ def test_one_process_goes_on_from_what_two_left(trained: tuple[Study, Path, str]
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-10)
 
 
-def test_a_shipped_study_runs_under_torchrun(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", several.STOPPED)
+def test_all_stop_when_one_is_out_of_time_and_go_on_to_the_same_numbers(
+    name: str, trained: tuple[Study, Path, str]
+) -> None:
+    study = trained[0]
+    at, _ = _newest(study, name)
+    assert at == 1
+    train(study, several.run_of(name))
+    (_, expected), (end, found) = _newest(study, "vsd"), _newest(study, name)
+    assert end == several.STEPS
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=1e-10)
+
+
+def test_the_smoke_study_runs_under_torchrun(tmp_path: Path) -> None:
+    study = load("oracle", "smoke")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        for data in study.data:
+            prepare(study, data)
+    torchrun(ROOT / "tests" / "workflow" / "smoke_by_several.py", cwd=tmp_path)
+    for run in study.runs():
+        folder = tmp_path / study.run_folder(run)
+        assert read_record(folder / "metrics.json").status == "finished"
+        assert read_json(folder / "training.json", "")["processes"] == 2
+
+
+def test_a_run_of_a_shipped_study_is_handed_to_torchrun(tmp_path: Path) -> None:
     smoke = ("--study", "oracle", "--budget", "smoke")
     step("prepare", *smoke, "--data", "mixture-2d", cwd=tmp_path)
     run = (*smoke, "--arm", "scd-fp32", "--seed", "0")
-    torchrun("-m", "workflow.steps.run", *run, cwd=tmp_path)
+    step("run", *run, "--processes", "2", cwd=tmp_path)
     folder = tmp_path / "results" / "oracle-smoke" / "runs" / "scd-fp32" / "seed-0"
     several_record, several_training = (read_json(folder / name, "") for name in ("metrics.json", "training.json"))
     assert several_record["status"] == "finished"

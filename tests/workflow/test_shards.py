@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from workflow.errors import BenchError
-from workflow.runtime.shards import Shards, in_parallel, open_shards, sha256_of, write_shards
+from workflow.runtime.files import sha256 as sha256_of
+from workflow.runtime.shards import Shards, in_parallel, open_shards, write_shards
 
 SHAPE, ROWS = (3, 4, 4), 700
 PIXELS = np.random.default_rng(0).integers(0, 256, (ROWS, *SHAPE), np.uint8)

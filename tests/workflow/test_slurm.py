@@ -126,10 +126,13 @@ def test_the_jobs_of_this_folder_alone_keep_a_workflow_from_starting(tmp_path: P
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{squeue.parent}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(BenchError, match=r"scancel 7\n"):
-        cluster.refuse_orphans(here)
-    cluster.refuse_orphans(tmp_path)
-    squeue.write_text("#!/bin/sh\nexit 1\n")
-    cluster.refuse_orphans(here)
+        cluster.refuse_orphans(here, submits=True)
+    cluster.refuse_orphans(tmp_path, submits=True)
+    squeue.write_text("#!/bin/sh\necho 'Socket timed out' >&2\nexit 1\n")
+    cluster.refuse_orphans(here, submits=False)
+    monkeypatch.setattr(cluster.time, "sleep", lambda seconds: None)
+    with pytest.raises(BenchError, match="squeue does not answer: Socket timed out"):
+        cluster.refuse_orphans(here, submits=True)
 
 
 # --- the real thing ---------------------------------------------------------------------------------

@@ -72,19 +72,15 @@ def test_a_bare_call_uses_all_cores(tiny: dict, write_study, tmp_path: Path) -> 
     assert f"Provided cores: {os.cpu_count()}" in out or "Cores:" in out or "cores" in out.lower()
 
 
-def test_a_finished_study_is_fresh_and_stays_so_when_arms_or_experiments_are_added(
+def test_a_finished_study_is_fresh_an_added_arm_is_trained_and_an_edited_one_again_and_the_plan_says_why(
     made: Path, tiny: dict, write_study, tmp_path: Path
 ) -> None:
     assert not [job for job in _plan(made, tmp_path) if "seed" in job]
-    tiny["arms"]["sct"] = {"objective": "sct"}
-    tiny["experiments"]["training"]["arms"] = ["scd", "sct"]
-    jobs = _plan(write_study(tiny), tmp_path)
+    more = {"sct": {"objective": "sct"}}
+    training = tiny["experiments"]["training"] | {"arms": ["scd", "sct"]}
+    added = tiny | {"arms": tiny["arms"] | more, "experiments": tiny["experiments"] | {"training": training}}
+    jobs = _plan(write_study(added), tmp_path)
     assert [job for job in jobs if "seed" in job] == ["tiny: sct, seed 0"]
-
-
-def test_editing_an_arm_retrains_that_arm_alone_and_the_plan_says_why(
-    made: Path, tiny: dict, write_study, tmp_path: Path
-) -> None:
     tiny["arms"]["scd"]["rate"] = 2e-3
     study = write_study(tiny)
     assert [job for job in _plan(study, tmp_path) if "seed" in job] == ["tiny: scd, seed 0"]
@@ -101,7 +97,7 @@ def test_editing_mathematics_retrains_what_used_it_and_editing_a_docstring_nothi
     shutil.copy(ROOT / "Snakefile", source)
     study, here = write_study(tiny), tmp_path / "here"
     here.mkdir()
-    snakemake("--config", f"study={study}", "--cores", "2", cwd=here, root=source)
+    snakemake("tiny/discretisation", "--config", f"study={study}", "--cores", "2", cwd=here, root=source)
     objective = source / "core/objectives/discrete.py"
     text = objective.read_text()
     objective.write_text(text.replace('"""Discrete-time counterparts', '"""The discrete-time counterparts'))
@@ -149,11 +145,11 @@ def test_bad_input_ends_before_any_job_with_file_key_and_remedy(tiny: dict, writ
 
 
 def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, write_study, tmp_path: Path) -> None:
-    tiny["defaults"]["iterations"] = 1500
+    tiny["arms"]["scd"]["iterations"] = 1500
     study = write_study(tiny)
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
     first = subprocess.Popen(
-        [*command, "--config", f"study={study}"],
+        [*command, "tiny/training", "--config", f"study={study}"],
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
@@ -168,18 +164,17 @@ def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, write
     finally:
         out, _ = first.communicate(timeout=300)
     assert first.returncode == 0, out
-    assert (tmp_path / "reports/tiny.html").is_file()
+    assert (tmp_path / "results/tiny/experiments/training/figure.svg").is_file()
 
 
 def test_a_workflow_killed_in_the_middle_goes_on_from_the_run_s_checkpoint(
     tiny: dict, write_study, tmp_path: Path
 ) -> None:
-    tiny["defaults"]["iterations"] = 3000
-    tiny["arms"] = {"scd": tiny["arms"]["scd"]}
+    tiny["arms"]["scd"]["iterations"] = 3000
     study = write_study(tiny)
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
     first = subprocess.Popen(
-        [*command, "--config", f"study={study}"],
+        [*command, "tiny/training", "--config", f"study={study}"],
         env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
@@ -192,7 +187,7 @@ def test_a_workflow_killed_in_the_middle_goes_on_from_the_run_s_checkpoint(
     locked = snakemake("--config", f"study={study}", *ONE_CORE, cwd=tmp_path, check=False)
     assert "--unlock" in locked.stdout
     snakemake("--config", f"study={study}", "--unlock", cwd=tmp_path)
-    snakemake("--config", f"study={study}", *ONE_CORE, cwd=tmp_path)
+    snakemake("tiny/training", "--config", f"study={study}", *ONE_CORE, cwd=tmp_path)
     log = (tmp_path / "results/tiny/logs/runs/scd-seed-0.log").read_text()
     assert "resuming scd seed 0 from step" in log
 

@@ -17,6 +17,8 @@ from workflow.study import DEFAULT_BUDGET, Run
 
 
 BUDGET = config.get("budget", DEFAULT_BUDGET)
+CORES_PER_GPU = 4
+DECODING = 8  # cores that read images where data are prepared
 
 
 def read_studies(names):
@@ -91,16 +93,25 @@ def asked(wildcards, attempt):
     return study_of(wildcards).resources.of_attempt(attempt)
 
 
+def cores_of(wildcards):
+    """Of a run: some for each GPU that it gets, to draw its batches; one on the CPU."""
+    there = workflow.global_resources.get("gpu")
+    gpus = study_of(wildcards).resources.gpu
+    return max(1, CORES_PER_GPU * (gpus if there is None else min(gpus, there.value)))
+
+
 def where(wildcards, resources):
     """What a run is told of the place where it runs; decides no number.
 
     On a cluster: when to stop, and to see no GPU that it was not given. On this machine: how many of
-    its GPUs to take. As it depends on `resources`, Snakemake does not call a run stale for it.
+    its GPUs to take. On both: to train by one process a GPU. As it depends on `resources`, Snakemake
+    does not call a run stale for it.
     """
     gpus = resources.get("gpu", 0)
+    processes = f" --processes {gpus}" if gpus > 1 else ""
     if not workflow.remote_exec:
-        return f"--gpus {gpus}"
-    return f"--time-limit {resources.runtime}" + ("" if gpus else " --gpus 0")
+        return f"--gpus {gpus}{processes}"
+    return f"--time-limit {resources.runtime}" + (processes if gpus else " --gpus 0")
 
 
 def paths(values):

@@ -12,8 +12,9 @@ rule prepare:
         fingerprint=lambda wc: data_fingerprint(study_of(wc).data_specification(wc.data)),
     resources:
         study=select_study,
-        mem_mb=lambda wc: 1000 if small_data(wc) else 8000,
+        gpu=lambda wc: 0 if small_data(wc) else min(1, study_of(wc).resources.gpu),
+        mem_mb=lambda wc, attempt: 1000 if small_data(wc) else attempt * 16000,
         runtime=lambda wc: 10 if small_data(wc) else 24 * 60,
-    threads: 1
+    threads: lambda wc: 1 if small_data(wc) else DECODING
     shell:
         "python -m workflow.steps.prepare {resources.study} --data {wildcards.data} > {log} 2>&1"

@@ -14,7 +14,8 @@ def lift_default_limit():
 
 def refuse_a_second_submission():
     """Stop before the first job where jobs of a workflow that was killed are still in Slurm's queue."""
+    submits = workflow.executor_plugin is not None and workflow.executor_plugin.name == "slurm"
     try:
-        refuse_orphans(Path.cwd())
+        refuse_orphans(Path.cwd(), submits)
     except BenchError as error:
         raise WorkflowError(str(error)) from None

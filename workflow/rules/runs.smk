@@ -25,7 +25,7 @@ rule run:
         gpu_model=lambda wc, attempt: asked(wc, attempt).gpu_model,
         mem_mb=lambda wc, attempt: asked(wc, attempt).mem_mb,
         runtime=lambda wc, attempt: asked(wc, attempt).runtime,
-    threads: 1
+    threads: cores_of
     shell:  # exec: a signal of the scheduler reaches the run itself, which then writes a checkpoint
         "exec python -m workflow.steps.run {resources.study} --arm {wildcards.arm} --seed {wildcards.seed}"
         " --fingerprint {params.fingerprint} {params.where} > {log} 2>&1"

@@ -65,6 +65,15 @@ class Modules:
             named |= {f"{name}.{key}": p for key, p in module.named_parameters()}
         return named
 
+    def normalised(self) -> Tensors:
+        """Of `parameters` those that their networks want normalised before every step (EDM2), made so."""
+        found: Tensors = {}
+        for prefix, module in (("", self.student), *((f"{name}.", module) for name, module in self.extras.items())):
+            normalised_weights = getattr(module, "normalised_weights", None)
+            if normalised_weights is not None:
+                found |= {prefix + key: p for key, p in normalised_weights(dict(module.named_parameters())).items()}
+        return found
+
 
 def open_data(study: Study, arm: Arm) -> Dataset:
     """The prepared data set of an arm."""

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from workflow.errors import BenchError
-from workflow.runtime.metrics import _import_torchvision
+from workflow.runtime.devices import best_device
+from workflow.runtime.metrics import import_torchvision
 
 MEAN, STD = (1.56, -0.695, 0.483, 0.729), (5.27, 5.91, 4.21, 4.31)
 CHANNELS = len(MEAN)
@@ -41,7 +42,7 @@ def load_diffusers() -> Any:
     """The package, which is for ImageNet 512 alone. Raises BenchError where it is missing."""
     try:
         if importlib.util.find_spec("torchvision"):  # which diffusers imports, though it may not fit torch's build
-            _import_torchvision()
+            import_torchvision()
         return importlib.import_module("diffusers")
     except ImportError as error:
         problem = f"the autoencoder needs the package diffusers: {error}"
@@ -55,7 +56,7 @@ def open_autoencoder(folder: Path) -> tuple[Callable[[Tensor], Tensor], Callable
     Encode gives mean and standard deviation of each latent, (n, 8, h / 8, w / 8); decode takes (n, 4, ...).
     """
     check_autoencoder(folder)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     try:  # safetensors alone: the other format is a pickle
         network: Any = load_diffusers().AutoencoderKL.from_pretrained(
             folder, local_files_only=True, use_safetensors=True
@@ -68,19 +69,17 @@ def open_autoencoder(folder: Path) -> tuple[Callable[[Tensor], Tensor], Callable
 
     def in_batches(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with torch.no_grad():
-            return torch.cat([function(part.to(device)).float().cpu() for part in x.split(BATCH)])
+            return torch.cat([function(part.to(device)).cpu() for part in x.split(BATCH)])
 
     def encode(pixels: Tensor) -> Tensor:
         found = network.encode(pixels.float() / 127.5 - 1).latent_dist
-        return torch.cat([found.mean, found.std], dim=1)
+        return torch.cat([found.mean, found.std], dim=1).float()
 
     def decode(latents: Tensor) -> Tensor:
-        return network.decode(latents).sample.clamp(-1, 1)
+        found = network.decode(latents).sample.float().clamp(-1, 1)
+        return ((found + 1) * 127.5).round().to(torch.uint8)
 
-    def to_pixels(latents: Tensor) -> Tensor:
-        return ((in_batches(decode, latents) + 1) * 127.5).round().to(torch.uint8)
-
-    return lambda pixels: in_batches(encode, pixels), to_pixels
+    return lambda pixels: in_batches(encode, pixels), lambda latents: in_batches(decode, latents)
 
 
 def normalise(raw: Tensor, noise: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ BLOCK samples: a process draws the blocks that its rows lie in, and keeps its ro
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -59,12 +60,22 @@ class Batch:
 def draw_batch(run: Run, arm: Arm, dataset: Dataset, step: int, rows: range | None = None) -> Batch:
     """The whole batch of a step, or some consecutive rows of it, on the CPU."""
     rows = range(arm.batch) if rows is None else rows
-    found = []
-    for block in range(rows.start // BLOCK, -(-rows.stop // BLOCK)):
+
+    def draw(block: int) -> Batch:
         before = block * BLOCK
         drawn = _draw_block(run, arm, dataset, step, block, min(BLOCK, arm.batch - before))
-        found.append(drawn.rows(max(rows.start - before, 0), rows.stop - before))
-    return found[0] if len(found) == 1 else mapped(lambda *values: torch.cat(values), *found)
+        return drawn.rows(max(rows.start - before, 0), rows.stop - before)
+
+    first, *others = range(rows.start // BLOCK, -(-rows.stop // BLOCK))
+    drawn = draw(first)
+    if not others:
+        return drawn
+    # room for all of it first: a batch that memory cannot hold ends here, and not after many draws
+    whole, done = mapped(lambda value: value.new_empty(len(rows), *value.shape[1:]), drawn), 0
+    for part in itertools.chain([drawn], map(draw, others)):
+        mapped(Tensor.copy_, whole.rows(done, done + len(part)), part)
+        done += len(part)
+    return whole
 
 
 def ahead(draw: Callable[[int], Batch], steps: range) -> Iterator[Batch]:

@@ -93,7 +93,9 @@ def newest(folder: Path, fingerprint: str) -> Checkpoint | None:
         try:
             seal = _read_seal(seal_file)
             if seal.fingerprint != fingerprint:
-                of_other = f"checkpoint {seal_file.with_suffix('')} is of other settings or other code; starting over"
+                of_other = (
+                    f"checkpoint {seal_file.with_suffix('')} is of other settings, code, data or teacher; starting over"
+                )
                 print(of_other, file=sys.stderr)
                 remove(seal_file)
                 continue

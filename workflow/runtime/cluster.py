@@ -3,6 +3,7 @@
 import getpass
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import yaml
@@ -54,12 +55,13 @@ def read_site() -> Site:
         raise BenchError(first["msg"], file=path, key=key, remedy=f"the keys are: {known}") from error
 
 
-def refuse_orphans(folder: Path) -> None:
+def refuse_orphans(folder: Path, submits: bool) -> None:
     """Raise BenchError while jobs that a killed workflow submitted from `folder` are in Slurm's queue.
 
-    They would write the same files as the jobs that are about to be submitted in their place.
+    They would write the same files as the jobs that are about to be submitted in their place. A workflow that
+    `submits` jobs has to know; one that does not may start where no Slurm answers.
     """
-    left = jobs_left(folder)
+    left = jobs_left(folder, submits)
     if not left:
         return
     names = " ".join(sorted(left))
@@ -70,18 +72,34 @@ def refuse_orphans(folder: Path) -> None:
     raise BenchError("jobs of a workflow that was killed are still in the queue", file=folder, remedy=remedy)
 
 
-def jobs_left(folder: Path) -> dict[str, str]:
-    """Slurm's jobs (id -> state) of this user that a workflow in `folder` submitted; none without Slurm."""
+def jobs_left(folder: Path, needed: bool, tries: int = 3, every: float = 10.0) -> dict[str, str]:
+    """Slurm's jobs (id -> state) of this user that a workflow in `folder` submitted.
+
+    Where no Slurm answers: none; or, if the answer is `needed`, BenchError after some tries.
+    """
     asked = ["squeue", "--noheader", "--user", getpass.getuser(), "--format", "%i|%T|%j|%Z"]
-    try:
-        answer = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=60)
-    except OSError:
-        return {}
-    if answer.returncode:  # the tools are there, but no Slurm answers: then nothing of it runs here either
-        return {}
-    jobs = (line.split("|", 3) for line in answer.stdout.splitlines())
+    for left in reversed(range(tries)):
+        said, problem = _answer(asked)
+        if problem is None:
+            break
+        if not needed:
+            return {}
+        if not left:
+            remedy = "start the workflow again when Slurm answers: jobs of an earlier one may still run"
+            raise BenchError(f"squeue does not answer: {problem}", remedy=remedy)
+        time.sleep(every)
+    jobs = (line.split("|", 3) for line in said.splitlines())
     return {
         job: state
         for job, state, name, place in jobs
         if RUN_ID.search(name) and Path(place).resolve() == folder.resolve()
     }
+
+
+def _answer(command: list[str]) -> tuple[str, str | None]:
+    """What a command prints, and what went wrong."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return "", str(error)
+    return done.stdout, done.stderr.strip() or f"status {done.returncode}" if done.returncode else None

@@ -11,12 +11,17 @@ from workflow.errors import BenchError
 from workflow.study import Study
 
 
+def best_device() -> torch.device:
+    """The process's GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def device_of(study: Study) -> torch.device:
     """The study's device; `auto` is the process's own GPU where there is one, else the CPU.
 
     A process that torchrun started takes the GPU of its local rank. Raises BenchError where there is none.
     """
-    if study.device == "cpu" or (study.device == "auto" and not torch.cuda.is_available()):
+    if study.device == "cpu" or (study.device == "auto" and best_device().type == "cpu"):
         return torch.device("cpu")
     local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if local >= there:

@@ -73,9 +73,14 @@ class World:
         return [bytes(letters.tolist()).decode() for letters in heard]
 
 
+def by_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return dist.is_torchelastic_launched()
+
+
 def is_first() -> bool:
     """Whether this process is alone, or the first of those that torchrun started."""
-    return not dist.is_torchelastic_launched() or os.environ["RANK"] == "0"
+    return not by_torchrun() or os.environ["RANK"] == "0"
 
 
 @contextmanager
@@ -84,7 +89,7 @@ def world_of(device: torch.device) -> Iterator[World]:
 
     After an error the connection is left to the end of the process, as others may be waiting in it.
     """
-    if not dist.is_torchelastic_launched():
+    if not by_torchrun():
         yield World(device)
         return
     connects = not dist.is_initialized()
@@ -108,6 +113,12 @@ class Replicated:
     def gathered(self) -> Iterator[list[Tensor]]:
         """Inside, the modules can be called; yields their parameters."""
         yield list(self.parameters.values())
+
+    @torch.no_grad()
+    def replace(self, values: Tensors) -> None:
+        """Inside `gathered`: give the parameters of these names these values, which are whole."""
+        for name, whole in values.items():
+            self.parameters[name].copy_(whole)
 
     def summed(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Gradients of `gathered`, summed over the processes, of what this one holds."""
@@ -182,6 +193,13 @@ class Sharded:
             for parameter in own:
                 parameter.data = parameter.data.new_empty(0)
             self.store.reshard()
+
+    @torch.no_grad()
+    def replace(self, values: Tensors) -> None:
+        """As Replicated.replace."""
+        for name, whole in values.items():
+            self.modules_own[name].copy_(whole)
+            self.parameters[name].copy_(self.piece(whole))
 
     @torch.no_grad()
     def summed(self, gradients: Sequence[Tensor]) -> list[Tensor]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from workflow.errors import BenchError
+from workflow.runtime import checkpoints
 from workflow.runtime.assembly import make_modules, make_network, step_function
 from workflow.runtime.autoencoder import CHANNELS, FACTOR
 from workflow.runtime.datasets.dataset import Dataset
@@ -27,11 +28,12 @@ WIDTHS = (16, 32, 64)
 TIMED_WIDTH = 32
 COUNTED = 2
 """Images in a counted step."""
+LARGEST_BATCH = 64
+"""Images in a measured step on a GPU, of an arm without microbatch."""
 MEASURED = 8
-"""Images in a measured step on a CPU; on a GPU it is the whole batch."""
+"""The same on a CPU."""
 LARGEST_MEASURED = 4e11
 """Operations of a measured step, some seconds of a core; a dearer one is timed at TIMED_WIDTH."""
-KEPT_CHECKPOINTS = 2
 BYTES = 4
 
 
@@ -178,8 +180,8 @@ def _cost(study: Study, arm: str, runs: int, judged: int, seen: dict[str, list[C
     evaluations = samples * sum(map(sampling_evaluations, samplings)) + (0 if settings.told else judged)
     evaluations += snapshots * (study.evaluation.snapshot_samples or samples) * sum(map(sampling_evaluations, main))
     numbers = torch.Size(shape_of(study, settings.data)[0]).numel()
-    # parameters, average and two moments; a fake has no average
-    states = 4 + bool(settings.target_decay) + 3 * settings.method.fake
+    # parameters, average and two moments; a fake has no average; snapshots so far stand in every checkpoint
+    states = 4 + bool(settings.target_decay) + 3 * settings.method.fake + snapshots
     return Cost(
         arm=arm,
         runs=runs,
@@ -189,7 +191,7 @@ def _cost(study: Study, arm: str, runs: int, judged: int, seen: dict[str, list[C
         measured_rate=None,
         narrowed=False,
         kept_bytes=BYTES * runs * (counts.parameters * (1 + snapshots) + float(numbers) * samples * len(samplings)),
-        working_bytes=BYTES * KEPT_CHECKPOINTS * states * counts.parameters,
+        working_bytes=BYTES * checkpoints.KEPT * states * counts.parameters,
     )
 
 
@@ -212,7 +214,7 @@ def _count(study: Study, arm: str) -> Counts:
 
 def _timed(study: Study, cost: Cost, counts: Counts, rates: dict[str, float]) -> Cost:
     """The cost with its rate; arms that differ in numbers alone are timed once."""
-    arm, batch = cost.arm, study.arms[cost.arm].batch
+    arm, batch = cost.arm, min(study.arms[cost.arm].batch, study.arms[cost.arm].microbatch or LARGEST_BATCH)
     width = _width(study.sizes[study.arms[arm].size])
     if not torch.cuda.is_available():
         batch = min(batch, MEASURED)

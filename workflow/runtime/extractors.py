@@ -5,7 +5,7 @@ None is downloaded, and none stands in for another.
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,12 +17,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from workflow.errors import BenchError
+from workflow.runtime.devices import best_device
 from workflow.runtime.dinov2 import dinov2_of, normalised
-from workflow.runtime.metrics import _fidelity as fidelity
+from workflow.runtime.files import sha256 as sha256_of
+from workflow.runtime.metrics import fidelity
 from workflow.runtime.optimiser import adam_step, initial_state
 from workflow.runtime.progress import Progress
 from workflow.runtime.randomness import generator, seed_for
-from workflow.runtime.shards import check_file, sha256_of
+from workflow.runtime.shards import check_file
 from workflow.runtime.tensors import read_tensors
 
 BATCH = 250
@@ -33,7 +35,6 @@ EPOCHS, FEWEST_STEPS = 3, 200
 TRAINED_ON = 128
 RATE = 1e-3
 WIDEST = 128
-DIMENSIONS = {"classifier": FEATURES, "inception": 2048, "dinov2": 1024}
 RESIZING = {
     "classifier": "none",
     "inception": "to 299 pixels, bilinear as TensorFlow 1 (torch-fidelity)",
@@ -56,10 +57,14 @@ class Extractor:
     """One batch, on the device of the extractor."""
 
     def __call__(self, pixels: Tensor, what: str = "features") -> Tensor:
-        progress, found = Progress(what, len(pixels)), []
+        return self.of_parts(pixels.split(BATCH), len(pixels), what)
+
+    def of_parts(self, parts: Iterable[Tensor], count: int, what: str = "features") -> Tensor:
+        """Of `count` images that come in parts, which need not be in memory together."""
+        progress, found = Progress(what, count), []
         with torch.no_grad():
-            for rows in pixels.split(BATCH):
-                found.append(self.apply(rows.to(_device())).double().cpu())
+            for rows in parts:
+                found.append(self.apply(rows.to(best_device())).double().cpu())
                 progress.update(sum(map(len, found)))
         return torch.cat(found)
 
@@ -101,17 +106,17 @@ def _inception(tensors: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
     """torch-fidelity's network with these weights; its own reading of a file would unpickle it."""
     module = fidelity("feature_extractor_inceptionv3")
     with mock.patch.object(module, "load_state_dict_from_url", lambda *_, **__: dict(tensors)):
-        network = module.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).to(_device())
+        network = module.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"]).to(best_device())
     return lambda pixels: network(pixels)[0]
 
 
 def _dinov2(tensors: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    network = dinov2_of(tensors).to(_device())
+    network = dinov2_of(tensors).to(best_device())
     return lambda pixels: network(normalised(pixels))
 
 
 def _classifier(tensors: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
-    inner = classifier_of(tensors)[:-1].to(_device())
+    inner = classifier_of(tensors)[:-1].to(best_device())
     return lambda pixels: inner(_centred(pixels))
 
 
@@ -172,7 +177,3 @@ def accuracy(weights: Mapping[str, Tensor], pixels: Tensor, labels: np.ndarray) 
 
 def _centred(pixels: Tensor) -> Tensor:
     return pixels.float() / 127.5 - 1
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -37,8 +37,8 @@ def gpu_slot(
 ) -> Iterator[tuple[str, ...]]:
     """Wait until `count` GPUs of this machine are free, hold them, and show CUDA no others; 0 hides all.
 
-    To be entered before CUDA starts. The locks go with the process, however it ends. Raises BenchError
-    when the machine has fewer.
+    To be entered before CUDA starts. The locks go with the process, however it ends, and stay when it becomes
+    another program. Raises BenchError when the machine has fewer.
     """
     there = visible_gpus() if there is None and count else there or ()
     if count > len(there):
@@ -79,5 +79,6 @@ def _lock(path: Path, locks: contextlib.ExitStack) -> bool:
     except BlockingIOError:
         handle.close()
         return False
+    os.set_inheritable(handle.fileno(), True)  # across exec; subprocess closes it in children all the same
     locks.enter_context(handle)
     return True

@@ -4,7 +4,9 @@ import hashlib
 import io
 import json
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -74,10 +76,12 @@ def folder_part(path: Path, size: int, resize: Resize, convert: bool, labelled: 
 
 def to_pixels(path: Path, read: Callable[[], bytes], size: int, resize: Resize, convert: bool) -> np.ndarray:
     """One image file as uint8 of (3, size, size). Raises BenchError naming the file and what was expected."""
+    unreadable = (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError, struct.error)
+    packed = (zipfile.BadZipFile, zlib.error, RuntimeError)  # the last for members that want a password
     try:
         image = Image.open(io.BytesIO(read()))
         image.load()
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError, zipfile.BadZipFile) as error:
+    except (*unreadable, *packed) as error:
         problem = f"cannot read the image: {error}"
         raise BenchError(problem, file=path, remedy="replace the file, or take it out of the data set") from error
     except Image.DecompressionBombError as error:

@@ -20,7 +20,7 @@ def frechet_distance(generated: Tensor, real: Tensor) -> float:
         if len(rows) <= rows.shape[1]:
             problem = f"{len(rows)} {name} samples cannot fix a covariance of {rows.shape[1]} dimensions"
             raise BenchError(problem, key="evaluation.samples", remedy=f"use more than {rows.shape[1]} samples")
-    metric = _fidelity("metric_fid")
+    metric = fidelity("metric_fid")
     statistics = [metric.fid_features_to_statistics(rows) for rows in (generated, real)]
     with _quiet():
         found = metric.fid_statistics_to_metric(*statistics, False)
@@ -31,7 +31,7 @@ def kernel_distance(generated: Tensor, real: Tensor) -> float:
     """torch-fidelity's KID, the mean over 50 subsets of equal, fixed size."""
     size = min(300, len(generated), len(real))
     with _quiet():
-        found = _fidelity("metric_kid").kid_features_to_metric(
+        found = fidelity("metric_kid").kid_features_to_metric(
             generated, real, kid_subset_size=size, kid_subsets=50, rng_seed=2020, verbose=False
         )
     return float(found["kernel_inception_distance_mean"])
@@ -41,7 +41,7 @@ def precision_recall(generated: Tensor, real: Tensor) -> tuple[float, float]:
     """torch-fidelity's improved precision and recall (k = 3), at equal counts of generated and real."""
     count = min(len(generated), len(real))
     with _quiet():
-        found = _fidelity("metric_prc").prc_features_to_metric(generated[:count], real[:count], verbose=False)
+        found = fidelity("metric_prc").prc_features_to_metric(generated[:count], real[:count], verbose=False)
     return float(found["precision"]), float(found["recall"])
 
 
@@ -60,8 +60,9 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 128) -> float:
     return float((sorted_a - sorted_b).square().mean().sqrt())
 
 
-def _fidelity(name: str) -> ModuleType:
-    _import_torchvision()
+def fidelity(name: str) -> ModuleType:
+    """A module of torch-fidelity, whatever build of torchvision it finds."""
+    import_torchvision()
     with _quiet():
         return importlib.import_module(f"torch_fidelity.{name}")
 
@@ -74,7 +75,7 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _import_torchvision() -> None:
+def import_torchvision() -> None:
     """Import torchvision also where its compiled operators do not fit torch's build.
 
     A CUDA-built torchvision beside a CPU torch fails to register a kernel for an operator that its

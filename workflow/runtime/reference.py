@@ -12,9 +12,10 @@ from torch import Tensor
 from workflow.errors import BenchError
 from workflow.runtime.extractors import Extractor
 from workflow.runtime.files import read_arrays, write_arrays
+from workflow.runtime.files import sha256 as sha256_of
 from workflow.runtime.fingerprint import digest
-from workflow.runtime.metrics import _fidelity as fidelity
-from workflow.runtime.shards import check_file, sha256_of
+from workflow.runtime.metrics import fidelity
+from workflow.runtime.shards import check_file
 
 KEPT = 50_000
 """Features that are kept for kernel distance, precision and recall; mean and covariance are of all images."""

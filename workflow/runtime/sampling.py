@@ -14,11 +14,13 @@ from core.schedules import karras_noise_levels, largest_angle
 from core.trigflow import Field, angle_from_noise_level
 from workflow.runtime.assembly import Tensors, guided_field, make_network, open_data, segment_edges, student_field
 from workflow.runtime.devices import device_of, on
+from workflow.runtime.progress import Progress, sign_of_life
 from workflow.runtime.randomness import generator
 from workflow.schema import Arm
 from workflow.study import Sampling, Study
 
-BATCH = 1000
+BATCH, LARGEST = 1000, 2**22
+"""Samples at a time, and numbers in them."""
 ODE: Mapping[str, Callable[[Field, Tensor, Tensor], Tensor]] = {
     "ddim": partial(solve, ddim_step),
     "heun": partial(solve, heun_step),
@@ -36,16 +38,20 @@ def draw_samples(study: Study, arm: Arm, weights: Tensors, samplings: list[Sampl
     network, weights = make_network(study, arm, dataset), on(device, weights)
     labels = labels_of_samples(count, dataset.classes)
     slices = max([len(s.times) + 1 for s in samplings if s.solver == "few"], default=1)
-    parts: dict[str, list[Tensor]] = {s.key: [torch.empty(0, *dataset.shape)] for s in samplings}
-    for rows in torch.arange(count).split(BATCH) if count else ():
+    drawn = {s.key: torch.empty(count, *dataset.shape) for s in samplings}
+    at_once = max(1, min(BATCH, LARGEST // math.prod(dataset.shape)))
+    progress = Progress("samples", count)
+    for rows in torch.arange(count).split(at_once) if count else ():
         generators = [generator(study.evaluation.seed, "sample", int(row)) for row in rows]
         noise = noise_of_samples(generators, slices, dataset.shape).to(device)
         own = None if labels is None else labels[rows].to(device)
         for sampling in samplings:
             with torch.no_grad():
                 made = _draw(study, arm, network, weights, own, noise, sampling)
-            parts[sampling.key].append(made.cpu())
-    return {key: torch.cat(values) for key, values in parts.items()}
+            drawn[sampling.key][rows] = made.cpu()
+            sign_of_life()
+        progress.update(int(rows[-1]) + 1)
+    return drawn
 
 
 def labels_of_samples(count: int, classes: int) -> Tensor | None:

@@ -6,7 +6,6 @@ interrupted goes on with the first one that is missing.
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import sys
 from collections import Counter
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workflow.errors import BenchError
 from workflow.runtime.files import read_json, write_atomically, write_json
+from workflow.runtime.files import sha256 as sha256_of
 from workflow.runtime.progress import Progress
 
 SHARDS = Path("results") / "shards"
@@ -144,12 +144,6 @@ def in_parallel(read: Callable[[int], np.ndarray]) -> Callable[[Sequence[int]], 
             return np.stack(list(pool.map(read, rows)))
 
     return make
-
-
-def sha256_of(path: Path) -> str:
-    """The file's digest, read piece by piece."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def check_file(path: Path, sha256: str, remedy: str) -> Path:

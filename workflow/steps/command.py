@@ -37,6 +37,16 @@ def experiment_of(description: str | None) -> tuple[Study, str]:
     return study, arguments.experiment
 
 
+def data_of(description: str | None) -> tuple[Study, str]:
+    """Parse the arguments of a step that works on one data set: the study, and the data set's name."""
+    made = parser(description)
+    made.add_argument("--data", required=True, help="a data set of the study")
+    arguments = made.parse_args()
+    study = study_of(arguments)
+    check_known(study, "data", arguments.data)
+    return study, arguments.data
+
+
 def study_of(arguments: argparse.Namespace) -> Study:
     """The study that the arguments name, on the device that they name."""
     study = load(arguments.study, arguments.budget)

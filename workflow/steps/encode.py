@@ -6,20 +6,16 @@ Goes on where it was interrupted. The workflow's own preparation does the same w
 from workflow.errors import BenchError
 from workflow.runtime.datasets import latents
 from workflow.schema import LatentsData
-from workflow.steps.command import check_known, main, parser, study_of
+from workflow.steps.command import data_of, main
 
 
 def command() -> None:
     """Parse the arguments and encode."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--data", required=True, help="a data set of kind imagenet512")
-    parsed = arguments.parse_args()
-    study = study_of(parsed)
-    check_known(study, "data", parsed.data)
-    settings = study.data[parsed.data]
+    study, data = data_of(__doc__)
+    settings = study.data[data]
     if not isinstance(settings, LatentsData):
-        problem = f"{parsed.data} is of kind {settings.kind}, which has no latents"
-        raise BenchError(problem, file=study.file, key=f"data.{parsed.data}", remedy="name one of kind imagenet512")
+        problem = f"{data} is of kind {settings.kind}, which has no latents"
+        raise BenchError(problem, file=study.file, key=f"data.{data}", remedy="name one of kind imagenet512")
     about, parts = latents.encode(settings)
     print(f"{about['folder']}: {', '.join(f'{part.rows} of {name}' for name, part in parts.items())}")
 

@@ -22,6 +22,7 @@ from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.devices import carried, device_name, device_of, on
 from workflow.runtime.files import read_arrays, read_json
 from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.progress import sign_of_life
 from workflow.runtime.provenance import peak_memory_mb, provenance
 from workflow.runtime.randomness import generator
 from workflow.runtime.records import RunRecord, Value, write_record
@@ -54,6 +55,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
         if not arm.told:
             curves += tangent_norms(study, dataset, partial(student_field, study, arm, network, weights))
         for key, drawn in samples.items():
+            sign_of_life()
             metrics += _of_samples(ways[key], kind.judge_samples(dataset, drawn, _wanted(kind, ways[key].metrics)))
         curves += _along_training(study, run, arm, out)
     else:
@@ -105,6 +107,7 @@ def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
     for step in snapshot_steps(arm):
         weights = {n.removeprefix(f"{step}/"): w for n, w in kept.items() if n.startswith(f"{step}/")}
         for key, drawn in draw_samples(study, arm, weights, list(ways.values()), count).items():
+            sign_of_life()
             wanted = _wanted(kind, study.evaluation.snapshot_metrics)
             values = _of_samples(ways[key], kind.judge_samples(dataset, drawn, wanted))
             curves += [value.model_copy(update={"x": float(step)}) for value in values]

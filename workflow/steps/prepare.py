@@ -3,7 +3,7 @@
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.files import write_arrays, write_json
 from workflow.runtime.provenance import provenance
-from workflow.steps.command import check_known, main, parser, study_of
+from workflow.steps.command import data_of, main
 from workflow.study import Study
 
 
@@ -20,12 +20,7 @@ def prepare(study: Study, data: str) -> None:
 
 def command() -> None:
     """Parse the arguments and prepare."""
-    arguments = parser(__doc__)
-    arguments.add_argument("--data", required=True, help="a data set of the study")
-    parsed = arguments.parse_args()
-    study = study_of(parsed)
-    check_known(study, "data", parsed.data)
-    prepare(study, parsed.data)
+    prepare(*data_of(__doc__))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
-"""Train, sample and evaluate one run in one process, which is what small studies do."""
+"""Train, sample and evaluate one run, in one process or in several that torchrun starts."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 from workflow.errors import BenchError
 from workflow.runtime import checkpoints
-from workflow.runtime.distributed import is_first
+from workflow.runtime.distributed import by_torchrun, is_first
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.gpus import gpu_slot
-from workflow.runtime.progress import end_if_hung, sign_of_life
+from workflow.runtime.progress import end_if_hung
 from workflow.runtime.protocol import protocol
 from workflow.runtime.provenance import seconds_since_start
 from workflow.runtime.records import RunRecord, write_record
@@ -19,8 +21,8 @@ from workflow.steps.sample import sample
 from workflow.steps.train import CHECKPOINT_EVERY, train
 from workflow.study import Run, Study
 
-PATIENCE = 1800.0
-"""Seconds without a step of training, or in sampling or judging, after which a run counts as hung."""
+PATIENCE = 7200.0
+"""Seconds without a step of training, a batch of samples or a distance, after which a run counts as hung."""
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
 """What torch says of it, in RuntimeErrors."""
 
@@ -34,14 +36,16 @@ def make_run(
     """
     start = round(seconds_since_start(), 3)
     arm = study.arms[run.arm]
-    smaller = f"lower it (now {arm.batch}), or take a smaller 'size' than {arm.size!r}"
+    smaller = (
+        "set 'microbatch' to a part of it, which changes no result; "
+        f"or lower it (now {arm.batch}), or take a smaller 'size' than {arm.size!r}"
+    )
     with _within_memory(study, f"arms.{run.arm}.batch", smaller):
         outcome = train(study, run, checkpoint_every, time_limit)
     if not is_first():
         return None
     with _within_memory(study, "evaluation.samples", f"lower it (now {study.evaluation.samples})"):
         sampled = round(sample(study, run), 3)
-        sign_of_life()
         record = evaluate(study, run, {"start": start, "sample": sampled})
         record = record.model_copy(update={"protocol": protocol(study, run)})
         write_record(study.run_folder(run) / "metrics.json", record)
@@ -64,6 +68,12 @@ def _within_memory(study: Study, key: str, remedy: str) -> Iterator[None]:
         raise BenchError(problem, file=study.file, key=key, remedy=remedy) from error
 
 
+def become_torchrun(processes: int) -> NoReturn:
+    """Go on as torchrun, with this command in so many processes; it passes signals on to them."""
+    start = ["--standalone", "--nproc-per-node", str(processes), "-m", "workflow.steps.run"]
+    os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", *start, *sys.argv[1:]])
+
+
 def command() -> None:
     """Parse the arguments and make the run."""
     arguments = run_parser(__doc__)
@@ -74,13 +84,17 @@ def command() -> None:
     arguments.add_argument(
         "--patience", type=float, default=PATIENCE, help="end after so many seconds without progress (%(default)g)"
     )
+    arguments.add_argument("--processes", type=int, default=1, help="train by so many, one a GPU, under torchrun")
     parsed = arguments.parse_args()
     study = study_of(parsed)
     run = run_of(study, parsed)
     if parsed.fingerprint not in (None, fingerprint(study.specification(run))):
         problem = f"{run.arm} seed {run.seed} changed since the workflow was started"
         raise BenchError(problem, file=study.file, remedy="start the workflow again")
-    with contextlib.nullcontext() if parsed.gpus is None else gpu_slot(parsed.gpus):
+    started = by_torchrun()  # it holds the GPUs for its processes
+    with contextlib.nullcontext() if parsed.gpus is None or started else gpu_slot(parsed.gpus):
+        if parsed.processes > 1 and not started:
+            become_torchrun(parsed.processes)
         end_if_hung(parsed.patience)
         record = make_run(study, run, parsed.checkpoint_every, parsed.time_limit)
     if record is not None:

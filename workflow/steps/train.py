@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from core import ema
+from core.networks.dropout import masks
 from core.networks.log_weight import LogWeight
 from core.objectives.regression import Regression
 from core.schedules import cm_target_decay, largest_angle
@@ -41,8 +42,8 @@ from workflow.runtime.batches import Batch, batches, draw_batch
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.devices import device_of
 from workflow.runtime.distributed import Layout, World, is_first, lay_out, world_of
-from workflow.runtime.files import exclusive, read_json, write_json, write_text
-from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.files import exclusive, read_json, sha256, write_json, write_text
+from workflow.runtime.fingerprint import digest, fingerprint
 from workflow.runtime.journal import Journal
 from workflow.runtime.limits import stopping
 from workflow.runtime.optimiser import adam_step
@@ -132,7 +133,7 @@ def _train(study: Study, run: Run, checkpoint_every: int, world: World, stop_now
     else:
         objective = step_function(study, run, arm, modules, dataset, taught)
         state, journal, outcome = _steps(
-            study, run, arm, dataset, objective, layout, state, outcome, checkpoint_every, stop_now
+            study, run, arm, dataset, modules, objective, layout, state, outcome, checkpoint_every, stop_now
         )
         with layout.gathered():
             outcome = _completed(outcome, journal, arm, modules, study.sigma_d)
@@ -144,6 +145,7 @@ def _steps(
     run: Run,
     arm: Arm,
     dataset: Dataset,
+    modules: Modules,
     objective: Callable[..., Regression],
     layout: Layout,
     state: State,
@@ -152,7 +154,7 @@ def _steps(
     stop_now: StopNow,
 ) -> tuple[State, Journal, Outcome]:
     """From the newest checkpoint to the end, or to a number that is not finite."""
-    world, folder, mark = layout.world, study.checkpoint_folder(run), fingerprint(study.specification(run))
+    world, folder, mark = layout.world, study.checkpoint_folder(run), checkpoint_mark(study, run, arm)
     journal, first = resume(folder, mark, state, layout)
     if first and world.first:
         print(f"resuming {run.arm} seed {run.seed} from step {first}", file=sys.stderr)
@@ -172,6 +174,7 @@ def _steps(
     clock = time.monotonic() - journal.seconds
     for step, batch in zip(steps, _timed(batches(draw, steps, world.device), journal), strict=True):
         with layout.gathered() as parameters:
+            layout.replace(modules.normalised())
             watched, gradients = _evaluate(objective, step, batch, layout.whole(state.target), parameters, arm)
         gradients = layout.summed(gradients)
         gradient_norm = layout.norm(gradients)
@@ -198,6 +201,7 @@ def _steps(
             save(folder, mark, step, state, journal, layout)
             outcome = dataclasses.replace(outcome, last_good_checkpoint=step)
             if stop:
+                world.agreed(stop)  # when all have written: after the first failure torchrun gives the others 30 s
                 problem = f"{stop}: stopped at step {step} of {arm.iterations} with a checkpoint"
                 raise BenchError(problem, file=folder, remedy="run again to go on")
         if world.first:
@@ -217,10 +221,14 @@ def _evaluate(
     """
     watched = torch.zeros(2, dtype=torch.float64, device=batch.x0.device)
     gradients: list[Tensor] = []
+    scale = loss_scale(arm, batch.x0[0].numel())
     for part in batch.parts(arm.microbatch):
         regression = objective(step, target, part)
         share = len(part) / arm.batch
-        found = torch.autograd.grad(share * regression.loss, parameters, materialize_grads=True)
+        with masks(part.keys):  # a network's checkpointed parts compute again
+            found = torch.autograd.grad(scale * share * regression.loss, parameters, materialize_grads=True)
+        if scale != 1:
+            found = [gradient / scale for gradient in found]
         if gradients:
             for summed, gradient in zip(gradients, found, strict=True):
                 summed.add_(gradient)
@@ -228,6 +236,15 @@ def _evaluate(
             gradients = list(found) if len(part) == len(batch) else [gradient.clone() for gradient in found]
         watched += share * torch.stack([regression.loss.detach().double(), regression.direction_norm.mean().double()])
     return watched, gradients
+
+
+def loss_scale(arm: Arm, numbers: int) -> float:
+    """What the loss is multiplied by, and its gradients divided by, so that none vanishes in float16.
+
+    At the output they are 2 e^w g / (D B), which at ImageNet's D B = 3e7 is below float16's smallest number. A power
+    of two, which changes no other bit; a sixteenth of D B leaves room for g e^w up to 5e5. Other precisions need none.
+    """
+    return 2.0 ** max(0, math.floor(math.log2(numbers * arm.batch)) - 4) if arm.precision == "fp16" else 1.0
 
 
 def _timed(drawn: Iterable[Batch], journal: Journal) -> Iterator[Batch]:
@@ -240,6 +257,14 @@ def _timed(drawn: Iterable[Batch], journal: Journal) -> Iterator[Batch]:
         if batch is None:
             return
         yield batch
+
+
+def checkpoint_mark(study: Study, run: Run, arm: Arm) -> str:
+    """What a checkpoint has to be of to be gone on with: settings and mathematics, the rate, the data, the teacher."""
+    teacher = study.teacher_run(run)
+    files = [study.data_file(arm.data)]
+    files += [study.run_folder(teacher) / "weights.safetensors"] if teacher else []
+    return digest([fingerprint(study.specification(run)), arm.rate, *(sha256(file) for file in files)], [])
 
 
 def _check_parts(study: Study, run: Run, arm: Arm, modules: Modules, world: World) -> None:

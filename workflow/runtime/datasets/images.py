@@ -1,7 +1,7 @@
 """Folders of images, CIFAR-10 and ImageNet 64: uint8 shards, judged in the features that the study names."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from core.trigflow import Field
 from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.datasets.digits import METRICS
 from workflow.runtime.extractors import (
     RESIZING,
     Extractor,
@@ -34,12 +35,9 @@ if TYPE_CHECKING:
     from workflow.schema import Evaluation, ImagesData
     from workflow.schema import Extractor as ExtractorSettings
 
-METRICS = {
-    "map": (),
-    "samples": (
-        "fd_train", "fd_held_out", "kid_train", "precision", "recall", "nearest_train", "nearest_held_out",
-    ),
-}  # fmt: skip
+PARTS = ("train", "held_out")
+NEAREST = tuple(f"nearest_{part}" for part in PARTS)
+"""Metrics that look at pixels and not at features."""
 SHOWN = 1000
 """Images of each part that are kept beside: for pictures, and to look for nearest neighbours among."""
 AGAIN = "delete the prepared .npz of this data set; the workflow makes it again, and only what is missing"
@@ -180,20 +178,29 @@ def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = M
 def judge_pixels(arrays: Arrays, pixels: Tensor, wanted: Collection[str]) -> dict[str, float]:
     """The same of pixels, uint8. Nearest neighbours are sought among equally many images of both parts."""
     about = about_of(arrays)
-    kind, weights, sha256 = (about["extractor"][key] for key in ("kind", "weights", "sha256"))
-    own = cache(lambda: open_extractor(kind, Path(weights), sha256)(pixels))
-    to_part = {name: partial(open_reference, origin, AGAIN) for name, origin in about["references"].items()}
-    both = cache(lambda: precision_recall(own(), to_part["train"]().features))
+    found = {}
+    if set(wanted) - set(NEAREST):
+        found = judge_features(about["references"], extractor_of(about["extractor"])(pixels), wanted)
+    return found | {f"nearest_{part}": _nearest(arrays, pixels, part) for part in PARTS if f"nearest_{part}" in wanted}
+
+
+def judge_features(references: Mapping[str, Any], features: Tensor, wanted: Collection[str]) -> dict[str, float]:
+    """The distances that features of samples decide, by the references of both parts."""
+    to_part = {name: partial(open_reference, origin, AGAIN) for name, origin in references.items()}
+    both = cache(lambda: precision_recall(features, to_part["train"]().features))
     judges: dict[str, Callable[[], float]] = {
-        "fd_train": lambda: frechet_to(to_part["train"](), own()),
-        "fd_held_out": lambda: frechet_to(to_part["held_out"](), own()),
-        "kid_train": lambda: kernel_distance(own(), to_part["train"]().features),
+        "fd_train": lambda: frechet_to(to_part["train"](), features),
+        "fd_held_out": lambda: frechet_to(to_part["held_out"](), features),
+        "kid_train": lambda: kernel_distance(features, to_part["train"]().features),
         "precision": lambda: both()[0],
         "recall": lambda: both()[1],
-        "nearest_train": lambda: _nearest(arrays, pixels, "train"),
-        "nearest_held_out": lambda: _nearest(arrays, pixels, "held_out"),
     }
     return {name: judge() for name, judge in judges.items() if name in wanted}
+
+
+def extractor_of(origin: Mapping[str, str]) -> Extractor:
+    """The extractor that was written down when the data were prepared."""
+    return open_extractor(origin["kind"], Path(origin["weights"]), origin["sha256"])
 
 
 def floors(dataset: Dataset) -> list[Value]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,12 @@ from workflow.runtime.datasets import images
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.extractors import RESIZING, Extractor, check_weights, open_extractor
 from workflow.runtime.files import Arrays
+from workflow.runtime.files import sha256 as sha256_of
 from workflow.runtime.fingerprint import digest
 from workflow.runtime.randomness import generator
 from workflow.runtime.records import Value
 from workflow.runtime.reference import frechet_to, open_reference, reference_file
-from workflow.runtime.shards import SHARDS, in_parallel, open_shards, sha256_of, write_shards
+from workflow.runtime.shards import SHARDS, in_parallel, open_shards, write_shards
 
 if TYPE_CHECKING:
     from workflow.runtime.images import Part
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 METRICS = {"map": (), "samples": ("fd_train", "fd_held_out", "kid_train", "precision", "recall", "fdd_train")}
 AGAIN = images.AGAIN
+AT_ONCE = 64
+"""Samples that are decoded and looked at together."""
 
 
 def encode(data: "LatentsData") -> tuple[dict[str, Any], dict[str, "Part"]]:
@@ -109,15 +112,18 @@ def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]
 def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = METRICS["samples"]) -> dict[str, float]:
     """Distances of decoded samples to the original images."""
     about = images.about_of(dataset.arrays)
-    pixels = cache(lambda: open_autoencoder(Path(about["vae"]))[1](denormalise(samples)))
-    main = {**about, "references": about["references of extractor"]}
+    _, decode = open_autoencoder(Path(about["vae"]))
+
+    def features(key: str) -> Tensor:  # all images together would take a hundred gigabytes
+        parts = (decode(denormalise(part)) for part in samples.split(AT_ONCE))
+        return images.extractor_of(about[key]).of_parts(parts, len(samples))
+
     found = {}
     if set(wanted) - {"fdd_train"}:
-        found = images.judge_pixels({"about": np.array(json.dumps(main))}, pixels(), wanted)
+        found = images.judge_features(about["references of extractor"], features("extractor"), wanted)
     if "fdd_train" in wanted and "dinov2" in about:
-        kind, weights, sha256 = (about["dinov2"][key] for key in ("kind", "weights", "sha256"))
-        features = open_extractor(kind, Path(weights), sha256)(pixels())
-        found["fdd_train"] = frechet_to(open_reference(about["references of dinov2"]["train"], AGAIN), features)
+        reference = open_reference(about["references of dinov2"]["train"], AGAIN)
+        found["fdd_train"] = frechet_to(reference, features("dinov2"))
     return found
 
 

@@ -1,0 +1,14 @@
+"""Every run of the oracle's smoke budget, by the processes that torchrun starts, in one start."""
+
+import torch
+
+from workflow.reading import load
+from workflow.runtime.distributed import world_of
+from workflow.steps.run import make_run
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    study = load("oracle", "smoke")
+    with world_of(torch.device("cpu")):
+        for run in study.runs():
+            make_run(study, run)
