@@ -284,7 +284,7 @@ def main() -> None:
     print(table.pivot(index="method", columns="network", values="time").loc[list(METHODS)].round(2).to_string())
     profile = pd.concat(profiles)
     columns = {"index": ["network", "operation"], "columns": "method", "values": "share", "sort": False}
-    print(profile.pivot_table(**columns).round(2).fillna("").to_string())
+    print(profile.pivot_table(**columns).round(2).to_string(na_rep=""))
     print("\n".join(goals(table)))
     if arguments.publish:
         print(as_markdown(table))

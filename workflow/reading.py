@@ -67,6 +67,11 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
         raise BenchError(problem + more, file=path, key=key, remedy=remedy) from error
 
 
+def budgets_of(study: Path) -> list[str]:
+    """The names of a study's budgets beside the default one."""
+    return list(read_mapping(study, "a study", "see workflow/studies/oracle.yaml").get("budgets") or {})
+
+
 def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
     """The content of a YAML file that must be a mapping without repeated keys; nothing in it is executed."""
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from tests.workflow.conftest import ROOT, environment, snakemake
 
@@ -198,7 +199,6 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
     from workflow.errors import BenchError  # noqa: PLC0415
     from workflow.reading import load  # noqa: PLC0415
     from workflow.runtime.files import read_json, write_json  # noqa: PLC0415
-    from workflow.steps import publish as publish_module  # noqa: PLC0415
     from workflow.steps.publish import publish  # noqa: PLC0415
     from workflow.study import Study  # noqa: PLC0415
 
@@ -208,9 +208,13 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
     origin = tmp_path / "results/tiny/provenance.json"
     whole = read_json(origin, "") | {"dirty": False, "commits": ["abc"]}
     write_json(origin, whole)
-    with pytest.raises(BenchError, match="not 'full'"):
+    content = yaml.safe_load(made.read_text())
+    made.write_text(yaml.safe_dump(content | {"budgets": {"full": {"longer": 2}}}, sort_keys=False))
+    with pytest.raises(BenchError, match="make it with budget=full"):
         publish(study)
-    monkeypatch.setattr(publish_module, "BUDGET", study.budget)
+    made.write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises(BenchError, match="another budget than smoke"):
+        publish(study.model_copy(update={"budget": "smoke"}))
     for change in ({"dirty": True}, {"runs_missing": 1}, {"commits": [None]}):
         write_json(origin, whole | change)
         with pytest.raises(BenchError, match="clean checkout"):

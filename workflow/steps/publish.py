@@ -8,6 +8,7 @@ import shutil
 import pandas as pd
 
 from workflow.errors import BenchError
+from workflow.reading import budgets_of
 from workflow.report.matrix import draw_matrix
 from workflow.report.style import apply_style, save
 from workflow.report.tables import read_table
@@ -16,14 +17,18 @@ from workflow.steps.command import main, parser, study_of
 from workflow.study import Study
 
 BUDGET = "full"
-"""Five seeds and longer training than a laptop's first look."""
+"""Five seeds and longer training than a laptop's first look; a study without it publishes any budget but a trial."""
+TRIAL = "smoke"
 
 
 def publish(study: Study) -> None:
     """Replace the published folder. Raises BenchError unless the study is whole, clean and of the published budget."""
+    known = budgets_of(study.file)
+    if study.budget == TRIAL or (BUDGET in known and study.budget != BUDGET):
+        remedy = f"make it with budget={BUDGET}" if BUDGET in known else f"make it with another budget than {TRIAL}"
+        raise BenchError(f"the budget {study.budget!r} is none to publish", file=study.file, remedy=remedy)
     origin = read_json(study.folder / "provenance.json", f"make the study first: snakemake {study.label}")
     problems = {
-        f"the budget is {study.budget!r}, not {BUDGET!r}": study.budget != BUDGET,
         f"{origin['runs_missing']} runs are missing": origin["runs_missing"] > 0,
         "runs were made from uncommitted changes": origin["dirty"],
         "runs carry no commit": None in origin["commits"] or not origin["commits"],
