@@ -50,8 +50,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Study, P
         prepare(study, "mixture")
         with several.float64():
             _by_one(study)
-        done = torchrun(ROOT / "tests" / "workflow" / "several.py", study_file, folder, cwd=folder)
-        yield study, folder, done.stderr
+            done = torchrun(ROOT / "tests" / "workflow" / "several.py", study_file, folder, cwd=folder)
+            yield study, folder, done.stderr
 
 
 def _by_one(study: Study) -> None:

@@ -95,9 +95,8 @@ def asked(wildcards, attempt):
 
 def cores_of(wildcards):
     """Of a run: some for each GPU that it gets, to draw its batches; one on the CPU."""
-    there = workflow.global_resources.get("gpu")
-    gpus = study_of(wildcards).resources.gpu
-    return max(1, CORES_PER_GPU * (gpus if there is None else min(gpus, there.value)))
+    asked_for, there = study_of(wildcards).resources.gpu, getattr(workflow.global_resources.get("gpu"), "value", None)
+    return max(1, CORES_PER_GPU * (asked_for if there is None else min(asked_for, there)))
 
 
 def where(wildcards, resources):
