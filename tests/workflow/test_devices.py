@@ -206,6 +206,31 @@ def test_a_batch_is_drawn_while_the_one_before_is_worked_on() -> None:
     assert not drawn[2].is_set(), "one batch ahead, and no more"
 
 
+# --- EDM2 ------------------------------------------------------------------------------------------
+
+
+def test_every_step_of_edm2_starts_with_weights_of_unit_magnitude(prepared, tiny, monkeypatch) -> None:
+    tiny["sizes"]["image"] = several.SIZES["image"]
+    study = prepared("sct", size="image", iterations=3, rate=0.1)
+    monkeypatch.setattr(train_module, "open_data", several.doubled)
+    real, seen = train_module._evaluate, []
+
+    def watched(objective, step, batch, target, parameters, arm):
+        seen.append(torch.cat([p.detach().square().mean((1, 2, 3)).sqrt() for p in parameters if p.ndim == 4]))
+        return real(objective, step, batch, target, parameters, arm)
+
+    monkeypatch.setattr(train_module, "_evaluate", watched)
+    train(study, X)
+    assert len(seen) == 3
+    for magnitudes in seen:
+        torch.testing.assert_close(magnitudes, torch.ones_like(magnitudes), rtol=1e-3, atol=0)
+    weights = _ending(study)
+    after = torch.cat(
+        [w.square().mean((1, 2, 3)).sqrt() for n, w in weights.items() if "parameters/" in n and w.ndim == 4]
+    )
+    assert (after - 1).abs().max() > 0.01, "a step moves them"
+
+
 # --- float16 -----------------------------------------------------------------------------------------
 
 
