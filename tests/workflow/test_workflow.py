@@ -225,5 +225,10 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
         "runs.csv", "claims.csv", "provenance.json", "tables", "figures",
     }  # fmt: skip
     assert (tmp_path / "published/tiny/figures/discretisation.svg").is_file()
+    smaller = study.model_copy(update={"budget": "cpu"})
+    shutil.copytree(study.folder, smaller.folder)
+    publish(smaller)
+    assert not (tmp_path / "published/tiny/claims.csv").exists(), "a smaller budget decides no claim"
+    publish(study)
     assert "on no study here" in (tmp_path / "published/claims.svg").read_text()
     assert "abc" in capsys.readouterr().out

@@ -1,6 +1,7 @@
 """Copy a finished study's small tables and figures to results/published, with their provenance.
 
-results/published/claims.svg is drawn anew: the verdicts of all studies that are there.
+results/published/claims.svg is drawn anew: the verdicts of all studies that are there. A budget that makes a study
+smaller than it is decides no claim, and its verdicts are left out.
 """
 
 import shutil
@@ -14,7 +15,7 @@ from workflow.report.style import apply_style, save
 from workflow.report.tables import read_table
 from workflow.runtime.files import read_json
 from workflow.steps.command import main, parser, study_of
-from workflow.study import Study
+from workflow.study import DEFAULT_BUDGET, Study
 
 BUDGET = "full"
 """Five seeds and longer training than a laptop's first look; a study without it publishes any budget but a trial."""
@@ -41,7 +42,8 @@ def publish(study: Study) -> None:
     shutil.rmtree(target, ignore_errors=True)
     for folder in ("tables", "figures"):
         (target / folder).mkdir(parents=True)
-    for name in ("runs.csv", "claims.csv", "provenance.json"):
+    decides = study.budget in (BUDGET, DEFAULT_BUDGET)
+    for name in ("runs.csv", *(["claims.csv"] if decides else []), "provenance.json"):
         shutil.copy(study.folder / name, target / name)
     for experiment in study.experiments:
         folder = study.experiment_folder(experiment)
