@@ -17,8 +17,11 @@ COLUMNS = 20
 Drawn = list[tuple[Run, int, np.ndarray]]
 
 
-def pictures(study: Study, runs: list[Run]) -> Figure | None:
-    """Samples of the given runs on the first one's data; None where they have no picture, or no run has samples."""
+def pictures(study: Study, runs: list[Run], real: bool = True) -> Figure | None:
+    """Samples of the given runs on the first one's data; None where they have no picture, or no run has samples.
+
+    With `real` images of the training part stand above.
+    """
     data = study.arms[runs[0].arm].data if runs else None
     if data is None:
         return None
@@ -28,9 +31,9 @@ def pictures(study: Study, runs: list[Run]) -> Figure | None:
     if not drawn:
         return None
     if isinstance(study.data[data], DigitsData):
-        return _digits(study, drawn, arrays)
+        return _digits(study, drawn, arrays, real)
     if isinstance(study.data[data], ImagesData):
-        return _colour_images(study, drawn, arrays)
+        return _colour_images(study, drawn, arrays, real)
     reference = arrays.get("reference")  # fresh data, where the data set keeps any
     flat = reference is not None and reference.ndim == 2 and reference.shape[1] == 2
     return _clouds(study, drawn, arrays) if flat else None
@@ -44,17 +47,17 @@ def _samples(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
     return [(way.steps, archive[way.key]) for way in ways if way.key in archive]
 
 
-def _digits(study: Study, drawn: Drawn, arrays: Arrays) -> Figure:
+def _digits(study: Study, drawn: Drawn, arrays: Arrays, real: bool) -> Figure:
     by_label = [np.flatnonzero(arrays["train_labels"] == i % 10)[i // 10] for i in range(COLUMNS)]
     low, high = -float(arrays["mean"] / arrays["std"]), float((16 - arrays["mean"]) / arrays["std"])
-    rows = [("training images", arrays["train"][by_label][:, 0] / arrays["sigma_d"])]
+    rows = [("training images", arrays["train"][by_label][:, 0] / arrays["sigma_d"])] if real else []
     rows += [(name, samples[:, 0]) for name, samples in _named(study, drawn)]
     return _strips(rows, gap=np.nan, cmap="gray", vmin=low, vmax=high)
 
 
-def _colour_images(study: Study, drawn: Drawn, arrays: Arrays) -> Figure:
+def _colour_images(study: Study, drawn: Drawn, arrays: Arrays, real: bool) -> Figure:
     half = float(arrays["sigma_d"]) / 2
-    rows = [("training images", arrays["train_shown"][:COLUMNS] / 255)]
+    rows = [("training images", arrays["train_shown"][:COLUMNS] / 255)] if real else []
     rows += [(name, (samples * half + 0.5).clip(0, 1)) for name, samples in _named(study, drawn)]
     return _strips([(name, images.transpose(0, 2, 3, 1)) for name, images in rows], gap=1.0)
 

@@ -1,6 +1,7 @@
 """Draw one experiment's figure and sample pictures, and write its finding."""
 
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from workflow.report.figures import FIGURES
 from workflow.report.findings import FINDINGS, NOTHING
@@ -31,11 +32,15 @@ def plot(study: Study, experiment: str) -> None:
         sentence = NOTHING
     write_json(folder / "finding.json", {"finding": sentence, "diverged": _diverged(study, experiment)})
     if settings.figure == "methods":
-        first = [Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(experiment)]
-        there = set(finished_runs(study, experiment)[0])
-        figure = pictures(study, [run for run in first if run in there]) or plt.figure(figsize=(4, 1))
-        save(figure, folder / "pictures")
+        save(sample_pictures(study, experiment), folder / "pictures")
     plt.close("all")
+
+
+def sample_pictures(study: Study, experiment: str, real: bool = True) -> Figure:
+    """Samples of the first seed of every arm; with `real`, training images above them."""
+    first = [Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(experiment)]
+    there = set(finished_runs(study, experiment)[0])
+    return pictures(study, [run for run in first if run in there], real) or plt.figure(figsize=(4, 1))
 
 
 def _diverged(study: Study, experiment: str) -> list[str]:

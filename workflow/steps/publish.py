@@ -1,7 +1,8 @@
 """Copy a finished study's small tables and figures to results/published, with their provenance.
 
 results/published/claims.svg is drawn anew: the verdicts of all studies that are there. A budget that makes a study
-smaller than it is decides no claim, and its verdicts are left out.
+smaller than it is decides no claim, and its verdicts are left out; pictures show samples alone, as real images
+are somebody else's.
 """
 
 import shutil
@@ -15,6 +16,7 @@ from workflow.report.style import apply_style, save
 from workflow.report.tables import read_table
 from workflow.runtime.files import read_json
 from workflow.steps.command import main, parser, study_of
+from workflow.steps.plot import sample_pictures
 from workflow.study import DEFAULT_BUDGET, Study
 
 BUDGET = "full"
@@ -38,6 +40,7 @@ def publish(study: Study) -> None:
         if holds:
             remedy = "commit, then make the study again from a clean checkout"
             raise BenchError(problem, file=study.folder / "provenance.json", remedy=remedy)
+    apply_style()
     target = study.published.with_name(f".{study.study}.new")
     shutil.rmtree(target, ignore_errors=True)
     for folder in ("tables", "figures"):
@@ -49,14 +52,13 @@ def publish(study: Study) -> None:
         folder = study.experiment_folder(experiment)
         shutil.copy(folder / "table.csv", target / "tables" / f"{experiment}.csv")
         shutil.copy(folder / "finding.json", target / "tables" / f"{experiment}.json")
-        for kind in ("figure", "pictures"):
-            if (folder / f"{kind}.svg").is_file():
-                name = experiment if kind == "figure" else f"{experiment}-{kind}"
-                shutil.copy(folder / f"{kind}.svg", target / "figures" / f"{name}.svg")
+        shutil.copy(folder / "figure.svg", target / "figures" / f"{experiment}.svg")
+        if (folder / "pictures.svg").is_file():
+            save(sample_pictures(study, experiment, real=False), target / "figures" / f"{experiment}-pictures")
+            (target / "figures" / f"{experiment}-pictures.png").unlink()
     shutil.rmtree(study.published, ignore_errors=True)
     target.replace(study.published)
     everything = [read_table(path) for path in sorted(study.published.parent.glob("*/claims.csv"))]
-    apply_style()
     save(draw_matrix(pd.concat(everything)), study.published.parent / "claims")
     print(f"published {study.label} of commit {', '.join(origin['commits'])} to {study.published}")
 
