@@ -9,7 +9,7 @@ export OMP_NUM_THREADS := 1
 STUDIES := oracle digits
 STARTED := $(shell date +%s)
 
-.PHONY: help env reproduce smoke estimate report test check system publish bench clean
+.PHONY: help env reproduce smoke estimate report test check system publish bench scale clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,10 +63,12 @@ system:
 publish: env  ## results/published from a finished run of budget=full
 	@for study in $(STUDIES); do python -m workflow.steps.publish --study $$study --budget full || exit; done
 
-bench: env  ## what steps and attention cost as ratios, how exact tangents are, and what the workflow itself costs
+bench: env  ## what steps and attention cost as ratios, and how exact tangents are, in ten minutes
 	python benchmarks/steps.py
 	python benchmarks/attention.py
 	python benchmarks/precision.py
+
+scale: env  ## what the workflow itself costs for 5,000 runs
 	python benchmarks/scale.py
 
 clean:  ## results and reports, not the published ones
