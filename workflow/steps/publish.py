@@ -59,7 +59,8 @@ def publish(study: Study) -> None:
     shutil.rmtree(study.published, ignore_errors=True)
     target.replace(study.published)
     everything = [read_table(path) for path in sorted(study.published.parent.glob("*/claims.csv"))]
-    save(draw_matrix(pd.concat(everything)), study.published.parent / "claims")
+    if everything:
+        save(draw_matrix(pd.concat(everything)), study.published.parent / "claims")
     print(f"published {study.label} of commit {', '.join(origin['commits'])} to {study.published}")
 
 
