@@ -27,24 +27,14 @@ def run_parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def experiment_of(description: str | None) -> tuple[Study, str]:
-    """Parse the arguments of a step that works on one experiment: the study, and the experiment's name."""
+def one_of(description: str | None, kind: Literal["experiments", "data"]) -> tuple[Study, str]:
+    """Parse the arguments of a step that works on one experiment, or one data set: the study, and the name of it."""
     made = parser(description)
-    made.add_argument("--experiment", required=True, help="an experiment of the study")
+    made.add_argument(f"--{kind.removesuffix('s')}", dest="name", required=True, help=f"of the study's {kind}")
     arguments = made.parse_args()
     study = study_of(arguments)
-    check_known(study, "experiments", arguments.experiment)
-    return study, arguments.experiment
-
-
-def data_of(description: str | None) -> tuple[Study, str]:
-    """Parse the arguments of a step that works on one data set: the study, and the data set's name."""
-    made = parser(description)
-    made.add_argument("--data", required=True, help="a data set of the study")
-    arguments = made.parse_args()
-    study = study_of(arguments)
-    check_known(study, "data", arguments.data)
-    return study, arguments.data
+    check_known(study, kind, arguments.name)
+    return study, arguments.name
 
 
 def study_of(arguments: argparse.Namespace) -> Study:

@@ -6,12 +6,12 @@ Goes on where it was interrupted. The workflow's own preparation does the same w
 from workflow.errors import BenchError
 from workflow.runtime.datasets import latents
 from workflow.schema import LatentsData
-from workflow.steps.command import data_of, main
+from workflow.steps.command import main, one_of
 
 
 def command() -> None:
     """Parse the arguments and encode."""
-    study, data = data_of(__doc__)
+    study, data = one_of(__doc__, "data")
     settings = study.data[data]
     if not isinstance(settings, LatentsData):
         problem = f"{data} is of kind {settings.kind}, which has no latents"

@@ -1,13 +1,13 @@
 """Tabulate and plot one experiment in one process, as the workflow does."""
 
-from workflow.steps.command import experiment_of, main
+from workflow.steps.command import main, one_of
 from workflow.steps.plot import plot
 from workflow.steps.tabulate import tabulate_experiment
 
 
 def command() -> None:
     """Parse the arguments, tabulate and plot."""
-    study, experiment = experiment_of(__doc__)
+    study, experiment = one_of(__doc__, "experiments")
     tabulate_experiment(study, experiment)
     plot(study, experiment)
 

@@ -7,7 +7,7 @@ from workflow.errors import BenchError
 from workflow.runtime.files import write_json
 from workflow.runtime.measurements import MEASUREMENTS
 from workflow.runtime.provenance import provenance
-from workflow.steps.command import experiment_of, main
+from workflow.steps.command import main, one_of
 from workflow.study import Study
 
 
@@ -27,7 +27,7 @@ def measure(study: Study, experiment: str) -> None:
 
 def command() -> None:
     """Parse the arguments and measure."""
-    measure(*experiment_of(__doc__))
+    measure(*one_of(__doc__, "experiments"))
 
 
 if __name__ == "__main__":

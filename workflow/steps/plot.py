@@ -9,7 +9,7 @@ from workflow.report.pictures import pictures
 from workflow.report.style import apply_style, save
 from workflow.report.tables import finished_runs, read_table
 from workflow.runtime.files import write_json
-from workflow.steps.command import experiment_of, main
+from workflow.steps.command import main, one_of
 from workflow.study import Run, Study
 
 
@@ -52,7 +52,7 @@ def _diverged(study: Study, experiment: str) -> list[str]:
 
 def command() -> None:
     """Parse the arguments and plot."""
-    plot(*experiment_of(__doc__))
+    plot(*one_of(__doc__, "experiments"))
 
 
 if __name__ == "__main__":

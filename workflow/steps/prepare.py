@@ -3,7 +3,7 @@
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.files import write_arrays, write_json
 from workflow.runtime.provenance import provenance
-from workflow.steps.command import data_of, main
+from workflow.steps.command import main, one_of
 from workflow.study import Study
 
 
@@ -20,7 +20,7 @@ def prepare(study: Study, data: str) -> None:
 
 def command() -> None:
     """Parse the arguments and prepare."""
-    prepare(*data_of(__doc__))
+    prepare(*one_of(__doc__, "data"))
 
 
 if __name__ == "__main__":
