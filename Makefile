@@ -40,7 +40,7 @@ report: env  ## the reports, from whatever results there are
 	@python -m workflow.steps.report --index
 
 test: env system  ## the whole test suite
-	pytest -m "slow or not slow" -n 3 --dist worksteal  # some tests wait more than they compute
+	pytest -m "slow or not slow" -n 4 --dist worksteal  # some tests wait more than they compute
 
 check: env  ## ruff, pyright, import-linter, snakemake --lint
 	ruff check .
@@ -68,8 +68,9 @@ bench: env  ## what steps and attention cost as ratios, and how exact tangents a
 	python benchmarks/attention.py
 	python benchmarks/precision.py
 
-scale: env  ## what the workflow itself costs for 5,000 runs
+scale: env  ## what the workflow costs for 5,000 runs, and how fast batches are drawn
 	python benchmarks/scale.py
+	python benchmarks/data.py
 
 clean:  ## results and reports, not the published ones
 	rm -rf .snakemake reports results/oracle* results/digits* results/index.log

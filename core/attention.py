@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -76,10 +77,11 @@ def _common_batch(primals, tangents, mask) -> torch.Size:
     if any(t is not None and t.shape != p.shape for p, t in zip(primals, tangents, strict=True)):
         raise ValueError(f"tangents must have their primals' shapes; q, k, v, tq, tk, tv are {shapes[:6]}")
     try:
-        batch = torch.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        # not torch's, which imports sympy: a second of every process
+        batch = torch.Size(np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2]))
         logits = torch.Size((*batch, q.shape[-2], k.shape[-2]))
-        fits = mask is None or torch.broadcast_shapes(mask.shape, logits) == logits
-    except (RuntimeError, IndexError):
+        fits = mask is None or np.broadcast_shapes(mask.shape, logits) == logits
+    except (ValueError, IndexError):
         fits, batch = False, torch.Size()
     if not fits or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ValueError(f"q, k, v of shapes {shapes[:3]} and mask of shape {shapes[6]} do not fit together")

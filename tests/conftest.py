@@ -1,5 +1,6 @@
 """What every test relies on: one thread, a fixed hypothesis profile, small random fields, known data."""
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +26,28 @@ torch.set_num_threads(1)
 with warnings.catch_warnings():  # torch 2.13's first forward-mode call scripts its decompositions and deprecates that
     warnings.simplefilter("ignore", DeprecationWarning)
     torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
+
+
+@pytest.hookimpl(trylast=True)  # what is not asked for has gone
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In several processes (`-n`) begin with what takes long, a module's in one of them.
+
+    xdist hands out the list in even runs, and who is done takes from the end of another's; what takes long
+    would otherwise be left to the end, where all wait for it.
+    """
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    if processes == 1:
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    modules = [list(group) for _, group in itertools.groupby(slow, key=lambda item: item.path)]
+    piles: list[list[pytest.Item]] = [[] for _ in range(processes)]
+    for number, module in enumerate(sorted(modules, key=len)):  # of few tests each is long
+        piles[number % processes].extend(module)
+    quick, ordered = iter([item for item in items if not item.get_closest_marker("slow")]), list[pytest.Item]()
+    for number, pile in enumerate(piles):
+        share = (len(items) - len(ordered)) // (processes - number)  # as xdist has it
+        ordered += [*pile, *itertools.islice(quick, max(0, share - len(pile)))]
+    items[:] = [*ordered, *quick]
 
 
 class TanhNet(nn.Module):

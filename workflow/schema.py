@@ -268,9 +268,9 @@ class Arm(Model):
         return method
 
     @property
-    def told(self) -> bool:
-        """Whether the network is told a number: the guidance scale, or its segment's lower edge."""
-        return self.guidance_max is not None or self.segments is not None
+    def told(self) -> int:
+        """How many numbers the network is told: the guidance scale, and then its segment's lower edge."""
+        return (self.guidance_max is not None) + (self.segments is not None)
 
     @model_validator(mode="after")
     def _one_average(self) -> Self:
@@ -303,7 +303,7 @@ class Arm(Model):
             "target_decay": self.objective in ("cd", "ct"),
             "score_scale": method.fake,
             "fake_rate": method.fake,
-            "guidance_max": method.teacher and not method.segments,
+            "guidance_max": method.teacher,
             "label_dropout": self.objective == "diffusion",
             "adaptive_weight": bool(method.log_weights),
             "tangent_precision": self.objective in ("sct", "scd", "ms_scd", "scd_vsd"),

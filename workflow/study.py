@@ -201,6 +201,12 @@ class Study(Model):
         teacher = self.arms[run.arm].teacher
         return None if teacher in (None, "exact") else Run(arm=str(teacher), seed=run.seed)
 
+    def generation(self, run: Run) -> int:
+        """How many runs come before it, one after the other: its teacher, those that choose its rate, and theirs."""
+        teacher = self.teacher_run(run)
+        before = [*self.candidate_runs(run), *([teacher] if teacher else [])]
+        return max((1 + self.generation(other) for other in before), default=0)
+
     def specification(self, run: Run) -> dict[str, Any]:
         """Everything that decides the run's numbers, its name excluded; plain data, for hashing.
 

@@ -1,8 +1,9 @@
 """DDPM++, the U-Net of CIFAR-10 (arXiv 2011.13456; as in EDM, arXiv 2206.00364, Table 1), and sCM's change to it."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
@@ -20,7 +21,14 @@ from core.networks.conditioning import (
     one_hot,
 )
 from core.networks.dropout import Dropout
-from core.networks.embeddings import PositionalEmbedding, pixel_norm
+from core.networks.embeddings import (
+    FOURIER_SCALE,
+    FourierEmbedding,
+    NoiseCoordinate,
+    PositionalEmbedding,
+    noise_coordinate,
+    pixel_norm,
+)
 from core.networks.images import Image, Output, attend, check_shape, resample, square_side
 from core.networks.unet import Place, plan_of, walk
 
@@ -31,6 +39,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {"cifar10": CIFAR10, "cifar10-plain":
 """Keyword arguments of `DDPMpp`."""
 
 NEARLY_ZERO = 1e-5
+Embedding = Literal["positional", "edm", "fourier"]
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
@@ -38,6 +47,7 @@ class DDPMpp(nn.Module):
     """F(x, t, condition) for square images in unit variance; `t` is embedded as it is given.
 
     The angle for networks trained here; EDM's c_noise for its checkpoints (core.networks.teachers).
+    With `coordinate` "log_noise_level" the angle is turned into EDM's c_noise first, which needs `sigma_d`.
     Levels have `width * multiplier` channels and `blocks` blocks; attention at the resolutions in
     `attention`. `classes` labels, none being index `classes` or None, and `told` numbers per sample
     are added to the time's embedding. Parameters are named as in EDM's checkpoints.
@@ -54,16 +64,21 @@ class DDPMpp(nn.Module):
         attention: Collection[int] = (16,),
         dropout: float = 0.0,
         conditioning: Conditioning = "double",
-        embedding: Literal["positional", "edm"] = "positional",
+        embedding: Embedding = "positional",
+        coordinate: NoiseCoordinate = "angle",
+        sigma_d: float = 0.5,
     ) -> None:
         super().__init__()
         check_choice("conditioning", conditioning, CONDITIONINGS)
-        check_choice("embedding", embedding, ("positional", "edm"))
+        check_choice("embedding", embedding, EMBEDDINGS)
+        check_choice("coordinate", coordinate, get_args(NoiseCoordinate))
+        self.coordinate: NoiseCoordinate = coordinate
+        self.sigma_d = sigma_d
         self.shape, self.classes, self.told = tuple(shape), classes, told
         widths = [width * multiplier for multiplier in multipliers]
         self.plan = plan_of(square_side(shape), width, widths, blocks, attention, decoder_attention="last")
 
-        self.embed_time = PositionalEmbedding(width) if embedding == "positional" else EDMEmbedding(width)
+        self.embed_time = EMBEDDINGS[embedding](width)
         self.map_label = _xavier(nn.Linear(classes, width)) if classes else None
         self.tell = ToldNumbers(told, width, width)
         self.map_layer0 = _xavier(nn.Linear(width, 4 * width))
@@ -88,7 +103,7 @@ class DDPMpp(nn.Module):
     def embed(self, t: Float[Tensor, " batch"], condition: Condition) -> Float[Tensor, "batch embedding"]:
         """Of time and condition, for every block."""
         labels, numbers = labels_and_numbers(condition, self.told)
-        e = self.embed_time(t)
+        e = self.embed_time(noise_coordinate(t, self.coordinate, self.sigma_d))
         if self.map_label is not None:
             e = e + self.map_label(one_hot(labels, self.classes, e) * math.sqrt(self.classes))
         e = self.tell(e, numbers)
@@ -106,6 +121,13 @@ class EDMEmbedding(nn.Module):
         exponents = torch.linspace(0, 1, self.frequencies_count, dtype=c.dtype, device=c.device)
         angles = c[:, None] * 10_000.0**-exponents
         return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+EMBEDDINGS: Mapping[Embedding, Callable[[int], nn.Module]] = {
+    "positional": PositionalEmbedding,
+    "edm": EDMEmbedding,
+    "fourier": partial(FourierEmbedding, scale=FOURIER_SCALE),
+}
 
 
 class Block(nn.Module):

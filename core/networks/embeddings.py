@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+FOURIER_SCALE = 16.0
+"""NCSN++'s (arXiv 2011.13456), which sCM's Fig. 4 holds against the positional embedding."""
 NoiseCoordinate = Literal["angle", "log_noise_level"]
 
 

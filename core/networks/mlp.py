@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from core.networks.conditioning import Condition, ToldNumbers, full_precision, labels_and_numbers
 from core.networks.embeddings import (
+    FOURIER_SCALE,
     FourierEmbedding,
     NoiseCoordinate,
     PositionalEmbedding,
@@ -16,8 +18,6 @@ from core.networks.embeddings import (
     pixel_norm,
 )
 
-Condition = Int[Tensor, " batch"] | tuple[Int[Tensor, " batch"] | None, Float[Tensor, " batch"]] | None
-"""Labels, or labels and one number per sample."""
 Conditioning = Literal["double", "adagn", "none"]
 
 
@@ -54,8 +54,8 @@ class ResidualMLP(nn.Module):
     """F(x, t, labels) for points of any `shape`, in unit variance.
 
     `classes` labels get an embedding each (and one more, index `classes`, for 'no label'). A network
-    that is `told` one more number per sample (guidance scale, or lower edge of a segment) is given
-    `(labels, number)` as its condition; the number adds nothing at 0, nor anywhere before training.
+    that is `told` numbers per sample (guidance scale, lower edge of a segment) is given `(labels,
+    number, ...)` as its condition; a number adds nothing at 0, nor anywhere before training.
     The time path runs in the input's dtype even under autocast.
     """
 
@@ -65,31 +65,28 @@ class ResidualMLP(nn.Module):
         width: int = 128,
         blocks: int = 3,
         embedding: Literal["positional", "fourier"] = "positional",
-        fourier_scale: float = 16.0,
+        fourier_scale: float = FOURIER_SCALE,
         coordinate: NoiseCoordinate = "angle",
         conditioning: Conditioning = "double",
         classes: int = 0,
         sigma_d: float = 0.5,
-        told: bool = False,
+        told: int = 0,
     ) -> None:
         super().__init__()
-        self.shape, self.sigma_d = tuple(shape), sigma_d
+        self.shape, self.sigma_d, self.told = tuple(shape), sigma_d, told
         self.coordinate: NoiseCoordinate = coordinate
         size = math.prod(shape)
         self.embed_time = (
             PositionalEmbedding(width) if embedding == "positional" else FourierEmbedding(width, fourier_scale)
         )
         self.embed_label = nn.Embedding(classes + 1, width) if classes else None
-        self.embed_number = PositionalEmbedding(width) if told else None
-        self.lift_number = nn.Linear(width, width, bias=False) if told else None
+        self.tell = ToldNumbers(told, width, width)
         self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.lift = nn.Linear(size, width)
         self.blocks = nn.ModuleList(ConditionedBlock(width, conditioning) for _ in range(blocks))
         self.project = nn.Linear(width, size)
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
-        if self.lift_number is not None:
-            nn.init.zeros_(self.lift_number.weight)
 
     def forward(
         self,
@@ -99,18 +96,13 @@ class ResidualMLP(nn.Module):
     ) -> Float[Tensor, "batch *shape"]:
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"the network was made for points of shape {self.shape}, got {tuple(x.shape[1:])}")
-        labels, number = condition if isinstance(condition, tuple) else (condition, None)
-        if (number is None) != (self.lift_number is None):
-            raise ValueError("a network that is told a number needs condition = (labels, number), and no other does")
-        with torch.autocast(x.device.type, enabled=False):
+        labels, numbers = labels_and_numbers(condition, self.told)
+        with full_precision(x):
             e = self.embed_time(noise_coordinate(t, self.coordinate, self.sigma_d))
             if self.embed_label is not None:
                 absent = torch.full_like(t, self.embed_label.num_embeddings - 1, dtype=torch.long)
                 e = e + self.embed_label(absent if labels is None else labels)
-            if number is not None and self.lift_number is not None and self.embed_number is not None:
-                number = number.to(e.dtype)
-                e = e + self.lift_number(self.embed_number(number) - self.embed_number(torch.zeros_like(number)))
-            e = self.mix(e)
+            e = self.mix(self.tell(e, numbers))
         h = self.lift(x.flatten(1))
         for block in self.blocks:
             h = block(h, e)

@@ -81,21 +81,21 @@ def test_multi_step_scd_is_stationary_at_the_exact_segment_maps(mixture, uncheck
         assert (moving[inside] > 1e-3).all() and moving[~inside].max() < 1e-8
 
 
-def told_network(shape: tuple[int, ...] = (3,), seed: int = 0, classes: int = 0, told: bool = True) -> ResidualMLP:
+def told_network(shape: tuple[int, ...] = (3,), seed: int = 0, classes: int = 0, told: int = 1) -> ResidualMLP:
     """In float64, with a last layer (and a told number) that does not start at zero."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = ResidualMLP(shape, width=16, blocks=2, classes=classes, told=told).double()
         nn.init.normal_(network.project.weight, std=0.3)
-        if network.lift_number is not None:
-            nn.init.normal_(network.lift_number.weight)
+        for parameter in network.tell.parameters():
+            nn.init.normal_(parameter)
     return network
 
 
 def untold(network: ResidualMLP, classes: int = 0) -> ResidualMLP:
     """The same network without the part that is told a number."""
-    twin = told_network(network.shape, classes=classes, told=False)
-    twin.load_state_dict({k: v for k, v in network.state_dict().items() if "number" not in k})
+    twin = told_network(network.shape, classes=classes, told=0)
+    twin.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("tell.")})
     return twin
 
 
@@ -113,7 +113,7 @@ def test_one_segment_is_scd_bit_for_bit(tanh_net, time_net, seed, warmup):
     def outcome(objective: Callable, student: Field, to: Callable | None, module: nn.Module) -> list[Tensor]:
         fields = Fields(student, teacher, weight, student_to=to)
         found: Regression = objective(fields, x0, draws, settings)
-        parameters = [p for name, p in module.named_parameters() if "number" not in name]
+        parameters = [p for name, p in module.named_parameters() if not name.startswith("tell.")]
         return [found.loss, found.direction_norm, *torch.autograd.grad(found.loss, [*parameters, *weight.parameters()])]
 
     twin = untold(told)
@@ -219,15 +219,16 @@ def test_before_training_a_told_number_adds_nothing_and_then_learns(seed, number
     """Only its own layer starts at zero, so the rest of a teacher's weights may be taken over."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = ResidualMLP((3,), width=16, blocks=2, told=True).double()
+        network = ResidualMLP((3,), width=16, blocks=2, told=2).double()
         nn.init.normal_(network.project.weight)
     x, t = normals(seed, 4, 3), torch.linspace(0.1, 1.5, 4, dtype=torch.float64)
-    output = network(x, t, (None, number))
-    assert torch.equal(output, network(x, t, (None, 0 * number)))
+    output = network(x, t, (None, number, 2 * number))
+    assert torch.equal(output, network(x, t, (None, 0 * number, 0 * number)))
     assert torch.equal(output, untold(network)(x, t))
-    assert network.lift_number is not None
-    learns = torch.autograd.grad(network(x, t, (None, number + 5)).sum(), network.lift_number.weight)[0]
-    assert learns.any()
+    told = list(network.tell.parameters())
+    learn = torch.autograd.grad(network(x, t, (None, number + 5, number + 6)).sum(), told)
+    assert len(learn) == 2 and all(gradient.any() for gradient in learn)
+    assert not torch.equal(*learn), "each number has a layer of its own"
 
 
 def test_each_sample_is_told_its_own_number():
@@ -240,8 +241,7 @@ def test_each_sample_is_told_its_own_number():
 
 def test_the_told_number_stays_float32_under_autocast():
     network, seen = told_network().float(), []
-    assert network.lift_number is not None
-    network.lift_number.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    network.tell.lifts[0].register_forward_hook(lambda _, __, output: seen.append(output.dtype))
     number = torch.tensor([0.0, 0.4, 1.0, 2.0], dtype=torch.float64)
     field = bind(network, condition=(None, number), precision=torch.bfloat16)
     assert field(normals(0, 4, 3).float(), torch.full((4,), 0.7, dtype=torch.float64)).dtype == torch.float32
@@ -250,7 +250,7 @@ def test_the_told_number_stays_float32_under_autocast():
 
 def test_a_number_is_refused_by_a_network_that_is_told_none_and_missed_by_one_that_is():
     x, t, number = torch.zeros(2, 3), torch.ones(2), torch.ones(2)
-    plain, told = (ResidualMLP((3,), width=8, blocks=1, classes=2, told=told) for told in (False, True))
+    plain, told = (ResidualMLP((3,), width=8, blocks=1, classes=2, told=told) for told in (0, 1))
     labels = torch.tensor([0, 1])
     for network, condition in (
         (plain, (None, number)),
@@ -258,7 +258,7 @@ def test_a_number_is_refused_by_a_network_that_is_told_none_and_missed_by_one_th
         (told, None),
         (told, labels),
     ):
-        with pytest.raises(ValueError, match="told a number"):
+        with pytest.raises(ValueError, match="numbers per sample"):
             network(x, t, condition)
     assert told(x, t, (labels, number)).shape == plain(x, t, labels).shape == x.shape
 

@@ -18,6 +18,7 @@ from core.networks import ddpmpp, dit, edm2
 from core.networks.ddpmpp import DDPMpp, EDMEmbedding
 from core.networks.dit import DiT
 from core.networks.edm2 import EDM2, FourierPhases, MPLayer, mp_cat, mp_silu, mp_sum, unit
+from core.networks.embeddings import noise_coordinate
 from core.networks.images import attend, resample
 from core.networks.unet import plan_of
 
@@ -129,12 +130,40 @@ def test_sizes_that_cannot_be_made_are_refused(unchecked):
         DDPMpp((3, 8, 4))
     with pytest.raises(ValueError, match="divisible by 8"):
         EDM2((3, 12, 12))
-    for name, setting in (("ddpmpp", "embedding"), ("edm2", "embedding"), ("dit", "conditioning")):
+    for name, setting in (
+        ("ddpmpp", "embedding"),
+        ("ddpmpp", "coordinate"),
+        ("edm2", "embedding"),
+        ("dit", "conditioning"),
+    ):
         wrong: Any = {setting: "foo"}
         with unchecked(), pytest.raises(ValueError, match=f"unknown {setting} 'foo'"):
             made(name, **wrong)
     with pytest.raises(ValueError, match="patch"):
         DiT((3, 8, 8), patch=3)
+
+
+@pytest.mark.parametrize("embedding", ["positional", "fourier"])
+def test_ddpmpp_told_the_logarithm_of_noise_is_itself_at_edm_s_c_noise(embedding):
+    plain, log = (made("ddpmpp", embedding=embedding, coordinate=kind) for kind in ("angle", "log_noise_level"))
+    x, t = points()
+    assert torch.equal(log(x, t), plain(x, noise_coordinate(t, "log_noise_level", 0.5)))
+    other = made("ddpmpp", embedding=embedding, coordinate="log_noise_level", sigma_d=1.0)
+    assert torch.equal(other(x, t), plain(x, noise_coordinate(t, "log_noise_level", 1.0)))
+    assert not torch.allclose(log(x, t), plain(x, t), atol=1e-3)
+
+
+def test_ddpmpp_s_time_derivative_grows_with_fourier_features_and_with_the_logarithm():
+    """Fig. 4 of the paper, before any training: at a large angle, over that of the angle and a positional embedding."""
+    x, t = points()[0], torch.full((3,), 1.56)
+
+    def size(**how: Any) -> float:
+        network = made("ddpmpp", **how)
+        return rms(torch.func.jvp(lambda t: network(x, t), (t,), (torch.ones_like(t),))[1]).item()
+
+    tame = size()
+    assert size(embedding="fourier") > 5 * tame
+    assert size(coordinate="log_noise_level") > 2 * tame
 
 
 @pytest.mark.parametrize("name", ["edm2", "edm2-plain", "dit", "dit-plain"])

@@ -12,6 +12,7 @@ import yaml
 
 from core.objectives import OBJECTIVES
 from workflow.reading import load
+from workflow.runtime.fingerprint import source_digest, syntax_digest
 from workflow.steps.prepare import prepare
 from workflow.study import Study
 
@@ -51,6 +52,18 @@ NEEDED = {
 """What an arm of the objective cannot do without."""
 
 
+def as_a_new_process() -> None:
+    """Read the source again; a process reads it once."""
+    source_digest.cache_clear()
+    syntax_digest.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def _in_no_job_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose end runs would mind."""
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+
+
 @pytest.fixture
 def tiny() -> dict:
     """The study's content, free to be changed."""
@@ -65,6 +78,20 @@ def write_study(tmp_path: Path) -> Callable[[dict], Path]:
         path = tmp_path / f"{content['study']}.yaml"
         path.write_text(yaml.safe_dump(content, sort_keys=False))
         return path
+
+    return write
+
+
+@pytest.fixture
+def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Put a squeue on the PATH that is the given lines of shell."""
+    path = tmp_path / "bin/squeue"
+    path.parent.mkdir()
+    monkeypatch.setenv("PATH", f"{path.parent}{os.pathsep}{os.environ['PATH']}")
+
+    def write(script: str) -> None:
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
 
     return write
 

@@ -62,10 +62,11 @@ def one_node_slurm(folder: Path) -> Iterator[Slurm]:
     key.chmod(0o400)
     conf.write_text(_configuration(folder, socket_file))
     (folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
-    # the executor plugin takes SLURM_CONF away before it calls srun inside a job; /etc/slurm need not be ours
-    wrapper = folder / "bin/srun"
-    wrapper.write_text(f'#!/bin/sh\nSLURM_CONF="{conf}" exec {_which("srun")} "$@"\n')
-    wrapper.chmod(0o755)
+    # the executor plugin takes SLURM_CONF away inside a job; /etc/slurm need not be ours
+    for name in ("srun", "squeue"):
+        wrapper = folder / "bin" / name
+        wrapper.write_text(f'#!/bin/sh\nSLURM_CONF="{conf}" exec {_which(name)} "$@"\n')
+        wrapper.chmod(0o755)
     ours = environment()
     path = os.pathsep.join((str(folder / "bin"), ours["PATH"], SBIN))
     slurm = Slurm(folder, {**ours, "SLURM_CONF": str(conf), "PATH": path})

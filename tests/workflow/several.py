@@ -21,7 +21,7 @@ from core.objectives.diffusion import diffusion
 from core.objectives.regression import Settings
 from workflow.errors import BenchError
 from workflow.reading import load
-from workflow.runtime import checkpoints
+from workflow.runtime import checkpoints, sampling
 from workflow.runtime.assembly import make_modules, open_data
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.distributed import Layout, World, lay_out, world_of
@@ -30,6 +30,7 @@ from workflow.runtime.state import State, initial, resume, save
 from workflow.runtime.tensors import write_tensors
 from workflow.schema import Arm
 from workflow.steps import train as train_module
+from workflow.steps.sample import sample
 from workflow.study import Run, Study
 
 EDM2 = {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4], "dropout": 0.3, "conditioning": "plain"}
@@ -56,6 +57,8 @@ BROKEN: dict[str, dict[str, Any]] = {"broken-fsdp": {"sharded": True}}
 """Left by two processes after step 4."""
 STOPPED: dict[str, dict[str, Any]] = {"stopped-ddp": {}, "stopped-fsdp": {"sharded": True}}
 """Left by two processes of which one is out of time after step 1."""
+SAMPLED, AT_ONCE = "scd.ddp", 10
+"""Whose samples two processes draw, so many at a time."""
 
 
 def arms() -> dict[str, dict[str, Any]]:
@@ -140,6 +143,10 @@ def main(study: Study, out: Path) -> None:
             with pytest.raises(BenchError, match="stopped at step 1 of"):
                 train_module.train(study, run_of(name), time_limit=0.001 if world.rank else None)
             assert checkpoints.newest(study.checkpoint_folder(run_of(name)), mark_of(study, name)), "whole by then"
+        patch.setattr(sampling, "BATCH", AT_ONCE)
+        with pytest.raises(BenchError, match="stopped in drawing samples"):
+            sample(study, run_of(SAMPLED), time_limit=0.001 if world.rank else None)
+        sample(study, run_of(SAMPLED))
         _hold_against_torch(world, out)
     write_json(out / f"held-{world.rank}.json", held)
 

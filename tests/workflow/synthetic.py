@@ -1,5 +1,6 @@
 """Tidy rows of an experiment that was never run: made-up numbers in the shape of the real tables."""
 
+import itertools
 import math
 import zlib
 from collections.abc import Collection
@@ -9,12 +10,16 @@ import pandas as pd
 
 from workflow.report.statistics import COLUMNS
 from workflow.report.tables import CURVE_COLUMNS
+from workflow.runtime.estimates import sampling_evaluations
 from workflow.runtime.quantities import QUANTITIES
 from workflow.study import Study
 
 FLOORS = {
     "digits": {"fd_train": 12.0, "precision": 0.92, "recall": 0.91, "nearest_train": 4.0},
     "mixture": {"sliced_wasserstein": 0.03},
+    "cifar10": {"fd_train": 1.0},
+    "imagenet64": {"fd_train": 1.0},
+    "imagenet512": {"fd_train": 1.0, "fdd_train": 10.0},
 }
 LEVEL = {
     "diffusion": 20.0, "scd": 26.0, "sct": 32.0, "dscd": 30.0, "dsct": 40.0, "ms_scd": 28.0, "cd": 60.0, "ct": 130.0,
@@ -23,8 +28,11 @@ LEVEL = {
 OF_SAMPLES = {
     "digits": ("fd_train", "precision", "recall", "nearest_train", "nearest_held_out"),
     "mixture": ("sliced_wasserstein",),
+    "cifar10": ("fd_train", "precision", "recall"),
+    "imagenet64": ("fd_train", "precision", "recall"),
+    "imagenet512": ("fd_train", "fdd_train", "precision", "recall"),
 }
-SIZES = {"xs": 20_000, "s": 70_000, "m": 250_000, "l": 560_000}
+SIZES = {"xs": 20_000, "s": 70_000, "m": 250_000, "l": 560_000, "xl": 800_000, "xxl": 1_100_000}
 
 
 def rows_of(
@@ -46,11 +54,11 @@ def rows_of(
             lost = "*" in diverged or (arm in diverged and seed == next(iter(seeds)))
             draw = np.random.default_rng(zlib.crc32(f"{arm} {seed}".encode()))
             pair = np.random.default_rng(seed).normal()  # what the arms of a seed share: their teacher
-            parameters = SIZES.get(own.size, 250_000)
+            parameters = SIZES.get(own.size.split("-")[0], 250_000)
             about = {
                 "study": study.study, "data": own.data, "experiment": experiment, "arm": arm,
                 "objective": own.objective, "intervals": own.intervals, "precision": own.precision, "size": own.size,
-                "seed": seed,
+                "seed": seed, "teacher": own.teacher,
             }  # fmt: skip
             more = {"status": "diverged" if lost else "finished", "parameters": parameters, "iterations": 1200}
             level = _level(arm, own.objective, own.intervals, parameters) * math.exp(0.03 * (draw.normal() + pair))
@@ -67,10 +75,12 @@ def rows_of(
                     value = _sample_metric(metric, level * worse, way.guidance or 1.0)
                     runs.append({**about, **more, **where, "metric": metric, "value": _given(metric, value, lost)})
                 if flops:
-                    cost = 2.0 * parameters * way.steps
+                    cost = 2.0 * parameters * sampling_evaluations(way)
                     runs.append({**about, **more, **where, "metric": "sample_flops", "value": cost})
             if not lost:
-                curves += [{**about, **point} for point in _curves(arm, own.objective, level, own.adaptive_weight)]
+                scales = dict.fromkeys(way.guidance or math.nan for way in study.samplings(arm))
+                found = _curves(arm, own.objective, level, own.adaptive_weight, scales)
+                curves += [{**about, **point} for point in found]
     data = study.arms[study.arms_of(experiment)[0]].data
     floor = {"study": study.study, "data": data, "arm": "data", "objective": "data", "status": "finished"}
     runs += [{**floor, "metric": metric, "value": value} for metric, value in FLOORS[study.data[data].kind].items()]
@@ -107,7 +117,7 @@ def _given(metric: str, value: float, lost: bool) -> float:
     return QUANTITIES[metric].worst if lost and metric in QUANTITIES else value
 
 
-def _curves(arm: str, objective: str, level: float, weighted: bool) -> list[dict]:
+def _curves(arm: str, objective: str, level: float, weighted: bool, scales: Collection[float]) -> list[dict]:
     steep = 2.5 if "log" in arm else 0.8 if "fourier" in arm else 0.1
     found = []
     for t in np.linspace(0.05, 1.57, 25):
@@ -117,9 +127,9 @@ def _curves(arm: str, objective: str, level: float, weighted: bool) -> list[dict
         if weighted:
             found.append({"metric": "log_weight", "x": t, "value": 2 * math.cos(2 * t) + level / 60})
     for step in range(200, 1201, 200):
-        for steps in (1, 2):
-            value = level * (1 + 900 / step) / steps**0.5
-            found.append({"metric": "fd_train", "x": step, "steps": steps, "value": value})
+        for steps, scale in itertools.product((1, 2), scales):
+            value = level * (1 + 900 / step) / steps**0.5 * (1 if math.isnan(scale) else scale)
+            found.append({"metric": "fd_train", "x": step, "steps": steps, "guidance": scale, "value": value})
         for metric, scale in (("training_direction_norm", 1.0), ("training_direction_norm_max", 2.0)):
             found.append({"metric": metric, "x": step, "value": scale * level / step})
     return found

@@ -324,7 +324,7 @@ def test_a_claim_is_a_target_that_makes_its_experiment_alone(
         shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "Snakefile", source)
     here.mkdir()
-    tiny["seeds"] = [0, 1, 2]
+    tiny["seeds"] = [0, 1]
     tiny["experiments"]["coarse"] = tiny["experiments"]["discretisation"] | {"arms": ["dscd-*"]}
     claims["finer"]["decided_by"]["tiny"]["experiment"] = "coarse"
     shipped = source / "workflow/claims.yaml"

@@ -3,11 +3,11 @@
 import dataclasses
 import math
 import threading
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +24,7 @@ from workflow.runtime.batches import Batch, ahead, draw_batch, mapped
 from workflow.runtime.checkpoints import Part
 from workflow.runtime.distributed import World
 from workflow.runtime.files import read_json
+from workflow.runtime.journal import Journal
 from workflow.runtime.randomness import generator
 from workflow.schema import Sampler
 from workflow.steps import train as train_module
@@ -423,24 +424,49 @@ def test_parts_are_read_as_one_and_checked_one_by_one(damage: str, tmp_path: Pat
 
 
 def test_training_says_how_fast_it_was_and_how_long_it_waited(prepared, monkeypatch) -> None:
+    """By a clock that moves when a batch is drawn (1 s, nothing computed) and when gradients are computed (2 s)."""
+    wall, spent = [100.0], [0.0]
+    clock = SimpleNamespace(monotonic=lambda: wall[0], process_time=lambda: spent[0])
+    draw, evaluate = train_module.draw_batch, train_module._evaluate
+
+    def drawn(*arguments):
+        wall[0] += 1.0
+        return draw(*arguments)
+
+    def evaluated(*arguments):
+        wall[0] += 2.0
+        spent[0] += 2.0
+        return evaluate(*arguments)
+
     study = prepared("scd", iterations=10)
+    for module in (train_module, devices):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(train_module, "draw_batch", drawn)
+    monkeypatch.setattr(train_module, "_evaluate", evaluated)
     train(study, X)
     found = read_json(study.run_folder(X) / "training.json", "")
-    assert found["processes"] == 1
-    assert found["images_per_second"] == pytest.approx(10 * 16 / found["seconds"])
-    assert 0 < found["waiting_for_data"] < 1
-    checkpoints.remove_all(study.checkpoint_folder(X))
-    real = train_module.draw_batch
+    assert (found["processes"], found["seconds"]) == (1, 30.0)
+    assert found["images_per_second"] == pytest.approx(10 * 16 / 30)
+    assert found["waiting_for_data"] == pytest.approx(1 / 3)
+    assert found["device_utilisation"] == pytest.approx(2 / 3 / torch.get_num_threads())
 
-    def slow(*arguments):
-        time.sleep(0.05)
-        return real(*arguments)
 
-    monkeypatch.setattr(train_module, "draw_batch", slow)
-    train(study, X)
-    slowed = read_json(study.run_folder(X) / "training.json", "")
-    assert slowed["waiting_for_data"] * slowed["seconds"] == pytest.approx(0.5, rel=0.2)
-    assert slowed["waiting_for_data"] > found["waiting_for_data"]
+def test_a_gpu_is_as_busy_as_nvml_says_and_nobody_knows_without_it(monkeypatch) -> None:
+    clock = iter([0.0, 10.0, 14.0, 20.0])
+    monkeypatch.setattr(devices.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(torch.cuda, "utilization", lambda device: 75)
+    since = devices.busy_clock(torch.device("cuda"))
+    assert (since(), since()) == (7.5, 3.0)
+
+    def missing(device):
+        raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed or it can't be imported.")
+
+    monkeypatch.setattr(torch.cuda, "utilization", missing)
+    journal = Journal(busy_seconds=10.5)
+    journal.add_busy(since())
+    assert journal.busy_seconds is None
+    journal.add_busy(1.0)
+    assert journal.busy_seconds is None
 
 
 def test_the_help_says_how_to_start_several_processes(tmp_path: Path) -> None:

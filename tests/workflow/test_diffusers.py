@@ -13,7 +13,7 @@ from core.conversions import trig_from_vp
 from core.forward_mode import Method, value_and_tangent
 from core.networks.teachers import field_from_discrete_vp
 from core.trigflow import consistency_map
-from workflow.runtime.metrics import import_torchvision
+from workflow.runtime.autoencoder import import_torchvision
 
 SIGMA_D = 0.5
 

@@ -57,16 +57,18 @@ def study(tiny: dict, write_study: Callable[[dict], Path]) -> Callable[..., Stud
 @pytest.mark.parametrize("arm", ["teacher", "x"])
 def test_operations_at_a_large_width_follow_exactly_from_small_ones(network: str, arm: str, study, monkeypatch) -> None:
     wide = study(network, 128)
-    followed = counts_of(wide, arm)
+    data = stand_in(wide, "mixture")
+    followed = counts_of(wide, arm, data)
     monkeypatch.setattr("workflow.runtime.estimates.WIDTHS", (128, 128, 128))  # counted as it is
-    counted = counts_of(wide, arm)
+    counted = counts_of(wide, arm, data)
     assert followed.step == pytest.approx(counted.step, rel=1e-9)
     assert followed.evaluation == pytest.approx(counted.evaluation, rel=1e-9)
     assert round(followed.parameters) == counted.parameters
 
 
 def test_counts_are_torch_s_of_the_same_network(study) -> None:
-    counts = counts_of(study("edm2", 32), "teacher")
+    made = study("edm2", 32)
+    counts = counts_of(made, "teacher", stand_in(made, "mixture"))
     network = EDM2((3, 16, 16), classes=3, width=32, multipliers=(1, 2), blocks=1, attention=(8,))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, 16, 16), torch.ones(1), torch.zeros(1, dtype=torch.long))
@@ -78,21 +80,22 @@ def test_counts_are_torch_s_of_the_same_network(study) -> None:
 
 def test_a_student_s_step_costs_its_teacher_s_evaluation_and_its_tangent(study) -> None:
     both = study("edm2", 32)
-    teacher, student = counts_of(both, "teacher"), counts_of(both, "x")
+    teacher, student = (counts_of(both, arm, stand_in(both, "mixture")) for arm in ("teacher", "x"))
     assert 4.5 * teacher.evaluation < student.step < 5.5 * teacher.evaluation
 
 
 def test_an_arm_s_cost_adds_up(study) -> None:
     made = study("edm2", 32, snapshots=2)
     costs = {cost.arm: cost for cost in costs_of(made, judged=10, measure=False)}
-    counts, arm = counts_of(made, "x"), made.arms["x"]
+    counts, arm = counts_of(made, "x", stand_in(made, "mixture")), made.arms["x"]
     assert set(costs) == {"teacher", "x"} and costs["x"].runs == 2
     assert costs["x"].train_operations == 2 * arm.iterations * arm.batch * counts.step
     # one step and two: three evaluations a sample; of 100 samples, and of 100 at each of two snapshots; and ten
     assert costs["x"].other_operations == 2 * (3 * 100 * 3 + 10) * counts.evaluation
     samples = 2 * 100 * 3 * 16 * 16
     assert costs["x"].kept_bytes == 2 * 4 * (3 * counts.parameters + samples)
-    assert costs["x"].working_bytes == 2 * 4 * (4 + 2) * counts.parameters, "two checkpoints, each with both snapshots"
+    both = 2 * (4 + 2) * counts.parameters  # checkpoints, each with both snapshots
+    assert costs["x"].working_bytes == 4 * (both + samples)
     assert costs["x"].measured_rate is None
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from core.objectives import OBJECTIVES
-from tests.workflow.conftest import ROOT, snakemake
+from tests.workflow.conftest import ROOT, as_a_new_process, snakemake
 from workflow.reading import load
 from workflow.runtime.fingerprint import fingerprint
 from workflow.study import Run
@@ -50,6 +50,7 @@ def test_editing_one_s_own_objective_makes_its_runs_stale(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     before = fingerprint(own.specification(Run(arm="blended", seed=0)))
     (tmp_path / "mine.py").write_text("def f():\n    return 2\n")
+    as_a_new_process()
     assert fingerprint(own.specification(Run(arm="blended", seed=0))) != before
 
 
@@ -64,4 +65,5 @@ def test_editing_what_one_s_own_objective_imports_makes_its_runs_stale(tmp_path:
     monkeypatch.chdir(tmp_path)
     before = fingerprint(own.specification(Run(arm="blended", seed=0)))
     helper.write_text("def f():\n    return 2\n")
+    as_a_new_process()
     assert fingerprint(own.specification(Run(arm="blended", seed=0))) != before

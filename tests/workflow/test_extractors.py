@@ -8,6 +8,7 @@ import torch
 
 from workflow.errors import BenchError
 from workflow.runtime import metrics
+from workflow.runtime import reference as reference_module
 from workflow.runtime.dinov2 import DINOv2, dinov2_of, normalised
 from workflow.runtime.extractors import Extractor, check_weights, open_extractor
 from workflow.runtime.reference import frechet_to, open_reference, reference_file
@@ -166,6 +167,38 @@ def test_statistics_are_torch_fidelity_s_and_kept_for_their_data_and_extractor(t
     for changed in (("train", "other", extractor), ("train", "digest", _extractor(tmp_path / "w", 2.0))):
         assert reference_file(tmp_path, *changed, rows, read)["file"] != origin["file"]
     assert reference_file(tmp_path, "train", "digest", extractor, rows[:100], read)["file"] != origin["file"]
+
+
+def test_statistics_that_were_cut_off_go_on_to_the_same_bits(tmp_path: Path, monkeypatch) -> None:
+    images = torch.randint(256, (7000, 3, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    rows, extractor, asked = np.arange(7000), _extractor(tmp_path / "w"), []
+
+    def read(rows: np.ndarray) -> torch.Tensor:
+        if len(asked) == 2:
+            asked.append("cut off")
+            raise KeyboardInterrupt
+        asked.append(rows[0])
+        return images[rows]
+
+    monkeypatch.setattr(reference_module, "SAVE_EVERY", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        reference_file(tmp_path, "train", "digest", extractor, rows, read)
+    origin = reference_file(tmp_path, "train", "digest", extractor, rows, read)
+    assert asked == [0, 2000, "cut off", 4000, 6000], "what was seen is not read again"
+    undisturbed = reference_file(tmp_path / "other", "train", "digest", extractor, rows, lambda r: images[r])
+    assert origin["sha256"] == undisturbed["sha256"]
+    assert not list(tmp_path.rglob("*.partial.npz"))
+
+
+def test_damaged_sums_are_named_and_the_statistics_start_over(tmp_path: Path, capsys) -> None:
+    images = torch.zeros(8, 3, 4, 4, dtype=torch.uint8)
+    asked = tmp_path, "train", "d", _extractor(tmp_path / "w"), np.arange(8), lambda rows: images[rows]
+    origin = reference_file(*asked)
+    path = Path(origin["file"])
+    path.unlink()
+    path.with_suffix(".partial.npz").write_bytes(b"PK half a file")
+    assert reference_file(*asked) == origin
+    assert "partial.npz" in capsys.readouterr().err
 
 
 def test_too_few_images_for_a_covariance_are_refused(tmp_path: Path) -> None:

@@ -12,17 +12,18 @@ from matplotlib.figure import Figure
 from tests.workflow.synthetic import rows_of
 from workflow.errors import BenchError
 from workflow.reading import load
-from workflow.report import pictures
+from workflow.report import drawing, pictures
 from workflow.report.drawing import WIDTH
 from workflow.report.figures import FIGURES
 from workflow.report.findings import FINDINGS, NOTHING
 from workflow.report.matrix import draw_matrix
+from workflow.report.pages.charts import main_chart
 from workflow.report.statistics import COLUMNS
 from workflow.report.style import COLOURS, MARKERS, NAMES, apply_style, save
 from workflow.report.tables import CURVE_COLUMNS
 from workflow.study import Run, Study
 
-STUDIES = {name: load(name) for name in ("oracle", "digits")}
+STUDIES = {name: load(name) for name in ("cifar10", "imagenet64", "imagenet512", "oracle", "digits")}
 ONE_OF_EACH_KIND = {
     experiment.figure: (study, name) for study in STUDIES.values() for name, experiment in study.experiments.items()
 }
@@ -38,9 +39,10 @@ def _styled():
 def drawn(study: Study, name: str, tables: tuple[pd.DataFrame, pd.DataFrame]) -> tuple[Figure, str]:
     """Figure and finding, as the workflow's step makes them."""
     settings = study.experiments[name]
-    figure = FIGURES[settings.figure](settings, *tables)
+    shown = drawing.drawn(settings, *tables)
+    figure = FIGURES[settings.figure](settings, *shown)
     figure.draw_without_rendering()
-    return figure, FINDINGS[settings.figure](settings, *tables)
+    return figure, FINDINGS[settings.figure](settings, *shown)
 
 
 def crosses(figure: Figure) -> int:
@@ -93,6 +95,42 @@ def test_a_diverged_run_is_a_cross(kind: str) -> None:
         lost = next(arm for arm in study.arms_of(name) if study.arms[arm].intervals)
     figure, _ = drawn(study, name, rows_of(study, name, diverged=[lost]))
     assert crosses(figure)
+
+
+def test_no_line_or_chart_of_a_guided_study_averages_over_scales() -> None:
+    study = STUDIES["imagenet512"]
+    for name, experiment in study.experiments.items():
+        runs, curves = drawing.drawn(experiment, *rows_of(study, name, seeds=(0,)))
+        assert set(curves.groupby(["arm", "metric", "steps", "x"], dropna=False).size()) == {1}, name
+        if experiment.figure != "guidance":
+            ways = ["arm", "metric", "steps", "sampler", "mid_time"]
+            assert set(runs[runs.objective != "data"].groupby(ways, dropna=False).size()) == {1}, name
+
+
+def test_students_are_held_against_the_teacher_that_taught_them_whatever_its_size_is_called() -> None:
+    found = {}
+    for name in ("cifar10", "imagenet64"):
+        figure, found[name] = drawn(STUDIES[name], "compute", rows_of(STUDIES[name], "compute"))
+    assert "scd in 2 steps against teacher:" in found["cifar10"]
+    assert "sct-xl in 2 steps against teacher-xl:" in found["imagenet64"]
+    figure, sentence = drawn(STUDIES["imagenet64"], "sizes", rows_of(STUDIES["imagenet64"], "sizes"))
+    ratios = [line for line in figure.axes[1].lines if np.size(line.get_xdata()) > 2]
+    assert {np.size(line.get_xdata()) for line in ratios} == {4} and len(ratios) == 4, "two methods, two steps"
+    assert "xl-sct " in sentence
+
+
+def test_multi_step_students_are_compared_network_by_network() -> None:
+    study = STUDIES["imagenet512"]
+    figure, sentence = drawn(study, "steps", rows_of(study, "steps"))
+    assert all(f"Two steps of scd-{size} against ms-scd-{size}-2" in sentence for size in ("s", "m", "l", "xl", "xxl"))
+    assert "teacher-xxl by Heun in 126 evaluations" in sentence, "guided, twice a step"
+    lines = [np.size(line.get_xdata()) for line in figure.axes[0].lines]
+    assert lines.count(4) == 5, "2, 4, 8 and 16 segments, for each network"
+    settings = study.experiments["steps"]
+    chart = main_chart("steps", settings, *drawing.drawn(settings, *rows_of(study, "steps")))
+    assert chart is not None
+    assert [len(line.points) for line in chart.series].count(4) == 5, "the same lines"
+    assert max(point[0] or 0 for line in chart.series for point in line.points) == 126
 
 
 def test_curves_with_a_gap_show_it_as_a_cross() -> None:
@@ -149,18 +187,26 @@ def test_the_matrix_has_a_mark_for_every_claim_and_study_that_decides_it() -> No
             ("a", "two", "steps", "reproduced", "inconclusive", "e"),
             ("b", "one", "tangent", "not reproduced", "not reproduced", "e"),
             ("b", "two", "tangent", "not run", "not run", None),
+            ("a", "a first study, not run", "steps", "not run", "not run", "e"),
             ("c", "one", "theory", "not run", "not run", None),
             ("c", "two", "theory", "not run", "not run", None),
         ],
         columns=["claim", "study", "topic", "verdict", "holm_verdict", "experiment"],
-    ).assign(p=lambda rows: np.where(rows.experiment.isna(), np.nan, 0.01))
+    ).assign(p=lambda rows: np.where(rows.verdict == "not run", np.nan, 0.01))
     (ax,) = draw_matrix(verdicts).axes
     marks = [line for line in ax.get_lines() if line.get_marker() in ("s", "o", "D")]
     filled = [line for line in marks if colors.to_hex(line.get_markerfacecolor()) != "#ffffff"]
-    assert (len(marks), len(filled)) == (4, 2)  # `c` once, `b` not on study two
-    words = [text.get_text() for text in ax.texts]
-    assert "on one: 2 claims tested" in words
-    assert "1 reproduced, 0 not reproduced" in words
+    assert (len(marks), len(filled)) == (5, 2)  # `c` once, `b` not on study two
+    words = [text.get_text() for text in ax.texts if text.get_text()]
+    assert words[:6] == [
+        "on one",
+        "2 claims tested",
+        "1 reproduced, 1 not",
+        "on two",
+        "1 claims tested",
+        "1 reproduced, 0 not",
+    ]
+    assert words[6:] == ["on a first study, not run", "1 claims", "on no study here", "1 claims"]
 
 
 def test_saving_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +228,7 @@ def test_saving_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.
 def test_pictures_show_one_data_set_where_an_experiment_has_two(monkeypatch: pytest.MonkeyPatch) -> None:
     study, points = STUDIES["oracle"], np.random.default_rng(0).normal(size=(50, 2))
 
-    def read(path: Path, remedy: str) -> dict[str, np.ndarray]:
+    def read(path: Path, remedy: str, names: set[str] | None = None) -> dict[str, np.ndarray]:
         run = {"few-1": points, "few-2-t1.1": points}
         return run if path.name == "samples.npz" else {"means": points[:3], "reference": points}
 

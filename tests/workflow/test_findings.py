@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from workflow.report.drawing import numeric
 from workflow.report.findings import FINDINGS
-from workflow.report.statistics import COLUMNS, difference, interval, paired, summary
+from workflow.report.statistics import COLUMNS, at_best_guidance, difference, interval, paired, summary
+from workflow.report.tables import CURVE_COLUMNS
 from workflow.schema import Experiment
 
 NO_CURVES = pd.DataFrame()
@@ -188,6 +190,43 @@ def test_guidance_says_how_distance_and_recall_move() -> None:
         rows += _rows("vsd", "vsd", [recall] * 3, "recall", **more)
     text = _said("guidance", rows)
     assert "From guidance 1 to 3: vsd, 1 step: distance 11 → 17 (+6 [+6, +6]), recall 0.9 → 0.5 (−0.4 [" in text
+
+
+def test_guided_samples_are_shown_at_the_scale_of_the_best_mean() -> None:
+    rows = []
+    found = {1.0: ((9.0, 9.0), (5.0, 5.0)), 1.5: ((1.0, 11.0), (6.0, 6.0)), 2.0: ((0.0, math.inf), (7.0, 7.0))}
+    for scale, by_steps in found.items():
+        for steps, values in enumerate(by_steps, 1):
+            more = {"guidance": scale, "steps": steps, "sampler": "few"}
+            rows += _rows("a", "scd", list(values), "fd_train", **more)
+            rows += _rows("a", "scd", [scale] * 2, "recall", **more)
+    rows += _rows("b", "sct", [8.0, 8.0], "fd_train", steps=1, sampler="few")
+    runs = numeric(pd.DataFrame(rows).reindex(columns=COLUMNS))
+    shown = at_best_guidance(runs, "fd_train")
+    assert shown[shown.arm == "a"].groupby("steps").guidance.unique().map(list).to_dict() == {1: [1.5], 2: [1.0]}
+    assert set(shown[shown.steps == 1].metric) == {"fd_train", "recall"}, "other metrics at the same scale"
+    assert shown[shown.arm == "b"].equals(runs[runs.arm == "b"]), "no scale, nothing to choose"
+    higher = at_best_guidance(runs, "recall")
+    assert set(higher[higher.arm == "a"].guidance) == {2.0}
+    unguided = runs.loc[runs.arm == "b"]
+    assert at_best_guidance(unguided, "fd_train").equals(unguided)
+
+
+def test_a_seed_that_diverged_at_every_scale_does_not_choose_the_scale() -> None:
+    rows = []
+    for scale, values in ((1.0, [9.0, 9.0, math.inf]), (1.3, [3.0, 3.0, math.inf]), (1.6, [1.0, math.nan, math.inf])):
+        rows += _rows("a", "scd", values, "fd_train", guidance=scale, steps=1, sampler="few")
+    shown = at_best_guidance(numeric(pd.DataFrame(rows).reindex(columns=COLUMNS)), "fd_train")
+    assert set(shown.guidance) == {1.3}, "the best of those that most seeds have"
+
+
+def test_guided_curves_are_shown_at_the_scale_that_is_best_at_their_end() -> None:
+    points = []
+    for scale, values in ((1.0, {10.0: 9.0, 20.0: 4.0}), (2.0, {10.0: 2.0, 20.0: 5.0})):
+        points += _curve("a", "fd_train", values, 0, steps=1, guidance=scale)
+    points += _curve("a", "training_loss", {10.0: 1.0, 20.0: 0.5}, 0)
+    shown = at_best_guidance(numeric(pd.DataFrame(points).reindex(columns=CURVE_COLUMNS)), "fd_train")
+    assert list(shown.value) == [9.0, 4.0, 1.0, 0.5]
 
 
 def test_a_diverged_arm_s_recall_is_not_told_as_a_move() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.workflow.conftest import as_a_new_process
 from workflow.reading import load
 from workflow.runtime.fingerprint import fingerprint
 from workflow.study import Run
@@ -28,6 +29,7 @@ def _edit(source: Path, file: str, old: str, new: str) -> None:
 
 
 def _marks(source: Path) -> dict[str, str]:
+    as_a_new_process()
     oracle, digits = load("oracle"), load("digits")
     runs = {"scd": (oracle, "scd-fp32"), "dscd": (oracle, "dscd-8-fp32"), "digits": (digits, "sct-m")}
     return {name: fingerprint(s.specification(Run(arm=arm, seed=0)), source) for name, (s, arm) in runs.items()}

@@ -1,7 +1,6 @@
 """The papers' studies say what the papers say, plan without their data, and train for real."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,9 @@ import torch
 
 from core.networks.edm2 import PRESETS
 from tests.workflow.conftest import snakemake, step
-from tests.workflow.drawn import write_images
 from workflow.claims import check_claims, read_claims
 from workflow.reading import load
 from workflow.runtime.assembly import make_network
-from workflow.runtime.datasets import images
 from workflow.runtime.estimates import counts_of, stand_in
 from workflow.runtime.files import write_arrays
 from workflow.runtime.shards import write_shards
@@ -63,7 +60,7 @@ def test_cifar10_has_the_paper_s_settings() -> None:
         own = study.arms[arm]
         assert (own.batch, own.proposal_mean, own.proposal_std, own.iterations) == (128, -1.0, 1.8, 400_000)
         assert study.sizes[own.size].settings["conditioning"] == "plain" and _network(study, arm)[1] == 0.2
-    assert round(counts_of(study, "teacher").parameters) == 60_066_563, "docs/networks.md"
+    assert round(counts_of(study, "teacher", stand_in(study, "cifar10")).parameters) == 60_066_563, "docs/networks.md"
 
 
 @pytest.mark.parametrize("size", IMAGENET64)
@@ -114,6 +111,22 @@ def test_imagenet512_sweeps_what_the_paper_sweeps() -> None:
     assert [a.segments for name, a in study.arms.items() if name.startswith("ms-scd-s-")] == [2, 4, 8, 16]
     scales = {way.guidance for way in study.samplings("teacher-m")}
     assert scales == {1.0, 1.2, 1.4, 1.6, 1.8, 2.0}
+    through = study.samplings("ms-scd-xl-8")
+    assert study.arms["ms-scd-xl-8"].told == 2 and {way.steps for way in through} == {8}
+    assert {1.4, 1.2, 1.15, 2.0, 1.9} <= {way.guidance for way in through}, "Table 6"
+
+
+def test_cifar10_tells_the_time_as_the_paper_s_fig_4_does() -> None:
+    study = load("cifar10")
+    settings = {arm: study.sizes[study.arms[arm].size].settings for arm in study.arms_of("stability_of_time")}
+    how = {arm: (s.get("embedding"), s.get("coordinate")) for arm, s in settings.items() if "teacher" in arm}
+    assert how == {
+        "teacher": (None, None), "teacher-log": (None, "log_noise_level"), "teacher-fourier": ("fourier", None),
+        "teacher-fourier-log": ("fourier", "log_noise_level"),
+    }  # fmt: skip
+    changed = {"size", "samplers"}
+    plain = study.arms["teacher"].model_dump(exclude=changed)
+    assert all(study.arms[arm].model_dump(exclude=changed) == plain for arm in how)
 
 
 @pytest.mark.parametrize("data, size", [("img64", "s"), ("img64", "xl"), ("img512", "m"), ("img512", "xxl")])
@@ -157,6 +170,7 @@ def test_the_error_about_missing_data_comes_from_the_job_that_prepares_them(tmp_
 @pytest.mark.parametrize("budget", ["laptop", "cpu", "smoke"])
 def test_the_small_study_has_what_it_promises(budget: str) -> None:
     study = load("cifar10-small", budget)
+    assert study.resources.runtime == 8, "pieces of eight minutes"
     if budget != "smoke":
         assert len(study.seeds) == 3
         objectives = [arm.objective for arm in study.arms.values()]
@@ -187,63 +201,58 @@ def _short(study: Study) -> Study:
 @pytest.mark.slow
 def test_every_arm_of_cifar10_trains_at_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for part in ("train", "test"):
-        write_images(tmp_path / "data" / part, 2, 32, classes=[f"class {i}" for i in range(10)])
-    data = ImagesData.model_validate(
-        {"kind": "cifar10", "path": "data", "conditional": False, "count": 20, "held_out_count": 20}
-    )
-    study = _short(load("cifar10")).model_copy(update={"data": {"cifar10": data}})
-    arrays, _ = images.prepare(data, study.evaluation, study.sigma_d)
-    write_arrays(study.data_file("cifar10"), arrays)
+    study = _short(load("cifar10"))
+    _random(study)
     _two_steps(study, list(study.arms), monkeypatch)
 
 
-def _latents(study: Study, name: str) -> None:
-    """Prepared files of random latents, in ten of the thousand classes."""
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((20, 8, 64, 64)).astype(np.float16)
-    folder, labels = Path("shards"), np.arange(20) % 1000
-    classes = [f"{i:04d}" for i in range(1000)]
-    digest = write_shards(folder / "train", "s", (8, 64, 64), "float16", labels, classes, 20, lambda r: rows[list(r)])
-    about = {"folder": str(folder), "parts": {"train": digest}}
+IMAGES = {"cifar10": (3, 32, 32), "imagenet64": (3, 64, 64), "imagenet512": (8, 64, 64)}
+"""Shapes of what is drawn."""
+
+
+def _random(study: Study, cut: int = 1) -> None:
+    """Prepared files of twenty random images, their edges cut by so much."""
+    name, rng = study.study, np.random.default_rng(0)
+    (channels, *edges), pixels = IMAGES[name], name != "imagenet512"
+    shape = (channels, *(edge // cut for edge in edges))
+    rows = rng.integers(0, 256, (20, *shape), np.uint8) if pixels else rng.standard_normal((20, *shape), np.float32)
+    dtype, classes = "uint8" if pixels else "float16", [f"{i:04d}" for i in range(1000)]
+    digest = write_shards(
+        Path("shards/train"), "s", shape, dtype, np.arange(20), classes, 20, lambda r: rows[list(r)].astype(dtype)
+    )
+    about = {"folder": "shards", "parts": {"train": digest}, "conditional": name != "cifar10", "flips": False}
     write_arrays(study.data_file(name), {"about": np.array(json.dumps(about)), "sigma_d": np.array(0.5)})
 
 
-def _pixels(study: Study, name: str) -> None:
-    rows = np.random.default_rng(0).integers(0, 256, (20, 3, 64, 64), np.uint8)
-    folder, labels = Path("shards"), np.arange(20) % 1000
-    classes = [f"{i:04d}" for i in range(1000)]
-    digest = write_shards(folder / "train", "s", (3, 64, 64), "uint8", labels, classes, 20, lambda r: rows[list(r)])
-    about = {"folder": str(folder), "parts": {"train": digest}, "conditional": True, "flips": False}
-    write_arrays(study.data_file(name), {"about": np.array(json.dumps(about)), "sigma_d": np.array(0.5)})
+def _narrow(study: Study, cut: int) -> Study:
+    """All networks at a sixth of their width, rounded down to whole heads, and their full depth.
 
-
-def _narrow(study: Study) -> Study:
-    """All networks at about a sixth of their width, and their full depth."""
-    sizes = {}
+    Attention stays in the same blocks where edges are cut.
+    """
+    sizes, attention = {}, [16 // cut, 8 // cut]
     for name, size in study.sizes.items():
-        width = max(16, round(size.settings["width"] / 96) * 16)  # whole heads
-        sizes[name] = size.model_copy(update={"settings": {**size.settings, "width": width}})
+        changed = {"width": size.settings["width"] // 96 * 16, "attention": attention}
+        sizes[name] = size.model_copy(update={"settings": {**size.settings, **changed}})
     return study.model_copy(update={"sizes": sizes})
 
 
-def _kinds(study: Study) -> list[str]:
-    """Of arms that differ in numbers, dropout or width alone the first; with all that teach them."""
-    seen: dict[tuple, str] = {}
+def _arms_by_size(study: Study) -> dict[str, list[str]]:
+    """Arms of networks of one width, by the name that the paper gives it; a teacher comes before its students."""
+    arms: dict[str, list[str]] = {}
     for name, arm in study.arms.items():
-        key = (arm.objective, arm.control, arm.adaptive_weight, arm.told, arm.guidance_max is None,
-               arm.label_dropout is None, bool(study.sizes[arm.size].settings.get("dropout")))  # fmt: skip
-        seen.setdefault(key, name)
-    names = dict.fromkeys(teacher for name in seen.values() if (teacher := study.arms[name].teacher))
-    return [*names, *(name for name in seen.values() if name not in names)]
+        arms.setdefault(arm.size.split("-")[0], []).append(name)
+    return {size: sorted(names, key=lambda name: bool(study.arms[name].teacher)) for size, names in arms.items()}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, prepare", [("imagenet64", _pixels), ("imagenet512", _latents)])
-def test_every_kind_of_arm_of_imagenet_trains_at_full_depth(
-    name: str, prepare: Callable[[Study, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "name, size", [(name, size) for name in ("imagenet64", "imagenet512") for size in _arms_by_size(load(name))]
+)
+def test_every_arm_of_imagenet_trains_at_full_depth(
+    name: str, size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    study = _narrow(_short(load(name)))
-    prepare(study, name)
-    _two_steps(study, _kinds(study), monkeypatch)
+    cut = {"imagenet64 s": 1, "imagenet512 s": 2}.get(f"{name} {size}", 4)  # for time's sake
+    study = _narrow(_short(load(name)), cut)
+    _random(study, cut)
+    _two_steps(study, _arms_by_size(study)[size], monkeypatch)

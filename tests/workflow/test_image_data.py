@@ -19,6 +19,8 @@ from workflow.schema import Evaluation, ImagesData, LatentsData
 from workflow.study import Run, Study
 
 SIDE, PER_CLASS = 16, 60
+STUDIED = 8
+"""The side to which a study resizes them, for time's sake."""
 EVALUATION = Evaluation(samples=100)
 
 
@@ -171,9 +173,10 @@ def small_study(home: Path, tiny: dict) -> dict:
     """A study of a teacher and a student on a folder of images."""
     return tiny | {
         "study": "folder",
-        "data": {"images": {"kind": "images_folder", "path": str(home / "my images"), "size": SIDE, "held_out": 0.5}},
+        "data": {"images": {"kind": "images_folder", "path": str(home / "my images"), "size": STUDIED,
+                            "held_out": 0.5}},
         "sizes": {"net": {"network": "core.networks.ddpmpp:DDPMpp",
-                          "settings": {"width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [8]}}},
+                          "settings": {"width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [4]}}},
         "defaults": {"data": "images", "size": "net", "iterations": 3, "batch": 4, "rate": 1e-3, "ema_half_life": 1000,
                      "adaptive_weight": True},
         "arms": {"teacher": {"objective": "diffusion"},
@@ -186,7 +189,7 @@ def small_study(home: Path, tiny: dict) -> dict:
 
 @pytest.mark.slow
 def test_a_study_of_a_folder_runs_from_images_to_report(tiny: dict, write_study, tmp_path: Path) -> None:
-    write_images(tmp_path / "my images", PER_CLASS, SIDE)
+    write_images(tmp_path / "my images", PER_CLASS, STUDIED)
     file = write_study(small_study(tmp_path, tiny))
     snakemake("--cores", "2", "--config", f"study={file}", cwd=tmp_path)
     folder = tmp_path / "results" / "folder"
@@ -196,6 +199,10 @@ def test_a_study_of_a_folder_runs_from_images_to_report(tiny: dict, write_study,
     assert record.protocol["extractor"].startswith("classifier")
     page = (tmp_path / "reports" / "folder.html").read_text()
     assert record.protocol["extractor"] in page and "protocol: reference" in page
+    beside = (tmp_path / "reports" / "folder" / "methods.html").read_text()
+    assert "against 90 images of the training part" in beside
+    assert "images resized: none; for the features: none; training seeds 0, sampling seed" in beside
+    assert read_json(folder / "provenance.json", "")["protocols"]["images"]["resize"] == "none"
     assert (folder / "experiments" / "methods" / "pictures.svg").is_file()
     done = snakemake("-n", "--config", f"study={file}", cwd=tmp_path)
     assert "Nothing to be done" in done.stdout
@@ -216,5 +223,5 @@ def test_a_run_s_data_open_from_the_prepared_file(prepared, tiny: dict, write_st
     write_arrays(study.data_file("images"), arrays)
     opened = kind_module(study.data["images"]).open_dataset(arrays, study.sigma_d)
     assert opened.shape == (3, SIDE, SIDE)
-    assert study.specification(Run(arm="scd", seed=0))["data"]["size"] == SIDE
+    assert study.specification(Run(arm="scd", seed=0))["data"]["size"] == STUDIED
     assert read_json(Path(images.about_of(arrays)["folder"]) / "train" / "manifest.json", "")["rows"] == 90

@@ -7,16 +7,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from tests.workflow.conftest import environment, snakemake
 from workflow.errors import BenchError
-from workflow.runtime import limits
+from workflow.runtime import limits, sampling
+from workflow.runtime.cluster import seconds_left
+from workflow.runtime.files import read_arrays
 from workflow.runtime.limits import stopping
-from workflow.runtime.tensors import read_tensors
+from workflow.runtime.tensors import read_tensors, write_tensors
+from workflow.steps import run as run_module
+from workflow.steps import sample as sample_module
 from workflow.steps import train as train_module
+from workflow.steps.sample import sample
 from workflow.steps.train import train
 from workflow.study import Run, Study
 
@@ -93,6 +100,32 @@ def test_the_time_before_python_started_counts(monkeypatch) -> None:
         assert stop_now() is None
 
 
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [("0:19", 19.0), ("1:00", 60.0), ("2:03:04", 7384.0), ("1-00:00:01", 86401.0), ("UNLIMITED", None), ("", None)],
+)
+def test_slurm_is_asked_how_much_time_its_job_has_left(said: str, left: float | None, squeue, monkeypatch) -> None:
+    squeue(f'test "$3" = 7 || exit 1; echo " {said}"')
+    assert seconds_left() is None, "in no job"
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert seconds_left() == left
+
+
+def test_the_end_of_its_slurm_job_stops_a_run_where_that_is_sooner(squeue, monkeypatch) -> None:
+    monkeypatch.setattr(limits, "seconds_since_start", lambda: 1.0)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for limit in (1, None):
+        squeue("echo 0:30")
+        with stopping(limit) as stop_now:
+            assert stop_now() is None
+        squeue("echo 0:15")
+        with stopping(limit) as stop_now:
+            assert stop_now() == "near the end of its Slurm job"
+        squeue("echo 0:15; exit 1")
+        with stopping(limit) as stop_now:
+            assert stop_now() is None, "Slurm does not answer: its own limit holds"
+
+
 @pytest.mark.slow
 def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(scd_arm, tmp_path: Path) -> None:
     study = scd_arm(iterations=1500)
@@ -131,3 +164,109 @@ def test_what_a_run_asks_a_scheduler_for_makes_no_run_stale(tiny: dict, write_st
     write_study(tiny)
     plan = snakemake("-n", "-p", *wanted, "--forcerun", "run", "--resources", "gpu=2", cwd=tmp_path)
     assert " --gpus 2 --processes 2 " in plan.stdout, "one process a GPU"
+
+
+@pytest.fixture
+def in_parts(scd_arm, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """A run that is trained, and whose 64 samples are drawn 30 at a time."""
+    study = scd_arm(iterations=3)
+    monkeypatch.setattr(sampling, "BATCH", 30)
+    train(study, SCD)
+    return study
+
+
+def test_sampling_without_time_for_more_makes_one_part_a_job_and_ends_with_the_same_bits(in_parts, monkeypatch) -> None:
+    made = in_parts.run_folder(SCD) / "samples.npz"
+    sample(in_parts, SCD)
+    undisturbed = read_arrays(made, "")
+    assert [len(values) for values in undisturbed.values()] == [64, 64]
+    made.unlink()
+    drawn, real = [], sampling._draw
+    monkeypatch.setattr(sampling, "_draw", lambda *a: drawn.append(a) or real(*a))
+    for _ in range(6):
+        with pytest.raises(BenchError, match="stopped in drawing samples, with those that were drawn") as caught:
+            sample(in_parts, SCD, time_limit=0.001)
+        assert "time limit of 0.001 minutes" in str(caught.value)
+        assert not made.exists()
+    sample(in_parts, SCD, time_limit=0.001)
+    assert len(drawn) == 6, "three parts of two samplings, each once"
+    found = read_arrays(made, "")
+    assert found.keys() == undisturbed.keys()
+    assert all((found[key] == undisturbed[key]).all() for key in found)
+    made.unlink()  # as Snakemake does where the job ends before the samples are judged
+    sample(in_parts, SCD)
+    assert len(drawn) == 6, "all parts stay until then"
+    run_module.make_run(in_parts, SCD)
+    assert not list(in_parts.checkpoint_folder(SCD).glob("samples-*"))
+
+
+def test_samples_that_were_saved_are_not_drawn_again_after_a_kill_or_sigterm(in_parts, monkeypatch) -> None:
+    monkeypatch.setattr(sample_module, "SAVE_EVERY", 0.0)
+    drawn, real = [], sampling._draw
+
+    def draw(*arguments: Any) -> torch.Tensor:
+        drawn.append(arguments)
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        if len(drawn) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments)
+
+    monkeypatch.setattr(sampling, "_draw", draw)
+    with pytest.raises(KeyboardInterrupt):
+        sample(in_parts, SCD)
+    with pytest.raises(BenchError, match=r"SIGTERM.*stopped in drawing samples"):
+        sample(in_parts, SCD)
+    sample(in_parts, SCD)
+    assert len(drawn) == 7, "six parts, one of them twice"
+    assert (in_parts.run_folder(SCD) / "samples.npz").is_file()
+
+
+def test_sigterm_that_comes_too_late_to_stop_ends_the_process_afterwards(monkeypatch) -> None:
+    heard = []
+    monkeypatch.setattr(signal, "raise_signal", heard.append)
+    with stopping() as stop_now:
+        assert stop_now() is None
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
+
+
+def test_a_part_of_samples_that_is_half_written_is_drawn_again(in_parts) -> None:
+    with pytest.raises(BenchError):
+        sample(in_parts, SCD, time_limit=0.001)
+    (file,) = in_parts.checkpoint_folder(SCD).glob("samples-*/*.npz")
+    file.rename(file.with_name(f".{file.stem}.123.npz"))  # as a killed process leaves it, if it were cut short
+    (file.parent / ".few.npz").write_bytes(b"PK")
+    sample(in_parts, SCD)
+    found = read_arrays(in_parts.run_folder(SCD) / "samples.npz", "")
+    assert all(np.isfinite(values).all() for values in found.values())
+    file.write_bytes(b"PK")
+    with pytest.raises(BenchError, match="delete it; the samples in it are drawn again") as caught:
+        sample(in_parts, SCD)
+    assert str(file) in str(caught.value)
+
+
+def test_samples_of_other_weights_are_not_gone_on_with(in_parts, monkeypatch) -> None:
+    with pytest.raises(BenchError):
+        sample(in_parts, SCD, time_limit=0.001)
+    weights = in_parts.run_folder(SCD) / "weights.safetensors"
+    write_tensors(weights, {name: value * 0 for name, value in read_tensors(weights, "").items()})
+    sample(in_parts, SCD)
+    changed = read_arrays(in_parts.run_folder(SCD) / "samples.npz", "")
+    monkeypatch.setattr(sampling, "BATCH", 64)
+    sample(in_parts, SCD)
+    whole = read_arrays(in_parts.run_folder(SCD) / "samples.npz", "")
+    assert all((changed[key] == whole[key]).all() for key in whole), "samples do not depend on parts either"
+
+
+def test_a_run_is_one_process_s_until_it_is_judged(scd_arm, monkeypatch) -> None:
+    study, real = scd_arm(iterations=3), run_module.evaluate
+
+    def another_comes(*arguments):
+        with pytest.raises(BenchError, match="another process is working on scd seed 0"):
+            run_module.make_run(study, SCD)
+        return real(*arguments)
+
+    monkeypatch.setattr(run_module, "evaluate", another_comes)
+    record = run_module.make_run(study, SCD)
+    assert record is not None and record.status == "finished"

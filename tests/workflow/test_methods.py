@@ -11,10 +11,20 @@ import torch
 from tests.workflow.conftest import ROOT
 from workflow.errors import BenchError
 from workflow.reading import load
-from workflow.runtime.assembly import guided_field, make_modules, make_network, open_data, step_function, student_field
+from workflow.runtime.assembly import (
+    Tensors,
+    guided_field,
+    make_modules,
+    make_network,
+    open_data,
+    segment_edges,
+    step_function,
+    student_field,
+)
 from workflow.runtime.checkpoints import remove_all
 from workflow.runtime.files import write_json
 from workflow.runtime.measurements import costs, normalisation_bias, search, theory
+from workflow.runtime.operations import Operations
 from workflow.runtime.sampling import draw_samples
 from workflow.runtime.tensors import read_tensors
 from workflow.runtime.tuning import tuned
@@ -151,7 +161,7 @@ def test_every_sampling_starts_from_the_same_noise(one_arm) -> None:
     weights = {name: torch.randn_like(p) / 4 for name, p in network.named_parameters()}
     (segment,) = draw_samples(study, arm, weights, study.samplings("x"), 6).values()
     few = one_arm("scd")
-    own = {name: w for name, w in weights.items() if not name.startswith("lift_number")}
+    own = {name: w for name, w in weights.items() if not name.startswith("tell.")}
     one, two = draw_samples(few, few.arms["x"], own, few.samplings("x"), 6).values()
     torch.testing.assert_close(segment, one)
     assert not torch.allclose(one, two)
@@ -175,10 +185,15 @@ def guided(tmp_path: Path, monkeypatch, write_study: Callable[[dict], Path]) -> 
             "scd": {
                 "objective": "scd", "teacher": "teacher", "start": "teacher", "guidance_max": 2.0, "samplers": ["told"],
             },
+            "ms-scd": {
+                "objective": "ms_scd", "teacher": "teacher", "start": "teacher", "guidance_max": 2.0, "segments": 2,
+                "samplers": ["through"],
+            },
         },
         "samplers": {
             "both": {"solver": "heun", "evaluations": [3], "guidance": [1.0, 2.0]},
             "told": {"solver": "few", "times": [[], [1.1]], "guidance": [1.0, 2.0]},
+            "through": {"solver": "segments", "guidance": [1.0, 2.0]},
         },
         "evaluation": {"samples": 80},
         "experiments": {
@@ -200,7 +215,7 @@ def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tel
     taught = read_tensors(guided.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors", "")
     student = make_modules(guided, arm, data, seed=0, start=taught).student
     x, t, labels = torch.randn(10, 1, 8, 8), torch.full((10,), 0.9), torch.arange(10)
-    told = [student_field(guided, arm, student, None, labels, torch.full((10,), s))(x, t) for s in (1.0, 2.0)]
+    told = [student_field(guided, arm, student, None, labels, (torch.full((10,), s),))(x, t) for s in (1.0, 2.0)]
     plain = student_field(guided, teacher, make_network(guided, teacher, data), taught, labels)(x, t)
     assert torch.equal(told[0], told[1])
     assert torch.equal(told[0], plain)
@@ -211,6 +226,26 @@ def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tel
     drawn = draw_samples(guided, arm, weights, ways, 80)
     assert {values.shape for values in drawn.values()} == {(80, 1, 8, 8)}
     assert not torch.equal(drawn[ways[0].key], drawn[ways[1].key])
+
+
+def test_a_guided_student_of_segments_is_told_its_scale_and_its_edge(guided: Study, monkeypatch) -> None:
+    run = Run(arm="ms-scd", seed=0)
+    arm = guided.arms["ms-scd"]
+    assert arm.told == 2
+    train(guided, run)
+    weights = read_tensors(guided.run_folder(run) / "weights.safetensors", "")
+    learned = {name: w for name, w in weights.items() if name.startswith("tell.")}
+    assert len(learned) == 2 and all(w.any() for w in learned.values()), "both are learned, and apart"
+    network = make_network(guided, arm, open_data(guided, arm))
+    told, real = [], type(network).forward
+    monkeypatch.setattr(type(network), "forward", lambda self, x, t, c: told.append((t, c)) or real(self, x, t, c))
+    ways = guided.samplings("ms-scd")
+    assert [(way.steps, way.guidance) for way in ways] == [(2, 1.0), (2, 2.0)]
+    weak, strong = draw_samples(guided, arm, weights, ways, 10).values()
+    assert not torch.equal(weak, strong)
+    edges = segment_edges(arm, guided.sigma_d)
+    for (t, (_, scale, edge)), (place, expected) in zip(told, [(2, 1.0), (1, 1.0), (2, 2.0), (1, 2.0)], strict=True):
+        assert (t == edges[place]).all() and (edge == edges[place - 1]).all() and (scale == expected).all()
 
 
 def test_a_scale_of_one_is_no_guidance_and_labels_matter_beyond_it(guided: Study) -> None:
@@ -289,6 +324,20 @@ def test_a_distillation_step_costs_five_thirds_of_a_diffusion_step(tiny: dict, w
     assert sampling["teacher", 35] == 35 * sampling["scd", 1]
 
 
+def test_counted_costs_of_samples_are_those_of_what_is_drawn(guided: Study) -> None:
+    """A guided diffusion model is evaluated twice, a guided student once."""
+    rows = [row for row in costs.measure(guided, "guidance").runs if row.value.metric == "sample_flops"]
+    assert {row.arm for row in rows} == {"teacher", "scd", "ms-scd"}
+    for arm in guided.arms:
+        network = make_network(guided, guided.arms[arm], open_data(guided, guided.arms[arm]))
+        weights: Tensors = dict(network.named_parameters())
+        for way in guided.samplings(arm):
+            with Operations() as counted, torch.no_grad():
+                draw_samples(guided, guided.arms[arm], weights, [way], 10)
+            (row,) = (r for r in rows if r.arm == arm and way.columns.items() <= r.value.model_dump().items())
+            assert row.value.value == counted.total / 10
+
+
 @pytest.fixture
 def measured(one_arm, monkeypatch) -> Study:
     monkeypatch.setattr(theory, "BATCH", 512)
@@ -354,7 +403,7 @@ def test_a_study_names_the_papers_networks_by_their_path(path: str, arm: str) ->
     network = make_network(study, study.arms[arm], dataset)  # type: ignore
     x, t, labels = torch.randn(2, 1, 8, 8), torch.tensor([0.3, 1.2]), torch.tensor([1, 10])
     told = study.arms[arm].told
-    assert network(x, t, (labels, torch.ones(2)) if told else labels).shape == x.shape
+    assert network(x, t, (labels, *[torch.ones(2)] * told) if told else labels).shape == x.shape
 
 
 def test_a_network_that_cannot_be_told_is_refused_by_name(tmp_path: Path) -> None:

@@ -119,11 +119,11 @@ class Started:
         self.process.wait()
 
 
-def _until(condition: Callable[[], object], seconds: float = 120) -> None:
+def _until(condition: Callable[[], object], every: float = 0.001, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.001)
+        time.sleep(every)
 
 
 def _works(pid: int) -> bool:
@@ -149,7 +149,7 @@ def _next_worker(study: Study, folder: Path, previous: int, started: Started) ->
         found[:] = [worker for worker in _workers(study, folder) if worker[0] != previous]
         return bool(found) or started.process.poll() is not None
 
-    _until(look)
+    _until(look, every=0.02)
     return found[0] if found else None
 
 
@@ -280,7 +280,7 @@ def test_out_of_memory_names_the_setting_to_lower(tiny: dict, write_study, with_
 def test_a_study_changed_half_way_stops_the_runs_that_changed_and_keeps_the_others(
     tiny: dict, write_study, tmp_path: Path
 ) -> None:
-    tiny["arms"]["scd"]["iterations"] = 2000
+    tiny["arms"]["scd"]["iterations"] = 500
     study = load(write_study(tiny))
     arms = {name: str(study.run_folder(Run(arm=name, seed=0)) / "metrics.json") for name in study.arms}
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), *arms.values()]

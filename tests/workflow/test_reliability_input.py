@@ -59,10 +59,11 @@ def test_a_pickle_in_a_data_file_weights_or_a_checkpoint_is_refused_and_not_run(
         with pytest.raises(BenchError) as refusal:
             reader(path, "make it again")
         assert str(path) in str(refusal.value)
-    checkpoint = tmp_path / "step-00000010.safetensors"
+    checkpoints.save(tmp_path, "f", 10, {"w": torch.ones(2)}, {})
+    assert checkpoints.newest(tmp_path, "f") is not None
+    (seal,), (checkpoint,) = tmp_path.glob("step-*.json"), tmp_path.glob("step-*.safetensors")
     checkpoint.write_bytes(traps[name])
-    seal = {"step": 10, "fingerprint": "f", "sha256": sha256(checkpoint), "journal": {}}
-    write_json(checkpoint.with_suffix(".json"), seal)
+    write_json(seal, read_json(seal, "") | {"files": {checkpoint.name: sha256(checkpoint)}})
     assert checkpoints.newest(tmp_path, "f") is None
     assert not trace.exists()
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -163,6 +164,16 @@ def test_frechet_distance_of_shifted_gaussians_is_the_squared_shift() -> None:
     same = _features(4000)
     assert frechet_distance(same, same) == pytest.approx(0, abs=1e-6)
     assert frechet_distance(same, same + 2.0) == pytest.approx(8 * 4.0, rel=1e-6)
+
+
+def test_torch_fidelity_computes_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    with mock.patch.dict(sys.modules):
+        for name in [n for n in sys.modules if n.split(".")[0] in ("torchvision", "torch_fidelity")]:
+            monkeypatch.delitem(sys.modules, name)
+        rows = torch.randn(500, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        assert frechet_distance(rows, rows + 2.0) == pytest.approx(8 * 4.0, rel=1e-6)
+        assert "torch_fidelity.metric_fid" in sys.modules
+        assert not [name for name in sys.modules if name.startswith("torchvision")], "the next to ask gets the real one"
 
 
 def test_frechet_distance_refuses_fewer_samples_than_dimensions() -> None:

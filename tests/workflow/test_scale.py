@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import scale
+from tests.workflow.conftest import as_a_new_process
 from workflow.reading import load
-from workflow.runtime import fingerprint as module
-from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.fingerprint import fingerprint, source_digest
 
 pytestmark = pytest.mark.slow
 
@@ -29,12 +29,10 @@ def test_many_jobs_are_run_once_each_and_nothing_is_left_to_do(tmp_path: Path) -
     assert len(list(tmp_path.glob("results/scale/runs/*/*/metrics.json"))) == 300
 
 
-def test_a_plan_reads_the_source_once_for_all_runs_that_use_it(tmp_path: Path, monkeypatch) -> None:
+def test_a_plan_reads_the_source_once_for_all_runs_that_use_it(tmp_path: Path) -> None:
     scale.write_project(tmp_path, 300)
     study = load(tmp_path / "scale.yaml")
-    looked, real = [], module._followed
-    monkeypatch.setattr(module, "_followed", lambda *key: looked.append(key) or real(*key))
-    monkeypatch.setattr(module, "_FOUND", {})
+    as_a_new_process()
     marks = {fingerprint(study.specification(run)) for run in study.runs()}
     assert len(marks) == 300
-    assert len(looked) == 1
+    assert source_digest.cache_info().misses == 1

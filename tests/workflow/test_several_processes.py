@@ -1,4 +1,4 @@
-"""Training by two processes against training by one: the same numbers, whoever holds and reads what."""
+"""Training and sampling by two processes against one: the same numbers, whoever holds and reads what."""
 
 import shutil
 import subprocess
@@ -14,11 +14,12 @@ from torch import Tensor
 from tests.workflow import several
 from tests.workflow.conftest import ROOT, TINY, environment, step
 from workflow.reading import load
-from workflow.runtime import checkpoints
-from workflow.runtime.files import read_json
+from workflow.runtime import checkpoints, sampling
+from workflow.runtime.files import read_arrays, read_json
 from workflow.runtime.records import read_record
 from workflow.runtime.tensors import read_tensors
 from workflow.steps.prepare import prepare
+from workflow.steps.sample import sample
 from workflow.steps.train import train
 from workflow.study import Study
 
@@ -156,6 +157,26 @@ def test_all_stop_when_one_is_out_of_time_and_go_on_to_the_same_numbers(
     assert end == several.STEPS
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=0, atol=1e-10)
+
+
+def test_two_processes_share_samples_stop_together_and_draw_those_of_one(
+    trained: tuple[Study, Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, run = trained[0], several.run_of(several.SAMPLED)
+    made = study.run_folder(run) / "samples.npz"
+    by_two = read_arrays(made, "")
+    (folder,) = study.checkpoint_folder(run).glob("samples-*")
+    parts = [name for file in folder.iterdir() for name in read_arrays(file, "")]
+    firsts = range(0, study.evaluation.samples, several.AT_ONCE)
+    assert sorted(parts) == sorted(f"{key} {first}" for key in by_two for first in firsts), "each part once"
+    assert len(list(folder.iterdir())) == 4, "of each process one from before the stop and one from after it"
+    made.unlink()
+    shutil.rmtree(folder)
+    monkeypatch.setattr(sampling, "BATCH", several.AT_ONCE)
+    sample(study, run)
+    by_one = read_arrays(made, "")
+    assert by_one.keys() == by_two.keys()
+    assert all((by_one[key] == by_two[key]).all() for key in by_two)
 
 
 def test_the_smoke_study_runs_under_torchrun(tmp_path: Path) -> None:

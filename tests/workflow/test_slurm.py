@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from tests.workflow.conftest import ROOT, step
+from tests.workflow.conftest import ROOT, snakemake, step
 from tests.workflow.one_node_slurm import PACKAGES, Slurm, missing, one_node_slurm
 from workflow.errors import BenchError
 from workflow.reading import load
@@ -41,6 +41,11 @@ from core.objectives.diffusion import diffusion
 def paced(fields, x0, draws, settings):
     pace = Path("pace")
     time.sleep(float(pace.read_text()) if pace.exists() else 0)
+    return diffusion(fields, x0, draws, settings)
+
+
+def shown(fields, x0, draws, settings):
+    Path("seen").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none said"))
     return diffusion(fields, x0, draws, settings)
 
 
@@ -111,24 +116,24 @@ def test_resources_come_from_the_study_and_its_budget_and_are_no_part_of_a_finge
     assert study.resources.of_attempt(2).mem_mb == 64000
     run = Run(arm="scd", seed=0)
     assert study.specification(run) == plain.specification(run)
+    site = Site(max_runtime=1000, max_mem_mb=48000)
+    assert [site.runtime(study.resources.of_attempt(n).runtime) for n in (1, 2)] == [720, 1000]
+    assert [site.mem_mb(study.resources.of_attempt(n).mem_mb) for n in (1, 2)] == [32000, 48000]
+    assert Site().runtime(1440) == 1440
     tiny["resources"]["gpus"] = 1
     with pytest.raises(BenchError, match="did you mean 'gpu'"):
         load(write_study(tiny))
 
 
-def test_the_jobs_of_this_folder_alone_keep_a_workflow_from_starting(tmp_path: Path, monkeypatch) -> None:
+def test_the_jobs_of_this_folder_alone_keep_a_workflow_from_starting(tmp_path: Path, squeue, monkeypatch) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
     run = "01234567-89ab-cdef-0123-456789abcdef"
     queue = [f"7|RUNNING|{run}|{here}", f"8|PENDING|{run}|{there}", f"9|RUNNING|interactive|{here}"]
-    squeue = tmp_path / "bin/squeue"
-    squeue.parent.mkdir()
-    squeue.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in queue))
-    squeue.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{squeue.parent}{os.pathsep}{os.environ['PATH']}")
+    squeue("\n".join(f"echo '{line}'" for line in queue))
     with pytest.raises(BenchError, match=r"scancel 7\n"):
         cluster.refuse_orphans(here, submits=True)
     cluster.refuse_orphans(tmp_path, submits=True)
-    squeue.write_text("#!/bin/sh\necho 'Socket timed out' >&2\nexit 1\n")
+    squeue("echo 'Socket timed out' >&2; exit 1")
     cluster.refuse_orphans(here, submits=False)
     monkeypatch.setattr(cluster.time, "sleep", lambda seconds: None)
     with pytest.raises(BenchError, match="squeue does not answer: Socket timed out"):
@@ -148,10 +153,10 @@ def cluster_folder(slurm: Slurm, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _study_of(folder: Path, tiny: dict, minutes: int, **arms: dict) -> Study:
+def _study_of(folder: Path, tiny: dict, minutes: int, gpu: int = 0, **arms: dict) -> Study:
     """A study in `folder` whose runs have so many minutes a job."""
     experiment = tiny["experiments"]["training"] | {"arms": ["*"]}
-    resources = {"runtime": minutes, "mem_mb": 500}
+    resources = {"runtime": minutes, "mem_mb": 500, "gpu": gpu}
     content = tiny | {"arms": arms, "experiments": {"training": experiment}, "resources": resources}
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -250,7 +255,7 @@ def test_a_cancelled_run_and_one_over_its_limit_are_requeued_beside_a_failing_an
             _command(study, "--retries", "2"), cwd=cluster_folder, env=slurm.environment, stdout=out, stderr=out
         )
         _wait(lambda: _is_training(cluster_folder, "cancelled"), "the run that is cancelled")
-        time.sleep(3)
+        time.sleep(1)
         (job,) = slurm.jobs("_cancelled_", "running")
         slurm.ask("scancel", job[0])
         assert workflow.wait(600) == 1, "one arm failed"
@@ -267,7 +272,7 @@ def test_a_cancelled_run_and_one_over_its_limit_are_requeued_beside_a_failing_an
     assert [state for _, state, _, _ in stopped] in (["FAILED"], ["FAILED"] * 2), said
     assert last[1] == "COMPLETED"
     assert (stopped[0][3], last[3]) == ("1:00", "2:00"), "a second job gets more time"
-    assert "near its time limit of 1 minutes: stopped at step" in said
+    assert "near the end of its Slurm job: stopped at step" in said
     assert "resuming long seed 0 from step" in log("long")
     for arm in ("cancelled", "long"):
         assert _equal(_weights(cluster_folder, arm), _weights(undisturbed, arm))
@@ -287,45 +292,92 @@ def test_a_cancelled_run_and_one_over_its_limit_are_requeued_beside_a_failing_an
 
 @pytest.mark.slow
 def test_a_killed_workflow_is_started_again_without_duplicates(slurm: Slurm, cluster_folder: Path, tiny: dict) -> None:
-    study = _study_of(
-        cluster_folder, tiny, 10,
-        brief={"objective": "paced:paced", "iterations": 80},
-        longer={"objective": "paced:paced", "iterations": 3000},
-    )  # fmt: skip
+    brief, longer = ({"objective": "paced:paced", "iterations": n} for n in (80, 3000))
+    arms = {"brief-a": brief, "brief-b": brief | {"batch": 8}, "long-a": longer, "long-b": longer | {"batch": 8}}
+    study = _study_of(cluster_folder, tiny, 10, **arms)
     (cluster_folder / "pace").write_text("0.1")
     before = len(slurm.jobs())
+
+    def states(kind: str) -> list[str]:
+        return [state for _, state, _, _ in slurm.jobs(f"_{kind}-")]
+
     with (cluster_folder / "out").open("w") as out:
         killed = subprocess.Popen(
             _command(study), cwd=cluster_folder, env=slurm.environment, stdout=out, stderr=out, start_new_session=True
         )
-        _wait(lambda: all(_is_training(cluster_folder, arm) for arm in ("brief", "longer")), "both runs")
+        _wait(lambda: all(_is_training(cluster_folder, arm) for arm in arms), "all four runs")
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
     locked = _snakemake(slurm, study)
     assert locked.returncode == 1
     assert "--unlock" in locked.stdout
     assert _snakemake(slurm, study, "--unlock").returncode == 0
+    _wait(lambda: set(states("brief")) == {"COMPLETED"}, "the runs that nobody watches")
+    finished = _times(cluster_folder)
+    assert set(finished) == {"brief-a", "brief-b"}
+
     refused = _snakemake(slurm, study)
     assert refused.returncode == 1, refused.stdout
     assert "jobs of a workflow that was killed are still in the queue" in refused.stdout
-    assert not slurm.jobs("", "pending"), "nothing was submitted"
-    _wait(lambda: not slurm.jobs("_brief_", "running,completing"), "the run that nobody watches")
-    assert [state for _, state, _, _ in slurm.jobs("_brief_")] == ["COMPLETED"]
-    finished = _times(cluster_folder)
-    assert set(finished) == {"brief"}
-
-    refused = _snakemake(slurm, study)
-    told = re.search(r"scancel \d+", refused.stdout)
+    assert len(slurm.jobs()) == before + 5, "nothing was submitted"
+    told = re.search(r"scancel \d+ \d+", refused.stdout)
     assert told is not None, refused.stdout
     slurm.ask(*told[0].split())
-    _wait(lambda: not slurm.jobs("_longer_", "running,completing"), "the cancelled job's end")
-    (cluster_folder / "pace").unlink()  # the rest of it in a few seconds
+    _wait(lambda: states("long") == ["CANCELLED"] * 2, "the cancelled jobs' end")
+    (cluster_folder / "pace").unlink()  # the rest of them in a few seconds
     again = _snakemake(slurm, study)
     assert again.returncode == 0, again.stdout
-    assert [state for _, state, _, _ in slurm.jobs("_longer_")] == ["CANCELLED", "COMPLETED"]
-    assert len(slurm.jobs("_brief_")) == 1, "what ended while nobody watched is not made again"
+    assert states("long") == ["CANCELLED"] * 2 + ["COMPLETED"] * 2
+    assert states("brief") == ["COMPLETED"] * 2, "what ended while nobody watched is not made again"
     assert finished.items() <= _times(cluster_folder).items()
-    log = (cluster_folder / "results/tiny/logs/runs/longer-seed-0.log").read_text()
-    assert "resuming longer seed 0 from step" in log
-    assert len(slurm.jobs()) == before + 4, "preparation, brief, and longer twice"
+    for arm in ("long-a", "long-b"):
+        log = (cluster_folder / f"results/tiny/logs/runs/{arm}-seed-0.log").read_text()
+        assert f"resuming {arm} seed 0 from step" in log
+    assert len(slurm.jobs()) == before + 7, "preparation, two that ended, and two twice"
     assert "Nothing to be done" in _snakemake(slurm, study, "-n").stdout
+
+
+@pytest.mark.slow
+def test_a_run_gets_the_gpu_and_the_cores_that_its_study_asks_for(
+    slurm: Slurm, cluster_folder: Path, tiny: dict
+) -> None:
+    study = _study_of(cluster_folder, tiny, 5, gpu=1, alone={"objective": "paced:shown"})
+    done = _snakemake(slurm, study)
+    assert done.returncode == 0, done.stdout + slurm.logs()
+    assert (cluster_folder / "seen").read_text() == "0", "the first of the node's two, as Slurm numbers them"
+    (job,) = slurm.jobs("_alone_")
+    about = slurm.ask("scontrol", "show", "job", job[0])
+    assert re.search(r"TresPerJob=gres[:/]gpu[:=]1\b", about) and "NumCPUs=4" in about, about
+
+
+@pytest.mark.slow
+def test_small_runs_share_jobs_where_the_local_settings_say_so(slurm: Slurm, cluster_folder: Path, tiny: dict) -> None:
+    with (cluster_folder / "profiles/slurm/site.yaml").open("a") as site:
+        site.write("runs_per_job: 2\n")
+    student = {"objective": "scd", "teacher": "taught"}
+    study = _study_of(
+        cluster_folder, tiny, 5,
+        taught={"objective": "diffusion"}, doomed={"objective": "paced:doomed"}, a=student, b=student,
+    )  # fmt: skip
+    (cluster_folder / "fault").touch()
+    before = slurm.jobs()
+    assert _snakemake(slurm, study, "--retries", "0").returncode == 1
+    assert not _times(cluster_folder), "who shares a job with one that fails is made again"
+    (cluster_folder / "fault").unlink()
+    done = _snakemake(slurm, study)
+    assert done.returncode == 0, done.stdout + slurm.logs()
+    jobs = [job for job in slurm.jobs() if job not in before and "run" in job[2]]
+    assert sorted(state for _, state, _, _ in jobs) == ["COMPLETED"] * 2 + ["FAILED"], "two runs a job"
+    rows = pd.read_csv(cluster_folder / "results/tiny/experiments/training/runs.csv")
+    assert (rows[rows.arm.isin(["taught", "doomed", *"ab"])].status == "finished").all()
+    assert set(_times(cluster_folder)) == {"taught", "doomed", *"ab"}
+    assert "Nothing to be done" in _snakemake(slurm, study, "-n").stdout
+
+
+def test_groups_are_of_one_study_and_one_generation(tmp_path: Path) -> None:
+    profile = tmp_path / "profiles/slurm"
+    shutil.copytree(ROOT / "profiles/slurm", profile, ignore=shutil.ignore_patterns("site.yaml"))
+    (profile / "site.yaml").write_text("runs_per_job: 8\n")
+    plan = snakemake("-n", "--workflow-profile", "slurm", "--config", "budget=smoke", cwd=tmp_path).stdout
+    groups = set(re.findall(r"[Gg]roup job (\S+)", plan))
+    assert groups == {"runs-oracle-smoke-0", "runs-digits-smoke-0", "runs-digits-smoke-1"}

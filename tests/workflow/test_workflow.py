@@ -171,7 +171,7 @@ def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, write
 def test_a_workflow_killed_in_the_middle_goes_on_from_the_run_s_checkpoint(
     tiny: dict, write_study, tmp_path: Path
 ) -> None:
-    tiny["arms"]["scd"]["iterations"] = 3000
+    tiny["arms"]["scd"]["iterations"] = 1500
     study = write_study(tiny)
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
     first = subprocess.Popen(
@@ -191,6 +191,22 @@ def test_a_workflow_killed_in_the_middle_goes_on_from_the_run_s_checkpoint(
     snakemake("tiny/training", "--config", f"study={study}", *ONE_CORE, cwd=tmp_path)
     log = (tmp_path / "results/tiny/logs/runs/scd-seed-0.log").read_text()
     assert "resuming scd seed 0 from step" in log
+
+
+def test_a_budget_that_makes_a_study_smaller_is_published_with_no_verdict(tmp_path: Path) -> None:
+    from workflow.reading import load  # noqa: PLC0415
+    from workflow.report.tables import read_table, write_table  # noqa: PLC0415
+    from workflow.steps.publish import undecided  # noqa: PLC0415
+
+    here = {"claim": "a", "experiment": "steps", "verdict": "reproduced", "holm_verdict": "reproduced", "effect": -0.5,
+            "low": -0.6, "high": -0.4, "p": 0.01, "seeds": 3, "note": None, "rule_first": "yes"}  # fmt: skip
+    elsewhere = {"claim": "b", "verdict": "not run", "holm_verdict": "not run", "note": "needs study imagenet512"}
+    rows = pd.DataFrame([row | {"study": "cifar10-small-cpu", "results_commit": "abc"} for row in (here, elsewhere)])
+    write_table(undecided(rows, load("cifar10-small", "cpu")), tmp_path / "claims.csv")
+    found = read_table(tmp_path / "claims.csv")
+    assert list(found.verdict) == ["not run"] * 2 and list(found.study) == ["cifar10-small"] * 2
+    assert list(found.note) == ["made with budget cpu, which decides no claim", "needs study imagenet512"]
+    assert found[["effect", "low", "high", "p", "seeds"]].isna().to_numpy().all()
 
 
 def test_results_are_published_only_when_whole_clean_and_of_the_published_budget(
@@ -228,7 +244,7 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
     smaller = study.model_copy(update={"budget": "cpu"})
     shutil.copytree(study.folder, smaller.folder)
     publish(smaller)
-    assert not (tmp_path / "published/tiny/claims.csv").exists(), "a smaller budget decides no claim"
+    assert set(pd.read_csv(tmp_path / "published/tiny/claims.csv").verdict) == {"not run"}
     publish(study)
     assert "on no study here" in (tmp_path / "published/claims.svg").read_text()
     assert "abc" in capsys.readouterr().out

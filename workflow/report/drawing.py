@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from workflow.report.statistics import COLUMNS
+from workflow.report.statistics import COLUMNS, at_best_guidance
 from workflow.report.style import colour
 from workflow.report.tables import CURVE_COLUMNS
 from workflow.runtime.quantities import QUANTITIES
@@ -21,6 +21,10 @@ from workflow.schema import Experiment
 WIDTH = 9.4
 """Inches of a full figure: shown 700 pixels wide, its text of 9 points is 9 pixels high."""
 DIVERGED = "a run diverged"
+AT_BEST = (
+    "Guided samples are at the scale of best mean among those that most seeds have, "
+    "chosen afterwards from the same runs, which favours them."
+)
 NUMBERS = ("intervals", "steps", "guidance", "seed", "value", "parameters", "mid_time", "x")
 Frame = pd.DataFrame
 
@@ -29,6 +33,28 @@ def results(runs: Frame, *metrics: str) -> Frame:
     """Rows of runs.csv of these metrics, real data left out; every column there, numbers as numbers."""
     rows = numeric(runs.reindex(columns=COLUMNS))
     return rows[rows.metric.isin(metrics) & (rows.objective != "data")]
+
+
+def drawn(experiment: Experiment, runs: Frame, curves: Frame) -> tuple[Frame, Frame]:
+    """What its figure, charts and finding show: guided samples at their best scale, unless it is about scales."""
+    runs, curves = numeric(runs.reindex(columns=COLUMNS)), numeric(curves.reindex(columns=CURVE_COLUMNS))
+    if experiment.figure != "guidance":
+        runs = at_best_guidance(runs, experiment.metric)
+    parts = [at_best_guidance(part, metric) for metric, part in curves.groupby("metric", sort=False)]
+    return runs, pd.concat(parts) if parts else curves
+
+
+def taught_by(rows: Frame) -> pd.Series:
+    """The arm of each row's teacher, of a teacher itself; where none is named, the diffusion arm of its size."""
+    teachers = rows[rows.objective == "diffusion"].drop_duplicates("size")
+    by_size = dict(zip(teachers["size"], teachers.arm, strict=True))
+    named = rows.teacher.mask(rows.teacher == "exact")
+    return rows.arm.where(rows.objective == "diffusion", named).fillna(rows["size"].map(by_size))
+
+
+def evaluations(rows: Frame) -> pd.Series:
+    """Of the network for one sample: a guided diffusion model is evaluated with and without its label."""
+    return rows.steps * (1 + ((rows.objective == "diffusion") & rows.guidance.notna()))
 
 
 def in_order(experiment: Experiment, rows: Frame) -> Frame:

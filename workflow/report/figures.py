@@ -17,6 +17,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from workflow.report.drawing import (
     crosses,
+    evaluations,
     floor,
     in_order,
     is_lost,
@@ -31,6 +32,7 @@ from workflow.report.drawing import (
     results,
     say_when_empty,
     steps_label,
+    taught_by,
 )
 from workflow.report.style import PRECISIONS, colour, dashes, marker, name
 from workflow.runtime.quantities import QUANTITIES
@@ -201,15 +203,17 @@ def _steps_marker(count: float) -> str:
 def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     """The metric against the number of parameters, and the students' ratio to their own teacher."""
     rows = in_order(experiment, results(runs, experiment.metric))
-    teachers = rows[(rows.objective == "diffusion") & ~is_lost(rows)].set_index(["size", "seed"]).value.to_dict()
+    rows = rows.assign(teacher=taught_by(rows))
+    teachers = rows[(rows.objective == "diffusion") & ~is_lost(rows)].set_index(["arm", "seed"]).value.to_dict()
     figure, (left, right) = panels(2, 4.2)
     for (objective, steps), group in rows.groupby(["objective", "steps"], sort=False):
         style = {"color": colour(objective), "linestyle": dashes(steps), "marker": marker(objective)}
         style["label"] = f"{name(objective)}, {steps_label(steps, objective)}"
         line(left, group, "parameters", **style)
         if objective != "diffusion":
-            own = [teachers.get((size, seed), np.nan) for size, seed in zip(group["size"], group.seed, strict=True)]
-            line(right, group.assign(value=group.value / np.array(own, float)), "parameters", **style)
+            taught = group[group.teacher.isin(rows.arm)]
+            own = [teachers.get(run, np.nan) for run in zip(taught.teacher, taught.seed, strict=True)]
+            line(right, taught.assign(value=taught.value / np.array(own, float)), "parameters", **style)
     floor(left, runs, experiment.metric)
     right.axhline(1, color="#999999", linewidth=0.8)
     left.set_ylabel(QUANTITIES[experiment.metric].label)
@@ -322,22 +326,29 @@ def guidance(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
 
 
 def steps(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
-    """The metric against what a sample costs in evaluations of the network, a line per method and solver."""
+    """The metric against what a sample costs in evaluations of the network, a line per method, solver and network."""
     rows = results(runs, experiment.metric)
     rows = rows[rows.steps.notna()]
+    rows = rows.assign(teacher=taught_by(rows).fillna(""), steps=evaluations(rows))
+    networks = list(rows.sort_values("parameters", kind="stable").teacher.unique())
     figure, axes = panels(1, 4.6)
-    for (objective, sampler), group in rows.groupby(["objective", "sampler"], sort=False):
+    for (objective, sampler), alike in rows.groupby(["objective", "sampler"], sort=False):
         style, symbol, words = SOLVERS.get(sampler, ("-", marker(objective), ""))
         face = {"markerfacecolor": "white"} if sampler in SOLVERS else {}
-        label = name(objective) + (f", {words}" if words else "")
-        line(
-            axes[0], group, "steps", _better(experiment.metric),
-            color=colour(objective), linestyle=style, marker=symbol, label=label, **face,
-        )  # fmt: skip
+        for (network, _), group in sorted(
+            alike.groupby(["teacher", "size"]), key=lambda found: networks.index(found[0][0])
+        ):
+            label = name(objective) + (f", {words}" if words else "")
+            label += f", {group['size'].iloc[0]}" if len(networks) > 1 else ""
+            shade = sns.light_palette(colour(objective), len(networks) + 1)[1 + networks.index(network)]
+            line(
+                axes[0], group, "steps", _better(experiment.metric),
+                color=shade, linestyle=style, marker=symbol, label=label, **face,
+            )  # fmt: skip
     floor(axes[0], runs, experiment.metric)
     axes[0].set_xlabel("evaluations of the network per sample (steps of a student)")
     axes[0].set_xscale("log", base=2)
-    doubling = [2**k for k in range(7) if 2**k <= rows.steps.max()] or [1]
+    doubling = [2**k for k in range(8) if 2**k <= rows.steps.max()] or [1]
     axes[0].set_xticks(doubling, [str(k) for k in doubling])
     axes[0].minorticks_off()
     log_metric(axes[0], experiment.metric)
@@ -387,8 +398,8 @@ def compute(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
             placed = group.assign(cost=group.groupby("size").cost.transform("mean")).dropna(subset=["cost"])
             style = {"color": colour(objective), "linestyle": dashes(count), "marker": marker(objective)}
             line(ax, placed, "cost", label=f"{name(objective)}, {steps_label(count, objective)}", **style)
-            means = placed[~is_lost(placed)].groupby("size")[["cost", "value"]].mean()
-            for size, at in means.iterrows():
+            first = count == rows[~is_lost(rows) & (rows.objective == objective)].steps.min()
+            for size, at in placed[~is_lost(placed) & first].groupby("size")[["cost", "value"]].mean().iterrows():
                 ax.annotate(
                     str(size), (at.cost, at.value), (4, 4), textcoords="offset points",
                     fontsize=8, color=colour(objective),
@@ -410,7 +421,7 @@ def sampling_compute(runs: Frame, rows: Frame) -> tuple[np.ndarray, str]:
     found = np.array([table.get(key, np.nan) for key in zip(rows.arm, rows.steps, strict=True)], float)
     if len(table) and not np.isnan(found[~is_lost(rows)]).any():
         return found, "FLOP of one sample"
-    return (rows.parameters * rows.steps).to_numpy(), "parameters × evaluations per sample (FLOP not counted)"
+    return (rows.parameters * evaluations(rows)).to_numpy(), "parameters × evaluations per sample (FLOP not counted)"
 
 
 def training_compute(runs: Frame, rows: Frame) -> tuple[np.ndarray, str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from workflow.report.drawing import in_order, is_lost, points, results, steps_label
+from workflow.report.drawing import evaluations, in_order, is_lost, points, results, steps_label, taught_by
 from workflow.report.figures import MID_TIME, ORDERS, SEARCH, SOLVERS, sampling_compute, training_compute, with_solver
 from workflow.report.statistics import Interval, interval, paired, select
 from workflow.report.style import name
@@ -173,14 +173,14 @@ def _lead(rows: Frame, arms: list[str], metric: str) -> str:
 
 def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     """The ratio of every student to its own teacher, by size."""
-    rows = runs[runs.metric == experiment.metric]
-    rows = in_order(experiment, rows[rows.objective != "data"])
-    teachers = rows[rows.objective == "diffusion"].set_index(["size", "seed"]).value.to_dict()
+    rows = in_order(experiment, results(runs, experiment.metric))
+    rows = rows.assign(teacher=taught_by(rows))
+    teachers = rows[rows.objective == "diffusion"].set_index(["arm", "seed"]).value.to_dict()
     parts = []
-    for (objective, steps), group in rows[rows.objective.isin(["scd", "sct"])].groupby(["objective", "steps"]):
+    for (objective, steps), group in rows[rows.objective != "diffusion"].groupby(["objective", "steps"]):
         ratios = []
         for size, members in group.groupby("size", sort=False):
-            own = [teachers.get((size, seed), math.nan) for seed in members.seed]
+            own = [teachers.get(run, math.nan) for run in zip(members.teacher, members.seed, strict=True)]
             found = interval(_ratio(members.value, own))
             ratios += [f"{size} {found}"] if found.seeds else []
         if not ratios:
@@ -292,7 +292,7 @@ def steps(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     """The best way to sample at each budget of evaluations, and two-step sCD against multi-step sCD of two segments."""
     metric = experiment.metric
     rows = results(runs, metric)
-    rows = rows[rows.steps.notna()].assign(value=lambda r: _worst(r, metric))
+    rows = rows[rows.steps.notna()].assign(value=lambda r: _worst(r, metric), steps=evaluations, teacher=taught_by)
     if is_lost(rows).all():
         return NOTHING
     ways = rows.assign(way=[_way(*row) for row in zip(rows.arm, rows.objective, rows.sampler, rows.steps, strict=True)])
@@ -305,10 +305,11 @@ def steps(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         best = leader
     text = f"Best within a budget of evaluations (where it changes): {'; '.join(parts)}"
     two = rows[(rows.steps == 2) & rows.objective.isin(["scd", "ms_scd"])]
-    pair = [next(iter(two[two.objective == objective].arm), None) for objective in ("ms_scd", "scd")]
-    if None not in pair:
-        side, shown = _compared(two, str(pair[0]), str(pair[1]), metric)
-        text += f". Two steps of {pair[1]} against {pair[0]}: {side}, {shown}"
+    for _, alike in two.groupby("teacher", sort=False):
+        pair = [next(iter(alike[alike.objective == objective].arm), None) for objective in ("ms_scd", "scd")]
+        if None not in pair:
+            side, shown = _compared(alike, str(pair[0]), str(pair[1]), metric)
+            text += f". Two steps of {pair[1]} against {pair[0]}: {side}, {shown}"
     return text + "."
 
 
@@ -344,17 +345,16 @@ def mid_time(experiment: Experiment, runs: Frame, curves: Frame) -> str:
 
 
 def compute(experiment: Experiment, runs: Frame, curves: Frame) -> str:
-    """Distance and compute of the two-step student over its teacher's, at the largest size that both have."""
+    """Distance and compute of the largest two-step student over its teacher's."""
     rows = results(runs, experiment.metric)
     costs = {"sampling": sampling_compute(runs, rows), "training": training_compute(runs, rows)}
-    rows = rows.assign(**{kind: cost for kind, (cost, _) in costs.items()})
+    rows = rows.assign(teacher=taught_by(rows), **{kind: cost for kind, (cost, _) in costs.items()})
+    teachers, students = rows[rows.objective == "diffusion"], rows[(rows.steps == 2) & (rows.objective != "diffusion")]
     parts = []
-    for objective, group in rows[rows.steps == 2].groupby("objective", sort=False):
-        teachers = rows[(rows.objective == "diffusion") & rows["size"].isin(group["size"])]
-        if not len(teachers) or objective == "diffusion":
-            continue
-        largest = teachers.loc[teachers.parameters.idxmax(), "size"]
-        student, teacher = (r[r["size"] == largest].drop_duplicates("seed") for r in (group, teachers))
+    for _, group in students[students.teacher.isin(teachers.arm)].groupby("objective", sort=False):
+        largest = group.loc[group.parameters.idxmax()]
+        student = group[group.arm == largest.arm].drop_duplicates("seed")
+        teacher = teachers[teachers.arm == largest.teacher].drop_duplicates("seed")
         both = pd.concat([student.assign(arm="student"), teacher.assign(arm="teacher")])
         table = _by_seed(both, ["student", "teacher"])
         if not len(table):

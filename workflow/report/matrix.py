@@ -24,7 +24,7 @@ LABELS = 1.5
 
 
 def draw_matrix(verdicts: pd.DataFrame) -> Figure:
-    """A square for each claim and study that may decide it, topics from above; claims that no study decides last.
+    """A square for each claim and study that may decide it, topics from above; studies without a verdict come last.
 
     `verdicts` holds the rows of claims.csv of one study or several. A square is filled where its
     verdict survives Holm's adjustment among the study's claims.
@@ -34,15 +34,15 @@ def draw_matrix(verdicts: pd.DataFrame) -> Figure:
     widths = {name: max(4, int(rows.groupby("topic").size().max())) for name, rows in columns.items()}
     across = sum(widths.values()) + GAP * (len(widths) - 1)
     square = (WIDTH - LABELS) / across
-    figure, ax = plt.subplots(figsize=(WIDTH, square * (len(topics) + 2.5) + 0.4), layout="constrained")
+    figure, ax = plt.subplots(figsize=(WIDTH, square * (len(topics) + 3.5) + 0.4), layout="constrained")
     left = 0.0
     for name, rows in columns.items():
         for height, topic in enumerate(topics):
             _squares(ax, rows[rows.topic == topic], left, height)
-        for above, words in zip((-1.75, -1.0), _heading(name, rows), strict=True):
+        for above, words in zip((-2.8, -1.9, -1.0), _heading(name, rows), strict=True):
             ax.text(left - 0.4, above, words, va="baseline", fontsize=10)
         left += widths[name] + GAP
-    ax.set(xlim=(-0.7, across), ylim=(len(topics) - 0.45, -2.6), aspect="equal")
+    ax.set(xlim=(-0.7, across), ylim=(len(topics) - 0.45, -3.7), aspect="equal")
     ax.set_yticks(range(len(topics)), topics)
     ax.tick_params(axis="y", length=0)
     ax.set_xticks([])
@@ -56,16 +56,17 @@ def draw_matrix(verdicts: pd.DataFrame) -> Figure:
 def _columns(verdicts: pd.DataFrame) -> dict[str, pd.DataFrame]:
     decided = verdicts[verdicts.experiment.notna()]
     columns = {f"on {study}": rows for study, rows in decided.groupby("study")}
+    columns = dict(sorted(columns.items(), key=lambda column: not totals(column[1])["tested"]))
     rest = verdicts[~verdicts.claim.isin(decided.claim)].drop_duplicates("claim")
     return columns | ({f"on {NOWHERE}": rest} if len(rest) else {})
 
 
-def _heading(name: str, rows: pd.DataFrame) -> tuple[str, str]:
+def _heading(name: str, rows: pd.DataFrame) -> tuple[str, str, str]:
     count = totals(rows)
     if not count["tested"]:
-        return name, f"{len(rows)} claims"
-    held, failed = (f"{count[verdict]:.0f} {verdict}" for verdict in ("reproduced", "not reproduced"))
-    return f"{name}: {count['tested']:.0f} claims tested", f"{held}, {failed}"
+        return "", name, f"{len(rows)} claims"
+    held, failed = (f"{count[verdict]:.0f}" for verdict in ("reproduced", "not reproduced"))
+    return name, f"{count['tested']:.0f} claims tested", f"{held} reproduced, {failed} not"
 
 
 def _squares(ax: Axes, rows: pd.DataFrame, left: float, height: int) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from workflow.report.drawing import steps_label
 from workflow.report.style import colour
 from workflow.runtime.files import Arrays, read_arrays
-from workflow.schema import DigitsData, ImagesData
+from workflow.schema import DigitsData, ImagesData, LatentsData
 from workflow.study import Run, Study
 
 AGAIN = "delete the file; the workflow makes the run again"
@@ -18,12 +18,12 @@ Drawn = list[tuple[Run, int, np.ndarray]]
 
 
 def pictures(study: Study, runs: list[Run], real: bool = True) -> Figure | None:
-    """Samples of the given runs on the first one's data; None where they have no picture, or no run has samples.
+    """Samples of the given runs on the first one's data; None where these have no picture, or no run has samples.
 
     With `real` images of the training part stand above.
     """
     data = study.arms[runs[0].arm].data if runs else None
-    if data is None:
+    if data is None or isinstance(study.data[data], LatentsData):
         return None
     arrays = read_arrays(study.data_file(data), AGAIN)
     alike = [run for run in runs if study.arms[run.arm].data == data]
@@ -41,9 +41,9 @@ def pictures(study: Study, runs: list[Run], real: bool = True) -> Figure | None:
 
 def _samples(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
     """(steps, samples) of the run's main sampler, without guidance."""
-    archive = read_arrays(study.run_folder(run) / "samples.npz", AGAIN)
     main = study.samplers_of(run.arm)[0]
     ways = [way for way in study.samplings(run.arm) if way.sampler == main and way.guidance in (None, 1.0)]
+    archive = read_arrays(study.run_folder(run) / "samples.npz", AGAIN, {way.key for way in ways})
     return [(way.steps, archive[way.key]) for way in ways if way.key in archive]
 
 

@@ -12,7 +12,7 @@ from workflow.runtime.quantities import QUANTITIES
 COLUMNS = [
     "study", "data", "experiment", "arm", "objective", "intervals", "precision", "size", "steps", "guidance",
     "seed", "metric", "value", "status", "parameters", "iterations", "batch",
-    "sampler", "mid_time",
+    "sampler", "mid_time", "teacher",
 ]  # fmt: skip
 """Of runs.csv; others rely on the first thirteen."""
 
@@ -85,3 +85,25 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
             | {"diverged": int((group.status == "diverged").sum())}
         )
     return pd.DataFrame(rows, columns=[*keys, "mean", "low", "high", "seeds", "diverged"])
+
+
+def at_best_guidance(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The same, of samplings that differ in their guidance scale alone only the best by the mean of `metric`.
+
+    As the paper's tables have it, each network and number of steps at a scale of its own; the best has most
+    seeds with a value. `rows` are of runs.csv, or of curves.csv, whose ends are compared.
+    """
+    keys = [key for key in ("arm", "sampler", "steps", "mid_time") if key in rows]
+    judged = rows[rows.guidance.notna() & (rows.metric == metric)]
+    if not len(judged):
+        return rows
+    if "x" in rows:
+        judged = judged[judged.x == judged.groupby("arm").x.transform("max")]
+    lost = ~np.isfinite(judged.value) | (judged.status == "diverged" if "status" in judged else False)
+    finite = judged.assign(value=judged.value.mask(lost))
+    means = finite.groupby([*keys, "guidance"], dropna=False, sort=False).value.agg(["count", "mean"]).reset_index()
+    means["mean"] *= -1 if QUANTITIES[metric].better == "higher" else 1
+    ordered = means.sort_values(["count", "mean"], ascending=[False, True], kind="stable")
+    best = ordered.drop_duplicates(keys)[[*keys, "guidance"]].rename(columns={"guidance": "best"})
+    chosen = rows[keys].merge(best, on=keys, how="left").best.to_numpy()
+    return rows[rows.guidance.isna() | np.isnan(chosen) | (rows.guidance == chosen)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from workflow.claims import check_claims, ledger_digest, read_claims, verdict_file
 from workflow.errors import BenchError
-from workflow.runtime.cluster import refuse_orphans
+from workflow.runtime.cluster import limits, refuse_orphans
 from workflow.runtime.fingerprint import data_fingerprint, digest, fingerprint
 from workflow.runtime.files import check_writable
 from workflow.runtime.measurements import MEASUREMENTS
@@ -55,8 +55,9 @@ try:
         raise BenchError(f"unknown configuration {', '.join(sorted(unknown))}", key="--config", remedy=known)
     CHOSEN = read_studies(names_chosen())
     STUDIES = CHOSEN | read_studies(names_asked())
-    LEDGER = read_claims()
+    LEDGER, SITE = read_claims(), limits()
     check_claims(LEDGER, STUDIES.values())
+    GPUS = any(study.resources.gpu for study in STUDIES.values())  # else no job need be asked
 except BenchError as error:
     raise WorkflowError(str(error)) from None
 
@@ -91,6 +92,19 @@ def select_study(wildcards):
 def asked(wildcards, attempt):
     """What a job of the study asks a scheduler for."""
     return study_of(wildcards).resources.of_attempt(attempt)
+
+
+def group_of(wildcards):
+    """Of runs that share a job of a cluster, where its settings ask for it: a study's of one generation.
+
+    How many share one is said of `runs`, the name that Snakemake looks up for all of these.
+    """
+    study = study_of(wildcards)
+    if study.resources.gpu:
+        return None
+    name = f"runs-{study.label}-{study.generation(run_of(wildcards))}"
+    workflow.parent_groupids[name] = "runs"
+    return name
 
 
 def cores_of(wildcards):

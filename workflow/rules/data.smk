@@ -13,8 +13,8 @@ rule prepare:
     resources:
         study=select_study,
         gpu=lambda wc: 0 if small_data(wc) else min(1, study_of(wc).resources.gpu),
-        mem_mb=lambda wc, attempt: 1000 if small_data(wc) else attempt * 16000,
-        runtime=lambda wc: 10 if small_data(wc) else 24 * 60,
+        mem_mb=lambda wc, attempt: SITE.mem_mb(1000 if small_data(wc) else attempt * 16000),
+        runtime=lambda wc: SITE.runtime(10 if small_data(wc) else 24 * 60),
     threads: lambda wc: 1 if small_data(wc) else DECODING
     shell:
         "python -m workflow.steps.prepare {resources.study} --data {wildcards.data} > {log} 2>&1"

@@ -1,14 +1,39 @@
 # What the engine is told that no profile can say.
 
+import functools
+import gc
+
+import snakemake.common
+import snakemake.rules
+
+
+def plan_faster():
+    """Spare a plan of thousands of jobs two things that take much of its time.
+
+    The collector of cycles looks through all jobs again and again, and hardly any can be freed. Snakemake asks for
+    the parameters of the same few functions thirty times a job.
+    """
+    gc.set_threshold(1_000_000)
+    found = functools.cache(snakemake.common.get_function_params)
+
+    def parameters(function):
+        return found(getattr(function, "__func__", function))  # a bound method may not be hashable
+
+    snakemake.common.get_function_params = snakemake.rules.get_function_params = parameters
+
+
+plan_faster()
+
 
 def lift_default_limit():
-    """Lift Snakemake's default limit of 100 jobs a second; one that somebody asks for stays.
+    """Lift Snakemake's default limit of 100 jobs a second on this machine; one that somebody asks for stays.
 
     While there is one, every look at the ready jobs sets a timer whose end is another look. They add
     up: after some hundred jobs the looking costs as much as half a core, beside the runs.
     """
     limit = workflow.scheduling_settings.max_jobs_per_timespan
-    if limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
+    here = workflow.executor_plugin is None or workflow.executor_plugin.name == "local"
+    if here and limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
 
 

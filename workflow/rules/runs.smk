@@ -21,11 +21,13 @@ rule run:
         where=where,
     resources:
         study=select_study,
-        gpu=lambda wc, attempt: asked(wc, attempt).gpu,
-        gpu_model=lambda wc, attempt: asked(wc, attempt).gpu_model,
-        mem_mb=lambda wc, attempt: asked(wc, attempt).mem_mb,
-        runtime=lambda wc, attempt: asked(wc, attempt).runtime,
-    threads: cores_of
+        gpu=(lambda wc: study_of(wc).resources.gpu) if GPUS else 0,
+        gpu_model=(lambda wc: study_of(wc).resources.gpu_model) if GPUS else None,
+        mem_mb=lambda wc, attempt: SITE.mem_mb(asked(wc, attempt).mem_mb),
+        runtime=lambda wc, attempt: SITE.runtime(asked(wc, attempt).runtime),
+    threads: cores_of if GPUS else 1
+    group:
+        group_of if SITE.runs_per_job > 1 else None
     shell:  # exec: a signal of the scheduler reaches the run itself, which then writes a checkpoint
         "exec python -m workflow.steps.run {resources.study} --arm {wildcards.arm} --seed {wildcards.seed}"
         " --fingerprint {params.fingerprint} {params.where} > {log} 2>&1"

@@ -99,7 +99,7 @@ def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.
 def _make_network(study: Study, arm: Arm, dataset: Dataset) -> nn.Module:
     size = study.sizes[arm.size]
     if size.network is not None:
-        about = {"shape": dataset.shape, "classes": dataset.classes, "sigma_d": study.sigma_d, "told": int(arm.told)}
+        about = {"shape": dataset.shape, "classes": dataset.classes, "sigma_d": study.sigma_d, "told": arm.told}
         make = named(size.network)
         return make(**{key: value for key, value in about.items() if takes(make, key)}, **size.settings)
     return ResidualMLP(
@@ -144,15 +144,15 @@ def student_field(
     network: nn.Module,
     weights: Tensors | None = None,
     labels: Tensor | None = None,
-    number: Tensor | None = None,
+    numbers: tuple[Tensor, ...] = (),
     precision: str = "fp32",
     tangent_precision: str | None = None,
 ) -> Field:
-    """The network as a field, told its labels and its number, with its method's boundary.
+    """The network as a field, told its labels and its numbers, with its method's boundary.
 
     `tangent_precision` is that in which its tangent is computed, if not in that of its value.
     """
-    bound = partial(bind, network, weights, labels if number is None else (labels, number))
+    bound = partial(bind, network, weights, (labels, *numbers) if numbers else labels)
     field = bound(PRECISIONS[precision])
     if tangent_precision not in (None, precision):
         field = Apart(field, bound(PRECISIONS[tangent_precision]))
@@ -180,17 +180,18 @@ def step_function(
 
     def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
         batch = draw_batch(run, arm, dataset, step).to(device) if rows is None else rows
-        labels, number = batch.labels, batch.number
+        labels, scale = batch.labels, batch.scale
+        told = () if scale is None else (scale,)
         bound = partial(
             student_field, study, arm, labels=labels, precision=arm.precision, tangent_precision=arm.tangent_precision
         )
         fake = modules.extras.get("fake")
         fields = Fields(
-            bound(modules.student, number=number) if arm.segments is None else _untold,
-            teacher_of(labels, number),
-            target=bound(modules.student, weights=target, number=number) if target else None,
-            student_to=(lambda u: bound(modules.student, number=u)) if arm.segments else None,
-            fake=bound(fake, number=number) if fake else None,
+            bound(modules.student, numbers=told) if arm.segments is None else _untold,
+            teacher_of(labels, scale),
+            target=bound(modules.student, weights=target, numbers=told) if target else None,
+            student_to=(lambda u: bound(modules.student, numbers=(*told, u))) if arm.segments else None,
+            fake=bound(fake, numbers=told) if fake else None,
             **{name: module for name, module in modules.extras.items() if name != "fake"},
         )
         if own_network:  # it may draw from torch's generator, which must not depend on what came before

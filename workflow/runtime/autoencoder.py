@@ -6,6 +6,7 @@ data's (arXiv 2410.11081, App. G). EDM2 feeds it [0, 1], so that its own statist
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from workflow.errors import BenchError
 from workflow.runtime.devices import best_device
-from workflow.runtime.metrics import import_torchvision
 
 MEAN, STD = (1.56, -0.695, 0.483, 0.729), (5.27, 5.91, 4.21, 4.31)
 CHANNELS = len(MEAN)
@@ -47,6 +47,29 @@ def load_diffusers() -> Any:
     except ImportError as error:
         problem = f"the autoencoder needs the package diffusers: {error}"
         raise BenchError(problem, key="vae", remedy="pip install diffusers") from error
+
+
+def import_torchvision() -> None:
+    """Import torchvision also where its compiled operators do not fit torch's build.
+
+    A CUDA-built torchvision beside a CPU torch fails to register a kernel for an operator that its
+    missing library would have declared. diffusers needs torchvision for nothing that is used here;
+    declaring the operators lets the import through, and calling one would still raise.
+    """
+    if "torchvision" in sys.modules:
+        return
+    try:
+        importlib.import_module("torchvision")
+        return
+    except RuntimeError as error:
+        if "does not exist" not in str(error):
+            raise
+    for module in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[module]
+    signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    for operator in ("nms", "qnms"):
+        torch.library.define(f"torchvision::{operator}", signature)
+    importlib.import_module("torchvision")
 
 
 @cache

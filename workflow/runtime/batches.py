@@ -32,7 +32,7 @@ class Batch:
     """Its first row's place in the whole batch."""
     x0: Tensor
     labels: Tensor | None
-    number: Tensor | None
+    scale: Tensor | None
     """The guidance scale that the student is told."""
     keys: Tensor
     """Of dropout's masks (core.networks.dropout)."""
@@ -114,9 +114,9 @@ def _draw_block(run: Run, arm: Arm, dataset: Dataset, step: int, block: int, siz
     if labels is not None and arm.label_dropout:
         lost = torch.rand(size, generator=draws_for("label dropout")) < arm.label_dropout
         labels = torch.where(lost, dataset.classes, labels)
-    number = None
+    scale = None
     if arm.guidance_max is not None:  # s ~ U[1, guidance_max]
-        number = 1 + (arm.guidance_max - 1) * torch.rand(size, generator=draws_for("guidance"))
+        scale = 1 + (arm.guidance_max - 1) * torch.rand(size, generator=draws_for("guidance"))
     keys = torch.randint(2**31, (size,), generator=draws_for("dropout"), dtype=torch.int32)
 
     def normal(purpose: str) -> Tensor:
@@ -129,4 +129,4 @@ def _draw_block(run: Run, arm: Arm, dataset: Dataset, step: int, block: int, siz
     drawn = draws("")
     if arm.method.fake:
         drawn = dataclasses.replace(drawn, start=normal("start"), score=draws("score "), fake=draws("fake "))
-    return Batch(block * BLOCK, x0, labels, number, keys, drawn)
+    return Batch(block * BLOCK, x0, labels, scale, keys, drawn)

@@ -1,9 +1,11 @@
-"""What is known of a cluster: its local settings, and the jobs that an earlier workflow has left there."""
+"""What is known of a cluster: its local settings, the jobs left by an earlier workflow, the time left to this one."""
 
 import getpass
+import os
 import re
 import subprocess
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import yaml
@@ -13,6 +15,7 @@ from workflow.errors import BenchError
 
 ROOT = Path(__file__).parents[2]
 SITE = Path("profiles/slurm/site.yaml")
+TIME_LEFT = re.compile(r"(?:(?:(?P<days>\d+)-)?(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 """The executor plugin calls all jobs of one workflow by one UUID."""
 
@@ -30,6 +33,18 @@ class Site(BaseModel):
     """At most so many in the queue at a time."""
     poll: PositiveInt = 20
     """Seconds between two looks at the queue, at least."""
+    runs_per_job: PositiveInt = 1
+    """Runs without a GPU that share a job, a core each."""
+    max_runtime: PositiveInt | None = None
+    """Minutes that no job may exceed, also when it is tried again."""
+    max_mem_mb: PositiveInt | None = None
+    """The same of its memory."""
+
+    def runtime(self, minutes: int) -> int:
+        return min(minutes, self.max_runtime or minutes)
+
+    def mem_mb(self, megabytes: int) -> int:
+        return min(megabytes, self.max_mem_mb or megabytes)
 
     @property
     def resources(self) -> dict[str, str]:
@@ -53,6 +68,11 @@ def read_site() -> Site:
         first = error.errors()[0]
         key, known = ".".join(map(str, first["loc"])), ", ".join(Site.model_fields)
         raise BenchError(first["msg"], file=path, key=key, remedy=f"the keys are: {known}") from error
+
+
+def limits() -> Site:
+    """The settings where there are some; one machine needs none."""
+    return read_site() if SITE.is_file() or (ROOT / SITE).is_file() else Site()
 
 
 def refuse_orphans(folder: Path, submits: bool) -> None:
@@ -94,6 +114,18 @@ def jobs_left(folder: Path, needed: bool, tries: int = 3, every: float = 10.0) -
         for job, state, name, place in jobs
         if RUN_ID.search(name) and Path(place).resolve() == folder.resolve()
     }
+
+
+def seconds_left() -> float | None:
+    """Until Slurm ends the job that this process is in; None outside one, or where Slurm does not say."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return None
+    said, problem = _answer(["squeue", "--noheader", "--job", job, "--format", "%L"])
+    found = TIME_LEFT.fullmatch(said.strip())  # else: UNLIMITED
+    if problem is not None or found is None:
+        return None
+    return timedelta(**{unit: int(number or 0) for unit, number in found.groupdict().items()}).total_seconds()
 
 
 def _answer(command: list[str]) -> tuple[str, str | None]:

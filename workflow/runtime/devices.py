@@ -1,7 +1,8 @@
 """Which device a process works on. What is drawn is drawn on the CPU and moved there, so that devices see the same."""
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -45,3 +46,25 @@ def on(device: torch.device, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]
 def carried(field: Field, device: torch.device) -> Field:
     """A field on a device for judges, whose points are on the CPU."""
     return lambda x, t: field(x.to(device), t.to(device)).to(x.device)
+
+
+def busy_clock(device: torch.device) -> Callable[[], float | None]:
+    """A clock that tells for how many seconds the device has been at work since it was last asked.
+
+    Of a CPU: processor time of this process, a thread's. Of a GPU: the share of the last second, as NVML says, of the
+    time that went by; None where it does not (no nvidia-ml-py, or a part of a GPU).
+    """
+    last_wall, last_spent = time.monotonic(), time.process_time()
+
+    def since() -> float | None:
+        nonlocal last_wall, last_spent
+        (wall, spent), before = (time.monotonic(), time.process_time()), (last_wall, last_spent)
+        last_wall, last_spent = wall, spent
+        if device.type == "cpu":
+            return (spent - before[1]) / torch.get_num_threads()
+        try:
+            return torch.cuda.utilization(device) / 100 * (wall - before[0])
+        except Exception:  # NVML's errors have no family that is there without it
+            return None
+
+    return since

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from torch import Tensor, nn
 
 from workflow.runtime.checkpoints import Part
 
+PATIENCE = timedelta(hours=2)
+"""How long a process waits for the others, one of which may write a file or draw more samples meanwhile; a run
+without any progress for as long counts as hung."""
 BUCKET = 2**25
 """Numbers that are summed in one message."""
 Tensors = dict[str, Tensor]
@@ -49,6 +53,10 @@ class World:
         summed = values.clone()
         dist.all_reduce(summed)
         return summed
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        self.total(torch.zeros(1, device=self.device)).item()
 
     def from_first(self, number: int) -> int:
         """What the first process says."""
@@ -95,7 +103,7 @@ def world_of(device: torch.device) -> Iterator[World]:
     connects = not dist.is_initialized()
     if connects:
         cuda = device.type == "cuda"
-        dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE, device_id=device if cuda else None)
     yield World(device, dist.get_rank(), dist.get_world_size())
     if connects:
         dist.destroy_process_group()

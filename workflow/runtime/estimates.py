@@ -1,6 +1,6 @@
 """What a study will take before anybody spends it: operations counted, seconds of steps measured, bytes.
 
-Neither data nor weights need be there: images are noise of the right shape. Operations of a large network are
+Neither data nor weights need be there: images may be noise of the right shape. Operations of a large network are
 counted at three small widths; they, and parameters, are polynomials of second degree in the width, so that
 what follows for the full width is exact.
 """
@@ -19,7 +19,7 @@ from workflow.runtime import checkpoints
 from workflow.runtime.assembly import make_modules, make_network, step_function
 from workflow.runtime.autoencoder import CHANNELS, FACTOR
 from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.measurements.costs import Operations
+from workflow.runtime.operations import Operations
 from workflow.schema import Arm, DigitsData, ImagesData, LatentsData, MixtureData, Size
 from workflow.study import Run, Sampling, Study
 
@@ -54,7 +54,7 @@ class Cost:
     kept_bytes: float
     """Weights, snapshots and samples."""
     working_bytes: float
-    """Checkpoints while a run trains, which go when it has finished."""
+    """Checkpoints and parts of samples while a run is made, which go when it is judged."""
 
     @property
     def operations(self) -> float:
@@ -80,8 +80,10 @@ def costs_of(study: Study, judged: int, measure: bool = True) -> list[Cost]:
     runs, seen, rates = study.runs(), dict[str, list[Counts]](), dict[str, float]()
     costs = []
     for arm in dict.fromkeys(run.arm for run in runs):
-        cost = _cost(study, arm, sum(run.arm == arm for run in runs), judged, seen)
-        costs.append(_timed(study, cost, counts_of(study, arm, seen), rates) if measure else cost)
+        data = stand_in(study, study.arms[arm].data)
+        counts = counts_of(study, arm, data, seen)
+        cost = _cost(study, arm, data, counts, sum(run.arm == arm for run in runs), judged)
+        costs.append(_timed(study, cost, data, counts, rates) if measure else cost)
     return costs
 
 
@@ -143,15 +145,15 @@ def shape_of(study: Study, data: str) -> tuple[tuple[int, ...], int]:
     raise BenchError(problem, file=study.file, key=f"data.{data}", remedy="estimate a study of a built-in kind of data")
 
 
-def counts_of(study: Study, arm: str, seen: dict[str, list[Counts]] | None = None) -> Counts:
+def counts_of(study: Study, arm: str, data: Dataset, seen: dict[str, list[Counts]] | None = None) -> Counts:
     """What one image takes in an arm; `seen` keeps what was counted for arms that differ in width or numbers alone."""
     width = _width(study.sizes[study.arms[arm].size])
     if width is None or width <= WIDTHS[-1]:
-        return _count(study, arm)
+        return _count(study, arm, data)
     seen = {} if seen is None else seen
-    key = _key(study, arm)
+    key = _key(study, arm, data)
     if key not in seen:
-        seen[key] = [_count(_narrowed(study, arm, small), arm) for small in WIDTHS]
+        seen[key] = [_count(_narrowed(study, arm, small), arm, data) for small in WIDTHS]
     through = lambda value: quadratic(WIDTHS, [value(counts) for counts in seen[key]], width)  # noqa: E731
     return Counts(through(lambda c: c.step), through(lambda c: c.evaluation), through(lambda c: c.parameters))
 
@@ -172,16 +174,17 @@ def quadratic(places: Sequence[float], values: Sequence[float], at: float) -> fl
     return total
 
 
-def _cost(study: Study, arm: str, runs: int, judged: int, seen: dict[str, list[Counts]]) -> Cost:
-    settings, counts = study.arms[arm], counts_of(study, arm, seen)
+def _cost(study: Study, arm: str, data: Dataset, counts: Counts, runs: int, judged: int) -> Cost:
+    settings = study.arms[arm]
     samplings, samples = study.samplings(arm), study.evaluation.samples
     main = [way for way in samplings if way.sampler == study.samplers_of(arm)[0]]
     snapshots = settings.snapshots or 0
     evaluations = samples * sum(map(sampling_evaluations, samplings)) + (0 if settings.told else judged)
     evaluations += snapshots * (study.evaluation.snapshot_samples or samples) * sum(map(sampling_evaluations, main))
-    numbers = torch.Size(shape_of(study, settings.data)[0]).numel()
+    numbers = torch.Size(data.shape).numel()
     # parameters, average and two moments; a fake has no average; snapshots so far stand in every checkpoint
     states = 4 + bool(settings.target_decay) + 3 * settings.method.fake + snapshots
+    drawn = float(numbers) * samples * len(samplings)
     return Cost(
         arm=arm,
         runs=runs,
@@ -190,47 +193,46 @@ def _cost(study: Study, arm: str, runs: int, judged: int, seen: dict[str, list[C
         other_operations=float(runs * evaluations) * counts.evaluation,
         measured_rate=None,
         narrowed=False,
-        kept_bytes=BYTES * runs * (counts.parameters * (1 + snapshots) + float(numbers) * samples * len(samplings)),
-        working_bytes=BYTES * checkpoints.KEPT * states * counts.parameters,
+        kept_bytes=BYTES * runs * (counts.parameters * (1 + snapshots) + drawn),
+        working_bytes=BYTES * (checkpoints.KEPT * states * counts.parameters + drawn),
     )
 
 
-def _count(study: Study, arm: str) -> Counts:
-    """Counted on a step of two images."""
-    step, network, weights, data = _prepared(study, arm, COUNTED)
+def _count(study: Study, arm: str, data: Dataset) -> Counts:
+    """Counted on a step of two images, on the CPU, where torch has a formula of all that runs."""
+    study = study.model_copy(update={"device": "cpu"})
+    step, network, weights = _prepared(study, arm, data, COUNTED)
     with Operations() as training:
         torch.autograd.grad(step(1, {}).loss, weights, materialize_grads=True)
     condition: Any = torch.zeros(COUNTED, dtype=torch.long) if data.classes else None
-    if study.arms[arm].told:
-        condition = (condition, torch.ones(COUNTED))
-    place = next(network.parameters()).device
+    if told := study.arms[arm].told:
+        condition = (condition, *[torch.ones(COUNTED)] * told)
     with Operations() as once, torch.no_grad():
-        network(
-            torch.zeros(COUNTED, *data.shape, device=place), torch.ones(COUNTED, device=place), _on(place, condition)
-        )
+        network(torch.zeros(COUNTED, *data.shape), torch.ones(COUNTED), condition)
     parameters = sum(p.numel() for p in network.parameters())
     return Counts(training.total / COUNTED, once.total / COUNTED, parameters)
 
 
-def _timed(study: Study, cost: Cost, counts: Counts, rates: dict[str, float]) -> Cost:
+def _timed(study: Study, cost: Cost, data: Dataset, counts: Counts, rates: dict[str, float]) -> Cost:
     """The cost with its rate; arms that differ in numbers alone are timed once."""
-    arm, batch = cost.arm, min(study.arms[cost.arm].batch, study.arms[cost.arm].microbatch or LARGEST_BATCH)
+    arm = cost.arm
+    batch = min(study.arms[cost.arm].batch, study.arms[cost.arm].microbatch or LARGEST_BATCH)
     width = _width(study.sizes[study.arms[arm].size])
     if not torch.cuda.is_available():
         batch = min(batch, MEASURED)
     dear = not torch.cuda.is_available() and counts.step * batch > LARGEST_MEASURED
     narrowed = dear and width is not None and width > TIMED_WIDTH
-    key = f"{_key(study, arm)} {study.arms[arm].precision} {batch} {TIMED_WIDTH if narrowed else width}"
+    key = f"{_key(study, arm, data)} {study.arms[arm].precision} {batch} {TIMED_WIDTH if narrowed else width}"
     if key not in rates:
         timed = _narrowed(study, arm, TIMED_WIDTH) if narrowed else study
-        operations = _count(timed, arm).step if narrowed else counts.step
-        rates[key] = operations * batch / _seconds_of_a_step(timed, arm, batch)
+        operations = _count(timed, arm, data).step if narrowed else counts.step
+        rates[key] = operations * batch / _seconds_of_a_step(timed, arm, data, batch)
     return replace(cost, measured_rate=rates[key], narrowed=narrowed)
 
 
-def _seconds_of_a_step(study: Study, arm: str, batch: int) -> float:
+def _seconds_of_a_step(study: Study, arm: str, data: Dataset, batch: int) -> float:
     """Of the second of two steps."""
-    step, _, weights, _ = _prepared(study, arm, batch)
+    step, _, weights = _prepared(study, arm, data, batch)
     seconds = 0.0
     for number in (1, 2):  # the first warms up
         started = time.monotonic()
@@ -241,18 +243,18 @@ def _seconds_of_a_step(study: Study, arm: str, batch: int) -> float:
     return seconds
 
 
-def _prepared(study: Study, arm: str, batch: int) -> tuple[Callable[..., Any], nn.Module, list[Tensor], Dataset]:
-    """(a step, the network, what is trained, data) of an arm at another batch, without data or weights."""
+def _prepared(study: Study, arm: str, data: Dataset, batch: int) -> tuple[Callable[..., Any], nn.Module, list[Tensor]]:
+    """(a step, the network, what is trained) of an arm at another batch, without weights."""
     settings = study.arms[arm].model_copy(update={"batch": batch})
     study = study.model_copy(update={"arms": {**study.arms, arm: settings}})
-    data, run = stand_in(study, settings.data), Run(arm=arm, seed=0)
+    run = Run(arm=arm, seed=0)
     modules = make_modules(study, settings, data, seed=0, start=None)
     taught = None
     if study.teacher_run(run) is not None:  # any weights cost the same
         teacher = make_network(study, study.arms[str(settings.teacher)], data)
         taught = {name: p.detach() for name, p in teacher.named_parameters()}
     step = step_function(study, run, settings, modules, data, taught)
-    return step, modules.student, list(modules.parameters().values()), data
+    return step, modules.student, list(modules.parameters().values())
 
 
 def _width(size: Size) -> int | None:
@@ -275,7 +277,7 @@ def _at_width(size: Size, width: int) -> Size:
     return size.model_copy(update={"settings": {**size.settings, "width": width}})
 
 
-def _key(study: Study, arm: str) -> str:
+def _key(study: Study, arm: str, data: Dataset) -> str:
     """What operations depend on beside the width."""
     settings = study.arms[arm]
 
@@ -288,10 +290,4 @@ def _key(study: Study, arm: str) -> str:
     kept = ("objective", "told", "adaptive_weight", "solver", "tangent_method", "control")
     about = {key: getattr(settings, key) for key in kept} | {"guided": settings.guidance_max is not None}
     networks = [network(settings), network(teacher) if teacher else None]
-    return json.dumps([about, networks, shape_of(study, settings.data)], default=str)
-
-
-def _on(place: torch.device, condition: Any) -> Any:
-    if isinstance(condition, tuple):
-        return tuple(_on(place, part) for part in condition)
-    return condition.to(place) if isinstance(condition, Tensor) else condition
+    return json.dumps([about, networks, data.shape, data.classes], default=str)

@@ -151,7 +151,7 @@ def train_classifier(
         module = classifier(classes, max(1, round(math.log2(side)) - 2))
     parameters = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
     state = initial_state(parameters)
-    epochs = max(EPOCHS, math.ceil(FEWEST_STEPS * TRAINED_ON / len(labels)))
+    epochs = max(EPOCHS, math.ceil(FEWEST_STEPS / math.ceil(len(labels) / TRAINED_ON)))
     progress, done = Progress("classifier: images", epochs * len(labels)), 0
     for epoch in range(epochs):
         g = generator(seed, "classifier", epoch)

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,20 +103,37 @@ def read_json(path: Path, remedy: str) -> Any:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a compressed .npz atomically; the format carries a checksum of each array."""
-    write_atomically(path, lambda p: np.savez_compressed(p, allow_pickle=False, **arrays))
+    """Write a .npz atomically; the format carries a checksum of each array.
+
+    It is not compressed: samples would hardly be smaller for it, and take a minute a gigabyte.
+    """
+    write_atomically(path, lambda p: np.savez(p, allow_pickle=False, **arrays))
 
 
-def read_arrays(path: Path, remedy: str) -> Arrays:
-    """Read a .npz without unpickling, or raise BenchError that names the file."""
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+def read_arrays(path: Path, remedy: str, names: Collection[str] | None = None) -> Arrays:
+    """Read a .npz, or of it what has these names, without unpickling; or raise BenchError that names the file."""
+    with _archive(path, remedy) as archive:
+        arrays = {name: archive[name] for name in archive.files if names is None or name in names}
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):
             raise ValueError("a zip of something else than arrays")
+    return arrays
+
+
+def names_of_arrays(path: Path, remedy: str) -> list[str]:
+    """What a .npz holds, by its directory; or raise BenchError that names the file."""
+    with _archive(path, remedy) as archive:
+        return archive.files
+
+
+@contextlib.contextmanager
+def _archive(path: Path, remedy: str) -> Iterator[np.lib.npyio.NpzFile]:
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
+            yield archive
+    except MemoryError:
+        raise
     except Exception as error:  # zip, zlib and numpy each have their own
         raise BenchError(f"cannot read {path.name}: {error}", file=path, remedy=remedy) from error
-    return arrays
 
 
 def sha256(path: Path) -> str:

@@ -41,9 +41,6 @@ NOT_MATHEMATICS = frozenset(
     }
 )
 
-_FOUND: dict[tuple[tuple[str, ...], Path, Path], tuple[dict[Path, int], str]] = {}
-"""(modules, root, where own modules are) -> what was found: a plan asks for every run, and a study has few sets."""
-
 
 def fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
     """A digest of a run's specification (Study.specification) and of the mathematics that it uses."""
@@ -68,48 +65,35 @@ def _source_of(data: Mapping[str, Any]) -> str:
 
 def digest(specification: Any, modules: Iterable[str], root: Path = ROOT) -> str:
     """A digest of plain data and of the source of modules with all that they import."""
-    text = json.dumps(specification, sort_keys=True, default=str) + source_digest(modules, root)
+    source = source_digest(tuple(modules), str(root), os.getcwd())
+    text = json.dumps(specification, sort_keys=True, default=str) + source
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def source_digest(modules: Iterable[str], root: Path = ROOT) -> str:
-    """A digest of the normalised source of modules and of what they import from the followed packages."""
-    key = (tuple(modules), root, Path.cwd())
-    files, found = _FOUND.get(key, ({}, ""))
-    if not files or any(_modified(path) != at for path, at in files.items()):
-        files, found = _FOUND[key] = _followed(*key[:2])
-    return found
+@cache  # a plan asks for every run; a process computes with the source that it found
+def source_digest(modules: tuple[str, ...], root: str, here: str) -> str:
+    """A digest of the normalised source of modules and of what they import from the followed packages.
 
-
-def _followed(modules: Iterable[str], root: Path) -> tuple[dict[Path, int], str]:
-    """(files with their times, digest) of modules and of what they import."""
-    pending, seen, files = list(modules), dict[str, str | None](), dict[Path, int]()
+    A module is looked for under the project's `root`, or `here`, where somebody's own are.
+    """
+    pending, seen = list(modules), dict[str, str | None]()
     own = {module.split(".")[0] for module in pending} - {"core", "workflow"}  # packages outside the project
     while pending:
         module = pending.pop()
         if module in seen or module in NOT_MATHEMATICS:
             continue
-        path = _file_of(module, root)
+        path = _file_of(module, (Path(root), Path(here)))
         if path is None:  # a name out of a module
             seen[module] = None
             continue
-        files[path] = _modified(path)
-        seen[module], imported = _normalised(path, files[path])
+        seen[module], imported = syntax_digest(path)
         pending += [name for name in imported if name.startswith(FOLLOWED) or name.split(".")[0] in own]
     digests = sorted((module, found) for module, found in seen.items() if found is not None)
-    return files, hashlib.sha256(json.dumps(digests).encode()).hexdigest()
-
-
-def _modified(path: Path) -> int:
-    """When the file was last changed, in ns; 0 where it is gone."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except FileNotFoundError:
-        return 0
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 @cache
-def _normalised(path: Path, _modified: int) -> tuple[str, tuple[str, ...]]:
+def syntax_digest(path: Path) -> tuple[str, tuple[str, ...]]:
     """The digest of a module's syntax tree without docstrings, and the names it imports."""
     tree = ast.parse(path.read_text())
     imported: list[str] = []
@@ -129,7 +113,6 @@ def _is_bare_string(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def _file_of(module: str, root: Path) -> Path | None:
-    """Under the project, or where somebody's own modules are: where the workflow was started."""
-    bases = [folder.joinpath(*module.split(".")) for folder in (root, Path.cwd())]
+def _file_of(module: str, folders: Iterable[Path]) -> Path | None:
+    bases = [folder.joinpath(*module.split(".")) for folder in folders]
     return next((p for b in bases for p in (b.with_suffix(".py"), b / "__init__.py") if p.is_file()), None)

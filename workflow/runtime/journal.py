@@ -14,7 +14,13 @@ class Journal:
     seconds: float = 0.0
     data_seconds: float = 0.0
     """Of these, waiting for batches."""
+    busy_seconds: float | None = 0.0
+    """And those in which the device was at work; None where nobody can tell."""
     last_direction_norm: float | None = None
+
+    def add_busy(self, seconds: float | None) -> None:
+        known = seconds is not None and self.busy_seconds is not None
+        self.busy_seconds = self.busy_seconds + seconds if known else None  # type: ignore[operator]
 
     def close_window(self, step: int, rate: float) -> None:
         """One row of means, and the largest norms, over the steps since the last row."""

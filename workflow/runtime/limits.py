@@ -1,13 +1,17 @@
-"""When training has to stop by itself: shortly before its time limit, or when SIGTERM asks it to."""
+"""When training and sampling have to stop by themselves: shortly before their time limit, or when SIGTERM asks."""
 
 import contextlib
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
+from workflow.runtime.cluster import seconds_left
 from workflow.runtime.provenance import seconds_since_start
 
+StopNow = Callable[[], str | None]
+"""Says why to stop now, or None."""
 SHARE, LEAST, MOST = 0.05, 20.0, 300.0
 """The margin's share of the limit, and its bounds in seconds."""
 
@@ -15,7 +19,7 @@ SHARE, LEAST, MOST = 0.05, 20.0, 300.0
 def margin(minutes: float) -> float:
     """Seconds before the limit at which to stop.
 
-    They are for what the limit counts and this process cannot see (a batch script, a container and the
+    They are for what the limit counts and this process may not see (a batch script, a container and the
     workflow engine start before it, and clear up after it), for the step under way, and for the checkpoint.
 
     >>> margin(1), margin(60), margin(24 * 60)
@@ -25,12 +29,13 @@ def margin(minutes: float) -> float:
 
 
 @contextlib.contextmanager
-def stopping(minutes: float | None = None) -> Iterator[Callable[[], str | None]]:
-    """Within, SIGTERM ends nothing; the value, asked after every step, says why to stop now, or None.
+def stopping(minutes: float | None = None) -> Iterator[StopNow]:
+    """Within, SIGTERM waits for the end of it; the value, asked after every step, says why to stop now, or None.
 
-    `minutes` is the limit of the whole process, whose start counts; None for no limit.
+    `minutes` is the limit of the whole process, whose start counts; None for no limit. The end of the Slurm
+    job that it is in is one too.
     """
-    end = None if minutes is None else time.monotonic() - seconds_since_start() + 60 * minutes - margin(minutes)
+    ends = _ends(minutes)
     asked = False
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
@@ -40,12 +45,23 @@ def stopping(minutes: float | None = None) -> Iterator[Callable[[], str | None]]
     def reason() -> str | None:
         if asked:
             return "asked to stop (SIGTERM)"
-        if end is not None and time.monotonic() > end:
-            return f"near its time limit of {minutes:g} minutes"
-        return None
+        return next((why for end, why in ends if time.monotonic() > end), None)
 
     before = signal.signal(signal.SIGTERM, ask)
     try:
         yield reason
     finally:
         signal.signal(signal.SIGTERM, before)
+    if asked:  # too late for the last step
+        signal.raise_signal(signal.SIGTERM)
+
+
+def _ends(minutes: float | None) -> list[tuple[float, str]]:
+    """(when on the monotonic clock to stop, why)."""
+    now, left, ends = time.monotonic(), seconds_left(), []
+    if minutes is not None:
+        end = now - seconds_since_start() + 60 * minutes - margin(minutes)
+        ends.append((end, f"near its time limit of {minutes:g} minutes"))
+    if left is not None:
+        ends.append((now + left - margin(min(minutes or math.inf, left / 60)), "near the end of its Slurm job"))
+    return ends

@@ -13,6 +13,9 @@ from torch import Tensor
 from workflow.errors import BenchError
 from workflow.runtime.randomness import generator
 
+AT_ONCE = 1000
+"""Rows whose distances to all others are in memory together."""
+
 
 def frechet_distance(generated: Tensor, real: Tensor) -> float:
     """torch-fidelity's Frechet distance between features (n, d), float64. Raises BenchError unless n > d."""
@@ -38,16 +41,22 @@ def kernel_distance(generated: Tensor, real: Tensor) -> float:
 
 
 def precision_recall(generated: Tensor, real: Tensor) -> tuple[float, float]:
-    """torch-fidelity's improved precision and recall (k = 3), at equal counts of generated and real."""
+    """torch-fidelity's improved precision and recall (k = 3), at equal counts of generated and real.
+
+    In blocks of its 10,000 rows: whole matrices of distances between 50,000 take 60 GB.
+    """
     count = min(len(generated), len(real))
     with _quiet():
-        found = fidelity("metric_prc").prc_features_to_metric(generated[:count], real[:count], verbose=False)
+        found = fidelity("metric_prc").prc_features_to_metric(
+            generated[:count], real[:count], save_cpu_ram=True, verbose=False
+        )
     return float(found["precision"]), float(found["recall"])
 
 
 def nearest_distance(rows: Tensor, others: Tensor) -> float:
     """The mean Euclidean distance from each row to its nearest neighbour among `others`."""
-    return float(torch.cdist(rows.flatten(1), others.flatten(1)).min(dim=1).values.mean())
+    nearest = [torch.cdist(part, others.flatten(1)).min(dim=1).values for part in rows.flatten(1).split(AT_ONCE)]
+    return float(torch.cat(nearest).mean())
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 128) -> float:
@@ -61,10 +70,35 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 128) -> float:
 
 
 def fidelity(name: str) -> ModuleType:
-    """A module of torch-fidelity, whatever build of torchvision it finds."""
-    import_torchvision()
-    with _quiet():
+    """A module of torch-fidelity, without torchvision where nobody has imported that.
+
+    torch-fidelity imports it for data sets and networks that are not used here, which takes longer than to judge a
+    small run, and fails where its build does not fit torch's.
+    """
+    with _quiet(), _stand_in_for_torchvision():
         return importlib.import_module(f"torch_fidelity.{name}")
+
+
+class _StandIn(ModuleType):
+    """A module whose classes are all there, and empty."""
+
+    def __getattr__(self, name: str) -> type:
+        if not name[0].isupper():
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+@contextlib.contextmanager
+def _stand_in_for_torchvision() -> Iterator[None]:
+    """Within, its modules can be imported; whoever imports it afterwards gets the real one."""
+    names = ("", ".datasets", ".transforms", ".transforms.functional")
+    made = {} if "torchvision" in sys.modules else {f"torchvision{n}": _StandIn(f"torchvision{n}") for n in names}
+    sys.modules.update(made)
+    try:
+        yield
+    finally:
+        for module in made:
+            del sys.modules[module]
 
 
 @contextlib.contextmanager
@@ -73,26 +107,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def import_torchvision() -> None:
-    """Import torchvision also where its compiled operators do not fit torch's build.
-
-    A CUDA-built torchvision beside a CPU torch fails to register a kernel for an operator that its
-    missing library would have declared. torch-fidelity needs torchvision for its data sets only;
-    declaring the operators lets the import through, and calling one would still raise.
-    """
-    if "torchvision" in sys.modules:
-        return
-    try:
-        importlib.import_module("torchvision")
-        return
-    except RuntimeError as error:
-        if "does not exist" not in str(error):
-            raise
-    for module in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[module]
-    signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-    for operator in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{operator}", signature)
-    importlib.import_module("torchvision")

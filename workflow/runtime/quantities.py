@@ -63,7 +63,7 @@ COSTS: dict[str, str] = {
     "total_seconds": "wall-clock of the run's job",
     "peak_memory_mb": "largest resident memory of the run's process",
     "images_seen": "training images drawn, with repetition",
-    "train_flops": "floating-point operations of training, counted on one step (measured where an experiment asks)",
+    "train_flops": "floating-point operations of training, counted on two images (measured where an experiment asks)",
     "found_mid_time": "middle time that the search found; steps says for which number of steps",
     "sample_flops": "floating-point operations of one sample (measured where an experiment asks)",
     "rate": "learning rate before ramp-up and decay; chosen by tuning where the arm says so",

@@ -1,5 +1,7 @@
 """What samples are held against: mean, covariance and some features of real images, kept with their origin."""
 
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +22,8 @@ from workflow.runtime.shards import check_file
 KEPT = 50_000
 """Features that are kept for kernel distance, precision and recall; mean and covariance are of all images."""
 BLOCK = 2000
+SAVE_EVERY = 300.0
+"""Seconds after which the sums so far are saved, at the end of a block, for a job that goes on with them."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,9 @@ def reference_file(
     origin = {"part": part, "source": source, "kind": extractor.name, "weights": extractor.sha256, "rows": len(rows)}
     path = folder / f"reference-{digest([origin, rows.tolist()[:1000]], ['workflow.runtime.extractors', __name__])}.npz"
     if not path.is_file():
-        write_arrays(path, _statistics(part, extractor, rows, images))
+        partial = path.with_suffix(".partial.npz")
+        write_arrays(path, _statistics(part, extractor, rows, images, partial))
+        partial.unlink(missing_ok=True)
     return {"file": str(path), "sha256": sha256_of(path)}
 
 
@@ -72,19 +78,35 @@ def _opened(path: Path, remedy: str) -> Reference:
     return Reference(arrays["mean"], arrays["covariance"], features, int(arrays["count"]))
 
 
+def _begun(partial: Path) -> tuple[int, np.ndarray | float, np.ndarray | float, list[np.ndarray]]:
+    """(next row, sum, sum of products, features) that an interrupted call has left; a damaged file counts as none."""
+    try:
+        begun = read_arrays(partial, "") if partial.is_file() else {}
+    except BenchError as error:
+        print(f"{error}\nthe statistics start over", file=sys.stderr)
+        begun = {}
+    if not begun:
+        return 0, 0.0, 0.0, []
+    return int(begun["next"]), begun["total"], begun["products"], [begun["features"]]
+
+
 def _statistics(
-    part: str, extractor: Extractor, rows: np.ndarray, images: Callable[[np.ndarray], Tensor]
+    part: str, extractor: Extractor, rows: np.ndarray, images: Callable[[np.ndarray], Tensor], partial: Path
 ) -> dict[str, np.ndarray]:
-    kept: list[np.ndarray] = []
-    total: np.ndarray | float = 0.0
-    products: np.ndarray | float = 0.0
-    for start in range(0, len(rows), BLOCK):
+    """All at the end, or what an interrupted call has left in `partial` gone on with, to the same bits."""
+    first, total, products, kept = _begun(partial)
+    saved = time.monotonic()
+    for start in range(first, len(rows), BLOCK):
         what = f"reference features of {part}, from {start} of {len(rows)}"
         features = extractor(images(rows[start : start + BLOCK]), what).numpy()
         total = total + features.sum(0)
         products = products + features.T @ features
         if start < KEPT:
             kept.append(features[: KEPT - start].astype(np.float32))
+        if time.monotonic() - saved >= SAVE_EVERY:
+            sums = {"next": np.array(start + BLOCK), "total": total, "products": products}
+            write_arrays(partial, sums | {"features": np.concatenate(kept)})
+            saved = time.monotonic()
     count, mean = len(rows), total / len(rows)
     covariance = (products - count * np.outer(mean, mean)) / max(count - 1, 1)
     found = {"mean": mean, "covariance": covariance, "features": np.concatenate(kept), "count": count}

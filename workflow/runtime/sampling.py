@@ -1,7 +1,9 @@
 """Samples from weights, in every way that a study asks for; equal noise in all of them."""
 
+import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -14,11 +16,14 @@ from core.schedules import karras_noise_levels, largest_angle
 from core.trigflow import Field, angle_from_noise_level
 from workflow.runtime.assembly import Tensors, guided_field, make_network, open_data, segment_edges, student_field
 from workflow.runtime.devices import device_of, on
+from workflow.runtime.distributed import is_first
 from workflow.runtime.progress import Progress, sign_of_life
 from workflow.runtime.randomness import generator
 from workflow.schema import Arm
 from workflow.study import Sampling, Study
 
+Place = tuple[str, int]
+"""(Sampling.key, first row) of samples that are drawn together."""
 BATCH, LARGEST = 1000, 2**22
 """Samples at a time, and numbers in them."""
 ODE: Mapping[str, Callable[[Field, Tensor, Tensor], Tensor]] = {
@@ -32,42 +37,89 @@ TWO_EVALUATIONS = ("heun", "dpm_2s")
 """Solvers with two evaluations a step, but one in the last."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """Samples that are drawn together."""
+
+    rows: range
+    sampling: Sampling
+
+    @property
+    def place(self) -> Place:
+        """Where it lies among all samples."""
+        return self.sampling.key, self.rows.start
+
+
 def draw_samples(study: Study, arm: Arm, weights: Tensors, samplings: list[Sampling], count: int) -> dict[str, Tensor]:
     """`count` samples of each sampling by its key, on the CPU: equal noise and labels in all of them."""
-    dataset, device = open_data(study, arm), device_of(study)
-    network, weights = make_network(study, arm, dataset), on(device, weights)
-    labels = labels_of_samples(count, dataset.classes)
-    slices = max([len(s.times) + 1 for s in samplings if s.solver == "few"], default=1)
-    drawn = {s.key: torch.empty(count, *dataset.shape) for s in samplings}
-    at_once = max(1, min(BATCH, LARGEST // math.prod(dataset.shape)))
-    progress = Progress("samples", count)
-    for rows in torch.arange(count).split(at_once) if count else ():
-        generators = [generator(study.evaluation.seed, "sample", int(row)) for row in rows]
-        noise = noise_of_samples(generators, slices, dataset.shape).to(device)
-        own = None if labels is None else labels[rows].to(device)
-        for sampling in samplings:
-            with torch.no_grad():
-                made = _draw(study, arm, network, weights, own, noise, sampling)
-            drawn[sampling.key][rows] = made.cpu()
-            sign_of_life()
-        progress.update(int(rows[-1]) + 1)
+    shape = open_data(study, arm).shape
+    drawn = room_for_samples(shape, samplings, count)
+    for place, made in draw_parts(study, arm, weights, samplings, parts_of(shape, samplings, count)):
+        put(drawn, place, made)
     return drawn
 
 
-def labels_of_samples(count: int, classes: int) -> Tensor | None:
+def room_for_samples(shape: Sequence[int], samplings: list[Sampling], count: int) -> dict[str, Tensor]:
+    """By the key of each sampling, for `count` samples."""
+    return {sampling.key: torch.empty(count, *shape) for sampling in samplings}
+
+
+def put(drawn: Mapping[str, Tensor], place: Place, made: Tensor) -> None:
+    """Put a part's samples where they belong."""
+    key, first = place
+    drawn[key][first : first + len(made)] = made
+
+
+def parts_of(shape: Sequence[int], samplings: list[Sampling], count: int) -> list[Part]:
+    """The parts of `count` samples of each sampling, those of the same rows one after the other."""
+    at_once = max(1, min(BATCH, LARGEST // math.prod(shape)))
+    rows = [range(first, min(first + at_once, count)) for first in range(0, count, at_once)]
+    return [Part(own, sampling) for own in rows for sampling in samplings]
+
+
+def draw_parts(
+    study: Study, arm: Arm, weights: Tensors, samplings: list[Sampling], parts: Sequence[Part]
+) -> Iterator[tuple[Place, Tensor]]:
+    """(place, samples on the CPU) of one part after the other; a sample does not depend on others.
+
+    `samplings` are all that the study asks for, as every sample has noise for each of them.
+    """
+    dataset, device = open_data(study, arm), device_of(study)
+    network, weights = make_network(study, arm, dataset), on(device, weights)
+    slices = max([len(s.times) + 1 for s in samplings if s.solver == "few"], default=1)
+    progress, drawn = Progress("samples", sum(len(part.rows) for part in parts)), 0
+    for rows, alike in itertools.groupby(parts, lambda part: part.rows):
+        generators = [generator(study.evaluation.seed, "sample", row) for row in rows]
+        noise = noise_of_samples(generators, slices, dataset.shape).to(device)
+        labels = labels_of_samples(rows, dataset.classes)
+        own = None if labels is None else labels.to(device)
+        for part in alike:
+            with torch.no_grad():
+                made = _draw(study, arm, network, weights, own, noise, part.sampling)
+            yield part.place, made.cpu()
+            drawn += len(rows)
+            if is_first():
+                progress.update(drawn)
+            else:
+                sign_of_life()
+
+
+def labels_of_samples(rows: range, classes: int) -> Tensor | None:
     """Every class in turn; None for data without labels."""
-    return torch.arange(count) % classes if classes else None
+    return torch.tensor(rows) % classes if classes else None
 
 
 def _draw(
     study: Study, arm: Arm, network: nn.Module, weights: Tensors, labels: Tensor | None, noise: Tensor, how: Sampling
 ) -> Tensor:
     scale = None if how.guidance is None else torch.full((noise.shape[1],), how.guidance, device=noise.device)
+    told = () if scale is None else (scale,)
     bound = partial(student_field, study, arm, network, weights, labels)
     if how.solver == "few":
-        return sample_consistency(bound(scale), noise[: how.steps], [largest_angle(study.sigma_d), *how.times])
+        return sample_consistency(bound(told), noise[: how.steps], [largest_angle(study.sigma_d), *how.times])
     if how.solver == "segments":
-        return sample_segments(bound, noise[0], segment_edges(arm, study.sigma_d).to(noise.device))
+        edges = segment_edges(arm, study.sigma_d).to(noise.device)
+        return sample_segments(lambda u: bound((*told, u)), noise[0], edges)
     field = guided_field(network, weights, labels, scale)
     steps = math.ceil(how.steps / 2) if how.solver in TWO_EVALUATIONS else how.steps
     levels = torch.cat([karras_noise_levels(steps), torch.zeros(1, dtype=torch.float64)])

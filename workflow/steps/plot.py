@@ -3,6 +3,7 @@
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from workflow.report.drawing import AT_BEST, drawn
 from workflow.report.figures import FIGURES
 from workflow.report.findings import FINDINGS, NOTHING
 from workflow.report.pictures import pictures
@@ -19,8 +20,9 @@ def plot(study: Study, experiment: str) -> None:
     settings, folder = study.experiments[experiment], study.experiment_folder(experiment)
     runs, curves = read_table(folder / "runs.csv"), read_table(folder / "curves.csv")
     if (runs.objective != "data").any():
-        figure = FIGURES[settings.figure](settings, runs, curves)
-        sentence = FINDINGS[settings.figure](settings, runs, curves)
+        shown = drawn(settings, runs, curves)
+        figure, sentence = FIGURES[settings.figure](settings, *shown), FINDINGS[settings.figure](settings, *shown)
+        sentence += f" {AT_BEST}" if len(shown[0]) < len(runs) and sentence != NOTHING else ""
         lost = _diverged(study, experiment)
         if lost:
             note = f"Diverged: {', '.join(lost)}."

@@ -1,8 +1,8 @@
 """Copy a finished study's small tables and figures to results/published, with their provenance.
 
 results/published/claims.svg is drawn anew: the verdicts of all studies that are there. A budget that makes a study
-smaller than it is decides no claim, and its verdicts are left out; pictures show samples alone, as real images
-are somebody else's.
+smaller than it is decides no claim: its verdicts are published as not run. Pictures show samples alone, as real
+images are somebody else's.
 """
 
 import shutil
@@ -13,7 +13,7 @@ from workflow.errors import BenchError
 from workflow.reading import budgets_of
 from workflow.report.matrix import draw_matrix
 from workflow.report.style import apply_style, save
-from workflow.report.tables import read_table
+from workflow.report.tables import read_table, write_table
 from workflow.runtime.files import read_json
 from workflow.steps.command import main, parser, study_of
 from workflow.steps.plot import sample_pictures
@@ -45,9 +45,10 @@ def publish(study: Study) -> None:
     shutil.rmtree(target, ignore_errors=True)
     for folder in ("tables", "figures"):
         (target / folder).mkdir(parents=True)
-    decides = study.budget in (BUDGET, DEFAULT_BUDGET)
-    for name in ("runs.csv", *(["claims.csv"] if decides else []), "provenance.json"):
+    for name in ("runs.csv", "claims.csv", "provenance.json"):
         shutil.copy(study.folder / name, target / name)
+    if study.budget not in (BUDGET, DEFAULT_BUDGET):
+        write_table(undecided(read_table(study.folder / "claims.csv"), study), target / "claims.csv")
     for experiment in study.experiments:
         folder = study.experiment_folder(experiment)
         shutil.copy(folder / "table.csv", target / "tables" / f"{experiment}.csv")
@@ -59,9 +60,16 @@ def publish(study: Study) -> None:
     shutil.rmtree(study.published, ignore_errors=True)
     target.replace(study.published)
     everything = [read_table(path) for path in sorted(study.published.parent.glob("*/claims.csv"))]
-    if everything:
-        save(draw_matrix(pd.concat(everything)), study.published.parent / "claims")
+    save(draw_matrix(pd.concat(everything)), study.published.parent / "claims")
     print(f"published {study.label} of commit {', '.join(origin['commits'])} to {study.published}")
+
+
+def undecided(verdicts: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The verdicts of a study whose budget decides none."""
+    note = f"made with budget {study.budget}, which decides no claim"
+    empty = dict.fromkeys(("effect", "low", "high", "seeds", "p", "results_commit", "rule_first"))
+    changed = verdicts.assign(study=study.study, verdict="not run", holm_verdict="not run", note=note, **empty)
+    return changed.where(verdicts.experiment.notna(), verdicts.assign(study=study.study))
 
 
 def command() -> None:

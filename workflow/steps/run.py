@@ -8,7 +8,8 @@ from typing import NoReturn
 
 from workflow.errors import BenchError
 from workflow.runtime import checkpoints
-from workflow.runtime.distributed import by_torchrun, is_first
+from workflow.runtime.devices import device_of
+from workflow.runtime.distributed import PATIENCE, by_torchrun, is_first, world_of
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.gpus import gpu_slot
 from workflow.runtime.progress import end_if_hung
@@ -17,12 +18,10 @@ from workflow.runtime.provenance import seconds_since_start
 from workflow.runtime.records import RunRecord, write_record
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.steps.evaluate import evaluate
-from workflow.steps.sample import sample
-from workflow.steps.train import CHECKPOINT_EVERY, train
+from workflow.steps.sample import remove_parts, sample
+from workflow.steps.train import CHECKPOINT_EVERY, train_here, working_on
 from workflow.study import Run, Study
 
-PATIENCE = 7200.0
-"""Seconds without a step of training, a batch of samples or a distance, after which a run counts as hung."""
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
 """What torch says of it, in RuntimeErrors."""
 
@@ -30,9 +29,9 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
 def make_run(
     study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY, time_limit: float | None = None
 ) -> RunRecord | None:
-    """All three steps; a diverged run is recorded like any other. The time limit stops training alone.
+    """All three steps; a diverged run is recorded like any other. The time limit stops training and sampling.
 
-    Under torchrun all processes train, and the first one samples and evaluates; the others return None.
+    Under torchrun all processes train and sample, and the first one evaluates; the others return None.
     """
     start = round(seconds_since_start(), 3)
     arm = study.arms[run.arm]
@@ -40,17 +39,22 @@ def make_run(
         "set 'microbatch' to a part of it, which changes no result; "
         f"or lower it (now {arm.batch}), or take a smaller 'size' than {arm.size!r}"
     )
-    with _within_memory(study, f"arms.{run.arm}.batch", smaller):
-        outcome = train(study, run, checkpoint_every, time_limit)
-    if not is_first():
-        return None
-    with _within_memory(study, "evaluation.samples", f"lower it (now {study.evaluation.samples})"):
-        sampled = round(sample(study, run), 3)
-        record = evaluate(study, run, {"start": start, "sample": sampled})
-        record = record.model_copy(update={"protocol": protocol(study, run)})
-        write_record(study.run_folder(run) / "metrics.json", record)
-    if outcome.reason is None:  # a diverged run keeps its last good checkpoint, to look at
-        checkpoints.remove_all(study.checkpoint_folder(run))
+    with working_on(study, run):
+        fewer = f"lower it (now {study.evaluation.samples})"
+        with world_of(device_of(study)):  # one connection for both
+            with _within_memory(study, f"arms.{run.arm}.batch", smaller):
+                outcome = train_here(study, run, checkpoint_every, time_limit)
+            with _within_memory(study, "evaluation.samples", fewer):
+                sampled = round(sample(study, run, time_limit), 3)
+        if not is_first():
+            return None
+        with _within_memory(study, "evaluation.samples", fewer):
+            record = evaluate(study, run, {"start": start, "sample": sampled})
+            record = record.model_copy(update={"protocol": protocol(study, run)})
+            write_record(study.run_folder(run) / "metrics.json", record)
+        remove_parts(study, run)
+        if outcome.reason is None:  # a diverged run keeps its last good checkpoint, to look at
+            checkpoints.remove_all(study.checkpoint_folder(run))
     return record
 
 
@@ -79,12 +83,19 @@ def command() -> None:
     arguments = run_parser(__doc__)
     arguments.add_argument("--fingerprint", help="stop unless the run still has this fingerprint")
     arguments.add_argument("--checkpoint-every", type=int, default=CHECKPOINT_EVERY, help="default: %(default)s steps")
-    arguments.add_argument("--time-limit", type=float, help="minutes after which training has to have stopped")
+    arguments.add_argument(
+        "--time-limit", type=float, help="minutes after which training or sampling has to have stopped"
+    )
     arguments.add_argument("--gpus", type=int, help="take so many free GPUs of this machine, and hide the others")
     arguments.add_argument(
-        "--patience", type=float, default=PATIENCE, help="end after so many seconds without progress (%(default)g)"
+        "--patience",
+        type=float,
+        default=PATIENCE.total_seconds(),
+        help="end after so many seconds without a step, a part of the samples or a distance (%(default)g)",
     )
-    arguments.add_argument("--processes", type=int, default=1, help="train by so many, one a GPU, under torchrun")
+    arguments.add_argument(
+        "--processes", type=int, default=1, help="train and sample by so many, one a GPU, under torchrun"
+    )
     parsed = arguments.parse_args()
     study = study_of(parsed)
     run = run_of(study, parsed)

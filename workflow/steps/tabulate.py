@@ -68,11 +68,17 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "last": max((o["time"] for o in origins), default=None),
         "run_seconds": round(sum(sum(r.seconds.values()) for r in records), 1),
         "peak_memory_mb": max((r.peak_memory_mb for r in records), default=0.0),
+        "protocols": {r.protocol["data"]: _shared(r.protocol) for r in records if r.protocol},
         "fingerprints": {f"{r.arm}/seed-{r.seed}": r.fingerprint for r in records},
         "study_hash": hashlib.sha256(study.model_dump_json(exclude={"file", "resources"}).encode()).hexdigest()[:16],
         "settings": study.model_dump(exclude={"file", "resources"}, mode="json"),
         "tabulated_by": provenance(),
     }
+
+
+def _shared(protocol: dict[str, Any]) -> dict[str, Any]:
+    """Of a run's protocol what holds for all runs on its data."""
+    return {key: value for key, value in protocol.items() if key not in ("data", "training_seed")}
 
 
 def command() -> None:

@@ -14,7 +14,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -40,12 +40,12 @@ from workflow.runtime.assembly import (
 )
 from workflow.runtime.batches import Batch, batches, draw_batch
 from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.devices import device_of
+from workflow.runtime.devices import busy_clock, device_of
 from workflow.runtime.distributed import Layout, World, is_first, lay_out, world_of
 from workflow.runtime.files import exclusive, read_json, sha256, write_json, write_text
 from workflow.runtime.fingerprint import digest, fingerprint
 from workflow.runtime.journal import Journal
-from workflow.runtime.limits import stopping
+from workflow.runtime.limits import StopNow, stopping
 from workflow.runtime.optimiser import adam_step
 from workflow.runtime.progress import Progress, sign_of_life
 from workflow.runtime.state import State, initial, is_finite, resume, save
@@ -55,8 +55,6 @@ from workflow.schema import Arm
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.study import Run, Study
 
-StopNow = Callable[[], str | None]
-"""Says why to stop after this step, or None."""
 LOG_ROWS = 50
 CHECKPOINT_EVERY = 500
 """Optimiser steps; a run that is killed loses at most as many."""
@@ -81,6 +79,8 @@ class Outcome:
     """Of all processes together, over `seconds`."""
     waiting_for_data: float = 0.0
     """Share of `seconds` in which the step waited for its batch; the rest is computing, and writing checkpoints."""
+    device_utilisation: float | None = None
+    """Share of `seconds` in which the first process's device was at work; None where nobody can tell."""
     rate: float = 0.0
     """Of the optimiser; chosen by tuning where the arm says so."""
     log_weight: list[list[float]] = field(default_factory=list)
@@ -102,11 +102,21 @@ def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY, time
 
     Under torchrun all processes call it, and the first one writes. Checkpoints stay until the run is judged.
     Raises BenchError when another process trains the same run, and, with a checkpoint written, shortly before
-    `time_limit` (minutes of this process) and at SIGTERM.
+    `time_limit` (minutes of this process), the end of its Slurm job, and at SIGTERM.
     """
-    folder, out = study.checkpoint_folder(run), study.run_folder(run)
-    alone = exclusive(folder, f"{run.arm} seed {run.seed}") if is_first() else nullcontext()
-    with alone, stopping(time_limit) as stop_now, world_of(device_of(study)) as world:
+    with working_on(study, run):
+        return train_here(study, run, checkpoint_every, time_limit)
+
+
+def working_on(study: Study, run: Run) -> AbstractContextManager[None]:
+    """The run for this process alone, or for the processes of one torchrun; else BenchError, as `exclusive` says."""
+    return exclusive(study.checkpoint_folder(run), f"{run.arm} seed {run.seed}") if is_first() else nullcontext()
+
+
+def train_here(study: Study, run: Run, checkpoint_every: int, time_limit: float | None) -> Outcome:
+    """As `train`, for a caller that is working_on the run."""
+    out = study.run_folder(run)
+    with stopping(time_limit) as stop_now, world_of(device_of(study)) as world:
         trained = _train(study, run, checkpoint_every, world, stop_now)
     if world.first:
         lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in trained.journal.rows)]
@@ -171,7 +181,7 @@ def _steps(
     def draw(step: int) -> Batch:
         return draw_batch(run, arm, dataset, step, world.share(arm.batch)).to(world.device)
 
-    clock = time.monotonic() - journal.seconds
+    clock, busy = time.monotonic() - journal.seconds, busy_clock(world.device)
     for step, batch in zip(steps, _timed(batches(draw, steps, world.device), journal), strict=True):
         with layout.gathered() as parameters:
             layout.replace(modules.normalised())
@@ -182,12 +192,14 @@ def _steps(
         outcome = dataclasses.replace(outcome, step=step, last_direction_norm=norm, seconds=time.monotonic() - clock)
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             reason = f"the loss was {loss} and the gradient's norm {gradient_norm} at step {step}"
+            journal.add_busy(busy())
             return state, journal, dataclasses.replace(outcome, reason=reason)
         state = _update(state, gradients, arm, step)
         journal.window.append([loss, norm, gradient_norm])
         journal.last_direction_norm = norm
         if step % math.ceil(arm.iterations / LOG_ROWS) == 0 or step == arm.iterations:
             journal.close_window(step, learning_rate(arm, step))
+            journal.add_busy(busy())
         if step in kept_after:
             state.snapshots.update({f"{step}/{name}": value.clone() for name, value in state.average.items()})
         due = step % checkpoint_every == 0 or step == arm.iterations
@@ -195,10 +207,13 @@ def _steps(
         finite = not (due or stop) or is_finite(state, world)
         if due and not finite:
             reason = f"a parameter was not finite after step {step}"
+            journal.add_busy(busy())
             return state, journal, dataclasses.replace(outcome, reason=reason)
         if due or (stop and finite):  # one that is not finite goes on to where it would be found undisturbed
             journal.seconds = time.monotonic() - clock
+            journal.add_busy(busy())
             save(folder, mark, step, state, journal, layout)
+            busy()  # while it was written, the device rested
             outcome = dataclasses.replace(outcome, last_good_checkpoint=step)
             if stop:
                 world.agreed(stop)  # when all have written: after the first failure torchrun gives the others 30 s
@@ -292,6 +307,7 @@ def _completed(outcome: Outcome, journal: Journal, arm: Arm, modules: Modules, s
         outcome,
         images_per_second=outcome.step * arm.batch / seconds,
         waiting_for_data=journal.data_seconds / seconds,
+        device_utilisation=None if journal.busy_seconds is None else journal.busy_seconds / seconds,
         log_weight=[] if outcome.reason else _learned_weight(modules, sigma_d),
     )
 

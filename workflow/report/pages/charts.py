@@ -8,7 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
-from workflow.report.drawing import steps_label
+from workflow.report.drawing import evaluations, steps_label
 from workflow.report.pages.common import REAL, capital, label, meaning
 from workflow.report.statistics import interval
 from workflow.report.style import colour
@@ -25,7 +25,7 @@ ALONG = {
     "sizes": ("parameters", "parameters", True, ("objective", "steps")),
     "compute": ("parameters", "parameters", True, ("objective", "steps")),
     "guidance": ("guidance", "guidance scale (1: none)", False, ("arm", "steps")),
-    "steps": ("steps", "evaluations of the network per sample", True, ("arm", "sampler")),
+    "steps": ("steps", "evaluations of the network per sample", True, ("family", "sampler")),
     "mid_time": ("mid_time", "middle angle of two steps", False, ("arm",)),
 }
 """By kind of figure: the column of runs.csv along which it goes, its label, whether logarithmic, what makes a line."""
@@ -81,7 +81,10 @@ def main_chart(name: str, settings: Experiment, runs: Frame, curves: Frame) -> C
         log = _logarithmic(metric, rows.value)
         return _chart(Chart(f"{name}-chart", label(metric), "dots", label(metric), "", log, False, series))
     column, text, log, keys = ALONG[kind]
-    rows = rows.assign(family=[_family(arm, n) for arm, n in zip(rows.arm, rows.intervals, strict=True)])
+    swept = rows.intervals
+    if kind == "steps":  # a student of segments is one of a family, too
+        swept, rows = rows.steps.where(rows.objective == "ms_scd"), rows.assign(steps=evaluations(rows))
+    rows = rows.assign(family=[_family(arm, n) for arm, n in zip(rows.arm, swept, strict=True)])
     rows = rows if kind in ("discretisation", "theory") else rows[rows[column].notna()]
     series = [
         _line(_named(rows, group, keys), group, column)
@@ -201,7 +204,7 @@ def _named(rows: Frame, group: Frame, keys: Iterable[str]) -> str:
 
 
 def _family(arm: str, intervals: float) -> str:
-    """The arm's name without its N.
+    """The arm's name without its N, or the number of its segments.
 
     >>> _family("dscd-64-fp32", 64.0), _family("scd-fp32", float("nan"))
     ('dscd-fp32', 'scd-fp32')

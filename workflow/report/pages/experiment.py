@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from workflow.report.drawing import AT_BEST, drawn
 from workflow.report.findings import NOTHING
 from workflow.report.pages.charts import Chart, main_chart, other_charts
 from workflow.report.pages.common import (
@@ -42,14 +43,15 @@ CAPTIONS = {
     "training": "Norm of the direction before any control, mean over the batch, along training. {seeds}.",
     "methods": "{label} by arm and number of steps, every seed a point; precision and recall beside it where measured. "
     "The dashed line is real data judged as if they were samples.",
-    "sizes": "Left: {label} against the number of parameters. Right: the ratio of each student to its own teacher, of "
-    "the same size and seed. {seeds}.",
+    "sizes": "Left: {label} against the number of parameters. Right: the ratio of each student to the teacher that "
+    "taught it, of the same seed. {seeds}.",
     "memorisation": "Mean distance of samples to the nearest training and to the nearest held-out image, every seed a "
     "point. The dashed line is the distance of held-out images to their nearest training image.",
     "tangents": "The two parts of the tangent along the angle, from data (0) to pure noise (π/2). {seeds}.",
     "quality_curves": "{label} of samples along training, by number of steps. {seeds}.",
     "guidance": "{label}, precision and recall against the scale of guidance; 1 is none. {seeds}.",
-    "steps": "{label} against evaluations of the network per sample. {seeds}.",
+    "steps": "{label} against evaluations of the network per sample; a guided teacher takes two for each of its "
+    "solver's. {seeds}.",
     "mid_time": "{label} of two-step samples against their middle angle. {seeds}.",
     "compute": "{label} against what one sample and what training costs; sizes are connected. {seeds}.",
     "theory": "Errors of trained maps and of exact fixed points against the number of intervals N. {seeds}.",
@@ -132,13 +134,15 @@ def experiment_page(
     rest = table[~is_main] if len(table) else table
     others = _means(f"{name}-others", "Other metrics of the same runs", rest, True) if len(rest) else None
     own = None if costs is None or not some else costs[costs.arm.isin(study.arms_of(name))]
-    chart = main_chart(name, settings, runs, curves) if some else None
+    shown_runs, shown_curves = drawn(settings, runs, curves) if some else (runs, curves)
+    at_best = len(shown_runs) + len(shown_curves) < len(runs) + len(curves)
+    chart = main_chart(name, settings, shown_runs, shown_curves) if some else None
     return ExperimentPage(
         study=study.label, name=name, title=settings.title, paper=settings.paper, question=settings.question.strip(),
         expectation=settings.expectation.strip(), finding=sentences(str(finding.get("finding") or NOTHING)),
         diverged=_diverged_runs(runs) if some else [],
-        figure=_figure(study, name, copies) if some else None,
-        chart=chart, charts=other_charts(name, settings, curves) if len(curves) else {},
+        figure=_figure(study, name, copies, at_best) if some else None,
+        chart=chart, charts=other_charts(name, settings, shown_curves) if len(curves) else {},
         pictures=_pictures(study, name, copies) if some else None,
         main=main, others=others, costs=None if own is None or not len(own) else costs_shown(own),
         downloads=_downloads(study, name, table, own, copies, tables) if some else [],
@@ -249,14 +253,17 @@ def _notes(study: Study, runs: pd.DataFrame, has_main: bool, *metrics: str) -> l
     if {"fd_train", "fd_held_out", "kid_train"} & set(metrics):
         seeds = ", ".join(f"{seed:.0f}" for seed in sorted(runs.seed.dropna().unique()))
         protocol = facts.get("protocol", {})
+        reference = protocol.get("reference", f"the training part (n = {facts.get('train', '?')})")
         features = "the features of " + protocol.get("extractor", "a classifier trained on the training part")
+        resizing = {"resize": "images resized", "extractor_resize": "for the features"}
+        resized = "".join(f"{what}: {protocol[key]}; " for key, what in resizing.items() if key in protocol)
         published = not protocol.get("extractor", "classifier").startswith("classifier")
         compared_with = "" if published else " and compare with no number of a paper"
         notes.append(
-            f"Fréchet and kernel distances: n = {study.evaluation.samples} samples of each run, against the training "
-            f"part (n = {facts.get('train', '?')}) or, for the held-out metric, the held-out part "
-            f"(n = {facts.get('held_out', '?')}), in {features}; "
-            f"seeds {seeds}. They depend on n and on the features{compared_with}. "
+            f"Fréchet and kernel distances: n = {study.evaluation.samples} samples of each run, against {reference} "
+            f"or, for the held-out metric, the held-out part (n = {facts.get('held_out', '?')}), in {features}; "
+            f"{resized}training seeds {seeds}, sampling seed {study.evaluation.seed}. "
+            f"They depend on n and on the features{compared_with}. "
             f"Real data: the held-out part (n = {facts.get('held_out', '?')}) against the training part."
         )
     if "sliced_wasserstein" in metrics:
@@ -270,10 +277,11 @@ def _notes(study: Study, runs: pd.DataFrame, has_main: bool, *metrics: str) -> l
 # --- pictures -------------------------------------------------------------------------------------
 
 
-def _figure(study: Study, name: str, copies: Mapping[str, Path]) -> Picture | None:
+def _figure(study: Study, name: str, copies: Mapping[str, Path], at_best: bool) -> Picture | None:
     settings = study.experiments[name]
     text = label(settings.metric)
     caption = CAPTIONS[settings.figure].format(label=text, seeds=SEEDS_SHOWN)
+    caption += f" {AT_BEST} The table has every scale." if at_best else ""
     alt = f"Chart, {settings.title}: {text}. Its finding and its numbers stand beside it as text and table."
     return picture(f"figures/{study.label}/{name}-figure", alt, caption, copies)
 
