@@ -10,9 +10,10 @@ import snakemake.rules
 def plan_faster():
     """Spare a plan of thousands of jobs two things that take much of its time.
 
-    The collector of cycles looks through all jobs again and again, and hardly any can be freed. Snakemake asks for
-    the parameters of the same few functions thirty times a job.
+    The collector of cycles looks through all jobs and modules again and again, and hardly any can be freed.
+    Snakemake asks for the parameters of the same few functions thirty times a job.
     """
+    gc.freeze()
     gc.set_threshold(1_000_000)
     found = functools.cache(snakemake.common.get_function_params)
 
