@@ -398,6 +398,9 @@ class Resources(Model):
     mem_mb: PositiveInt = 1000
     runtime: PositiveInt = 60
     """Minutes of one job. A longer run stops in time, and goes on in the next job."""
+    patience: Annotated[float, Field(gt=0, le=7 * 24 * 60)] = 120
+    """Minutes without a sign of life (a step, a part of the samples, a distance) after which a run counts as hung:
+    it ends itself, and is tried again. Processes that train one run wait as long for each other."""
 
     def of_attempt(self, attempt: int) -> Self:
         """A first job asks for this much, one that has to try again for twice the memory and time."""

@@ -61,7 +61,7 @@ def one_node_slurm(folder: Path) -> Iterator[Slurm]:
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
     conf.write_text(_configuration(folder, socket_file))
-    (folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
+    (folder / "gres.conf").write_text("Name=gpu Type=toy File=/dev/null\nName=gpu Type=toy File=/dev/zero\n")
     # the executor plugin takes SLURM_CONF away inside a job; /etc/slurm need not be ours
     for name in ("srun", "squeue"):
         wrapper = folder / "bin" / name
@@ -121,7 +121,7 @@ def _configuration(folder: Path, socket_file: Path) -> str:
     }
     lines = [f"{key}={value}" for key, value in settings.items()]
     lines += [
-        f"NodeName={host} NodeAddr=127.0.0.1 CPUs={CPUS} RealMemory={MEMORY_MB} Gres=gpu:2 State=UNKNOWN",
+        f"NodeName={host} NodeAddr=127.0.0.1 CPUs={CPUS} RealMemory={MEMORY_MB} Gres=gpu:toy:2 State=UNKNOWN",
         f"PartitionName=main Nodes={host} Default=YES MaxTime=1-0 State=UP",
     ]
     return "\n".join(lines) + "\n"

@@ -129,7 +129,11 @@ def main(study: Study, out: Path) -> None:
         held[name] = {kind: sum(tensor.numel() for tensor in tensors.values()) for kind, tensors in kinds.items()}
         return state
 
-    with world_of(torch.device("cpu")) as world, float64(), pytest.MonkeyPatch.context() as patch:
+    with (
+        world_of(torch.device("cpu"), study.resources.patience) as world,
+        float64(),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr(train_module, "initial", recording)
         for name in study.arms:
             if "." in name:

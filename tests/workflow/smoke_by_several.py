@@ -9,6 +9,6 @@ from workflow.steps.run import make_run
 if __name__ == "__main__":
     torch.set_num_threads(1)
     study = load("oracle", "smoke")
-    with world_of(torch.device("cpu")):
+    with world_of(torch.device("cpu"), study.resources.patience):
         for run in study.runs():
             make_run(study, run)

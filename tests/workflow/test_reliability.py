@@ -61,7 +61,7 @@ WHOLE = (4, 10, 16)
 def test_twenty_kills_at_random_moments_of_one_study_change_no_bit_of_it(
     tiny: dict, write_study, tmp_path: Path
 ) -> None:
-    tiny["defaults"]["iterations"] = 3000
+    tiny["defaults"]["iterations"] = 2000
     tiny["arms"] = {
         "teacher": {"objective": "diffusion"},
         "scd": {"objective": "scd", "teacher": "teacher", "start": "teacher"},
@@ -156,7 +156,7 @@ def _next_worker(study: Study, folder: Path, previous: int, started: Started) ->
 def _moment_comes(kind: str, study: Study, folder: Path, run: Run, pid: int, draw: random.Random) -> bool:
     """Wait for a random moment of that kind; False where the worker ended before it."""
     if kind == "training":
-        time.sleep(draw.uniform(0, 1.5))
+        time.sleep(draw.uniform(0, 0.8))
     elif kind == "saving":
         _until(lambda: any((folder / study.checkpoint_folder(run)).glob(".step-*")) or not _works(pid))
         time.sleep(draw.uniform(0, 0.004))
@@ -208,6 +208,7 @@ def own(tiny: dict, write_study, tmp_path: Path) -> Callable[..., Study]:
         tiny["data"] = {"points": {"kind": "own", "module": "faulty", "settings": {"turns": 1.5}}}
         tiny["defaults"] |= {"data": "points", "iterations": iterations}
         tiny["arms"] = {"teacher": {"objective": "diffusion"}}
+        tiny["resources"] = {"patience": 0.3}
         tiny["experiments"] = {"training": {**tiny["experiments"]["training"], "arms": ["teacher"]}}
         return load(write_study(tiny))
 
@@ -215,30 +216,24 @@ def own(tiny: dict, write_study, tmp_path: Path) -> Callable[..., Study]:
 
 
 TEACHER = Run(arm="teacher", seed=0)
-OF_TEACHER = ("--arm", "teacher", "--seed", "0", "--checkpoint-every", "10")
 
 
 @pytest.mark.slow
-def test_a_worker_that_hangs_is_ended_says_where_and_goes_on_from_its_checkpoint(own, tmp_path: Path) -> None:
-    study = own("threading.Event().wait()", at=25, iterations=40)
+def test_a_worker_that_hangs_is_ended_says_where_and_is_tried_again_from_its_checkpoint(own, tmp_path: Path) -> None:
+    study = own('Path("calm").touch(); threading.Event().wait()', at=620, iterations=700)
+    log = tmp_path / study.folder / "logs/runs/teacher-seed-0.log"
     weights = tmp_path / study.run_folder(TEACHER) / "weights.safetensors"
-    step("prepare", "--study", study.file, "--data", "points", cwd=tmp_path)
-    calm = tmp_path / "calm"
-    calm.touch()
-    step("run", "--study", study.file, *OF_TEACHER, cwd=tmp_path)
-    undisturbed = read_tensors(weights, "")
-    weights.unlink()
-    calm.unlink()
-    hung = step("run", "--study", study.file, *OF_TEACHER, "--patience", "5", cwd=tmp_path, check=False)
-    assert hung.returncode == 2
-    assert re.search(r'faulty\.py", line \d+ in draw', hung.stderr), hung.stderr
-    for part in ("no sign of life for 5 s", "remedy:", "--patience"):
-        assert part in hung.stderr
-    assert not weights.exists()
-    calm.touch()
-    resumed = step("run", "--study", study.file, *OF_TEACHER, "--patience", "5", cwd=tmp_path)
-    assert "resuming teacher seed 0 from step 20" in resumed.stderr
+    workflow = (study.run_folder(TEACHER) / "metrics.json", "--cores", "1", "--config", f"study={study.file}")
+    done = snakemake(*workflow, "--show-failed-logs", cwd=tmp_path)
+    assert "Trying to restart job" in done.stdout
+    assert re.search(r'faulty\.py", line \d+ in draw', done.stdout), done.stdout
+    for part in ("no sign of life for 18 s", "resources.patience", str(study.file), "remedy:"):
+        assert part in done.stdout
+    assert "resuming teacher seed 0 from step 500" in log.read_text()
     again = read_tensors(weights, "")
+    weights.unlink()
+    step("run", "--study", study.file, "--arm", "teacher", "--seed", "0", cwd=tmp_path)
+    undisturbed = read_tensors(weights, "")
     assert all(torch.equal(again[name], undisturbed[name]) for name in undisturbed)
 
 

@@ -153,10 +153,10 @@ def cluster_folder(slurm: Slurm, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _study_of(folder: Path, tiny: dict, minutes: int, gpu: int = 0, **arms: dict) -> Study:
+def _study_of(folder: Path, tiny: dict, minutes: int, gpu_model: str | None = None, **arms: dict) -> Study:
     """A study in `folder` whose runs have so many minutes a job."""
     experiment = tiny["experiments"]["training"] | {"arms": ["*"]}
-    resources = {"runtime": minutes, "mem_mb": 500, "gpu": gpu}
+    resources = {"runtime": minutes, "mem_mb": 500, "gpu": int(gpu_model is not None), "gpu_model": gpu_model}
     content = tiny | {"arms": arms, "experiments": {"training": experiment}, "resources": resources}
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -341,13 +341,13 @@ def test_a_killed_workflow_is_started_again_without_duplicates(slurm: Slurm, clu
 def test_a_run_gets_the_gpu_and_the_cores_that_its_study_asks_for(
     slurm: Slurm, cluster_folder: Path, tiny: dict
 ) -> None:
-    study = _study_of(cluster_folder, tiny, 5, gpu=1, alone={"objective": "paced:shown"})
+    study = _study_of(cluster_folder, tiny, 5, gpu_model="toy", alone={"objective": "paced:shown"})
     done = _snakemake(slurm, study)
     assert done.returncode == 0, done.stdout + slurm.logs()
     assert (cluster_folder / "seen").read_text() == "0", "the first of the node's two, as Slurm numbers them"
     (job,) = slurm.jobs("_alone_")
     about = slurm.ask("scontrol", "show", "job", job[0])
-    assert re.search(r"TresPerJob=gres[:/]gpu[:=]1\b", about) and "NumCPUs=4" in about, about
+    assert re.search(r"TresPerJob=gres[:/]gpu:toy[:=]1\b", about) and "NumCPUs=4" in about, about
 
 
 @pytest.mark.slow

@@ -51,6 +51,7 @@ def test_smoke_runs_both_studies_from_data_to_reports_in_at_most_thirty_jobs(tmp
         for figure in (tmp_path / "results" / label / "experiments").glob("*/"):
             assert (figure / "figure.svg").is_file()
             assert (figure / "figure.png").is_file()
+    assert (tmp_path / "results/digits-smoke/experiments/steps/pictures.svg").is_file()
     index = (tmp_path / "reports" / "index.html").read_text()
     assert "oracle-smoke.html" in index
     assert "digits-smoke.html" in index

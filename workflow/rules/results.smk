@@ -79,8 +79,7 @@ rule collect:
         study=select_study,
     threads: 1
     shell:
-        "(python -m workflow.steps.tabulate {resources.study} && python -m workflow.steps.judge {resources.study})"
-        " > {log} 2>&1"
+        "python -m workflow.steps.collect {resources.study} > {log} 2>&1"
 
 
 rule page:

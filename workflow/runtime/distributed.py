@@ -21,9 +21,6 @@ from torch import Tensor, nn
 
 from workflow.runtime.checkpoints import Part
 
-PATIENCE = timedelta(hours=2)
-"""How long a process waits for the others, one of which may write a file or draw more samples meanwhile; a run
-without any progress for as long counts as hung."""
 BUCKET = 2**25
 """Numbers that are summed in one message."""
 Tensors = dict[str, Tensor]
@@ -92,8 +89,10 @@ def is_first() -> bool:
 
 
 @contextmanager
-def world_of(device: torch.device) -> Iterator[World]:
+def world_of(device: torch.device, patience: float) -> Iterator[World]:
     """All processes that torchrun started, connected; a process that it did not start is alone.
+
+    A process waits `patience` minutes for the others, one of which may write a file or draw more samples meanwhile.
 
     After an error the connection is left to the end of the process, as others may be waiting in it.
     """
@@ -103,7 +102,8 @@ def world_of(device: torch.device) -> Iterator[World]:
     connects = not dist.is_initialized()
     if connects:
         cuda = device.type == "cuda"
-        dist.init_process_group("nccl" if cuda else "gloo", timeout=PATIENCE, device_id=device if cuda else None)
+        timeout = timedelta(minutes=patience)
+        dist.init_process_group("nccl" if cuda else "gloo", timeout=timeout, device_id=device if cuda else None)
     yield World(device, dist.get_rank(), dist.get_world_size())
     if connects:
         dist.destroy_process_group()

@@ -27,8 +27,8 @@ def sign_of_life() -> None:
     _LIFE.signs += 1
 
 
-def end_if_hung(patience: float) -> threading.Thread:
-    """Watch from a thread, and end this process with status 2 after `patience` seconds without a sign of life.
+def end_if_hung(patience: float, study: Path) -> threading.Thread:
+    """Watch from a thread, and end this process with status 2 after `patience` minutes without a sign of life.
 
     Where every thread stands is printed first. The flock of workflow.runtime.files goes with the
     process, and its checkpoints stay. Time in which the process is suspended does not count.
@@ -38,12 +38,15 @@ def end_if_hung(patience: float) -> threading.Thread:
         quiet = 0
         while quiet < LOOKS:
             seen = _LIFE.signs
-            time.sleep(patience / LOOKS)
+            time.sleep(60 * patience / LOOKS)
             quiet = quiet + 1 if _LIFE.signs == seen else 0
         faulthandler.dump_traceback()
-        problem = f"no sign of life for {duration(patience)}: the process hangs; where its threads stand is said above"
-        remedy = "mend what it waits for, and start again: it goes on from its checkpoint; or give it more --patience"
-        print(f"error: {BenchError(problem, remedy=remedy)}", file=sys.stderr, flush=True)
+        problem = (
+            f"no sign of life for {duration(60 * patience)}: the process hangs; where its threads stand is said above"
+        )
+        remedy = "mend what it waits for, and start again: it goes on from its checkpoint; or give it more minutes"
+        error = BenchError(problem, file=study, key="resources.patience", remedy=remedy)
+        print(f"error: {error}", file=sys.stderr, flush=True)
         os._exit(2)
 
     thread = threading.Thread(target=loop, daemon=True, name="watchdog")

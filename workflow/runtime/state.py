@@ -1,12 +1,14 @@
 """What a run carries from step to step, as one process holds it, and how it goes to a checkpoint and comes back."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from workflow.runtime import checkpoints
 from workflow.runtime.assembly import Modules, Tensors
@@ -44,8 +46,8 @@ def initial(modules: Modules, layout: Layout, arm: Arm) -> State:
 
 def is_finite(state: State, world: World) -> bool:
     """Whether every number is, on every process."""
-    unfit = sum(not bool(tensor.isfinite().all()) for tensor in _to_tensors(state).values())
-    return not world.total(torch.tensor(unfit, device=world.device)).item()
+    largest = get_total_norm(_to_tensors(state).values(), math.inf)  # a device is waited for once
+    return not world.total((~largest.isfinite()).int().to(world.device)).item()
 
 
 def save(folder: Path, mark: str, step: int, state: State, journal: Journal, layout: Layout) -> None:

@@ -13,9 +13,12 @@ from workflow.runtime.files import write_json
 from workflow.steps.command import main, one_of
 from workflow.study import Run, Study
 
+PICTURED = ("methods", "steps")
+"""The figures that samples stand beside: those of the papers' tables of methods."""
+
 
 def plot(study: Study, experiment: str) -> None:
-    """Write figure.{svg,png}, finding.json, and pictures.{svg,png} for experiments that compare methods."""
+    """Write figure.{svg,png}, finding.json, and pictures.{svg,png} where samples say something."""
     apply_style()
     settings, folder = study.experiments[experiment], study.experiment_folder(experiment)
     runs, curves = read_table(folder / "runs.csv"), read_table(folder / "curves.csv")
@@ -33,7 +36,7 @@ def plot(study: Study, experiment: str) -> None:
         save(plt.figure(figsize=(4, 1)), folder / "figure")
         sentence = NOTHING
     write_json(folder / "finding.json", {"finding": sentence, "diverged": _diverged(study, experiment)})
-    if settings.figure == "methods":
+    if settings.figure in PICTURED:
         save(sample_pictures(study, experiment), folder / "pictures")
     plt.close("all")
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 from workflow.errors import BenchError
 from workflow.runtime import checkpoints
 from workflow.runtime.devices import device_of
-from workflow.runtime.distributed import PATIENCE, by_torchrun, is_first, world_of
+from workflow.runtime.distributed import by_torchrun, is_first, world_of
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.gpus import gpu_slot
 from workflow.runtime.progress import end_if_hung
@@ -41,7 +41,7 @@ def make_run(
     )
     with working_on(study, run):
         fewer = f"lower it (now {study.evaluation.samples})"
-        with world_of(device_of(study)):  # one connection for both
+        with world_of(device_of(study), study.resources.patience):  # one connection for both
             with _within_memory(study, f"arms.{run.arm}.batch", smaller):
                 outcome = train_here(study, run, checkpoint_every, time_limit)
             with _within_memory(study, "evaluation.samples", fewer):
@@ -88,12 +88,6 @@ def command() -> None:
     )
     arguments.add_argument("--gpus", type=int, help="take so many free GPUs of this machine, and hide the others")
     arguments.add_argument(
-        "--patience",
-        type=float,
-        default=PATIENCE.total_seconds(),
-        help="end after so many seconds without a step, a part of the samples or a distance (%(default)g)",
-    )
-    arguments.add_argument(
         "--processes", type=int, default=1, help="train and sample by so many, one a GPU, under torchrun"
     )
     parsed = arguments.parse_args()
@@ -106,7 +100,7 @@ def command() -> None:
     with contextlib.nullcontext() if parsed.gpus is None or started else gpu_slot(parsed.gpus):
         if parsed.processes > 1 and not started:
             become_torchrun(parsed.processes)
-        end_if_hung(parsed.patience)
+        end_if_hung(study.resources.patience, study.file)
         record = make_run(study, run, parsed.checkpoint_every, parsed.time_limit)
     if record is not None:
         print(f"{run.arm} seed {run.seed}: {record.status}, {sum(record.seconds.values()):.1f} s", file=sys.stderr)

@@ -37,7 +37,7 @@ def sample(study: Study, run: Run, time_limit: float | None = None) -> float:
     """
     started = time.monotonic()
     out, samplings = study.run_folder(run), study.samplings(run.arm)
-    with stopping(time_limit) as stop_now, world_of(device_of(study)) as world:
+    with stopping(time_limit) as stop_now, world_of(device_of(study), study.resources.patience) as world:
         world.wait()  # for the first one's files
         diverged = read_json(out / "training.json", AGAIN)["reason"] is not None
         count, shape = 0 if diverged else study.evaluation.samples, open_data(study, study.arms[run.arm]).shape

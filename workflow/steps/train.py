@@ -116,7 +116,7 @@ def working_on(study: Study, run: Run) -> AbstractContextManager[None]:
 def train_here(study: Study, run: Run, checkpoint_every: int, time_limit: float | None) -> Outcome:
     """As `train`, for a caller that is working_on the run."""
     out = study.run_folder(run)
-    with stopping(time_limit) as stop_now, world_of(device_of(study)) as world:
+    with stopping(time_limit) as stop_now, world_of(device_of(study), study.resources.patience) as world:
         trained = _train(study, run, checkpoint_every, world, stop_now)
     if world.first:
         lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in trained.journal.rows)]
