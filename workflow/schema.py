@@ -398,6 +398,8 @@ class Resources(Model):
     mem_mb: PositiveInt = 1000
     runtime: PositiveInt = 60
     """Minutes of one job. A longer run stops in time, and goes on in the next job."""
+    checkpoint_every: PositiveInt = 500
+    """Steps of training; what is killed loses at most so many."""
     patience: Annotated[float, Field(gt=0, le=7 * 24 * 60)] = 120
     """Minutes without a sign of life (a step, a part of the samples, a distance) after which a run counts as hung:
     it ends itself, and is tried again. Processes that train one run wait as long for each other."""

@@ -96,6 +96,11 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     return write
 
 
+def saved_every(study: Study, steps: int) -> Study:
+    """The study with a checkpoint every so many steps."""
+    return study.model_copy(update={"resources": study.resources.model_copy(update={"checkpoint_every": steps})})
+
+
 @pytest.fixture(scope="session")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the tiny study's prepared data, made once."""

@@ -137,12 +137,12 @@ def main(study: Study, out: Path) -> None:
         patch.setattr(train_module, "initial", recording)
         for name in study.arms:
             if "." in name:
-                train_module.train(study, run_of(name), checkpoint_every=2)
+                train_module.train(study, run_of(name))
         for name in RESUMED:
             _read_and_write_again(study, name, world)
         with stop_after(4):
             name = "broken-fsdp"
-            train_module.train(study, run_of(name), checkpoint_every=2)
+            train_module.train(study, run_of(name))
         for name in STOPPED:
             with pytest.raises(BenchError, match="stopped at step 1 of"):
                 train_module.train(study, run_of(name), time_limit=0.001 if world.rank else None)

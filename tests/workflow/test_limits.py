@@ -78,13 +78,13 @@ def test_sigterm_in_the_middle_of_a_step_stops_after_it_with_a_checkpoint(scd_ar
 
 def test_a_diverging_run_that_is_stopped_again_and_again_diverges_at_the_same_step(scd_arm) -> None:
     study = scd_arm(rate=3e38, rampup=30, iterations=30)
-    undisturbed = train(study, SCD, checkpoint_every=1000)
+    undisturbed = train(study, SCD)
     assert undisturbed.reason is not None
     disturbed, jobs = None, 0
     while disturbed is None:
         jobs += 1
         with contextlib.suppress(BenchError):
-            disturbed = train(study, SCD, checkpoint_every=1000, time_limit=0.001)
+            disturbed = train(study, SCD, time_limit=0.001)
     assert jobs > 1
     assert (disturbed.step, disturbed.reason) == (undisturbed.step, undisturbed.reason)
 
@@ -127,8 +127,11 @@ def test_the_end_of_its_slurm_job_stops_a_run_where_that_is_sooner(squeue, monke
 
 
 @pytest.mark.slow
-def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(scd_arm, tmp_path: Path) -> None:
-    study = scd_arm(iterations=1500)
+def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
+    tiny: dict, scd_arm, tmp_path: Path
+) -> None:
+    tiny["resources"] = {"checkpoint_every": 100}
+    study = scd_arm(iterations=400)
     command = [sys.executable, "-m", "workflow.steps.run", "--study", str(study.file), "--arm", "scd", "--seed", "0"]
     whole = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
@@ -145,7 +148,7 @@ def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2, said
     assert "asked to stop (SIGTERM): stopped at step" in said
-    assert "of 1500 with a checkpoint" in said
+    assert "of 400 with a checkpoint" in said
     again = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "resuming scd seed 0 from step" in again.stderr

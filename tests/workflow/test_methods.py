@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.workflow.conftest import ROOT
+from tests.workflow.conftest import ROOT, saved_every
 from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.runtime.assembly import (
@@ -55,7 +55,7 @@ STATES = {
 @pytest.mark.parametrize("objective", STATES)
 def test_a_run_of_every_method_that_breaks_off_ends_with_the_same_bits(objective: str, one_arm) -> None:
     study = one_arm(objective, **STATES[objective])
-    train(study, X, checkpoint_every=1000)
+    train(study, X)
     names = ["weights", *(["snapshots"] if "snapshots" in STATES[objective] else [])]
     whole = [_weights(study, name) for name in names]
     remove_all(study.checkpoint_folder(X))
@@ -69,10 +69,10 @@ def test_a_run_of_every_method_that_breaks_off_ends_with_the_same_bits(objective
     train_module._update = stopping
     try:
         with pytest.raises(KeyboardInterrupt):
-            train(study, X, checkpoint_every=8)
+            train(saved_every(study, 8), X)
     finally:
         train_module._update = real
-    train(study, X, checkpoint_every=8)
+    train(saved_every(study, 8), X)
     for name, expected in zip(names, whole, strict=True):
         found = _weights(study, name)
         assert found.keys() == expected.keys()

@@ -61,7 +61,8 @@ WHOLE = (4, 10, 16)
 def test_twenty_kills_at_random_moments_of_one_study_change_no_bit_of_it(
     tiny: dict, write_study, tmp_path: Path
 ) -> None:
-    tiny["defaults"]["iterations"] = 2000
+    tiny["defaults"]["iterations"] = 1000
+    tiny["resources"] = {"checkpoint_every": 100}
     tiny["arms"] = {
         "teacher": {"objective": "diffusion"},
         "scd": {"objective": "scd", "teacher": "teacher", "start": "teacher"},
@@ -156,7 +157,7 @@ def _next_worker(study: Study, folder: Path, previous: int, started: Started) ->
 def _moment_comes(kind: str, study: Study, folder: Path, run: Run, pid: int, draw: random.Random) -> bool:
     """Wait for a random moment of that kind; False where the worker ended before it."""
     if kind == "training":
-        time.sleep(draw.uniform(0, 0.8))
+        time.sleep(draw.uniform(0, 0.6))
     elif kind == "saving":
         _until(lambda: any((folder / study.checkpoint_folder(run)).glob(".step-*")) or not _works(pid))
         time.sleep(draw.uniform(0, 0.004))
@@ -208,7 +209,7 @@ def own(tiny: dict, write_study, tmp_path: Path) -> Callable[..., Study]:
         tiny["data"] = {"points": {"kind": "own", "module": "faulty", "settings": {"turns": 1.5}}}
         tiny["defaults"] |= {"data": "points", "iterations": iterations}
         tiny["arms"] = {"teacher": {"objective": "diffusion"}}
-        tiny["resources"] = {"patience": 0.3}
+        tiny["resources"] = {"patience": 0.3, "checkpoint_every": 20}
         tiny["experiments"] = {"training": {**tiny["experiments"]["training"], "arms": ["teacher"]}}
         return load(write_study(tiny))
 
@@ -220,7 +221,7 @@ TEACHER = Run(arm="teacher", seed=0)
 
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_ended_says_where_and_is_tried_again_from_its_checkpoint(own, tmp_path: Path) -> None:
-    study = own('Path("calm").touch(); threading.Event().wait()', at=620, iterations=700)
+    study = own('Path("calm").touch(); threading.Event().wait()', at=45, iterations=60)
     log = tmp_path / study.folder / "logs/runs/teacher-seed-0.log"
     weights = tmp_path / study.run_folder(TEACHER) / "weights.safetensors"
     workflow = (study.run_folder(TEACHER) / "metrics.json", "--cores", "1", "--config", f"study={study.file}")
@@ -229,7 +230,7 @@ def test_a_worker_that_hangs_is_ended_says_where_and_is_tried_again_from_its_che
     assert re.search(r'faulty\.py", line \d+ in draw', done.stdout), done.stdout
     for part in ("no sign of life for 18 s", "resources.patience", str(study.file), "remedy:"):
         assert part in done.stdout
-    assert "resuming teacher seed 0 from step 500" in log.read_text()
+    assert "resuming teacher seed 0 from step 40" in log.read_text()
     again = read_tensors(weights, "")
     weights.unlink()
     step("run", "--study", study.file, "--arm", "teacher", "--seed", "0", cwd=tmp_path)
@@ -239,12 +240,12 @@ def test_a_worker_that_hangs_is_ended_says_where_and_is_tried_again_from_its_che
 
 @pytest.mark.slow
 def test_a_worker_that_dies_is_started_again_by_the_workflow(own, tmp_path: Path) -> None:
-    study = own('Path("calm").touch(); os.kill(os.getpid(), signal.SIGKILL)', at=700, iterations=800)
+    study = own('Path("calm").touch(); os.kill(os.getpid(), signal.SIGKILL)', at=45, iterations=60)
     target = study.run_folder(TEACHER) / "metrics.json"
     done = snakemake(target, "--cores", "1", "--config", f"study={study.file}", cwd=tmp_path)
     assert "Trying to restart job" in done.stdout
     log = tmp_path / study.folder / "logs" / "runs" / "teacher-seed-0.log"
-    assert "resuming teacher seed 0 from step 500" in log.read_text()
+    assert "resuming teacher seed 0 from step 40" in log.read_text()
     assert read_record(tmp_path / target).status == "finished"
 
 
@@ -275,12 +276,12 @@ def test_out_of_memory_names_the_setting_to_lower(tiny: dict, write_study, with_
 def test_a_study_changed_half_way_stops_the_runs_that_changed_and_keeps_the_others(
     tiny: dict, write_study, tmp_path: Path
 ) -> None:
-    tiny["arms"]["scd"]["iterations"] = 500
+    tiny["arms"]["scd"]["iterations"] = 300
     study = load(write_study(tiny))
     arms = {name: str(study.run_folder(Run(arm=name, seed=0)) / "metrics.json") for name in study.arms}
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), *arms.values()]
     with subprocess.Popen(
-        [*command, "--cores", "1", "--prioritize", arms["scd"], "--config", f"study={study.file}"],
+        [*command, "--cores", "1", "--retries", "0", "--prioritize", arms["scd"], "--config", f"study={study.file}"],
         env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as first:  # fmt: skip
         _until((tmp_path / study.checkpoint_folder(Run(arm="scd", seed=0)) / "lock").exists)

@@ -59,7 +59,7 @@ def _file_of(study: Study, run: Run) -> str:
 def test_a_full_disk_at_a_checkpoint_is_named_and_nothing_finished_is_lost(
     tiny: dict, write_study, tmp_path: Path, mount
 ) -> None:
-    tiny["defaults"]["iterations"] = 600
+    tiny["resources"] = {"checkpoint_every": 20}
     study = load(write_study(tiny))
     results = tmp_path / "results"
     mount(results, "-t", "tmpfs", "-o", "size=8m", "tmpfs")
@@ -67,9 +67,9 @@ def test_a_full_disk_at_a_checkpoint_is_named_and_nothing_finished_is_lost(
     finished = _content(tmp_path / study.run_folder(SCD))
     ballast = _fill(results, leave=32_768)
     wanted = (_file_of(study, DSCD), "--cores", "1", "--config", f"study={study.file}")
-    failed = snakemake(*wanted, cwd=tmp_path, check=False)
+    failed = snakemake(*wanted, "--retries", "0", cwd=tmp_path, check=False)
     assert failed.returncode == 1
-    place = study.checkpoint_folder(DSCD) / "step-00000500.safetensors"
+    place = study.checkpoint_folder(DSCD) / "step-00000020.safetensors"
     for part in ("No space left on device", str(place), "remedy: make room"):
         assert part in failed.stdout, failed.stdout
     assert "Traceback" not in failed.stdout
@@ -127,7 +127,7 @@ def test_a_damaged_result_is_named_and_only_its_run_is_made_again(tiny: dict, wr
     text = record.read_text()
     assert '"seed": 0' in text
     record.write_text(text.replace('"seed": 0', '"seed": 1'))  # a flipped bit: JSON as before, and of the schema
-    failed = snakemake(*call, "--forcerun", "experiment", cwd=tmp_path, check=False)
+    failed = snakemake(*call, "--retries", "0", "--forcerun", "experiment", cwd=tmp_path, check=False)
     assert failed.returncode == 1
     for part in (_file_of(study, SCD), "metrics.json is damaged: its checksum differs", "remedy: delete the file"):
         assert part in failed.stdout, failed.stdout

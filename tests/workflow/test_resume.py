@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.workflow.conftest import environment, step
+from tests.workflow.conftest import environment, saved_every, step
 from workflow.reading import load
 from workflow.runtime import sampling as sampling_module
 from workflow.runtime.assembly import make_network, open_data
@@ -35,16 +35,16 @@ def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
 @pytest.mark.slow
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_bits(
-    adaptive: bool, scd_arm, tmp_path: Path
+    adaptive: bool, tiny: dict, scd_arm, tmp_path: Path
 ) -> None:
+    tiny["resources"] = {"checkpoint_every": 20}
     study = scd_arm(iterations=600, adaptive_weight=adaptive, precision="bf16" if adaptive else "fp32")
     command = [sys.executable, "-m", "workflow.steps.train", "--study", str(study.file), "--arm", "scd", "--seed", "0"]
-    arguments = [*command, "--checkpoint-every", "20"]
-    whole = subprocess.run(arguments, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    whole = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
     uninterrupted, log = _weights(study), (study.run_folder(SCD) / "log.csv").read_text()
     (study.run_folder(SCD) / "weights.safetensors").unlink()
-    process = subprocess.Popen(arguments, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
     seals = study.checkpoint_folder(SCD)
     deadline = time.monotonic() + 120
     while not any(seals.glob("step-*.json")):
@@ -55,7 +55,7 @@ def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_b
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (study.run_folder(SCD) / "weights.safetensors").exists()
-    resumed = subprocess.run(arguments, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    resumed = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert resumed.returncode == 0
     assert "resuming scd seed 0 from step" in resumed.stderr
     assert _equal(_weights(study), uninterrupted)
@@ -64,14 +64,14 @@ def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_b
 
 def test_a_damaged_checkpoint_is_named_and_the_run_still_ends_with_the_same_bits(scd_arm, capsys) -> None:
     study = scd_arm(iterations=40)
-    train(study, SCD, checkpoint_every=1000)
+    train(study, SCD)
     expected = _weights(study)
     folder = study.checkpoint_folder(SCD)
     remove_all(folder)
     _interrupt_after(study, checkpoints_at=10, stop_at=30)
     newest = sorted(folder.glob("step-*.safetensors"))[-1]
     newest.write_bytes(newest.read_bytes()[:-10])
-    train(study, SCD, checkpoint_every=10)
+    train(saved_every(study, 10), SCD)
     assert str(newest) in capsys.readouterr().err
     assert _equal(_weights(study), expected)
 
@@ -88,14 +88,17 @@ def _interrupt_after(study: Study, checkpoints_at: int, stop_at: int) -> None:
     train_module._update = stopping
     try:
         with pytest.raises(KeyboardInterrupt):
-            train(study, SCD, checkpoint_every=checkpoints_at)
+            train(saved_every(study, checkpoints_at), SCD)
     finally:
         train_module._update = real
 
 
-def test_a_diverging_run_is_a_result_with_its_step_reason_and_last_good_checkpoint(scd_arm, tmp_path: Path) -> None:
+def test_a_diverging_run_is_a_result_with_its_step_reason_and_last_good_checkpoint(
+    tiny: dict, scd_arm, tmp_path: Path
+) -> None:
+    tiny["resources"] = {"checkpoint_every": 1}
     study = scd_arm(rate=3e38, rampup=30, iterations=30)
-    done = step("run", "--study", study.file, "--arm", "scd", "--seed", "0", "--checkpoint-every", "1", cwd=tmp_path)
+    done = step("run", "--study", study.file, "--arm", "scd", "--seed", "0", cwd=tmp_path)
     record = read_json(study.run_folder(SCD) / "metrics.json", "")
     assert record["status"] == "diverged", done.stderr
     assert 1 < record["step"] < 30

@@ -42,7 +42,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Study, P
     study_file = folder / "several.yaml"
     content = {
         **TINY, "study": "several", "sizes": several.SIZES, "defaults": {**TINY["defaults"], **settings},
-        "arms": several.arms(), "experiments": {"training": {**TINY["experiments"]["training"], "arms": ["*"]}},
+        "resources": {"checkpoint_every": 2}, "arms": several.arms(),
+        "experiments": {"training": {**TINY["experiments"]["training"], "arms": ["*"]}},
     }  # fmt: skip
     study_file.write_text(yaml.safe_dump(content, sort_keys=False))
     study = load(study_file)
@@ -59,11 +60,11 @@ def _by_one(study: Study) -> None:
     """Every method trained by one process, and checkpoints of `vsd` after step 2 for others to go on from."""
     vsd = study.checkpoint_folder(several.run_of("vsd"))
     with several.stop_after(2):
-        train(study, several.run_of("vsd"), checkpoint_every=2)
+        train(study, several.run_of("vsd"))
     for place in (Path("by-one"), *(study.checkpoint_folder(several.run_of(name)) for name in several.RESUMED)):
         shutil.copytree(vsd, place)
     for name in several.METHODS:
-        train(study, several.run_of(name), checkpoint_every=2)
+        train(study, several.run_of(name))
 
 
 def _newest(study: Study, name: str, folder: Path | None = None) -> tuple[int, dict[str, Tensor]]:
@@ -137,7 +138,7 @@ def test_one_process_goes_on_from_what_two_left(trained: tuple[Study, Path, str]
     study = trained[0]
     at, _ = _newest(study, "broken-fsdp")
     assert at == 4
-    train(study, several.run_of("broken-fsdp"), checkpoint_every=2)
+    train(study, several.run_of("broken-fsdp"))
     assert "from step 4" in capsys.readouterr().err
     (_, expected), (end, found) = _newest(study, "vsd"), _newest(study, "broken-fsdp")
     assert end == several.STEPS

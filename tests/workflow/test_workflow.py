@@ -127,7 +127,7 @@ def test_a_crash_fails_its_own_job_only(tiny: dict, write_study, tmp_path: Path)
     checkpoints = tmp_path / "results/tiny/checkpoints/sct/seed-0"
     checkpoints.parent.mkdir(parents=True)
     checkpoints.write_text("a file where a folder belongs")
-    done = snakemake("--config", f"study={study}", *ONE_CORE, cwd=tmp_path, check=False)
+    done = snakemake("--config", f"study={study}", *ONE_CORE, "--retries", "0", cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert (tmp_path / "results/tiny/runs/scd/seed-0/metrics.json").is_file()
     assert (tmp_path / "results/tiny/runs/dscd-8/seed-0/metrics.json").is_file()
@@ -147,7 +147,7 @@ def test_bad_input_ends_before_any_job_with_file_key_and_remedy(tiny: dict, writ
 
 
 def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, write_study, tmp_path: Path) -> None:
-    tiny["arms"]["scd"]["iterations"] = 1500
+    tiny["arms"]["scd"]["iterations"] = 600
     study = write_study(tiny)
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
     first = subprocess.Popen(
@@ -172,7 +172,8 @@ def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, write
 def test_a_workflow_killed_in_the_middle_goes_on_from_the_run_s_checkpoint(
     tiny: dict, write_study, tmp_path: Path
 ) -> None:
-    tiny["arms"]["scd"]["iterations"] = 1500
+    tiny["arms"]["scd"]["iterations"] = 400
+    tiny["resources"] = {"checkpoint_every": 100}
     study = write_study(tiny)
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
     first = subprocess.Popen(

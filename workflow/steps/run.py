@@ -19,16 +19,14 @@ from workflow.runtime.records import RunRecord, write_record
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.steps.evaluate import evaluate
 from workflow.steps.sample import remove_parts, sample
-from workflow.steps.train import CHECKPOINT_EVERY, train_here, working_on
+from workflow.steps.train import train_here, working_on
 from workflow.study import Run, Study
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
 """What torch says of it, in RuntimeErrors."""
 
 
-def make_run(
-    study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY, time_limit: float | None = None
-) -> RunRecord | None:
+def make_run(study: Study, run: Run, time_limit: float | None = None) -> RunRecord | None:
     """All three steps; a diverged run is recorded like any other. The time limit stops training and sampling.
 
     Under torchrun all processes train and sample, and the first one evaluates; the others return None.
@@ -43,7 +41,7 @@ def make_run(
         fewer = f"lower it (now {study.evaluation.samples})"
         with world_of(device_of(study), study.resources.patience):  # one connection for both
             with _within_memory(study, f"arms.{run.arm}.batch", smaller):
-                outcome = train_here(study, run, checkpoint_every, time_limit)
+                outcome = train_here(study, run, time_limit)
             with _within_memory(study, "evaluation.samples", fewer):
                 sampled = round(sample(study, run, time_limit), 3)
         if not is_first():
@@ -82,7 +80,6 @@ def command() -> None:
     """Parse the arguments and make the run."""
     arguments = run_parser(__doc__)
     arguments.add_argument("--fingerprint", help="stop unless the run still has this fingerprint")
-    arguments.add_argument("--checkpoint-every", type=int, default=CHECKPOINT_EVERY, help="default: %(default)s steps")
     arguments.add_argument(
         "--time-limit", type=float, help="minutes after which training or sampling has to have stopped"
     )
@@ -101,7 +98,7 @@ def command() -> None:
         if parsed.processes > 1 and not started:
             become_torchrun(parsed.processes)
         end_if_hung(study.resources.patience, study.file)
-        record = make_run(study, run, parsed.checkpoint_every, parsed.time_limit)
+        record = make_run(study, run, parsed.time_limit)
     if record is not None:
         print(f"{run.arm} seed {run.seed}: {record.status}, {sum(record.seconds.values()):.1f} s", file=sys.stderr)
 

@@ -56,8 +56,6 @@ from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.study import Run, Study
 
 LOG_ROWS = 50
-CHECKPOINT_EVERY = 500
-"""Optimiser steps; a run that is killed loses at most as many."""
 LOG_COLUMNS = ("step", "loss", "direction_norm", "direction_norm_max", "gradient_norm", "gradient_norm_max", "rate")
 WEIGHT_ANGLES = 32
 """Angles at which the learned log weights are written down."""
@@ -97,7 +95,7 @@ class Trained:
     outcome: Outcome
 
 
-def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY, time_limit: float | None = None) -> Outcome:
+def train(study: Study, run: Run, time_limit: float | None = None) -> Outcome:
     """Train to the end, or to a number that is not finite; write log, averaged weights and training.json.
 
     Under torchrun all processes call it, and the first one writes. Checkpoints stay until the run is judged.
@@ -105,7 +103,7 @@ def train(study: Study, run: Run, checkpoint_every: int = CHECKPOINT_EVERY, time
     `time_limit` (minutes of this process), the end of its Slurm job, and at SIGTERM.
     """
     with working_on(study, run):
-        return train_here(study, run, checkpoint_every, time_limit)
+        return train_here(study, run, time_limit)
 
 
 def working_on(study: Study, run: Run) -> AbstractContextManager[None]:
@@ -113,11 +111,11 @@ def working_on(study: Study, run: Run) -> AbstractContextManager[None]:
     return exclusive(study.checkpoint_folder(run), f"{run.arm} seed {run.seed}") if is_first() else nullcontext()
 
 
-def train_here(study: Study, run: Run, checkpoint_every: int, time_limit: float | None) -> Outcome:
+def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
     """As `train`, for a caller that is working_on the run."""
     out = study.run_folder(run)
     with stopping(time_limit) as stop_now, world_of(device_of(study), study.resources.patience) as world:
-        trained = _train(study, run, checkpoint_every, world, stop_now)
+        trained = _train(study, run, world, stop_now)
     if world.first:
         lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in trained.journal.rows)]
         write_text(out / "log.csv", "\n".join(lines) + "\n")
@@ -128,7 +126,7 @@ def train_here(study: Study, run: Run, checkpoint_every: int, time_limit: float 
     return trained.outcome
 
 
-def _train(study: Study, run: Run, checkpoint_every: int, world: World, stop_now: StopNow) -> Trained:
+def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
     arm = tuned(study, run)
     dataset = open_data(study, arm)
     lost = _lost_teacher(study, run)
@@ -142,9 +140,7 @@ def _train(study: Study, run: Run, checkpoint_every: int, world: World, stop_now
         outcome = dataclasses.replace(outcome, reason=lost)
     else:
         objective = step_function(study, run, arm, modules, dataset, taught)
-        state, journal, outcome = _steps(
-            study, run, arm, dataset, modules, objective, layout, state, outcome, checkpoint_every, stop_now
-        )
+        state, journal, outcome = _steps(study, run, arm, dataset, modules, objective, layout, state, outcome, stop_now)
         with layout.gathered():
             outcome = _completed(outcome, journal, arm, modules, study.sigma_d)
     return Trained(layout.whole(state.average), layout.whole(state.snapshots), journal, outcome)
@@ -160,7 +156,6 @@ def _steps(
     layout: Layout,
     state: State,
     outcome: Outcome,
-    checkpoint_every: int,
     stop_now: StopNow,
 ) -> tuple[State, Journal, Outcome]:
     """From the newest checkpoint to the end, or to a number that is not finite."""
@@ -202,7 +197,7 @@ def _steps(
             journal.add_busy(busy())
         if step in kept_after:
             state.snapshots.update({f"{step}/{name}": value.clone() for name, value in state.average.items()})
-        due = step % checkpoint_every == 0 or step == arm.iterations
+        due = step % study.resources.checkpoint_every == 0 or step == arm.iterations
         stop = None if step == arm.iterations else world.agreed(stop_now())
         finite = not (due or stop) or is_finite(state, world)
         if due and not finite:
@@ -364,13 +359,10 @@ def target_decay(arm: Arm, step: int) -> float:
 def command() -> None:
     """Parse the arguments and train."""
     arguments = run_parser(__doc__)
-    arguments.add_argument(
-        "--checkpoint-every", type=int, default=CHECKPOINT_EVERY, help="optimiser steps (default: %(default)s)"
-    )
     arguments.add_argument("--time-limit", type=float, help="minutes after which training has to have stopped")
     parsed = arguments.parse_args()
     study = study_of(parsed)
-    outcome = train(study, run_of(study, parsed), parsed.checkpoint_every, parsed.time_limit)
+    outcome = train(study, run_of(study, parsed), parsed.time_limit)
     if is_first():
         print(f"diverged: {outcome.reason}" if outcome.reason else f"finished after {outcome.step} steps")
 
