@@ -46,7 +46,8 @@ def initial(modules: Modules, layout: Layout, arm: Arm) -> State:
 
 def is_finite(state: State, world: World) -> bool:
     """Whether every number is, on every process."""
-    largest = get_total_norm(_to_tensors(state).values(), math.inf)  # a device is waited for once
+    held = [tensor for tensor in _to_tensors(state).values() if tensor.numel()]  # a small one has no row for everybody
+    largest = get_total_norm(held, math.inf)  # a device is waited for once
     return not world.total((~largest.isfinite()).int().to(world.device)).item()
 
 
