@@ -35,7 +35,7 @@ case $step in
   prepare) files=(results/scale/data/$data.{npz,json}) ;;
   run) files=(results/scale/runs/$arm/seed-$seed/{{training,metrics}.json,log.csv,weights.safetensors,samples.npz}) ;;
   experiment) files=(results/scale/experiments/$experiment/{{runs,curves,table}.csv,figure.{svg,png},finding.json}) ;;
-  tabulate) files=(results/scale/{{runs,curves,claims}.csv,{provenance,claims}.json}) ;;
+  collect) files=(results/scale/{{runs,curves,claims}.csv,{provenance,claims}.json}) ;;
   report) files=(reports/{scale,index}.html) ;;
 esac
 for file in "${files[@]}"; do echo "{}" > "$file"; done

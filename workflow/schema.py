@@ -389,7 +389,8 @@ class Experiment(Model):
 
 
 class Resources(Model):
-    """What a run asks a scheduler for; decides no number, and is no part of a run's fingerprint."""
+    """What a run asks a scheduler for, and how it guards against faults; decides no result, and is no part of a run's
+    fingerprint."""
 
     gpu: Annotated[int, Field(ge=0)] = 0
     """How many; 0 trains on the CPU, and so does a machine without any."""
@@ -402,7 +403,7 @@ class Resources(Model):
     """Steps of training; what is killed loses at most so many."""
     patience: Annotated[float, Field(gt=0, le=7 * 24 * 60)] = 120
     """Minutes without a sign of life (a step, a part of the samples, a distance) after which a run counts as hung:
-    it ends itself, and is tried again. Processes that train one run wait as long for each other."""
+    it ends itself, and is tried again. Processes that train one run wait twice as long for each other."""
 
     def of_attempt(self, attempt: int) -> Self:
         """A first job asks for this much, one that has to try again for twice the memory and time."""

@@ -131,7 +131,7 @@ def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
     tiny: dict, scd_arm, tmp_path: Path
 ) -> None:
     tiny["resources"] = {"checkpoint_every": 100}
-    study = scd_arm(iterations=400)
+    study = scd_arm(iterations=1000)
     command = [sys.executable, "-m", "workflow.steps.run", "--study", str(study.file), "--arm", "scd", "--seed", "0"]
     whole = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
@@ -148,7 +148,7 @@ def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2, said
     assert "asked to stop (SIGTERM): stopped at step" in said
-    assert "of 400 with a checkpoint" in said
+    assert "of 1000 with a checkpoint" in said
     again = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "resuming scd seed 0 from step" in again.stderr

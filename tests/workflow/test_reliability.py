@@ -156,10 +156,17 @@ def _next_worker(study: Study, folder: Path, previous: int, started: Started) ->
 
 def _moment_comes(kind: str, study: Study, folder: Path, run: Run, pid: int, draw: random.Random) -> bool:
     """Wait for a random moment of that kind; False where the worker ended before it."""
+    place = folder / study.checkpoint_folder(run)
+    before = {*place.glob("step-*.json")}
+
+    def saved() -> bool:
+        return bool({*place.glob("step-*.json")} - before)
+
     if kind == "training":
-        time.sleep(draw.uniform(0, 0.6))
+        _until(lambda: saved() or not _works(pid))
+        time.sleep(draw.uniform(0, 0.2))
     elif kind == "saving":
-        _until(lambda: any((folder / study.checkpoint_folder(run)).glob(".step-*")) or not _works(pid))
+        _until(lambda: any(place.glob(".step-*")) or saved() or not _works(pid))
         time.sleep(draw.uniform(0, 0.004))
     elif kind == "judging":
         weights = folder / study.run_folder(run) / "weights.safetensors"
@@ -204,12 +211,12 @@ def open_dataset(arrays, sigma_d):
 def own(tiny: dict, write_study, tmp_path: Path) -> Callable[..., Study]:
     """A study of one diffusion arm on a data set of one's own, whose draws fail as told."""
 
-    def make(fault: str, at: int, iterations: int) -> Study:
+    def make(fault: str, at: int, iterations: int, **resources: float) -> Study:
         (tmp_path / "faulty.py").write_text(OWN_DATA.format(fault=fault, at=at))
         tiny["data"] = {"points": {"kind": "own", "module": "faulty", "settings": {"turns": 1.5}}}
         tiny["defaults"] |= {"data": "points", "iterations": iterations}
         tiny["arms"] = {"teacher": {"objective": "diffusion"}}
-        tiny["resources"] = {"patience": 0.3, "checkpoint_every": 20}
+        tiny["resources"] = {"checkpoint_every": 20, **resources}
         tiny["experiments"] = {"training": {**tiny["experiments"]["training"], "arms": ["teacher"]}}
         return load(write_study(tiny))
 
@@ -221,7 +228,7 @@ TEACHER = Run(arm="teacher", seed=0)
 
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_ended_says_where_and_is_tried_again_from_its_checkpoint(own, tmp_path: Path) -> None:
-    study = own('Path("calm").touch(); threading.Event().wait()', at=45, iterations=60)
+    study = own('Path("calm").touch(); threading.Event().wait()', at=45, iterations=60, patience=0.3)
     log = tmp_path / study.folder / "logs/runs/teacher-seed-0.log"
     weights = tmp_path / study.run_folder(TEACHER) / "weights.safetensors"
     workflow = (study.run_folder(TEACHER) / "metrics.json", "--cores", "1", "--config", f"study={study.file}")
@@ -233,7 +240,8 @@ def test_a_worker_that_hangs_is_ended_says_where_and_is_tried_again_from_its_che
     assert "resuming teacher seed 0 from step 40" in log.read_text()
     again = read_tensors(weights, "")
     weights.unlink()
-    step("run", "--study", study.file, "--arm", "teacher", "--seed", "0", cwd=tmp_path)
+    anew = step("run", "--study", study.file, "--arm", "teacher", "--seed", "0", cwd=tmp_path)
+    assert "resuming" not in anew.stderr
     undisturbed = read_tensors(weights, "")
     assert all(torch.equal(again[name], undisturbed[name]) for name in undisturbed)
 

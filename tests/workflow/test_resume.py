@@ -187,6 +187,22 @@ def test_samples_are_the_same_whatever_the_batch(scd_arm, tmp_path: Path, monkey
         torch.testing.assert_close(torch.from_numpy(whole[name]), torch.from_numpy(parts[name]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["prepare", "train", "sample", "evaluate", "run", "tabulate", "plot", "report"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "prepare",
+        "train",
+        "sample",
+        "evaluate",
+        "run",
+        "measure",
+        "tabulate",
+        "plot",
+        "experiment",
+        "judge",
+        "collect",
+        "report",
+    ],
+)
 def test_every_step_explains_itself(name: str, tmp_path: Path) -> None:
     assert "--study" in step(name, "--help", cwd=tmp_path).stdout

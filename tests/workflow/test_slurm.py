@@ -30,6 +30,7 @@ from workflow.study import Run, Study
 PACED = '''
 """Diffusion at a pace, and diffusion that kills its own process while a file says so."""
 
+import contextlib
 import os
 import signal
 import time
@@ -39,9 +40,14 @@ from core.objectives.diffusion import diffusion
 
 
 def paced(fields, x0, draws, settings):
-    pace = Path("pace")
-    time.sleep(float(pace.read_text()) if pace.exists() else 0)
+    with contextlib.suppress(FileNotFoundError):
+        time.sleep(float(Path("pace").read_text()))
     return diffusion(fields, x0, draws, settings)
+
+
+def awaited(fields, x0, draws, settings):
+    Path("awaited").touch()
+    return paced(fields, x0, draws, settings)
 
 
 def shown(fields, x0, draws, settings):
@@ -153,10 +159,10 @@ def cluster_folder(slurm: Slurm, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _study_of(folder: Path, tiny: dict, minutes: int, gpu_model: str | None = None, **arms: dict) -> Study:
+def _study_of(folder: Path, tiny: dict, minutes: int, gpu: dict | None = None, **arms: dict) -> Study:
     """A study in `folder` whose runs have so many minutes a job."""
     experiment = tiny["experiments"]["training"] | {"arms": ["*"]}
-    resources = {"runtime": minutes, "mem_mb": 500, "gpu": int(gpu_model is not None), "gpu_model": gpu_model}
+    resources = {"runtime": minutes, "mem_mb": 500, **(gpu or {})}
     content = tiny | {"arms": arms, "experiments": {"training": experiment}, "resources": resources}
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
@@ -237,7 +243,7 @@ def test_a_cancelled_run_and_one_over_its_limit_are_requeued_beside_a_failing_an
     study = _study_of(
         cluster_folder, tiny, 2,  # minutes, many times what the engine takes to start inside a job
         quick={"objective": "diffusion"},
-        cancelled={"objective": "paced:paced", "iterations": 400},
+        cancelled={"objective": "paced:awaited", "iterations": 400},
         long={"objective": "paced:paced", "iterations": 600},
         doomed={"objective": "paced:doomed"},
     )  # fmt: skip
@@ -250,19 +256,23 @@ def test_a_cancelled_run_and_one_over_its_limit_are_requeued_beside_a_failing_an
     (cluster_folder / "pace").write_text("0.5")  # too slow for the first job of either, however fast the machine
     (cluster_folder / "fault").touch()
 
-    with (cluster_folder / "out").open("w+") as out:
+    with (cluster_folder / "out").open("w") as out:
         workflow = subprocess.Popen(
             _command(study, "--retries", "1"), cwd=cluster_folder, env=slurm.environment, stdout=out, stderr=out
         )
-        _wait(lambda: _is_training(cluster_folder, "cancelled"), "the run that is cancelled")
-        time.sleep(1)
-        (job,) = slurm.jobs("_cancelled_", "running")
-        slurm.ask("scancel", job[0])
-        _wait(lambda: [state for _, state, _, _ in slurm.jobs("_long_")][:1] == ["FAILED"], "the end of its time", 180)
-        (cluster_folder / "pace").unlink()  # the rest of them in a few seconds
-        assert workflow.wait(600) == 1, "one arm failed"
-        out.seek(0)
-        said = out.read()
+        try:
+            _wait((cluster_folder / "awaited").exists, "the run that is cancelled", 300)
+            (job,) = slurm.jobs("_cancelled_", "running")
+            slurm.ask("scancel", job[0])
+            _wait(
+                lambda: [state for _, state, _, _ in slurm.jobs("_long_")][:1] == ["FAILED"], "the end of its time", 300
+            )
+            (cluster_folder / "pace").unlink()  # the rest of them in a few seconds
+            assert workflow.wait(600) == 1, "one arm failed"
+        finally:
+            workflow.kill()
+            said = (cluster_folder / "out").read_text()
+            print(said)  # shown where something fails
 
     def log(arm: str) -> str:
         return (cluster_folder / f"results/tiny/logs/runs/{arm}-seed-0.log").read_text()
@@ -305,7 +315,7 @@ def test_a_killed_workflow_is_started_again_without_duplicates(slurm: Slurm, clu
         killed = subprocess.Popen(
             _command(study), cwd=cluster_folder, env=slurm.environment, stdout=out, stderr=out, start_new_session=True
         )
-        _wait(lambda: all(_is_training(cluster_folder, arm) for arm in arms), "all four runs")
+        _wait(lambda: all(_is_training(cluster_folder, arm) for arm in arms), "all four runs", 300)
         os.killpg(killed.pid, signal.SIGKILL)
         killed.wait()
     locked = _snakemake(slurm, study)
@@ -341,13 +351,16 @@ def test_a_killed_workflow_is_started_again_without_duplicates(slurm: Slurm, clu
 def test_a_run_gets_the_gpu_and_the_cores_that_its_study_asks_for(
     slurm: Slurm, cluster_folder: Path, tiny: dict
 ) -> None:
-    study = _study_of(cluster_folder, tiny, 5, gpu_model="toy", alone={"objective": "paced:shown"})
-    done = _snakemake(slurm, study)
-    assert done.returncode == 0, done.stdout + slurm.logs()
-    assert (cluster_folder / "seen").read_text() == "0", "the first of the node's two, as Slurm numbers them"
-    (job,) = slurm.jobs("_alone_")
-    about = slurm.ask("scontrol", "show", "job", job[0])
-    assert re.search(r"TresPerJob=gres[:/]gpu:toy[:=]1\b", about) and "NumCPUs=4" in about, about
+    arms: dict[str, dict] = {}
+    for name, gpu, asked in (("any", {"gpu": 1}, "gpu"), ("typed", {"gpu": 1, "gpu_model": "toy"}, "gpu:toy")):
+        arms[name] = {"objective": "paced:shown"}
+        (cluster_folder / "seen").unlink(missing_ok=True)
+        done = _snakemake(slurm, _study_of(cluster_folder, tiny, 5, gpu, **arms))
+        assert done.returncode == 0, done.stdout + slurm.logs()
+        assert (cluster_folder / "seen").read_text() == "0", "the first of the node's two, as Slurm numbers them"
+        (job,) = slurm.jobs(f"_{name}_")
+        about = slurm.ask("scontrol", "show", "job", job[0])
+        assert re.search(rf"TresPerJob=gres[:/]{asked}[:=]1\b", about) and "NumCPUs=4" in about, about
 
 
 @pytest.mark.slow

@@ -147,7 +147,7 @@ def test_bad_input_ends_before_any_job_with_file_key_and_remedy(tiny: dict, writ
 
 
 def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, write_study, tmp_path: Path) -> None:
-    tiny["arms"]["scd"]["iterations"] = 600
+    tiny["arms"]["scd"]["iterations"] = 1500
     study = write_study(tiny)
     command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
     first = subprocess.Popen(

@@ -92,7 +92,7 @@ def is_first() -> bool:
 def world_of(device: torch.device, patience: float) -> Iterator[World]:
     """All processes that torchrun started, connected; a process that it did not start is alone.
 
-    A process waits `patience` minutes for the others, one of which may write a file or draw more samples meanwhile.
+    A process waits twice `patience` minutes for the others, one of which may write a file or draw more samples.
 
     After an error the connection is left to the end of the process, as others may be waiting in it.
     """
@@ -102,7 +102,7 @@ def world_of(device: torch.device, patience: float) -> Iterator[World]:
     connects = not dist.is_initialized()
     if connects:
         cuda = device.type == "cuda"
-        timeout = timedelta(minutes=patience)
+        timeout = timedelta(minutes=2 * patience)  # who hangs says so first (progress.end_if_hung)
         dist.init_process_group("nccl" if cuda else "gloo", timeout=timeout, device_id=device if cuda else None)
     yield World(device, dist.get_rank(), dist.get_world_size())
     if connects:

@@ -35,8 +35,7 @@ def stopping(minutes: float | None = None) -> Iterator[StopNow]:
     `minutes` is the limit of the whole process, whose start counts; None for no limit. The end of the Slurm
     job that it is in is one too.
     """
-    ends = _ends(minutes)
-    asked = False
+    asked, ends = False, list[tuple[float, str]]()
 
     def ask(_signal: int, _frame: FrameType | None) -> None:
         nonlocal asked
@@ -49,6 +48,7 @@ def stopping(minutes: float | None = None) -> Iterator[StopNow]:
 
     before = signal.signal(signal.SIGTERM, ask)
     try:
+        ends += _ends(minutes)  # Slurm may take its time to say
         yield reason
     finally:
         signal.signal(signal.SIGTERM, before)

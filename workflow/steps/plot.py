@@ -36,16 +36,17 @@ def plot(study: Study, experiment: str) -> None:
         save(plt.figure(figsize=(4, 1)), folder / "figure")
         sentence = NOTHING
     write_json(folder / "finding.json", {"finding": sentence, "diverged": _diverged(study, experiment)})
-    if settings.figure in PICTURED:
-        save(sample_pictures(study, experiment), folder / "pictures")
+    samples = sample_pictures(study, experiment) if settings.figure in PICTURED else None
+    if samples is not None:
+        save(samples, folder / "pictures")
     plt.close("all")
 
 
-def sample_pictures(study: Study, experiment: str, real: bool = True) -> Figure:
-    """Samples of the first seed of every arm; with `real`, training images above them."""
+def sample_pictures(study: Study, experiment: str, real: bool = True) -> Figure | None:
+    """Samples of the first seed of every arm, as `pictures` has them; with `real`, training images above them."""
     first = [Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(experiment)]
     there = set(finished_runs(study, experiment)[0])
-    return pictures(study, [run for run in first if run in there], real) or plt.figure(figsize=(4, 1))
+    return pictures(study, [run for run in first if run in there], real)
 
 
 def _diverged(study: Study, experiment: str) -> list[str]:

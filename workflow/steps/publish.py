@@ -54,8 +54,9 @@ def publish(study: Study) -> None:
         shutil.copy(folder / "table.csv", target / "tables" / f"{experiment}.csv")
         shutil.copy(folder / "finding.json", target / "tables" / f"{experiment}.json")
         shutil.copy(folder / "figure.svg", target / "figures" / f"{experiment}.svg")
-        if (folder / "pictures.svg").is_file():
-            save(sample_pictures(study, experiment, real=False), target / "figures" / f"{experiment}-pictures")
+        samples = sample_pictures(study, experiment, real=False) if (folder / "pictures.svg").is_file() else None
+        if samples is not None:
+            save(samples, target / "figures" / f"{experiment}-pictures")
             (target / "figures" / f"{experiment}-pictures.png").unlink()
     shutil.rmtree(study.published, ignore_errors=True)
     target.replace(study.published)

@@ -55,6 +55,8 @@ from workflow.schema import Arm
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.study import Run, Study
 
+LOOK_EVERY = 500
+"""Steps between looks at whether all it carries is finite; no setting, since it can decide where a run diverged."""
 LOG_ROWS = 50
 LOG_COLUMNS = ("step", "loss", "direction_norm", "direction_norm_max", "gradient_norm", "gradient_norm_max", "rate")
 WEIGHT_ANGLES = 32
@@ -197,14 +199,15 @@ def _steps(
             journal.add_busy(busy())
         if step in kept_after:
             state.snapshots.update({f"{step}/{name}": value.clone() for name, value in state.average.items()})
-        due = step % study.resources.checkpoint_every == 0 or step == arm.iterations
-        stop = None if step == arm.iterations else world.agreed(stop_now())
-        finite = not (due or stop) or is_finite(state, world)
-        if due and not finite:
+        last = step == arm.iterations
+        look, due = (last or step % every == 0 for every in (LOOK_EVERY, study.resources.checkpoint_every))
+        stop = None if last else world.agreed(stop_now())
+        finite = not (look or due or stop) or is_finite(state, world)
+        if look and not finite:
             reason = f"a parameter was not finite after step {step}"
             journal.add_busy(busy())
             return state, journal, dataclasses.replace(outcome, reason=reason)
-        if due or (stop and finite):  # one that is not finite goes on to where it would be found undisturbed
+        if (due or stop) and finite:  # one that is not finite goes on to where it would be found undisturbed
             journal.seconds = time.monotonic() - clock
             journal.add_busy(busy())
             save(folder, mark, step, state, journal, layout)
