@@ -16,13 +16,16 @@ help:  ## this list
 
 env: $(READY)  ## .venv with pinned versions
 
-# torch is asked for by its exact version first, so that a local or CPU build of it is taken where
-# pip is configured to find one, and so that no other package can pull another build in
+# torch and torchvision are asked for first and together, so that both come from where pip is configured to find
+# torch's builds, and no other package pulls another in. A torchvision of another build (where only torch has a local
+# one) cannot even be imported; torch-fidelity asks for it and what is used of that does not, so it goes
 $(READY): constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed")'
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --disable-pip-version-check -c constraints.txt setuptools "$$(grep '^torch==' constraints.txt)"
+	pip install --quiet --disable-pip-version-check -c constraints.txt setuptools $$(grep -E '^torch(vision)?==' constraints.txt)
 	pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflow,tests]'
+	@python -c 'import torchvision' 2>/dev/null || { echo "torchvision is of another build than torch: removed, nothing here needs it"; \
+	  pip uninstall --quiet --yes torchvision; }
 	@touch $(READY)
 
 reproduce: env  ## both studies, from data to reports/index.html

@@ -13,7 +13,6 @@ from core.conversions import trig_from_vp
 from core.forward_mode import Method, value_and_tangent
 from core.networks.teachers import field_from_discrete_vp
 from core.trigflow import consistency_map
-from workflow.runtime.autoencoder import import_torchvision
 
 SIGMA_D = 0.5
 
@@ -21,7 +20,6 @@ SIGMA_D = 0.5
 @pytest.fixture(scope="module")
 def diffusers() -> Any:
     """The package; where it is missing the test is skipped, and fails in CI."""
-    import_torchvision()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -1,7 +1,10 @@
 """ImageNet 512: latents with the paper's normalisation, encoded by a step of its own, judged as images."""
 
+import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -136,3 +139,17 @@ def test_encoding_is_a_step_of_its_own(
     assert "72 of train, 72 of held_out" in capsys.readouterr().out
     failed = step("prepare", "--study", file, "--data", "mixture", cwd=home, check=False)
     assert failed.returncode == 2 and "weights of the extractor 'inception'" in failed.stderr
+
+
+def test_diffusers_that_cannot_be_imported_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(reason: Exception) -> Callable[[str], NoReturn]:
+        def import_module(name: str) -> NoReturn:
+            raise reason
+
+        return import_module
+
+    other_build = RuntimeError("Failed to import diffusers:\noperator torchvision::nms does not exist")
+    for reason, remedy in ((other_build, "of one build"), (ImportError("No module"), "pip install diffusers")):
+        monkeypatch.setattr(importlib, "import_module", refuse(reason))
+        with pytest.raises(BenchError, match=remedy):
+            load_diffusers()

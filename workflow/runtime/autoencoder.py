@@ -5,8 +5,6 @@ data's (arXiv 2410.11081, App. G). EDM2 feeds it [0, 1], so that its own statist
 """
 
 import importlib
-import importlib.util
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -41,35 +39,17 @@ def check_autoencoder(folder: Path) -> list[Path]:
 def load_diffusers() -> Any:
     """The package, which is for ImageNet 512 alone. Raises BenchError where it is missing."""
     try:
-        if importlib.util.find_spec("torchvision"):  # which diffusers imports, though it may not fit torch's build
-            import_torchvision()
-        return importlib.import_module("diffusers")
+        package = importlib.import_module("diffusers")
+        _ = package.AutoencoderKL  # imported when first named
     except ImportError as error:
         problem = f"the autoencoder needs the package diffusers: {error}"
         raise BenchError(problem, key="vae", remedy="pip install diffusers") from error
-
-
-def import_torchvision() -> None:
-    """Import torchvision also where its compiled operators do not fit torch's build.
-
-    A CUDA-built torchvision beside a CPU torch fails to register a kernel for an operator that its
-    missing library would have declared. diffusers needs torchvision for nothing that is used here;
-    declaring the operators lets the import through, and calling one would still raise.
-    """
-    if "torchvision" in sys.modules:
-        return
-    try:
-        importlib.import_module("torchvision")
-        return
-    except RuntimeError as error:
-        if "does not exist" not in str(error):
-            raise
-    for module in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-        del sys.modules[module]
-    signature = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-    for operator in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{operator}", signature)
-    importlib.import_module("torchvision")
+    except RuntimeError as error:  # in diffusers' words, whatever it was that could not be imported
+        reason = str(error).strip().splitlines()[-1]
+        problem = f"diffusers cannot be imported: {reason}"
+        remedy = "install torch and torchvision of one build, from one index; or pip uninstall torchvision"
+        raise BenchError(problem, key="vae", remedy=remedy) from error
+    return package
 
 
 @cache
