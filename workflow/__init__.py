@@ -1,1 +1,6 @@
 """The imperative shell: files, devices, processes and clocks around the functional core."""
+
+import sys
+
+if sys.platform == "win32":
+    raise ImportError("the workflow needs POSIX (file locks, signals): run it under WSL; `core` runs on Windows too")

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.workflow.conftest import ROOT
 from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.runtime import checkpoints
@@ -220,3 +221,9 @@ def test_provenance_names_versions_and_hardware() -> None:
     time.sleep(0.05)
     assert 0 < before < seconds_since_start() < 3600
     assert np.isfinite(before)
+
+
+def test_on_windows_the_workflow_says_what_it_needs() -> None:
+    code = "import sys; sys.platform = 'win32'; import workflow"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr.rstrip().endswith("run it under WSL; `core` runs on Windows too")
