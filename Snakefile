@@ -34,6 +34,7 @@ include: "workflow/rules/runs.smk"
 include: "workflow/rules/results.smk"
 include: "workflow/rules/claims.smk"
 include: "workflow/rules/targets.smk"
+include: "workflow/rules/freshness.smk"
 
 
 onstart:

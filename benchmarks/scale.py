@@ -24,11 +24,12 @@ SEEDS = 5
 BLOCK = 250
 """Jobs over which the seconds of one are averaged."""
 STAND_IN = """#!/bin/bash
-# stands for `python -m workflow.steps.NAME ...`: leaves what the rule promises, empty
+# stands for `python -m workflow.steps.NAME ...`: leaves what the rule promises, empty, and the fingerprints of runs
 step=${2##*.}
 shift 2
 while [ $# -gt 1 ]; do
-  case $1 in --arm) arm=$2 ;; --seed) seed=$2 ;; --data) data=$2 ;; --experiment) experiment=$2 ;; esac
+  case $1 in --arm) arm=$2 ;; --seed) seed=$2 ;; --data) data=$2 ;; --experiment) experiment=$2 ;;
+    --fingerprint) fingerprint=$2 ;; esac
   shift
 done
 case $step in
@@ -39,6 +40,7 @@ case $step in
   report) files=(reports/{scale,index}.html) ;;
 esac
 for file in "${files[@]}"; do echo "{}" > "$file"; done
+if [ $step = run ]; then printf '{"fingerprint": "%s"}' $fingerprint > results/scale/runs/$arm/seed-$seed/metrics.json; fi
 """
 
 

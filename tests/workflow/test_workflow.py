@@ -1,6 +1,7 @@
 """The workflow as a user runs it: targets, staleness, divergence, faults, and a report at the end."""
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -14,18 +15,36 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.workflow.conftest import ROOT, environment, snakemake
+from tests.workflow.conftest import ROOT, TINY, environment, snakemake
 
 pytestmark = pytest.mark.slow
 ONE_CORE = ("--cores", "1")
 
 
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny study, made to the end."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    snakemake("--config", "study=tiny.yaml", "--cores", "2", cwd=folder)
+    return folder
+
+
 @pytest.fixture
-def made(tiny: dict, write_study: Callable[[dict], Path], tmp_path: Path) -> Path:
-    """The tiny study, made to the end; returns its file."""
-    path = write_study(tiny)
-    snakemake("--config", f"study={path}", "--cores", "2", cwd=tmp_path)
-    return path
+def made(made_once: Path, tmp_path: Path) -> Path:
+    """A copy of it, with Snakemake's memory and the files' times; returns the study's file."""
+    shutil.copytree(made_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "tiny.yaml"
+
+
+@pytest.fixture
+def unpacked(made_once: Path, tmp_path: Path) -> Path:
+    """A copy of it as it comes out of an archive: no memory, and times in any order; returns the study's file."""
+    shutil.copytree(made_once, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".snakemake"))
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    for age, path in enumerate(random.Random(0).sample(files, len(files))):
+        os.utime(path, (1e9 + age, 1e9 + age))
+    return tmp_path / "tiny.yaml"
 
 
 def _plan(study: Path, cwd: Path, *arguments: str, root: Path = ROOT) -> list[str]:
@@ -88,6 +107,35 @@ def test_a_finished_study_is_fresh_an_added_arm_is_trained_and_an_edited_one_aga
     assert [job for job in _plan(study, tmp_path) if "seed" in job] == ["tiny: scd, seed 0"]
     out = snakemake("-n", "--config", f"study={study}", cwd=tmp_path).stdout
     assert "Params have changed" in out
+
+
+def test_results_unpacked_elsewhere_are_whole_and_edited_there_are_planned_again(
+    unpacked: Path, tiny: dict, write_study, tmp_path: Path
+) -> None:
+    assert _plan(unpacked, tmp_path) == []
+    tiny["arms"]["scd"]["rate"] = 2e-3
+    tiny["experiments"]["training"]["title"] = "other norms"
+    said = snakemake("-n", "--config", f"study={write_study(tiny)}", cwd=tmp_path).stdout
+    jobs = re.findall(r"^Job \d+: (.*)$", said, re.MULTILINE)
+    assert [job for job in jobs if "seed" in job] == ["tiny: scd, seed 0"]
+    assert "tables and figures of tiny/training" in jobs and "report of tiny" in jobs
+    assert "tiny: 1 run is stale, by the record: settings, mathematics or code changed since" in said
+
+
+def test_what_was_deleted_of_a_finished_study_is_made_again(made: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results/tiny"
+    shutil.rmtree(results / "runs/dscd-8")
+    (results / "experiments/training/figure.png").unlink()
+    left = snakemake("-n", "--config", f"study={made}", cwd=tmp_path).stdout
+    assert left.count("Missing output files") == 2
+    snakemake("--config", f"study={made}", *ONE_CORE, cwd=tmp_path)
+    assert (results / "runs/dscd-8/seed-0/metrics.json").is_file()
+    assert (results / "experiments/training/figure.png").is_file()
+    assert _plan(made, tmp_path) == []
+    (results / "data/mixture.json").unlink()
+    assert "preparing mixture of tiny" in _plan(made, tmp_path)
+    shutil.rmtree(tmp_path / "results")
+    assert len(_plan(made, tmp_path)) == 9, "the front page alone is no study"
 
 
 def test_editing_mathematics_retrains_what_used_it_and_editing_a_docstring_nothing(

@@ -8,9 +8,9 @@ from pathlib import Path
 from workflow.claims import check_claims, ledger_digest, read_claims, verdict_file
 from workflow.errors import BenchError
 from workflow.runtime.cluster import limits, refuse_orphans
-from workflow.runtime.fingerprint import data_fingerprint, digest, fingerprint
+from workflow.runtime.fingerprint import data_fingerprint, fingerprint
 from workflow.runtime.files import check_writable
-from workflow.runtime.measurements import MEASUREMENTS
+from workflow.runtime.freshness import inputs_of, measurement_mark
 from workflow.runtime.progress import watch
 from workflow.reading import load, shipped
 from workflow.study import DEFAULT_BUDGET, Run
@@ -135,14 +135,7 @@ def run_inputs(wildcards):
     study, run = study_of(wildcards), run_of(wildcards)
     if run.arm not in study.arms:
         return []
-    inputs = {"data": str(study.data_file(study.arms[run.arm].data))}
-    teacher = study.teacher_run(run)
-    if teacher is not None:
-        inputs["teacher"] = str(study.run_folder(teacher) / "weights.safetensors")
-    candidates = study.candidate_runs(run)
-    if candidates:  # they choose the run's rate
-        inputs["candidates"] = paths(study.run_folder(c) / "metrics.json" for c in candidates)
-    return inputs
+    return {name: paths(files) for name, files in inputs_of(study, run).items()}
 
 
 def records_of(wildcards):
@@ -171,15 +164,6 @@ def measured_of(wildcards):
     study = study_of(wildcards)
     measures = study.experiments[wildcards.experiment].measurement is not None
     return paths([study.measured_file(wildcards.experiment)] if measures else [])
-
-
-def measurement_mark(wildcards):
-    """What a measurement depends on beside its files: its source, and the experiment's arms."""
-    study = study_of(wildcards)
-    experiment = study.experiments[wildcards.experiment]
-    runs = [study.specification(run) for run in study.runs_of(wildcards.experiment)]
-    settings = experiment.model_dump(include={"metric", "samplers", "measurement"})
-    return digest([runs, settings], [MEASUREMENTS[experiment.measurement]])
 
 
 def deciding_studies(claim):

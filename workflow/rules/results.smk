@@ -11,7 +11,7 @@ rule measure:
     log:
         "results/{label}/logs/measurements/{experiment}.log",
     params:
-        fingerprint=measurement_mark,
+        fingerprint=lambda wc: measurement_mark(study_of(wc), wc.experiment),
     resources:
         study=select_study,
     threads: 1

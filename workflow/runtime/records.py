@@ -31,6 +31,8 @@ class RunRecord(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     status: Literal["finished", "diverged"]
     fingerprint: str
+    inputs: dict[str, str] = {}
+    """Digests of the files that it was made from, by what they are to it (workflow.runtime.freshness)."""
     arm: str
     seed: int
     step: int
@@ -43,7 +45,7 @@ class RunRecord(BaseModel):
     metrics: list[Value] = []
     curves: list[Value] = []
     seconds: dict[str, float] = {}
-    """Wall-clock by part: start, train, sample, evaluate."""
+    """Wall-clock by part: start, train, sample, evaluate; of a run that was judged again, evaluate is the last time's."""
     peak_memory_mb: float = 0.0
     provenance: dict[str, Any] = {}
     protocol: dict[str, Any] = {}

@@ -1,5 +1,6 @@
 """Judge one trained and sampled run, and write its record, metrics.json."""
 
+import contextlib
 import csv
 import json
 import math
@@ -16,16 +17,19 @@ from torch import Tensor
 from core.forward_mode import value_and_tangent
 from core.schedules import largest_angle
 from core.trigflow import Field, interpolate, velocity
+from workflow.errors import BenchError
 from workflow.runtime.assembly import make_network, open_data, snapshot_steps, student_field
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.devices import carried, device_name, device_of, on
 from workflow.runtime.files import read_arrays, read_json
 from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.freshness import inputs_of, marks_of
 from workflow.runtime.progress import sign_of_life
+from workflow.runtime.protocol import protocol
 from workflow.runtime.provenance import peak_memory_mb, provenance
 from workflow.runtime.randomness import generator
-from workflow.runtime.records import RunRecord, Value, write_record
+from workflow.runtime.records import RunRecord, Value, read_record, write_record
 from workflow.runtime.sampling import draw_samples
 from workflow.runtime.tensors import read_tensors
 from workflow.schema import Arm
@@ -38,9 +42,15 @@ TANGENT_POINTS, TANGENT_ANGLES = 128, 25
 
 
 def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
-    """Write metrics.json from weights and samples; `seconds` are the parts that came before."""
+    """Write metrics.json from weights and samples; `seconds` are the parts that came before.
+
+    What an earlier record of the run says of them, and of its memory, is kept.
+    """
     started = time.monotonic()
     out, arm = study.run_folder(run), study.arms[run.arm]
+    mark, earlier = fingerprint(study.specification(run)), _earlier(out / "metrics.json")
+    if earlier is not None and earlier.fingerprint == mark:
+        seconds = {**earlier.seconds, **seconds}
     training: dict[str, Any] = read_json(out / "training.json", AGAIN)
     dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
     device = device_of(study)
@@ -67,7 +77,8 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     curves += [Value(metric="log_weight", x=t, value=w) for t, w in training["log_weight"]]
     record = RunRecord(
         status="diverged" if training["reason"] else "finished",
-        fingerprint=fingerprint(study.specification(run)),
+        fingerprint=mark,
+        inputs=marks_of(inputs_of(study, run)),
         arm=run.arm,
         seed=run.seed,
         step=training["step"],
@@ -78,11 +89,19 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
         metrics=metrics,
         curves=curves + _log_curves(log),
         seconds={**seconds, "train": round(training["seconds"], 3), "evaluate": round(time.monotonic() - started, 3)},
-        peak_memory_mb=peak_memory_mb(),
+        peak_memory_mb=max(peak_memory_mb(), earlier.peak_memory_mb if earlier else 0.0),
         provenance=provenance(device_name(device)),
+        protocol=protocol(study, run),
     )
     write_record(out / "metrics.json", record)
     return record
+
+
+def _earlier(path: Path) -> RunRecord | None:
+    """The record that is about to be replaced; None where there is none that can be read."""
+    with contextlib.suppress(BenchError):
+        return read_record(path)
+    return None
 
 
 def _of_samples(way: Sampling, found: Mapping[str, float | None]) -> list[Value]:

@@ -30,6 +30,7 @@ from workflow.report.statistics import COLUMNS
 from workflow.report.tables import CURVE_COLUMNS, read_table, write_table
 from workflow.report.verdicts import Effects, Judgement, effects, holm_verdicts, judged, totals
 from workflow.runtime.files import read_json, write_json
+from workflow.runtime.freshness import MADE_FROM, claim_from
 from workflow.runtime.history import is_ancestor, versions
 from workflow.runtime.records import read_record
 from workflow.steps.command import main, parser, study_of
@@ -87,7 +88,7 @@ def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:
     tables = experiment_tables(study, rule.experiment) if rule else Tables(_empty(COLUMNS), _empty(CURVE_COLUMNS), ())
     judgement, found = judge(claim, in_full(study), tables)
     content = row(name, claim, study, judgement, tables.commits, rule_commits(path), path)
-    content |= details(claim, in_full(study), found)
+    content |= details(claim, in_full(study), found) | {MADE_FROM: claim_from(study, name, ledger)}
     write_json(verdict_file(study, name), content)
     return content
 

@@ -5,6 +5,7 @@ import importlib
 
 from workflow.errors import BenchError
 from workflow.runtime.files import write_json
+from workflow.runtime.freshness import MADE_FROM, measured_from
 from workflow.runtime.measurements import MEASUREMENTS
 from workflow.runtime.provenance import provenance
 from workflow.steps.command import main, one_of
@@ -17,12 +18,13 @@ def measure(study: Study, experiment: str) -> None:
     if name is None:
         problem = f"{experiment} measures nothing beside its runs"
         raise BenchError(problem, file=study.file, key=f"experiments.{experiment}.measurement", remedy="name one")
+    made_from = measured_from(study, experiment)
     found = importlib.import_module(MEASUREMENTS[name]).measure(study, experiment)
     content = {
         kind: [{**dataclasses.asdict(row), "value": row.value.model_dump()} for row in rows]
         for kind, rows in (("runs", found.runs), ("curves", found.curves))
     }
-    write_json(study.measured_file(experiment), {**content, "provenance": provenance()})
+    write_json(study.measured_file(experiment), {**content, MADE_FROM: made_from, "provenance": provenance()})
 
 
 def command() -> None:

@@ -11,6 +11,7 @@ from workflow.report.style import apply_style, save
 from workflow.report.tables import finished_runs, read_table
 from workflow.runtime.files import write_json
 from workflow.steps.command import main, one_of
+from workflow.runtime.freshness import MADE_FROM, experiment_from
 from workflow.study import Run, Study
 
 PICTURED = ("methods", "steps")
@@ -35,7 +36,9 @@ def plot(study: Study, experiment: str) -> None:
     else:
         save(plt.figure(figsize=(4, 1)), folder / "figure")
         sentence = NOTHING
-    write_json(folder / "finding.json", {"finding": sentence, "diverged": _diverged(study, experiment)})
+    made_from = experiment_from(study, experiment)
+    about = {"finding": sentence, "diverged": _diverged(study, experiment), MADE_FROM: made_from}
+    write_json(folder / "finding.json", about)
     samples = sample_pictures(study, experiment) if settings.figure in PICTURED else None
     if samples is not None:
         save(samples, folder / "pictures")

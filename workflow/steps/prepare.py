@@ -2,6 +2,8 @@
 
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.files import write_arrays, write_json
+from workflow.runtime.fingerprint import data_fingerprint
+from workflow.runtime.freshness import source_of
 from workflow.runtime.provenance import provenance
 from workflow.steps.command import main, one_of
 from workflow.study import Study
@@ -10,12 +12,13 @@ from workflow.study import Study
 def prepare(study: Study, data: str) -> None:
     """Make the data set's .npz, and a .json that says what it is and how far real is from real."""
     settings = study.data[data]
-    kind = kind_module(settings)
+    kind, source = kind_module(settings), source_of(study, data)
     arrays, facts = kind.prepare(settings, study.evaluation, study.sigma_d)
     path = study.data_file(data)
     write_arrays(path, arrays)
     values = [value.model_dump() for value in kind.floors(kind.open_dataset(arrays, study.sigma_d))]
-    write_json(path.with_suffix(".json"), {"facts": facts, "floors": values, "provenance": provenance()})
+    made_from = {"fingerprint": data_fingerprint(study.data_specification(data)), "source": source}
+    write_json(path.with_suffix(".json"), {**made_from, "facts": facts, "floors": values, "provenance": provenance()})
 
 
 def command() -> None:

@@ -15,6 +15,7 @@ from workflow.report.pages.front import front_page, read_entries
 from workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
 from workflow.report.tables import finished_runs, write_table
 from workflow.runtime.files import write_atomically, write_json, write_text
+from workflow.runtime.freshness import MADE_FROM, index_from, page_from, page_record
 from workflow.steps.command import main, parser, study_of
 from workflow.steps.judge import judge_study
 from workflow.steps.plot import plot
@@ -41,7 +42,7 @@ def report(study: Study, partial: bool = False) -> StudyPage:
         text = render("experiment.html.j2", root="../", page=experiment, study=page)
         write_text(reports / experiment.address, text)
     write_text(study.report, render("study.html.j2", page=page, precision_note=PRECISION_NOTE))
-    write_json(reports / "assets" / f"{study.label}.json", entry(page, study))
+    write_json(page_record(reports, study.label), entry(page, study) | {MADE_FROM: page_from(study)})
     index(reports)
     return page
 
@@ -58,6 +59,7 @@ def index(reports: Path = REPORTS) -> Path:
         write_text(reports / claim.address, render("claim.html.j2", root="../", page=claim))
     path = reports / "index.html"
     write_text(path, render("index.html.j2", page=front_page(entries, claims, TIMING)))
+    write_json(page_record(reports, path.stem), {MADE_FROM: index_from(reports)})
     return path
 
 

@@ -13,9 +13,8 @@ from workflow.runtime.distributed import by_torchrun, is_first, world_of
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.gpus import gpu_slot
 from workflow.runtime.progress import end_if_hung
-from workflow.runtime.protocol import protocol
 from workflow.runtime.provenance import seconds_since_start
-from workflow.runtime.records import RunRecord, write_record
+from workflow.runtime.records import RunRecord
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.steps.evaluate import evaluate
 from workflow.steps.sample import remove_parts, sample
@@ -48,8 +47,6 @@ def make_run(study: Study, run: Run, time_limit: float | None = None) -> RunReco
             return None
         with _within_memory(study, "evaluation.samples", fewer):
             record = evaluate(study, run, {"start": start, "sample": sampled})
-            record = record.model_copy(update={"protocol": protocol(study, run)})
-            write_record(study.run_folder(run) / "metrics.json", record)
         remove_parts(study, run)
         if outcome.reason is None:  # a diverged run keeps its last good checkpoint, to look at
             checkpoints.remove_all(study.checkpoint_folder(run))

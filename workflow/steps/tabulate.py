@@ -6,10 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from workflow.claims import read_claims
 from workflow.errors import BenchError
 from workflow.report.statistics import COLUMNS, summary
 from workflow.report.tables import CURVE_COLUMNS, experiment_tables, finished_runs, is_fresh, read_table, write_table
 from workflow.runtime.files import write_json
+from workflow.runtime.freshness import MADE_FROM, collected_from
 from workflow.runtime.provenance import provenance
 from workflow.runtime.records import read_record
 from workflow.steps.command import check_known, main, parser, study_of
@@ -73,6 +75,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "study_hash": hashlib.sha256(study.model_dump_json(exclude={"file", "resources"}).encode()).hexdigest()[:16],
         "settings": study.model_dump(exclude={"file", "resources"}, mode="json"),
         "tabulated_by": provenance(),
+        MADE_FROM: collected_from(study, read_claims()),
     }
 
 

@@ -1,0 +1,183 @@
+"""What a finished result records of what it was made from, and when that is no longer so."""
+
+import os
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from workflow.errors import BenchError
+from workflow.reading import load
+from workflow.runtime import freshness
+from workflow.runtime.files import write_arrays, write_json
+from workflow.runtime.freshness import (
+    FRESH,
+    INPUTS,
+    MADE_FROM,
+    OTHER,
+    SETTINGS,
+    SOURCE,
+    data_verdict,
+    experiment_from,
+    identity,
+    inputs_of,
+    marks_of,
+    run_verdict,
+    source_of,
+    verdict,
+)
+from workflow.runtime.tensors import write_tensors
+from workflow.study import Run, Study
+
+
+@pytest.fixture
+def images(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> Study:
+    """A study of a folder of images, prepared as far as its record goes."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/1.png", "a/2.png", "b/1.png"):
+        path = tmp_path / "pictures" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    tiny["data"] = {"mixture": {"kind": "images_folder", "path": "pictures", "held_out": 0.3, "size": 8}}
+    tiny["arms"], tiny["experiments"] = {"teacher": {"objective": "diffusion"}}, {}
+    tiny["evaluation"] = {"samples": 100}
+    study = load(write_study(tiny))
+    _prepared(study)
+    return study
+
+
+def _prepared(study: Study) -> None:
+    path = study.data_file("mixture").with_suffix(".json")
+    write_json(path, {"fingerprint": "f", "source": source_of(study, "mixture")})
+
+
+def _later(path: Path) -> None:
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 10**10))
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "replaced": lambda folder: ((folder / "a/1.png").write_bytes(b"A/1.png"), _later(folder / "a/1.png")),
+    "deleted": lambda folder: (folder / "a/2.png").unlink(),
+    "added": lambda folder: (folder / "b/2.png").write_bytes(b"new"),
+    "renamed": lambda folder: (folder / "a/1.png").rename(folder / "b/3.png"),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_images_that_were_replaced_deleted_added_or_renamed_make_their_data_stale(how: str, images: Study) -> None:
+    assert data_verdict(images, "mixture", "f") == FRESH
+    CHANGES[how](Path("pictures"))
+    assert data_verdict(images, "mixture", "f") == SOURCE
+
+
+def test_images_that_were_copied_or_touched_are_compared_by_content_once(images: Study, monkeypatch) -> None:
+    for path in Path("pictures").rglob("*.png"):
+        _later(path)
+    Path("pictures/.hidden").write_bytes(b"")
+    assert data_verdict(images, "mixture", "f") == FRESH
+
+    def read_again(files: object) -> str:
+        raise AssertionError
+
+    monkeypatch.setattr(freshness, "_content", read_again)
+    assert data_verdict(images, "mixture", "f") == FRESH, "what was read once is remembered"
+
+
+def test_a_plan_of_touched_images_needs_no_writing(images: Study, monkeypatch) -> None:
+    _later(Path("pictures/a/1.png"))
+
+    def refuse(path: Path, content: object) -> None:
+        raise BenchError("read-only", file=path, remedy="none")
+
+    monkeypatch.setattr(freshness, "write_json", refuse)
+    assert data_verdict(images, "mixture", "f") == FRESH
+
+
+def test_results_without_the_images_that_they_were_prepared_from_are_kept(images: Study) -> None:
+    shutil.rmtree("pictures")
+    assert data_verdict(images, "mixture", "f") == FRESH
+    assert data_verdict(images, "mixture", "other settings") == SETTINGS
+
+
+def test_links_are_followed_and_circles_of_them_end(images: Study) -> None:
+    Path("elsewhere").mkdir()
+    Path("elsewhere/1.png").write_bytes(b"linked")
+    Path("pictures/c").symlink_to(Path("elsewhere").resolve())
+    Path("pictures/a/round").symlink_to(Path("pictures").resolve())
+    Path("pictures/a/nowhere.png").symlink_to("nothing")
+    _prepared(images)
+    assert data_verdict(images, "mixture", "f") == FRESH
+    Path("elsewhere/1.png").write_bytes(b"other?")
+    _later(Path("elsewhere/1.png"))
+    assert data_verdict(images, "mixture", "f") == SOURCE
+
+
+def test_a_zip_and_a_file_of_one_s_own_data_are_watched(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile("mine.zip", "w") as archive:
+        archive.writestr("a", "1")
+    tiny["data"] = {"mixture": {"kind": "own", "module": "mine", "settings": {"table": "mine.zip", "word": "nothing"}}}
+    tiny["arms"], tiny["experiments"] = {"teacher": {"objective": "diffusion"}}, {}
+    study = load(write_study(tiny))
+    _prepared(study)
+    _later(Path("mine.zip"))
+    assert data_verdict(study, "mixture", "f") == FRESH
+    with zipfile.ZipFile("mine.zip", "w") as archive:
+        archive.writestr("a", "2")
+    assert data_verdict(study, "mixture", "f") == SOURCE
+
+
+def test_a_run_is_of_its_settings_its_data_and_its_teacher_whatever_the_times(
+    tiny: dict, write_study, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny["arms"] = {"teacher": {"objective": "diffusion"}, "scd": {"objective": "scd", "teacher": "teacher"}}
+    study, run, teacher = load(write_study(tiny)), Run(arm="scd", seed=0), Run(arm="teacher", seed=0)
+    data, weights = study.data_file("mixture"), study.run_folder(teacher) / "weights.safetensors"
+    write_arrays(data, {"a": np.zeros(2)})
+    write_tensors(weights, {"a": torch.zeros(2)})
+    record = study.run_folder(run) / "metrics.json"
+    assert inputs_of(study, run) == {"data": [data], "teacher": [weights]}
+    write_json(record, {"fingerprint": "f"})
+    assert run_verdict(study, run, "f") is None, "a record of an earlier version says nothing of its inputs"
+    assert run_verdict(study, run, "g") == SETTINGS
+    write_json(record, {"fingerprint": "f", "inputs": marks_of(inputs_of(study, run)), "arm": '"inputs": 1'})
+    write_arrays(data, {"a": np.zeros(2)})
+    _later(data)
+    _later(weights)
+    assert run_verdict(study, run, "f") == FRESH
+    write_tensors(weights, {"a": torch.ones(2)})
+    assert run_verdict(study, run, "f") == INPUTS["teacher"]
+    write_arrays(data, {"a": np.ones(2)})
+    assert run_verdict(study, run, "f") == INPUTS["data"]
+
+
+def test_tables_are_of_their_runs_and_their_settings(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = load(write_study(tiny))
+    runs = [study.run_folder(run) / "metrics.json" for run in study.runs_of("discretisation")]
+    finding = study.experiment_folder("discretisation") / "finding.json"
+    for number, path in enumerate(runs):
+        write_json(path, {"number": number})
+    write_json(finding, {"finding": "of an earlier version"})
+    assert verdict(finding, lambda: experiment_from(study, "discretisation")) is None
+    write_json(finding, {MADE_FROM: experiment_from(study, "discretisation")})
+    for path in runs:
+        _later(path)
+    assert verdict(finding, lambda: experiment_from(study, "discretisation")) == FRESH
+    tiny["experiments"]["discretisation"]["title"] = "Another"
+    edited = load(write_study(tiny))
+    assert verdict(finding, lambda: experiment_from(edited, "discretisation")) == OTHER
+    runs[0].unlink()
+    assert verdict(finding, lambda: experiment_from(study, "discretisation")) == OTHER
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.safetensors", "x.json"])
+def test_damaged_files_have_an_identity_too(name: str, tmp_path: Path) -> None:
+    assert identity(tmp_path / name) is None
+    (tmp_path / name).write_bytes(b"\x03\x00\x00\x00\x00\x00\x00\x00[1]")
+    assert identity(tmp_path / name)
