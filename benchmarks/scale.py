@@ -40,8 +40,17 @@ case $step in
   report) files=(reports/{scale,index}.html) ;;
 esac
 for file in "${files[@]}"; do echo "{}" > "$file"; done
-if [ $step = run ]; then printf '{"fingerprint": "%s"}' $fingerprint > results/scale/runs/$arm/seed-$seed/metrics.json; fi
+if [ $step = run ]; then printf '{"fingerprint": "%s"}' $fingerprint > "${files[1]}"; fi
 """
+
+MEASURED = """
+import atexit, pathlib, snakemake.cli
+from workflow.runtime.provenance import peak_memory_mb
+atexit.register(lambda: pathlib.Path("peak").write_text(str(peak_memory_mb())))
+snakemake.cli.main()
+"""
+"""Snakemake, which says at its end how much memory it held. What the system counts for a child, it counts from the
+moment in which the child was still its parent."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class Timed:
 
     seconds: float
     memory_mb: float
-    """The largest resident set of Snakemake, or of a process that it started."""
+    """The largest resident set of Snakemake."""
     said: str
 
 
@@ -87,23 +96,21 @@ def write_project(folder: Path, runs: int) -> None:
 
 def snakemake(folder: Path, *arguments: str) -> Timed:
     """Call Snakemake on the made-up study; raises RuntimeError with what it said unless it succeeds."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(folder), *arguments]
+    command = [sys.executable, "-c", MEASURED, "-s", str(ROOT / "Snakefile"), "-d", str(folder), *arguments]
     path = os.pathsep.join([str(folder / "bin"), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
     started = time.monotonic()
     with (folder / "said").open("w+") as said:
-        process = subprocess.Popen(
+        process = subprocess.run(
             [*command, "--config", "study=scale.yaml"],
-            cwd=folder, env=environment, stdout=said, stderr=subprocess.STDOUT,
+            check=False, cwd=folder, env=environment, stdout=said, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - started
         said.seek(0)
         text = said.read()
     if process.returncode:
         raise RuntimeError(text[-5000:])
-    return Timed(seconds, usage.ru_maxrss / 1024, text)
+    return Timed(seconds, float((folder / "peak").read_text()), text)
 
 
 def seconds_of_jobs(folder: Path) -> list[float]:

@@ -45,7 +45,7 @@ class RunRecord(BaseModel):
     metrics: list[Value] = []
     curves: list[Value] = []
     seconds: dict[str, float] = {}
-    """Wall-clock by part: start, train, sample, evaluate; of a run that was judged again, evaluate is the last time's."""
+    """Wall-clock by part: start, train, sample, evaluate, the last time's of each."""
     peak_memory_mb: float = 0.0
     provenance: dict[str, Any] = {}
     protocol: dict[str, Any] = {}

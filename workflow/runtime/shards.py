@@ -6,7 +6,6 @@ interrupted goes on with the first one that is missing.
 
 import contextlib
 import fcntl
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workflow.errors import BenchError
+from workflow.runtime.cores import cores_here
 from workflow.runtime.files import read_json, write_atomically, write_json
 from workflow.runtime.files import sha256 as sha256_of
 from workflow.runtime.progress import Progress
@@ -137,7 +137,7 @@ def open_shards(folder: Path, digest: str, remedy: str) -> Shards:
 
 def in_parallel(read: Callable[[int], np.ndarray]) -> Callable[[Sequence[int]], np.ndarray]:
     """`make` of rows that are read one by one: decoding images leaves Python's lock, so threads help."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores_here()
 
     def make(rows: Sequence[int]) -> np.ndarray:
         with ThreadPoolExecutor(workers) as pool:

@@ -10,8 +10,8 @@ from workflow.report.pictures import pictures
 from workflow.report.style import apply_style, save
 from workflow.report.tables import finished_runs, read_table
 from workflow.runtime.files import write_json
-from workflow.steps.command import main, one_of
 from workflow.runtime.freshness import MADE_FROM, experiment_from
+from workflow.steps.command import main, one_of
 from workflow.study import Run, Study
 
 PICTURED = ("methods", "steps")

@@ -35,10 +35,12 @@ def publish(study: Study) -> None:
         f"{origin['runs_missing']} runs are missing": origin["runs_missing"] > 0,
         "runs were made from uncommitted changes": origin["dirty"],
         "runs carry no commit": None in origin["commits"] or not origin["commits"],
+        "no record says which of several commits made which run": len(origin["commits"]) > 1
+        and set(origin.get("commit_of", {})) != set(origin["fingerprints"]),
     }
     for problem, holds in problems.items():
         if holds:
-            remedy = "commit, then make the study again from a clean checkout"
+            remedy = f"commit, then make the study again from a clean checkout: delete {study.folder}, start it there"
             raise BenchError(problem, file=study.folder / "provenance.json", remedy=remedy)
     apply_style()
     target = study.published.with_name(f".{study.study}.new")

@@ -10,7 +10,7 @@ from workflow.claims import read_claims
 from workflow.errors import BenchError
 from workflow.report.statistics import COLUMNS, summary
 from workflow.report.tables import CURVE_COLUMNS, experiment_tables, finished_runs, is_fresh, read_table, write_table
-from workflow.runtime.files import write_json
+from workflow.runtime.files import read_json, write_json
 from workflow.runtime.freshness import MADE_FROM, collected_from
 from workflow.runtime.provenance import provenance
 from workflow.runtime.records import read_record
@@ -64,7 +64,8 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "runs_missing": len(runs) - len(records),
         "runs_diverged": sum(r.status == "diverged" for r in records),
         "commits": seen("commit"),
-        "dirty": any(o.get("dirty") for o in origins),
+        "commit_of": {f"{r.arm}/seed-{r.seed}": r.provenance.get("commit") for r in records},
+        "dirty": any(o.get("dirty") for o in (*origins, *_beside_runs(study))),
         **{key: seen(key) for key in ("processor", "cores", "device", "cuda", "platform", "python", "libraries")},
         "first": min((o["time"] for o in origins), default=None),
         "last": max((o["time"] for o in origins), default=None),
@@ -77,6 +78,14 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "tabulated_by": provenance(),
         MADE_FROM: collected_from(study, read_claims()),
     }
+
+
+def _beside_runs(study: Study) -> list[dict[str, Any]]:
+    """Where data and measurements come from."""
+    files = [study.data_file(data).with_suffix(".json") for data in study.data]
+    files += [study.measured_file(experiment) for experiment in study.experiments]
+    remedy = "delete it; the workflow makes it again"
+    return [read_json(path, remedy).get("provenance", {}) for path in files if path.is_file()]
 
 
 def _shared(protocol: dict[str, Any]) -> dict[str, Any]:

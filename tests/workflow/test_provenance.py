@@ -1,0 +1,158 @@
+"""What a result says of where it comes from: whose code, which build, how much memory, how long."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.workflow.conftest import environment
+from workflow.errors import BenchError
+from workflow.reading import load
+from workflow.runtime import provenance as module
+from workflow.runtime.files import write_json
+from workflow.runtime.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
+from workflow.runtime.records import read_record
+from workflow.steps.evaluate import evaluate
+from workflow.steps.publish import publish
+from workflow.steps.run import make_run
+from workflow.study import Run, Study
+
+
+def test_provenance_names_versions_and_hardware() -> None:
+    found = provenance()
+    assert found["cores"] >= 1
+    assert set(found) >= {"commit", "dirty", "python", "cuda", "device", "processor", "time"}
+    assert peak_memory_mb() > 50
+    before = seconds_since_start()
+    time.sleep(0.05)
+    assert 0 < before < seconds_since_start() < 3600
+    assert np.isfinite(before)
+
+
+def test_provenance_names_the_build_of_torch_where_it_is_imported(monkeypatch) -> None:
+    monkeypatch.setattr(torch, "__version__", "2.13.0+cu130")
+    assert provenance()["libraries"]["torch"] == "2.13.0+cu130"
+    monkeypatch.delitem(sys.modules, "torch")
+    assert provenance()["libraries"]["torch"] == metadata.version("torch")
+
+
+def test_the_peak_of_memory_is_the_process_s_own_and_not_of_what_started_it() -> None:
+    own = "from workflow.runtime.provenance import peak_memory_mb; print(peak_memory_mb())"
+    large = f"import os, sys; held = bytearray(600 * 2**20); os.execv(sys.executable, [sys.executable, '-c', {own!r}])"
+    said = subprocess.run([sys.executable, "-c", large], env=environment(), capture_output=True, text=True, check=True)
+    assert 5 < float(said.stdout) < 300
+
+
+# --- whose commit ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def git(tmp_path: Path, monkeypatch) -> Callable[..., str]:
+    """Git with settings of nobody, in a new process each time that it is asked for."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", os.devnull)
+    monkeypatch.delenv("GIT_DIR", raising=False)
+
+    def call(folder: Path, *arguments: str) -> str:
+        module._git.cache_clear()
+        module._digest_of_files.cache_clear()
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(["git", "-C", folder, *who, *arguments], check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    return call
+
+
+def _project(folder: Path) -> Path:
+    for name in ("core/a.py", "workflow/b.py"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("x = 1\n")
+    (folder / "Snakefile").write_text("")
+    return folder
+
+
+def test_a_clean_checkout_is_its_commit_and_a_changed_one_or_one_with_unknown_files_is_not(git, tmp_path: Path) -> None:
+    root = _project(tmp_path / "trigbench")
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "first")
+    commit = git(root, "rev-parse", "HEAD")
+    assert attribution(root) == {"commit": commit, "dirty": False, "version": attribution(root)["version"]}
+    (root / "core/own.py").write_text("y = 1")
+    git(root, "config", "status.showUntrackedFiles", "no")
+    assert attribution(root)["dirty"] is True
+    (root / "core/own.py").unlink()
+    (root / "core/a.py").write_text("x = 2")
+    git(root, "version")
+    assert attribution(root)["dirty"] is True and attribution(root)["source"]
+
+
+def test_a_copy_in_somebody_else_s_repository_is_known_by_its_files_and_not_by_their_commit(
+    git, tmp_path: Path
+) -> None:
+    root = _project(tmp_path / "theirs/vendor/trigbench")
+    git(tmp_path / "theirs", "init", "-q")
+    git(tmp_path / "theirs", "add", ".")
+    git(tmp_path / "theirs", "commit", "-qm", "first")
+    found = attribution(root)
+    assert found["commit"] is None and found["dirty"] is None
+    (root / "core/a.py").write_text("x = 2")
+    git(root, "version")
+    assert attribution(root)["source"] != found["source"]
+
+
+def test_a_checkout_that_git_refuses_to_read_is_neither_clean_nor_of_a_commit(git, tmp_path: Path, monkeypatch) -> None:
+    root = _project(tmp_path / "trigbench")
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "first")
+    git(root, "version")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # dubious ownership
+    found = attribution(root)
+    assert found["commit"] is None and found["dirty"] is None and found["source"]
+
+
+ORIGIN = {"runs_missing": 0, "dirty": False, "commits": ["a"], "fingerprints": {"x/seed-0": "f", "x/seed-1": "g"}}
+REFUSED = {
+    "no commit": ({"commits": [None]}, "carry no commit"),
+    "a commit and none": ({"commits": ["a", None]}, "carry no commit"),
+    "changes": ({"dirty": True}, "uncommitted changes"),
+    "several commits": ({"commits": ["a", "b"]}, "which of several commits"),
+    "several commits, and a run of none": ({"commits": ["a", "b"], "commit_of": {"x/seed-0": "a"}}, "which of several"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_no_commit_can_be_held_responsible_for_is_not_published(
+    what: str, tiny: dict, write_study, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study, (change, problem) = load(write_study(tiny)), REFUSED[what]
+    write_json(study.folder / "provenance.json", ORIGIN | change)
+    with pytest.raises(BenchError, match=f"(?s){problem}.*remedy: commit, then make the study again"):
+        publish(study)
+
+
+# --- a record has one writer -------------------------------------------------------------------------
+
+
+def test_a_run_that_is_judged_again_by_hand_keeps_its_protocol_and_its_seconds(
+    scd_arm: Callable[..., Study],
+) -> None:
+    study, run = scd_arm(iterations=3), Run(arm="scd", seed=0)
+    made = make_run(study, run)
+    assert made is not None and made.protocol["samples"] == 64 and made.inputs.keys() == {"data"}
+    evaluate(study, run, {})
+    again = read_record(study.run_folder(run) / "metrics.json")
+    own = {"seconds", "provenance", "peak_memory_mb"}
+    assert again.model_dump(exclude=own) == made.model_dump(exclude=own)
+    assert again.seconds.keys() == made.seconds.keys() == {"start", "train", "sample", "evaluate"}
+    assert all(again.seconds[part] == made.seconds[part] for part in ("start", "train", "sample"))
+    assert again.peak_memory_mb >= made.peak_memory_mb
