@@ -1,13 +1,17 @@
 """What makes a finished run stale, and what leaves it fresh."""
 
+import ast
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.workflow.conftest import as_a_new_process
+from workflow.errors import BenchError
 from workflow.reading import load
-from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.fingerprint import fingerprint, source_digest
+from workflow.runtime.syntax import syntax_of
 from workflow.study import Run
 
 ROOT = Path(__file__).parents[2]
@@ -88,3 +92,196 @@ def test_a_key_that_does_not_apply_is_no_part_of_a_run() -> None:
     specification = load("oracle").specification(Run(arm="scd-fp32", seed=0))
     assert "intervals" not in specification["arm"]
     assert specification["arm"]["proposal_mean"] == -1.0, "a default counts: changing it changes the numbers"
+
+
+# --- what computes nothing ----------------------------------------------------------------------------
+
+STEPS = {name: f"workflow/{folder}/{name}.py" for folder, name in (("steps", "train"), ("runtime", "distributed"),
+                                                                   ("runtime", "named"))}  # fmt: skip
+
+
+def _text(source: str, module: str = "workflow.steps.train") -> str:
+    return syntax_of(ast.parse(source), module).text
+
+
+SAYING = {
+    "an error's text": (
+        "train",
+        'f"{world.size} processes cannot share a batch of {arm.batch}"',
+        'f"{arm.batch} is too few"',
+    ),
+    "a remedy by its name": ("train", '"start fewer processes"', '"take fewer"'),
+    "a remedy given to a reader": (
+        "train",
+        'f"train the teacher first: {teacher.arm} seed {teacher.seed}"',
+        '"teach first"',
+    ),
+    "what is printed": ("train", 'f"resuming {run.arm} seed {run.seed} from step {first}"', 'f"going on from {first}"'),
+    "a help text": ("train", '"minutes after which training has to have stopped"', '"minutes"'),
+    "the command line": ("train", "parsed = arguments.parse_args()", "parsed = arguments.parse_args(None)"),
+    "an annotation": (
+        "train",
+        "def _train(study: Study, run: Run, world: World",
+        "def _train(study: Study, run: Run, world: object",
+    ),
+    "an annotation of a result": (
+        "train",
+        "def loss_scale(arm: Arm, numbers: int) -> float:",
+        "def loss_scale(arm: Arm, numbers: int) -> int:",
+    ),
+    "an annotation of a variable": ("train", "gradients: list[Tensor] = []", "gradients: list = []"),
+    "an import for annotations": (
+        "train",
+        "from workflow.schema import Arm\n",
+        "from workflow.schema import Arm, Model\n",
+    ),
+    "a message of another module": (
+        "named",
+        "start the workflow where the module can be imported from, or install it",
+        "install it",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SAYING)
+def test_editing_what_is_said_and_not_computed_leaves_a_module_as_it_was(what: str) -> None:
+    name, old, new = SAYING[what]
+    source = (ROOT / STEPS[name]).read_text(encoding="utf-8")
+    assert source.count(old) >= 1, old
+    assert _text(source.replace(old, new, 1)) == _text(source)
+
+
+def _computing(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a step that may decide a number: none in a text, an annotation or the command line."""
+    if isinstance(tree, ast.JoinedStr) or (isinstance(tree, ast.FunctionDef) and tree.name == "command"):
+        return
+    if isinstance(tree, ast.If) and "__name__" in ast.unparse(tree.test):
+        return
+    yield tree
+    for field, value in ast.iter_fields(tree):
+        if field in ("annotation", "returns"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _computing(child)
+
+
+def _operators(tree: ast.AST) -> list[str]:
+    kinds = (ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
+    return [type(node).__name__ for node in _computing(tree) if isinstance(node, kinds)]
+
+
+@pytest.mark.parametrize("name", ["train", "distributed"])
+def test_every_number_attribute_and_operator_that_computes_counts(name: str) -> None:
+    module = STEPS[name].removesuffix(".py").replace("/", ".")
+    tree, marks = ast.parse((ROOT / STEPS[name]).read_text(encoding="utf-8")), list[str]()
+    operators = _operators(tree)
+    for number, node in enumerate(_computing(tree)):
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float):
+            node.value = 1_000_000 + number
+            marks.append(str(node.value))
+        elif isinstance(node, ast.Attribute):
+            node.attr = f"mark_{number}_"
+            marks.append(node.attr)
+    text = syntax_of(tree, module).text
+    assert len(marks) > 100 and len(operators) > 20
+    assert [mark for mark in marks if mark not in text] == []
+    assert _operators(ast.parse(text)) == operators
+
+
+SEEN = {
+    "a number in a message that acts": ("print(next(draws) + 1)", "print(next(draws) + 2)"),
+    "a call in a text that acts": ('print(f"{x.add_(1)}")', 'print(f"{x.add_(2)}")'),
+    "a name that is shown and used": ('def f(x):\n    a = "one"\n    print(a)\n    return x[a]',
+                                      'def f(x):\n    a = "two"\n    print(a)\n    return x[a]'),
+    "a name that another function reads": ('def f():\n    global a\n    a = "one"\n    print(a)',
+                                           'def f():\n    global a\n    a = "two"\n    print(a)'),
+    "an exception that carries a value": ('def f():\n    raise Found("one")', 'def f():\n    raise Found("two")'),
+    "the fields of a class": ("class A:\n    x: int = 1", "class A:\n    x: float = 1"),
+    "annotations that a decorator may read": ("@register\ndef f(x: int): ...", "@register\ndef f(x: float): ..."),
+    "a default of an argument": ("def f(x: int = 1): ...", "def f(x: int = 2): ..."),
+    "a name of a command line": ('p.add_argument("--a", default=1)', 'p.add_argument("--b", default=1)'),
+    "an import for what it does": ("import mine_that_acts", "import others_that_act"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", SEEN)
+def test_what_looks_like_a_message_or_an_annotation_and_computes_counts(what: str) -> None:
+    one, other = SEEN[what]
+    assert _text(one, "mine") != _text(other, "mine")
+
+
+# --- one's own code -----------------------------------------------------------------------------------
+
+OWN = {
+    "from .parts import": {"pack/__init__.py": "", "pack/net.py": "from .parts import f", "pack/parts.py": "f = 1"},
+    "from . import": {"pack/__init__.py": "", "pack/net.py": "from . import parts", "pack/parts.py": "f = 1"},
+    "from .. import": {
+        "pack/__init__.py": "",
+        "pack/net.py": "from .deep.a import b",
+        "pack/deep/a.py": "from ..parts import b",
+        "pack/parts.py": "b = 1",
+    },
+    "from .. import a module": {
+        "pack/net.py": "from .deep import a",
+        "pack/deep/a.py": "from .. import parts",
+        "pack/parts.py": "b = 1",
+    },
+    "the package itself": {"pack/__init__.py": "from pack.parts import f", "pack/net.py": "", "pack/parts.py": "f = 1"},
+    "a star": {"pack/net.py": "from .parts import *", "pack/parts.py": "f = 1"},
+    "a sibling in the folder": {"pack/net.py": "import sibling", "sibling.py": "f = 1"},
+    "a sibling of a sibling": {
+        "pack/net.py": "import sibling",
+        "sibling.py": "from other.deep import f",
+        "other/deep.py": "f = 1",
+    },
+    "import_module": {
+        "pack/net.py": "import importlib\nx = importlib.import_module('other.deep')",
+        "other/deep.py": "f = 1",
+    },
+    "import_module, relative": {
+        "pack/net.py": "from importlib import import_module\nx = import_module('.parts', __package__)",
+        "pack/parts.py": "f = 1",
+    },
+    "inside a function": {"pack/net.py": "def f():\n    from .parts import f", "pack/parts.py": "f = 1"},
+}
+"""How the network `pack.net` reaches the last file."""
+
+
+@pytest.mark.parametrize("how", OWN)
+def test_own_code_is_followed_however_it_is_reached(how: str, tmp_path: Path) -> None:
+    for name, text in OWN[how].items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    as_a_new_process()
+    before = source_digest(("pack.net",), str(ROOT), str(tmp_path))
+    last = tmp_path / list(OWN[how])[-1]
+    last.write_text(last.read_text().replace("1", "2"))
+    as_a_new_process()
+    assert source_digest(("pack.net",), str(ROOT), str(tmp_path)) != before
+
+
+def test_a_re_export_is_followed_and_own_code_on_the_python_path_too(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack/__init__.py").write_text("from .parts import Net")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    marks = set()
+    for width in range(3):
+        (tmp_path / "pack/parts.py").write_text(f"Net = {width}")
+        as_a_new_process()
+        marks.add(source_digest(("pack",), str(ROOT), "/"))
+    assert len(marks) == 3
+
+
+def test_own_code_in_any_encoding_is_read_by_what_it_says_and_broken_code_is_named(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    marks = set()
+    for name, letter in (("utf-8", "ä"), ("latin-1", "ä"), ("utf-8", "ö")):
+        own.write_bytes(f"# -*- coding: {name} -*-\nx = '{letter}'".encode(name))
+        as_a_new_process()
+        marks.add(source_digest(("own",), str(ROOT), str(tmp_path)))
+    assert len(marks) == 2, "the same letters are the same source"
+    own.write_text("def f(:")
+    as_a_new_process()
+    with pytest.raises(BenchError, match=r"(?s)cannot read the source.*own\.py"):
+        source_digest(("own",), str(ROOT), str(tmp_path))

@@ -1,12 +1,15 @@
 """When is a finished run stale? A hash of what decides its numbers: specification and mathematics.
 
 Snakemake does not see imported modules, so the source is hashed here: the modules of the
-objective and of the steps, and what these import, each without comments, docstrings and layout.
+objective and of the steps, and what these import, each without what computes nothing
+(workflow.runtime.syntax). Own code is followed through relative imports, packages, siblings and
+`import_module` of a literal name; not through names that are put together when it runs, compiled
+extensions, installed packages, and files that it reads.
+
 Tables that name objectives and data sets, schemas and bookkeeping are left out, so that adding an
 objective or an arm, or editing the report, leaves finished runs fresh.
 """
 
-import ast
 import dataclasses
 import hashlib
 import json
@@ -18,6 +21,7 @@ from typing import Any
 
 from core.objectives import method_of
 from workflow.runtime.datasets import KINDS
+from workflow.runtime.syntax import read_syntax
 
 ROOT = Path(__file__).parents[2]
 STEPS = ("workflow.steps.train", "workflow.steps.sample", "workflow.steps.evaluate")
@@ -40,6 +44,7 @@ NOT_MATHEMATICS = frozenset(
         "workflow.runtime.provenance",
         "workflow.runtime.quantities",
         "workflow.runtime.records",
+        "workflow.runtime.syntax",
         "workflow.runtime.tensors",
     }
 )
@@ -75,47 +80,47 @@ def digest(specification: Any, modules: Iterable[str], root: Path = ROOT) -> str
 
 @cache  # a plan asks for every run; a process computes with the source that it found
 def source_digest(modules: tuple[str, ...], root: str, here: str) -> str:
-    """A digest of the normalised source of modules and of what they import from the followed packages.
+    """A digest of what computes in the source of modules, and of what they import of the project and of one's own.
 
-    A module is looked for under the project's `root`, or `here`, where somebody's own are.
+    A module is looked for under the project's `root`, and `here` and on PYTHONPATH, where somebody's own are; what an
+    own module imports from there is own. The packages that a module is in are imported with it.
     """
-    pending, seen = list(modules), dict[str, str | None]()
-    own = {module.split(".")[0] for module in pending} - {"core", "workflow"}  # packages outside the project
+    folders = tuple(dict.fromkeys(map(Path, (root, here, *_python_path()))))
+    pending, seen = [(module, not _of_project(module)) for module in modules], dict[str, str | None]()
     while pending:
-        module = pending.pop()
+        module, own = pending.pop()
         if module in seen or module in NOT_MATHEMATICS:
             continue
-        path = _file_of(module, (Path(root), Path(here)))
-        if path is None:  # a name out of a module
+        path = _file_of(module, folders)
+        package, _, _ = module.rpartition(".")
+        pending += [(package, own)] if package else []
+        if path is None:  # a name out of a module, an installed package, or a folder without __init__.py
             seen[module] = None
             continue
-        seen[module], imported = syntax_digest(path)
-        pending += [name for name in imported if name.startswith(FOLLOWED) or name.split(".")[0] in own]
+        seen[module], imported = syntax_digest(path, module)
+        for name in imported:
+            if name.startswith(FOLLOWED) or (own and not _of_project(name)):
+                pending.append((name, not _of_project(name)))
     digests = sorted((module, found) for module, found in seen.items() if found is not None)
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 @cache
-def syntax_digest(path: Path) -> tuple[str, tuple[str, ...]]:
-    """The digest of a module's syntax tree without docstrings, and the names it imports."""
-    tree = ast.parse(path.read_text())
-    imported: list[str] = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            # a string that stands alone does nothing: a docstring, or one under an attribute
-            node.body = [line for line in body if not _is_bare_string(line)] or [ast.Pass()]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), tuple(imported)
+def syntax_digest(path: Path, module: str) -> tuple[str, tuple[str, ...]]:
+    """The digest of what computes in a module's source, and the names that it imports."""
+    found = read_syntax(path, module)
+    return hashlib.sha256(found.text.encode("utf-8", errors="surrogatepass")).hexdigest(), found.imported
 
 
-def _is_bare_string(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def _of_project(module: str) -> bool:
+    return module.partition(".")[0] in ("core", "workflow")
+
+
+def _python_path() -> list[str]:
+    return [str(Path(place).absolute()) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
 
 
 def _file_of(module: str, folders: Iterable[Path]) -> Path | None:
+    """The module's file; a package's is its __init__.py, which Python takes before a module of that name."""
     bases = [folder.joinpath(*module.split(".")) for folder in folders]
-    return next((p for b in bases for p in (b.with_suffix(".py"), b / "__init__.py") if p.is_file()), None)
+    return next((p for b in bases for p in (b / "__init__.py", b.with_suffix(".py")) if p.is_file()), None)
