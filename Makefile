@@ -29,11 +29,11 @@ $(READY): constraints.txt pyproject.toml
 	@touch $(READY)
 
 reproduce: env  ## both studies, from data to reports/index.html
-	@now=$$(date +%s); snakemake --cores all; status=$$?; \
+	@now=$$(date +%s); snakemake; status=$$?; \
 	python -m workflow.steps.summary --started $(STARTED) --workflow-started $$now; exit $$status
 
 smoke: env  ## both studies end to end in two minutes, at a toy budget
-	snakemake --cores all --config budget=smoke
+	snakemake --config budget=smoke
 
 estimate: env  ## GPU-hours and storage of a study before they are spent: make estimate STUDY=cifar10
 	python -m workflow.steps.estimate --study $(or $(STUDY),cifar10) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)

@@ -62,6 +62,7 @@ PRECISIONS = {"fp32": ("-", "o"), "fp16": ("--", "s"), "bf16": (":", "^")}
 
 def apply_style() -> None:
     """Set matplotlib up, headless and reproducible: text stays text, ids do not change from run to run."""
+    mpl.rcdefaults()  # whatever a matplotlibrc of the user's says
     mpl.use("Agg")
     sns.set_theme(context="notebook", style="ticks", rc={"axes.spines.top": False, "axes.spines.right": False})
     mpl.rcParams.update(

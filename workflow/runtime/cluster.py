@@ -61,7 +61,7 @@ def read_site() -> Site:
         remedy = f"cp {SITE}.example {SITE}, and put your cluster's names there (docs/cluster.md)"
         raise BenchError("the cluster's settings are missing", file=SITE, remedy=remedy)
     try:
-        return Site.model_validate(yaml.safe_load(path.read_text()) or {})
+        return Site.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
     except yaml.YAMLError as error:
         raise BenchError(f"not valid YAML: {error}", file=path, remedy="mend the syntax at that line") from error
     except ValidationError as error:
@@ -131,7 +131,7 @@ def seconds_left() -> float | None:
 def _answer(command: list[str]) -> tuple[str, str | None]:
     """What a command prints, and what went wrong."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         return "", str(error)
     return done.stdout, done.stderr.strip() or f"status {done.returncode}" if done.returncode else None

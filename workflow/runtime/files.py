@@ -32,10 +32,18 @@ CHECKSUM = "checksum"
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Make errors of a full or closed disk a BenchError that names `path`."""
+    """Make errors of a full or closed disk a BenchError that names `path`, and those of what stands in the way."""
     try:
         yield
     except OSError as error:
+        for place in (path, *path.parents):
+            if place.is_symlink() and not place.exists():
+                problem = f"{place.name} is a link to {place.readlink()}, which is not there"
+                remedy = "make that folder, or mount the disk that it is on; or remove the link"
+                raise BenchError(problem, file=place, remedy=remedy) from error
+            if place != path and place.is_file():
+                remedy = "move it: a folder belongs there"
+                raise BenchError(f"{place.name} is a file", file=place, remedy=remedy) from error
         remedy = REMEDIES.get(error.errno or 0)
         if remedy is None:
             raise

@@ -23,7 +23,9 @@ def visible_gpus() -> tuple[str, ...]:
     if named is not None:
         return tuple(name for part in named.split(",") if (name := part.strip()) and name != "-1")
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=60)
+        listed = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, encoding="utf-8", errors="replace", timeout=60
+        )
     except OSError:  # no driver, no GPU
         return ()
     found = re.findall(r"UUID: ((?:GPU|MIG)-[^)\s]+)", listed.stdout if listed.returncode == 0 else "")
@@ -73,7 +75,7 @@ def _take(count: int, there: Sequence[str], slots: Path, every: float, held: con
 
 
 def _lock(path: Path, locks: contextlib.ExitStack) -> bool:
-    handle = path.open("w")
+    handle = path.open("wb")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -27,6 +27,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
     try:
-        return subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
+        command = ["git", "-C", folder, *arguments]
+        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     except OSError:  # there is no git
         return None

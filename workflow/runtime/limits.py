@@ -3,6 +3,8 @@
 import contextlib
 import math
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -33,7 +35,7 @@ def stopping(minutes: float | None = None) -> Iterator[StopNow]:
     """Within, SIGTERM waits for the end of it; the value, asked after every step, says why to stop now, or None.
 
     `minutes` is the limit of the whole process, whose start counts; None for no limit. The end of the Slurm
-    job that it is in is one too.
+    job that it is in is one too. Outside the main thread, where Python takes no signals, limits alone count.
     """
     asked, ends = False, list[tuple[float, str]]()
 
@@ -46,12 +48,16 @@ def stopping(minutes: float | None = None) -> Iterator[StopNow]:
             return "asked to stop (SIGTERM)"
         return next((why for end, why in ends if time.monotonic() > end), None)
 
-    before = signal.signal(signal.SIGTERM, ask)
+    heeds = threading.current_thread() is threading.main_thread()
+    if not heeds:
+        print("this run is in a thread: SIGTERM ends it without a checkpoint", file=sys.stderr)
+    before = signal.signal(signal.SIGTERM, ask) if heeds else None
     try:
         ends += _ends(minutes)  # Slurm may take its time to say
         yield reason
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if heeds:
+            signal.signal(signal.SIGTERM, before)
     if asked:  # too late for the last step
         signal.raise_signal(signal.SIGTERM)
 

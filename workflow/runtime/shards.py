@@ -210,6 +210,6 @@ def _read_manifest(path: Path, remedy: str) -> Manifest:
 def _alone(folder: Path) -> Iterator[None]:
     """Wait until no other process of this machine writes to the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as handle:
+    with (folder / "lock").open("ab") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import io
 import sys
 from collections.abc import Callable
 from typing import Literal
@@ -64,6 +65,9 @@ def main(command: Callable[[], None]) -> None:
     One thread a process: the workflow fills the cores with processes, and results do not depend
     on how many there are.
     """
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a letter gets its number, and no error
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     gc.freeze()  # what is imported stays; to look through it once more at the end takes a fifth of a short step
     torch = sys.modules.get("torch")
     if torch is not None:

@@ -167,7 +167,7 @@ def _costs(arm: Arm, training: Mapping[str, Any], log: Sequence[Mapping[str, flo
 
 
 def _read_log(path: Path) -> list[dict[str, float]]:
-    with path.open() as handle:
+    with path.open(encoding="utf-8") as handle:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(handle)]
 
 

@@ -172,7 +172,7 @@ def rule_commits(path: Path = CLAIMS) -> dict[str, str] | None:
 
     A rule that no commit holds is left out.
     """
-    present = _rules(path.read_text())
+    present = _rules(path.read_text(encoding="utf-8"))
     found: dict[str, str] = {}
     past = list(versions(path))
     for commit, text in past:

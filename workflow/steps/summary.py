@@ -2,12 +2,12 @@
 
 import argparse
 import csv
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from workflow.reading import load
+from workflow.runtime.cores import cores_here
 from workflow.runtime.files import write_json
 from workflow.runtime.progress import duration
 from workflow.runtime.records import read_record
@@ -39,7 +39,7 @@ def timing(study: Study) -> dict[str, Any]:
 def _job_seconds(path: Path) -> float:
     if not path.is_file():
         return 0.0
-    with path.open() as handle:
+    with path.open(encoding="utf-8") as handle:
         return sum(float(row["s"]) for row in csv.DictReader(handle, delimiter="\t"))
 
 
@@ -66,10 +66,10 @@ def summarise(studies: list[Study], started: float | None, workflow_started: flo
         print(f"    {parts}; overhead (process start, imports, bookkeeping) {share}")
         print(f"    peak memory of one run {row['peak_memory_mb']:.0f} MB")
     for label, seconds in wall.items():
-        print(f"  {label}: {duration(seconds)} on {os.cpu_count()} cores")
+        print(f"  {label}: {duration(seconds)} on {cores_here()} cores")
     if "workflow" in wall:
         work = sum(r[f"{part}_seconds"] for r in rows for part in PARTS)
-        share = 1 - work / (wall["workflow"] * (os.cpu_count() or 1))
+        share = 1 - work / (wall["workflow"] * cores_here())
         print(f"  of the workflow's core-seconds, {share:.0%} were not training, sampling or judging")
     print("\nReports")
     for path in (Path("reports/index.html"), *(study.report for study in studies)):

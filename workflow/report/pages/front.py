@@ -78,7 +78,7 @@ def novel_findings(entries: Sequence[Entry], path: Path = NOVEL) -> list[Novel]:
     """Those whose experiment is there and says what the table asks for, each of the study with the most seeds."""
     most_seeds_first = sorted(entries, key=lambda entry: -len(entry["seeds"]))
     found = []
-    for wanted in yaml.safe_load(path.read_text()):
+    for wanted in yaml.safe_load(path.read_text(encoding="utf-8")):
         same = (entry for entry in most_seeds_first if entry["study"] == wanted["study"])
         answers = (answer for entry in same if (answer := _answer(wanted, entry)))
         found += [answer] if (answer := next(answers, None)) else []
