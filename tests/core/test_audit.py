@@ -290,6 +290,9 @@ RIGHT = {
     "differences": regressed(divided, by_differences),
     "summed": regressed(divided, reduce=torch.sum),
     "learned weight": regressed(divided, weight=lambda t: 2 - 0.7 * t * t),
+    "learned 1 / tan t": regressed(divided, weight=lambda t: -t.tan().log()),
+    "learned 1 / sin t, raw": regressed(lambda g: g, weight=lambda t: -t.sin().log(), reduce=torch.sum),
+    "learned 1 / tan t, raw": regressed(lambda g: g, weight=lambda t: -t.tan().log()),
     "the map's tangent, normalised": regressed(divided, map_tangent),
     "clipped and weighted": regressed(lambda g: g.clamp(-1, 1), weight=lambda t: 2 - 0.7 * t * t),
     "without warm-up": regressed(divided, lambda field, x, t, v, r: right(field, x, t, v, 1.0)),
@@ -324,9 +327,17 @@ def test_one_mask_for_value_and_tangent_raises_no_alarm():
     assert audit_loss(shared, NOISY, X0, Z, TIMES, SIGMA).right
 
 
-def weighted(control=divided, by=lambda t: 1 / (SIGMA * t.tan())):
-    """The prior weight again, on the residual."""
-    return regressed(control, weight=lambda t: by(t).log())
+def weighted(control=divided, learned=None):
+    """The prior weight again, on the residual; maybe beside a learned weight."""
+
+    def loss(field, teacher, x0, z, t, r):
+        x, v = velocity_of(teacher, x0, z, t)
+        g = control(right(field, x, t, v, r).detach())
+        F = field(x / SIGMA, t)
+        w = learned(t) if learned else torch.zeros_like(t)
+        return ((F - F.detach() - g).square().flatten(1).mean(1) * w.exp() / (SIGMA * t.tan()) - w).mean()
+
+    return loss
 
 
 def undetached(field, teacher, x0, z, t, r):
@@ -349,6 +360,7 @@ def prior_before_norm(field, x, t, v, r):
 WRONG_LOSSES = [
     ("prior weight after the norm", weighted(), FIELD, TEACHER, "prior weight twice"),
     ("prior weight, raw", weighted(lambda g: g), FIELD, None, "prior weight twice"),
+    ("prior and learned", weighted(learned=lambda t: 2 - 0.7 * t * t), FIELD, TEACHER, "prior weight twice.*beside"),
     ("prior weight before the norm", regressed(divided, prior_before_norm), FIELD, TEACHER, "prior weight twice"),
     ("min-sCM's sigma_d", regressed(divided, sigma_twice_on_the_derivative), FIELD, TEACHER, "sigma_d .* too often"),
     ("min-sCM's sigma_d in time", regressed(divided, sigma_twice_on_the_derivative_in_time), FIELD, TEACHER, "sigma_d"),
