@@ -139,8 +139,8 @@ class _Split:
     """The functions whose F and whose derivative are inside."""
     whole: Tensor
     """(batch, elements): the direction that the coefficients give, without a limit."""
-    limit: Tensor
-    """(batch,): of the elements; infinite where none stands at it."""
+    limits: tuple[Tensor, Tensor]
+    """(batch, 1) each: the lowest and the highest that an element gets; infinite where none stands there."""
     rate: Tensor | None
     """Of the time that the field is called at."""
 
@@ -150,7 +150,7 @@ class _Split:
 
     @property
     def clipped(self) -> bool:
-        return bool(self.limit.isfinite().any())
+        return any(bool(limit.isfinite().any()) for limit in self.limits)
 
 
 @dataclass(frozen=True)
@@ -284,11 +284,12 @@ def audit_loss(
     flows = ["the gradient flows through the tangent or the target too: detach both"] if gradient.leak else []
     changed = run(r[0], other=True)[0]
     coupled = [] if isinstance(changed, str) else _coupled(gradient.total, changed.total)
-    if not first.explained:
+    if not all(split.explained for split in splits):
         by_order = _by_order([g.total for g in gradients], first_students, given, r)
         if by_order is not None:
             wrong, said = by_order
             return AuditReport((*wrong, *flows, *coupled), (*said, *notes), {}, _largest(first.remainder))
+    if not first.explained:
         discrete = _discrete(gradient, first_calls, given)
         if discrete is not None:
             return AuditReport((discrete, *flows, *coupled), tuple(notes), {}, _largest(first.remainder))
@@ -619,21 +620,25 @@ def _split(
     coefficients = scaled[..., 0] / sizes
     expected = _right(t, r, others)
     ratios = coefficients / expected
-    scale = ratios[:, : len(PARTS)].abs().median(dim=1).values
+    found = ratios[:, : len(PARTS)].abs()
+    there = found > STEP * found.amax(dim=1, keepdim=True)
+    scale = found.where(there, torch.nan).nanmedian(dim=1).values.nan_to_num(0.0)
     whole = (columns @ scaled)[..., 0]
     beyond = ~kept & (whole * g.sign() >= g.abs() * (1 - NOISE))
-    limited = ~kept & (whole.abs() > g.abs() * 1.001) & beyond
-    ties = ((~kept).sum(dim=1) > 2) & beyond.any(dim=1)
-    clipped = limited.any(dim=1) | ties
-    limit = torch.where(clipped, g.abs().amax(dim=1), torch.inf)
-    rest = torch.where(beyond & clipped[:, None], 0.0, g - whole).norm(dim=1)
+    sides = [(g >= top - edge) & beyond, (g <= bottom + edge) & beyond]
+    clipped = [
+        ((whole.abs() > g.abs() * 1.001) & side).any(1, keepdim=True) | (side.sum(1, keepdim=True) > 1)
+        for side in sides
+    ]
+    limits = (torch.where(clipped[1], bottom, -torch.inf), torch.where(clipped[0], top, torch.inf))
+    rest = torch.where((sides[0] & clipped[0]) | (sides[1] & clipped[1]), 0.0, g - whole).norm(dim=1)
     derivative = (parts[..., 3:5] @ expected[:, 3:5, None])[..., 0].norm(dim=1)
     remainder = rest / (scale * derivative + NOISE * g.norm(dim=1)).clamp(min=1e-300)
     size = whole.norm(dim=1) / scale.clamp(min=1e-300)
     lost = rest / (spread.clamp(min=NOISE) * scale.clamp(min=1e-300))
     doubt = TOLERANCE + (NOISE * size + lost)[:, None] / (sizes * expected.abs())
     names = (*PARTS, *others)
-    return _Split(names, coefficients, ratios, doubt, remainder, usable, masks, whole, limit, rate)
+    return _Split(names, coefficients, ratios, doubt, remainder, usable, masks, whole, limits, rate)
 
 
 # --- what the ratios say -------------------------------------------------------------------------
@@ -654,11 +659,11 @@ def _compare_parts(split: _Split, t: Tensor, sigma_d: float, r: float) -> tuple[
         ratios = torch.cat([ratios[:, :2], damped, ratios[:, five:] * r], 1)
     same = _same(ratios[:, :five], doubt[:, :five])
     agree = same.sum(dim=0).tolist()
-    order = (1, 0, 2, 3, 4)
+    largest = ratios[:, :five].abs().amax(1, keepdim=True)
+    there = (ratios[:, :five].abs() > doubt[:, :five] * largest).any(0).tolist()
+    order = [k for k in (1, 0, 2, 3, 4) if there[k]]
     reference = max(order, key=lambda k: (agree[k] == five, float(ratios[:, k].min()) > 0, agree[k]))
     common = ratios[:, reference]
-    if bool((common.abs() < NOISE * ratios[:, :five].abs().amax(1)).any()):  # a part that is not there
-        common = ratios[:, max(order, key=lambda k: float(ratios[:, k].abs().min()))]
     relative, problems, replaced = ratios / common[:, None], [], set()
     for k, other in enumerate(split.names[five:], five):
         if bool((relative[:, k].abs() > doubt[:, k]).any()):
@@ -1014,8 +1019,7 @@ def _about_norm(
     t, scale = given.t[sure], common[sure]
     sizes = [split.whole[sure].norm(dim=1) / scale]
     if split.clipped:  # before the norm was taken, or after
-        limit = split.limit[sure, None]
-        sizes.append(split.whole[sure].clamp(-limit, limit).norm(dim=1) / scale)
+        sizes.append(split.whole.clamp(*split.limits)[sure].norm(dim=1) / scale)
     shape, length = _shape(gradient)
     length = length[sure]
     norm = _fit_norm(sizes, 1 / scale, t)
@@ -1063,7 +1067,8 @@ def _moves(
 ) -> bool:
     """Whether the second derivative shows that g moves with F: then the residual is no function of |g| that fits."""
     if shape == "length":
-        return _fit_norm(sizes, sizes[0] / length, t) is None
+        fits = [_fit_norm(sizes, size / length, t) for size in sizes]
+        return all(norm is None or norm.before is None for norm in fits)
     if shape != "squared" or norm is None or norm.shape != "flat":
         return False
     return any(
