@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.runtime.datasets import digits
 from workflow.runtime.features import features, to_pixels
 from workflow.runtime.metrics import frechet_distance
-from workflow.schema import DigitsData
+from workflow.schema import DigitsData, Evaluation
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,13 @@ def test_data_have_the_study_s_sigma_d_and_the_parts_do_not_overlap(prepared) ->
     assert facts["held_out"] == pytest.approx(0.2 * 1797, abs=1)
     rows = {row.tobytes() for row in arrays["train"]}
     assert sum(row.tobytes() in rows for row in arrays["held_out"]) <= 1
+
+
+@pytest.mark.parametrize("share, wanted", [(0.0001, "0 images are held out"), (0.035, "63 images"), (0.99, "left to")])
+def test_a_share_too_small_to_judge_by_is_refused_by_its_key(share: float, wanted: str) -> None:
+    data = DigitsData(kind="digits", held_out=share)
+    with pytest.raises(BenchError, match=rf"{wanted}[\s\S]*key: +held_out"):
+        digits.prepare(data, Evaluation(samples=100), 0.5)
 
 
 @pytest.mark.slow

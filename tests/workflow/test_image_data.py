@@ -160,6 +160,26 @@ def test_kinds_bring_their_own_counts() -> None:
         LatentsData.model_validate({"kind": "imagenet512", "path": "a", "held_out": "b", "vae": "c", "extractor": {}})
 
 
+@pytest.mark.parametrize(
+    "more, key, wanted",
+    [
+        ({"held_out": 0.3}, "held_out", "54 images are held out, of 180 in all: expected more than 64 images"),
+        ({"held_out": 0.002}, "held_out", "0 images are held out"),
+        ({"held_out": 0.9}, "held_out", "18 images are left to train on"),
+        ({"held_out": 0.999}, "held_out", "0 images are left to train on"),
+        ({"reference": 60}, "reference", "60 images are the reference"),
+    ],
+)
+def test_parts_too_small_to_judge_by_are_refused_by_their_key(
+    more: dict, key: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = settings(write_images(tmp_path / "images", PER_CLASS, SIDE), **more)
+    with pytest.raises(BenchError, match=rf"{wanted}[\s\S]*key: +{key}\n +remedy: set '{key}'"):
+        images.prepare(data, EVALUATION, 0.5)
+    assert not (tmp_path / "results").exists(), "refused before an image is read"
+
+
 def test_missing_weights_are_asked_for_before_an_image_is_read(tmp_path: Path) -> None:
     data = settings(tmp_path / "nothing", extractor={"kind": "inception", "weights": str(tmp_path / "w.safetensors")})
     with pytest.raises(BenchError, match=r"weights of the extractor 'inception'[\s\S]*workflow\.steps\.convert"):

@@ -1,8 +1,12 @@
 """Images of every layout are read as what they are, and what is wrong with one is said with its name."""
 
+import json
+import os
 import pickle
 import shutil
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,6 +73,186 @@ def test_a_split_keeps_every_image_once_with_its_label(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one.pixels(0), part.pixels(5))
     np.testing.assert_array_equal(one.labels, part.labels[[5, 1]])
     assert one.rows + two.rows == part.rows and one.digest != two.digest != part.digest
+
+
+def _place(folder: Path, *names: str) -> Path:
+    """The same image under each of these names."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw(8, 0, 0)).save(folder / name, "png")
+    return folder
+
+
+def _labelled(part: Part) -> list[str]:
+    assert part.labels is not None
+    return [part.classes[label] for label in part.labels]
+
+
+def test_what_systems_hide_is_no_image_in_a_folder_or_a_zip(tmp_path: Path) -> None:
+    hidden = (".ipynb_checkpoints/a.png", "__MACOSX/cat/._1.png", "cat/._1.png", "cat/@eaDir/1.png", "cat/.cache/2.png")
+    folder = _place(tmp_path / ".hidden" / "data", "cat/1.png", "dog/1.png", *hidden)
+    for name in (".DS_Store", "cat/Thumbs.db"):
+        (folder / name).write_bytes(b"no image")
+    for part in (_read(folder), _read(_zipped(folder))):
+        assert part.rows == 2 and part.classes == ("cat", "dog")
+
+
+def test_a_class_is_the_first_folder_below_the_one_that_all_images_lie_in(tmp_path: Path) -> None:
+    """As torchvision's ImageFolder has it: what lies deeper belongs to the class."""
+    deep = _place(tmp_path / "deep", "all/n1/images/1.png", "all/n2/images/1.png", "all/n2/images/2.png")
+    assert _labelled(_read(deep)) == ["n1", "n2", "n2"]
+    films = _place(tmp_path / "films", "bow/1.png", "bow/film 1/1.png", "bow/film 2/1.png", "run/film 3/1.png")
+    assert _labelled(_read(films)) == ["bow", "bow", "bow", "run"]
+    assert _labelled(_read(_place(tmp_path / "one", "cat/1.png"))) == ["cat"]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_folders_of_one_name_under_two_others_are_refused_and_not_merged(zipped: bool, tmp_path: Path) -> None:
+    folder = _place(tmp_path / "data", "train/cat/1.png", "train/dog/1.png", "other/cat/1.png")
+    with pytest.raises(BenchError, match=r"other/cat and in train/cat: which folder[\s\S]*remedy: +name"):
+        _read(_zipped(folder) if zipped else folder)
+    assert _read(folder, labelled=False).rows == 3 and _read(folder / "train").classes == ("cat", "dog")
+
+
+def test_names_of_classes_that_are_numbers_sort_as_numbers(tmp_path: Path) -> None:
+    names = [f"{i}" for i in (0, 2, 10, 1, 9)]
+    assert _read(_place(tmp_path / "a", *(f"{name}/1.png" for name in names))).classes == ("0", "1", "2", "9", "10")
+    words = _read(_place(tmp_path / "b", *(f"n{name}/1.png" for name in names)))
+    assert words.classes == ("n0", "n1", "n10", "n2", "n9"), "names that are no numbers stay in their order"
+
+
+def test_links_are_followed_and_one_that_leads_back_or_nowhere_is_named(tmp_path: Path) -> None:
+    folder = _place(tmp_path / "data", "cat/1.png")
+    (folder / "dog").symlink_to(_place(tmp_path / "elsewhere", "1.png"))
+    (folder / ".hidden").symlink_to(tmp_path / "nothing")
+    assert _labelled(_read(folder)) == ["cat", "dog"]
+    for link, target, wanted in (
+        ("cat/up", folder, "leads back"),
+        ("cat/2.png", tmp_path / "nothing", "leads nowhere"),
+        ("bird", tmp_path / "not mounted", "leads nowhere"),
+        ("round", folder / "round", "leads nowhere"),
+    ):
+        (folder / link).symlink_to(target)
+        with pytest.raises(BenchError, match=rf"{wanted}[\s\S]*{link}"):
+            _read(folder)
+        (folder / link).unlink()
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_not_left_out(tmp_path: Path, monkeypatch) -> None:
+    folder, scandir = _place(tmp_path / "data", "cat/1.png", "dog/1.png"), os.scandir
+
+    def refuse(path: Path):
+        if Path(path).name == "dog":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(BenchError, match=r"Permission denied[\s\S]*data/dog"):
+        _read(folder)
+
+
+# --- labels as EDM's data sets say them ----------------------------------------------------------
+
+EDM = {"00000/img00000000.png": 6, "00000/img00000001.png": 11, "00001/img00001000.png": 6}
+
+
+def _edm(folder: Path, content: object) -> Path:
+    _place(folder, *EDM)
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.mark.parametrize("above", ["", "cifar10/"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_dataset_json_says_the_labels_and_not_the_folders(above: str, zipped: bool, tmp_path: Path) -> None:
+    _edm(tmp_path / "data" / above, {"labels": [[name, label] for name, label in EDM.items()]})
+    path = _zipped(tmp_path / "data") if zipped else tmp_path / "data"
+    part = _read(path)
+    assert part.classes == ("6", "11") and _labelled(part) == ["6", "11", "6"] and _all(part).shape == (3, 3, 8, 8)
+    _edm(tmp_path / "data" / above, {"labels": [[name, 1] for name in EDM]})
+    changed = _read(_zipped(tmp_path / "data") if zipped else tmp_path / "data")
+    assert changed.classes == ("1",) and changed.digest != part.digest, "other labels are other data"
+
+
+PAIRS = [[name, label] for name, label in EDM.items()]
+BAD_LABELS: dict[str, tuple[object, str]] = {
+    "an image lacks": ({"labels": PAIRS[1:]}, "1 images without a label, such as 00000/img00000000.png"),
+    "an image too many": ({"labels": [*PAIRS, ["no.png", 0]]}, "1 labels of images that are not there, such as no.png"),
+    "two labels": ({"labels": [*PAIRS, [PAIRS[0][0], 5]]}, "has two labels, 6 and 5"),
+    "one-hot": ({"labels": [[name, [0, 1]] for name in EDM]}, r"a whole number from 0, found .* \[0, 1\]"),
+    "fractions": ({"labels": [[name, 0.5] for name in EDM]}, "a whole number from 0, found"),
+    "truths": ({"labels": [[name, True] for name in EDM]}, "a whole number from 0, found"),
+    "below zero": ({"labels": [[name, -1] for name in EDM]}, "a whole number from 0, found"),
+    "no labels": ({"labels": None}, "says that the images have no labels"),
+    "another content": ([1, 2], "cannot read the labels"),
+    "a mapping": ({"labels": {"a": 1}}, "cannot read the labels"),
+    "no key": ({}, "cannot read the labels"),
+}
+
+
+@pytest.mark.parametrize("what", BAD_LABELS)
+def test_a_dataset_json_that_does_not_label_each_image_once_is_refused(what: str, tmp_path: Path) -> None:
+    content, wanted = BAD_LABELS[what]
+    with pytest.raises(BenchError, match=rf"{wanted}[\s\S]*dataset\.json[\s\S]*key: +labels[\s\S]*remedy: "):
+        _read(_edm(tmp_path / "data", content))
+    assert _read(tmp_path / "data", labelled=False).rows == 3
+
+
+# --- colours, bits and turns ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix, order", [("png", "<u2"), ("tif", "<u2"), ("tif", ">u2")])
+def test_sixteen_bits_of_grey_become_the_nearest_of_eight(suffix: str, order: str, tmp_path: Path) -> None:
+    grey = np.array([0, 1, 128, 129, 257, 385, 386, 32767, 32768, 65406, 65407, 65535, *range(0, 52 * 900, 900)])
+    path = tmp_path / "a" / f"1.{suffix}"
+    path.parent.mkdir()
+    Image.fromarray(grey.reshape(8, 8).astype(order)).save(path)
+    with pytest.raises(BenchError, match=r"grey, 16 bits[\s\S]*convert: true"):
+        _all(_read(tmp_path))
+    found = _all(_read(tmp_path, convert=True))[0]
+    expected = np.floor(grey * 255 / 65535 + 0.5).reshape(8, 8)
+    assert found.shape == (3, 8, 8) and expected.max() == 255
+    for channel in found:
+        np.testing.assert_array_equal(channel, expected)
+
+
+@pytest.mark.parametrize("dtype, words", [(np.int32, "whole numbers of 32 bits"), (np.float32, "fractions")])
+@pytest.mark.parametrize("convert", [False, True])
+def test_numbers_without_a_white_are_refused_with_a_remedy_that_works(dtype, words, convert, tmp_path: Path) -> None:
+    path = tmp_path / "a" / "1.tif"
+    path.parent.mkdir()
+    Image.fromarray(np.linspace(0, 300, 64).reshape(8, 8).astype(dtype)).save(path)
+    with pytest.raises(BenchError, match=rf"{words}[\s\S]*remedy: +save it with 8 bits a channel") as caught:
+        _all(_read(tmp_path, convert=convert))
+    assert "convert: true" not in str(caught.value)
+
+
+@pytest.mark.parametrize("colour, channels", [(2, 3), (6, 4), (4, 2)])
+def test_sixteen_bits_of_colour_are_refused_and_not_cut(colour: int, channels: int, tmp_path: Path) -> None:
+    path = tmp_path / "a" / "1.png"
+    path.parent.mkdir()
+    rows = b"".join(b"\0" + np.full((8, channels), 0x80FF, ">u2").tobytes() for _ in range(8))
+    parts = (b"IHDR" + struct.pack(">IIBBBBB", 8, 8, 16, colour, 0, 0, 0)), b"IDAT" + zlib.compress(rows), b"IEND"
+    chunks = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    for convert in (False, True):
+        with pytest.raises(BenchError, match=r"expected 8 bits a channel, found 16[\s\S]*1\.png"):
+            _all(_read(tmp_path, convert=convert))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_an_image_is_turned_as_its_exif_says(suffix: str, tmp_path: Path) -> None:
+    lying = Image.fromarray(np.full((8, 16, 3), 10, np.uint8))
+    lying.paste((240, 240, 240), (0, 0, 8, 8))  # the left half is bright
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise: left is up
+    (tmp_path / "a").mkdir()
+    lying.save(tmp_path / "a" / f"1.{suffix}", exif=exif)
+    found = _all(_read(tmp_path, resize="adm"))[0]
+    assert found[:, 0].min() > 200 and found[:, 7].max() < 60, "the upper half is bright, and the lower dark"
+
+
+# --- what is wrong with one ----------------------------------------------------------------------
 
 
 def _one(change: Callable[[Path], object]) -> Callable[[Path], object]:

@@ -87,7 +87,7 @@ def test_the_autoencoder_sees_images_from_minus_one_to_one(data: LatentsData) ->
 
 
 def test_latents_are_encoded_once_drawn_and_judged_as_images(data: LatentsData) -> None:
-    about, _ = latents.encode(data)
+    about = latents.encode(data, latents.parts_of(data))
     arrays, facts = latents.prepare(data, EVALUATION, 0.5)
     assert images.about_of(arrays)["parts"] == about["parts"], "prepared from what was encoded"
     assert facts["train"] == 72 and "dinov2" in facts["protocol"]["extractor"] and "[-1, 1]" in str(facts["protocol"])

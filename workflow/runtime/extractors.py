@@ -59,6 +59,10 @@ class Extractor:
     def __call__(self, pixels: Tensor, what: str = "features") -> Tensor:
         return self.of_parts(pixels.split(BATCH), len(pixels), what)
 
+    def dimensions(self, side: int) -> int:
+        """How many features it has."""
+        return self(torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape[1]
+
     def of_parts(self, parts: Iterable[Tensor], count: int, what: str = "features") -> Tensor:
         """Of `count` images that come in parts, which need not be in memory together."""
         progress, found = Progress(what, count), []

@@ -10,6 +10,7 @@ from torch.func import functional_call
 from workflow.runtime.optimiser import adam_step, initial_state
 from workflow.runtime.randomness import generator, seed_for
 
+FEATURES = 64
 GREY_LEVELS = 16
 """The digits' pixels are integers in [0, 16]; samples are rounded to them, as FID protocols round to 255."""
 

@@ -4,28 +4,37 @@ import hashlib
 import io
 import json
 import os
+import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from workflow.errors import BenchError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+LABELS = "dataset.json"
+"""Where EDM's data sets say their labels: {"labels": [[name, number], ...]}, or null for none."""
+NO_DATA = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
+"""Folders in which systems keep what looks like images; what begins with a dot is left out as well."""
 Resize = Literal["none", "adm"]
-Members = dict[str, tuple[int, int]]
-"""Name -> its size, and when it was written (folder) or its CRC (zip), in the order of names."""
+Known = tuple[int, int]
+"""A file's size, and when it was written (folder) or its CRC (zip)."""
+Members = dict[str, Known]
+"""Name -> what is known of it, in the order of names."""
 MODES = {
     "L": "grey", "1": "black and white", "RGBA": "with transparency", "LA": "grey with transparency", "P": "a palette",
-    "CMYK": "for print", "I;16": "grey, 16 bits",
+    "CMYK": "for print", "I;16": "grey, 16 bits", "I;16B": "grey, 16 bits", "I": "whole numbers of 32 bits",
+    "F": "fractions",
 }  # fmt: skip
+EIGHT_BITS = "save it with 8 bits a channel, scaled as you mean it (ImageMagick: mogrify -depth 8 FILE)"
 
 
 @dataclass(frozen=True)
@@ -53,43 +62,55 @@ class Part:
 
 
 def folder_part(path: Path, size: int, resize: Resize, convert: bool, labelled: bool) -> Part:
-    """The images of a folder or zip, in the order of their names; each label is a subfolder.
+    """The images of a folder or zip, in the order of their names; each label is a subfolder, or as dataset.json says.
 
-    Raises BenchError naming what is missing: the folder, images in it, or an image's subfolder.
+    Raises BenchError naming what is missing or in doubt: the folder, images in it, a link, an image's label.
     """
     members = _zip_members(path) if path.is_file() else _folder_members(path)
-    if not members:
+    read = _zip_reader(path) if path.is_file() else lambda name: (path / name).read_bytes()
+    names = [name for name in members if PurePosixPath(name).suffix.lower() in SUFFIXES]
+    if not names:
         raise BenchError(
             f"no image in it (looked for {', '.join(sorted(SUFFIXES))})", file=path, remedy="name another folder or zip"
         )
-    names = list(members)
-    labels, classes = _labels(path, names) if labelled else (None, ())
-    listing = json.dumps([size, resize, convert, labelled, list(members.items())]).encode()
-    read = _zip_reader(path) if path.is_file() else lambda name: (path / name).read_bytes()
+    listing = json.dumps([size, resize, convert, labelled, [(name, members[name]) for name in names]])
+    labels, classes = None, ()
+    if labelled:
+        said = [name for name in members if PurePosixPath(name).name == LABELS]
+        labels, classes = _told_labels(path, said, names, read) if said else _folder_labels(path, names)
+        listing += hashlib.sha256(labels.tobytes()).hexdigest() if said else ""
 
     def pixels(row: int) -> np.ndarray:
         name = names[row]
         return to_pixels(path / name, lambda: read(name), size, resize, convert)
 
-    return Part(str(path), pixels, labels, classes, len(names), hashlib.sha256(listing).hexdigest())
+    return Part(str(path), pixels, labels, classes, len(names), hashlib.sha256(listing.encode()).hexdigest())
 
 
 def to_pixels(path: Path, read: Callable[[], bytes], size: int, resize: Resize, convert: bool) -> np.ndarray:
-    """One image file as uint8 of (3, size, size). Raises BenchError naming the file and what was expected."""
+    """One image file, turned as its EXIF says, as uint8 of (3, size, size).
+
+    Raises BenchError naming the file and what was expected.
+    """
     unreadable = (OSError, UnidentifiedImageError, SyntaxError, ValueError, EOFError, struct.error)
     packed = (zipfile.BadZipFile, zlib.error, RuntimeError)  # the last for members that want a password
     try:
         image = Image.open(io.BytesIO(read()))
+        cut = re.search(r";16[BLN]", str(image.tile)) and not image.mode.startswith("I")
         image.load()
+        ImageOps.exif_transpose(image, in_place=True)
     except (*unreadable, *packed) as error:
         problem = f"cannot read the image: {error}"
         raise BenchError(problem, file=path, remedy="replace the file, or take it out of the data set") from error
     except Image.DecompressionBombError as error:
         raise BenchError(f"refused: {error}", file=path, remedy="take it out of the data set") from error
+    if cut:  # Pillow would keep the upper byte of each, and say nothing
+        raise BenchError("expected 8 bits a channel, found 16", file=path, remedy=EIGHT_BITS)
     if image.mode != "RGB":
         if not convert:
             expected = f"expected an RGB image, found mode {image.mode} ({_described(image.mode)})"
-            raise BenchError(expected, file=path, key="convert", remedy="convert the file, or set 'convert: true'")
+            remedy = EIGHT_BITS if image.mode in ("I", "F") else "convert the file, or set 'convert: true'"
+            raise BenchError(expected, file=path, key="convert", remedy=remedy)
         image = _to_rgb(image, path)
     if resize == "adm":
         image = centre_crop(image, size)
@@ -100,6 +121,12 @@ def to_pixels(path: Path, read: Callable[[], bytes], size: int, resize: Resize, 
 
 
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """Of 16 bits of grey the nearest of 8: 65535 is white. What other numbers mean, the file does not say."""
+    if image.mode in ("I", "F"):
+        problem = f"cannot convert mode {image.mode} ({_described(image.mode)}): which of them is white is not known"
+        raise BenchError(problem, file=path, remedy=EIGHT_BITS)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
     try:
         return image.convert("RGB")
     except ValueError as error:
@@ -139,16 +166,34 @@ def _described(mode: str) -> str:
 
 
 def _folder_members(path: Path) -> Members:
-    """Links to folders are followed."""
+    """Links are followed. Raises BenchError at one that leads nowhere or back, and where a folder cannot be read."""
     if not path.is_dir():
         remedy = "put the data there, link to it, or set 'path' (docs/data.md)"
         raise BenchError("there is no such folder or zip of images", file=path, key="path", remedy=remedy)
-    found: Members = {}
-    for folder, _, names in os.walk(path, followlinks=True):
-        for file in (Path(folder, name) for name in names if Path(name).suffix.lower() in SUFFIXES):
-            known = file.stat()
-            found[file.relative_to(path).as_posix()] = (known.st_size, known.st_mtime_ns)
-    return dict(sorted(found.items()))
+    return dict(sorted(_walk(path, PurePosixPath(), ())))
+
+
+def _walk(path: Path, below: PurePosixPath, within: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, Known]]:
+    """The files of path / below and of its folders; `within` is which folders lead there, by device and number."""
+    folder = path / below
+    try:
+        own = folder.stat()
+        if (own.st_dev, own.st_ino) in within:
+            problem = "the link leads back to a folder that it lies in"
+            raise BenchError(problem, file=folder, remedy="remove the link, which would be followed without end")
+        for entry in list(os.scandir(folder)):
+            name = below / entry.name
+            if not _is_data(name):
+                continue
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                yield from _walk(path, name, (*within, (own.st_dev, own.st_ino)))
+            elif entry.is_symlink() and not Path(entry.path).exists():
+                raise BenchError("the link leads nowhere", file=path / name, remedy="mend the link, or remove it")
+            elif _is_read(name):
+                known = entry.stat()
+                yield str(name), (known.st_size, known.st_mtime_ns)
+    except OSError as error:
+        raise BenchError(f"cannot read it: {error.strerror}", file=folder, remedy="make it readable for you") from error
 
 
 def _zip_members(path: Path) -> Members:
@@ -157,7 +202,16 @@ def _zip_members(path: Path) -> Members:
             files = {i.filename: (i.file_size, i.CRC) for i in archive.infolist() if not i.is_dir()}
     except (zipfile.BadZipFile, OSError) as error:
         raise BenchError(f"cannot read the zip: {error}", file=path, remedy="make or fetch it again") from error
-    return dict(sorted((n, known) for n, known in files.items() if PurePosixPath(n).suffix.lower() in SUFFIXES))
+    return {n: files[n] for n in sorted(files) if _is_data(PurePosixPath(n)) and _is_read(PurePosixPath(n))}
+
+
+def _is_data(name: PurePosixPath) -> bool:
+    """Whether neither it nor a folder above it is hidden, or a system's own."""
+    return not any(part.startswith(".") or part in NO_DATA for part in name.parts)
+
+
+def _is_read(name: PurePosixPath) -> bool:
+    return name.suffix.lower() in SUFFIXES or name.name == LABELS
 
 
 def _zip_reader(path: Path) -> Callable[[str], bytes]:
@@ -170,13 +224,80 @@ def _zip_reader(path: Path) -> Callable[[str], bytes]:
     return lambda name: archive().read(name)
 
 
-def _labels(path: Path, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The innermost folder of each image as its label."""
-    folders = [PurePosixPath(name).parent.name for name in names]
+def _folder_labels(path: Path, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The first folder of each image as its label, below the folder that all lie in; as torchvision's ImageFolder.
+
+    Raises BenchError for an image in no folder, and where folders of one name lie in several of these.
+    """
+    folders = [PurePosixPath(name).parts[:-1] for name in names]
+    while len({folder[:1] for folder in folders}) == 1 and all(len(folder) > 1 for folder in folders):
+        folders = [folder[1:] for folder in folders]
     for name, folder in zip(names, folders, strict=True):
         if not folder:
             problem = "the image has no label: it is in no subfolder"
             raise BenchError(problem, file=path / name, key="labels", remedy="move it, or set 'labels: false'")
-    classes = tuple(sorted(set(folders)))
+    _check_unambiguous(path, set(folders))
+    return _numbered([folder[0] for folder in folders])
+
+
+def _check_unambiguous(path: Path, folders: set[tuple[str, ...]]) -> None:
+    """`a/cat` and `b/cat` may be two parts of one class, or two classes."""
+    firsts = {folder[0] for folder in folders}
+    if len(firsts) == len(folders):
+        return
+    seen: dict[tuple[str, ...], tuple[str, ...]] = {}
+    for folder in sorted(folders):
+        first = seen.setdefault(folder[1:], folder)
+        if first != folder and len(folder) > 1:
+            problem = f"images lie in {'/'.join(first)} and in {'/'.join(folder)}: which folder is the class?"
+            remedy = (
+                f"name the folder whose subfolders are the classes, such as {path / first[0]}, give these folders "
+                f"names of their own, or write a {LABELS} (docs/data.md)"
+            )
+            raise BenchError(problem, file=path, key="path", remedy=remedy)
+
+
+def _told_labels(
+    path: Path, said: Sequence[str], names: Sequence[str], read: Callable[[str], bytes]
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The labels that EDM's dataset.json has of all images; classes are their numbers.
+
+    Raises BenchError unless it labels each image with one whole number, and nothing else.
+    """
+    file = path / said[0]
+
+    def refused(problem: str, remedy: str) -> BenchError:
+        return BenchError(problem, file=file, key="labels", remedy=remedy)
+
+    if len(said) > 1:
+        raise refused(f"there is a second {LABELS}: {said[1]}", "name the folder of one of them")
+    form = 'write {"labels": [["folder/image.png", 6], ...]} (docs/data.md), or remove it, so that folders are labels'
+    try:
+        content = json.loads(read(said[0]))
+        told = content["labels"]
+        pairs = [(name, label) for name, label in told or ()]
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise refused(f"cannot read the labels: {error!r}", form) from error
+    if told is None:
+        raise refused("it says that the images have no labels", "set 'labels: false', or write them there")
+    base, labels = PurePosixPath(said[0]).parent, dict[str, int]()
+    for name, label in pairs:
+        if not isinstance(name, str) or isinstance(label, bool) or not isinstance(label, int) or label < 0:
+            raise refused(f"expected a name and a whole number from 0, found {name!r} and {label!r}", form)
+        if labels.setdefault(str(base / name), label) != label:
+            raise refused(f"{name} has two labels, {labels[str(base / name)]} and {label}", "keep one of them")
+    for problem, others in (
+        ("images without a label", [name for name in names if name not in labels]),
+        ("labels of images that are not there", sorted(labels.keys() - set(names))),
+    ):
+        if others:
+            raise refused(f"{len(others)} {problem}, such as {others[0]}", "complete the images, or mend the file")
+    return _numbered([str(labels[name]) for name in names])
+
+
+def _numbered(folders: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Each class as its place among all, by name; by number where all names are numbers."""
+    numbers = all(folder.isascii() and folder.isdigit() for folder in folders)
+    classes = tuple(sorted(set(folders), key=lambda name: (int(name) if numbers else 0, name)))
     index = {folder: i for i, folder in enumerate(classes)}
     return np.array([index[folder] for folder in folders], np.int64), classes

@@ -16,7 +16,8 @@ def command() -> None:
     if not isinstance(settings, LatentsData):
         problem = f"{data} is of kind {settings.kind}, which has no latents"
         raise BenchError(problem, file=study.file, key=f"data.{data}", remedy="name one of kind imagenet512")
-    about, parts = latents.encode(settings)
+    parts = latents.parts_of(settings)
+    about = latents.encode(settings, parts)
     print(f"{about['folder']}: {', '.join(f'{part.rows} of {name}' for name, part in parts.items())}")
 
 

@@ -13,7 +13,9 @@ from torch import Tensor
 from core.trigflow import Field
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.datasets.digits import METRICS
+from workflow.runtime.datasets.parts import check_enough
 from workflow.runtime.extractors import (
+    FEATURES,
     RESIZING,
     Extractor,
     accuracy,
@@ -48,9 +50,12 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
 
     Raises BenchError on missing weights before any image is read.
     """
+    dimensions = FEATURES
     if data.extractor.weights is not None:
-        check_weights(data.extractor.kind, data.extractor.weights)
+        published = open_extractor(data.extractor.kind, check_weights(data.extractor.kind, data.extractor.weights))
+        dimensions = published.dimensions(data.size)
     parts = dict(zip(("train", "held_out"), parts_of(data), strict=True))
+    check_enough(parts["train"].rows, parts["held_out"].rows, dimensions, data.reference, data.path)
     folder = SHARDS / digest(
         [part.digest for part in parts.values()], ["workflow.runtime.images", "workflow.runtime.cifar10"]
     )

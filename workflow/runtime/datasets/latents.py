@@ -1,7 +1,7 @@
 """ImageNet 512 in an autoencoder's latents: encoded once, decoded to be judged as images."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from workflow.runtime.autoencoder import (
 )
 from workflow.runtime.datasets import images
 from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.datasets.parts import check_enough
 from workflow.runtime.extractors import RESIZING, Extractor, check_weights, open_extractor
 from workflow.runtime.files import Arrays
 from workflow.runtime.files import sha256 as sha256_of
@@ -40,13 +41,12 @@ AT_ONCE = 64
 """Samples that are decoded and looked at together."""
 
 
-def encode(data: "LatentsData") -> tuple[dict[str, Any], dict[str, "Part"]]:
-    """Write the latents of both parts, what is missing of them; return where they lie, and the images.
+def encode(data: "LatentsData", parts: Mapping[str, "Part"]) -> dict[str, Any]:
+    """Write the latents of both parts, what is missing of them; return where they lie.
 
     Of each latent its mean and standard deviation, float16: training draws anew each time.
     """
     files = check_autoencoder(Path(data.vae))
-    parts: dict[str, Part] = dict(zip(("train", "held_out"), _parts(data), strict=True))
     marks = [*(part.digest for part in parts.values()), *(sha256_of(file) for file in files), data.size]
     modules = ["workflow.runtime.images", "workflow.runtime.autoencoder"]
     folder = SHARDS / digest(marks, modules)
@@ -58,7 +58,20 @@ def encode(data: "LatentsData") -> tuple[dict[str, Any], dict[str, "Part"]]:
         )
         for name, part in parts.items()
     }  # fmt: skip
-    return {"folder": str(folder), "vae": data.vae, "parts": encoded}, parts
+    return {"folder": str(folder), "vae": data.vae, "parts": encoded}
+
+
+def parts_of(data: "LatentsData") -> dict[str, "Part"]:
+    """The images of both parts, with as many of them and classes as the study expects."""
+    from workflow.runtime.images import check_classes, check_counts, folder_part  # noqa: PLC0415 - Pillow, for the preparation alone
+
+    train, held = (
+        folder_part(Path(path), data.size, "adm", convert=True, labelled=True) for path in (data.path, data.held_out)
+    )
+    check_counts(train, data.count, data.classes, "count")
+    check_counts(held, data.held_out_count, None, "held_out_count")
+    check_classes(train, held)
+    return {"train": train, "held_out": held}
 
 
 def prepare(data: "LatentsData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
@@ -69,7 +82,11 @@ def prepare(data: "LatentsData", evaluation: "Evaluation", sigma_d: float) -> tu
     wanted = {"extractor": (data.extractor.kind, str(data.extractor.weights))}
     wanted |= {"dinov2": ("dinov2", data.dinov2)} if data.dinov2 else {}
     extractors = {key: open_extractor(kind, check_weights(kind, path)) for key, (kind, path) in wanted.items()}
-    about, parts = encode(data)
+    check_autoencoder(Path(data.vae))
+    parts = parts_of(data)
+    dimensions = max(extractor.dimensions(data.size) for extractor in extractors.values())
+    check_enough(parts["train"].rows, parts["held_out"].rows, dimensions, data.reference, data.path)
+    about = encode(data, parts)
     for key, extractor in extractors.items():
         about[key] = {"kind": extractor.name, "weights": str(extractor.weights), "sha256": extractor.sha256}
         about[f"references of {key}"] = {
@@ -137,18 +154,6 @@ def floors(dataset: Dataset) -> list[Value]:
     latents = normalise(torch.from_numpy(shards.rows(rows)), noise)
     wanted = [name for name in METRICS["samples"] if not name.endswith("_held_out")]
     return [Value(metric=name, value=value) for name, value in judge_samples(dataset, latents, wanted).items()]
-
-
-def _parts(data: "LatentsData") -> tuple["Part", "Part"]:
-    from workflow.runtime.images import check_classes, check_counts, folder_part  # noqa: PLC0415 - Pillow, for the preparation alone
-
-    train, held = (
-        folder_part(Path(path), data.size, "adm", convert=True, labelled=True) for path in (data.path, data.held_out)
-    )
-    check_counts(train, data.count, data.classes, "count")
-    check_counts(held, data.held_out_count, None, "held_out_count")
-    check_classes(train, held)
-    return train, held
 
 
 def _encoded(vae: Path, part: "Part", rows: Sequence[int]) -> np.ndarray:
