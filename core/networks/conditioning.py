@@ -1,7 +1,8 @@
 """What a network is told besides point and time: labels, and numbers such as a guidance scale or a second time.
 
 A condition is None, labels, or a tuple (labels or None, number, ...) with as many numbers per sample
-as the network was made to be told.
+as the network was made to be told. Labels are whole numbers, from 0 to classes - 1, and `classes` for none; torch
+refuses others where it looks them up.
 """
 
 from collections.abc import Collection
@@ -34,11 +35,14 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
 
 
 def labels_and_numbers(condition: Condition, told: int) -> tuple[Tensor | None, tuple[Tensor | None, ...]]:
-    """The parts of a condition. Raises ValueError unless it holds `told` numbers."""
+    """The parts of a condition. Raises ValueError unless it holds `told` numbers, and whole ones as labels."""
     labels, *numbers = condition if isinstance(condition, tuple) else (condition,)
     if len(numbers) != told or any(number is None for number in numbers):
         given = sum(number is not None for number in numbers)
         raise ValueError(f"the network is told {told} numbers per sample, (labels or None, number, ...); got {given}")
+    if labels is not None and (labels.ndim != 1 or labels.dtype.is_floating_point or labels.dtype == torch.bool):
+        problem = f"got {labels.dtype} of {tuple(labels.shape)}"
+        raise ValueError(f"labels are whole numbers from 0, one a sample, not fractions or one-hot; {problem}")
     return labels, tuple(numbers)
 
 

@@ -20,6 +20,7 @@ from core.networks.dit import DiT
 from core.networks.edm2 import EDM2, FourierPhases, MPLayer, mp_cat, mp_silu, mp_sum, unit
 from core.networks.embeddings import noise_coordinate
 from core.networks.images import attend, resample
+from core.networks.mlp import ResidualMLP
 from core.networks.unet import plan_of
 
 SHAPE = (3, 8, 8)
@@ -94,6 +95,18 @@ def test_no_label_is_none_or_the_last_index(name):
     torch.testing.assert_close(bind(network, condition=torch.tensor([2, 2]))(x, t.double()), outputs[2])
     with pytest.raises((RuntimeError, IndexError)):
         network(x, t, torch.full((2,), 6))
+
+
+@pytest.mark.parametrize("name", [*SMALL, "mlp"])
+def test_labels_that_are_no_whole_numbers_of_a_class_are_refused(name):
+    network = ResidualMLP(SHAPE, width=8, blocks=1, classes=3) if name == "mlp" else made(name, classes=3)
+    x, t = points()
+    for labels in (torch.eye(3), torch.eye(3, dtype=torch.long), torch.tensor([0.0, 1.0, 2.0]), torch.ones(3) > 0):
+        with pytest.raises(ValueError, match="labels are whole numbers from 0, one a sample, not fractions or one-hot"):
+            network(x, t, labels)
+    for beyond in (-1, 4):  # 3 is no label
+        with pytest.raises((IndexError, RuntimeError)):
+            network(x, t, torch.tensor([0, 1, beyond]))
 
 
 @ALL

@@ -1,5 +1,6 @@
 """Image data sets from files to distances: prepared once, drawn by generator, judged as people would."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.workflow.conftest import snakemake, step
-from tests.workflow.drawn import CLASSES, write_images
+from tests.workflow.drawn import CLASSES, draw, write_images
 from workflow.errors import BenchError
 from workflow.reading import load
+from workflow.runtime import extractors
 from workflow.runtime.datasets import images, kind_module
 from workflow.runtime.files import read_json, write_arrays
 from workflow.runtime.records import read_record
+from workflow.runtime.sampling import labels_of_samples
 from workflow.schema import Evaluation, ImagesData, LatentsData
 from workflow.study import Run, Study
 
@@ -101,6 +105,29 @@ def test_distances_grow_with_corruption_and_real_images_are_near_the_floor(there
     assert set(floors) == {name for name in images.METRICS["samples"] if not name.endswith("_held_out")}
     assert (floors["fd_train"] or 0.0) < found[-1]["fd_train"]
     assert set(images.judge_samples(dataset, real, ["recall"])) == {"recall"}
+
+
+def test_a_perfect_generator_of_uneven_classes_is_near_the_floor(tmp_path: Path, monkeypatch) -> None:
+    """Nine of ten images are of one class: real images by the labels of samples are as near as real ones are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(extractors, "FEWEST_STEPS", 50)
+    write_images(tmp_path / "images", 270, STUDIED, CLASSES[:1])
+    for i in range(30):
+        (tmp_path / "images" / "red").mkdir(exist_ok=True)
+        Image.fromarray(draw(STUDIED, 2, i)).save(tmp_path / "images" / "red" / f"{i}.png")
+    data = settings(tmp_path / "images", size=STUDIED)
+    arrays, _ = images.prepare(data, EVALUATION, 0.5)
+    dataset = images.open_dataset(arrays, 0.5)
+    assert dataset.shares is not None and sum(dataset.shares) == 150 and 8 < dataset.shares[1] < 22
+    drawn, found = dataset.draw(torch.Generator().manual_seed(0), 2000), []
+    for shares in (dataset.shares, None):
+        labels = labels_of_samples(range(150), dataclasses.replace(dataset, shares=shares))
+        assert labels is not None and drawn[1] is not None
+        rows = [torch.nonzero(drawn[1] == k).flatten().tolist() for k in range(2)]
+        samples = drawn[0][[rows[label].pop() for label in labels.tolist()]]
+        found.append(images.judge_samples(dataset, samples, ["fd_train"])["fd_train"])
+    floor = images.judge_samples(dataset, drawn[0][-150:], ["fd_train"])["fd_train"]
+    assert found[0] < 2 * floor and found[1] > 10 * found[0], (found, floor)
 
 
 def test_preparing_again_makes_nothing_again(there, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +244,7 @@ def test_a_study_of_a_folder_runs_from_images_to_report(tiny: dict, write_study,
     assert {value.metric for value in record.metrics if value.steps == 2} == set(images.METRICS["samples"])
     assert record.protocol["samples"] == 70 and record.protocol["training_seed"] == 0
     assert record.protocol["extractor"].startswith("classifier")
+    assert record.protocol["labels"].startswith("as the data have them: from 3")
     page = (tmp_path / "reports" / "folder.html").read_text()
     assert record.protocol["extractor"] in page and "protocol: reference" in page
     beside = (tmp_path / "reports" / "folder" / "methods.html").read_text()

@@ -9,11 +9,14 @@ from matplotlib.figure import Figure
 from workflow.report.drawing import steps_label
 from workflow.report.style import colour
 from workflow.runtime.files import Arrays, read_arrays
+from workflow.runtime.shares import labels_in_shares
 from workflow.schema import DigitsData, ImagesData, LatentsData
 from workflow.study import Run, Study
 
 AGAIN = "delete the file; the workflow makes the run again"
 COLUMNS = 20
+CLASSES = 10
+"""Of the digits."""
 Drawn = list[tuple[Run, int, np.ndarray]]
 
 
@@ -48,7 +51,10 @@ def _samples(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
 
 
 def _digits(study: Study, drawn: Drawn, arrays: Arrays, real: bool) -> Figure:
-    by_label = [np.flatnonzero(arrays["train_labels"] == i % 10)[i // 10] for i in range(COLUMNS)]
+    labels = arrays["train_labels"]
+    drawn_of = labels_in_shares(range(COLUMNS), CLASSES, np.bincount(labels, minlength=CLASSES).tolist())
+    # above each column of samples a training image of its label, another one where the label comes again
+    by_label = [np.flatnonzero(labels == k)[(drawn_of[:i] == k).sum()] for i, k in enumerate(drawn_of)]
     low, high = -float(arrays["mean"] / arrays["std"]), float((16 - arrays["mean"]) / arrays["std"])
     rows = [("training images", arrays["train"][by_label][:, 0] / arrays["sigma_d"])] if real else []
     rows += [(name, samples[:, 0]) for name, samples in _named(study, drawn)]

@@ -36,7 +36,7 @@ from core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
 from workflow.errors import BenchError
 from workflow.runtime.batches import Batch, draw_batch, mapped
 from workflow.runtime.datasets import kind_module
-from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.datasets.dataset import Dataset, checked
 from workflow.runtime.devices import device_of, on
 from workflow.runtime.files import read_arrays
 from workflow.runtime.named import named, takes
@@ -76,11 +76,13 @@ class Modules:
 
 
 def open_data(study: Study, arm: Arm) -> Dataset:
-    """The prepared data set of an arm."""
+    """The prepared data set of an arm, whose draws are checked."""
     path = study.data_file(arm.data)
     made_by = f"python -m workflow.steps.prepare --study {study.file} --budget {study.budget} --data {arm.data}"
     arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
-    return kind_module(study.data[arm.data]).open_dataset(arrays, study.sigma_d)
+    return checked(
+        kind_module(study.data[arm.data]).open_dataset(arrays, study.sigma_d), f"data.{arm.data}", study.file
+    )
 
 
 def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.Module:

@@ -15,10 +15,12 @@ from core.samplers.ode import ddim_step, dpm_solver_2s_step, heun_step, solve, s
 from core.schedules import karras_noise_levels, largest_angle
 from core.trigflow import Field, angle_from_noise_level
 from workflow.runtime.assembly import Tensors, guided_field, make_network, open_data, segment_edges, student_field
+from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.devices import device_of, on
 from workflow.runtime.distributed import is_first
 from workflow.runtime.progress import Progress, sign_of_life
 from workflow.runtime.randomness import generator
+from workflow.runtime.shares import labels_in_shares
 from workflow.schema import Arm
 from workflow.study import Sampling, Study
 
@@ -91,7 +93,7 @@ def draw_parts(
     for rows, alike in itertools.groupby(parts, lambda part: part.rows):
         generators = [generator(study.evaluation.seed, "sample", row) for row in rows]
         noise = noise_of_samples(generators, slices, dataset.shape).to(device)
-        labels = labels_of_samples(rows, dataset.classes)
+        labels = labels_of_samples(rows, dataset)
         own = None if labels is None else labels.to(device)
         for part in alike:
             with torch.no_grad():
@@ -104,9 +106,11 @@ def draw_parts(
                 sign_of_life()
 
 
-def labels_of_samples(rows: range, classes: int) -> Tensor | None:
-    """Every class in turn; None for data without labels."""
-    return torch.tensor(rows) % classes if classes else None
+def labels_of_samples(rows: range, dataset: Dataset) -> Tensor | None:
+    """Each class as often as the data have it, by the row alone; None for data without labels."""
+    if not dataset.classes:
+        return None
+    return torch.from_numpy(labels_in_shares(rows, dataset.classes, dataset.shares))
 
 
 def _draw(

@@ -1,22 +1,35 @@
 """Prepare a data set: arrays, exact values or a feature extractor, and the floors of every metric."""
 
 from workflow.runtime.datasets import kind_module
+from workflow.runtime.datasets.dataset import checked
 from workflow.runtime.files import write_arrays, write_json
 from workflow.runtime.fingerprint import data_fingerprint
 from workflow.runtime.freshness import source_of
 from workflow.runtime.provenance import provenance
+from workflow.runtime.randomness import generator
+from workflow.runtime.shares import said_of_labels
 from workflow.steps.command import main, one_of
 from workflow.study import Study
 
+DRAWN = 512
+"""Samples that are looked at before the data set is written."""
+
 
 def prepare(study: Study, data: str) -> None:
-    """Make the data set's .npz, and a .json that says what it is and how far real is from real."""
+    """Make the data set's .npz, and a .json that says what it is and how far real is from real.
+
+    Raises BenchError where what is drawn from it is not what it says.
+    """
     settings = study.data[data]
     kind, source = kind_module(settings), source_of(study, data)
     arrays, facts = kind.prepare(settings, study.evaluation, study.sigma_d)
+    dataset = checked(kind.open_dataset(arrays, study.sigma_d), f"data.{data}", study.file)
+    dataset.draw(generator("prepare"), DRAWN)
+    if dataset.classes:
+        facts = {**facts, "protocol": {"labels": said_of_labels(dataset.shares), **facts.get("protocol", {})}}
     path = study.data_file(data)
     write_arrays(path, arrays)
-    values = [value.model_dump() for value in kind.floors(kind.open_dataset(arrays, study.sigma_d))]
+    values = [value.model_dump() for value in kind.floors(dataset)]
     made_from = {"fingerprint": data_fingerprint(study.data_specification(data)), "source": source}
     write_json(path.with_suffix(".json"), {**made_from, "facts": facts, "floors": values, "provenance": provenance()})
 

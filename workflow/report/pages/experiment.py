@@ -257,11 +257,13 @@ def _notes(study: Study, runs: pd.DataFrame, has_main: bool, *metrics: str) -> l
         features = "the features of " + protocol.get("extractor", "a classifier trained on the training part")
         resizing = {"resize": "images resized", "extractor_resize": "for the features"}
         resized = "".join(f"{what}: {protocol[key]}; " for key, what in resizing.items() if key in protocol)
-        published = not protocol.get("extractor", "classifier").startswith("classifier")
+        labelled = f" (labels {protocol['labels']})" if "labels" in protocol else ""
+        published = not protocol.get("extractor", "classifier").startswith(("classifier", "rotations"))
         compared_with = "" if published else " and compare with no number of a paper"
         notes.append(
-            f"Fréchet and kernel distances: n = {study.evaluation.samples} samples of each run, against {reference} "
-            f"or, for the held-out metric, the held-out part (n = {facts.get('held_out', '?')}), in {features}; "
+            f"Fréchet and kernel distances: n = {study.evaluation.samples} samples of each run{labelled}, "
+            f"against {reference} or, for the held-out metric, the held-out part "
+            f"(n = {facts.get('held_out', '?')}), in {features}; "
             f"{resized}training seeds {seeds}, sampling seed {study.evaluation.seed}. "
             f"They depend on n and on the features{compared_with}. "
             f"Real data: the held-out part (n = {facts.get('held_out', '?')}) against the training part."

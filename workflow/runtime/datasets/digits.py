@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.trigflow import Field
-from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.datasets.dataset import Dataset, checked_labels
 from workflow.runtime.datasets.parts import check_enough
 from workflow.runtime.features import FEATURES, features, to_pixels, train_classifier
 from workflow.runtime.files import Arrays
@@ -20,6 +20,7 @@ from workflow.runtime.records import Value
 if TYPE_CHECKING:
     from workflow.schema import DigitsData, Evaluation
 
+CLASSES = 10
 METRICS = {
     "map": (),
     "samples": (
@@ -55,13 +56,14 @@ def prepare(data: "DigitsData", evaluation: "Evaluation", sigma_d: float) -> tup
 def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
     """Data units divided by sigma_d; labels are the digits."""
     images = torch.from_numpy(arrays["train"]).float() / sigma_d
-    labels = torch.from_numpy(arrays["train_labels"]).long()
+    labels = checked_labels(torch.from_numpy(arrays["train_labels"]), len(images), CLASSES)
 
     def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
         chosen = torch.randint(len(images), (batch,), generator=g)
         return images[chosen], labels[chosen]
 
-    return Dataset(tuple(images.shape[1:]), 10, draw, None, arrays)
+    shares = tuple(torch.bincount(labels, minlength=CLASSES).tolist())
+    return Dataset(tuple(images.shape[1:]), CLASSES, draw, None, arrays, shares)
 
 
 def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from core.trigflow import Field
-from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.datasets.dataset import Dataset, checked_labels
 from workflow.runtime.datasets.digits import METRICS
 from workflow.runtime.datasets.parts import check_enough
 from workflow.runtime.extractors import (
@@ -141,7 +141,7 @@ def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
     about = about_of(arrays)
     shards = open_shards(Path(about["folder"]) / "train", about["parts"]["train"], AGAIN)
     told = about["conditional"] and shards.labels is not None
-    classes = len(shards.manifest.classes) if told else 0
+    shares = shares_of(shards, Path(about["folder"])) if told else ()
 
     def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Tensor | None]:
         chosen = torch.randint(len(shards), (batch,), generator=g).numpy()
@@ -151,7 +151,14 @@ def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
         labels = torch.from_numpy(np.array(shards.labels[chosen])) if told and shards.labels is not None else None
         return images, labels
 
-    return Dataset(shards.manifest.shape, classes, draw, None, arrays)
+    return Dataset(shards.manifest.shape, len(shares), draw, None, arrays, shares or None)
+
+
+def shares_of(shards: Shards, folder: Path) -> tuple[int, ...]:
+    """How many rows there are of each class. Raises BenchError for a label that is none of them."""
+    manifest = shards.manifest
+    checked_labels(torch.from_numpy(np.array(shards.labels)), len(shards), len(manifest.classes), folder)
+    return tuple(manifest.rows_of_class[name] for name in manifest.classes)
 
 
 def about_of(arrays: Arrays) -> dict[str, Any]:

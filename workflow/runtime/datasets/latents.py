@@ -118,7 +118,8 @@ def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
         latents = normalise(torch.from_numpy(shards.rows(chosen)), noise)
         return latents, torch.from_numpy(np.array(shards.labels[chosen]))
 
-    return Dataset((CHANNELS, *image), len(shards.manifest.classes), draw, None, arrays)
+    shares = images.shares_of(shards, Path(about["folder"]))
+    return Dataset((CHANNELS, *image), len(shares), draw, None, arrays, shares)
 
 
 def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]:

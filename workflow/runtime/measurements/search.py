@@ -37,7 +37,7 @@ def _search(study: Study, run: Run, metric: str) -> list[Row]:
     if not all(bool(w.isfinite().all()) for w in weights.values()):
         return []
     count = study.evaluation.samples
-    labels = labels_of_samples(range(count), dataset.classes)
+    labels = labels_of_samples(range(count), dataset)
     labels = None if labels is None else labels.to(device)
     field = student_field(study, arm, make_network(study, arm, dataset), weights, labels)
 

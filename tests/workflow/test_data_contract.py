@@ -1,0 +1,167 @@
+"""Every data set's draws are what it says of itself, and its samples get labels as often as it has them."""
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from examples import own_data
+from workflow.errors import BenchError
+from workflow.reading import load
+from workflow.runtime.assembly import open_data
+from workflow.runtime.batches import draw_batch
+from workflow.runtime.datasets import digits
+from workflow.runtime.datasets.dataset import Dataset, checked
+from workflow.runtime.files import read_json
+from workflow.runtime.protocol import protocol
+from workflow.runtime.sampling import labels_of_samples
+from workflow.runtime.shares import labels_in_shares
+from workflow.steps.prepare import prepare
+from workflow.study import Run, Study
+
+Drawn = tuple[Any, Any]
+Opened = Callable[..., Study]
+
+
+def _fair(g: torch.Generator, batch: int) -> Drawn:
+    return torch.randn(batch, 2, generator=g), torch.randint(3, (batch,), generator=g)
+
+
+@pytest.fixture
+def labelled(tiny: dict, write_study, tmp_path, monkeypatch: pytest.MonkeyPatch) -> Opened:
+    """A study on a data set of one's own of three classes, whose draws are changed as asked."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(draw: Callable[[torch.Generator, int], Drawn] = _fair, **more: Any) -> Study:
+        module = ModuleType("labelled_data")
+        module.__dict__.update({name: value for name, value in vars(own_data).items() if not name.startswith("__")})
+        about: dict[str, Any] = {"shape": (2,), "classes": 3, "velocity": None, **more}
+        module.__dict__["open_dataset"] = lambda arrays, sigma_d: Dataset(draw=draw, arrays=arrays, **about)
+        monkeypatch.setitem(sys.modules, "labelled_data", module)
+        tiny["data"] = {"mixture": {"kind": "own", "module": "labelled_data"}}
+        tiny["arms"] = {"x": {"objective": "diffusion"}}
+        for experiment in tiny["experiments"].values():
+            experiment.update(arms=["x"], metric="sliced_wasserstein")
+        return load(write_study(tiny))
+
+    return make
+
+
+def _labels(change: Callable[[torch.Tensor], Any]) -> Callable[[torch.Generator, int], Drawn]:
+    def draw(g: torch.Generator, batch: int) -> Drawn:
+        x0, labels = _fair(g, batch)
+        return x0, change(labels)
+
+    return draw
+
+
+def _points(change: Callable[[torch.Tensor], Any]) -> Callable[[torch.Generator, int], Drawn]:
+    def draw(g: torch.Generator, batch: int) -> Drawn:
+        x0, labels = _fair(g, batch)
+        return change(x0), labels
+
+    return draw
+
+
+BAD: dict[str, tuple[Callable[[torch.Generator, int], Drawn], str]] = {
+    "from 1 to K": (_labels(lambda y: y + 1), "draws labels from 1 to 3"),
+    "below zero": (_labels(lambda y: y - 1), "draws labels from -1 to 1"),
+    "fractions": (_labels(lambda y: y.float()), r"draws labels that are torch\.float32"),
+    "truths": (_labels(lambda y: y > 0), r"draws labels that are torch\.bool"),
+    "one-hot": (
+        _labels(lambda y: torch.nn.functional.one_hot(y, 3)),
+        r"draws labels that are torch\.int64 of \(\d+, 3\)",
+    ),
+    "too few": (_labels(lambda y: y[1:]), "draws labels that are"),
+    "of numpy": (_labels(lambda y: y.numpy()), "draws labels that are int64"),
+    "none": (_labels(lambda y: None), "has 3 classes and draws no labels"),
+    "points of another shape": (_points(lambda x: x[:, :1]), r"draws torch\.float32 of \(\d+, 1\)"),
+    "whole numbers": (_points(lambda x: x.long()), r"draws torch\.int64"),
+    "no numbers": (_points(lambda x: x / (x[:, :1] > 0)), "draws samples that are not numbers"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_data_that_draw_what_they_do_not_say_are_refused_when_prepared_and_in_every_batch(
+    what: str, labelled: Opened
+) -> None:
+    draw, wanted = BAD[what]
+    wanted = rf"{wanted}[\s\S]*file: +\S*tiny\.yaml\n +key: +data\.mixture\n +remedy: "
+    study = labelled(draw)
+    with pytest.raises(BenchError, match=wanted):
+        prepare(study, "mixture")
+    assert not study.data_file("mixture").exists()
+    prepare(labelled(), "mixture")  # the module changes after that
+    study, run = labelled(draw), Run(arm="x", seed=0)
+    with pytest.raises(BenchError, match=wanted):
+        draw_batch(run, study.arms["x"], open_data(study, study.arms["x"]), 1)
+
+
+def test_labels_of_data_without_classes_are_refused(labelled: Opened) -> None:
+    with pytest.raises(BenchError, match="has 0 classes and draws labels"):
+        prepare(labelled(classes=0), "mixture")
+
+
+@pytest.mark.parametrize("shares", [(1, 2), (1, 2, -1), (0, 0, 0), (1, 2, float("nan"))])
+def test_shares_that_are_none_of_the_classes_are_refused(shares: tuple, labelled: Opened) -> None:
+    with pytest.raises(BenchError, match="has 3 classes and these shares of them"):
+        prepare(labelled(shares=shares), "mixture")
+
+
+def test_a_draw_is_not_changed_by_being_looked_at() -> None:
+    plain = Dataset((2,), 3, _fair, None, {})
+    (x0, labels), (same, alike) = (d.draw(torch.Generator().manual_seed(0), 9) for d in (plain, checked(plain, "data")))
+    assert torch.equal(x0, same) and labels is not None and alike is not None and torch.equal(labels, alike)
+    few = Dataset((2,), 3, _labels(lambda y: y.to(torch.uint8)), None, {})
+    drawn = checked(few, "data").draw(torch.Generator().manual_seed(0), 9)[1]
+    assert drawn is not None and drawn.dtype == torch.int64 and torch.equal(drawn, labels)
+
+
+def test_prepared_digits_of_other_labels_are_refused() -> None:
+    arrays = {"train": np.zeros((4, 1, 8, 8), np.float32), "train_labels": np.arange(4)}
+    assert digits.open_dataset(arrays, 0.5).classes == 10
+    for bad in (np.arange(7, 11), np.arange(4) / 2, np.arange(3), np.eye(4, 10, dtype=np.int64)):
+        with pytest.raises(BenchError, match=r"10 classes, 4 samples, and labels[\s\S]*numbered|whole number"):
+            digits.open_dataset({**arrays, "train_labels": bad}, 0.5)
+
+
+# --- the labels of samples -----------------------------------------------------------------------
+
+UNEVEN = ((9, 1), (1, 1, 2), (183, 174, 177), (500, *[1] * 500), (0, 3, 1), tuple(range(1, 41)))
+
+
+@pytest.mark.parametrize("shares", UNEVEN)
+def test_among_the_first_samples_each_class_has_its_share_to_within_one(shares: tuple[int, ...]) -> None:
+    labels = labels_in_shares(range(1200), len(shares), shares)
+    counted = np.cumsum(np.eye(len(shares))[labels], axis=0)
+    wanted = np.arange(1, 1201)[:, None] * np.array(shares) / sum(shares)
+    assert np.abs(counted - wanted).max() < 1
+    parts = [labels_in_shares(range(first, first + 100), len(shares), shares) for first in range(0, 1200, 100)]
+    np.testing.assert_array_equal(np.concatenate(parts), labels, "a label depends on its row alone")
+    np.testing.assert_array_equal(labels_in_shares(range(2500), len(shares), shares)[:1200], labels)
+
+
+@pytest.mark.parametrize("shares", [None, (1, 1, 1, 1), (0.25,) * 4, (1300,) * 4])
+def test_where_classes_are_equal_every_one_comes_in_turn(shares: tuple[float, ...] | None) -> None:
+    np.testing.assert_array_equal(labels_in_shares(range(5, 4000), 4, shares), np.arange(5, 4000) % 4)
+
+
+@pytest.mark.parametrize(
+    "shares, said",
+    [(None, "uniform: every class in turn"), ((2, 1, 1), "as the data have them: from 25% to 50% of a class")],
+)
+def test_samples_follow_the_shares_that_the_data_say_and_the_protocol_says_which(
+    shares, said, labelled: Opened
+) -> None:
+    study = labelled(shares=shares)
+    prepare(study, "mixture")
+    dataset = open_data(study, study.arms["x"])
+    labels = labels_of_samples(range(8), dataset)
+    assert labels is not None and torch.bincount(labels).tolist() == ([3, 3, 2] if shares is None else [4, 2, 2])
+    assert protocol(study, Run(arm="x", seed=0))["labels"] == said
+    path = study.data_file("mixture").with_suffix(".json")
+    assert read_json(path, "")["facts"]["protocol"] == {"labels": said}
