@@ -303,9 +303,7 @@ def audit_loss(
         problems.append("the whole loss has the wrong sign: it moves F against the tangent")
     step = torch.minimum(t, math.pi / 2 - t) / 100
     weights = _weights(gradient, first_students[0], given, lambda: (run(r[0], step, twice=True)[0], t + step))
-    wrong, said = _about_norm(
-        gradient, first, common.abs(), given, bool(flows), bool(coupled), weights
-    )
+    wrong, said = _about_norm(gradient, first, common.abs(), given, bool(flows), bool(coupled), weights)
     return _audit(problems + wrong, notes + said, first)
 
 
@@ -1062,9 +1060,7 @@ def _norm_worded(norm: _Norm, elements: int) -> str:
     return f"normalised, |g| + {norm.constant:.3g} in the plain norm{rms}"
 
 
-def _moves(
-    shape: str, length: Tensor, sizes: Sequence[Tensor], t: Tensor, sigma_d: float, norm: _Norm | None
-) -> bool:
+def _moves(shape: str, length: Tensor, sizes: Sequence[Tensor], t: Tensor, sigma_d: float, norm: _Norm | None) -> bool:
     """Whether the second derivative shows that g moves with F: then the residual is no function of |g| that fits."""
     if shape == "length":
         fits = [_fit_norm(sizes, size / length, t) for size in sizes]

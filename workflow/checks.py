@@ -8,9 +8,10 @@ import fnmatch
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from workflow.claim import refuse_one_statistic
 from workflow.runtime.named import named, takes
 from workflow.runtime.quantities import CURVES, QUANTITIES
-from workflow.schema import Arm, Data, DigitsData, ImagesData, LatentsData, Size
+from workflow.schema import Arm, Data, DigitsData, ImagesData, LatentsData, OwnData, Size
 
 if TYPE_CHECKING:
     from workflow.study import Study
@@ -40,6 +41,7 @@ def check(study: "Study") -> None:
         _check_samplers(study, name, arm)
         _check_rate(study, name, arm)
     _check_experiments(study)
+    _check_claims(study)
     fewest = min(study.evaluation.samples, study.evaluation.snapshot_samples or study.evaluation.samples)
     for name, data in study.data.items():
         if fewest <= features_of(data):
@@ -82,9 +84,29 @@ def _check_seeds(study: "Study") -> None:
         raise ValueError("seeds: each seed may stand once")
     if set(study.seeds) & set(study.tuning_seeds):
         raise ValueError("tuning_seeds: a seed that chooses a rate must not be reported")
-    _check_known("tuning_metric", study.tuning_metric, QUANTITIES)
+    _check_metric("tuning_metric", study.tuning_metric, study.data.values())
     for metric in study.evaluation.snapshot_metrics or ():
-        _check_known("evaluation.snapshot_metrics", metric, QUANTITIES)
+        _check_metric("evaluation.snapshot_metrics", metric, study.data.values())
+
+
+def _check_metric(key: str, metric: str, data_sets: Iterable[Data], more: Iterable[str] = ()) -> None:
+    """Whether it is measured. Data of one's own may declare it themselves, which their module says."""
+    if metric.isidentifier() and any(isinstance(data, OwnData) for data in data_sets):
+        return
+    _check_known(key, metric, [*QUANTITIES, *more])
+
+
+def _check_claims(study: "Study") -> None:
+    own = any(isinstance(data, OwnData) for data in study.data.values())
+    for name, claim in study.claims.items():
+        if list(claim.decided_by) != [study.study]:
+            told = f"a study's own claims are decided by it: give one rule, under {study.study!r}"
+            raise ValueError(f"claims.{name}.decided_by: {told}")
+        try:
+            claim.decided_by[study.study].check_metrics(QUANTITIES, own)
+        except ValueError as error:
+            raise ValueError(f"claims.{name}.decided_by.{study.study}: {error}") from None
+    refuse_one_statistic(study.claims)
 
 
 def _check_experiments(study: "Study") -> None:
@@ -92,7 +114,8 @@ def _check_experiments(study: "Study") -> None:
         for pattern in experiment.arms:
             if study.is_whole and not fnmatch.filter(study.arms, pattern):
                 raise ValueError(f"experiments.{name}.arms: no arm is called {pattern!r}; see 'arms'")
-        _check_known(f"experiments.{name}.metric", experiment.metric, [*QUANTITIES, *CURVES])
+        of = [study.data[study.arms[arm].data] for arm in study.arms_of(name)]
+        _check_metric(f"experiments.{name}.metric", experiment.metric, of, CURVES)
         for sampler in experiment.samplers:
             _check_known(f"experiments.{name}.samplers", sampler, study.all_samplers)
 
@@ -101,10 +124,12 @@ def _check_samplers(study: "Study", name: str, arm: Arm) -> None:
     key = f"arms.{name}.samplers"
     for sampler in arm.samplers:
         _check_known(key, sampler, study.all_samplers)
+    if len(set(arm.samplers)) != len(arm.samplers):
+        raise ValueError(f"{key}: each sampler may stand once")
     for sampler in study.samplers_of(name):
         settings = study.all_samplers[sampler]
         for metric in settings.metrics or ():
-            _check_known(f"samplers.{sampler}.metrics", metric, QUANTITIES)
+            _check_metric(f"samplers.{sampler}.metrics", metric, [study.data[arm.data]])
         if settings.guidance and arm.guidance_max and max(settings.guidance) > arm.guidance_max:
             raise ValueError(f"{key}: {sampler!r} guides beyond the arm's 'guidance_max', {arm.guidance_max:g}")
         if settings.solver not in SOLVERS.get(arm.method.sampler, ("few",)):

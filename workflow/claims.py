@@ -1,4 +1,4 @@
-"""What the papers claim and what decides it: the schema of claims.yaml, its reading, its check against studies.
+"""What the papers claim and what decides it: the ledger, its reading, its check against studies.
 
 Imports nothing heavy (no torch, no pandas), since every start of the workflow reads it.
 """
@@ -6,169 +6,49 @@ Imports nothing heavy (no torch, no pandas), since every start of the workflow r
 import difflib
 import fnmatch
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
+from workflow.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic, remedy_of
 from workflow.errors import BenchError
-from workflow.reading import load, read_mapping, shipped
-from workflow.runtime.quantities import COSTS, CURVES, QUANTITIES
-from workflow.schema import Model, Name
-from workflow.study import DEFAULT_BUDGET, Study
+from workflow.reading import load, read_mapping
+from workflow.runtime.quantities import QUANTITIES
+from workflow.schema import Model
+from workflow.study import DEFAULT_BUDGET, Sampling, Study
 
 CLAIMS = Path(__file__).parent / "claims.yaml"
-
-METRICS = frozenset(QUANTITIES) | frozenset(COSTS)
-"""Of runs.csv."""
-ALONG = frozenset(QUANTITIES) | frozenset(CURVES)
-"""Of curves.csv."""
-SIGNED = frozenset({"precision", "recall", "kid_train", "log_weight", "training_loss"})
-"""Metrics that may be zero or less, so that ratios of them mean nothing."""
-
-
-def _listed(value: Any) -> Any:
-    """One name or term may stand without its brackets."""
-    return value if isinstance(value, list | tuple) else [value]
-
-
-class Term(Model):
-    """One number per seed: a metric of some arms under some settings, or a constant."""
-
-    arms: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
-    """Names or patterns (`dscd-*`); none for what is measured without an arm."""
-    objective: str | None = None
-    steps: PositiveInt | None = None
-    guidance: float | None = None
-    sampler: str | None = None
-    mid_time: float | None = None
-    x: float | Literal["first", "last", "all"] | None = None
-    """Where on a curve; a number takes the nearest point within a tenth."""
-    take: Literal["min", "max", "mean"] | None = None
-    """How several rows of one seed become one number; without it there must be one row."""
-    metric: str | None = None
-    """Another one than the rule's."""
-    value: PositiveFloat | None = None
-    """A constant instead of all that."""
-
-    @model_validator(mode="after")
-    def _one_thing(self) -> Self:
-        if self.value is not None and self.model_fields_set != {"value"}:
-            raise ValueError("a term is a constant 'value' or a selection, not both")
-        several = len(self.arms) > 1 or any("*" in arm for arm in self.arms) or self.x == "all"
-        if several and self.take is None:
-            raise ValueError("a term of several rows says how to 'take' them: min, max or mean")
-        return self
-
-    @property
-    def selected(self) -> dict[str, str | float]:
-        """The columns that the term fixes."""
-        columns = ("objective", "steps", "guidance", "sampler", "mid_time")
-        return {c: getattr(self, c) for c in columns if getattr(self, c) is not None}
-
-
-Terms = Annotated[tuple[Term, ...], BeforeValidator(_listed)]
-
-
-class Rule(Model):
-    """The statistic of one study that decides a claim.
-
-    Each seed gives one effect, the sum of f(term) over `of` less that over `against`; f is the
-    logarithm for log_ratio and the identity for difference.
-    """
-
-    experiment: Name
-    metric: str
-    of: Annotated[Terms, Field(min_length=1)]
-    against: Annotated[Terms, Field(min_length=1)]
-    scale: Literal["log_ratio", "difference"]
-    direction: Literal["less", "more", "same"]
-    smallest: Annotated[float, Field(ge=0)]
-    """The smallest effect that matters, d: 0.05 is 5% for log_ratio; 0 where a constant in the terms is the bound."""
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> Self:
-        if self.direction == "same" and self.smallest == 0:
-            raise ValueError("'smallest' must be more than 0 for a claim of no difference")
-        measured = self.measured
-        if len({term.x is None for term in measured}) > 1:
-            raise ValueError("'x' stands in every term or in none: runs and curves do not mix")
-        known = ALONG if self.is_curve else METRICS
-        for metric in (self.metric, *(term.metric for term in measured if term.metric)):
-            if metric not in known:
-                close = difflib.get_close_matches(metric, known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known))}"
-                table = "curves (with 'x')" if self.is_curve else "runs (without 'x')"
-                raise ValueError(f"unknown metric {metric!r} of {table}; {hint}")
-            if self.scale == "log_ratio" and metric in SIGNED:
-                raise ValueError(f"{metric!r} may be zero or less: use scale: difference")
-        return self
-
-    @property
-    def measured(self) -> tuple[Term, ...]:
-        """The terms that are no constants."""
-        return tuple(term for term in (*self.of, *self.against) if term.value is None)
-
-    @property
-    def is_curve(self) -> bool:
-        """Whether curves.csv decides, and not runs.csv."""
-        return any(term.x is not None for term in self.measured)
-
-    @property
-    def statistic(self) -> str:
-        """What is measured: constants, direction and d only say how it is judged, and swapping the sides its sign."""
-        sides = [
-            sorted(str(t.model_copy(update={"metric": t.metric or self.metric})) for t in side if t.value is None)
-            for side in (self.of, self.against)
-        ]
-        return str(sorted(sides))
-
-
-class Claim(Model):
-    """What a paper says, and what decides whether it holds here."""
-
-    paper: Literal["sCM", "CM", "iCT", "ECT"]
-    place: str
-    topic: Literal[
-        "compute", "conditioning", "discretisation", "guidance", "lineage", "mid time", "sizes", "stability of time",
-        "steps", "tangent", "theory", "weighting",
-    ]  # fmt: skip
-    claim: str
-    """In our own words."""
-    published: dict[str, float] = Field(default_factory=dict)
-    """The paper's figures, by label."""
-    erratum: str | None = None
-    """Where the sources contradict the claim or each other."""
-    caveat: str | None = None
-    """What a reader of our verdict must know."""
-    decided_by: dict[Name, Rule] = Field(default_factory=dict)
-    """By the study's name."""
-    needs: Literal["imagenet512", "imagenet64", "cifar10"] | None = None
-    """The study that would decide it, where none of ours can."""
-
-    @model_validator(mode="after")
-    def _decided_or_not(self) -> Self:
-        if bool(self.decided_by) == (self.needs is not None):
-            raise ValueError("give either 'decided_by', or the study that it 'needs'")
-        return self
+PAPERS = ("sCM", "CM", "iCT", "ECT")
+TOPICS = (
+    "compute", "conditioning", "discretisation", "guidance", "lineage", "mid time", "sizes", "stability of time",
+    "steps", "tangent", "theory", "weighting",
+)  # fmt: skip
 
 
 class Ledger(Model):
-    """All claims, by their id."""
+    """Claims of the papers, by their id."""
 
-    claims: dict[Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")], Claim]
+    claims: dict[ClaimName, Claim]
+
+    @model_validator(mode="after")
+    def _of_the_papers(self) -> Self:
+        for name, claim in self.claims.items():
+            for key, known in (("paper", PAPERS), ("topic", TOPICS)):
+                if (value := getattr(claim, key)) not in known:
+                    names = ", ".join(map(repr, known))
+                    raise ValueError(f"claims.{name}.{key}: {value!r} is none of {names}; only a study's own are free")
+            for study, rule in claim.decided_by.items():
+                try:
+                    rule.check_metrics(QUANTITIES)
+                except ValueError as error:
+                    raise ValueError(f"claims.{name}.decided_by.{study}: {error}") from None
+        return self
 
     @model_validator(mode="after")
     def _each_on_its_own_statistic(self) -> Self:
-        seen: dict[str, str] = {}
-        for name, claim in self.claims.items():
-            for study, rule in claim.decided_by.items():
-                statistic = f"{study} {rule.statistic}"
-                if statistic in seen:
-                    text = "rests on the same statistic of the same arms as"
-                    raise ValueError(f"claims.{name}.decided_by.{study} {text} {seen[statistic]!r}; remove one of them")
-                seen[statistic] = name
+        refuse_one_statistic(self.claims)
         return self
 
 
@@ -180,36 +60,49 @@ def read_claims(path: Path = CLAIMS) -> Ledger:
     except ValidationError as error:
         first = error.errors()[0]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        problem, key = first["msg"].removeprefix("Value error, "), ".".join(map(str, first["loc"])) or None
+        if key is None and ": " in problem:  # a check between claims says its key itself
+            key, problem = problem.split(": ", 1)
         raise BenchError(
-            first["msg"].removeprefix("Value error, ") + more,
+            problem + more,
             file=path,
-            key=".".join(map(str, first["loc"])) or None,
-            remedy=_remedy(first["type"], str(first["loc"][-1]) if first["loc"] else ""),
+            key=key,
+            remedy=remedy_of(first["type"], str(first["loc"][-1]) if first["loc"] else ""),
         ) from error
 
 
-def _remedy(kind: str, key: str) -> str:
-    if kind == "extra_forbidden":
-        known = [*Claim.model_fields, *Rule.model_fields, *Term.model_fields]
-        close = difflib.get_close_matches(key, known, n=1)
-        return f"did you mean {close[0]!r}?" if close else f"remove it; known keys: {', '.join(known)}"
-    return f"add the key {key!r}" if kind == "missing" else "change the value as the message says"
-
-
 def check_claims(ledger: Ledger, studies: Iterable[Study], path: Path = CLAIMS) -> None:
-    """Raise BenchError where a claim names a study, experiment or arm that does not exist.
+    """Raise BenchError where a claim names an experiment or arm that its study lacks, or rows that are none or several.
 
-    Names are held against the study's default budget: a smaller one may lack arms.
+    Names are held against the study's default budget: a smaller one may lack arms. A claim of the ledger that a study
+    decides which is not among these says nothing of them, and is not held against anything.
     """
-    chosen = {study.study: in_full(study) for study in studies}
-    known = {*chosen, *shipped()}
-    for name, claim in ledger.claims.items():
-        for study, rule in claim.decided_by.items():
-            key = f"claims.{name}.decided_by.{study}"
-            if study not in known:
-                raise unknown("study", study, known, path, key)
-            if study in chosen:
-                _check_rule(rule, chosen[study], path, key)
+    taken = dict.fromkeys(ledger.claims, path)
+    for study in studies:
+        whole = in_full(study)
+        for claims, file in ((ledger.claims, path), (study.claims, study.file)):
+            for name, claim in claims.items():
+                rule = claim.decided_by.get(study.study)
+                if rule is not None:
+                    _check_rule(rule, whole, file, f"claims.{name}.decided_by.{study.study}")
+        for name in study.claims:
+            if name in taken:
+                remedy = "give it another id: claims are targets of the workflow, claims/<id>"
+                problem = f"{taken[name]} has a claim {name!r}, too"
+                raise BenchError(problem, file=study.file, key=f"claims.{name}", remedy=remedy)
+        taken |= dict.fromkeys(study.claims, study.file)
+
+
+def all_claims(ledger: Ledger, studies: Iterable[Study]) -> dict[str, Claim]:
+    """The ledger's claims, and those that studies carry themselves."""
+    return ledger.claims | {name: claim for study in studies for name, claim in study.claims.items()}
+
+
+def claims_of(ledger: Ledger, study: Study) -> dict[str, Claim]:
+    """What a study is judged by: its own claims, and those of the ledger; of a study that is not the project's own
+    only those that it decides."""
+    kept = {n: c for n, c in ledger.claims.items() if study.is_shipped or study.study in c.decided_by}
+    return kept | dict(study.claims)
 
 
 def _check_rule(rule: Rule, study: Study, path: Path, key: str) -> None:
@@ -220,6 +113,29 @@ def _check_rule(rule: Rule, study: Study, path: Path, key: str) -> None:
         for pattern in term.arms:
             if not fnmatch.filter(arms, pattern):
                 raise unknown(f"arm of {study.study}/{rule.experiment}", pattern, arms, path, key)
+        _check_ways(term, term.metric or rule.metric, rule, study, path, key)
+
+
+def _check_ways(term: Term, metric: str, rule: Rule, study: Study, path: Path, key: str) -> None:
+    """A term that does not say how to take several rows must tell the ways apart in which samples are drawn."""
+    of_samples = metric == "sample_flops" or (metric in QUANTITIES and QUANTITIES[metric].of == "samples")
+    if term.take is not None or not term.arms or not of_samples:
+        return
+    shown = () if rule.is_curve else study.experiments[rule.experiment].samplers
+    for arm in named_by(term, study.arms_of(rule.experiment)):
+        wanted = shown or study.samplers_of(arm)[:1]
+        ways = [way for way in study.samplings(arm) if way.sampler in wanted and metric in (way.metrics or (metric,))]
+        fitting = [way for way in ways if term.fits(way.columns, way.solver)]
+        if len(fitting) > 1:
+            told = ["{" + ", ".join(f"{k}: {v}" for k, v in written_way(way).items()) + "}" for way in fitting]
+            remedy = f"say in the term which of them is meant: {', '.join(told)}; or how to 'take' them"
+            raise BenchError(f"{arm!r} is sampled in {len(fitting)} ways that fit", file=path, key=key, remedy=remedy)
+
+
+def written_way(way: Sampling) -> dict[str, Any]:
+    """A way of sampling as a term of a claim has it."""
+    said = {"steps": way.steps, "sampling": way.sampler, "times": list(way.times) or None, "guidance": way.guidance}
+    return {key: value for key, value in said.items() if value is not None}
 
 
 def unknown(what: str, name: str, known: Iterable[str], path: Path, key: str) -> BenchError:
@@ -234,19 +150,23 @@ def in_full(study: Study) -> Study:
     return study if study.budget == DEFAULT_BUDGET else load(study.file)
 
 
+def named_by(term: Term, arms: Iterable[str]) -> tuple[str, ...]:
+    """Those of the arms that a term means."""
+    return tuple(arm for arm in arms if any(fnmatch.fnmatchcase(arm, pattern) for pattern in term.arms))
+
+
 def resolved(rule: Rule, arms: Sequence[str]) -> Rule:
     """The rule with every pattern replaced by the names of the experiment's arms that it means."""
 
     def named(term: Term) -> Term:
-        names = [arm for arm in arms if any(fnmatch.fnmatchcase(arm, pattern) for pattern in term.arms)]
-        return term.model_copy(update={"arms": tuple(names)})
+        return term.model_copy(update={"arms": named_by(term, arms)})
 
     return rule.model_copy(update={"of": tuple(map(named, rule.of)), "against": tuple(map(named, rule.against))})
 
 
-def ledger_digest(ledger: Ledger) -> str:
-    """Changes when any claim does."""
-    return hashlib.sha256(ledger.model_dump_json().encode()).hexdigest()[:16]
+def claims_digest(claims: Mapping[str, Claim]) -> str:
+    """Changes when any of these claims does."""
+    return hashlib.sha256("".join(f"{n} {c.model_dump_json()}" for n, c in claims.items()).encode()).hexdigest()[:16]
 
 
 def verdicts_file(study: Study) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from workflow.claim import remedy_of
 from workflow.errors import BenchError
 from workflow.schema import (
     Arm,
@@ -90,6 +91,8 @@ def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
 
 def _remedy(kind: str, place: Sequence[int | str]) -> str:
     location = [str(part) for part in place]
+    if location[:1] == ["claims"]:
+        return remedy_of(kind, location[-1])
     if kind == "extra_forbidden":
         models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
         models["resources"] = Resources

@@ -340,6 +340,10 @@ class Sampler(Model):
         for key, used in (("times", self.solver == "few"), ("evaluations", self.solver not in ("few", "segments"))):
             if used != bool(getattr(self, key)):
                 raise ValueError(f"solver {self.solver!r} {'needs' if used else 'takes no'} {key!r}")
+        for key in ("times", "evaluations", "guidance"):
+            given = getattr(self, key) or ()
+            if len(set(given)) != len(given):
+                raise ValueError(f"{key!r}: each may stand once, as its samples are drawn once")
         for times in self.times or ():
             if any(a <= b for a, b in itertools.pairwise((1.57, *times))):
                 raise ValueError("middle times must descend and stay below pi/2")

@@ -4,15 +4,19 @@ Imports nothing heavy (no torch), since every start of the workflow reads it.
 """
 
 import fnmatch
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
 from workflow.checks import check
+from workflow.claim import Claim, ClaimName
 from workflow.schema import Arm, Data, Evaluation, Experiment, Model, Name, Resources, Sampler, Size
 
 DEFAULT_BUDGET = "laptop"
+DEFAULT_STUDIES = ("oracle", "digits")
+"""What the workflow makes where it is told nothing else."""
 NO_PART_OF_A_RUN = {"teacher", "rate_of", "samplers", "microbatch", "sharded"}
 """Keys of an arm that say how it is computed, or that its specification gives in full elsewhere."""
 
@@ -42,14 +46,19 @@ class Sampling(Model):
     @property
     def columns(self) -> dict[str, Any]:
         """How a record names it (workflow.runtime.records.Value)."""
-        mid_time = self.times[0] if self.times else None
-        return {"steps": self.steps, "sampler": self.sampler, "guidance": self.guidance, "mid_time": mid_time}
+        said = {"steps": self.steps, "sampler": self.sampler, "guidance": self.guidance}
+        return said | {"mid_time": self.times[0] if self.times else None, "times": self.times or None}
 
     @property
     def key(self) -> str:
         """Its name in samples.npz."""
-        times = "".join(f"-t{time:g}" for time in self.times)
-        return f"{self.sampler}-{self.steps}{times}" + ("" if self.guidance is None else f"-g{self.guidance:g}")
+        times = "".join(f"-t{_exact(time)}" for time in self.times)
+        return f"{self.sampler}-{self.steps}{times}" + ("" if self.guidance is None else f"-g{_exact(self.guidance)}")
+
+
+def _exact(number: float) -> str:
+    """In few digits where these say all of it, else in all: two numbers never share a name."""
+    return short if float(short := f"{number:g}") == number else repr(number)
 
 
 class Run(Model):
@@ -78,6 +87,8 @@ class Study(Model):
     tuning_metric: str = "fd_train"
     """What the rate is chosen by, at the fewest steps of the main sampler."""
     experiments: dict[Name, Experiment]
+    claims: dict[ClaimName, Claim] = Field(default_factory=dict)
+    """Of the study's own, beside those of workflow/claims.yaml; no part of what a run is."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What runs are computed on; `auto` is a GPU where there is one. No part of what a run is."""
     resources: Resources = Resources()
@@ -100,6 +111,19 @@ class Study(Model):
     def is_whole(self) -> bool:
         """Whether this is the study as its file has it; another budget may leave arms out."""
         return self.budget == DEFAULT_BUDGET
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether it is one of the project's own, which the workflow knows by name."""
+        return self.file.resolve().parent == Path(__file__).resolve().parent / "studies"
+
+    def command(self, part: str = "") -> str:
+        """The command that makes it, or a part of it (an experiment's name); `claims/<id>` makes what that needs."""
+        target = part if part.startswith("claims/") else "/".join(filter(None, (self.label, part)))
+        known = self.is_shipped and (not part.startswith("claims/") or self.study in DEFAULT_STUDIES)
+        chosen = [] if known else [f"study={self.study if self.is_shipped else self.file}"]
+        chosen += [] if self.budget == DEFAULT_BUDGET else [f"budget={self.budget}"]
+        return " ".join(["snakemake", target, *(["--config", *map(shlex.quote, chosen)] if chosen else [])])
 
     @property
     def all_samplers(self) -> dict[str, Sampler]:

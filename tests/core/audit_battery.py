@@ -138,7 +138,7 @@ def batch(t: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
     return tuple(sigma * torch.randn(len(t), ELEMENTS, generator=draw, dtype=torch.float64) for _ in range(2))  # type: ignore
 
 
-def loss_of(code: Code, sigma: float) -> Callable[..., Tensor]:  # noqa: C901
+def loss_of(code: Code, sigma: float) -> Callable[..., Tensor]:
     """What one might type, with these choices and these mistakes."""
     kinds = code.kinds
 
@@ -257,7 +257,11 @@ def controlled(code: Code, g: Tensor, kinds: set[str]) -> Tensor:
     if "root" in norm:
         g = g / torch.sqrt(size**2 + constant**2)
     if "limit" in norm:
-        g = g * (0.7 * size.detach().median() / size).clamp(max=1) if constant < 0 else g * (constant / size).clamp(max=1)
+        g = (
+            g * (0.7 * size.detach().median() / size).clamp(max=1)
+            if constant < 0
+            else g * (constant / size).clamp(max=1)
+        )
     if norm == "clip":
         g = g.clamp(-0.5, 0.5)
     if norm == "clip hard":
@@ -382,7 +386,7 @@ WARM_UPS = ((1.0, 0.5), (1.0,), (1.0, 0.1), (0.5,), (0.5, 1.0), (0.3, 0.6))
 
 def possible(code: Code) -> bool:
     return not (
-        (code.dropout and (code.clock != "t" or code.jvp == "func" and code.mistakes))
+        (code.dropout and (code.clock != "t" or (code.jvp == "func" and code.mistakes)))
         or (code.form in ("inner product", "map") and code.shape != "squared")
         or (code.norm == "limit" and code.constant == 0.0)
     )
@@ -419,7 +423,10 @@ def wrong_cases() -> Iterator[tuple[Mistake, Case]]:
             "batch" in mistake.kind and choices.get("norm") in ("none", "clip")
         ):
             choices = {**choices, "teacher": "t"} if mistake.kind in TAUGHT else {**choices, "norm": "plain"}
-        yield mistake, Case(replace(Code(mistakes=(mistake,)), **choices, **NEEDS.get(mistake.kind, {})), times, sigma, r)
+        yield (
+            mistake,
+            Case(replace(Code(mistakes=(mistake,)), **choices, **NEEDS.get(mistake.kind, {})), times, sigma, r),
+        )
 
 
 TAUGHT = ("path of the data", "velocity of the data")

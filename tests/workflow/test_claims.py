@@ -15,19 +15,24 @@ import yaml
 from tests.workflow.conftest import ROOT, environment, snakemake
 from workflow.claims import CLAIMS, Ledger, check_claims, read_claims, resolved, verdict_file
 from workflow.errors import BenchError
-from workflow.reading import load
+from workflow.reading import load, shipped
 from workflow.report.statistics import COLUMNS
 from workflow.report.tables import CURVE_COLUMNS, write_table
 from workflow.runtime.files import write_json
 from workflow.steps.judge import (
+    CLAIM_NEW,
     RULE_CHANGED,
     UNKNOWN,
+    Dated,
+    Tables,
+    judge,
     judge_claim,
     judge_study,
     rule_commits,
     rule_first,
     sentence,
 )
+from workflow.study import Study
 
 FINER = {
     "paper": "sCM", "place": "Fig. 5c", "topic": "discretisation", "claim": "Finer is better.",
@@ -71,6 +76,7 @@ def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
     assert sum(bool(claim.decided_by) for claim in claims) >= 32
     assert {claim.needs for claim in claims} == {None, "imagenet512", "imagenet64", "cifar10"}
     assert sum(claim.erratum is not None for claim in claims) >= 8
+    assert {study for claim in claims for study in claim.decided_by} <= {*shipped()}
 
 
 @pytest.mark.parametrize("name", ["oracle", "digits"])
@@ -146,7 +152,6 @@ def test_a_claim_that_stands_twice_is_refused(tmp_path: Path) -> None:
 
 
 UNKNOWN_NAMES = {
-    "study": (lambda c: c["finer"].update(decided_by={"tinny": FINER["decided_by"]["tiny"]}), "did you mean 'tiny'"),
     "experiment": (_rule(experiment="discretization"), "did you mean 'discretisation'"),
     "arm of an experiment": (_rule(experiment="training"), "'dscd-8'"),
     "arm": (_rule(of={"arms": "dscd-9"}), "did you mean 'dscd-8'"),
@@ -171,6 +176,16 @@ def test_names_are_those_of_the_study_s_default_budget(claims: dict, write_claim
     tiny["budgets"] = {"small": {"arms": ["scd"]}}
     path = write_claims(claims)
     check_claims(read_claims(path), [load(write_study(tiny), "small")], path)
+
+
+def test_a_claim_that_another_s_own_study_decides_breaks_no_study(
+    claims: dict, write_claims, tiny: dict, write_study
+) -> None:
+    claims["finer"]["decided_by"] = {"somebody-s": claims["finer"]["decided_by"]["tiny"]}
+    path = write_claims(claims)
+    check_claims(read_claims(path), [load(write_study(tiny)), load("oracle")], path)
+    elsewhere = judge(read_claims(path).claims["finer"], load("oracle"), Tables(pd.DataFrame(), pd.DataFrame(), ()))
+    assert (elsewhere[0].verdict, elsewhere[0].note) == ("not run", "needs study somebody-s")
 
 
 def test_a_study_that_no_claim_names_is_never_held_against_the_ledger(tiny: dict, write_study) -> None:
@@ -220,8 +235,9 @@ VALUES = {"scd": [0.10, 0.11, 0.12], "dscd-4": [0.2, 0.21, 0.22], "dscd-8": [0.1
 
 
 def test_every_claim_has_a_row_in_the_order_others_rely_on(
-    claims: dict, write_claims, tiny: dict, write_study, checkout: Path
+    claims: dict, write_claims, tiny: dict, write_study, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Study, "is_shipped", True)  # others are judged by the claims that they decide
     path, study = write_claims(claims), load(write_study(tiny))
     commit = _commit(checkout)
     _results(study, [None], VALUES)
@@ -280,15 +296,30 @@ def test_a_rule_changed_after_its_results_is_said_to_be(claims: dict, write_clai
     write_claims(claims)
     changed = _commit(checkout)
     found = rule_commits(path)
-    assert found == {"finer tiny": ruled, "best tiny": changed}
-    assert rule_first(ruled, (ruled,), checkout, True) == "yes"
-    assert rule_first(ruled, (ruled, changed), checkout, True) == "yes"
-    assert rule_first(changed, (ruled, changed), checkout, True) == RULE_CHANGED
+    assert found == {"finer tiny": Dated(ruled, ruled), "best tiny": Dated(changed, ruled)}
+    assert rule_first(found["finer tiny"], (ruled,), checkout, True) == "yes"
+    assert rule_first(found["finer tiny"], (ruled, changed), checkout, True) == "yes"
+    assert rule_first(found["best tiny"], (ruled, changed), checkout, True) == RULE_CHANGED
     claims["finer"]["decided_by"]["tiny"]["smallest"] = 0.3
     write_claims(claims)
     uncommitted = rule_commits(path)
-    assert uncommitted == {"best tiny": changed}
-    assert rule_first(None, (changed,), checkout, True) == RULE_CHANGED
+    assert uncommitted == {"finer tiny": Dated(None, ruled), "best tiny": Dated(changed, ruled)}
+    assert rule_first(uncommitted["finer tiny"], (changed,), checkout, True) == RULE_CHANGED
+
+
+def test_a_claim_that_is_new_is_not_said_to_have_changed(claims: dict, write_claims, checkout: Path) -> None:
+    path = write_claims({"far": FAR})
+    resulted = _commit(checkout)
+    write_claims(claims)
+    (not_committed,) = {*(rule_commits(path) or {}).values()}
+    assert rule_first(not_committed, (resulted,), checkout, True) == CLAIM_NEW
+    _commit(checkout)
+    (added,) = {*(rule_commits(path) or {}).values()}
+    assert rule_first(added, (resulted,), checkout, True) == CLAIM_NEW
+    claims["finer"]["decided_by"]["tiny"]["smallest"] = 0.2
+    write_claims(claims)
+    _commit(checkout)
+    assert rule_first((rule_commits(path) or {})["finer tiny"], (resulted,), checkout, True) == RULE_CHANGED
 
 
 def test_a_rule_on_another_branch_did_not_come_first(claims: dict, write_claims, checkout: Path) -> None:
@@ -299,17 +330,17 @@ def test_a_rule_on_another_branch_did_not_come_first(claims: dict, write_claims,
     ruled = _commit(checkout)
     _git(checkout, "checkout", "--quiet", "-")
     elsewhere = _commit(checkout)
-    assert rule_first(ruled, (elsewhere,), checkout, True) == RULE_CHANGED
+    assert rule_first(Dated(ruled, ruled), (elsewhere,), checkout, True) == CLAIM_NEW
 
 
 def test_what_git_cannot_tell_is_unknown(claims: dict, write_claims, tmp_path: Path) -> None:
     path = write_claims(claims)
     assert rule_commits(path) is None
-    assert rule_first(None, ("0" * 40,), tmp_path, False) == UNKNOWN
+    assert rule_first(Dated(), ("0" * 40,), tmp_path, False) == UNKNOWN
     _git(tmp_path, "init", "--quiet")
     ruled = _commit(tmp_path)
-    assert rule_first(ruled, ("0" * 40,), tmp_path, True) == UNKNOWN
-    assert rule_first(ruled, (), tmp_path, True) is None
+    assert rule_first(Dated(ruled, ruled), ("0" * 40,), tmp_path, True) == UNKNOWN
+    assert rule_first(Dated(ruled, ruled), (), tmp_path, True) is None
 
 
 # --- the workflow --------------------------------------------------------------------------------

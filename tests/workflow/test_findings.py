@@ -100,7 +100,7 @@ def test_intervals_are_student_s_and_a_diverged_seed_is_worst() -> None:
 
 def test_paired_differences_pair_by_seed_and_welch_does_not() -> None:
     frame = _sweep([1.0, 2.0, 3.0], [1.1, 2.1, 3.1], [9.0, 9.0, 9.0])
-    gap = paired(frame, "scd", "dscd-8", "map_rms")
+    gap = paired(frame, "scd", "dscd-8")
     assert gap.low > 0
     apart = difference(pd.Series([1.1, 2.1, 3.1]), pd.Series([1.0, 2.0, 3.0]))
     assert apart.low < 0 < apart.high

@@ -50,7 +50,7 @@ def test_a_study_without_any_result_has_a_page(study: Study):
 def test_missing_runs_are_named_by_experiment(study: Study):
     make_results(study, [Run(arm="continuous", seed=s) for s in (0, 1, 2)] + [Run(arm="discrete-8", seed=1)])
     (gap,) = missing(study)
-    assert gap.command == "snakemake tiny/one_and_two" and (gap.runs, gap.total) == (2, 6)
+    assert gap.command == f"snakemake tiny/one_and_two --config study={study.file}" and (gap.runs, gap.total) == (2, 6)
     assert [(g.arm, g.seeds) for g in gap.gaps] == [("discrete-8", [0, 2])]
 
 
@@ -151,8 +151,9 @@ def test_the_command_needs_a_study_or_the_index(tmp_path: Path):
 
 
 @pytest.fixture
-def judged(study: Study, tmp_path: Path) -> Study:
-    """With all four verdicts, and a rule that changed after the results."""
+def judged(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    """As if the project had it: with all four verdicts, and a rule that changed after the results."""
+    monkeypatch.setattr(Study, "is_shipped", True)
     ledger, before = ledger_in_git(tmp_path / "ledger")
     make_results(study, study.runs(), (DIVERGED,), before)
     tabulated(study, ledger)

@@ -1,6 +1,8 @@
 """How rows become marks: lines with the span of the seeds, crosses for diverged runs, legends outside the axes."""
 
 import fnmatch
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,10 +14,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from workflow.report.statistics import COLUMNS, at_best_guidance
+from workflow.report.statistics import COLUMNS, SAMPLING, at_best_guidance, per_seed
 from workflow.report.style import colour
 from workflow.report.tables import CURVE_COLUMNS
-from workflow.runtime.quantities import QUANTITIES
+from workflow.runtime.quantities import QUANTITIES, Quantities, Quantity
 from workflow.schema import Experiment
 
 WIDTH = 9.4
@@ -35,13 +37,95 @@ def results(runs: Frame, *metrics: str) -> Frame:
     return rows[rows.metric.isin(metrics) & (rows.objective != "data")]
 
 
-def drawn(experiment: Experiment, runs: Frame, curves: Frame) -> tuple[Frame, Frame]:
+def drawn(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> tuple[Frame, Frame]:
     """What its figure, charts and finding show: guided samples at their best scale, unless it is about scales."""
     runs, curves = numeric(runs.reindex(columns=COLUMNS)), numeric(curves.reindex(columns=CURVE_COLUMNS))
     if experiment.figure != "guidance":
-        runs = at_best_guidance(runs, experiment.metric)
-    parts = [at_best_guidance(part, metric) for metric, part in curves.groupby("metric", sort=False)]
-    return runs, pd.concat(parts) if parts else curves
+        runs = at_best_guidance(runs, experiment.metric, known)
+    parts = [at_best_guidance(part, metric, known) for metric, part in curves.groupby("metric", sort=False)]
+    separate = SEPARATE.get(experiment.figure, ())
+    return told_apart(runs, separate), told_apart(pd.concat(parts) if parts else curves, separate)
+
+
+SEPARATE = {"guidance": ("guidance",), "steps": ("sampler",), "mid_time": ("sampler", "mid_time")}
+"""Columns beside arm and steps that a kind of figure tells apart itself."""
+
+
+def told_apart(rows: Frame, separate: Sequence[str] = ()) -> Frame:
+    """The rows; where an arm is sampled in several ways with equal steps, all but the first are named after the way.
+
+    `scd` of the study's sampler `few` and `scd by mine` of its `mine` are two settings, as two arms are, and
+    `scd at [1.1, 0.05]` is another one than `scd` with other middle angles. `separate` are columns by which they
+    are told apart already.
+    """
+    columns = ["arm", *SAMPLING]
+    ways = rows[columns].astype(object).dropna(subset=["steps"]).drop_duplicates().to_dict("records")
+    place = ("arm", "steps", *separate)
+    first: dict[tuple, str | None] = {}
+    beside = set()
+    for way in ways:
+        name = _known(way["sampling"])
+        if first.setdefault(tuple(map(_known, (way[c] for c in place))), name) != name:
+            beside.add((way["arm"], name))
+    names, taken = dict[tuple, str](), dict[tuple, tuple]()
+    for way in ways:
+        name = _known(way["sampling"])
+        label = f"{way['arm']} by {name}" if (way["arm"], name) in beside else way["arm"]
+        angles = _known(way["times"]) or _known(way["mid_time"])
+        there = (label, *(_known(way[c]) for c in place[1:]))
+        if taken.setdefault(there, angles) != angles:
+            label = f"{label} at {angles or 'no middle angle'}"
+        names[tuple(_known(way[c]) for c in columns)] = label
+    told = (tuple(map(_known, way)) for way in rows[columns].astype(object).itertuples(index=False))
+    return rows.assign(arm=[names.get(way, way[0]) for way in told]) if set(names.values()) - set(rows.arm) else rows
+
+
+def _known(value: object) -> object:
+    """None for a number or name that is not there."""
+    return None if pd.isna(value) else value  # pyright: ignore[reportArgumentType, reportCallIssue, reportGeneralTypeIssues]
+
+
+def arm_of(shown: str) -> str:
+    """The arm of the study whose rows `told_apart` calls so; no arm's name holds a space.
+
+    >>> arm_of("scd by mine at [1.1, 0.8]")
+    'scd'
+    """
+    return str(shown).split(" ", 1)[0]
+
+
+def family(arm: str, intervals: float = float("nan"), size: object = None) -> str:
+    """The arm's name without its N (or the number of its segments), and without its size.
+
+    >>> family("dscd-64-fp32", 64.0), family("scd-fp32"), family("scd-xl by mine", size="xl")
+    ('dscd-fp32', 'scd-fp32', 'scd by mine')
+    """
+    parts = [] if pd.isna(intervals) else [f"{intervals:.0f}"]
+    for part in (*parts, *([re.escape(str(size))] if size else [])):
+        arm = re.sub(rf"-{part}(?=[- ]|$)", "", arm, count=1)
+    return arm
+
+
+def lines(rows: Frame, keys: list[str], along: str) -> Iterator[tuple[tuple, str, Frame]]:
+    """(values of the keys, words, rows) of each line along a column.
+
+    Arms that differ in what the keys do not say, and so would be one line with several values of one seed at one
+    place, have a line each; the words name it.
+    """
+    for key, group in rows.groupby(keys, sort=False, dropna=False):
+        if not group.duplicated([along, "seed"]).any():
+            yield key, "", group
+            continue
+        apart = [family(a, n, s) for a, n, s in zip(group.arm, group.intervals, group["size"], strict=True)]
+        for own, part in group.groupby(np.array(apart, object), sort=False):
+            yield key, f", {own}", part
+
+
+def first_way(rows: Frame) -> Frame:
+    """Of each arm's rows those of its first way of sampling: its main one."""
+    first = dict[str, tuple]()
+    ways = (tuple(map(_known, way)) for way in rows[["arm", *SAMPLING]].astype(object).itertuples(index=False))
+    return rows.loc[np.array([first.setdefault(str(way[0]), way) == way for way in ways], bool)]
 
 
 def taught_by(rows: Frame) -> pd.Series:
@@ -61,7 +145,7 @@ def in_order(experiment: Experiment, rows: Frame) -> Frame:
     """Rows with their arms as the experiment lists them: its first is what the others are held against."""
 
     def place(arm: str) -> int:
-        fits = [i for i, pattern in enumerate(experiment.arms) if fnmatch.fnmatchcase(arm, pattern)]
+        fits = [i for i, pattern in enumerate(experiment.arms) if fnmatch.fnmatchcase(arm_of(arm), pattern)]
         return min(fits, default=len(experiment.arms))
 
     return rows.sort_values("arm", key=lambda arms: arms.map(place), kind="stable")
@@ -95,6 +179,9 @@ def panels(count: int, height: float, share_y: bool = False, ratios: list[float]
 def line(ax: Axes, rows: Frame, x: str, better: str = "lower", band: bool = False, **style) -> None:
     """Mean of the seeds that have a value, and their span; a cross at the bad edge where a run diverged."""
     lost = is_lost(rows)
+    twice = rows[rows.duplicated([x, "seed"])]
+    if len(twice):  # raises: a line of two settings has no mean
+        per_seed(rows[rows[x] == twice[x].iloc[0]])
     seeds = rows[~lost].groupby(x).value
     low, mean, high = seeds.min(), seeds.mean(), seeds.max()
     face = style["color"]
@@ -118,11 +205,13 @@ def crosses(ax: Axes, places: np.ndarray, face: str | tuple, better: str = "lowe
 
 
 def floor(ax: Axes, runs: Frame, metric: str, across: bool = False) -> None:
-    """Real data judged as if they were samples."""
-    found = numeric(runs[(runs.objective == "data") & (runs.metric == metric)]).value
-    if found.notna().any():
-        draw = ax.axvline if across else ax.axhline
-        draw(found.mean(), color=colour("data"), linestyle=(0, (4, 2)), linewidth=1.2, label="real data")
+    """Real data judged as if they were samples, a line for each data set."""
+    found = numeric(runs[(runs.objective == "data") & (runs.metric == metric)]).dropna(subset=["value"])
+    draw = ax.axvline if across else ax.axhline
+    several = found.data.nunique() > 1
+    for data, rows in found.groupby("data", sort=False, dropna=False):
+        label = f"real data, {data}" if several else "real data"
+        draw(per_seed(rows).mean(), color=colour("data"), linestyle=(0, (4, 2)), linewidth=1.2, label=label)
 
 
 LABELLED = {
@@ -148,11 +237,11 @@ def log_scale(axis: Axis) -> None:
         axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def log_metric(ax: Axes, metric: str, axis: str = "y") -> None:
+def log_metric(ax: Axes, quantity: Quantity, axis: str = "y") -> None:
     """Label the axis; logarithmic for distances and errors, whose ratios matter."""
     chosen = ax.yaxis if axis == "y" else ax.xaxis
-    chosen.set_label_text(QUANTITIES[metric].label)
-    if QUANTITIES[metric].better == "lower":
+    chosen.set_label_text(quantity.title)
+    if quantity.better == "lower" and not quantity.signed:
         log_scale(chosen)
 
 

@@ -16,13 +16,16 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from workflow.report.drawing import (
+    arm_of,
     crosses,
     evaluations,
+    first_way,
     floor,
     in_order,
     is_lost,
     legend,
     line,
+    lines,
     log_metric,
     log_scale,
     mark,
@@ -34,8 +37,9 @@ from workflow.report.drawing import (
     steps_label,
     taught_by,
 )
+from workflow.report.statistics import per_seed
 from workflow.report.style import PRECISIONS, colour, dashes, marker, name
-from workflow.runtime.quantities import QUANTITIES
+from workflow.runtime.quantities import QUANTITIES, Quantities, Quantity
 from workflow.schema import Experiment
 
 Frame = pd.DataFrame
@@ -57,7 +61,7 @@ MID_TIME = 1.1
 """The paper's middle angle of two steps."""
 
 
-def discretisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def discretisation(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """The metric against N, a line per precision and number of steps; methods without N as bands."""
     rows = results(runs, experiment.metric)
     counts = sorted(rows[rows.intervals.notna()].steps.dropna().unique()) or [None]
@@ -71,7 +75,7 @@ def discretisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure
             ax.set_xlim(rows.intervals.min() / 1.5, rows.intervals.max() * 1.5)
         ax.set_title("" if steps is None else steps_label(steps))
         say_when_empty(ax)
-    _label_first(axes, experiment.metric)
+    _label_first(axes, known[experiment.metric])
     legend(figure, axes)
     return figure
 
@@ -82,26 +86,26 @@ def _sweep(ax: Axes, rows: Frame) -> None:
         style, symbol = PRECISIONS[precision]
         suffix = f", {precision}" if len(precisions) > 1 else ""
         mine = rows[(rows.precision == precision) | rows.precision.isna()]
-        for objective, group in mine[mine.intervals.notna()].groupby("objective", sort=False):
+        for (objective,), words, group in lines(mine[mine.intervals.notna()], ["objective"], "intervals"):
             shade = sns.light_palette(colour(objective), 5)[4 - rank]
-            shape = symbol if suffix else marker(objective)
-            line(ax, group, "intervals", color=shade, linestyle=style, marker=shape, label=name(objective) + suffix)
-        for objective, group in mine[mine.intervals.isna()].groupby("objective", sort=False):
+            look = {"color": shade, "linestyle": style, "marker": symbol if suffix else marker(objective)}
+            line(ax, group, "intervals", label=name(objective) + suffix + words, **look)
+        for (objective,), words, group in lines(first_way(mine[mine.intervals.isna()]), ["objective"], "objective"):
             if rank and objective == "diffusion":
                 continue
-            values = group.value[~is_lost(group)]
+            values = per_seed(group[~is_lost(group)])
             if len(values):
-                label = name(objective) + ("" if objective == "diffusion" else suffix)
+                label = name(objective) + ("" if objective == "diffusion" else suffix) + words
                 ax.axhline(values.mean(), color=colour(objective), linestyle=style, linewidth=1.4, label=label)
                 ax.axhspan(values.min(), values.max(), color=colour(objective), alpha=0.10, linewidth=0)
 
 
-def map_error(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def map_error(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """RMS error of the learned map as a function of the angle."""
     return _curves(runs, points(curves, "map_rms"), ANGLE, "RMS error of the map at t")
 
 
-def training(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def training(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """The norm of the direction, before any control, along training."""
     return _curves(runs, points(curves, experiment.metric), "optimiser step", "norm of the direction, batch mean")
 
@@ -118,7 +122,7 @@ def _curves(runs: Frame, rows: Frame, along: str, label: str) -> Figure:
     return figure
 
 
-def methods(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def methods(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """The metric by arm and number of steps, every seed a point.
 
     Beside it precision and recall where measured; or the learned weight, where one method's arms differ in having one;
@@ -133,7 +137,7 @@ def methods(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     count = len(wanted) + (len(weights) > 0 or len(bias) > 0)
     figure, axes = panels(count, 1.6 + 0.34 * max(len(arms), 4), ratios=[1.25, *[1.0] * (count - 1)])
     for ax, metric in zip(axes, wanted, strict=False):
-        _by_arm(ax, results(runs, metric), arms, metric)
+        _by_arm(ax, results(runs, metric), arms, known[metric])
         floor(ax, runs, metric, across=True)
         ax.tick_params(axis="y", left=False, labelleft=ax is axes[0])
     if len(weights):
@@ -153,7 +157,7 @@ def methods(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
 
 def _weights_in_question(rows: Frame, weights: Frame) -> Frame:
     """The learned weights of the methods that the experiment runs with and without one."""
-    without = set(rows[~rows.arm.isin(weights.arm) & (rows.status != "diverged")].objective)
+    without = set(rows[~rows.arm.map(arm_of).isin(weights.arm) & (rows.status != "diverged")].objective)
     return weights[weights.objective.isin(without)]
 
 
@@ -163,8 +167,8 @@ def _in_blocks(rows: Frame) -> list[str]:
     return [arm for _, block in firsts.groupby(["data", "objective"], sort=False, dropna=False) for arm in block.arm]
 
 
-def _by_arm(ax: Axes, rows: Frame, arms: list[str], metric: str) -> None:
-    better = QUANTITIES[metric].better
+def _by_arm(ax: Axes, rows: Frame, arms: list[str], quantity: Quantity) -> None:
+    better = quantity.better
     for position, arm in enumerate(arms):
         mine = rows[rows.arm == arm]
         if not len(mine):
@@ -173,7 +177,7 @@ def _by_arm(ax: Axes, rows: Frame, arms: list[str], metric: str) -> None:
         crosses(ax, np.array([position] if lost.any() else []), face, better, across=True)
         counts = sorted(mine.steps.dropna().unique()) or [np.nan]
         for rank, steps in enumerate(counts):
-            values = mine[~lost & (mine.steps.isna() if np.isnan(steps) else mine.steps == steps)].value
+            values = per_seed(mine[~lost & (mine.steps.isna() if np.isnan(steps) else mine.steps == steps)])
             if not len(values):
                 continue
             y, symbol = position + (rank - (len(counts) - 1) / 2) * 0.34, _steps_marker(steps)
@@ -187,8 +191,8 @@ def _by_arm(ax: Axes, rows: Frame, arms: list[str], metric: str) -> None:
         if one in first.index and other in first.index and first.objective[one] != first.objective[other]:
             ax.axhline(position + 0.5, color="#dddddd", linewidth=0.8)
     values = rows.value[~is_lost(rows)]
-    ax.set_xlabel(QUANTITIES[metric].label)
-    if better == "lower" and len(values) and values.max() > 8 * values.min() > 0:
+    ax.set_xlabel(quantity.title)
+    if better == "lower" and not quantity.signed and len(values) and values.max() > 8 * values.min() > 0:
         log_scale(ax.xaxis)
     else:
         ax.xaxis.set_major_locator(MaxNLocator(4))
@@ -200,15 +204,16 @@ def _steps_marker(count: float) -> str:
     return "o" if np.isnan(count) or count == 1 else "s" if count == 2 else "D"
 
 
-def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def sizes(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """The metric against the number of parameters, and the students' ratio to their own teacher."""
     rows = in_order(experiment, results(runs, experiment.metric))
     rows = rows.assign(teacher=taught_by(rows))
-    teachers = rows[(rows.objective == "diffusion") & ~is_lost(rows)].set_index(["arm", "seed"]).value.to_dict()
+    taught = first_way(rows[rows.objective == "diffusion"])
+    teachers = taught[~is_lost(taught)].set_index(["arm", "seed"]).value.to_dict()
     figure, (left, right) = panels(2, 4.2)
-    for (objective, steps), group in rows.groupby(["objective", "steps"], sort=False):
+    for (objective, steps), words, group in lines(rows, ["objective", "steps"], "parameters"):
         style = {"color": colour(objective), "linestyle": dashes(steps), "marker": marker(objective)}
-        style["label"] = f"{name(objective)}, {steps_label(steps, objective)}"
+        style["label"] = f"{name(objective)}, {steps_label(steps, objective)}{words}"
         line(left, group, "parameters", **style)
         if objective != "diffusion":
             taught = group[group.teacher.isin(rows.arm)]
@@ -216,7 +221,7 @@ def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
             line(right, taught.assign(value=taught.value / np.array(own, float)), "parameters", **style)
     floor(left, runs, experiment.metric)
     right.axhline(1, color="#999999", linewidth=0.8)
-    left.set_ylabel(QUANTITIES[experiment.metric].label)
+    left.set_ylabel(known[experiment.metric].title)
     right.set_ylabel("student / its own teacher")
     for ax in (left, right):
         ax.set_xlabel("parameters")
@@ -227,7 +232,7 @@ def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     return figure
 
 
-def memorisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def memorisation(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """Distances to the nearest training and to the nearest held-out image, by arm."""
     parts = {"nearest_train": ("o", "nearest training image"), "nearest_held_out": ("D", "nearest held-out image")}
     rows = results(runs, *parts)
@@ -243,9 +248,9 @@ def memorisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
             values = mine[(mine.metric == metric) & ~lost].value
             y = position + (-0.15 if symbol == "o" else 0.15)
             ax.scatter(values, [y] * len(values), color=colour(way.objective), marker=symbol, s=30)
-    found = numeric(runs[(runs.objective == "data") & (runs.metric == "nearest_train")]).value
-    if len(found):
-        ax.axvline(found.mean(), color=colour("data"), linestyle="--")
+    found = numeric(runs[(runs.objective == "data") & (runs.metric == "nearest_train")])
+    for _, rows in found.groupby("data", dropna=False):
+        ax.axvline(per_seed(rows).mean(), color=colour("data"), linestyle="--")
     labels = [f"{way.arm}, {steps_label(way.steps, way.objective)}" for way in ticks]
     ax.set(yticks=range(len(ticks)), yticklabels=labels, xlabel="mean Euclidean distance, unit variance")
     ax.invert_yaxis()
@@ -254,7 +259,7 @@ def memorisation(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     return figure
 
 
-def tangents(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def tangents(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """Both parts of the network's tangent along the angle: colour is the method, line how it is told the time."""
     parts = {"space_tangent": "Along the data's velocity, ‖∂F/∂x · v‖ / √D", "time_tangent": "In time, ‖∂F/∂t‖ / √D"}
     found = points(curves, *parts)
@@ -286,7 +291,7 @@ def _crosses_at_the_end(ax: Axes, runs: Frame, rows: Frame, better: str = "lower
         crosses(ax, np.array([rows.x.max() if len(rows) else 1.0]), colour(objective), better)
 
 
-def quality_curves(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def quality_curves(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """The metric of samples along training, a panel per number of steps."""
     rows = points(curves, experiment.metric)
     counts = sorted(rows.steps.dropna().unique()) or [1.0]
@@ -296,16 +301,16 @@ def quality_curves(experiment: Experiment, runs: Frame, curves: Frame) -> Figure
         for arm, style in _styles(at):
             symbol = marker(at[at.arm == arm].objective.iloc[0])
             line(ax, at[at.arm == arm], "x", band=True, marker=symbol, **style)
-        _crosses_at_the_end(ax, runs, at, _better(experiment))
+        _crosses_at_the_end(ax, runs, at, known[experiment.metric].better)
         floor(ax, runs, experiment.metric)
         ax.set(xlabel="optimiser step", title=steps_label(steps))
         say_when_empty(ax)
-    _label_first(axes, experiment.metric)
+    _label_first(axes, known[experiment.metric])
     legend(figure, axes)
     return figure
 
 
-def guidance(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def guidance(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """Distance, precision and recall against the scale of guidance."""
     wanted = list(dict.fromkeys([experiment.metric, "precision", "recall"]))
     figure, axes = panels(len(wanted), 3.9)
@@ -316,16 +321,16 @@ def guidance(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
             apart = group.assign(guidance=group.guidance + 0.018 * (rank - (len(groups) - 1) / 2))  # bars side by side
             style = {"color": colour(objective), "linestyle": dashes(steps), "marker": marker(objective)}
             label = f"{name(objective)}, {steps_label(steps, objective)}"
-            line(ax, apart, "guidance", _better(metric), label=label, **style)
+            line(ax, apart, "guidance", known[metric].better, label=label, **style)
         floor(ax, runs, metric)
         ax.set(xlabel="guidance scale (1: none)", xticks=sorted(rows.guidance.dropna().unique()))
-        log_metric(ax, metric)
+        log_metric(ax, known[metric])
         say_when_empty(ax)
     legend(figure, axes)
     return figure
 
 
-def steps(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def steps(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """The metric against what a sample costs in evaluations of the network, a line per method, solver and network."""
     rows = results(runs, experiment.metric)
     rows = rows[rows.steps.notna()]
@@ -335,14 +340,15 @@ def steps(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     for (objective, sampler), alike in rows.groupby(["objective", "sampler"], sort=False):
         style, symbol, words = SOLVERS.get(sampler, ("-", marker(objective), ""))
         face = {"markerfacecolor": "white"} if sampler in SOLVERS else {}
-        for (network, _), group in sorted(
-            alike.groupby(["teacher", "size"]), key=lambda found: networks.index(found[0][0])
+        for (network, _), own, group in sorted(
+            lines(alike.sort_values(["teacher", "size"], kind="stable"), ["teacher", "size"], "steps"),
+            key=lambda found: networks.index(found[0][0]),
         ):
             label = name(objective) + (f", {words}" if words else "")
-            label += f", {group['size'].iloc[0]}" if len(networks) > 1 else ""
+            label += (f", {group['size'].iloc[0]}" if len(networks) > 1 else "") + own
             shade = sns.light_palette(colour(objective), len(networks) + 1)[1 + networks.index(network)]
             line(
-                axes[0], group, "steps", _better(experiment.metric),
+                axes[0], group, "steps", known[experiment.metric].better,
                 color=shade, linestyle=style, marker=symbol, label=label, **face,
             )  # fmt: skip
     floor(axes[0], runs, experiment.metric)
@@ -351,13 +357,13 @@ def steps(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     doubling = [2**k for k in range(8) if 2**k <= rows.steps.max()] or [1]
     axes[0].set_xticks(doubling, [str(k) for k in doubling])
     axes[0].minorticks_off()
-    log_metric(axes[0], experiment.metric)
+    log_metric(axes[0], known[experiment.metric])
     say_when_empty(axes[0])
     legend(figure, axes)
     return figure
 
 
-def mid_time(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def mid_time(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """The metric of two-step samples against the middle angle; stars are what CM's search found."""
     rows = results(runs, experiment.metric)
     rows = rows[rows.mid_time.notna() & (rows.steps == 2)]
@@ -365,7 +371,15 @@ def mid_time(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     figure, axes = panels(1, 4.2)
     for arm, style in _styles(rows):
         symbol = marker(rows[rows.arm == arm].objective.iloc[0])
-        line(axes[0], rows[rows.arm == arm], "mid_time", _better(experiment.metric), band=True, marker=symbol, **style)
+        line(
+            axes[0],
+            rows[rows.arm == arm],
+            "mid_time",
+            known[experiment.metric].better,
+            band=True,
+            marker=symbol,
+            **style,
+        )
     for objective, group in found.groupby("objective", sort=False):
         label = f"{name(objective)}, found by search (other noise)"
         axes[0].scatter(
@@ -382,22 +396,22 @@ def mid_time(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
     axes[0].set_xlabel("middle angle of two steps  (0: data, π/2: noise)")
     if rows.mid_time.nunique():
         axes[0].set_xticks(sorted(rows.mid_time.unique()))
-    log_metric(axes[0], experiment.metric)
+    log_metric(axes[0], known[experiment.metric])
     say_when_empty(axes[0])
     legend(figure, axes)
     return figure
 
 
-def compute(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def compute(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """The metric against the compute of one sample and of training, sizes connected and named."""
     rows = results(runs, experiment.metric)
     figure, axes = panels(2, 4.4, share_y=True)
     for ax, (cost, label) in zip(axes, (sampling_compute(runs, rows), training_compute(runs, rows)), strict=True):
         found = rows.assign(cost=cost)
-        for (objective, count), group in found.groupby(["objective", "steps"], sort=False):
+        for (objective, count), words, group in lines(found, ["objective", "steps"], "size"):
             placed = group.assign(cost=group.groupby("size").cost.transform("mean")).dropna(subset=["cost"])
             style = {"color": colour(objective), "linestyle": dashes(count), "marker": marker(objective)}
-            line(ax, placed, "cost", label=f"{name(objective)}, {steps_label(count, objective)}", **style)
+            line(ax, placed, "cost", label=f"{name(objective)}, {steps_label(count, objective)}{words}", **style)
             first = count == rows[~is_lost(rows) & (rows.objective == objective)].steps.min()
             for size, at in placed[~is_lost(placed) & first].groupby("size")[["cost", "value"]].mean().iterrows():
                 ax.annotate(
@@ -409,7 +423,7 @@ def compute(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
         log_scale(ax.xaxis)
         _engineering(ax)
         say_when_empty(ax)
-    _label_first(axes, experiment.metric)
+    _label_first(axes, known[experiment.metric])
     legend(figure, axes)
     return figure
 
@@ -428,13 +442,13 @@ def training_compute(runs: Frame, rows: Frame) -> tuple[np.ndarray, str]:
     """(what training each row's run cost, in words): counted operations, else parameters times images seen."""
     tables = {m: results(runs, m).dropna(subset=["value"]) for m in ("train_flops", "images_seen")}
     costs = {m: t.groupby("arm").value.mean().to_dict() for m, t in tables.items()}
-    found = {m: np.array([table.get(arm, np.nan) for arm in rows.arm], float) for m, table in costs.items()}
+    found = {m: np.array([table.get(arm_of(arm), np.nan) for arm in rows.arm], float) for m, table in costs.items()}
     if costs["train_flops"] and not np.isnan(found["train_flops"][~is_lost(rows)]).any():
         return found["train_flops"], "FLOP of training, without its teacher's"
     return found["images_seen"] * rows.parameters.to_numpy(), "parameters × images seen (FLOP not counted)"
 
 
-def theory(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
+def theory(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """Errors of the trained map and of the exact fixed points against N; beside them what else theory computes."""
     trained = with_solver(results(runs, experiment.metric))
     extras = {m: points(curves, m) for m in THEORY}
@@ -444,17 +458,18 @@ def theory(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
         exact = points(curves, f"fixed_point_error_{solver}")
         group = trained[(trained.objective == "cd") & (trained.solver == solver)]
         look = {"color": colour("cd"), "linestyle": style, "marker": symbol}
-        line(axes[0], group, "intervals", label=f"CD, {solver.capitalize()}, trained", **look)
+        for (count,), words, own in lines(group, ["steps"], "intervals"):
+            label = f"CD, {solver.capitalize()}, trained{words}" + _in_steps(count)
+            line(axes[0], own, "intervals", label=label, **look)
         line(
             axes[0], exact, "x", label=f"CD, {solver.capitalize()}, exact fixed point",
             **(look | {"color": "#5E7F35", "markerfacecolor": "white", "markersize": 5, "linewidth": 1.1}),
         )  # fmt: skip
         along, anchor = ("x", exact) if exact.value.notna().any() else ("intervals", group[~is_lost(group)])
         _slope(axes[0], anchor.dropna(subset=["value"]).groupby(along).value.mean(), order)
-    line(
-        axes[0], trained[trained.objective == "ct"], "intervals",
-        color=colour("ct"), linestyle="", marker=marker("ct"), label="CT, trained",
-    )  # fmt: skip
+    for (count,), words, own in lines(trained[trained.objective == "ct"], ["steps"], "intervals"):
+        look = {"color": colour("ct"), "linestyle": "", "marker": marker("ct")}
+        line(axes[0], own, "intervals", label=f"CT, trained{words}" + _in_steps(count), **look)
     for metric, rows in shown.items():
         words, face, symbol = THEORY[metric]
         for objective, (style, whose) in TARGETS.items():
@@ -463,7 +478,7 @@ def theory(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
                 line(axes[1], group, "x", color=face, linestyle=style, marker=symbol, label=words + whose)
         axes[1].set_title("Consistency training against distillation")
         axes[1].set_ylabel("relative size")
-    axes[0].set_ylabel(QUANTITIES[experiment.metric].label)
+    axes[0].set_ylabel(known[experiment.metric].title)
     axes[0].set_title("Error of the map" if shown else "")
     for ax in axes:
         ax.set_xlabel("number of intervals N")
@@ -472,6 +487,10 @@ def theory(experiment: Experiment, runs: Frame, curves: Frame) -> Figure:
         say_when_empty(ax)
     legend(figure, axes)
     return figure
+
+
+def _in_steps(count: float) -> str:
+    return "" if np.isnan(count) else f", {steps_label(count)}"
 
 
 ORDERS = {"euler": ("-", "^", 1), "heun": ("--", "v", 2)}
@@ -490,9 +509,10 @@ SEARCH = "search"
 
 def with_solver(rows: Frame) -> Frame:
     """The rows with the solver that their arm names, and N from the name where the objective has none."""
-    numbers = [re.search(r"-(\d+)$", arm) for arm in rows.arm]
+    arms = rows.arm.map(arm_of)
+    numbers = [re.search(r"-(\d+)$", arm) for arm in arms]
     named = pd.Series([float(found[1]) if found else np.nan for found in numbers], rows.index, float)
-    solver = ["heun" if "heun" in arm else "euler" for arm in rows.arm]
+    solver = ["heun" if "heun" in arm else "euler" for arm in arms]
     return rows.assign(intervals=rows.intervals.fillna(named), solver=solver)
 
 
@@ -520,9 +540,9 @@ def _styles(rows: Frame) -> list[tuple[str, dict]]:
     return found
 
 
-def _label_first(axes: list[Axes], metric: str) -> None:
+def _label_first(axes: list[Axes], quantity: Quantity) -> None:
     """One label for axes that share theirs."""
-    log_metric(axes[0], metric)
+    log_metric(axes[0], quantity)
     for ax in axes[1:]:
         ax.set_ylabel("")
         ax.tick_params(labelleft=False)
@@ -534,11 +554,7 @@ def _engineering(ax: Axes) -> None:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _better(metric: Experiment | str) -> str:
-    return QUANTITIES[metric.metric if isinstance(metric, Experiment) else metric].better
-
-
-FIGURES: dict[str, Callable[[Experiment, Frame, Frame], Figure]] = {
+FIGURES: dict[str, Callable[[Experiment, Frame, Frame, Quantities], Figure]] = {
     "discretisation": discretisation,
     "map_error": map_error,
     "training": training,

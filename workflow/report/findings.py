@@ -6,17 +6,28 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from workflow.report.drawing import evaluations, in_order, is_lost, points, results, steps_label, taught_by
+from workflow.report.drawing import (
+    arm_of,
+    evaluations,
+    first_way,
+    in_order,
+    is_lost,
+    lines,
+    points,
+    results,
+    steps_label,
+    taught_by,
+)
 from workflow.report.figures import MID_TIME, ORDERS, SEARCH, SOLVERS, sampling_compute, training_compute, with_solver
-from workflow.report.statistics import Interval, interval, paired, select
+from workflow.report.statistics import Interval, interval, over_seeds, paired, per_seed
 from workflow.report.style import name
-from workflow.runtime.quantities import QUANTITIES
+from workflow.runtime.quantities import QUANTITIES, Quantities, Quantity
 from workflow.schema import Experiment
 
 Frame = pd.DataFrame
 
 
-def discretisation(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def discretisation(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """Per discrete method, precision and steps: the best N, and whether continuous time is better than every N."""
     rows = runs[runs.metric == experiment.metric]
     sentences = []
@@ -27,7 +38,7 @@ def discretisation(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         where = [str(precision)] if discrete.precision.nunique() > 1 else []
         where += [_steps(steps)] if pd.notna(steps) else []
         means = group.groupby(["intervals", "arm"], sort=True).value.mean()
-        best = means.idxmax() if QUANTITIES[experiment.metric].better == "higher" else means.idxmin()
+        best = means.idxmax() if known[experiment.metric].better == "higher" else means.idxmin()
         text = f"{_short(objective)} is best at N = {best[0]:.0f} ({_shown(group, best[1])})"
         last_n, last = means.index[-1][0], means.iloc[-1]
         if last_n != best[0]:
@@ -36,16 +47,16 @@ def discretisation(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         rivals = rows[(rows.objective == CONTINUOUS.get(objective)) & (rows.precision == precision)]
         rivals = rivals[rivals.steps == steps] if pd.notna(steps) else rivals
         if len(rivals):
-            text += ", " + _against(group, rivals, best[1], experiment.metric)
+            text += ", " + _against(group, rivals, best[1], known[experiment.metric])
         sentences.append((f"{', '.join(where)}: " if where else "") + text)
     return "; ".join(sentences) + "." if sentences else NOTHING
 
 
-def _against(discrete: Frame, continuous: Frame, best: str, metric: str) -> str:
+def _against(discrete: Frame, continuous: Frame, best: str, of: Quantity) -> str:
     """The continuous method beside the best N; choosing the best N afterwards favours the discrete one."""
     arm = continuous.arm.iloc[0]
-    gap = paired(pd.concat([discrete, continuous]), arm, best, metric)
-    sign = -1 if QUANTITIES[metric].better == "higher" else 1
+    gap = paired(pd.concat([discrete, continuous]), arm, best)
+    sign = -1 if of.better == "higher" else 1
     shown = f"{_short(continuous.objective.iloc[0])} reaches {_shown(continuous, arm)}"
     if not math.isfinite(gap.mean):
         return f"{shown} (a run diverged, so there is no gap to speak of)"
@@ -60,7 +71,7 @@ def _against(discrete: Frame, continuous: Frame, best: str, metric: str) -> str:
     return f"{shown}, {side} than the best N on average, but the interval holds zero ({about})"
 
 
-def map_error(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def map_error(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """How the error grows from the smallest angle to pure noise."""
     rows = points(curves, "map_rms").dropna(subset=["value"])
     parts, grows = [], []
@@ -73,40 +84,40 @@ def map_error(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     return f"The error is larger at t_max than near the data for {sum(grows)} of {len(grows)} arms: {'; '.join(parts)}."
 
 
-def training(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def training(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """The end value, and the largest over the median as a measure of spikes."""
     rows = points(curves, experiment.metric).dropna(subset=["value"])
     parts = []
     for _, group in rows.groupby("arm", sort=False):
         peaks = curves[(curves.metric == "training_direction_norm_max") & (curves.arm == group.arm.iloc[0])]
         spike = (peaks.groupby("seed").value.max() / group.groupby("seed").value.median()).max()
-        last = group[group.x == group.x.max()].value.mean()
+        last = over_seeds(group[group.x == group.x.max()]).mean
         largest = f", its largest step {spike:.2g} times the median" if math.isfinite(spike) else ""
         parts.append(f"{_label(group)} ends at {last:.2g}{largest}")
     return "Norm of the direction before normalisation: " + "; ".join(parts) + "." if parts else NOTHING
 
 
-def methods(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def methods(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """Arms of one method against the first of them; where every arm is a method of its own, their order."""
     rows = in_order(experiment, results(runs, experiment.metric))
-    label = _capital(QUANTITIES[experiment.metric].label)
+    label = _capital(known[experiment.metric].label)
     sentences, ratios = [], ""
     for steps, at in rows.groupby("steps", sort=True, dropna=False):
         blocks = [block for _, block in at.groupby(["objective", "data", "intervals"], sort=False, dropna=False)]
         where = "" if pd.isna(steps) else f"{steps_label(steps, at.objective.iloc[0])}, "
-        found = [_against_first(block, experiment.metric) for block in blocks if block.arm.nunique() > 1]
+        found = [_against_first(block, known[experiment.metric]) for block in blocks if block.arm.nunique() > 1]
         ratios = " Ratios are paired by seed, each with its own 95% interval." if found else ratios
-        sentences += [f"{where}{text}" for text in found] or [f"{where}{_ranked(at, experiment.metric)}"]
+        sentences += [f"{where}{text}" for text in found] or [f"{where}{_ranked(at, known[experiment.metric])}"]
     bias = _bias(points(curves, "normalisation_bias"))
     return f"{label}, {'. '.join(_sentences(sentences))}.{ratios}{bias}" if sentences else NOTHING
 
 
 def _bias(rows: Frame) -> str:
     """What normalising sCT's directions does where their mean should be zero, at the least and the most dimensions."""
-    means = rows.dropna(subset=["value"]).groupby("x").value
-    if not len(means):
+    at = rows.dropna(subset=["value"]).groupby("x")
+    if not len(at):
         return ""
-    shown = [f"{interval(means.get_group(x))} in {x:.0f} dimensions" for x in (min(means.groups), max(means.groups))]
+    shown = [f"{over_seeds(at.get_group(x))} in {x:.0f} dimensions" for x in (min(at.groups), max(at.groups))]
     return f" At the exact map sCT's mean direction is zero; normalised, it is {' and '.join(shown)} of its size."
 
 
@@ -114,18 +125,18 @@ def _sentences(parts: list[str]) -> list[str]:
     return parts[:1] + [_capital(part) for part in parts[1:]]
 
 
-def _against_first(block: Frame, metric: str) -> str:
+def _against_first(block: Frame, of: Quantity) -> str:
     """`against scd-m (12.3): better: ...; worse: ...; undecided: ...`, ratios paired by seed."""
     arms = list(dict.fromkeys(block.arm))
     sides: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
     for arm in arms[1:]:
-        side, shown = _compared(block, arms[0], arm, metric)
+        side, shown = _compared(block, arms[0], arm, of)
         sides[side].append(f"{arm} {shown}")
     parts = [f"{side}: {', '.join(found)}" for side, found in sides.items() if found]
     return f"against {arms[0]} ({_shown(block, arms[0])}): {'; '.join(parts)}"
 
 
-def _compared(rows: Frame, first: str, arm: str, metric: str) -> tuple[str, str]:
+def _compared(rows: Frame, first: str, arm: str, of: Quantity) -> tuple[str, str]:
     """(better, worse or undecided; by how much) of an arm against another, on the seeds that both have."""
     table = _by_seed(rows, [first, arm])
     if not len(table):
@@ -136,76 +147,87 @@ def _compared(rows: Frame, first: str, arm: str, metric: str) -> tuple[str, str]
         side = "undecided" if own == other else "better" if own else "worse"
         whose = f"{first} " if own else ""
         return side, f"{whose}diverged in {lost} of {_seeds(len(table))}"
+    if of.signed and (table < 0).any(axis=None):
+        gap = interval(table[arm] - table[first])
+        return _side(gap, of), _signed(gap) if not math.isnan(gap.low) else f"{_signed_number(gap.mean)} (one seed)"
     if not (table > 0).all(axis=None):
         return "undecided", f"{_number(table[arm].mean())}, no ratio to {_number(table[first].mean())}"
     ratio = _geometric(table[arm] / table[first])
-    return _side(ratio, metric, 1.0), _percent(ratio)
+    return _side(ratio, of, 1.0), _percent(ratio)
 
 
-def _side(found: Interval, metric: str, even: float = 0.0) -> str:
+def _side(found: Interval, of: Quantity, even: float = 0.0) -> str:
     """Better or worse where the interval excludes `even`, undecided where it does not or there is none."""
     if not (found.low > even or found.high < even):
         return "undecided"
-    return "better" if (found.mean < even) == (QUANTITIES[metric].better == "lower") else "worse"
+    return "better" if (found.mean < even) == (of.better == "lower") else "worse"
 
 
-def _ranked(rows: Frame, metric: str) -> str:
+def _ranked(rows: Frame, of: Quantity) -> str:
     """`best first: scd 12.3 [..], ...`, and whether the first is ahead of the second."""
-    arms = _order(rows, metric)
+    arms = _order(rows, of)
     text = ", ".join(f"{arm} {_shown(rows, arm)}" for arm in arms)
-    return text if len(arms) == 1 else f"best first: {text}; {_lead(rows, arms, metric)}"
+    return text if len(arms) == 1 else f"best first: {text}; {_lead(rows, arms, of)}"
 
 
-def _order(rows: Frame, metric: str) -> list[str]:
+def _order(rows: Frame, of: Quantity) -> list[str]:
     """Arms from the best mean to the worst; a diverged run is worst."""
-    worst = rows.assign(value=_worst(rows, metric))
+    worst = rows.assign(value=_worst(rows, of))
     means = worst.groupby("arm", sort=False).value.mean()
-    return list(means.sort_values(ascending=QUANTITIES[metric].better == "lower", kind="stable").index)
+    return list(means.sort_values(ascending=of.better == "lower", kind="stable").index)
 
 
-def _lead(rows: Frame, arms: list[str], metric: str) -> str:
+def _lead(rows: Frame, arms: list[str], of: Quantity) -> str:
     """Whether the first arm is ahead of the second, paired by seed."""
-    side, shown = _compared(rows, arms[1], arms[0], metric)
+    side, shown = _compared(rows, arms[1], arms[0], of)
     if side == "better":
         return f"{arms[0]} is ahead of {arms[1]} ({shown})"
     return f"{arms[0]} and {arms[1]} are undecided ({shown})"
 
 
-def sizes(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def sizes(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """The ratio of every student to its own teacher, by size."""
     rows = in_order(experiment, results(runs, experiment.metric))
     rows = rows.assign(teacher=taught_by(rows))
-    teachers = rows[rows.objective == "diffusion"].set_index(["arm", "seed"]).value.to_dict()
+    own_ways = first_way(rows[rows.objective == "diffusion"])
+    teachers = own_ways.set_index(["arm", "seed"]).value.to_dict()
     parts = []
-    for (objective, steps), group in rows[rows.objective != "diffusion"].groupby(["objective", "steps"]):
+    students = rows[rows.objective != "diffusion"].sort_values(["objective", "steps"], kind="stable")
+    for (objective, steps), words, group in lines(students, ["objective", "steps"], "size"):
         ratios = []
         for size, members in group.groupby("size", sort=False):
+            values = per_seed(members)
             own = [teachers.get(run, math.nan) for run in zip(members.teacher, members.seed, strict=True)]
-            found = interval(_ratio(members.value, own))
+            found = interval(_ratio(values, own))
             ratios += [f"{size} {found}"] if found.seeds else []
         if not ratios:
             continue
-        parts.append(f"{name(str(objective))}, {_steps(float(steps))}: " + ", ".join(ratios))
-    trend = "; ".join(
-        f"{size} {interval(g.value)}" for size, g in rows[rows.objective == "diffusion"].groupby("size", sort=False)
-    )
+        parts.append(f"{name(str(objective))}, {_steps(float(steps))}{words}: " + ", ".join(ratios))
+    trend = "; ".join(f"{size}{words} {over_seeds(g)}" for (size,), words, g in lines(own_ways, ["size"], "objective"))
     return f"Teachers: {trend}. Ratio student / teacher: " + "; ".join(parts) + "." if parts and trend else NOTHING
 
 
-def memorisation(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def memorisation(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """Whether samples are nearer to training images than held-out images are."""
-    floor = runs[(runs.objective == "data") & (runs.metric == "nearest_train")].value.mean()
-    rows = select(runs[(runs.objective != "data") & (runs.status == "finished")], "nearest_train")
-    if math.isnan(floor) or not len(rows):
+    real = runs[(runs.objective == "data") & (runs.metric == "nearest_train")]
+    floors = {_data(data): per_seed(own).mean() for data, own in real.groupby("data", sort=False, dropna=False)}
+    rows = runs[(runs.objective != "data") & (runs.status == "finished") & (runs.metric == "nearest_train")]
+    if not floors or np.isnan([*floors.values()]).any() or not len(rows):
         return NOTHING
     sides: dict[str, list[str]] = {"Nearer": [], "Not nearer": [], "Undecided": []}
     for (arm, steps), group in rows.groupby(["arm", "steps"], sort=False):
-        found = interval(group.value)
+        found, floor = over_seeds(group), floors[_data(group.data.iloc[0])]
         side = "Nearer" if found.high < floor else "Not nearer" if found.low >= floor else "Undecided"
         way = steps_label(steps, group.objective.iloc[0])
         sides[side].append(f"{arm} in {way} {found}")
     parts = [f"{side.lower()}: {', '.join(arms)}" for side, arms in sides.items() if arms]
-    return f"Held-out images lie {floor:.3g} from their nearest training image; " + "; ".join(parts) + "."
+    several = len(floors) > 1
+    lie = ", ".join(f"{floor:.3g} from" + (f" (on {data})" if several else "") for data, floor in floors.items())
+    return f"Held-out images lie {lie} their nearest training image; " + "; ".join(parts) + "."
+
+
+def _data(name: object) -> str:
+    return "" if pd.isna(name) else str(name)  # pyright: ignore[reportArgumentType, reportCallIssue, reportGeneralTypeIssues]
 
 
 def _ratio(values: pd.Series, own: list[float]) -> list[float]:
@@ -214,7 +236,7 @@ def _ratio(values: pd.Series, own: list[float]) -> list[float]:
     return [value / other if math.isfinite(value) and math.isfinite(other) else math.inf for value, other in pairs]
 
 
-def tangents(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def tangents(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """The largest time tangent of each network over that of the method's first, and where it is."""
     rows = in_order(experiment, points(curves, "time_tangent"))
     sentences = []
@@ -236,10 +258,11 @@ def tangents(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     return f"Largest ‖∂F/∂t‖ / √D along the angle: {'; '.join(sentences)}." if sentences else NOTHING
 
 
-def quality_curves(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def quality_curves(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """Who is ahead at the first, the middle and the last point, paired by seed; a diverged run is worst throughout."""
     rows = points(curves, experiment.metric)
-    lost = runs[(runs.status == "diverged") & (runs.objective != "data")][["arm", "seed"]].drop_duplicates()
+    lost = runs[(runs.status == "diverged") & (runs.objective != "data")][["arm", "seed"]]
+    lost = lost.assign(arm=lost.arm.map(arm_of)).drop_duplicates()
     sentences = []
     for steps, group in rows.groupby("steps", sort=True):
         along = sorted(group.x.unique())
@@ -249,14 +272,16 @@ def quality_curves(experiment: Experiment, runs: Frame, curves: Frame) -> str:
             gone = (
                 lost[~lost.apply(tuple, axis=1).isin(at[["arm", "seed"]].apply(tuple, axis=1))] if len(lost) else lost
             )
-            at = pd.concat([at[["arm", "seed", "value"]], gone.assign(value=QUANTITIES[experiment.metric].worst)])
-            arms = _order(at, experiment.metric)
-            parts.append(f"at step {x:.0f} " + (_lead(at, arms, experiment.metric) if len(arms) > 1 else arms[0]))
+            at = pd.concat([at[["arm", "seed", "value"]], gone.assign(value=known[experiment.metric].worst)])
+            arms = _order(at, known[experiment.metric])
+            parts.append(
+                f"at step {x:.0f} " + (_lead(at, arms, known[experiment.metric]) if len(arms) > 1 else arms[0])
+            )
         sentences.append(f"{steps_label(steps)}: {'; '.join(parts)}")
-    return f"{_capital(QUANTITIES[experiment.metric].label)}. {'. '.join(sentences)}." if sentences else NOTHING
+    return f"{_capital(known[experiment.metric].label)}. {'. '.join(sentences)}." if sentences else NOTHING
 
 
-def guidance(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def guidance(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """How distance and recall move from the smallest scale to the largest, paired by seed."""
     rows = results(runs, experiment.metric, "recall")
     rows = rows[rows.guidance.notna()]
@@ -270,7 +295,7 @@ def guidance(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         if is_lost(ends).any():
             parts.append(f"{arm}, {steps_label(steps, objective)}: a run diverged")
             continue
-        metrics = {experiment.metric: "distance", "recall": "recall"}
+        metrics = {experiment.metric: _word(known[experiment.metric]), "recall": "recall"}
         moves = [(label, _moved(ends[ends.metric == metric])) for metric, label in metrics.items()]
         told = ", ".join(f"{label} {text}" for label, text in moves if text)
         parts += [f"{arm}, {steps_label(steps, objective)}: {told}"] if told else []
@@ -288,18 +313,18 @@ def _moved(ends: Frame) -> str:
     return means + (f" ({_signed(change)})" if not math.isnan(change.low) else "")
 
 
-def steps(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def steps(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """The best way to sample at each budget of evaluations, and two-step sCD against multi-step sCD of two segments."""
-    metric = experiment.metric
-    rows = results(runs, metric)
-    rows = rows[rows.steps.notna()].assign(value=lambda r: _worst(r, metric), steps=evaluations, teacher=taught_by)
+    of = known[experiment.metric]
+    rows = results(runs, experiment.metric)
+    rows = rows[rows.steps.notna()].assign(value=lambda r: _worst(r, of), steps=evaluations, teacher=taught_by)
     if is_lost(rows).all():
         return NOTHING
     ways = rows.assign(way=[_way(*row) for row in zip(rows.arm, rows.objective, rows.sampler, rows.steps, strict=True)])
     best, parts = "", []
     for budget in sorted(ways.steps.unique()):
         within = ways[ways.steps <= budget].assign(arm=ways.way)
-        leader = _order(within, metric)[0]
+        leader = _order(within, of)[0]
         if leader != best and math.isfinite(_shown(within, leader).mean):
             parts.append(f"{budget:.0f}: {leader}, {_shown(within, leader)}")
         best = leader
@@ -308,7 +333,7 @@ def steps(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     for _, alike in two.groupby("teacher", sort=False):
         pair = [next(iter(alike[alike.objective == objective].arm), None) for objective in ("ms_scd", "scd")]
         if None not in pair:
-            side, shown = _compared(alike, str(pair[0]), str(pair[1]), metric)
+            side, shown = _compared(alike, str(pair[0]), str(pair[1]), of)
             text += f". Two steps of {pair[1]} against {pair[0]}: {side}, {shown}"
     return text + "."
 
@@ -318,7 +343,7 @@ def _way(arm: str, objective: str, sampler: str, count: float) -> str:
     return f"{arm}{solver} in {steps_label(count, objective)}"
 
 
-def mid_time(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def mid_time(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """The best middle angle of each arm, and how much worse 1.1 is, paired by seed."""
     rows = results(runs, experiment.metric)
     rows = rows[rows.mid_time.notna() & (rows.steps == 2)]
@@ -326,25 +351,25 @@ def mid_time(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     parts = []
     for arm, group in rows[rows.sampler != SEARCH].groupby("arm", sort=False):
         by_time = group.assign(arm=[f"{t:g}" for t in group.mid_time])
-        if not np.isfinite(_worst(by_time, experiment.metric)).any():
+        if not np.isfinite(_worst(by_time, known[experiment.metric])).any():
             parts.append(f"{arm} diverged")
             continue
-        best = _order(by_time, experiment.metric)[0]
+        best = _order(by_time, known[experiment.metric])[0]
         text = f"{arm} is best at {best} ({_shown(by_time, best)})"
         if best == f"{MID_TIME:g}":
             text += ", the paper's"
         elif f"{MID_TIME:g}" in set(by_time.arm):
-            side, shown = _compared(by_time, best, f"{MID_TIME:g}", experiment.metric)
+            side, shown = _compared(by_time, best, f"{MID_TIME:g}", known[experiment.metric])
             text += f", {MID_TIME:g} against it {shown}, {side}"
-        angles = searched[searched.arm == arm].mid_time
-        if len(angles):
-            text += f"; the search finds {interval(angles)}"
+        found = searched[searched.arm == arm]
+        if len(found):
+            text += f"; the search finds {over_seeds(found.assign(value=found.mid_time))}"
         parts.append(text)
     after = " The best angles are chosen afterwards, from the same runs, which favours them."
     return f"{'; '.join(parts)}.{after}" if parts else NOTHING
 
 
-def compute(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def compute(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """Distance and compute of the largest two-step student over its teacher's."""
     rows = results(runs, experiment.metric)
     costs = {"sampling": sampling_compute(runs, rows), "training": training_compute(runs, rows)}
@@ -353,14 +378,18 @@ def compute(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     parts = []
     for _, group in students[students.teacher.isin(teachers.arm)].groupby("objective", sort=False):
         largest = group.loc[group.parameters.idxmax()]
-        student = group[group.arm == largest.arm].drop_duplicates("seed")
-        teacher = teachers[teachers.arm == largest.teacher].drop_duplicates("seed")
+        student = group[group.arm == largest.arm]
+        teacher = first_way(teachers[teachers.arm == largest.teacher])
         both = pd.concat([student.assign(arm="student"), teacher.assign(arm="teacher")])
         table = _by_seed(both, ["student", "teacher"])
         if not len(table):
             continue
         finite = np.isfinite(table).all(axis=None) and (table > 0).all(axis=None)
-        ratio = _times(_geometric(table.student / table.teacher)) + " the distance" if finite else "a run diverged"
+        ratio = (
+            _times(_geometric(table.student / table.teacher)) + f" the {_word(known[experiment.metric])}"
+            if finite
+            else "a run diverged"
+        )
         shares = [_share(student[kind].mean() / teacher[kind].mean(), kind) for kind in costs]
         fewer = "; ".join(share for share in shares if share)
         parts.append(
@@ -375,6 +404,10 @@ def compute(experiment: Experiment, runs: Frame, curves: Frame) -> str:
     return f"At the largest size, {'; '.join(parts)}.{note}" if parts else NOTHING
 
 
+def _word(of: Quantity) -> str:
+    return "distance" if "distance" in of.label else of.label
+
+
 def _share(ratio: float, kind: str) -> str:
     """`0.057 times the sampling compute`; nothing where it is not known."""
     if not math.isfinite(ratio):
@@ -382,7 +415,7 @@ def _share(ratio: float, kind: str) -> str:
     return f"{ratio:.2g} times the {kind} compute" + (" (its teacher's comes on top)" if kind == "training" else "")
 
 
-def theory(experiment: Experiment, runs: Frame, curves: Frame) -> str:
+def theory(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """The order of each error in 1/N, fitted by least squares in logarithms, of each seed."""
     trained = with_solver(results(runs, experiment.metric))
     parts = []
@@ -390,8 +423,10 @@ def theory(experiment: Experiment, runs: Frame, curves: Frame) -> str:
         group = trained[(trained.objective == "cd") & (trained.solver == solver)]
         exact = points(curves, f"fixed_point_error_{solver}").assign(seed=0)
         for kind, rows, along in (("trained", group, "intervals"), ("exact fixed point", exact, "x")):
-            text = _order_of(rows[np.isfinite(rows.value) & (rows.value > 0)], along)
-            parts += [f"CD with {solver.capitalize()}, {kind}: {text}"] if text else []
+            for (count,), words, own in lines(rows, ["steps"], along):
+                text = _order_of(own[np.isfinite(own.value) & (own.value > 0)], along)
+                which = kind + words + (f", {_steps(count)}" if pd.notna(count) else "")
+                parts += [f"CD with {solver.capitalize()}, {which}: {text}"] if text else []
     sentences = [f"Fitted order p of an error ~ N^-p. {'; '.join(parts)}."] if parts else []
     return " ".join(sentences + _beside_errors(curves)) or NOTHING
 
@@ -404,12 +439,13 @@ def _beside_errors(curves: Frame) -> list[str]:
     found = []
     if len(losses):
         last = losses[losses.x == losses.x.max()]
-        share = interval(100 * last.value)
+        share = over_seeds(last.assign(value=100 * last.value))
         found.append(f"At N = {last.x.iloc[0]:.0f} CT's loss is {share} % above CD's at the same network.")
     last = biases[biases.x == biases.x.max()]
-    own, lagging = (last[last.objective == kind].value for kind in ("ct", "ct_ema"))
+    own, lagging = (last[last.objective == kind] for kind in ("ct", "ct_ema"))
     if len(own) and len(lagging):
-        text = f"the bias of CT's gradient is {interval(own)}, with targets from a lagging average {interval(lagging)}"
+        averaged = over_seeds(lagging)
+        text = f"the bias of CT's gradient is {over_seeds(own)}, with targets from a lagging average {averaged}"
         found.append(f"At N = {last.x.iloc[0]:.0f} {text}.")
     return found
 
@@ -432,21 +468,20 @@ NOTHING = "There is no result to speak of yet."
 
 
 def _shown(rows: Frame, arm: str) -> Interval:
-    return interval(rows[rows.arm == arm].value)
+    return over_seeds(rows[rows.arm == arm])
 
 
-def _worst(rows: Frame, metric: str) -> pd.Series:
+def _worst(rows: Frame, of: Quantity) -> pd.Series:
     """The values, with no number and a diverged run as the worst."""
     values = rows.value.astype(float)
     lost = values.isna() | (rows.status == "diverged") if "status" in rows else values.isna()
-    return values.mask(lost, QUANTITIES[metric].worst)
+    return values.mask(lost, of.worst)
 
 
 def _by_seed(rows: Frame, arms: list[str]) -> Frame:
-    """A row per seed that all these arms have; no number is a diverged run."""
-    table = rows[rows.arm.isin(arms)].assign(value=_infinite)
-    table = table.drop_duplicates(["arm", "seed"]).pivot(index="seed", columns="arm", values="value")
-    return table.reindex(columns=arms).dropna()
+    """A row per seed that all these arms have; no number is a diverged run. ValueError as in `per_seed`."""
+    told = rows.assign(value=_infinite)
+    return pd.DataFrame({arm: per_seed(told[told.arm == arm]) for arm in arms}).dropna()
 
 
 def _infinite(rows: Frame) -> pd.Series:
@@ -512,7 +547,7 @@ def _label(group: Frame) -> str:
     return _short(group.objective.iloc[0]) + (f" N = {intervals:.0f}" if pd.notna(intervals) else "")
 
 
-FINDINGS: dict[str, Callable[[Experiment, Frame, Frame], str]] = {
+FINDINGS: dict[str, Callable[[Experiment, Frame, Frame, Quantities], str]] = {
     "discretisation": discretisation,
     "map_error": map_error,
     "training": training,

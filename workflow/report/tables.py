@@ -7,40 +7,52 @@ from typing import Any
 
 import pandas as pd
 
-from workflow.report.statistics import COLUMNS, Interval, difference, summary
+from workflow.claim import written
+from workflow.errors import BenchError
+from workflow.report.statistics import COLUMNS, SAMPLING, Interval, difference, per_seed, refuse_doubles, summary
 from workflow.runtime.files import read_json, write_text
 from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.quantities import QUANTITIES
+from workflow.runtime.quantities import QUANTITIES, Quantities, quantities_of
 from workflow.runtime.records import RunRecord, Value, read_record
 from workflow.study import Run, Study
 
 COSTS = ("train_seconds", "total_seconds", "peak_memory_mb")
 CURVE_COLUMNS = [
     "study", "data", "experiment", "arm", "objective", "intervals", "precision", "size", "steps", "guidance",
-    "seed", "metric", "x", "value",
+    "seed", "metric", "x", "value", "sampler", "mid_time", "sampling", "times",
 ]  # fmt: skip
+LATER = ("sampling", "times")
+"""Columns that tables of earlier versions lack."""
 
 
 def experiment_tables(study: Study, experiment: str, runs: Iterable[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(runs, curves): one row per run, sampling setting and metric; one per point of a curve."""
-    rows, points, data_sets = [], [], {}
+    """(runs, curves): one row per run, sampling setting and metric; one per point of a curve.
+
+    Raises BenchError where a seed has two values under one setting: nothing tells them apart.
+    """
+    rows, points, data_sets, known = [], [], {}, quantities_of(study.data.values())
     for run in runs:
         record = read_record(study.run_folder(run) / "metrics.json")
         about = _about(study, experiment, run)
         data_sets[study.arms[run.arm].data] = None
         shown = study.experiments[experiment].samplers or study.samplers_of(run.arm)[:1]
         values = [value for value in record.metrics if value.sampler in (None, *shown)]
-        rows += [{**about, **_result(study, record, value)} for value in (*values, *_costs(record))]
+        rows += [{**about, **_result(study, record, value, known)} for value in (*values, *_costs(record))]
         points += [
-            {**about, "metric": v.metric, "x": v.x, "value": v.value, "steps": v.steps, "guidance": v.guidance}
-            for v in record.curves
+            {**about, "metric": v.metric, "x": v.x, "value": v.value, **_sampled(study, v)} for v in record.curves
         ]
     measured = _measured_rows(study, experiment)
     rows, points = rows + measured[0], points + measured[1]
     for data in data_sets:
         rows += _floor_rows(study, experiment, data)
-    curves = pd.DataFrame(points, columns=CURVE_COLUMNS)
-    return pd.DataFrame(rows, columns=COLUMNS), curves[CURVE_COLUMNS]
+    runs, curves = pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(points, columns=CURVE_COLUMNS)
+    try:
+        refuse_doubles(runs)
+        refuse_doubles(curves, "x")
+    except ValueError as error:
+        remedy = "a run's record names each value once: delete the folder of that run, and the workflow makes it again"
+        raise BenchError(f"{experiment}: {error}", file=study.folder / "runs", remedy=remedy) from error
+    return runs, curves
 
 
 def finished_runs(study: Study, experiment: str) -> tuple[list[Run], list[Run]]:
@@ -68,29 +80,32 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
     write_text(path, frame.assign(**whole).to_csv(index=False, float_format="%.9g"))
 
 
-def compared(runs: pd.DataFrame, published: pd.DataFrame | None) -> pd.DataFrame:
+def compared(runs: pd.DataFrame, published: pd.DataFrame | None, known: Quantities = QUANTITIES) -> pd.DataFrame:
     """The summary, with the published means beside it and whether the two agree.
 
-    They agree when Welch's 95% interval of the difference holds zero, or when both are the same.
+    They agree when Welch's 95% interval of the difference holds zero, or when both are the same. Nothing is held
+    against a published table of an earlier version where that does not tell two settings apart.
     """
-    table = summary(runs)
+    table = summary(runs, known)
     if published is None or not len(table):
         return table.assign(published=None, agrees=None)
-    keys = ["arm", "steps", "sampler", "guidance", "mid_time", "metric"]
-    theirs = {key: group.value for key, group in published.groupby(keys, dropna=False)}
-    ours = {key: group.value for key, group in runs.groupby(keys, dropna=False)}
-    by_key = {_plain(key): values for key, values in theirs.items()}
+    keys = ["data", "arm", *SAMPLING, "metric"]
+    if not published.reindex(columns=LATER).notna().any(axis=None):
+        keys = [key for key in keys if key not in LATER]
+    ours, theirs = _by_key(runs, keys), _by_key(published, keys)
     means, verdicts = [], []
-    for key, values in ((_plain(k), v) for k, v in _in_order(table, keys, ours)):
-        other = by_key.get(key)
-        means.append(None if other is None else float(other.mean()))
-        verdicts.append(None if other is None else _agrees(values, other))
+    for key in (_plain(tuple(row)) for row in table[keys].itertuples(index=False)):
+        values, other = ours[key], theirs.get(key)
+        there = values is not None and other is not None
+        means.append(float(other.mean()) if there else None)
+        verdicts.append(_agrees(values, other) if there else None)
     return table.assign(published=means, agrees=verdicts)
 
 
-def _in_order(table: pd.DataFrame, keys: list[str], groups: dict) -> list[tuple[tuple, pd.Series]]:
-    plain = {_plain(key): values for key, values in groups.items()}
-    return [(tuple(row), plain[_plain(tuple(row))]) for row in table[keys].itertuples(index=False)]
+def _by_key(rows: pd.DataFrame, keys: list[str]) -> dict[tuple, pd.Series | None]:
+    """The values by seed of each setting; None where the keys do not tell settings apart."""
+    groups = rows.reindex(columns=list(dict.fromkeys([*rows.columns, *keys]))).groupby(keys, dropna=False)
+    return {_plain(key): None if rows.duplicated("seed").any() else per_seed(rows) for key, rows in groups}
 
 
 def _plain(key: tuple) -> tuple:
@@ -113,15 +128,24 @@ def _about(study: Study, experiment: str, run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _result(study: Study, record: RunRecord, value: Value) -> dict[str, Any]:
+def _result(study: Study, record: RunRecord, value: Value, known: Quantities) -> dict[str, Any]:
     """A diverged run counts as worst."""
     number = value.value
-    if number is None and value.metric in QUANTITIES:
-        number = QUANTITIES[value.metric].worst
+    if number is None and value.metric in known:
+        number = known[value.metric].worst
     return {
-        "steps": value.steps, "guidance": value.guidance, "metric": value.metric, "value": number,
-        "status": record.status, "parameters": record.parameters, "mid_time": value.mid_time,
-        "sampler": study.all_samplers[value.sampler].solver if value.sampler else None,
+        **_sampled(study, value), "metric": value.metric, "value": number,
+        "status": record.status, "parameters": record.parameters,
+    }  # fmt: skip
+
+
+def _sampled(study: Study, value: Value) -> dict[str, Any]:
+    """How it was sampled, in the columns of SAMPLING; what is no sampler of the study names itself."""
+    sampler = study.all_samplers.get(value.sampler or "")
+    return {
+        "steps": value.steps, "guidance": value.guidance, "mid_time": value.mid_time,
+        "sampler": sampler.solver if sampler else value.sampler, "sampling": value.sampler if sampler else None,
+        "times": written(value.times or ()) or None,
     }  # fmt: skip
 
 
@@ -138,7 +162,7 @@ def _measured_rows(study: Study, experiment: str) -> tuple[list[dict[str, Any]],
     path = study.measured_file(experiment)
     if study.experiments[experiment].measurement is None or not path.is_file():
         return [], []
-    content = read_json(path, f"delete it; snakemake {study.label}/{experiment} makes it again")
+    content = read_json(path, f"delete it; {study.command(experiment)} makes it again")
     found: dict[str, list[dict[str, Any]]] = {"runs": [], "curves": []}
     for kind, rows in found.items():
         for row in content[kind]:
@@ -147,16 +171,8 @@ def _measured_rows(study: Study, experiment: str) -> tuple[list[dict[str, Any]],
             for seed in study.seeds if row["seed"] is None else (row["seed"],):
                 if row["arm"] is not None:
                     about = _about(study, experiment, Run(arm=row["arm"], seed=seed))
-                number = {
-                    "seed": seed,
-                    "metric": value.metric,
-                    "value": value.value,
-                    "x": value.x,
-                    "steps": value.steps,
-                }
-                sampler = study.all_samplers.get(value.sampler or "")
-                number |= {"guidance": value.guidance, "mid_time": value.mid_time, "status": "finished"}
-                rows.append({**about, **number, "sampler": sampler.solver if sampler else value.sampler})
+                number = {"seed": seed, "metric": value.metric, "value": value.value, "x": value.x}
+                rows.append({**about, **number, **_sampled(study, value), "status": "finished"})
     return found["runs"], found["curves"]
 
 

@@ -13,21 +13,27 @@ Where the true effect is d itself, each of the first two is said with probabilit
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from workflow.claims import Rule, Term
+from workflow.claim import Rule, Term
 from workflow.errors import BenchError
 from workflow.report.statistics import interval
-from workflow.runtime.quantities import QUANTITIES
+from workflow.runtime.quantities import QUANTITIES, Quantities
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not run"]
 Direction = Literal["less", "more", "same"]
 ALPHA = 0.05
 MIN_SEEDS = 3
+RULE_CHANGED = "rule changed after results"
+CLAIM_NEW = "claim added after results"
+"""What is said of a rule that is not older than the results that it judges."""
+SELECTORS = ("steps", "sampling", "times", "guidance", "x")
+"""Keys of a term that choose among the ways in which a run was sampled, and points of a curve."""
 NEAR = 0.1
 """A curve's point may lie this far from the x that a rule names, relatively."""
 
@@ -60,11 +66,17 @@ class Judgement:
 # --- effects -------------------------------------------------------------------------------------
 
 
-def effects(rule: Rule, runs: pd.DataFrame, curves: pd.DataFrame) -> Effects:
+def effects(
+    rule: Rule,
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    known: Quantities = QUANTITIES,
+    file: Path | str = "workflow/claims.yaml",
+) -> Effects:
     """The rule's effect in every seed that all of its arms have.
 
-    The rule's patterns must be resolved. Raises BenchError where a term selects several rows of
-    one seed and does not say how to take them.
+    The rule's patterns must be resolved. Raises BenchError, naming the rule's file, where a term selects several rows
+    of one seed and does not say how to take them.
     """
     runs, curves = (_of_experiment(table, rule.experiment) for table in (runs, curves))
     lost = runs[runs.status == "diverged"]
@@ -78,7 +90,11 @@ def effects(rule: Rule, runs: pd.DataFrame, curves: pd.DataFrame) -> Effects:
             if term.value is not None:
                 constant += sign * scale(term.value)
                 continue
-            values, gaps = _by_seed(term, term.metric or rule.metric, table, diverged)
+            try:
+                values, gaps = _by_seed(term, term.metric or rule.metric, table, diverged, known)
+            except ValueError as error:
+                remedy = f"select one of them by {', '.join(SELECTORS)}, or say how to 'take' them"
+                raise BenchError(str(error), file=file, remedy=remedy) from None
             signed.append((sign, {seed: scale(value) for seed, value in values.items()}))
             missing += gaps
     if missing:
@@ -103,7 +119,7 @@ def _log(value: float) -> float:
 
 
 def _by_seed(
-    term: Term, metric: str, table: pd.DataFrame, diverged: set[tuple[str, int]]
+    term: Term, metric: str, table: pd.DataFrame, diverged: set[tuple[str, int]], known: Quantities
 ) -> tuple[dict[int, float], list[str]]:
     """(the term's number for every seed that all its arms have, what is missing in words)."""
     rows = _selected(term, metric, table)
@@ -114,7 +130,7 @@ def _by_seed(
         found = {int(seed): _numbers(group) for seed, group in _at(own, term).groupby("seed")}
         for lost_arm, seed in diverged:
             if lost_arm == arm and (term.x == "all" or not found.get(seed)):
-                found[seed] = [_worst(metric)]
+                found[seed] = [_worst(metric, known)]
         values.append({seed: numbers for seed, numbers in found.items() if numbers})
         if not values[-1]:
             return {}, [f"{metric} of {arm or 'any arm'}{_where(term)}"]
@@ -127,8 +143,10 @@ def _selected(term: Term, metric: str, table: pd.DataFrame) -> pd.DataFrame:
     for column, wanted in term.selected.items():
         if column not in rows:
             return rows[:0]
-        exact = isinstance(wanted, str)
-        rows = rows[rows[column] == wanted] if exact else rows[np.isclose(rows[column].astype(float), float(wanted))]
+        if isinstance(wanted, str):
+            rows = rows[rows[column].isna() if wanted == "" else rows[column] == wanted]
+            continue
+        rows = rows[np.isclose(rows[column].astype(float), float(wanted))]
     return rows
 
 
@@ -149,18 +167,15 @@ def _numbers(group: pd.DataFrame) -> list[float]:
     return [float(value) for value in group.value if not math.isnan(value)]
 
 
-def _worst(metric: str) -> float:
-    return QUANTITIES[metric].worst if metric in QUANTITIES else math.inf
+def _worst(metric: str, known: Quantities) -> float:
+    return known[metric].worst if metric in known else math.inf
 
 
 def _taken(values: list[float], term: Term, metric: str) -> float:
     if term.take is None:
         if len(values) > 1:
-            problem = (
-                f"{metric} of {', '.join(term.arms) or 'any arm'}{_where(term)} has {len(values)} rows for one seed"
-            )
-            remedy = "select one of them by steps, guidance, sampler, mid_time or x, or say how to 'take' them"
-            raise BenchError(problem, file="workflow/claims.yaml", remedy=remedy)
+            arms = ", ".join(term.arms) or "any arm"
+            raise ValueError(f"{metric} of {arms}{_where(term)} has {len(values)} rows for one seed")
         return values[0]
     return {"min": min, "max": max, "mean": _mean}[term.take](values)
 

@@ -10,7 +10,7 @@ rule claim:
     log:
         "results/{label}/logs/claims/{claim}.log",
     params:
-        ledger=ledger_digest(LEDGER),
+        claims=claims_mark,
     resources:
         study=select_study,
     threads: 1
@@ -19,7 +19,7 @@ rule claim:
 
 
 # claims/<id>: the studies that decide it, or, where none does, what says so
-for name, claim in LEDGER.claims.items():
+for name, claim in ALL_CLAIMS.items():
 
     rule:
         name: f"claims/{name}"

@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from workflow.claims import check_claims, ledger_digest, read_claims, verdict_file
+from workflow.claims import all_claims, check_claims, claims_digest, claims_of, read_claims, verdict_file
 from workflow.errors import BenchError
 from workflow.runtime.cluster import limits, refuse_orphans
 from workflow.runtime.fingerprint import data_fingerprint, fingerprint
@@ -13,7 +13,7 @@ from workflow.runtime.files import check_writable
 from workflow.runtime.freshness import inputs_of, measurement_mark
 from workflow.runtime.progress import watch
 from workflow.reading import load, shipped
-from workflow.study import DEFAULT_BUDGET, Run
+from workflow.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Run
 
 
 BUDGET = config.get("budget", DEFAULT_BUDGET)
@@ -34,7 +34,7 @@ def read_studies(names):
 
 def names_chosen():
     """What --config names (comma-separated names or files), or both studies of the laptop."""
-    said = str(config.get("study", "oracle,digits"))
+    said = str(config.get("study", ",".join(DEFAULT_STUDIES)))
     return [said] if Path(said).is_file() else said.split(",")  # the name of a file may hold a comma
 
 
@@ -57,6 +57,7 @@ try:
     STUDIES = CHOSEN | read_studies(names_asked())
     LEDGER, SITE = read_claims(), limits()
     check_claims(LEDGER, STUDIES.values())
+    ALL_CLAIMS = all_claims(LEDGER, STUDIES.values())
     GPUS = any(study.resources.gpu for study in STUDIES.values())  # else no job need be asked
 except BenchError as error:
     raise WorkflowError(str(error)) from None
@@ -166,6 +167,12 @@ def measured_of(wildcards):
     return paths([study.measured_file(wildcards.experiment)] if measures else [])
 
 
+def claims_mark(wildcards):
+    """What verdicts depend on beside tables: the claims that a study is judged by, or the one that is asked for."""
+    name, study = getattr(wildcards, "claim", None), study_of(wildcards)
+    return claims_digest(claims_of(LEDGER, study) if name is None else {name: ALL_CLAIMS[name]})
+
+
 def deciding_studies(claim):
     return [s for s in CHOSEN.values() if s.study in claim.decided_by] or list(CHOSEN.values())
 
@@ -173,7 +180,7 @@ def deciding_studies(claim):
 def tables_of_claim(wildcards):
     """What the one experiment that decides a claim has measured; nothing where the study has none."""
     study = study_of(wildcards)
-    decides = LEDGER.claims[wildcards.claim].decided_by.get(study.study)
+    decides = ALL_CLAIMS[wildcards.claim].decided_by.get(study.study)
     if decides is None or decides.experiment not in study.experiments:
         return []
     return paths(study.experiment_folder(decides.experiment) / name for name in ("runs.csv", "curves.csv"))

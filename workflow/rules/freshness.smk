@@ -35,8 +35,11 @@ RECORDED = {
         study.experiment_folder(wc.experiment) / "finding.json",
         lambda: experiment_from(study, wc.experiment),
     ),
-    "collect": lambda wc, study: (study.folder / "provenance.json", lambda: collected_from(study, LEDGER)),
-    "claim": lambda wc, study: (claim_record(study, wc.claim), lambda: claim_from(study, wc.claim, LEDGER)),
+    "collect": lambda wc, study: (
+        study.folder / "provenance.json",
+        lambda: collected_from(study, claims_of(LEDGER, study)),
+    ),
+    "claim": lambda wc, study: (claim_record(study, wc.claim), lambda: claim_from(study, wc.claim, ALL_CLAIMS[wc.claim])),
     "page": lambda wc, study: (page_record(REPORTS, study.label), lambda: page_from(study)),
 }
 

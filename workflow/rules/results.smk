@@ -74,7 +74,7 @@ rule collect:
     log:
         "results/{label}/logs/collect.log",
     params:
-        ledger=ledger_digest(LEDGER),
+        claims=claims_mark,
     resources:
         study=select_study,
     threads: 1

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from workflow.claims import Ledger, ledger_digest, verdict_file
+from workflow.claims import Claim, claims_digest, verdict_file
 from workflow.errors import BenchError
 from workflow.runtime.cores import cores_here
 from workflow.runtime.files import CHECKSUM, sha256, write_json
@@ -114,16 +114,16 @@ def experiment_from(study: Study, experiment: str) -> str:
     return _mark([said, *map(identity, (*_records(study, experiment), *facts, *measured))])
 
 
-def collected_from(study: Study, ledger: Ledger) -> str:
+def collected_from(study: Study, claims: Mapping[str, Claim]) -> str:
     """What a study's tables and verdicts are made from."""
-    return _mark([ledger_digest(ledger), list(study.experiments), *map(identity, _tables(study, study.experiments))])
+    return _mark([claims_digest(claims), list(study.experiments), *map(identity, _tables(study, study.experiments))])
 
 
-def claim_from(study: Study, claim: str, ledger: Ledger) -> str:
+def claim_from(study: Study, name: str, claim: Claim) -> str:
     """What one claim's verdict is made from."""
-    rule = ledger.claims[claim].decided_by.get(study.study)
+    rule = claim.decided_by.get(study.study)
     experiments = [rule.experiment] if rule and rule.experiment in study.experiments else []
-    return _mark([ledger_digest(ledger), *map(identity, _tables(study, experiments))])
+    return _mark([claims_digest({name: claim}), *map(identity, _tables(study, experiments))])
 
 
 def page_from(study: Study) -> str:

@@ -22,6 +22,8 @@ class Value(BaseModel):
     guidance: float | None = None
     mid_time: float | None = None
     """The first middle angle of few-step sampling."""
+    times: tuple[float, ...] | None = None
+    """All of them; records of earlier versions have the first alone."""
     x: float | None = None
 
 

@@ -3,7 +3,7 @@
 import math
 
 from workflow.errors import BenchError
-from workflow.runtime.quantities import QUANTITIES
+from workflow.runtime.quantities import quantities_of
 from workflow.runtime.records import read_record
 from workflow.schema import Arm
 from workflow.study import Run, Study
@@ -27,12 +27,15 @@ def tuned(study: Study, run: Run) -> Arm:
 
 def _score(study: Study, arm: str) -> float:
     """Lower is better; infinite for a diverged run."""
-    sign = -1 if QUANTITIES[study.tuning_metric].better == "higher" else 1
-    steps = min(sampling.steps for sampling in study.samplings(arm))
+    known = quantities_of([study.data[study.arms[arm].data]])
+    sign = -1 if known[study.tuning_metric].better == "higher" else 1
+    main = [way for way in study.samplings(arm) if way.sampler == study.samplers_of(arm)[0]]
+    fewest = min(main, key=lambda way: way.steps).columns.items()
     values = []
     for seed in study.tuning_seeds:
         record = read_record(study.run_folder(Run(arm=arm, seed=seed)) / "metrics.json")
-        found = [v.value for v in record.metrics if v.metric == study.tuning_metric and v.steps in (None, steps)]
+        judged = [v for v in record.metrics if v.metric == study.tuning_metric]
+        found = [v.value for v in judged if v.steps is None or fewest <= v.model_dump().items()]
         if not found:
             problem = f"{arm} has no {study.tuning_metric} to choose a rate by"
             raise BenchError(

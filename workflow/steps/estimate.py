@@ -55,7 +55,7 @@ def check(study: Study, costs: list[Cost]) -> str:
     timed = all(cost.measured_rate for cost in costs)
     if not timed or not any(done.values()):
         problem = "nothing to hold the estimate against: " + ("no run has finished" if timed else "no step was timed")
-        raise BenchError(problem, file=study.folder, remedy=f"make the study first: snakemake {study.label}")
+        raise BenchError(problem, file=study.folder, remedy=f"make the study first: {study.command()}")
     lines, estimated, took = [], 0.0, 0.0
     for cost in costs:
         if done[cost.arm]:

@@ -1,4 +1,4 @@
-"""Judge the claims of workflow/claims.yaml by a study's tables, and write results/<study>/claims.csv.
+"""Judge the claims of workflow/claims.yaml and a study's own by its tables, and write results/<study>/claims.csv.
 
 Beside it, results/<study>/claims.json says all that is known of each. With --claim one claim is judged by its
 experiment's tables alone, and its verdict is printed.
@@ -13,11 +13,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from workflow.claim import Claim
 from workflow.claims import (
     CLAIMS,
-    Claim,
-    Ledger,
+    all_claims,
     check_claims,
+    claims_of,
     details_file,
     in_full,
     read_claims,
@@ -26,18 +27,19 @@ from workflow.claims import (
     verdict_file,
     verdicts_file,
 )
+from workflow.errors import BenchError
 from workflow.report.statistics import COLUMNS
 from workflow.report.tables import CURVE_COLUMNS, read_table, write_table
-from workflow.report.verdicts import Effects, Judgement, effects, holm_verdicts, judged, totals
+from workflow.report.verdicts import CLAIM_NEW, RULE_CHANGED, Effects, Judgement, effects, holm_verdicts, judged, totals
 from workflow.runtime.files import read_json, write_json
 from workflow.runtime.freshness import MADE_FROM, claim_from
 from workflow.runtime.history import is_ancestor, versions
+from workflow.runtime.quantities import quantities_of
 from workflow.runtime.records import read_record
 from workflow.steps.command import main, parser, study_of
 from workflow.study import Study
 
 RULE_FIRST = "yes"
-RULE_CHANGED = "rule changed after results"
 UNKNOWN = "unknown"
 VERDICT_COLUMNS = [
     "claim", "paper", "place", "study", "verdict", "effect", "low", "high", "seeds", "experiment",
@@ -57,38 +59,48 @@ class Tables:
     """Of the checkouts that made the runs; `unknown` where there was none."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Dated:
+    """When a rule came: the commits that first held it as it is, and that first held any for its claim and study."""
+
+    rule: str | None = None
+    claim: str | None = None
+    """None where no commit holds it."""
+
+
 def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
-    """Judge every claim by the study's tables, write claims.csv and claims.json, return the first."""
-    ledger = _ledger(study, path)
-    origin = read_json(study.folder / "provenance.json", f"make the study first: snakemake {study.label}")
+    """Judge the study's claims (`claims_of`) by its tables, write claims.csv and claims.json, return the first."""
+    claims, sources = _claims(study, path)
+    claims = {name: claims[name] for name in claims_of(read_claims(path), study)}
+    origin = read_json(study.folder / "provenance.json", f"make the study first: {study.command()}")
     runs, curves = read_table(study.folder / "runs.csv"), read_table(study.folder / "curves.csv")
     tables = Tables(runs, curves, tuple(commit or UNKNOWN for commit in origin["commits"]))
     whole = in_full(study)
-    found = {name: judge(claim, whole, tables) for name, claim in ledger.claims.items()}
-    history = rule_commits(path)
+    found = {name: judge(claim, whole, tables, sources[name]) for name, claim in claims.items()}
+    history = {file: rule_commits(file) for file in {*sources.values()}}
     survivors = holm_verdicts([judgement for judgement, _ in found.values()])
     rows = [
-        {**row(name, ledger.claims[name], study, judgement, tables.commits, history, path), "holm_verdict": survivor}
-        for (name, (judgement, _)), survivor in zip(found.items(), survivors, strict=True)
+        {**row(n, claims[n], study, judgement, tables.commits, history[sources[n]], sources[n]), "holm_verdict": last}
+        for (n, (judgement, _)), last in zip(found.items(), survivors, strict=True)
     ]
     table = pd.DataFrame(rows, columns=VERDICT_COLUMNS)
     write_table(table, verdicts_file(study))
-    about = [row | details(ledger.claims[row["claim"]], whole, found[row["claim"]][1]) for row in rows]
+    about = [row | details(claims[row["claim"]], whole, found[row["claim"]][1]) for row in rows]
     write_json(details_file(study), about)
     return table
 
 
 def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:
     """Judge one claim by what its experiment has, write its verdict and return it."""
-    ledger = _ledger(study, path)
-    if name not in ledger.claims:
-        raise unknown("claim", name, ledger.claims, path, "claims")
-    claim = ledger.claims[name]
+    claims, sources = _claims(study, path)
+    if name not in claims:
+        raise unknown("claim", name, claims, path, "claims")
+    claim, source = claims[name], sources[name]
     rule = claim.decided_by.get(study.study)
     tables = experiment_tables(study, rule.experiment) if rule else Tables(_empty(COLUMNS), _empty(CURVE_COLUMNS), ())
-    judgement, found = judge(claim, in_full(study), tables)
-    content = row(name, claim, study, judgement, tables.commits, rule_commits(path), path)
-    content |= details(claim, in_full(study), found) | {MADE_FROM: claim_from(study, name, ledger)}
+    judgement, found = judge(claim, in_full(study), tables, source)
+    content = row(name, claim, study, judgement, tables.commits, rule_commits(source), source)
+    content |= details(claim, in_full(study), found) | {MADE_FROM: claim_from(study, name, claim)}
     write_json(verdict_file(study, name), content)
     return content
 
@@ -119,23 +131,32 @@ def experiment_tables(study: Study, experiment: str) -> Tables:
     return Tables(runs, curves, tuple(sorted(commits)))
 
 
-def _ledger(study: Study, path: Path) -> Ledger:
+def _claims(study: Study, path: Path) -> tuple[dict[str, Claim], dict[str, Path]]:
+    """(all claims that the study may be asked about, the file of each)."""
     ledger = read_claims(path)
     check_claims(ledger, [study], path)
-    return ledger
+    return all_claims(ledger, [study]), dict.fromkeys(ledger.claims, path) | dict.fromkeys(study.claims, study.file)
 
 
 def _empty(columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame(columns=columns)
 
 
-def judge(claim: Claim, study: Study, tables: Tables) -> tuple[Judgement, Effects]:
-    """The verdict of a study (in full) on a claim, and the effects by seed that it rests on."""
+def judge(claim: Claim, study: Study, tables: Tables, source: Path = CLAIMS) -> tuple[Judgement, Effects]:
+    """The verdict of a study (in full) on a claim, and the effects by seed that it rests on.
+
+    Raises BenchError naming the claim's file where its rule does not fit what the study measures.
+    """
     rule = claim.decided_by.get(study.study)
     if rule is None:
         needed = " or ".join(claim.decided_by) or claim.needs
         return Judgement("not run", note=f"needs study {needed}"), Effects((), ())
-    found = effects(resolved(rule, study.arms_of(rule.experiment)), tables.runs, tables.curves)
+    known = quantities_of(study.data.values())
+    try:
+        rule.check_metrics(known)
+    except ValueError as error:
+        raise BenchError(str(error), file=source, key="claims", remedy="change the rule as the message says") from None
+    found = effects(resolved(rule, study.arms_of(rule.experiment)), tables.runs, tables.curves, known, source)
     return judged(found, rule.direction, rule.smallest), found
 
 
@@ -145,7 +166,7 @@ def row(
     study: Study,
     judgement: Judgement,
     results: tuple[str, ...],
-    history: Mapping[str, str] | None,
+    history: Mapping[str, Dated] | None,
     path: Path,
 ) -> dict[str, Any]:
     """One row of claims.csv but for the Holm verdict, which needs all of them."""
@@ -156,49 +177,51 @@ def row(
     if rule is None:
         blank = ("experiment", "smallest_effect", "direction", "scale", "rule_commit", "rule_first")
         return about | dict.fromkeys(blank)
-    commit = (history or {}).get(_key(name, study.study))
+    dated = (history or {}).get(_key(name, study.study), Dated())
     return about | {
         "experiment": rule.experiment,
         "smallest_effect": rule.smallest,
         "direction": rule.direction,
         "scale": rule.scale,
-        "rule_commit": commit,
-        "rule_first": rule_first(commit, results, path.parent, history is not None),
+        "rule_commit": dated.rule,
+        "rule_first": rule_first(dated, results, path.parent, history is not None),
     }
 
 
-def rule_commits(path: Path = CLAIMS) -> dict[str, str] | None:
-    """By `claim study`: the commit that first held the present rule. None outside a git checkout.
-
-    A rule that no commit holds is left out.
-    """
+def rule_commits(path: Path = CLAIMS) -> dict[str, Dated] | None:
+    """By `claim study`, of a ledger or a study with claims of its own. None where git knows nothing of the file."""
     present = _rules(path.read_text(encoding="utf-8"))
-    found: dict[str, str] = {}
+    rules, claims = dict[str, str](), dict[str, str]()
     past = list(versions(path))
     for commit, text in past:
         held = _rules(text)
-        for key, rule in present.items():
-            if held.get(key) == rule:
-                found.setdefault(key, commit)
-    return found if past else None
+        for key in present.keys() & held.keys():
+            claims.setdefault(key, commit)
+            if held[key] == present[key]:
+                rules.setdefault(key, commit)
+    return {key: Dated(rules.get(key), claims.get(key)) for key in present} if past else None
 
 
-def rule_first(commit: str | None, results: tuple[str, ...], folder: Path, tracked: bool) -> str | None:
-    """Whether the rule's commit came before all results, or is theirs; None without results."""
+def rule_first(dated: Dated, results: tuple[str, ...], folder: Path, tracked: bool) -> str | None:
+    """Whether the rule's commit came before all results, or is theirs; None without results.
+
+    A rule that came after them is either the first of a claim that is new, or was another one before.
+    """
     if not tracked:
         return UNKNOWN
     if not results:
         return None
-    if commit is None:  # not committed yet: it cannot have come first
-        return RULE_CHANGED
-    answers = [is_ancestor(folder, commit, result) for result in results]
+    late = CLAIM_NEW if dated.rule == dated.claim else RULE_CHANGED
+    if dated.rule is None:  # not committed yet: it cannot have come first
+        return late
+    answers = [is_ancestor(folder, dated.rule, result) for result in results]
     if False in answers:
-        return RULE_CHANGED
+        return late
     return UNKNOWN if None in answers else RULE_FIRST
 
 
 def _rules(text: str) -> dict[str, str]:
-    """Every rule of a version of claims.yaml, as it is written but for layout; none where it was no ledger."""
+    """Every rule of a version of a file with claims, as it is written but for layout; none where it had none."""
     try:
         content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         return {

@@ -11,6 +11,7 @@ from workflow.report.style import apply_style, save
 from workflow.report.tables import finished_runs, read_table
 from workflow.runtime.files import write_json
 from workflow.runtime.freshness import MADE_FROM, experiment_from
+from workflow.runtime.quantities import quantities_of
 from workflow.steps.command import main, one_of
 from workflow.study import Run, Study
 
@@ -24,8 +25,10 @@ def plot(study: Study, experiment: str) -> None:
     settings, folder = study.experiments[experiment], study.experiment_folder(experiment)
     runs, curves = read_table(folder / "runs.csv"), read_table(folder / "curves.csv")
     if (runs.objective != "data").any():
-        shown = drawn(settings, runs, curves)
-        figure, sentence = FIGURES[settings.figure](settings, *shown), FINDINGS[settings.figure](settings, *shown)
+        known = quantities_of(study.data.values())
+        shown = drawn(settings, runs, curves, known)
+        figure = FIGURES[settings.figure](settings, *shown, known)
+        sentence = FINDINGS[settings.figure](settings, *shown, known)
         sentence += f" {AT_BEST}" if len(shown[0]) < len(runs) and sentence != NOTHING else ""
         lost = _diverged(study, experiment)
         if lost:

@@ -30,7 +30,7 @@ def publish(study: Study) -> None:
     if study.budget == TRIAL or (BUDGET in known and study.budget != BUDGET):
         remedy = f"make it with budget={BUDGET}" if BUDGET in known else f"make it with another budget than {TRIAL}"
         raise BenchError(f"the budget {study.budget!r} is none to publish", file=study.file, remedy=remedy)
-    origin = read_json(study.folder / "provenance.json", f"make the study first: snakemake {study.label}")
+    origin = read_json(study.folder / "provenance.json", f"make the study first: {study.command()}")
     problems = {
         f"{origin['runs_missing']} runs are missing": origin["runs_missing"] > 0,
         "runs were made from uncommitted changes": origin["dirty"],

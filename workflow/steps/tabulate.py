@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
-from workflow.claims import read_claims
+from workflow.claims import claims_of, read_claims
 from workflow.errors import BenchError
 from workflow.report.statistics import COLUMNS, summary
 from workflow.report.tables import CURVE_COLUMNS, experiment_tables, finished_runs, is_fresh, read_table, write_table
 from workflow.runtime.files import read_json, write_json
 from workflow.runtime.freshness import MADE_FROM, collected_from
 from workflow.runtime.provenance import provenance
+from workflow.runtime.quantities import quantities_of
 from workflow.runtime.records import read_record
 from workflow.steps.command import check_known, main, parser, study_of
 from workflow.study import Study
@@ -27,12 +28,12 @@ def tabulate_experiment(study: Study, experiment: str, partial: bool = False) ->
     if missing and not partial:
         names = ", ".join(f"{r.arm} seed {r.seed}" for r in missing[:3])
         problem = f"{len(missing)} of {len(missing) + len(there)} runs are missing: {names} ..."
-        raise BenchError(problem, file=study.folder, remedy=f"snakemake {study.label}/{experiment}, or add --partial")
+        raise BenchError(problem, file=study.folder, remedy=f"{study.command(experiment)}, or add --partial")
     runs, curves = experiment_tables(study, experiment, there)
     folder = study.experiment_folder(experiment)
     write_table(runs, folder / "runs.csv")
     write_table(curves, folder / "curves.csv")
-    write_table(summary(runs), folder / "table.csv")
+    write_table(summary(runs, quantities_of(study.data.values())), folder / "table.csv")
     return len(missing)
 
 
@@ -76,7 +77,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "study_hash": hashlib.sha256(study.model_dump_json(exclude={"file", "resources"}).encode()).hexdigest()[:16],
         "settings": study.model_dump(exclude={"file", "resources"}, mode="json"),
         "tabulated_by": provenance(),
-        MADE_FROM: collected_from(study, read_claims()),
+        MADE_FROM: collected_from(study, claims_of(read_claims(), study)),
     }
 
 

@@ -1,18 +1,17 @@
 """The interactive versions of figures: plain numbers for assets/report.js, the same as in the CSV beside them."""
 
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pandas as pd
 
-from workflow.report.drawing import evaluations, steps_label
+from workflow.report.drawing import evaluations, family, lines, steps_label
 from workflow.report.pages.common import REAL, capital, label, meaning
-from workflow.report.statistics import interval
+from workflow.report.statistics import over_seeds, per_seed
 from workflow.report.style import colour
-from workflow.runtime.quantities import QUANTITIES
+from workflow.runtime.quantities import QUANTITIES, Quantities, is_signed
 from workflow.schema import Experiment
 
 Frame = pd.DataFrame
@@ -26,7 +25,7 @@ ALONG = {
     "compute": ("parameters", "parameters", True, ("objective", "steps")),
     "guidance": ("guidance", "guidance scale (1: none)", False, ("arm", "steps")),
     "steps": ("steps", "evaluations of the network per sample", True, ("family", "sampler")),
-    "mid_time": ("mid_time", "middle angle of two steps", False, ("arm",)),
+    "mid_time": ("mid_time", "middle angle of two steps", False, ("arm", "sampler")),
 }
 """By kind of figure: the column of runs.csv along which it goes, its label, whether logarithmic, what makes a line."""
 CURVED = ("map_error", "training", "tangents", "quality_curves")
@@ -35,8 +34,6 @@ Dash = Literal["", "dashed", "dotted", "dashdot"]
 DASHES: tuple[Dash, ...] = ("", "dashed", "dotted", "dashdot")
 MOST = 8
 """So many lines can be told in words."""
-LINEAR = ("precision", "recall", "kid_train", "log_weight", "training_loss", "ct_minus_cd_loss")
-"""Metrics that may be zero or less, or shares."""
 
 
 @dataclass(frozen=True)
@@ -70,31 +67,37 @@ class Chart:
     """Its ends in a sentence, where few lines are no part of training."""
 
 
-def main_chart(name: str, settings: Experiment, runs: Frame, curves: Frame) -> Chart | None:
+def main_chart(
+    name: str, settings: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES
+) -> Chart | None:
     """The experiment's own figure; None where there is nothing to draw."""
     metric, kind = settings.metric, settings.figure
     if kind in CURVED:
-        return curve_chart(f"{name}-chart", "map_rms" if kind == "map_error" else metric, curves)
+        return curve_chart(f"{name}-chart", "map_rms" if kind == "map_error" else metric, curves, known)
     rows = runs[(runs.metric == metric) & (runs.arm != REAL)]
     if kind not in ALONG:
         series = [_dots(str(arm), group) for arm, group in rows.groupby("arm", sort=False)]
-        log = _logarithmic(metric, rows.value)
-        return _chart(Chart(f"{name}-chart", label(metric), "dots", label(metric), "", log, False, series))
+        log = _logarithmic(metric, rows.value, known)
+        return _chart(
+            Chart(f"{name}-chart", label(metric, known), "dots", label(metric, known), "", log, False, series)
+        )
     column, text, log, keys = ALONG[kind]
     swept = rows.intervals
     if kind == "steps":  # a student of segments is one of a family, too
         swept, rows = rows.steps.where(rows.objective == "ms_scd"), rows.assign(steps=evaluations(rows))
-    rows = rows.assign(family=[_family(arm, n) for arm, n in zip(rows.arm, swept, strict=True)])
+    rows = rows.assign(family=[family(arm, n) for arm, n in zip(rows.arm, swept, strict=True)])
     rows = rows if kind in ("discretisation", "theory") else rows[rows[column].notna()]
+    rows = rows[rows.steps == 2] if kind == "mid_time" else rows
     series = [
-        _line(_named(rows, group, keys), group, column)
-        for _, group in rows.groupby(list(keys), dropna=False, sort=False)
+        _line(_named(rows, group, keys) + words, group, column) for _, words, group in lines(rows, list(keys), column)
     ]
-    vertical = _logarithmic(metric, rows.value)
-    return _chart(Chart(f"{name}-chart", label(metric), "lines", text, label(metric), log, vertical, series))
+    vertical = _logarithmic(metric, rows.value, known)
+    return _chart(
+        Chart(f"{name}-chart", label(metric, known), "lines", text, label(metric, known), log, vertical, series)
+    )
 
 
-def curve_chart(name: str, metric: str, curves: Frame) -> Chart | None:
+def curve_chart(name: str, metric: str, curves: Frame, known: Quantities = QUANTITIES) -> Chart | None:
     """A metric along training, along the angle or along N, a line per arm and number of steps."""
     rows = curves[curves.metric == metric]
     rows = rows.assign(arm=rows.arm.fillna(rows.objective))
@@ -102,42 +105,42 @@ def curve_chart(name: str, metric: str, curves: Frame) -> Chart | None:
         _line(_named(rows, group, ("arm", "steps")), group, "x")
         for _, group in rows.groupby(["arm", "steps"], dropna=False, sort=False)
     ]
-    x, vertical, words = _axis(metric), _logarithmic(metric, rows.value), in_words(metric, curves)
-    text = label(metric)
+    x, vertical, words = _axis(metric, known), _logarithmic(metric, rows.value, known), in_words(metric, curves, known)
+    text = label(metric, known)
     return _chart(Chart(name, text, "lines", x, text, x not in (ANGLE, STEP), vertical, series, words))
 
 
-def other_charts(name: str, settings: Experiment, curves: Frame) -> dict[str, Chart]:
+def other_charts(name: str, settings: Experiment, curves: Frame, known: Quantities = QUANTITIES) -> dict[str, Chart]:
     """Every other curve that the experiment has, by metric."""
     drawn = "map_rms" if settings.figure == "map_error" else settings.metric if settings.figure in CURVED else None
     metrics = [str(metric) for metric in dict.fromkeys(curves.metric) if metric != drawn]
-    found = {metric: curve_chart(f"{name}-{metric}", metric, curves) for metric in metrics}
+    found = {metric: curve_chart(f"{name}-{metric}", metric, curves, known) for metric in metrics}
     return {metric: chart for metric, chart in found.items() if chart}
 
 
-def in_words(metric: str, curves: Frame) -> str:
+def in_words(metric: str, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """What a measured curve is at its ends and at its largest, with intervals over seeds; empty for training's own."""
     rows = curves[curves.metric == metric].dropna(subset=["value"])
     groups = list(rows.assign(arm=rows.arm.fillna(rows.objective)).groupby("arm", sort=False))
-    x = _axis(metric)
+    x = _axis(metric, known)
     if x == STEP or not 0 < len(groups) <= MOST:
         return ""
     parts = []
     for arm, group in groups:
-        values = {at: interval(part.value) for at, part in group.groupby("x")}
+        values = {at: over_seeds(part) for at, part in group.groupby("x")}
         ends = [min(values), max(values)]
         top = max(values, key=lambda at: values[at].mean)
         shown = [f"{values[at]} at {at:.3g}" for at in dict.fromkeys(ends)]
         shown += [f"at most {values[top]} at {top:.3g}"] if top not in ends else []
         parts.append(f"{arm}: {', '.join(shown)}")
-    about = meaning(metric).split("; ")[0]
+    about = meaning(metric, known).split("; ")[0]
     return f"{capital(about)}, along the {x.split(' (')[0]}: {'; '.join(parts)}."
 
 
-def _axis(metric: str) -> str:
+def _axis(metric: str, known: Quantities) -> str:
     if metric in ("map_rms", "log_weight", "space_tangent", "time_tangent"):
         return ANGLE
-    if metric.startswith("training_") or metric in QUANTITIES:
+    if metric.startswith("training_") or metric in known:
         return STEP
     return "dimension" if metric in ("normalisation_bias", "critical_batch") else INTERVALS
 
@@ -163,6 +166,9 @@ def _apart(all_series: list[Series]) -> list[Series]:
 
 def _line(name: str, group: Frame, column: str) -> Series:
     points, lost = [], []
+    twice = group[group.duplicated([column, "seed"])]
+    if len(twice):  # raises: a line of two settings has no mean
+        per_seed(group[group[column].isin(twice[column])])
     found = group.groupby(column, dropna=False).value.agg(["mean", "min", "max", "count"])
     for x, (mean, low, high, seeds) in zip(found.index, found.to_numpy(), strict=True):
         place = None if pd.isna(x) else _rounded(float(x))
@@ -203,19 +209,10 @@ def _named(rows: Frame, group: Frame, keys: Iterable[str]) -> str:
     return ", ".join(parts)
 
 
-def _family(arm: str, intervals: float) -> str:
-    """The arm's name without its N, or the number of its segments.
-
-    >>> _family("dscd-64-fp32", 64.0), _family("scd-fp32", float("nan"))
-    ('dscd-fp32', 'scd-fp32')
-    """
-    return arm if pd.isna(intervals) else re.sub(rf"-{intervals:.0f}(?=-|$)", "", arm, count=1)
-
-
-def _logarithmic(metric: str, values: pd.Series) -> bool:
+def _logarithmic(metric: str, values: pd.Series, known: Quantities) -> bool:
     finite = values[values.map(math.isfinite)]
     low, high = float(finite.min()), float(finite.max())  # NaN without any
-    return metric not in LINEAR and low > 0 and high > 4 * low
+    return not is_signed(metric, known) and low > 0 and high > 4 * low
 
 
 def _rounded(value: float) -> float:

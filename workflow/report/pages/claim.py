@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workflow.report.pages.common import RULE_CHANGED, Badge, Cell, Table, label, short, shown
+from workflow.report.pages.common import Badge, Cell, Table, label, short, shown
+from workflow.report.verdicts import CLAIM_NEW, RULE_CHANGED
 
 Content = Mapping[str, Any]
 """What is known of one claim on one study: an entry of results/<study>/claims.json."""
@@ -55,6 +56,11 @@ class Decision:
     def rule_changed(self) -> bool:
         return self.rule_first == RULE_CHANGED
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the rule is not older than the results that it judges."""
+        return self.rule_first in (RULE_CHANGED, CLAIM_NEW)
+
 
 @dataclass(frozen=True)
 class ClaimPage:
@@ -70,6 +76,8 @@ class ClaimPage:
     erratum: str | None
     published: Table | None
     decisions: list[Decision]
+    commands: list[str]
+    """What makes its verdicts again, study by study."""
 
     @property
     def address(self) -> str:
@@ -101,6 +109,7 @@ def _page(name: str, found: list[tuple[Mapping[str, Any], Content]]) -> ClaimPag
         claim=name, says=about["says"], paper=about["paper"], place=about["place"], topic=about["topic"],
         needs=about["needs"], caveat=about["caveat"], erratum=about["erratum"], published=published,
         decisions=[decision(entry, claim) for entry, claim in found],
+        commands=list(dict.fromkeys(entry["commands"][name] for entry, c in found if c["rule"])),
     )  # fmt: skip
 
 
@@ -215,8 +224,8 @@ def _term(term: Content, metric: str) -> str:
 
 
 SETTING = {
-    "steps": "{} steps", "guidance": "guidance {}", "sampler": "sampler {}", "mid_time": "middle angle {}",
-    "x": "at x = {}", "objective": "objective {}",
+    "steps": "{} steps", "guidance": "guidance {}", "sampler": "sampler {}", "sampling": "sampler {}",
+    "mid_time": "middle angle {}", "times": "middle angles {}", "x": "at x = {}", "objective": "objective {}",
 }  # fmt: skip
 """What a term may fix, in words."""
 
@@ -224,6 +233,8 @@ SETTING = {
 def _setting(key: str, value: Any) -> str:
     if key == "steps" and value == 1:
         return "1 step"
+    if key == "times":
+        return f"middle angles {', '.join(f'{time:g}' for time in value)}" if value else "no middle angle"
     if key == "x" and isinstance(value, str):
         return {"first": "at the first x", "last": "at the last x", "all": "at every x"}[value]
     return SETTING[key].format(f"{value:g}" if isinstance(value, float) else value)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from workflow.report.style import colour
 from workflow.runtime.files import read_json
-from workflow.runtime.quantities import COSTS, CURVES, QUANTITIES
+from workflow.runtime.quantities import COSTS, CURVES, QUANTITIES, Quantities
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -24,7 +24,6 @@ REAL = "data"
 
 SYMBOLS = {"reproduced": "✓", "not reproduced": "✕", "inconclusive": "?", "not run": "–"}
 """Of the verdicts, from the surest good news to none; a symbol never stands without its word or its colour alone."""
-RULE_CHANGED = "rule changed after results"
 
 
 @dataclass(frozen=True)
@@ -149,22 +148,22 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def label(metric: str) -> str:
+def label(metric: str, known: Quantities = QUANTITIES) -> str:
     """The metric's label, to begin a line with.
 
     >>> label("recall"), label("ct_minus_cd_loss")
     ('Recall', 'CT minus CD loss')
     """
-    if metric in QUANTITIES:
-        return capital(QUANTITIES[metric].label)
+    if metric in known:
+        return capital(known[metric].title)
     return capital(" ".join(word.upper() if word in ("ct", "cd") else word for word in metric.split("_")))
 
 
-def meaning(metric: str) -> str:
+def meaning(metric: str, known: Quantities = QUANTITIES) -> str:
     """What a metric is, and which way is better."""
-    quantity = QUANTITIES.get(metric)
+    quantity = known.get(metric)
     if quantity is None:
-        return CURVES.get(metric) or COSTS.get(metric, "")
+        return CURVES[metric].meaning if metric in CURVES else COSTS.get(metric, "")
     return quantity.meaning if quantity.better == "neither" else f"{quantity.meaning}; {quantity.better} is better"
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from workflow.report.pages.common import (
 from workflow.report.pages.costs import costs_shown
 from workflow.report.pages.gaps import Missing, is_done
 from workflow.report.tables import compared, read_table
-from workflow.runtime.quantities import QUANTITIES
+from workflow.runtime.quantities import QUANTITIES, Quantities
 from workflow.schema import DigitsData, ImagesData, LatentsData, MixtureData
 from workflow.study import Run, Study
 
@@ -97,14 +97,12 @@ class ExperimentPage:
     claims: list[Decided]
     arms: list[str]
     seeds: list[int]
+    command: str
+    """What makes it."""
 
     @property
     def address(self) -> str:
         return f"{self.study}/{self.name}.html"
-
-    @property
-    def command(self) -> str:
-        return f"snakemake {self.study}/{self.name}"
 
     @property
     def counts(self) -> list[tuple[Badge, int]]:
@@ -121,28 +119,29 @@ def experiment_page(
     lacking: list[Missing],
     copies: Mapping[str, Path],
     tables: dict[str, pd.DataFrame],
+    known: Quantities = QUANTITIES,
 ) -> ExperimentPage:
     """The page of one experiment, from whatever it has; its tables join those that are to be written."""
     settings, folder = study.experiments[name], study.experiment_folder(name)
     runs, curves = (_table(folder / f"{kind}.csv") for kind in ("runs", "curves"))
     some = bool(len(runs)) and bool((runs.objective != REAL).any())
     theirs = None if published is None else published[published.experiment == name]
-    table = compared(runs, theirs) if some else pd.DataFrame()
+    table = compared(runs, theirs, known) if some else pd.DataFrame()
     finding = content(folder / "finding.json") if some else {}
     is_main = table.metric == settings.metric if len(table) else pd.Series(dtype=bool)
-    main = _means(f"{name}-means", _caption(settings.metric), table[is_main]) if is_main.any() else None
+    main = _means(f"{name}-means", _caption(settings.metric, known), table[is_main], known) if is_main.any() else None
     rest = table[~is_main] if len(table) else table
-    others = _means(f"{name}-others", "Other metrics of the same runs", rest, True) if len(rest) else None
+    others = _means(f"{name}-others", "Other metrics of the same runs", rest, known, True) if len(rest) else None
     own = None if costs is None or not some else costs[costs.arm.isin(study.arms_of(name))]
-    shown_runs, shown_curves = drawn(settings, runs, curves) if some else (runs, curves)
+    shown_runs, shown_curves = drawn(settings, runs, curves, known) if some else (runs, curves)
     at_best = len(shown_runs) + len(shown_curves) < len(runs) + len(curves)
-    chart = main_chart(name, settings, shown_runs, shown_curves) if some else None
+    chart = main_chart(name, settings, shown_runs, shown_curves, known) if some else None
     return ExperimentPage(
         study=study.label, name=name, title=settings.title, paper=settings.paper, question=settings.question.strip(),
         expectation=settings.expectation.strip(), finding=sentences(str(finding.get("finding") or NOTHING)),
         diverged=_diverged_runs(runs) if some else [],
-        figure=_figure(study, name, copies, at_best) if some else None,
-        chart=chart, charts=other_charts(name, settings, shown_curves) if len(curves) else {},
+        figure=_figure(study, name, copies, at_best, known) if some else None,
+        chart=chart, charts=other_charts(name, settings, shown_curves, known) if len(curves) else {},
         pictures=_pictures(study, name, copies) if some else None,
         main=main, others=others, costs=None if own is None or not len(own) else costs_shown(own),
         downloads=_downloads(study, name, table, own, copies, tables) if some else [],
@@ -150,6 +149,7 @@ def experiment_page(
         other_notes=_notes(study, runs, True, *rest.metric.unique()) if len(rest) else [],
         missing=next((m for m in lacking if m.experiment == name), None),
         claims=_claims(study, name), arms=study.arms_of(name), seeds=list(study.seeds),
+        command=study.command(name),
     )  # fmt: skip
 
 
@@ -192,29 +192,38 @@ def _diverged_runs(runs: pd.DataFrame) -> list[str]:
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def _caption(metric: str) -> str:
-    better = QUANTITIES[metric].better
+def _caption(metric: str, known: Quantities) -> str:
+    better = known[metric].better
     side = "" if better == "neither" else f" ({better} is better)"
-    return f"{label(metric)}{side}: mean and 95% t interval over seeds"
+    return f"{label(metric, known)}{side}: mean and 95% t interval over seeds"
 
 
 SETTINGS = {"steps": "Steps", "sampler": "Sampler", "guidance": "Guidance", "mid_time": "Middle angle"}
 """Columns that tell the samplings of an arm apart; those that do not vary are left out."""
+SETTINGS_BESIDE = {"sampling": "Name of the sampler", "times": "All middle angles"}
+"""Where the others do not."""
+TEXTS = ("sampler", "sampling", "times")
 
 
-def _means(name: str, caption: str, table: pd.DataFrame, with_metric: bool = False) -> Table:
+def _means(name: str, caption: str, table: pd.DataFrame, known: Quantities, with_metric: bool = False) -> Table:
     """The summary as a table; columns that would be empty, or say the same of all, are left out."""
     made = table[table.arm != REAL]
     varying = [c for c in SETTINGS if c in made and (made[c].nunique() > 1 or (c == "steps" and made[c].notna().any()))]
+    for more in SETTINGS_BESIDE:  # where these do not tell all rows apart
+        if made.duplicated(["arm", "metric", *varying]).any() and made[more].nunique() > 1:
+            varying.append(more)
     with_published = bool(made.published.notna().any())
     columns = [("Metric", False)] if with_metric else []
-    columns += [("Arm", False), *((SETTINGS[c], c != "sampler") for c in varying)]
+    columns += [("Arm", False), *(((SETTINGS | SETTINGS_BESIDE)[c], c not in TEXTS) for c in varying)]
     columns += [("Mean", True), ("95% interval", True), ("Seeds", True), ("Diverged", True)]
     columns += [("Published", True), ("Agrees", False)] if with_published else []
     rows = []
     for row in table.to_dict("records"):
-        cells = [Cell(label(row["metric"]))] if with_metric else []
-        cells += [arm_cell(row["arm"], row["objective"]), *(_setting(row[c]) for c in varying)]
+        cells = [Cell(label(row["metric"], known))] if with_metric else []
+        arm = arm_cell(row["arm"], row["objective"])
+        several = row["arm"] == REAL and table[table.arm == REAL].data.nunique() > 1
+        cells += [replace(arm, text=f"{arm.text}, {row['data']}") if several else arm]
+        cells += [_setting(row[c]) for c in varying]
         cells += [mean_cell(row["mean"]), _span(row), number_cell(row["seeds"], ".0f"), _diverged(row)]
         cells += [mean_cell(row["published"]), verdict_cell(row["agrees"])] if with_published else []
         rows.append(cells)
@@ -279,9 +288,9 @@ def _notes(study: Study, runs: pd.DataFrame, has_main: bool, *metrics: str) -> l
 # --- pictures -------------------------------------------------------------------------------------
 
 
-def _figure(study: Study, name: str, copies: Mapping[str, Path], at_best: bool) -> Picture | None:
+def _figure(study: Study, name: str, copies: Mapping[str, Path], at_best: bool, known: Quantities) -> Picture | None:
     settings = study.experiments[name]
-    text = label(settings.metric)
+    text = label(settings.metric, known)
     caption = CAPTIONS[settings.figure].format(label=text, seeds=SEEDS_SHOWN)
     caption += f" {AT_BEST} The table has every scale." if at_best else ""
     alt = f"Chart, {settings.title}: {text}. Its finding and its numbers stand beside it as text and table."

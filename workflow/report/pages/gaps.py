@@ -35,15 +35,12 @@ def missing(study: Study) -> list[Missing]:
         listed |= {*there, *absent}
         if absent:
             total = len(there) + len(absent)
-            command = f"snakemake {study.label}/{name}"
-            found.append(Missing(experiment.title, name, _gaps(absent), len(absent), total, command))
+            found.append(Missing(experiment.title, name, _gaps(absent), len(absent), total, study.command(name)))
     behind = [run for run in study.runs() if run not in listed]
     absent = [run for run in behind if not is_done(study, run)]
     if absent:
-        command = f"snakemake {study.label}"
-        found.append(
-            Missing("Teachers, and candidates for a rate", None, _gaps(absent), len(absent), len(behind), command)
-        )
+        title, command = "Teachers, and candidates for a rate", study.command()
+        found.append(Missing(title, None, _gaps(absent), len(absent), len(behind), command))
     return found
 
 

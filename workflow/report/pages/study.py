@@ -1,5 +1,6 @@
 """The page of a study: what was found in short, its experiments, data, costs, words and origin."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,7 +10,6 @@ import pandas as pd
 import yaml
 
 from workflow.claims import verdicts_file
-from workflow.reading import STUDIES
 from workflow.report.pages.common import (
     SYMBOLS,
     Badge,
@@ -25,10 +25,10 @@ from workflow.report.pages.common import (
 from workflow.report.pages.costs import cost_table, costs_shown
 from workflow.report.pages.experiment import ExperimentPage, experiment_page, verdict_cell
 from workflow.report.pages.gaps import Missing, is_done, missing
-from workflow.report.statistics import COLUMNS
+from workflow.report.statistics import COLUMNS, SAMPLING
 from workflow.report.tables import read_table
 from workflow.report.verdicts import totals
-from workflow.runtime.quantities import COSTS, CURVES, QUANTITIES
+from workflow.runtime.quantities import COSTS, CURVES, Quantities, quantities_of
 from workflow.schema import Data, DigitsData, ImagesData, LatentsData, MixtureData
 from workflow.study import DEFAULT_BUDGET, Study
 
@@ -82,6 +82,8 @@ class StudyPage:
     label: str
     title: str
     summary: str
+    shipped: bool
+    """Whether it is one of the project's own, held against all claims of the papers."""
     experiments: list[ExperimentPage]
     data: list[DataSection]
     missing: list[Missing]
@@ -120,29 +122,30 @@ class StudyPage:
 
 def study_page(study: Study) -> StudyPage:
     """The page of a study, from whatever results exist."""
-    copies, tables = _copies(study), {}
+    copies, tables, known = _copies(study), {}, quantities_of(study.data.values())
     provenance = content(study.folder / "provenance.json")
     published, published_note = _published(study, provenance)
     costs, costs_download = cost_table(study), f"tables/{study.label}/costs.csv"
     lacking = missing(study)
     experiments = [
-        experiment_page(study, name, published, costs, lacking, copies, tables) for name in study.experiments
+        experiment_page(study, name, published, costs, lacking, copies, tables, known) for name in study.experiments
     ]
     if costs is not None:
         tables[costs_download] = costs
     there = [run for run in study.runs() if is_done(study, run)]
     precisions = pd.Series([study.arms[arm].precision for arm in {run.arm: None for run in study.runs()}], dtype=object)
     counted = [(str(name), int(count)) for name, count in precisions.value_counts(sort=False).items()]
-    verdicts = verdicts_file(study)
+    verdicts = read_table(path) if (path := verdicts_file(study)).is_file() else pd.DataFrame()
     return StudyPage(
-        label=study.label, title=study.title, summary=study.summary.strip(), experiments=experiments,
-        data=[found for data in study.data if (found := _data(study, data))], missing=lacking,
+        label=study.label, title=study.title, summary=study.summary.strip(), shipped=study.is_shipped,
+        experiments=experiments,
+        data=[found for data in study.data if (found := _data(study, data, known))], missing=lacking,
         runs=len(there), runs_total=len(study.runs()), seeds=list(study.seeds),
         provenance=provenance, in_short=_in_short(study, provenance, len(there)),
         claims=content(study.folder / "claims.json", []),
-        verdicts=totals(read_table(verdicts)) if verdicts.is_file() else {},
+        verdicts=totals(verdicts) if len(verdicts) else {},
         costs=None if costs is None else costs_shown(costs), costs_download=costs_download,
-        precisions=counted if len(counted) > 1 else [], glossary=_glossary(study),
+        precisions=counted if len(counted) > 1 else [], glossary=_glossary(study, known),
         published=published_note, agreement=_agreement(t for t in tables.values() if "agrees" in t),
         diverged=list(dict.fromkeys(run for page in experiments for run in page.diverged)),
         settings=yaml.safe_dump(provenance.get("settings", {}), sort_keys=False, width=100, allow_unicode=True),
@@ -155,6 +158,7 @@ def entry(page: StudyPage, study: Study) -> dict[str, Any]:
     return {
         "label": page.label,
         "study": study.study,
+        "commands": {c["claim"]: study.command(f"claims/{c['claim']}") for c in page.claims if c["rule"]},
         "title": page.title,
         "summary": page.summary,
         "experiments": [
@@ -205,17 +209,19 @@ def hardware(provenance: Mapping[str, Any]) -> str:
     return ", ".join(part for part in (processors, cores, f"device {devices}" if devices else "", cuda) if part)
 
 
-def _glossary(study: Study) -> list[tuple[str, str, str]]:
+def _glossary(study: Study, known: Quantities) -> list[tuple[str, str, str]]:
     paths = [study.folder / name for name in ("runs.csv", "curves.csv")]
     measured = {metric for path in paths if path.is_file() for metric in read_table(path).metric}
     measured |= {experiment.metric for experiment in study.experiments.values()}
-    return [(name, label(name), f"{meaning(name)}.") for name in (*QUANTITIES, *COSTS, *CURVES) if name in measured]
+    return [
+        (name, label(name, known), f"{meaning(name, known)}.") for name in (*known, *COSTS, *CURVES) if name in measured
+    ]
 
 
 def _commands(study: Study) -> list[str]:
-    name = study.study if study.file.parent == STUDIES else str(study.file)
+    name = study.study if study.is_shipped else shlex.quote(str(study.file))
     budget = "" if study.budget == DEFAULT_BUDGET else f" --budget {study.budget}"
-    return [f"snakemake {study.label}", f"python -m workflow.steps.report --study {name}{budget}"]
+    return [study.command(), f"python -m workflow.steps.report --study {name}{budget}"]
 
 
 def _copies(study: Study) -> dict[str, Path]:
@@ -272,7 +278,7 @@ def _changed(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
 
 def _agreement(tables: Iterable[pd.DataFrame]) -> Agreement | None:
     """Over all experiments; a mean that several of them show counts once."""
-    keys = ["arm", "steps", "sampler", "guidance", "mid_time", "metric"]
+    keys = ["arm", *SAMPLING, "metric"]
     rows = [row for table in tables for row in table[[*keys, "agrees"]].to_dict("records")]
     verdicts = list({str([r[key] for key in keys]): verdict_cell(r["agrees"]).text for r in rows}.values())
     found = Agreement(verdicts.count("yes"), verdicts.count("no"))
@@ -282,7 +288,7 @@ def _agreement(tables: Iterable[pd.DataFrame]) -> Agreement | None:
 # --- data -----------------------------------------------------------------------------------------
 
 
-def _data(study: Study, data: str) -> DataSection | None:
+def _data(study: Study, data: str, known: Quantities) -> DataSection | None:
     path = study.data_file(data).with_suffix(".json")
     found = content(path)
     if not found:
@@ -302,7 +308,7 @@ def _data(study: Study, data: str) -> DataSection | None:
     given |= {f"protocol: {key}": value for key, value in (given.pop("protocol", None) or {}).items()}
     plain = {key: value for key, value in given.items() if isinstance(value, bool | int | float | str)}
     facts = [(FACTS.get(key, key.replace("_", " ")), _fact(value)) for key, value in plain.items()]
-    rows = [[Cell(label(v["metric"])), mean_cell(v["value"])] for v in found.get("floors", [])]
+    rows = [[Cell(label(v["metric"], known)), mean_cell(v["value"])] for v in found.get("floors", [])]
     caption = f"Floors: {against}"
     floors = Table(f"floors-{data}", caption, [("Metric", False), ("Real data", True)], rows) if rows else None
     return DataSection(data, description, facts, floors, f"tables/{study.label}/data-{data}.json")

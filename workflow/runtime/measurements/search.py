@@ -52,7 +52,7 @@ def _search(study: Study, run: Run, metric: str) -> list[Row]:
     rows = []
     for middles in range(1, MIDDLE_TIMES + 1):
         times, steps = found[:middles], middles + 1
-        about = {"steps": steps, "sampler": "search", "mid_time": times[0]}
+        about = {"steps": steps, "sampler": "search", "mid_time": times[0], "times": tuple(times)}
         rows.append(Row(Value(metric="found_mid_time", value=times[-1], steps=steps), run.arm, run.seed))
         rows.append(Row(Value(metric=metric, value=score(times, "found"), **about), run.arm, run.seed))
     return rows
