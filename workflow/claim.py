@@ -176,12 +176,3 @@ def refuse_one_statistic(claims: Mapping[str, Claim]) -> None:
                 text = "rests on the same statistic of the same arms as"
                 raise ValueError(f"claims.{name}.decided_by.{study} {text} {seen[statistic]!r}; remove one of them")
             seen[statistic] = name
-
-
-def remedy_of(kind: str, key: str) -> str:
-    """How to mend a claim that the schema refuses."""
-    if kind == "extra_forbidden":
-        known = [*Claim.model_fields, *Rule.model_fields, *Term.model_fields]
-        close = difflib.get_close_matches(key, known, n=1)
-        return f"did you mean {close[0]!r}?" if close else f"remove it; known keys: {', '.join(known)}"
-    return f"add the key {key!r}" if kind == "missing" else "change the value as the message says"

@@ -12,9 +12,9 @@ from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 
-from workflow.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic, remedy_of
+from workflow.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic
 from workflow.errors import BenchError
-from workflow.reading import load, read_mapping
+from workflow.reading import load, read_mapping, remedy_of
 from workflow.runtime.quantities import QUANTITIES
 from workflow.schema import Model
 from workflow.study import DEFAULT_BUDGET, Sampling, Study
@@ -58,17 +58,12 @@ def read_claims(path: Path = CLAIMS) -> Ledger:
     try:
         return Ledger.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        first: Any = error.errors()[0]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         problem, key = first["msg"].removeprefix("Value error, "), ".".join(map(str, first["loc"])) or None
         if key is None and ": " in problem:  # a check between claims says its key itself
             key, problem = problem.split(": ", 1)
-        raise BenchError(
-            problem + more,
-            file=path,
-            key=key,
-            remedy=remedy_of(first["type"], str(first["loc"][-1]) if first["loc"] else ""),
-        ) from error
+        raise BenchError(problem + more, file=path, key=key, remedy=remedy_of(first)) from error
 
 
 def check_claims(ledger: Ledger, studies: Iterable[Study], path: Path = CLAIMS) -> None:

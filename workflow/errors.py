@@ -4,9 +4,15 @@ from pathlib import Path
 
 
 class BenchError(Exception):
-    """Something a user can mend; `str` names the file, the key and the remedy in one line each."""
+    """Something a user can mend; `str` names the file, the key and the remedy in one line each.
 
-    def __init__(self, problem: str, *, file: Path | str | None = None, key: str | None = None, remedy: str) -> None:
+    `again` says that the same job may do better when it is tried again as it is: what stood in its way is no mistake.
+    """
+
+    def __init__(
+        self, problem: str, *, file: Path | str | None = None, key: str | None = None, remedy: str, again: bool = False
+    ) -> None:
+        self.again = again
         lines = [problem]
         if file is not None:
             lines.append(f"  file:   {file}")
@@ -14,3 +20,11 @@ class BenchError(Exception):
             lines.append(f"  key:    {key}")
         lines.append(f"  remedy: {remedy}")
         super().__init__("\n".join(lines))
+
+
+class Mistake(ValueError):
+    """What a check inside a study finds, with its remedy; workflow.reading makes it a BenchError with file and key."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem)
+        self.remedy = remedy

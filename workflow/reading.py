@@ -4,16 +4,19 @@ import difflib
 import fnmatch
 import itertools
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
-from workflow.claim import remedy_of
-from workflow.errors import BenchError
+from workflow.claim import Claim, Rule, Term
+from workflow.errors import BenchError, Mistake
+from workflow.plain import StrictLoader, number
 from workflow.schema import (
+    NAME,
+    PATH,
     Arm,
     Budget,
     DigitsData,
@@ -58,14 +61,13 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
     try:
         return Study.model_validate({**_under_budget(content, budget, path), "budget": budget, "file": path})
     except ValidationError as error:
-        first = error.errors()[0]
+        first: Any = error.errors()[0]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        key = ".".join(str(part) or "''" for part in first["loc"]) or None
+        key = ".".join(str(part) or "''" for part in first["loc"] if part != "[key]") or None
         problem = first["msg"].removeprefix("Value error, ")
         if key is None and ": " in problem:  # a check between parts says its key itself (workflow.checks)
             key, problem = problem.split(": ", 1)
-        remedy = _remedy(first["type"], first["loc"])
-        raise BenchError(problem + more, file=path, key=key, remedy=remedy) from error
+        raise BenchError(problem + more, file=path, key=key, remedy=remedy_of(first)) from error
 
 
 def budgets_of(study: Path) -> list[str]:
@@ -80,7 +82,9 @@ def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(f"cannot read {what}: {error}", file=path, remedy="give a text file in UTF-8") from error
     try:
-        content = yaml.load(text, Loader=_StrictLoader)
+        content = yaml.load(text, Loader=StrictLoader)
+    except Mistake as error:
+        raise BenchError(str(error), file=path, remedy=error.remedy) from error
     except Exception as error:  # PyYAML also lets through what values raise, such as the 30th of February
         problem = " ".join(str(error).split())
         raise BenchError(f"not valid YAML: {problem}", file=path, remedy="mend the syntax at that line") from error
@@ -89,39 +93,65 @@ def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
     return content
 
 
-def _remedy(kind: str, place: Sequence[int | str]) -> str:
-    location = [str(part) for part in place]
-    if location[:1] == ["claims"]:
-        return remedy_of(kind, location[-1])
-    if kind == "extra_forbidden":
-        models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
-        models["resources"] = Resources
-        if location[0] == "data" and len(location) > 2:
-            models["data"] = DATA.get(location[2], ImagesData)
-        model = models.get(location[0], Study)
-        close = difflib.get_close_matches(location[-1], model.model_fields, n=1)
-        return f"did you mean {close[0]!r}?" if close else f"remove it; known keys: {', '.join(model.model_fields)}"
+def remedy_of(error: Any) -> str:
+    """What to write instead, of an error of pydantic."""
+    kind, place = error["type"], [str(part) for part in error["loc"]]
+    if kind == "value_error":
+        return getattr(error["ctx"]["error"], "remedy", SEE)
     if kind == "missing":
-        return f"add the key {location[-1]!r}"
-    return "change the value as the message says"
+        return f"add the key {place[-1]!r}"
+    if kind != "extra_forbidden":
+        return _remedy_of_value(kind, error["input"], error.get("ctx", {}))
+    models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
+    models["resources"] = Resources
+    if place[0] == "data" and len(place) > 2:
+        models["data"] = DATA.get(place[2], ImagesData)
+    known = list(models.get(place[0], Study).model_fields)
+    if place[0] == "claims":
+        known = [*Claim.model_fields, *Rule.model_fields, *Term.model_fields]
+    close = difflib.get_close_matches(place[-1], known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"remove it; known keys: {', '.join(known)}"
 
 
-_SafeLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where PyYAML has it
+def _remedy_of_value(kind: str, given: Any, about: Mapping[str, Any]) -> str:
+    if kind in ("literal_error", "union_tag_invalid"):
+        return "choose of: " + str(about.get("expected") or about["expected_tags"]).replace(" or ", ", ")
+    if kind in BOUNDS:
+        return f"write {BOUNDS[kind]} {next(iter(about.values()))}"
+    if kind == "string_pattern_mismatch":
+        return PATTERNS.get(about["pattern"], f"write what matches {about['pattern']}")
+    if kind == "string_type" and isinstance(given, bool | int | float):
+        return "write it in quotes, since text belongs here"
+    if kind == "int_parsing" and isinstance(given, str) and (meant := number(given)) is not None:
+        return f"write {meant}"
+    return WRITE.get(kind.split("_", maxsplit=1)[0], SEE)
 
 
-class _StrictLoader(_SafeLoader):
-    """Refuses a key that stands twice, which plain YAML would let win silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        merge = "tag:yaml.org,2002:merge"  # `<<: *anchor`, which what stands beside it overrides
-        seen = set()
-        for key in [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]:
-            if not isinstance(key, Hashable):
-                continue  # refused below
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+SEE = "see what may stand there in workflow/schema.py"
+BOUNDS = {
+    "greater_than": "more than",
+    "greater_than_equal": "at least",
+    "less_than": "less than",
+    "less_than_equal": "at most",
+    "multiple_of": "a multiple of",
+}
+PATTERNS = {
+    NAME: "use letters, digits, '.', '_' and '-' (at most 200), a letter or digit first",
+    PATH: "write package.module:name",
+}
+WRITE = {
+    "int": "write a whole number in digits, as 720",
+    "float": "write a number, as 0.5",
+    "finite": "write a finite number",
+    "bool": "write true or false",
+    "string": "write text; in quotes where it could be read as something else",
+    "dict": "write it as 'name: settings' lines",
+    "model": "write it as 'key: value' lines",
+    "tuple": "write a list, as [a, b]",
+    "too": "write a list of the right length",
+    "union": "add the key 'kind', which says what it is",
+}
+"""By the first word of the type of an error of pydantic."""
 
 
 def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
@@ -138,9 +168,9 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
     try:
         budget = Budget.model_validate(budgets.get(name) or {})
     except ValidationError as error:
-        first = error.errors()[0]
+        first: Any = error.errors()[0]
         key = ".".join(map(str, ("budgets", name, *first["loc"])))
-        raise BenchError(first["msg"], file=file, key=key, remedy=_remedy(first["type"], first["loc"])) from error
+        raise BenchError(first["msg"], file=file, key=key, remedy=remedy_of(first)) from error
     _check_keys(defaults, Arm, "defaults", file)
     _check_keys(budget.override, Arm, f"budgets.{name}.override", file)
     arms = {}

@@ -8,12 +8,20 @@ import itertools
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from core.objectives import OBJECTIVES, Method, method_of
+from workflow.errors import Mistake
+from workflow.plain import resolved
 from workflow.runtime.measurements import MEASUREMENTS
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"
+"""Of what becomes part of a path."""
+Name = Annotated[str, Field(pattern=NAME)]
+Seed = Annotated[int, Field(ge=0, le=2**53)]
+"""Tables hold it as a number that other programs read as a float."""
+Settings = Annotated[dict[str, Any], BeforeValidator(resolved)]
+"""Of somebody's own code, whose types the schema does not know."""
 
 PATH = r"^[\w.]+:\w+$"
 """Of what stands elsewhere, `package.module:name`."""
@@ -23,6 +31,18 @@ class Model(BaseModel):
     """Frozen, closed to unknown keys and to numbers that are not finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_value_for_a_number(cls, given: Any) -> Any:
+        """Pydantic takes true for 1."""
+        for name, value in given.items() if isinstance(given, dict) else ():
+            listed = value if isinstance(value, list) else [value]
+            if name not in cls.model_fields or cls.model_fields[name].annotation is bool:
+                continue
+            if any(one is True or one is False for one in listed):
+                raise Mistake(f"{name!r} cannot be true or false", remedy="write a number, or text in quotes")
+        return given
 
 
 class MixtureData(Model):
@@ -147,7 +167,7 @@ class OwnData(Model):
 
     kind: Literal["own"]
     module: str
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: Settings = Field(default_factory=dict)
     """Whatever the module's `prepare` wants."""
 
 
@@ -159,7 +179,7 @@ class Size(Model):
 
     network: Annotated[str, Field(pattern=PATH)] | None = None
     """`package.module:name` of a class or function that makes one, as core.networks.dit:DiT; empty for the MLP."""
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: Settings = Field(default_factory=dict)
     """Of the network by its path."""
     width: Annotated[int, Field(ge=8, multiple_of=2)] | None = None
     blocks: PositiveInt | None = None

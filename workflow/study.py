@@ -8,11 +8,11 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
 from workflow.checks import check
 from workflow.claim import Claim, ClaimName
-from workflow.schema import Arm, Data, Evaluation, Experiment, Model, Name, Resources, Sampler, Size
+from workflow.schema import Arm, Data, Evaluation, Experiment, Model, Name, Resources, Sampler, Seed, Size
 
 DEFAULT_BUDGET = "laptop"
 DEFAULT_STUDIES = ("oracle", "digits")
@@ -75,14 +75,14 @@ class Study(Model):
     title: str
     summary: str
     sigma_d: PositiveFloat
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
     data: dict[Name, Data]
     sizes: dict[Name, Size]
     arms: dict[Name, Arm]
     samplers: dict[Name, Sampler] = Field(default_factory=dict)
     """Beside the built-in ones."""
     evaluation: Evaluation
-    tuning_seeds: tuple[NonNegativeInt, ...] = ()
+    tuning_seeds: tuple[Seed, ...] = ()
     """Of the runs that choose a rate; never reported."""
     tuning_metric: str = "fd_train"
     """What the rate is chosen by, at the fewest steps of the main sampler."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -23,6 +24,7 @@ from tests.workflow.test_convert import Intruder
 from workflow.checks import TAKEN
 from workflow.errors import BenchError
 from workflow.reading import STUDIES, load
+from workflow.report.tables import read_table, write_table
 from workflow.runtime import checkpoints
 from workflow.runtime.files import read_arrays, read_json, sha256, write_arrays, write_json
 from workflow.runtime.tensors import read_tensors, write_tensors
@@ -202,6 +204,18 @@ def test_a_study_with_damaged_text_is_valid_or_refused_by_file(data: st.DataObje
         path = Path(folder) / "study.yaml"
         path.write_bytes(text)
         _is_study_or_clear(path, "laptop")
+
+
+def test_tables_read_names_as_text(tmp_path: Path) -> None:
+    names = ["NA", "null", "nan", "None", "007", "1.50", "1e3", "True", "2024-01-30"]
+    columns = dict.fromkeys(("arm", "size", "study", "sampler"), names)
+    written = pd.DataFrame(columns | {"seed": range(9), "value": [float("inf"), None, *range(7)], "teacher": None})
+    write_table(written, tmp_path / "runs.csv")
+    found = read_table(tmp_path / "runs.csv")
+    assert all(list(found[column]) == names for column in columns)
+    assert list(found.seed) == list(range(9))
+    assert found.value[0] == float("inf") and found.value.isna()[1] and found.value.dtype == float
+    assert found.teacher.isna().all()
 
 
 def test_no_study_may_take_the_name_of_a_rule() -> None:

@@ -1,14 +1,17 @@
 """A bad study ends in one error that names file, key and remedy, before any job starts."""
 
 import copy
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from core.objectives import OBJECTIVES
 from workflow.errors import BenchError
-from workflow.reading import load
+from workflow.plain import StrictLoader, resolved
+from workflow.reading import load, read_mapping
 from workflow.study import Run
 
 
@@ -34,13 +37,20 @@ def _delete(path: str) -> Callable[[dict], None]:
 
 BAD = {
     "unknown key at the top": (_set("colour", "red"), ["colour", "Extra inputs"]),
+    "a truth value for a number": (_set("defaults/iterations", True), ["'iterations' cannot be true"]),
+    "a truth value among numbers": (_set("seeds", [0, True]), ["'seeds' cannot be true", "write a number"]),
+    "a seed that other programs round": (_set("seeds", [2**53 + 1]), ["seeds.0", "write at most 9007199254740992"]),
+    "a number for text": (_set("title", 12), ["title", "write it in quotes"]),
+    "a name too long for a file": (_set("study", "x" * 201), ["study", "at most 200"]),
+    "text for a list": (_set("experiments/training/arms", "scd"), ["experiments.training.arms", "write a list"]),
+    "no kind of data": (_delete("data/mixture/kind"), ["data.mixture", "add the key 'kind'"]),
     "unknown key of an arm": (_set("arms/scd/itertions", 5), ["itertions", "did you mean 'iterations'"]),
     "unknown objective": (_set("arms/scd/objective", "sdc"), ["unknown objective 'sdc'", "did you mean"]),
-    "wrong type": (_set("defaults/batch", "many"), ["batch", "valid integer"]),
-    "negative number": (_set("defaults/rate", -1.0), ["rate", "greater than 0"]),
+    "wrong type": (_set("defaults/batch", "many"), ["batch", "valid integer", "write a whole number"]),
+    "negative number": (_set("defaults/rate", -1.0), ["rate", "greater than 0", "write more than 0"]),
     "no length of the average": (_delete("defaults/ema_half_life"), ["either 'ema_half_life' or 'ema_std'"]),
     "two lengths of the average": (_set("defaults/ema_std", 0.05), ["either 'ema_half_life' or 'ema_std'"]),
-    "unknown optimiser": (_set("defaults/optimiser", {"method": "sgd"}), ["optimiser", "'adam' or 'radam'"]),
+    "unknown optimiser": (_set("defaults/optimiser", {"method": "sgd"}), ["optimiser", "choose of: 'adam', 'radam'"]),
     "no iterations": (_set("defaults/iterations", 0), ["iterations", "greater than 0"]),
     "missing key": (_delete("sigma_d"), ["sigma_d", "add the key 'sigma_d'"]),
     "discrete objective without intervals": (_set("arms/scd/objective", "dscd"), ["needs 'intervals'"]),
@@ -92,6 +102,93 @@ def test_a_bad_study_is_refused_naming_file_key_and_remedy(case: str, tiny: dict
     message = str(caught.value)
     for part in (*wanted, str(path), "remedy:"):
         assert part in message, message
+
+
+PLAIN = {
+    "minutes by colons": ("iterations: 30", "iterations: 12:00:00", ["iterations", "whole number in digits"]),
+    "a power of ten": ("iterations: 30", "iterations: 1e3", ["iterations", "write 1000"]),
+    "an octal seed": ("- 0\n", "- 010\n", ["line 6: 010 is one thing", "write 10, or '010' in quotes"]),
+    "another octal seed": ("- 0\n", "- 0o10\n", ["seeds.0", "write 8"]),
+    "zeros before a name": ("study: tiny", "study: 007", ["line 1: 007", "'007' in quotes"]),
+    "a number for a name": ("study: tiny", "study: 1.50", ["study", "in quotes"]),
+    "a name by colons": ("  scd:", "  12:30:", ["arms.12:30", "letters, digits"]),
+    "a truth value for a number": ("batch: 16", "batch: yes", ["batch", "whole number"]),
+    "a truth value in settings": (
+        "width: 16", "{network: a:b, settings: {x: [off]}}", ["sizes.small.settings", "write false, or 'off' in"],
+    ),
+    "a number by underscores in settings": (
+        "width: 16", "{network: a:b, settings: {x: 1_000}}", ["sizes.small.settings", "write 1000"],
+    ),
+}  # fmt: skip
+
+
+def _plain(tmp_path: Path, tiny: dict, *changes: tuple[str, str]) -> Path:
+    """The tiny study with changes of its text."""
+    text = yaml.safe_dump(tiny, sort_keys=False)
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("case", PLAIN)
+def test_a_plain_word_that_reads_otherwise_is_refused_with_how_to_write_it(
+    case: str, tiny: dict, tmp_path: Path
+) -> None:
+    old, new, wanted = PLAIN[case]
+    if new.startswith("{"):
+        old, new = "\n    width: 16\n    blocks: 1", f" {new}"
+    with pytest.raises(BenchError) as caught:
+        load(_plain(tmp_path, tiny, (old, new)))
+    for part in (*wanted, str(tmp_path), "remedy:"):
+        assert part in str(caught.value)
+
+
+NAMES = [
+    "off",
+    "no",
+    "y",
+    "On",
+    "NA",
+    "null",
+    "nan",
+    "1.50",
+    "007",
+    "1e3",
+    "1_000",
+    "0o10",
+    "2024-01-30",
+    "1.5",
+    "True",
+]
+
+
+def test_a_name_is_as_it_is_written(tiny: dict, tmp_path: Path) -> None:
+    arms = "".join(f"  {name}: {{objective: sct}}\n" for name in NAMES)
+    path = _plain(tmp_path, tiny, ("arms:\n  scd:", f"arms:\n{arms}  scd:"), ("study: tiny", "study: 2024-01-30"))
+    study = load(path)
+    assert list(study.arms)[: len(NAMES)] == NAMES
+    assert study.study == "2024-01-30"
+
+
+def test_a_name_merged_from_elsewhere_is_as_it_is_written_too(tmp_path: Path) -> None:
+    path = tmp_path / "merged.yaml"
+    path.write_text("first: &a {010: 1, off: 2}\nthen: {<<: *a, no: 3}\n")
+    assert read_mapping(path, "a study", "") == {"first": {"010": 1, "off": 2}, "then": {"010": 1, "off": 2, "no": 3}}
+
+
+def test_numbers_truth_values_and_nothing_are_what_both_versions_of_yaml_say(tmp_path: Path) -> None:
+    path = tmp_path / "words.yaml"
+    path.write_text("a: [1, -2, +3, 0x1F, 0, 1.50, 1.0e-3, .5, -.inf, true, False, ~, null, NULL]\nb:\nc: 1e-3\n")
+    assert read_mapping(path, "words", "") == {
+        "a": [1, -2, 3, 31, 0, 1.5, 0.001, 0.5, -math.inf, True, False, None, None, None], "b": None, "c": "1e-3",
+    }  # fmt: skip
+    words = yaml.load("{a: 1e-3, 1: [1e3, .nan], b: {true: 2}}", Loader=StrictLoader)
+    found = resolved(words)
+    assert (found["a"], found[1][0], found["b"]) == (0.001, 1000.0, {True: 2})
+    assert math.isnan(found[1][1])
 
 
 def test_unreadable_yaml_and_repeated_keys_are_refused(tmp_path: Path) -> None:

@@ -24,6 +24,12 @@ CURVE_COLUMNS = [
 LATER = ("sampling", "times")
 """Columns that tables of earlier versions lack."""
 
+NAMES = (
+    "study", "data", "experiment", "arm", "objective", "precision", "size", "metric", "status", "sampler", "teacher",
+    "claim", "paper", "place", "topic", "verdict", "holm_verdict", "note",
+)  # fmt: skip
+"""Columns of all tables that hold text."""
+
 
 def experiment_tables(study: Study, experiment: str, runs: Iterable[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(runs, curves): one row per run, sampling setting and metric; one per point of a curve.
@@ -70,8 +76,8 @@ def is_fresh(study: Study, run: Run) -> bool:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table as it was written; numbers of N and steps may be empty."""
-    return pd.read_csv(path, keep_default_na=True)
+    """A table as it was written: what is empty is nothing, and names are text, `NA`, `1.50` and `007` among them."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(NAMES, str))
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:

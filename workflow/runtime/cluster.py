@@ -11,7 +11,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from workflow.errors import BenchError
+from workflow.errors import BenchError, Mistake
+from workflow.plain import StrictLoader
 
 ROOT = Path(__file__).parents[2]
 SITE = Path("profiles/slurm/site.yaml")
@@ -61,7 +62,9 @@ def read_site() -> Site:
         remedy = f"cp {SITE}.example {SITE}, and put your cluster's names there (docs/cluster.md)"
         raise BenchError("the cluster's settings are missing", file=SITE, remedy=remedy)
     try:
-        return Site.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        return Site.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader) or {})
+    except Mistake as error:
+        raise BenchError(str(error), file=path, remedy=error.remedy) from error
     except yaml.YAMLError as error:
         raise BenchError(f"not valid YAML: {error}", file=path, remedy="mend the syntax at that line") from error
     except ValidationError as error:
