@@ -17,9 +17,14 @@ from workflow.runtime.records import Value
 METRICS = {"map": (), "samples": ("sliced_wasserstein",)}
 
 
-def prepare(data: Any, evaluation: Any, sigma_d: float) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays that are written to disk, in data units, and facts that stand in the report."""
-    parts = {name: _spiral(evaluation.samples, name, **data.settings) for name in ("train", "reference", "other")}
+def prepare(
+    data: Any, evaluation: Any, sigma_d: float, turns: float = 1.5, spread: float = 0.03
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays that are written to disk, in data units, and facts that stand in the report.
+
+    What comes after sigma_d are the study's `settings`.
+    """
+    parts = {name: _spiral(evaluation.samples, name, turns, spread) for name in ("train", "reference", "other")}
     mean, std = parts["train"].mean(0), parts["train"].std()
     return {name: ((part - mean) / std).numpy() for name, part in parts.items()}, {"train": len(parts["train"])}
 
@@ -50,7 +55,7 @@ def floors(dataset: Dataset) -> list[Value]:
     return [Value(metric=name, value=value) for name, value in found.items()]
 
 
-def _spiral(count: int, purpose: str, turns: float = 1.5, spread: float = 0.03) -> Tensor:
+def _spiral(count: int, purpose: str, turns: float, spread: float) -> Tensor:
     g = generator("spiral", purpose)
     radius = torch.rand(count, generator=g).sqrt()
     angle = 2 * torch.pi * turns * radius

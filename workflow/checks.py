@@ -1,15 +1,17 @@
-"""What must hold between the parts of a study; each check raises ValueError that names the key.
+"""What must hold between the parts of a study; each check raises a Mistake whose words begin with the key.
 
-Pydantic makes these errors a BenchError with file and remedy (workflow.reading).
+workflow.reading makes it a BenchError with the file. What needs somebody's own code is checked by workflow.own.
 """
 
 import difflib
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from workflow.claim import refuse_one_statistic
-from workflow.runtime.named import named, takes
+from workflow.errors import Mistake
+from workflow.runtime import measurements
+from workflow.runtime.datasets import MEASURED
 from workflow.runtime.quantities import CURVES, QUANTITIES
 from workflow.schema import Arm, Data, DigitsData, ImagesData, LatentsData, OwnData, Size
 
@@ -24,29 +26,39 @@ TAKEN = {"assets", "claims", "figures", "index", "published", "tables"} | {
 """No study may be called so: folders of results and reports, and rules of the workflow."""
 SOLVERS = {"heun": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "segments": ("segments",)}
 """The solvers that may stand in for a method's own sampler; `few` for any other."""
+EVERY_RUN = {
+    "direction_spike", "gradient_spike", "training_loss", "training_direction_norm", "training_direction_norm_max",
+    "training_gradient_norm", "training_gradient_norm_max",
+}  # fmt: skip
+DRAWN = {"map_error": "map_rms", "memorisation": "nearest_train", "tangents": "time_tangent"}
+"""What kinds of figure show beside the experiment's metric."""
+OfData = Mapping[str, Mapping[str, Collection[str]]]
+"""By data set its METRICS (workflow.runtime.datasets)."""
 
 
 def check(study: "Study") -> None:
     """All checks, in the order in which a reader would mend them."""
-    if study.study in TAKEN:
-        raise ValueError(f"study: {study.study!r} is a name of the project's own; choose another")
+    if study.study.lower() in TAKEN:
+        raise Mistake(f"study: {study.study!r} is a name of the project's own", "choose another")
     if not study.arms:
-        raise ValueError(f"budgets.{study.budget}.arms: no arm is left")
+        raise Mistake(f"budgets.{study.budget}.arms: no arm is left", "name the arms that it keeps, or '*'")
+    _check_names(study)
     _check_seeds(study)
     for name, arm in study.arms.items():
         _check_known(f"arms.{name}.data", arm.data, study.data)
         _check_known(f"arms.{name}.size", arm.size, study.sizes)
         _check_teacher(study, name, arm)
-        _check_network(study, name, arm)
         _check_samplers(study, name, arm)
         _check_rate(study, name, arm)
+    _check_cycles(study)
     _check_experiments(study)
     _check_claims(study)
+    check_metrics(study, {name: MEASURED[data.kind] for name, data in study.data.items() if data.kind in MEASURED})
     fewest = min(study.evaluation.samples, study.evaluation.snapshot_samples or study.evaluation.samples)
     for name, data in study.data.items():
         if fewest <= features_of(data):
             problem = f"distances in {features_of(data)} features need more than {features_of(data)} samples"
-            raise ValueError(f"evaluation.samples: {problem} (data.{name})")
+            raise Mistake(f"evaluation.samples: {problem} (data.{name})", f"set at least {features_of(data) + 1}")
 
 
 def features_of(data: Data) -> int:
@@ -58,17 +70,121 @@ def features_of(data: Data) -> int:
     return FEATURES["classifier"] if isinstance(data, DigitsData) else 0
 
 
-def _check_network(study: "Study", name: str, arm: Arm) -> None:
-    network = study.sizes[arm.size].network
-    if not arm.told or not network:
+def measured(study: "Study", name: str, samplers: Collection[str], of_data: OfData) -> set[str]:
+    """What is measured of an arm's runs, their samples drawn in these ways; `of_data` has the arm's data."""
+    arm, kind = study.arms[name], of_data[study.arms[name].data]
+    found = set(EVERY_RUN)
+    if not arm.told:
+        found |= {"space_tangent", "time_tangent"}
+        found |= set(kind["map"]) if arm.method.sampler == "few" else set()
+    if arm.adaptive_weight and "log_weight" in arm.method.log_weights:
+        found.add("log_weight")
+    for sampler in samplers:
+        wanted = study.all_samplers[sampler].metrics
+        found |= {metric for metric in samples_metrics(study, arm, kind) if wanted is None or metric in wanted}
+    return found
+
+
+def samples_metrics(study: "Study", arm: Arm, kind: Mapping[str, Collection[str]]) -> list[str]:
+    """What is measured of samples of the arm's data."""
+    data = study.data[arm.data]
+    lacks = "fdd_train" if isinstance(data, LatentsData) and data.dinov2 is None else None
+    return [metric for metric in kind["samples"] if metric != lacks]
+
+
+def check_metrics(study: "Study", of_data: OfData) -> None:
+    """Raise Mistake for a metric that is asked for and that nothing measures, where the data's METRICS are known."""
+    for name in study.experiments:
+        _check_metric(study, name, of_data)
+    known = {
+        name: samples_metrics(study, arm, of_data[arm.data]) for name, arm in study.arms.items() if arm.data in of_data
+    }
+    users: dict[str, list[str]] = {}
+    for name, measures in known.items():
+        for sampler in study.samplers_of(name):
+            users.setdefault(sampler, []).append(name)
+            wanted = study.all_samplers[sampler].metrics
+            if wanted is not None and not set(wanted) & set(measures):
+                problem = f"samplers.{sampler}.metrics: nothing of it is measured of arm {name!r}"
+                raise Mistake(problem, f"choose of: {', '.join(measures)}")
+        for candidate in study.candidates(name):
+            kind = of_data[study.arms[candidate].data]
+            judged = {*QUANTITIES, *kind["map"], *kind["samples"]}
+            there = measured(study, candidate, study.samplers_of(candidate)[:1], of_data) & judged
+            if study.tuning_metric not in there:
+                problem = f"tuning_metric: {study.tuning_metric!r} is not measured of arm {candidate!r}"
+                raise Mistake(problem, f"choose of: {', '.join(sorted(there))}")
+    asked = {f"samplers.{name}.metrics": (study.all_samplers[name].metrics, arms) for name, arms in users.items()}
+    kept = [name for name, arm in study.arms.items() if arm.snapshots]
+    asked["evaluation.snapshot_metrics"] = study.evaluation.snapshot_metrics, kept
+    for key, (metrics, arms) in asked.items():
+        for metric in metrics or () if set(arms) <= known.keys() else ():
+            if arms and not any(metric in known[name] for name in arms):
+                problem = f"{key}: {metric!r} is measured of none of {', '.join(arms)}"
+                raise Mistake(problem, f"choose of: {', '.join(known[arms[0]])}")
+
+
+def _check_metric(study: "Study", name: str, of_data: OfData) -> None:
+    """The experiment's metric, and what its figure draws, against its arms: on all their data, and of one at least."""
+    experiment, arms = study.experiments[name], study.arms_of(name)
+    if not arms or not all(study.arms[arm].data in of_data for arm in arms):
         return
-    try:
-        told = takes(named(network), "told")
-    except Exception as error:  # importing what somebody else wrote may raise anything
-        problem = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"sizes.{arm.size}.network: {problem}") from error
-    if not told:
-        raise ValueError(f"arms.{name}.size: {network} takes no 'told', the count of numbers that it is told")
+    beside = set(measurements.MEASURED.get(experiment.measurement or "", ()))
+    of_arm = {arm: _shown(study, name, arm, of_data) | beside for arm in arms}
+    could = [
+        set().union(*(found for arm, found in of_arm.items() if study.arms[arm].data == data))
+        for data in dict.fromkeys(study.arms[arm].data for arm in arms)
+    ]
+    everywhere = sorted(set.intersection(*could))
+    for key, metric in (("metric", experiment.metric), ("figure", DRAWN.get(experiment.figure, experiment.metric))):
+        if metric not in everywhere:
+            problem = (
+                f"experiments.{name}.{key}: {metric!r} is not measured of its arms, on their data and by its samplers"
+            )
+            raise Mistake(problem, f"choose of: {', '.join(everywhere)}")
+    if experiment.figure == "quality_curves" and not any(study.arms[arm].snapshots for arm in arms):
+        raise Mistake(f"experiments.{name}.figure: none of its arms has 'snapshots'", "set 'snapshots' of its arms")
+
+
+def _shown(study: "Study", experiment: str, arm: str, of_data: OfData) -> set[str]:
+    """What is measured of an arm of the samples that the experiment shows."""
+    own = study.samplers_of(arm)
+    chosen = study.experiments[experiment].samplers
+    return measured(study, arm, [name for name in own if name in chosen] if chosen else own[:1], of_data)
+
+
+def _check_names(study: "Study") -> None:
+    for key, names in (("data", study.data), ("arms", study.arms), ("experiments", study.experiments)):
+        found: dict[str, str] = {}
+        for name in names:
+            other = found.setdefault(name.lower(), name)
+            if other != name:
+                problem = f"{key}.{name}: {other!r} is the same file where small and capital letters are one"
+                raise Mistake(problem, "rename one of them")
+    if "data" in study.arms:
+        raise Mistake("arms.data: tables call the data themselves so, judged as if they were samples", "rename the arm")
+
+
+def _check_cycles(study: "Study") -> None:
+    """No run may have to wait for itself."""
+
+    def before(name: str) -> list[str]:
+        teacher = study.arms[name].teacher
+        return [*([teacher] if isinstance(teacher, str) and teacher in study.arms else []), *study.candidates(name)]
+
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            circle = " needs ".join(repr(arm) for arm in (*path[path.index(name) :], name))
+            raise Mistake(f"arms.{name}: its run waits for itself: {circle}", "take one 'teacher' or 'rate_of' out")
+        if name not in done:
+            for other in before(name):
+                walk(other, (*path, name))
+            done.add(name)
+
+    for name in study.arms:
+        walk(name, ())
 
 
 def _check_known(key: str, name: str, table: Iterable[str]) -> None:
@@ -76,20 +192,20 @@ def _check_known(key: str, name: str, table: Iterable[str]) -> None:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"{key}: {name!r} is unknown; {hint}there are {', '.join(known)}")
+        raise Mistake(f"{key}: {name!r} is unknown", f"{hint}there are {', '.join(known)}")
 
 
 def _check_seeds(study: "Study") -> None:
     if len(set(study.seeds)) != len(study.seeds):
-        raise ValueError("seeds: each seed may stand once")
+        raise Mistake("seeds: each seed may stand once", "take the repeated one out")
     if set(study.seeds) & set(study.tuning_seeds):
-        raise ValueError("tuning_seeds: a seed that chooses a rate must not be reported")
-    _check_metric("tuning_metric", study.tuning_metric, study.data.values())
+        raise Mistake("tuning_seeds: a seed that chooses a rate must not be reported", "choose others than 'seeds'")
+    _check_quantity("tuning_metric", study.tuning_metric, study.data.values())
     for metric in study.evaluation.snapshot_metrics or ():
-        _check_metric("evaluation.snapshot_metrics", metric, study.data.values())
+        _check_quantity("evaluation.snapshot_metrics", metric, study.data.values())
 
 
-def _check_metric(key: str, metric: str, data_sets: Iterable[Data], more: Iterable[str] = ()) -> None:
+def _check_quantity(key: str, metric: str, data_sets: Iterable[Data], more: Iterable[str] = ()) -> None:
     """Whether it is measured. Data of one's own may declare it themselves, which their module says."""
     if metric.isidentifier() and any(isinstance(data, OwnData) for data in data_sets):
         return
@@ -100,8 +216,8 @@ def _check_claims(study: "Study") -> None:
     own = any(isinstance(data, OwnData) for data in study.data.values())
     for name, claim in study.claims.items():
         if list(claim.decided_by) != [study.study]:
-            told = f"a study's own claims are decided by it: give one rule, under {study.study!r}"
-            raise ValueError(f"claims.{name}.decided_by: {told}")
+            problem = f"claims.{name}.decided_by: a study's own claims are decided by it alone"
+            raise Mistake(problem, f"give one rule, under {study.study!r}")
         try:
             claim.decided_by[study.study].check_metrics(QUANTITIES, own)
         except ValueError as error:
@@ -113,9 +229,9 @@ def _check_experiments(study: "Study") -> None:
     for name, experiment in study.experiments.items():
         for pattern in experiment.arms:
             if study.is_whole and not fnmatch.filter(study.arms, pattern):
-                raise ValueError(f"experiments.{name}.arms: no arm is called {pattern!r}; see 'arms'")
+                raise Mistake(f"experiments.{name}.arms: no arm is called {pattern!r}", "see 'arms', or remove it")
         of = [study.data[study.arms[arm].data] for arm in study.arms_of(name)]
-        _check_metric(f"experiments.{name}.metric", experiment.metric, of, CURVES)
+        _check_quantity(f"experiments.{name}.metric", experiment.metric, of, CURVES)
         for sampler in experiment.samplers:
             _check_known(f"experiments.{name}.samplers", sampler, study.all_samplers)
 
@@ -129,15 +245,21 @@ def _check_samplers(study: "Study", name: str, arm: Arm) -> None:
     for sampler in study.samplers_of(name):
         settings = study.all_samplers[sampler]
         for metric in settings.metrics or ():
-            _check_metric(f"samplers.{sampler}.metrics", metric, [study.data[arm.data]])
+            _check_quantity(f"samplers.{sampler}.metrics", metric, [study.data[arm.data]])
         if settings.guidance and arm.guidance_max and max(settings.guidance) > arm.guidance_max:
-            raise ValueError(f"{key}: {sampler!r} guides beyond the arm's 'guidance_max', {arm.guidance_max:g}")
-        if settings.solver not in SOLVERS.get(arm.method.sampler, ("few",)):
-            raise ValueError(f"{key}: {sampler!r} does not sample objective {arm.objective!r}")
-        if settings.guidance and not (arm.guidance_max or arm.label_dropout):
-            raise ValueError(f"{key}: {sampler!r} is guided; the arm needs 'guidance_max' or 'label_dropout'")
+            problem = f"{key}: {sampler!r} guides beyond the arm's 'guidance_max', {arm.guidance_max:g}"
+            raise Mistake(problem, "lower its 'guidance', or raise 'guidance_max'")
+        of_segments = arm.method.own and arm.segments is not None  # its network is told an edge, which only they know
+        allowed = ("segments",) if of_segments else SOLVERS.get(arm.method.sampler, ("few",))
+        if settings.solver not in allowed:
+            problem = f"{key}: {sampler!r} does not sample objective {arm.objective!r}"
+            problem += " with 'segments'" if of_segments else ""
+            raise Mistake(problem, f"name a sampler whose solver is {' or '.join(allowed)}")
+        if settings.guidance and not (arm.guidance_max or (arm.label_dropout and arm.method.sampler == "heun")):
+            lacks = "'label_dropout'" if arm.method.sampler == "heun" else "'guidance_max'"
+            raise Mistake(f"{key}: {sampler!r} is guided, and the arm is not", f"give the arm {lacks}")
         if arm.guidance_max and not settings.guidance:
-            raise ValueError(f"{key}: the arm is told its guidance scale; {sampler!r} needs 'guidance'")
+            raise Mistake(f"{key}: the arm is told its guidance scale", f"give {sampler!r} its 'guidance'")
 
 
 def _check_rate(study: "Study", name: str, arm: Arm) -> None:
@@ -145,10 +267,11 @@ def _check_rate(study: "Study", name: str, arm: Arm) -> None:
         return
     candidates = [study.arms[candidate] for candidate in study.candidates(name)]
     if not candidates or not study.tuning_seeds:
-        raise ValueError(f"arms.{name}.rate_of: needs 'tuning_seeds', and arms with 'tuning' called {arm.rate_of!r}")
+        problem = f"arms.{name}.rate_of: needs 'tuning_seeds', and arms with 'tuning' called {arm.rate_of!r}"
+        raise Mistake(problem, "add them, or set 'rate' and remove 'rate_of'")
     own = {"rate", "rate_of", "tuning", "samplers", "snapshots"}
     if any(candidate.model_dump(exclude=own) != arm.model_dump(exclude=own) for candidate in candidates):
-        raise ValueError(f"arms.{name}.rate_of: candidates may differ in 'rate' alone")
+        raise Mistake(f"arms.{name}.rate_of: candidates may differ in 'rate' alone", "make the others equal")
 
 
 def _check_teacher(study: "Study", name: str, arm: Arm) -> None:
@@ -157,19 +280,19 @@ def _check_teacher(study: "Study", name: str, arm: Arm) -> None:
         return
     if arm.teacher == "exact":
         if isinstance(study.data[arm.data], DigitsData | ImagesData | LatentsData):
-            raise ValueError(f"{key}: only a mixture has an exact velocity, {arm.data!r} has none")
+            raise Mistake(f"{key}: only a mixture has an exact velocity, {arm.data!r} has none", "name a diffusion arm")
         if arm.guidance_max:
-            raise ValueError(f"{key}: the exact velocity has no labels to be guided by; remove 'guidance_max'")
+            raise Mistake(f"{key}: the exact velocity has no labels to be guided by", "remove 'guidance_max'")
         return
     teacher = study.arms.get(arm.teacher)
     if teacher is None:
-        raise ValueError(f"{key}: there is no arm {arm.teacher!r}")
+        raise Mistake(f"{key}: there is no arm {arm.teacher!r}", f"name 'exact', or one of: {', '.join(study.arms)}")
     if teacher.objective != "diffusion" or teacher.data != arm.data:
-        raise ValueError(f"{key}: {arm.teacher!r} must be a diffusion arm on data {arm.data!r}")
+        raise Mistake(f"{key}: {arm.teacher!r} must be a diffusion arm on data {arm.data!r}", "name such an arm")
     if arm.start == "teacher" and teacher.size in study.sizes and not _alike(study, teacher.size, arm.size):
-        raise ValueError(f"arms.{name}.start: the teacher's size {teacher.size!r} is not {arm.size!r}")
+        raise Mistake(f"arms.{name}.start: the teacher's size {teacher.size!r} is not {arm.size!r}", "start: random")
     if arm.guidance_max and not teacher.label_dropout:
-        raise ValueError(f"{key}: {arm.teacher!r} cannot guide itself; give it 'label_dropout'")
+        raise Mistake(f"{key}: {arm.teacher!r} cannot guide itself", "give it 'label_dropout'")
 
 
 def _alike(study: "Study", size: str, other: str) -> bool:

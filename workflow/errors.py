@@ -13,6 +13,7 @@ class BenchError(Exception):
         self, problem: str, *, file: Path | str | None = None, key: str | None = None, remedy: str, again: bool = False
     ) -> None:
         self.again = again
+        self.said = {"problem": problem, "file": file and str(file), "key": key, "remedy": remedy}
         lines = [problem]
         if file is not None:
             lines.append(f"  file:   {file}")
@@ -20,6 +21,22 @@ class BenchError(Exception):
             lines.append(f"  key:    {key}")
         lines.append(f"  remedy: {remedy}")
         super().__init__("\n".join(lines))
+
+
+FINAL = "  again:  no, it would end in the same way"
+"""What a step says below an error that no second try mends."""
+
+
+def is_final(log: Path, since: float) -> bool:
+    """Whether the job with that log has ended, after `since`, by an error that no second try mends."""
+    try:
+        if log.stat().st_mtime < since:
+            return False
+        with log.open("rb") as handle:
+            handle.seek(max(0, log.stat().st_size - 100_000))
+            return FINAL.encode() in handle.read().splitlines()
+    except OSError:
+        return False
 
 
 class Mistake(ValueError):

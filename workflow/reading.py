@@ -1,10 +1,11 @@
 """Reading a study's YAML file: defaults merged, arms expanded, a budget applied, errors with a remedy."""
 
+import contextlib
 import difflib
 import fnmatch
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,25 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
         if key is None and ": " in problem:  # a check between parts says its key itself (workflow.checks)
             key, problem = problem.split(": ", 1)
         raise BenchError(problem + more, file=path, key=key, remedy=remedy_of(first)) from error
+
+
+def studies_said(said: Any) -> list[str]:
+    """The names or files in what a command line or a configfile says of `study`: text with commas, or a list."""
+    names = said if isinstance(said, list) else [said]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        remedy = "name a study, or a YAML file by its path, or several: study=oracle,path/to/my.yaml"
+        raise BenchError(f"{said!r} names no study", key="study (--config)", remedy=remedy)
+    if isinstance(said, list) or Path(said).is_file():  # the name of a file may hold a comma
+        return list(names)
+    return said.split(",")
+
+
+def budget_said(said: Any) -> str:
+    """The budget in what a command line or a configfile says, which reads a name of digits as a number."""
+    if not isinstance(said, str):
+        remedy = "name one budget for all studies, by a name that is no number: budget=full"
+        raise BenchError(f"{said!r} names no budget", key="budget (--config)", remedy=remedy)
+    return said
 
 
 def budgets_of(study: Path) -> list[str]:
@@ -162,6 +182,7 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
     for key, value in (("budgets", budgets), ("defaults", defaults), ("arms", content.get("arms", {}))):
         if not isinstance(value, dict):
             raise BenchError("must be a mapping", file=file, key=key, remedy=f"write {key} as 'name: settings' lines")
+    _check_budget_names(budgets, file)
     if name != DEFAULT_BUDGET and name not in budgets:
         known = ", ".join([DEFAULT_BUDGET, *map(str, budgets)])
         raise BenchError(f"there is no budget {name!r}", file=file, key="budgets", remedy=f"choose one of: {known}")
@@ -195,6 +216,18 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
         content["experiments"] = {name: value for name, value in experiments.items() if name in budget.experiments}
     chosen = {"seeds": budget.seeds, "tuning_seeds": budget.tuning_seeds}
     return content | {key: value for key, value in chosen.items() if value is not None}
+
+
+def _check_budget_names(names: Iterable[str], file: Path) -> None:
+    """A budget is part of a path, and is named on the command line, where Snakemake reads numbers."""
+    for name in names:
+        key = f"budgets.{name}"
+        if not re.fullmatch(NAME, name):
+            raise BenchError(f"{name!r} cannot be part of a path", file=file, key=key, remedy=PATTERNS[NAME])
+        with contextlib.suppress(ValueError):
+            float(name)
+            problem = f"--config budget={name} is read as a number"
+            raise BenchError(problem, file=file, key=key, remedy=f"give its name a letter, as b{name}")
 
 
 def _longer(settings: dict[str, Any], factor: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 
 from tests.workflow.conftest import ROOT, saved_every
 from workflow.errors import BenchError
+from workflow.own import check_study
 from workflow.reading import load
 from workflow.runtime.assembly import (
     Tensors,
@@ -411,4 +412,4 @@ def test_a_network_that_cannot_be_told_is_refused_by_name(tmp_path: Path) -> Non
     told = "scd-waves: {objective: ms_scd, segments: 2, teacher: exact, size: waves}"
     (tmp_path / "told.yaml").write_text(text.replace("scd-waves: {objective: scd, teacher: exact, size: waves}", told))
     with pytest.raises(BenchError, match="Waves takes no 'told'"):
-        load(str(tmp_path / "told.yaml"))
+        check_study(load(str(tmp_path / "told.yaml")))

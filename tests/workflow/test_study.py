@@ -84,6 +84,86 @@ BAD = {
     "an arm that is no mapping": (_set("arms/scd", 3), ["arms.scd"]),
     "unknown key of the defaults": (_set("defaults/itertions", 5), ["defaults.itertions", "'iterations'"]),
     "unknown key of a data set": (_set("data/mixture/dimensions", 5), ["data.mixture", "did you mean 'dimension'"]),
+    "a metric that the data never measure": (
+        _set("experiments/discretisation/metric", "fd_train"), ["experiments.discretisation.metric", "map_rms"],
+    ),
+    "a metric of another kind of curve": (
+        _set("experiments/training/metric", "ct_minus_cd_loss"), ["experiments.training.metric", "choose of"],
+    ),
+    "the weight of arms that learn none": (
+        _set("experiments/training/metric", "log_weight"), ["experiments.training.metric", "training_loss"],
+    ),
+    "the map of teachers alone": (
+        lambda c: c["arms"].update(scd={"objective": "diffusion"}) or c["experiments"].update(
+            training=c["experiments"]["training"] | {"metric": "map_rms"}
+        ),
+        ["experiments.training.metric", "sliced_wasserstein"],
+    ),
+    "a figure of what the data never measure": (
+        _set("experiments/discretisation/figure", "memorisation"),
+        ["experiments.discretisation.figure", "'nearest_train'"],
+    ),
+    "quality along training of arms that keep none": (
+        _set("experiments/discretisation/figure", "quality_curves"), ["figure", "'snapshots'"],
+    ),
+    "a metric of samples that are not shown": (
+        lambda c: c.update(samplers={"other": {"solver": "few", "times": [[]]}}) or c["experiments"].update(
+            training=c["experiments"]["training"] | {"metric": "sliced_wasserstein", "samplers": ["other"]}
+        ),
+        ["experiments.training.metric", "'sliced_wasserstein' is not measured"],
+    ),
+    "a sampler's metric that the data never measure": (
+        lambda c: c.update(samplers={"odd": {"solver": "few", "times": [[]], "metrics": ["fd_train"]}})
+        or c["arms"]["scd"].update(samplers=["few", "odd"]),
+        ["samplers.odd.metrics", "choose of: sliced_wasserstein"],
+    ),
+    "a snapshots' metric that the data never measure": (
+        lambda c: c["evaluation"].update(snapshot_metrics=["fd_train"]) or c["arms"]["scd"].update(snapshots=2),
+        ["evaluation.snapshot_metrics", "'fd_train' is measured of none of scd"],
+    ),
+    "a tuning metric that the data never measure": (
+        lambda c: c.update(tuning_seeds=[9]) or c["arms"].update(
+            scd={**c["arms"]["scd"], "rate_of": "try"}, **{"try": {**c["arms"]["scd"], "tuning": True, "rate": 1e-2}}
+        ),
+        ["tuning_metric", "'fd_train' is not measured of arm 'try'", "map_rms"],
+    ),
+    "an arm that teaches itself": (
+        lambda c: c["arms"].update(t={"objective": "diffusion", "teacher": "t", "start": "teacher"}),
+        ["arms.t", "waits for itself: 't' needs 't'", "take one 'teacher'"],
+    ),
+    "teachers in a circle": (
+        lambda c: c["arms"].update(
+            t={"objective": "diffusion", "teacher": "u"}, u={"objective": "diffusion", "teacher": "t"}
+        ),
+        ["arms.t", "'t' needs 'u' needs 't'"],
+    ),
+    "candidates that wait for their own": (
+        lambda c: c.update(tuning_seeds=[9], tuning_metric="map_rms") or c["arms"].update(
+            scd={**c["arms"]["scd"], "rate_of": "try"},
+            **{"try": {**c["arms"]["scd"], "tuning": True, "rate_of": "try"}},
+        ),
+        ["arms.try", "'try' needs 'try'"],
+    ),
+    "a network told its edge, sampled without": (
+        lambda c: c["arms"].update(mine={"objective": "my.module:mine", "segments": 2}),
+        ["arms.mine.samplers", "'few' does not sample", "solver is segments"],
+    ),
+    "guidance of a network that is not told it": (
+        lambda c: c.update(samplers={"odd": {"solver": "few", "times": [[]], "guidance": [1.0, 2.0]}})
+        or c["arms"].update(mine={"objective": "my.module:mine", "label_dropout": 0.1, "samplers": ["odd"]}),
+        ["arms.mine.samplers", "'odd' is guided", "'guidance_max'"],
+    ),
+    "names that differ by capitals alone": (
+        lambda c: c["arms"].update(SCD=c["arms"]["scd"]), ["arms.SCD", "'scd' is the same file", "rename"],
+    ),
+    "a name that is taken, in capitals": (_set("study", "Index"), ["'Index'", "choose another"]),
+    "an arm called as the data are": (lambda c: c["arms"].update(data=c["arms"]["scd"]), ["arms.data", "rename"]),
+    "a budget that the command line reads as a number": (
+        _set("budgets", {"007": {}}), ["budgets.007", "--config budget=007", "as b007"],
+    ),
+    "a budget that it reads as a float": (_set("budgets", {"1e3": {}}), ["budgets.1e3", "as b1e3"]),
+    "a budget that it reads without its dashes": (_set("budgets", {"10_000": {}}), ["budgets.10_000", "as b10_000"]),
+    "a budget that is no name": (_set("budgets", {"a/b": {}}), ["budgets.a/b", "letters, digits"]),
     "unknown metric": (_set("experiments/training/metric", "map_rmse"), ["metric", "did you mean 'map_rms'"]),
     "a name that is taken": (_set("study", "index"), ["'index'", "choose another"]),
     "a negative seed": (_set("seeds", [-1]), ["seeds.0", "greater than or equal to 0"]),

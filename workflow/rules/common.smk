@@ -5,18 +5,20 @@ import shlex
 import sys
 from pathlib import Path
 
+from snakemake_interface_common.exceptions import ApiError  # shown as it is, without the place in these rules
+
 from workflow.claims import all_claims, check_claims, claims_digest, claims_of, read_claims, verdict_file
-from workflow.errors import BenchError
+from workflow.errors import BenchError, is_final
+from workflow.own import check_own
 from workflow.runtime.cluster import limits, refuse_orphans
 from workflow.runtime.fingerprint import data_fingerprint, fingerprint
 from workflow.runtime.files import check_writable
 from workflow.runtime.freshness import inputs_of, measurement_mark
 from workflow.runtime.progress import watch
-from workflow.reading import load, shipped
+from workflow.reading import budget_said, load, shipped, studies_said
 from workflow.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Run
 
 
-BUDGET = config.get("budget", DEFAULT_BUDGET)
 CORES_PER_GPU = 4
 DECODING = 8  # cores that read images where data are prepared
 
@@ -25,17 +27,18 @@ def read_studies(names):
     """The studies of these names or files, by label."""
     studies = {}
     for study in (load(name, BUDGET) for name in names):
-        if study.label in studies:
-            other, remedy = studies[study.label].file, "give one of them another name"
-            raise BenchError(f"{other} is called {study.study!r} too", file=study.file, key="study", remedy=remedy)
+        for other in studies.values():  # small and capital letters make no other folder everywhere
+            if other.label.lower() == study.label.lower():
+                remedy = "give one of them another name"
+                problem = f"{other.file} is called {other.study!r} too"
+                raise BenchError(problem, file=study.file, key="study", remedy=remedy)
         studies[study.label] = study
     return studies
 
 
 def names_chosen():
-    """What --config names (comma-separated names or files), or both studies of the laptop."""
-    said = str(config.get("study", ",".join(DEFAULT_STUDIES)))
-    return [said] if Path(said).is_file() else said.split(",")  # the name of a file may hold a comma
+    """What --config or a configfile names, or both studies of the laptop."""
+    return studies_said(config.get("study", ",".join(DEFAULT_STUDIES)))
 
 
 def names_asked():
@@ -53,14 +56,17 @@ try:
     if unknown:
         known = "--config takes study=... and budget=..."
         raise BenchError(f"unknown configuration {', '.join(sorted(unknown))}", key="--config", remedy=known)
+    BUDGET = budget_said(config.get("budget", DEFAULT_BUDGET))
     CHOSEN = read_studies(names_chosen())
     STUDIES = CHOSEN | read_studies(names_asked())
     LEDGER, SITE = read_claims(), limits()
     check_claims(LEDGER, STUDIES.values())
     ALL_CLAIMS = all_claims(LEDGER, STUDIES.values())
+    if not workflow.remote_exec:  # of a job the plan has been checked
+        check_own(STUDIES.values())
     GPUS = any(study.resources.gpu for study in STUDIES.values())  # else no job need be asked
 except BenchError as error:
-    raise WorkflowError(str(error)) from None
+    raise ApiError(str(error)) from None
 
 
 def check_places(jobs):
@@ -70,7 +76,7 @@ def check_places(jobs):
         for folder in sorted({Path(*path.parent.parts[:2]) for path in outputs}):  # results/<label>, reports
             check_writable(folder)
     except BenchError as error:
-        raise WorkflowError(str(error)) from None
+        raise ApiError(str(error)) from None
 
 
 def study_of(wildcards):

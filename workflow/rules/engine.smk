@@ -2,8 +2,10 @@
 
 import functools
 import gc
+import time
 
 import snakemake.common
+import snakemake.jobs
 import snakemake.rules
 
 
@@ -23,7 +25,16 @@ def plan_faster():
     snakemake.common.get_function_params = snakemake.rules.get_function_params = parameters
 
 
+def try_again_only_what_may_end_otherwise():
+    """No second try for a job whose log ends in an error that would come again; deaths, hangs and limits have theirs."""
+    tries, started = snakemake.jobs.Job.restart_times.fget, time.time()
+    snakemake.jobs.Job.restart_times = property(
+        lambda job: 0 if any(is_final(Path(str(log)), started) for log in job.log) else tries(job)
+    )
+
+
 plan_faster()
+try_again_only_what_may_end_otherwise()
 
 
 def lift_default_limit():
@@ -44,4 +55,4 @@ def refuse_a_second_submission():
     try:
         refuse_orphans(Path.cwd(), submits)
     except BenchError as error:
-        raise WorkflowError(str(error)) from None
+        raise ApiError(str(error)) from None

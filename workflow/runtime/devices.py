@@ -28,7 +28,7 @@ def device_of(study: Study) -> torch.device:
     if local >= there:
         problem = f"there is no CUDA device for local process {local}: torch sees {there}"
         remedy = "start as many processes as there are devices, or give --device cpu"
-        raise BenchError(problem, file=study.file, key="device", remedy=remedy)
+        raise BenchError(problem, file=study.file, key="device", remedy=remedy, again=True)
     torch.cuda.set_device(local)  # what NCCL and FSDP2 take as this process's
     return torch.device("cuda", local)
 

@@ -47,7 +47,8 @@ def writing(path: Path) -> Iterator[None]:
         remedy = REMEDIES.get(error.errno or 0)
         if remedy is None:
             raise
-        raise BenchError(f"cannot write {path.name}: {error.strerror}", file=path, remedy=remedy) from error
+        problem = f"cannot write {path.name}: {error.strerror}"
+        raise BenchError(problem, file=path, remedy=remedy, again=True) from error
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -104,7 +105,8 @@ def read_json(path: Path, remedy: str) -> Any:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BenchError(f"cannot read {path.name}: {error}", file=path, remedy=remedy) from error
+        again = isinstance(error, OSError)
+        raise BenchError(f"cannot read {path.name}: {error}", file=path, remedy=remedy, again=again) from error
     if isinstance(content, dict) and CHECKSUM in content and content.pop(CHECKSUM) != _checksum(content):
         raise BenchError(f"{path.name} is damaged: its checksum differs", file=path, remedy=remedy)
     return content
@@ -141,7 +143,8 @@ def _archive(path: Path, remedy: str) -> Iterator[np.lib.npyio.NpzFile]:
     except MemoryError:
         raise
     except Exception as error:  # zip, zlib and numpy each have their own
-        raise BenchError(f"cannot read {path.name}: {error}", file=path, remedy=remedy) from error
+        again = isinstance(error, OSError)
+        raise BenchError(f"cannot read {path.name}: {error}", file=path, remedy=remedy, again=again) from error
 
 
 def sha256(path: Path) -> str:
@@ -167,7 +170,8 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
             handle.seek(0)
             owner = handle.read().decode().strip() or "unknown"
             remedy = f"wait for process {owner}, or end it with: kill {owner}"
-            raise BenchError(f"another process is working on {what}", file=folder, remedy=remedy) from error
+            problem = f"another process is working on {what}"
+            raise BenchError(problem, file=folder, remedy=remedy, again=True) from error
         with writing(folder / "lock"):
             handle.truncate(0)
             handle.write(str(os.getpid()).encode())

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Literal
 
-from workflow.errors import BenchError
+from workflow.errors import FINAL, BenchError
 from workflow.reading import load
 from workflow.study import DEFAULT_BUDGET, Run, Study
 
@@ -62,6 +62,8 @@ def check_known(study: Study, key: Literal["arms", "data", "experiments"], name:
 def main(command: Callable[[], None]) -> None:
     """Run a step's command on one thread; a BenchError becomes its message and exit status 2.
 
+    Below one that no second try mends stands so, for the workflow to read (workflow/rules/engine.smk).
+
     One thread a process: the workflow fills the cores with processes, and results do not depend
     on how many there are.
     """
@@ -75,5 +77,5 @@ def main(command: Callable[[], None]) -> None:
     try:
         command()
     except BenchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}", *([] if error.again else [FINAL]), sep="\n", file=sys.stderr)
         sys.exit(2)

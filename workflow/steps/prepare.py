@@ -1,6 +1,6 @@
 """Prepare a data set: arrays, exact values or a feature extractor, and the floors of every metric."""
 
-from workflow.runtime.datasets import kind_module
+from workflow.runtime.datasets import kind_module, settings_of
 from workflow.runtime.datasets.dataset import checked
 from workflow.runtime.files import write_arrays, write_json
 from workflow.runtime.fingerprint import data_fingerprint
@@ -22,7 +22,8 @@ def prepare(study: Study, data: str) -> None:
     """
     settings = study.data[data]
     kind, source = kind_module(settings), source_of(study, data)
-    arrays, facts = kind.prepare(settings, study.evaluation, study.sigma_d)
+    named = settings_of(settings, kind.prepare)
+    arrays, facts = kind.prepare(settings, study.evaluation, study.sigma_d, **named)
     dataset = checked(kind.open_dataset(arrays, study.sigma_d), f"data.{data}", study.file)
     dataset.draw(generator("prepare"), DRAWN)
     if dataset.classes:

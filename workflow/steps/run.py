@@ -64,7 +64,7 @@ def _within_memory(study: Study, key: str, remedy: str) -> Iterator[None]:
             raise
         problem = f"out of memory: {reason.splitlines()[0]}" if reason else "out of memory"
         remedy = f"{remedy}, or give the job more memory"
-        raise BenchError(problem, file=study.file, key=key, remedy=remedy) from error
+        raise BenchError(problem, file=study.file, key=key, remedy=remedy, again=True) from error
 
 
 def become_torchrun(processes: int) -> NoReturn:

@@ -50,7 +50,9 @@ def sample(study: Study, run: Run, time_limit: float | None = None) -> float:
             put(samples, place, made)
             missing.discard(place)
         if missing:
-            raise BenchError(f"samples are missing: {sorted(missing)}", file=begun, remedy="run again to draw them")
+            raise BenchError(
+                f"samples are missing: {sorted(missing)}", file=begun, remedy="run again to draw them", again=True
+            )
         write_arrays(out / "samples.npz", {key: drawn.numpy() for key, drawn in samples.items()})
     return time.monotonic() - started
 
@@ -83,7 +85,7 @@ def _draw_share(
         _save(begun, fresh)
     if stop := world.agreed(stop):  # when all have saved
         problem = f"{stop}: stopped in drawing samples, with those that were drawn"
-        raise BenchError(problem, file=begun, remedy="run again to go on")
+        raise BenchError(problem, file=begun, remedy="run again to go on", again=True)
     return begun, fresh
 
 

@@ -216,7 +216,7 @@ def _steps(
             if stop:
                 world.agreed(stop)  # when all have written: after the first failure torchrun gives the others 30 s
                 problem = f"{stop}: stopped at step {step} of {arm.iterations} with a checkpoint"
-                raise BenchError(problem, file=folder, remedy="run again to go on")
+                raise BenchError(problem, file=folder, remedy="run again to go on", again=True)
         if world.first:
             progress.update(step, f"loss {loss:.4f}, {step * arm.batch / outcome.seconds:.0f} images/s,")
         else:

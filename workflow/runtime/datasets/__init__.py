@@ -3,14 +3,16 @@
 A kind is a module with `prepare(data, evaluation, sigma_d)`, which makes arrays and facts,
 `open_dataset(arrays, sigma_d)`, `judge_samples(dataset, samples, wanted)`, `judge_map(dataset, field)`,
 `floors(dataset)`, and METRICS, the names of what the judges return. Adding one is such a module and
-one line here; one that stands elsewhere is named in the study (`kind: own`, `module: ...`).
+a line in both tables here; one that stands elsewhere is named in the study (`kind: own`, `module: ...`), and its
+`prepare` may take the study's `settings` as further parameters, which are checked before any job.
 Imports nothing heavy, since every plan reads the table.
 """
 
-import importlib
+import inspect
+from collections.abc import Callable
 from typing import Any
 
-from workflow.errors import BenchError
+from workflow.runtime.named import imported
 
 KINDS = {
     "mixture": "workflow.runtime.datasets.mixture",
@@ -21,12 +23,25 @@ KINDS = {
     "imagenet512": "workflow.runtime.datasets.latents",
 }
 
+_FEATURES = ("fd_train", "fd_held_out", "kid_train", "precision", "recall")
+_IMAGES = {"map": (), "samples": (*_FEATURES, "nearest_train", "nearest_held_out")}
+MEASURED: dict[str, dict[str, tuple[str, ...]]] = {
+    "mixture": {"map": ("map_rms", "map_rms_one_step", "map_worst"), "samples": ("sliced_wasserstein",)},
+    "digits": _IMAGES,
+    "images_folder": _IMAGES,
+    "cifar10": _IMAGES,
+    "imagenet64": _IMAGES,
+    "imagenet512": {"map": (), "samples": (*_FEATURES, "fdd_train")},
+}
+"""METRICS of each kind: what its judges return of a map that goes from every angle to 0, and of samples."""
+
 
 def kind_module(data: Any) -> Any:
     """The module that knows a study's data set (workflow.schema.Data), or BenchError where it cannot be imported."""
-    name = data.module if data.kind == "own" else KINDS[data.kind]
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        remedy = "start the workflow where the module can be imported from, or install it"
-        raise BenchError(f"cannot import {name!r}: {error}", key="data", remedy=remedy) from error
+    return imported(data.module if data.kind == "own" else KINDS[data.kind], "data")
+
+
+def settings_of(data: Any, prepare: Callable[..., Any]) -> dict[str, Any]:
+    """What a data set of one's own is given by name: its settings, where `prepare` has more than three parameters."""
+    more = list(inspect.signature(prepare).parameters)[3:]
+    return dict(data.settings) if data.kind == "own" and more else {}

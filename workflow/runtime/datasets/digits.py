@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from core.trigflow import Field
+from workflow.runtime.datasets import MEASURED
 from workflow.runtime.datasets.dataset import Dataset, checked_labels
 from workflow.runtime.datasets.parts import check_enough
 from workflow.runtime.features import FEATURES, features, to_pixels, train_classifier
@@ -21,12 +22,7 @@ if TYPE_CHECKING:
     from workflow.schema import DigitsData, Evaluation
 
 CLASSES = 10
-METRICS = {
-    "map": (),
-    "samples": (
-        "fd_train", "fd_held_out", "kid_train", "precision", "recall", "nearest_train", "nearest_held_out",
-    ),
-}  # fmt: skip
+METRICS = MEASURED["digits"]
 
 
 def prepare(data: "DigitsData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:

@@ -19,7 +19,7 @@ from workflow.runtime.autoencoder import (
     normalise,
     open_autoencoder,
 )
-from workflow.runtime.datasets import images
+from workflow.runtime.datasets import MEASURED, images
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.datasets.parts import check_enough
 from workflow.runtime.extractors import RESIZING, Extractor, check_weights, open_extractor
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from workflow.runtime.images import Part
     from workflow.schema import Evaluation, LatentsData
 
-METRICS = {"map": (), "samples": ("fd_train", "fd_held_out", "kid_train", "precision", "recall", "fdd_train")}
+METRICS = MEASURED["imagenet512"]
 AGAIN = images.AGAIN
 AT_ONCE = 64
 """Samples that are decoded and looked at together."""

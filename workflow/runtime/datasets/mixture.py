@@ -10,6 +10,7 @@ from torch import Tensor
 from core import oracle
 from core.schedules import largest_angle
 from core.trigflow import Field, consistency_map, interpolate
+from workflow.runtime.datasets import MEASURED
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.files import Arrays
 from workflow.runtime.metrics import sliced_wasserstein
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 ANGLES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
 """Where the learned map is held against the exact one, and at t_max."""
-METRICS = {"map": ("map_rms", "map_rms_one_step", "map_worst"), "samples": ("sliced_wasserstein",)}
+METRICS = MEASURED["mixture"]
 
 
 def prepare(data: "MixtureData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:

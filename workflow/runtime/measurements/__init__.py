@@ -10,3 +10,11 @@ MEASUREMENTS = {
     "search": "workflow.runtime.measurements.search",
     "theory": "workflow.runtime.measurements.theory",
 }
+
+MEASURED = {
+    "normalisation_bias": ("normalisation_bias", "critical_batch"),
+    "theory": (
+        "fixed_point_error_euler", "fixed_point_error_heun", "ct_minus_cd_loss", "gradient_bias", "gradient_noise",
+    ),
+}  # fmt: skip
+"""The curves (workflow.runtime.quantities) that they measure."""
