@@ -184,5 +184,5 @@ def test_cores_are_those_of_the_mask_and_of_the_container_s_quota(what: str, six
 def test_a_bare_call_and_the_summary_count_these_cores(monkeypatch) -> None:
     monkeypatch.setattr(cores, "cores_here", lambda: 7)
     profile = yte.process_yaml((ROOT / "profiles/default/config.yaml").read_text(encoding="utf-8"))
-    assert profile["cores"] == 7
+    assert profile is not None and profile["cores"] == 7
     assert summary.cores_here is cores_here

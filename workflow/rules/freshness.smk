@@ -46,16 +46,16 @@ RECORDED = {
 
 def judged(job):
     """FRESH, why the files of a job whose files are all there are made again, or None: left to Snakemake."""
-    wildcards, rule = job.wildcards, job.rule.name
-    if rule == "index":
-        return verdict(page_record(REPORTS, rule), lambda: index_from(REPORTS))
-    if rule == "prepare":
+    wildcards, name = job.wildcards, job.rule.name
+    if name == "index":
+        return verdict(page_record(REPORTS, name), lambda: index_from(REPORTS))
+    if name == "prepare":
         return data_verdict(study_of(wildcards), wildcards.data, job.params.fingerprint)
-    if rule == "run":
+    if name == "run":
         return run_verdict(study_of(wildcards), run_of(wildcards), job.params.fingerprint)
-    if rule not in RECORDED:
+    if name not in RECORDED:
         return None
-    record, made_from = RECORDED[rule](wildcards, study_of(wildcards))
+    record, made_from = RECORDED[name](wildcards, study_of(wildcards))
     return verdict(record, made_from)
 
 
@@ -80,7 +80,12 @@ def plan_by_records():
             missing = [file for file in job.output if not os.path.exists(file)]
             if missing:
                 dag.reason(job).missing_output.update(missing)
-            elif (why := judged(job)) == FRESH:
+                continue
+            try:
+                why = judged(job)
+            except (BenchError, OSError) as error:
+                raise WorkflowError(str(error)) from None
+            if why == FRESH:
                 fresh.add(job)
             elif why is not None:
                 dag.reason(job).params_changed = why
@@ -92,7 +97,8 @@ def plan_by_records():
             logger.info(f"{label}: {said} stale, by the record: {why}")
 
     def trust_records(persistence):
-        for name, nothing in (("params_changed", NO_PARAMS_CHANGE), ("input_changed", ()), ("has_outdated_metadata", False)):
+        answers = {"params_changed": NO_PARAMS_CHANGE, "input_changed": (), "has_outdated_metadata": False}
+        for name, nothing in answers.items():
             asked = getattr(persistence, name)
             setattr(persistence, name, lambda job, asked=asked, nothing=nothing: nothing if job in fresh else asked(job))
         known = persistence.has_metadata

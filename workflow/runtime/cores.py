@@ -9,8 +9,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 def cores_here(groups: Path = CGROUPS, of_process: Path = Path("/proc/self/cgroup")) -> int:
     """At least 1: the smallest of the machine's, of the affinity mask's, and of the quota of each cgroup around it."""
-    if hasattr(os, "process_cpu_count"):  # Python 3.13: the mask, or what PYTHON_CPU_COUNT says
-        allowed = os.process_cpu_count() or 1
+    counted = getattr(os, "process_cpu_count", None)  # Python 3.13: the mask, or what PYTHON_CPU_COUNT says
+    if counted is not None:
+        allowed = counted() or 1
     else:
         allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.floor(min(allowed, _quota(groups, of_process)) + 1e-9))

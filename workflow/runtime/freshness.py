@@ -54,8 +54,11 @@ def inputs_of(study: Study, run: Run) -> dict[str, list[Path]]:
 
 
 def marks_of(inputs: Mapping[str, Iterable[Path]]) -> dict[str, str]:
-    """Digests of their contents."""
-    return {name: _mark([identity(path) for path in paths]) for name, paths in inputs.items()}
+    """Digests of their contents; of other runs' records, of the metrics in them."""
+    return {
+        name: _mark([_metrics(path) if path.suffix == ".json" else identity(path) for path in paths])
+        for name, paths in inputs.items()
+    }
 
 
 def run_verdict(study: Study, run: Run, fingerprint: str) -> str | None:
@@ -274,6 +277,16 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _metrics(path: Path) -> str | None:
+    found = identity(path)
+    return None if found is None else _metrics_of(path, found)
+
+
+@cache
+def _metrics_of(path: Path, content: str) -> str:
+    return _mark(_read(path).get("metrics"))
 
 
 def _head(path: Path, names: Iterable[str]) -> dict[str, Any]:
