@@ -284,21 +284,25 @@ def audit_loss(
     flows = ["the gradient flows through the tangent or the target too: detach both"] if gradient.leak else []
     changed = run(r[0], other=True)[0]
     coupled = [] if isinstance(changed, str) else _coupled(gradient.total, changed.total)
-    if not all(split.explained for split in splits):
-        by_order = _by_order([g.total for g in gradients], first_students, given, r)
-        if by_order is not None:
-            wrong, said = by_order
-            return AuditReport((*wrong, *flows, *coupled), (*said, *notes), {}, _largest(first.remainder))
+    explained = all(split.explained for split in splits)
+    by_order = None if explained else _by_order([g.total for g in gradients], first_students, given, r)
+    if by_order is not None:
+        wrong, said = by_order
+        return AuditReport((*wrong, *flows, *coupled), (*said, *notes), {}, _largest(first.remainder))
     if not first.explained:
         discrete = _discrete(gradient, first_calls, given)
         if discrete is not None:
             return AuditReport((discrete, *flows, *coupled), tuple(notes), {}, _largest(first.remainder))
         return _unexplained(first, [*flows, *coupled])
     problems, said, common = _compare_parts(first, t, sigma_d, r[0])
+    wrong, chosen = _compare_warm_up(splits, r)
+    if (problems or wrong) and _shape(gradient)[0] == "other":  # a bent line is no sum of parts: nearly one misleads
+        by_order = _by_order([g.total for g in gradients], first_students, given, r)
+        if by_order is not None and not by_order[0]:
+            return AuditReport((*flows, *coupled), (*by_order[1], *notes), {}, _largest(first.remainder))
     notes = said + notes + _about_clock(first_students[0], t)
-    wrong, said = _compare_warm_up(splits, r)
     problems += flows + _compare_masks(first, first_students, recorded[0]) + wrong
-    problems, notes = problems + _about_scale_of_points(first_students[0]) + coupled, notes + said
+    problems, notes = problems + _about_scale_of_points(first_students[0]) + coupled, notes + chosen
     if bool((common[first.usable] < 0).all()):
         problems.append("the whole loss has the wrong sign: it moves F against the tangent")
     step = torch.minimum(t, math.pi / 2 - t) / 100
@@ -649,6 +653,8 @@ def _compare_parts(split: _Split, t: Tensor, sigma_d: float, r: float) -> tuple[
     notes = ["at sigma_d = 1 nothing can be said about where sigma_d stands"] if sigma_d == 1 else []
     if split.clipped:
         notes.append("elements are clipped")
+    if not bool(sure.all()):
+        notes.append(f"{int((~sure).sum())} of {len(sure)} samples are clipped too much to be judged")
     if len(t.unique()) == 1:
         notes.append("at a single time nothing can be said about weights that depend on time")
     damped = ratios[:, 2:five] * r
@@ -1022,7 +1028,7 @@ def _about_norm(
     length = length[sure]
     norm = _fit_norm(sizes, 1 / scale, t)
     problems, notes = [], []
-    if not known and _moves(shape, length, sizes, t, given.sigma_d, norm):
+    if not known and not split.clipped and _moves(shape, length, sizes, t, given.sigma_d, norm):
         problems.append("the gradient flows through F inside g, or inside its norm: detach it")
     elif shape == "length":
         notes.append("not the squared loss: a function of the residual's length, as Pseudo-Huber's")
