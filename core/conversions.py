@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.trigflow import Field, angle_from_noise_level, consistency_map, cos_sin, noise_level_from_angle
+from core.trigflow import Field, consistency_map, cos_sin, inside, tan
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]
@@ -25,12 +25,12 @@ TimedNetwork = Callable[[Tensor, Tensor], Tensor]
 def edm_from_trig(x: Batch, t: Times, sigma_d: float) -> tuple[Batch, Times]:
     """(x_sigma, sigma) of a TrigFlow point: x_sigma = sigma_d x_t / cos t, sigma = sigma_d tan t (Eq. 30)."""
     c, _ = cos_sin(t, x)
-    return sigma_d * x / c, noise_level_from_angle(t, sigma_d)
+    return sigma_d * x / c, sigma_d * tan(t)
 
 
 def trig_from_edm(x_sigma: Batch, sigma: Times, sigma_d: float) -> tuple[Batch, Times]:
     """(x_t, t) of an EDM point; x_t is EDM's c_in(sigma) x_sigma, number for number."""
-    t = angle_from_noise_level(sigma, sigma_d)
+    t = torch.atan(sigma / sigma_d)
     c, _ = cos_sin(t, x_sigma)
     return c * x_sigma / sigma_d, t
 
@@ -40,12 +40,12 @@ def field_from_edm_network(network: TimedNetwork, sigma_d: float) -> Field:
 
     F_trig = -F_EDM: TrigFlow's c_out is negative (papers differ by this sign only).
     """
-    return lambda x, t: -network(x, noise_level_from_angle(t, sigma_d).log() / 4)
+    return lambda x, t: -network(x, (sigma_d * torch.tan(inside(t))).log() / 4)
 
 
 def edm_network_from_field(field: Field, sigma_d: float) -> TimedNetwork:
     """A field as EDM's raw network (c_in x_sigma, ln(sigma)/4) -> F_EDM."""
-    return lambda x, c_noise: -field(x, angle_from_noise_level((4 * c_noise).exp(), sigma_d))
+    return lambda x, c_noise: -field(x, torch.atan((4 * c_noise).exp() / sigma_d))
 
 
 def field_from_edm_denoiser(denoiser: TimedNetwork, sigma_d: float) -> Field:
@@ -72,7 +72,7 @@ def field_with_boundary(field: Field, sigma_min: float, sigma_d: float) -> Field
     """
 
     def bounded(x: Tensor, t: Tensor) -> Tensor:
-        sigma = noise_level_from_angle(t, sigma_d)
+        sigma = sigma_d * tan(t)
         skip = (sigma_d**2 / ((sigma - sigma_min).square() + sigma_d**2)).to(x.dtype)
         out = ((sigma - sigma_min) / torch.hypot(sigma, torch.full_like(sigma, sigma_d))).to(x.dtype)
         column = (-1, *[1] * (x.ndim - 1))

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from core.trigflow import Field, TimeFunction
+from core.trigflow import Field, TimeFunction, check_floating, time_dtype
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,14 @@ def bind(
     """(x, t) -> module(x, t, condition) with `parameters`, or the module's own; the output has x's dtype.
 
     Under `precision` float16 or bfloat16 the module runs in autocast and everything around it, the
-    objective's arithmetic included, stays in x's dtype.
+    objective's arithmetic included, stays in x's dtype. The module gets t in x's dtype too, but in float32 where x is
+    narrower. Raises ValueError for points of integers.
     """
 
     def field(x: Tensor, t: Tensor) -> Tensor:
+        check_floating(x)
         with torch.autocast(x.device.type, dtype=precision, enabled=precision.itemsize < 4):
-            arguments = (x, t.to(x.dtype), condition)
+            arguments = (x, t.to(time_dtype(x)), condition)
             output = module(*arguments) if parameters is None else functional_call(module, dict(parameters), arguments)
         return output.to(x.dtype)
 

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from core.networks.embeddings import PositionalEmbedding
+from core.trigflow import time_dtype
 
 Labels = Int[Tensor, " batch"]
 Condition = Tensor | tuple[Tensor | None, ...] | None
@@ -70,6 +71,6 @@ class ToldNumbers(nn.Module):
         self, e: Float[Tensor, "batch embedding"], numbers: tuple[Float[Tensor, " batch"], ...]
     ) -> Float[Tensor, "batch embedding"]:
         for lift, number in zip(self.lifts, numbers, strict=True):
-            n = number.to(e.dtype)
-            e = e + lift(self.embed(n) - self.embed(torch.zeros_like(n)))
+            n = number.to(time_dtype(e))
+            e = e + lift((self.embed(n) - self.embed(torch.zeros_like(n))).to(e.dtype))
         return e

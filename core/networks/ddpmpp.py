@@ -31,6 +31,7 @@ from core.networks.embeddings import (
 )
 from core.networks.images import Image, Output, attend, check_shape, resample, square_side
 from core.networks.unet import Place, plan_of, walk
+from core.trigflow import time_dtype
 
 PLAIN: Mapping[str, Any] = {"conditioning": "plain", "embedding": "edm"}
 """The network as EDM published it."""
@@ -96,14 +97,14 @@ class DDPMpp(nn.Module):
     def forward(self, x: Image, t: Float[Tensor, " batch"], condition: Condition = None) -> Image:
         check_shape(x, self.shape)
         with full_precision(x):
-            e = self.embed(t.to(x.dtype), condition)
+            e = self.embed(t.to(time_dtype(x)), condition)
         h = walk(self.plan, self.enc, self.dec, x, e, join=lambda h, skip: torch.cat([h, skip], dim=1))
         return self.out_conv(silu(self.out_norm(h)))
 
     def embed(self, t: Float[Tensor, " batch"], condition: Condition) -> Float[Tensor, "batch embedding"]:
         """Of time and condition, for every block."""
         labels, numbers = labels_and_numbers(condition, self.told)
-        e = self.embed_time(noise_coordinate(t, self.coordinate, self.sigma_d))
+        e = self.embed_time(noise_coordinate(t, self.coordinate, self.sigma_d)).to(self.map_layer0.weight.dtype)
         if self.map_label is not None:
             e = e + self.map_label(one_hot(labels, self.classes, e) * math.sqrt(self.classes))
         e = self.tell(e, numbers)

@@ -20,6 +20,7 @@ from core.networks.conditioning import (
 )
 from core.networks.embeddings import PositionalEmbedding, pixel_norm
 from core.networks.images import Image, check_shape, square_side
+from core.trigflow import time_dtype
 
 SIZES: Mapping[str, Mapping[str, int]] = {
     "s": {"width": 384, "depth": 12, "heads": 6},
@@ -85,7 +86,7 @@ class DiT(nn.Module):
     def forward(self, x: Image, t: Float[Tensor, " batch"], condition: Condition = None) -> Image:
         check_shape(x, self.shape)
         with full_precision(x):
-            e = self.embed(t.to(x.dtype), condition)
+            e = self.embed(t.to(time_dtype(x)), condition)
             scale, shift = self.modulate(e).chunk(2, dim=1)
             scale, shift = scale_and_shift(scale, shift, self.conditioning)
         h = self.lift(x).flatten(2).transpose(1, 2) + self.positions.to(x.dtype)
@@ -97,7 +98,7 @@ class DiT(nn.Module):
     def embed(self, t: Float[Tensor, " batch"], condition: Condition) -> Embedding:
         """Of time and condition, for every block."""
         labels, numbers = labels_and_numbers(condition, self.told)
-        e = self.mix(self.embed_time(t))
+        e = self.mix(self.embed_time(t).to(self.modulate.weight.dtype))
         if self.embed_label is not None:
             absent = torch.full_like(t, self.embed_label.num_embeddings - 1, dtype=torch.long)
             e = e + self.embed_label(absent if labels is None else labels)

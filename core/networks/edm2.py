@@ -27,6 +27,7 @@ from core.networks.dropout import Dropout
 from core.networks.embeddings import PositionalEmbedding
 from core.networks.images import Image, Output, attend, check_shape, resample, square_side
 from core.networks.unet import Place, plan_of, walk
+from core.trigflow import time_dtype
 
 PLAIN: Mapping[str, Any] = {"conditioning": "plain", "embedding": "fourier"}
 """The network as EDM2 published it."""
@@ -96,7 +97,7 @@ class EDM2(nn.Module):
     def forward(self, x: Image, t: Float[Tensor, " batch"], condition: Condition = None) -> Image:
         check_shape(x, self.shape)
         with full_precision(x):
-            e = self.embed(t.to(x.dtype), condition)
+            e = self.embed(t.to(time_dtype(x)), condition)
         bias = torch.ones_like(x[:, :1])  # layers have none; a channel of ones stands in
         h = walk(self.plan, self.enc, self.dec, torch.cat([x, bias], dim=1), e, join=mp_cat)
         return self.out_conv(h, self.out_gain)
@@ -104,7 +105,7 @@ class EDM2(nn.Module):
     def embed(self, t: Float[Tensor, " batch"], condition: Condition) -> Float[Tensor, "batch embedding"]:
         """Of time and condition, for every block."""
         labels, numbers = labels_and_numbers(condition, self.told)
-        e = self.emb_noise(self.emb_fourier(t))
+        e = self.emb_noise(self.emb_fourier(t).to(self.emb_noise.weight.dtype))
         if self.emb_label is not None:
             e = mp_sum(e, self.emb_label(one_hot(labels, self.classes, e) * math.sqrt(self.classes)), 0.5)
         return mp_silu(self.tell(e, numbers))

@@ -7,17 +7,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from core.trigflow import inside
+
 FOURIER_SCALE = 16.0
 """NCSN++'s (arXiv 2011.13456), which sCM's Fig. 4 holds against the positional embedding."""
 NoiseCoordinate = Literal["angle", "log_noise_level"]
 
 
 def noise_coordinate(t: Float[Tensor, " batch"], kind: NoiseCoordinate, sigma_d: float) -> Float[Tensor, " batch"]:
-    """c_noise(t): the angle itself (the paper's), or EDM's ln(sigma)/4, whose derivative diverges at pi/2."""
+    """c_noise(t): the angle itself (the paper's), or EDM's ln(sigma)/4, whose derivative diverges at pi/2.
+
+    At 0 and pi/2 ln(sigma) is that of the nearest angle between them: finite.
+    """
     if kind == "angle":
         return t
     if kind == "log_noise_level":
-        return (sigma_d * torch.tan(t)).log() / 4
+        return (sigma_d * torch.tan(inside(t))).log() / 4
     raise ValueError(f"unknown noise coordinate {kind!r}; choose 'angle' or 'log_noise_level'")
 
 

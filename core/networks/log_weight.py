@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from core.networks.embeddings import PositionalEmbedding
+from core.trigflow import time_dtype
 
 
 class LogWeight(nn.Module):
@@ -17,4 +18,5 @@ class LogWeight(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, t: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        return self.head(self.embed(t.to(self.head.weight.dtype)))[:, 0]
+        weight = self.head.weight
+        return self.head(self.embed(t.to(time_dtype(weight))).to(weight.dtype))[:, 0]

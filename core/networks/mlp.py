@@ -17,6 +17,7 @@ from core.networks.embeddings import (
     noise_coordinate,
     pixel_norm,
 )
+from core.trigflow import time_dtype
 
 Conditioning = Literal["double", "adagn", "none"]
 
@@ -56,7 +57,7 @@ class ResidualMLP(nn.Module):
     `classes` labels get an embedding each (and one more, index `classes`, for 'no label'). A network
     that is `told` numbers per sample (guidance scale, lower edge of a segment) is given `(labels,
     number, ...)` as its condition; a number adds nothing at 0, nor anywhere before training.
-    The time path runs in the input's dtype even under autocast.
+    The time path runs in the weights' dtype even under autocast, its embedding in float32 at least.
     """
 
     def __init__(
@@ -98,7 +99,8 @@ class ResidualMLP(nn.Module):
             raise ValueError(f"the network was made for points of shape {self.shape}, got {tuple(x.shape[1:])}")
         labels, numbers = labels_and_numbers(condition, self.told)
         with full_precision(x):
-            e = self.embed_time(noise_coordinate(t, self.coordinate, self.sigma_d))
+            c = noise_coordinate(t.to(time_dtype(x)), self.coordinate, self.sigma_d)
+            e = self.embed_time(c).to(self.lift.weight.dtype)
             if self.embed_label is not None:
                 absent = torch.full_like(t, self.embed_label.num_embeddings - 1, dtype=torch.long)
                 e = e + self.embed_label(absent if labels is None else labels)

@@ -18,7 +18,7 @@ from core.networks import ddpmpp, edm2
 from core.networks.conditioning import Condition
 from core.networks.ddpmpp import DDPMpp
 from core.networks.edm2 import EDM2
-from core.trigflow import Field
+from core.trigflow import Field, time_dtype
 
 LISTED = 5
 """Names that an error gives of each kind."""
@@ -182,7 +182,7 @@ def field_from_discrete_vp(
 
     def noise(x: Tensor, alpha: Tensor) -> Tensor:
         sigma = ((1 - alpha) * (1 + alpha)).sqrt()
-        output = network(x, step_at((sigma / alpha).log(), levels.to(alpha)).to(x.dtype))
+        output = network(x, step_at((sigma / alpha).log(), levels.to(alpha)).to(time_dtype(x)))
         if prediction == "epsilon":
             return output
         column = (-1, *[1] * (x.ndim - 1))

@@ -19,13 +19,11 @@ from core.samplers.ode import heun_step
 from core.schedules import ect_lower_level
 from core.tangents import Direction
 from core.trigflow import (
-    angle_from_noise_level,
     consistency_map,
     cos_sin,
     draw_interval,
     interpolate,
     lognormal_angle,
-    noise_level_from_angle,
     rotate,
 )
 
@@ -68,8 +66,8 @@ def ict(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regressi
 def ect(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
     """Easy consistency tuning: continuous t, lower level by its stage, the plain norm over sigma_t - sigma_u."""
     t = lognormal_angle(draws.uniform, settings.proposal_mean, settings.proposal_std, settings.sigma_d)
-    lower = ect_lower_level(noise_level_from_angle(t, settings.sigma_d), settings.stage)
-    u = angle_from_noise_level(lower, settings.sigma_d)
+    lower = ect_lower_level(settings.sigma_d * torch.tan(t), settings.stage)
+    u = torch.atan(lower / settings.sigma_d)
     return _compare_pair(fields, x0, draws.noise, t, u, 1 / (torch.tan(t) - torch.tan(u)), huber=0.0)
 
 

@@ -1,34 +1,52 @@
 """Few-step sampling with a consistency map (arXiv 2303.01469, Alg. 1, in TrigFlow)."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.trigflow import Field, consistency_map, interpolate, rotate
+from core.trigflow import Field, check_angles, check_floating, consistency_map, interpolate, rotate
 
 MID_TIME = 1.1
 """The paper's middle angle of two-step sampling, for every data set (arXiv 2410.11081, App. G)."""
 
 
 def sample_consistency(
-    field: Field, noise: Float[Tensor, "steps batch *shape"], times: Sequence[float]
+    field: Field, noise: Float[Tensor, "steps batch *shape"], times: Sequence[float], boundary: float = 0.0
 ) -> Float[Tensor, "batch *shape"]:
     """One map a step: from noise at times[0], then re-noised to each later time and mapped again.
 
     `noise` is standard normal, one slice a step, all of it in unit variance: re-noising is
-    cos(t) x + sin(t) z. Raises ValueError unless there is one slice per time and times descend.
+    cos(t) x + sin(t) z. `boundary` is the angle at which the field's map is the identity: 0, or
+    arctan(sigma_min / sigma_d) of CM's (core.conversions.field_with_boundary), whose samples already are
+    at sigma_min, so that its Alg. 1 adds sqrt(sigma^2 - sigma_min^2) z and not sigma z.
+
+    Raises ValueError unless there is one slice per time and times are angles that descend in
+    [boundary, pi/2]; 1.57080 counts as pi/2. A noise level is no angle: angle_from_noise_level makes one.
     """
-    if len(times) != len(noise) or any(a <= b for a, b in itertools.pairwise(times)):
-        raise ValueError(f"need one noise slice per time and descending times, got {len(noise)} for {list(times)}")
+    check_floating(noise)
+    if len(times) != len(noise):
+        raise ValueError(f"need one noise slice per time, got {len(noise)} for descending times {list(times)}")
+    check_angles(times, "descending")
+    if not 0 <= boundary <= times[-1]:
+        raise ValueError(f"times must not go below the map's boundary {boundary:.6g}, got {list(times)}")
     sample = torch.zeros_like(noise[0])
-    for z, time in zip(noise, times, strict=True):
+    for step, (z, time) in enumerate(zip(noise, times, strict=True)):
         t = torch.full((len(z),), time, dtype=torch.float64, device=z.device)
+        if step and boundary:
+            z = _lacking(time, boundary) * z  # noqa: PLW2901
         # the first point is pure noise: x = sin(t_max) z, sigma_max cos(t_max) in EDM's terms
         sample = consistency_map(field, interpolate(sample, z, t), t)
     return sample
+
+
+def _lacking(t: float, boundary: float) -> float:
+    """sqrt(1 - (tan(boundary) / tan(t))^2): the share of sin(t) z that a sample at the boundary lacks."""
+    ratio = math.tan(boundary) * math.cos(t) / math.sin(t)  # no pole at pi/2
+    return math.sqrt(max(0.0, 1 - ratio**2))
 
 
 def sample_segments(
@@ -36,8 +54,12 @@ def sample_segments(
 ) -> Float[Tensor, "batch *shape"]:
     """Multi-step sCD: one deterministic map a segment, from edges[-1] down to edges[0] = 0 in unit variance.
 
-    `field_to(u)` is the student that maps down to u. Nothing is re-noised.
+    `field_to(u)` is the student that maps down to u. Nothing is re-noised. Raises ValueError unless
+    edges are angles that ascend from 0 within [0, pi/2].
     """
+    check_angles(edges, "ascending", at_least=2)
+    if edges[0] != 0:
+        raise ValueError(f"segments end at 0, where data are; the lowest edge is {float(edges[0]):.6g}")
     x = torch.sin(edges[-1]).to(noise.dtype) * noise
     for t, u in itertools.pairwise(edges.flip(0)):
         now, then = t.expand(len(x)), u.expand(len(x))

@@ -12,6 +12,9 @@ def noise_of_samples(
 ) -> Float[Tensor, "steps batch ..."]:
     """Standard normal noise (steps, batch, *shape), one generator per sample.
 
-    Equal generators give equal draws bit for bit, whatever batch they are drawn in.
+    Equal generators give equal draws bit for bit, whatever batch they are drawn in. Raises ValueError without a
+    generator or a step.
     """
+    if not generators or steps < 1:
+        raise ValueError(f"need a generator and a step at least, got {len(generators)} and {steps}")
     return torch.stack([torch.randn(steps, *shape, generator=g, device=g.device) for g in generators], dim=1)

@@ -6,13 +6,14 @@ step, as in EDM's sampler, because log tan u diverges there.
 """
 
 import itertools
+import math
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.trigflow import Field, consistency_map, cos_sin, rotate
+from core.trigflow import Field, check_angles, consistency_map, cos_sin, rotate
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]
@@ -61,14 +62,23 @@ def dpm_solver_pp_2s_step(field: Field, x: Batch, t: Times, u: Times, ratio: flo
 
 
 def solve(step: Step, field: Field, x: Batch, times: Float[Tensor, " edges"]) -> Batch:
-    """Apply a single-step solver along descending `times` (first: where x is; last: where to end)."""
+    """Apply a single-step solver along descending `times` (first: where x is; last: where to end).
+
+    Raises ValueError unless these are two or more angles that descend in [0, pi/2]; pi/2 itself, where ln tan t
+    diverges, is for DDIM alone.
+    """
+    _check(times, from_noise=step is ddim_step)
     for t, u in itertools.pairwise(times):
         x = step(field, x, t.expand(len(x)), u.expand(len(x)))
     return x
 
 
 def solve_dpm_solver_pp_2m(field: Field, x: Batch, times: Float[Tensor, " edges"]) -> Batch:
-    """Multi-step DPM-Solver++-2 (Eq. 28 with s' > s): one evaluation a step, the first step DDIM."""
+    """Multi-step DPM-Solver++-2 (Eq. 28 with s' > s): one evaluation a step, the first step DDIM.
+
+    Raises ValueError unless `times` are two or more angles that descend in [0, pi/2), as of `solve`.
+    """
+    _check(times, from_noise=False)
     previous: tuple[Tensor, Tensor] | None = None
     for now, then in itertools.pairwise(times):
         t, u = now.expand(len(x)), then.expand(len(x))
@@ -84,6 +94,14 @@ def solve_dpm_solver_pp_2m(field: Field, x: Batch, times: Float[Tensor, " edges"
         previous = (now, data)
         x = x_next
     return x
+
+
+def _check(times: Float[Tensor, " edges"], from_noise: bool) -> None:
+    check_angles(times, "descending", at_least=2)
+    if not from_noise and float(times[0]) >= math.pi / 2:
+        raise ValueError(
+            f"a step of second order has no value at pi/2, got times from {float(times[0]):.6g}; start at largest_angle"
+        )
 
 
 def _log_tan(t: Tensor) -> Tensor:

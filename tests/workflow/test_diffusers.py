@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from core.conversions import trig_from_vp
+from core.conversions import field_with_boundary, trig_from_vp
 from core.forward_mode import Method, value_and_tangent
 from core.networks.teachers import field_from_discrete_vp
-from core.trigflow import consistency_map
+from core.samplers.consistency import sample_consistency
+from core.schedules import SIGMA_MIN
+from core.trigflow import angle_from_noise_level, consistency_map
 
 SIGMA_D = 0.5
 
@@ -59,6 +61,27 @@ def test_the_field_denoises_as_the_schedulers_own_formula(diffusers, unet, predi
             expected = scheduler.step(unet(x, step).sample, step, x, generator=generator).pred_original_sample
             ours = consistency_map(field, *trig_from_vp(x, scheduler.alphas_cumprod[[step, step]].sqrt(), SIGMA_D))
         torch.testing.assert_close(SIGMA_D * ours, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_samples_of_a_map_with_cms_boundary_are_those_of_cms_scheduler(diffusers):
+    """Its Alg. 1 adds sqrt(sigma^2 - sigma_min^2) z: nothing at sigma_min, where sigma z would add 0.002."""
+    scheduler = diffusers.CMStochasticIterativeScheduler(clip_denoised=False)
+    scheduler.set_timesteps(timesteps=[39, 20, 5, 1, 0])
+    draws = [torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(5)]
+    x = draws[0] * scheduler.init_noise_sigma
+    for step, t in enumerate(scheduler.timesteps):
+        output = torch.sin(3 * scheduler.scale_model_input(x, t))
+        z = torch.Generator().manual_seed(step + 1)
+        x = scheduler.step(output, t, x, generator=z).prev_sample
+
+    bounded = field_with_boundary(lambda x, t: -torch.sin(3 * x), SIGMA_MIN, SIGMA_D)
+    times = angle_from_noise_level(scheduler.sigmas[:5].double(), SIGMA_D).tolist()
+    boundary = float(angle_from_noise_level(SIGMA_MIN, SIGMA_D))
+    noise = torch.stack(draws).double()
+    ours = sample_consistency(bounded, noise, times, min(boundary, times[-1]))
+    torch.testing.assert_close(SIGMA_D * ours, x.double(), rtol=0, atol=2e-5)
+    undivided = sample_consistency(bounded, noise, times)
+    assert (undivided - ours).abs().max() > 1e-3
 
 
 def contiguous(module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
