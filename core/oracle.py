@@ -20,22 +20,23 @@ ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Mixture:
-    """sum_k weights_k N(means_k, stds_k^2 I). Raises ValueError unless weights sum to 1 and none is negative."""
+    """sum_k weights_k N(means_k, stds_k^2 I); weights sum to 1."""
 
     weights: Float[Tensor, " components"]
     means: Float[Tensor, "components dimension"]
     stds: Float[Tensor, " components"]
 
-    def __post_init__(self) -> None:
-        total = float(self.weights.sum())
-        if not (bool((self.weights >= 0).all()) and abs(total - 1) < ROUNDING):
-            raise ValueError(f"weights are 0 or more and sum to 1, got {self.weights.tolist()}, the sum {total:.6g}")
-        if not bool(((self.stds >= 0) & self.stds.isfinite()).all() & self.means.isfinite().all()):
-            raise ValueError(f"means must be finite and stds 0 or more, got stds {self.stds.tolist()}")
-
 
 def standardised(mixture: Mixture) -> Mixture:
-    """The mixture moved and scaled to mean 0 and mean variance 1 per coordinate, as the process expects."""
+    """The mixture moved and scaled to mean 0 and mean variance 1 per coordinate, as the process expects.
+
+    Raises ValueError unless weights are 0 or more and sum to 1, means are finite, and no std is negative.
+    """
+    total = float(mixture.weights.sum())
+    if not (bool((mixture.weights >= 0).all()) and abs(total - 1) < ROUNDING):
+        raise ValueError(f"weights are 0 or more and sum to 1, got {mixture.weights.tolist()}, the sum {total:.6g}")
+    if not bool(((mixture.stds >= 0) & mixture.stds.isfinite()).all() & mixture.means.isfinite().all()):
+        raise ValueError(f"means must be finite and stds 0 or more, got stds {mixture.stds.tolist()}")
     mean = mixture.weights @ mixture.means
     centred = mixture.means - mean
     variance = mixture.weights @ (centred.square().mean(1) + mixture.stds.square())

@@ -5,6 +5,7 @@ workflow.reading makes it a BenchError with the file. What needs somebody's own 
 
 import difflib
 import fnmatch
+import math
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,10 @@ OfData = Mapping[str, Mapping[str, Collection[str]]]
 """By data set its METRICS (workflow.runtime.datasets)."""
 
 
+ENDS = (0.002, 80.0)
+"""core.schedules.SIGMA_MIN and SIGMA_MAX, whose module takes torch."""
+
+
 def check(study: "Study") -> None:
     """All checks, in the order in which a reader would mend them."""
     if study.study.lower() in TAKEN:
@@ -50,6 +55,7 @@ def check(study: "Study") -> None:
         _check_teacher(study, name, arm)
         _check_samplers(study, name, arm)
         _check_rate(study, name, arm)
+        _check_points(name, arm)
     _check_cycles(study)
     _check_experiments(study)
     _check_claims(study)
@@ -260,6 +266,26 @@ def _check_samplers(study: "Study", name: str, arm: Arm) -> None:
             raise Mistake(f"{key}: {sampler!r} is guided, and the arm is not", f"give the arm {lacks}")
         if arm.guidance_max and not settings.guidance:
             raise Mistake(f"{key}: the arm is told its guidance scale", f"give {sampler!r} its 'guidance'")
+        lowest, highest = (math.atan(level / study.sigma_d) for level in ENDS)
+        lowest = lowest if arm.method.boundary else 0.0
+        for time in (time for times in settings.times or () for time in times):
+            if not lowest <= time < highest:
+                where = f"is not between arms.{name}'s last angle {lowest:.4g} and its first, {highest:.4g}"
+                raise Mistake(f"samplers.{sampler}.times: {time:g} {where}", "choose a time between them")
+
+
+def _check_points(name: str, arm: Arm) -> None:
+    if arm.points is None:
+        return
+    first, last = arm.points
+    fewest = 2 if arm.objective == "ct" else 1  # ct's grid has s0 points, ict's one more
+    if not fewest <= first <= last:
+        problem = f"arms.{name}.points: {arm.objective} cannot grow from {first} to {last} points"
+        raise Mistake(problem, f"write [s0, s1] with {fewest} <= s0 <= s1")
+    levels = int(math.log2(last // first)) + 1
+    if arm.objective == "ict" and arm.iterations < levels:
+        problem = f"{arm.iterations} are fewer than the {levels} levels from {first} to {last} of 'points'"
+        raise Mistake(f"arms.{name}.iterations: {problem}", "train longer, or grow to fewer points")
 
 
 def _check_rate(study: "Study", name: str, arm: Arm) -> None:

@@ -233,6 +233,8 @@ class Arm(Model):
     """Of every evaluation of the student's network in training; the rest is float32."""
     tangent_precision: Literal["fp32", "fp16", "bf16"] | None = None
     """Of the network while its tangent is computed, in a pass of its own; empty for its value's, in the same pass."""
+    tf32: bool = False
+    """Whether a GPU may round the inputs of float32's products and convolutions in training to 10 bits."""
     microbatch: PositiveInt | None = None
     """Samples whose gradient is computed at once; empty for all that a process has. Results do not depend on it."""
     sharded: bool = False
@@ -366,7 +368,8 @@ class Sampler(Model):
                 raise ValueError(f"{key!r}: each may stand once, as its samples are drawn once")
         for times in self.times or ():
             if any(a <= b for a, b in itertools.pairwise((1.57, *times))):
-                raise ValueError("middle times must descend and stay below pi/2")
+                remedy = "an angle is arctan(sigma / sigma_d) of EDM's noise level sigma"
+                raise ValueError(f"middle times must descend and stay below pi/2; {remedy}")
         for count in self.evaluations or ():
             if self.solver in ("heun", "dpm_2s") and count % 2 == 0:
                 raise ValueError(f"{self.solver} needs an odd number of evaluations (2 n - 1), got {count}")

@@ -240,7 +240,7 @@ class Study(Model):
         arm = self.arms[run.arm]
         teacher = self.teacher_run(run)
         return {
-            "arm": arm.model_dump(exclude=NO_PART_OF_A_RUN, exclude_none=True),
+            "arm": arm.model_dump(exclude=NO_PART_OF_A_RUN | (set() if arm.tf32 else {"tf32"}), exclude_none=True),
             "samplings": [sampling.model_dump(exclude_none=True) for sampling in self.samplings(run.arm)],
             "rate_from": [self.specification(candidate) for candidate in self.candidate_runs(run)],
             "rate_by": self.tuning_metric if self.candidates(run.arm) else None,

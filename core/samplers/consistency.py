@@ -58,7 +58,7 @@ def sample_segments(
     edges are angles that ascend from 0 within [0, pi/2].
     """
     check_angles(edges, "ascending", at_least=2)
-    if edges[0] != 0:
+    if not edges.is_meta and edges[0] != 0:
         raise ValueError(f"segments end at 0, where data are; the lowest edge is {float(edges[0]):.6g}")
     x = torch.sin(edges[-1]).to(noise.dtype) * noise
     for t, u in itertools.pairwise(edges.flip(0)):

@@ -98,7 +98,7 @@ def solve_dpm_solver_pp_2m(field: Field, x: Batch, times: Float[Tensor, " edges"
 
 def _check(times: Float[Tensor, " edges"], from_noise: bool) -> None:
     check_angles(times, "descending", at_least=2)
-    if not from_noise and float(times[0]) >= math.pi / 2:
+    if not from_noise and not times.is_meta and float(times[0]) >= math.pi / 2:
         raise ValueError(
             f"a step of second order has no value at pi/2, got times from {float(times[0]):.6g}; start at largest_angle"
         )

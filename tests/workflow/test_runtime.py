@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -25,6 +26,7 @@ from workflow.runtime.metrics import (
 )
 from workflow.runtime.optimiser import adam_step, initial_state
 from workflow.runtime.randomness import generator, seed_for
+from workflow.runtime.reference import Reference, frechet_to
 from workflow.runtime.tensors import read_tensors
 from workflow.schema import Optimiser
 from workflow.steps.train import average_decay
@@ -212,3 +214,42 @@ def test_on_windows_the_workflow_says_what_it_needs() -> None:
     code = "import sys; sys.platform = 'win32'; import workflow"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr.rstrip().endswith("run it under WSL; `core` runs on Windows too")
+
+
+MEASURES: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
+    "frechet_distance": frechet_distance,
+    "frechet_to": lambda a, b: frechet_to(Reference(b.mean(0).numpy(), b.T.cov().numpy(), b, len(b)), a),
+    "kernel_distance": kernel_distance,
+    "precision_recall": precision_recall,
+    "nearest_distance": nearest_distance,
+    "sliced_wasserstein": sliced_wasserstein,
+}
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_features_that_are_not_numbers_are_an_error_that_counts_them_in_every_measure(measure: str) -> None:
+    """Of features that were all NaN, precision was 0.0 and recall .995."""
+    whole = _features(40)
+    for wrong in (math.nan, math.inf):
+        some, every = whole.clone(), torch.full_like(whole, wrong)
+        some[[3, 7], 1] = wrong
+        for generated, count in ((some, 2), (every, 40)):
+            with pytest.raises(BenchError, match=f"{count} of 40 generated samples are not finite"):
+                MEASURES[measure](generated, whole)
+        with pytest.raises(BenchError, match=r"(?s)real samples are not finite .*prepare the data again"):
+            MEASURES[measure](whole, every)
+    with pytest.raises(BenchError, match=r"of \(7,\) and real ones of \(8,\) numbers"):
+        MEASURES[measure](whole[:, :7], whole)
+
+
+@pytest.mark.parametrize(
+    ("measure", "fewest"),
+    [("frechet_distance", 9), ("kernel_distance", 2), ("precision_recall", 4), ("nearest_distance", 1)],
+)
+def test_too_few_samples_for_a_measure_are_refused_with_both_numbers(measure: str, fewest: int) -> None:
+    many, few = _features(40), _features(fewest - 1, seed=1)
+    for generated, real in ((few, many), (many, few)):
+        with pytest.raises(BenchError, match=rf"(?s)^{fewest - 1} .*use more than {fewest - 1} samples"):
+            MEASURES[measure](generated, real)
+    found = MEASURES[measure](_features(fewest, seed=1), many)
+    assert np.isfinite(np.array(found)).all()

@@ -162,6 +162,11 @@ def student_field(
     return field_with_boundary(field, SIGMA_MIN, study.sigma_d) if bounded else field
 
 
+def boundary_of(arm: Arm, sigma_d: float) -> float:
+    """The angle at which the arm's map is the identity."""
+    return math.atan(SIGMA_MIN / sigma_d) if arm.method.boundary else 0.0
+
+
 def segment_edges(arm: Arm, sigma_d: float) -> Tensor:
     """The edges of multi-step sCD's segments, 0 and t_max among them: even in the angle."""
     return uniform_angles(arm.segments or 1, largest_angle(sigma_d))

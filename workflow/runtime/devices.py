@@ -1,8 +1,13 @@
-"""Which device a process works on. What is drawn is drawn on the CPU and moved there, so that devices see the same."""
+"""Which device a process works on. What is drawn is drawn on the CPU and moved there, so that devices see the same.
+
+And what float32 means there: itself. torch's own default rounds the inputs of convolutions on a GPU to TF32.
+"""
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,17 +16,23 @@ from core.trigflow import Field
 from workflow.errors import BenchError
 from workflow.study import Study
 
+TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
+"""By which NVIDIA's libraries are told to disregard what a program sets."""
+
 
 def best_device() -> torch.device:
-    """The process's GPU where there is one, else the CPU."""
+    """The process's GPU where there is one, else the CPU; products of float32 are float32's from here on."""
+    _set_products(tf32=False)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def device_of(study: Study) -> torch.device:
     """The study's device; `auto` is the process's own GPU where there is one, else the CPU.
 
-    A process that torchrun started takes the GPU of its local rank. Raises BenchError where there is none.
+    A process that torchrun started takes the GPU of its local rank. From here on products of float32 are float32's,
+    whatever the user's code or settings have made of them. Raises BenchError where there is none.
     """
+    _set_products(tf32=False)
     if study.device == "cpu" or (study.device == "auto" and best_device().type == "cpu"):
         return torch.device("cpu")
     local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
@@ -31,6 +42,35 @@ def device_of(study: Study) -> torch.device:
         raise BenchError(problem, file=study.file, key="device", remedy=remedy, again=True)
     torch.cuda.set_device(local)  # what NCCL and FSDP2 take as this process's
     return torch.device("cuda", local)
+
+
+@contextmanager
+def products(device: torch.device, tf32: bool) -> Iterator[None]:
+    """Within, matrix products and convolutions of float32 on a GPU round their inputs to TF32 if so asked, else not.
+
+    Raises BenchError where the environment would have the GPU do the other.
+    """
+    contrary = "0" if tf32 else "1"
+    if device.type == "cuda" and os.environ.get(TF32_OVERRIDE) == contrary:
+        problem = f"{TF32_OVERRIDE}={contrary} in the environment, where tf32 is {str(tf32).lower()}"
+        raise BenchError(problem, key="arms.<arm>.tf32", remedy=f"unset {TF32_OVERRIDE}; an arm says tf32: true")
+    _set_products(tf32)
+    try:
+        yield
+    finally:
+        _set_products(tf32=False)
+
+
+def _set_products(tf32: bool) -> None:
+    """For the whole process. torch has two sets of these flags, and fails where one is read that contradicts the other:
+    both are set, and to the same. On a CPU, oneDNN has no TF32 but bfloat16 in its stead, and is never to use it."""
+    backends: Any = torch.backends
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = tf32
+    for cpu in (backends, backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn):
+        cpu.fp32_precision = "ieee"
+    for gpu in (backends.cuda.matmul, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn):
+        gpu.fp32_precision = "tf32" if tf32 else "ieee"
 
 
 def device_name(device: torch.device) -> str:

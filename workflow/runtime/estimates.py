@@ -19,6 +19,7 @@ from workflow.runtime import checkpoints
 from workflow.runtime.assembly import make_modules, make_network, step_function
 from workflow.runtime.autoencoder import CHANNELS, FACTOR
 from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.devices import products
 from workflow.runtime.operations import Operations
 from workflow.schema import Arm, DigitsData, ImagesData, LatentsData, MixtureData, Size
 from workflow.study import Run, Sampling, Study
@@ -236,7 +237,8 @@ def _seconds_of_a_step(study: Study, arm: str, data: Dataset, batch: int) -> flo
     seconds = 0.0
     for number in (1, 2):  # the first warms up
         started = time.monotonic()
-        torch.autograd.grad(step(number, {}).loss, weights, materialize_grads=True)
+        with products(weights[0].device, study.arms[arm].tf32):
+            torch.autograd.grad(step(number, {}).loss, weights, materialize_grads=True)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds = time.monotonic() - started

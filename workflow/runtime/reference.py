@@ -16,7 +16,7 @@ from workflow.runtime.extractors import Extractor
 from workflow.runtime.files import read_arrays, write_arrays
 from workflow.runtime.files import sha256 as sha256_of
 from workflow.runtime.fingerprint import digest
-from workflow.runtime.metrics import fidelity
+from workflow.runtime.metrics import check_features, fidelity
 from workflow.runtime.shards import check_file
 
 KEPT = 50_000
@@ -59,7 +59,9 @@ def open_reference(origin: dict[str, str], remedy: str) -> Reference:
 
 
 def frechet_to(reference: Reference, features: Tensor) -> float:
-    """torch-fidelity's Fréchet distance of features (n, d) to the reference. Raises BenchError unless n > d."""
+    """torch-fidelity's Fréchet distance of features (n, d) to the reference. Raises BenchError unless n > d, and where
+    features or the reference's statistics are not numbers."""
+    check_features(features, torch.from_numpy(np.vstack([reference.mean, reference.covariance])))
     for name, count in (("generated", len(features)), ("reference", reference.count)):
         if count <= features.shape[1]:
             problem = f"{count} {name} images cannot fix a covariance of {features.shape[1]} dimensions"

@@ -14,9 +14,17 @@ from core.samplers.noise import noise_of_samples
 from core.samplers.ode import ddim_step, dpm_solver_2s_step, heun_step, solve, solve_dpm_solver_pp_2m
 from core.schedules import karras_noise_levels, largest_angle
 from core.trigflow import Field, angle_from_noise_level
-from workflow.runtime.assembly import Tensors, guided_field, make_network, open_data, segment_edges, student_field
+from workflow.runtime.assembly import (
+    Tensors,
+    boundary_of,
+    guided_field,
+    make_network,
+    open_data,
+    segment_edges,
+    student_field,
+)
 from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.devices import device_of, on
+from workflow.runtime.devices import device_of, on, products
 from workflow.runtime.distributed import is_first
 from workflow.runtime.progress import Progress, sign_of_life
 from workflow.runtime.randomness import generator
@@ -96,7 +104,7 @@ def draw_parts(
         labels = labels_of_samples(rows, dataset)
         own = None if labels is None else labels.to(device)
         for part in alike:
-            with torch.no_grad():
+            with torch.no_grad(), products(device, tf32=False):
                 made = _draw(study, arm, network, weights, own, noise, part.sampling)
             yield part.place, made.cpu()
             drawn += len(rows)
@@ -120,7 +128,8 @@ def _draw(
     told = () if scale is None else (scale,)
     bound = partial(student_field, study, arm, network, weights, labels)
     if how.solver == "few":
-        return sample_consistency(bound(told), noise[: how.steps], [largest_angle(study.sigma_d), *how.times])
+        times, boundary = [largest_angle(study.sigma_d), *how.times], boundary_of(arm, study.sigma_d)
+        return sample_consistency(bound(told), noise[: how.steps], times, boundary)
     if how.solver == "segments":
         edges = segment_edges(arm, study.sigma_d).to(noise.device)
         return sample_segments(lambda u: bound((*told, u)), noise[0], edges)

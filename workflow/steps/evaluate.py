@@ -90,7 +90,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
         curves=curves + _log_curves(log),
         seconds={**seconds, "train": round(training["seconds"], 3), "evaluate": round(time.monotonic() - started, 3)},
         peak_memory_mb=max(peak_memory_mb(), earlier.peak_memory_mb if earlier else 0.0),
-        provenance=provenance(device_name(device)),
+        provenance=provenance(device_name(device)) | {"tf32": arm.tf32 and device.type == "cuda"},
         protocol=protocol(study, run),
     )
     write_record(out / "metrics.json", record)

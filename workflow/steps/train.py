@@ -40,7 +40,7 @@ from workflow.runtime.assembly import (
 )
 from workflow.runtime.batches import Batch, batches, draw_batch
 from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.devices import busy_clock, device_of
+from workflow.runtime.devices import busy_clock, device_of, products
 from workflow.runtime.distributed import Layout, World, is_first, lay_out, world_of
 from workflow.runtime.files import exclusive, read_json, sha256, write_json, write_text
 from workflow.runtime.fingerprint import digest, fingerprint
@@ -142,7 +142,10 @@ def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
         outcome = dataclasses.replace(outcome, reason=lost)
     else:
         objective = step_function(study, run, arm, modules, dataset, taught)
-        state, journal, outcome = _steps(study, run, arm, dataset, modules, objective, layout, state, outcome, stop_now)
+        with products(world.device, arm.tf32):
+            state, journal, outcome = _steps(
+                study, run, arm, dataset, modules, objective, layout, state, outcome, stop_now
+            )
         with layout.gathered():
             outcome = _completed(outcome, journal, arm, modules, study.sigma_d)
     return Trained(layout.whole(state.average), layout.whole(state.snapshots), journal, outcome)

@@ -6,7 +6,7 @@ from core.samplers.consistency import sample_consistency
 from core.samplers.noise import noise_of_samples
 from core.samplers.search import greedy_times
 from core.schedules import largest_angle
-from workflow.runtime.assembly import make_network, open_data, student_field
+from workflow.runtime.assembly import boundary_of, make_network, open_data, student_field
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.devices import device_of, on
 from workflow.runtime.measurements.measured import Measured, Row
@@ -41,11 +41,13 @@ def _search(study: Study, run: Run, metric: str) -> list[Row]:
     labels = None if labels is None else labels.to(device)
     field = student_field(study, arm, make_network(study, arm, dataset), weights, labels)
 
+    boundary = boundary_of(arm, study.sigma_d)
+
     def score(times, purpose: str = "search") -> float:
         generators = [generator(study.evaluation.seed, purpose, row) for row in range(count)]
         noise = noise_of_samples(generators, len(times) + 1, dataset.shape).to(device)
         with torch.no_grad():
-            samples = sample_consistency(field, noise, [largest_angle(study.sigma_d), *times])
+            samples = sample_consistency(field, noise, [largest_angle(study.sigma_d), *times], boundary)
         return kind.judge_samples(dataset, samples.cpu(), wanted=[metric])[metric]
 
     found = greedy_times(score, MIDDLE_TIMES, LOW, HIGH, WIDTH)
