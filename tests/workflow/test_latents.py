@@ -1,6 +1,7 @@
 """ImageNet 512: latents with the paper's normalisation, encoded by a step of its own, judged as images."""
 
 import importlib
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -82,8 +83,8 @@ def test_the_autoencoder_sees_images_from_minus_one_to_one(data: LatentsData) ->
     found = encode(pixels)
     torch.testing.assert_close(found, torch.cat([theirs.mean, theirs.std], 1))
     back = decode(found[:, :4])
-    assert back.dtype == torch.uint8 and back.shape == pixels.shape
-    torch.testing.assert_close(back.float(), ((decoded.clamp(-1, 1) + 1) * 127.5).round(), atol=1, rtol=0)
+    assert back.shape == pixels.shape and torch.equal(back, back.to(torch.uint8))
+    torch.testing.assert_close(back, ((decoded.clamp(-1, 1) + 1) * 127.5).round(), atol=1, rtol=0)
 
 
 def test_latents_are_encoded_once_drawn_and_judged_as_images(data: LatentsData) -> None:
@@ -108,6 +109,9 @@ def test_latents_are_encoded_once_drawn_and_judged_as_images(data: LatentsData) 
     assert found["fdd_train"] == pytest.approx(found["fd_train"], rel=1e-6), "here both features are DINOv2's"
     worse = latents.judge_samples(dataset, means + 3, ["fd_train"])
     assert set(worse) == {"fd_train"} and worse["fd_train"] > found["fd_train"]
+    means[5] = 1e38  # a number, and none once it is decoded
+    lost = latents.judge_samples(dataset, means, ["fd_train", "recall"])
+    assert set(lost) == {"fd_train", "recall"} and all(map(math.isnan, lost.values())), "and no black picture"
     assert {value.metric for value in latents.floors(dataset)} == set(latents.METRICS["samples"]) - {"fd_held_out"}
 
 

@@ -64,7 +64,8 @@ def _digits(study: Study, drawn: Drawn, arrays: Arrays, real: bool) -> Figure:
 def _colour_images(study: Study, drawn: Drawn, arrays: Arrays, real: bool) -> Figure:
     half = float(arrays["sigma_d"]) / 2
     rows = [("training images", arrays["train_shown"][:COLUMNS] / 255)] if real else []
-    rows += [(name, (samples * half + 0.5).clip(0, 1)) for name, samples in _named(study, drawn)]
+    # what is no number is left white, as the gaps are
+    rows += [(name, np.nan_to_num((s * half + 0.5).clip(0, 1), nan=1.0)) for name, s in _named(study, drawn)]
     return _strips([(name, images.transpose(0, 2, 3, 1)) for name, images in rows], gap=1.0)
 
 

@@ -135,13 +135,14 @@ def _about(study: Study, experiment: str, run: Run) -> dict[str, Any]:
 
 
 def _result(study: Study, record: RunRecord, value: Value, known: Quantities) -> dict[str, Any]:
-    """A diverged run counts as worst."""
+    """A diverged run counts as worst; of one of which some samples are not numbers, these do."""
+    status = "finished" if record.lost and value.value is not None else record.status
     number = value.value
     if number is None and value.metric in known:
         number = known[value.metric].worst
     return {
         **_sampled(study, value), "metric": value.metric, "value": number,
-        "status": record.status, "parameters": record.parameters,
+        "status": status, "parameters": record.parameters,
     }  # fmt: skip
 
 

@@ -54,9 +54,10 @@ def load_diffusers() -> Any:
 
 @cache
 def open_autoencoder(folder: Path) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """(encode, decode) between uint8 pixels (n, 3, h, w) and raw latents, on the CPU outside.
+    """(encode, decode) between pixels from 0 to 255, (n, 3, h, w), and raw latents, on the CPU outside.
 
-    Encode gives mean and standard deviation of each latent, (n, 8, h / 8, w / 8); decode takes (n, 4, ...).
+    Encode takes uint8 and gives mean and standard deviation of each latent, (n, 8, h / 8, w / 8); decode takes (n, 4,
+    ...) and gives whole floats, or what is no number where the network's output is none.
     """
     check_autoencoder(folder)
     device = best_device()
@@ -80,7 +81,7 @@ def open_autoencoder(folder: Path) -> tuple[Callable[[Tensor], Tensor], Callable
 
     def decode(latents: Tensor) -> Tensor:
         found = network.decode(latents).sample.float().clamp(-1, 1)
-        return ((found + 1) * 127.5).round().to(torch.uint8)
+        return ((found + 1) * 127.5).round()
 
     return lambda pixels: in_batches(encode, pixels), lambda latents: in_batches(decode, latents)
 

@@ -28,7 +28,7 @@ class Value(BaseModel):
 
 
 class RunRecord(BaseModel):
-    """metrics.json of a run; a diverged run has one like any other."""
+    """metrics.json of a run; a diverged run has one like any other, and so has one whose samples are not numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     status: Literal["finished", "diverged"]
@@ -41,6 +41,9 @@ class RunRecord(BaseModel):
     """Optimiser steps made; of a diverged run, the step whose loss was not finite."""
     last_good_checkpoint: int | None = None
     reason: str | None = None
+    lost: list[str] = []
+    """Of a run that was trained to its end, what is not numbers: its samplings by their keys, or `map`. What else it
+    was judged by counts."""
     last_direction_norm: float | None = None
     parameters: int = 0
     """Trainable numbers of the network."""

@@ -20,7 +20,7 @@ from core.trigflow import Field, interpolate, velocity
 from workflow.errors import BenchError
 from workflow.runtime.assembly import make_network, open_data, snapshot_steps, student_field
 from workflow.runtime.datasets import kind_module
-from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.datasets.dataset import Dataset, not_numbers
 from workflow.runtime.devices import carried, device_name, device_of, on
 from workflow.runtime.files import read_arrays, read_json
 from workflow.runtime.fingerprint import fingerprint
@@ -37,6 +37,8 @@ from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.study import Run, Sampling, Study
 
 AGAIN = "delete the run's folder; the workflow makes it again"
+MAP = "map"
+"""In RunRecord.lost, beside the keys of samplings."""
 TANGENT_POINTS, TANGENT_ANGLES = 128, 25
 """Of the norms of the network's tangent along the angle."""
 
@@ -57,16 +59,22 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     weights = on(device, read_tensors(out / "weights.safetensors", AGAIN))
     samples = {key: torch.from_numpy(values) for key, values in read_arrays(out / "samples.npz", AGAIN).items()}
     metrics, curves, ways = [], [], {sampling.key: sampling for sampling in study.samplings(run.arm)}
+    lost: dict[str, str] = {}
     judged = arm.method.sampler == "few" and not arm.told  # a map from every angle down to 0
     if training["reason"] is None:
         network = make_network(study, arm, dataset)
         if judged:
             metrics, curves = kind.judge_map(dataset, carried(student_field(study, arm, network, weights), device))
+            metrics = [value.model_copy(update={"value": _finite(value.value)}) for value in metrics]
+            if unknown := [value.metric for value in metrics if value.value is None]:
+                lost[MAP] = f"{', '.join(unknown)}: no number"
         if not arm.told:
             curves += tangent_norms(study, dataset, partial(student_field, study, arm, network, weights))
         for key, drawn in samples.items():
             sign_of_life()
-            metrics += _of_samples(ways[key], kind.judge_samples(dataset, drawn, _wanted(kind, ways[key].metrics)))
+            found, fault = judge_drawn(kind, dataset, drawn, _wanted(kind, ways[key].metrics))
+            metrics += _of_samples(ways[key], found)
+            lost |= {key: fault} if fault else {}
         curves += _along_training(study, run, arm, out)
     else:
         metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if judged]
@@ -76,14 +84,15 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     metrics += _costs(arm, training, log)
     curves += [Value(metric="log_weight", x=t, value=w) for t, w in training["log_weight"]]
     record = RunRecord(
-        status="diverged" if training["reason"] else "finished",
+        status="diverged" if training["reason"] or lost else "finished",
         fingerprint=mark,
         inputs=marks_of(inputs_of(study, run)),
         arm=run.arm,
         seed=run.seed,
         step=training["step"],
         last_good_checkpoint=training["last_good_checkpoint"],
-        reason=training["reason"],
+        reason=training["reason"] or "; ".join(f"{key}: {fault}" for key, fault in lost.items()) or None,
+        lost=list(lost),
         last_direction_norm=training["last_direction_norm"],
         parameters=sum(p.numel() for p in weights.values()),
         metrics=metrics,
@@ -102,6 +111,21 @@ def _earlier(path: Path) -> RunRecord | None:
     with contextlib.suppress(BenchError):
         return read_record(path)
     return None
+
+
+def judge_drawn(
+    kind: Any, dataset: Dataset, drawn: Tensor, wanted: Collection[str]
+) -> tuple[Mapping[str, float | None], str | None]:
+    """What is wanted of samples, and None; where they, or what is measured of them, are not numbers, None, and why."""
+    if count := not_numbers(drawn):
+        return dict.fromkeys(wanted), f"{count} of {len(drawn)} samples are not numbers"
+    found = {name: _finite(value) for name, value in kind.judge_samples(dataset, drawn, wanted).items()}
+    unknown = [name for name, value in found.items() if value is None]
+    return found, f"{', '.join(unknown)}: no number" if unknown else None
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _of_samples(way: Sampling, found: Mapping[str, float | None]) -> list[Value]:
@@ -127,8 +151,8 @@ def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
         weights = {n.removeprefix(f"{step}/"): w for n, w in kept.items() if n.startswith(f"{step}/")}
         for key, drawn in draw_samples(study, arm, weights, list(ways.values()), count).items():
             sign_of_life()
-            wanted = _wanted(kind, study.evaluation.snapshot_metrics)
-            values = _of_samples(ways[key], kind.judge_samples(dataset, drawn, wanted))
+            found, _ = judge_drawn(kind, dataset, drawn, _wanted(kind, study.evaluation.snapshot_metrics))
+            values = _of_samples(ways[key], found)
             curves += [value.model_copy(update={"x": float(step)}) for value in values]
     return curves
 

@@ -1,6 +1,7 @@
 """ImageNet 512 in an autoencoder's latents: encoded once, decoded to be judged as images."""
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from workflow.runtime.autoencoder import (
     open_autoencoder,
 )
 from workflow.runtime.datasets import MEASURED, images
-from workflow.runtime.datasets.dataset import Dataset
+from workflow.runtime.datasets.dataset import Dataset, not_numbers
 from workflow.runtime.datasets.parts import check_enough
 from workflow.runtime.extractors import RESIZING, Extractor, check_weights, open_extractor
 from workflow.runtime.files import Arrays
@@ -128,13 +129,19 @@ def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]
 
 
 def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = METRICS["samples"]) -> dict[str, float]:
-    """Distances of decoded samples to the original images."""
+    """Distances of decoded samples to the original images; NaN where what is decoded is not numbers."""
     about = images.about_of(dataset.arrays)
     _, decode = open_autoencoder(Path(about["vae"]))
+    lost = 0
+
+    def pixels(latents: Tensor) -> Tensor:
+        nonlocal lost
+        decoded = decode(denormalise(latents))
+        lost += not_numbers(decoded)
+        return decoded.nan_to_num().to(torch.uint8)
 
     def features(key: str) -> Tensor:  # all images together would take a hundred gigabytes
-        parts = (decode(denormalise(part)) for part in samples.split(AT_ONCE))
-        return images.extractor_of(about[key]).of_parts(parts, len(samples))
+        return images.extractor_of(about[key]).of_parts(map(pixels, samples.split(AT_ONCE)), len(samples))
 
     found = {}
     if set(wanted) - {"fdd_train"}:
@@ -142,7 +149,7 @@ def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = M
     if "fdd_train" in wanted and "dinov2" in about:
         reference = open_reference(about["references of dinov2"]["train"], AGAIN)
         found["fdd_train"] = frechet_to(reference, features("dinov2"))
-    return found
+    return dict.fromkeys(found, math.nan) if lost else found
 
 
 def floors(dataset: Dataset) -> list[Value]:

@@ -1,5 +1,7 @@
 """CM's search for middle times, by the study's own distance, and the result on noise that it did not see."""
 
+import math
+
 import torch
 
 from core.samplers.consistency import sample_consistency
@@ -8,6 +10,7 @@ from core.samplers.search import greedy_times
 from core.schedules import largest_angle
 from workflow.runtime.assembly import boundary_of, make_network, open_data, student_field
 from workflow.runtime.datasets import kind_module
+from workflow.runtime.datasets.dataset import not_numbers
 from workflow.runtime.devices import device_of, on
 from workflow.runtime.measurements.measured import Measured, Row
 from workflow.runtime.randomness import generator
@@ -48,6 +51,8 @@ def _search(study: Study, run: Run, metric: str) -> list[Row]:
         noise = noise_of_samples(generators, len(times) + 1, dataset.shape).to(device)
         with torch.no_grad():
             samples = sample_consistency(field, noise, [largest_angle(study.sigma_d), *times], boundary)
+        if not_numbers(samples):
+            return math.inf
         return kind.judge_samples(dataset, samples.cpu(), wanted=[metric])[metric]
 
     found = greedy_times(score, MIDDLE_TIMES, LOW, HIGH, WIDTH)
