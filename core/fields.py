@@ -58,14 +58,20 @@ def bind(
 
     Under `precision` float16 or bfloat16 the module runs in autocast and everything around it, the
     objective's arithmetic included, stays in x's dtype. The module gets t in x's dtype too, but in float32 where x is
-    narrower. Raises ValueError for points of integers.
+    narrower. `parameters` may hold buffers too; a module that writes to these writes to copies, so that every
+    evaluation starts from what was given. Raises ValueError for points of integers.
     """
+    buffers = set() if parameters is None else {name for name, _ in module.named_buffers(remove_duplicate=False)}
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         check_floating(x)
         with torch.autocast(x.device.type, dtype=precision, enabled=precision.itemsize < 4):
             arguments = (x, t.to(time_dtype(x)), condition)
-            output = module(*arguments) if parameters is None else functional_call(module, dict(parameters), arguments)
+            if parameters is None:
+                output = module(*arguments)
+            else:
+                given = {name: p.clone() if name in buffers else p for name, p in parameters.items()}
+                output = functional_call(module, given, arguments)
         return output.to(x.dtype)
 
     return field

@@ -5,6 +5,7 @@ torchrun ... several.py STUDY OUT: trains every arm whose name has a dot, and ho
 
 import contextlib
 import dataclasses
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,7 +35,11 @@ from workflow.steps.sample import sample
 from workflow.study import Run, Study
 
 EDM2 = {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4], "dropout": 0.3, "conditioning": "plain"}
-SIZES = {"small": {"width": 16, "blocks": 1}, "image": {"network": "core.networks.edm2:EDM2", "settings": EDM2}}
+SIZES = {
+    "small": {"width": 16, "blocks": 1},
+    "image": {"network": "core.networks.edm2:EDM2", "settings": EDM2},
+    "spectral": {"network": "tests.workflow.test_buffers:spectral"},
+}
 METHODS: dict[str, dict[str, Any]] = {
     "scd": {"objective": "scd", "teacher": "exact", "adaptive_weight": True},
     "sct": {"objective": "sct"},
@@ -42,6 +47,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "vsd": {"objective": "vsd", "teacher": "exact", "adaptive_weight": True},
     "ct": {"objective": "ct", "points": [4, 8], "target_decay": 0.9},
     "image": {"objective": "sct", "size": "image", "snapshots": 2},
+    "spectral": {"objective": "ct", "size": "spectral", "points": [4, 8], "target_decay": 0.9, "snapshots": 2},
 }
 WAYS: dict[str, dict[str, Any]] = {
     "ddp": {},
@@ -138,6 +144,8 @@ def main(study: Study, out: Path) -> None:
         for name in study.arms:
             if "." in name:
                 train_module.train(study, run_of(name))
+        assert world.alike([torch.tensor(math.nan), torch.tensor([True, False]), torch.tensor(3)])
+        assert not world.alike([torch.tensor(1), torch.tensor(float(world.rank))])
         for name in RESUMED:
             _read_and_write_again(study, name, world)
         with stop_after(4):

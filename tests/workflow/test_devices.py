@@ -216,9 +216,9 @@ def test_every_step_of_edm2_starts_with_weights_of_unit_magnitude(prepared, tiny
     monkeypatch.setattr(train_module, "open_data", several.doubled)
     real, seen = train_module._evaluate, []
 
-    def watched(objective, step, batch, target, parameters, arm):
+    def watched(objective, step, batch, target, parameters, *others):
         seen.append(torch.cat([p.detach().square().mean((1, 2, 3)).sqrt() for p in parameters if p.ndim == 4]))
-        return real(objective, step, batch, target, parameters, arm)
+        return real(objective, step, batch, target, parameters, *others)
 
     monkeypatch.setattr(train_module, "_evaluate", watched)
     train(study, X)
@@ -247,7 +247,8 @@ def test_gradients_of_a_float16_network_do_not_vanish_in_a_large_batch(prepared)
             modules.student.get_parameter("project.weight"), generator=torch.Generator().manual_seed(0)
         )
         objective = step_function(study, X, arm, modules, data, None)
-        found.append(train_module._evaluate(objective, 1, batch, {}, list(modules.parameters().values()), arm)[1])
+        parameters = list(modules.parameters().values())
+        found.append(train_module._evaluate(objective, 1, batch, {}, parameters, arm, modules, study)[1])
     for exact, scaled in zip(*found, strict=True):
         assert scaled.dtype == torch.float32
         assert (scaled - exact).norm() <= 0.05 * exact.norm()

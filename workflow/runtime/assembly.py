@@ -40,14 +40,14 @@ from workflow.runtime.datasets.dataset import Dataset, checked
 from workflow.runtime.devices import device_of, on
 from workflow.runtime.files import read_arrays
 from workflow.runtime.named import named, takes
-from workflow.runtime.randomness import seed_for
+from workflow.runtime.randomness import seed_globals, seeded
 from workflow.runtime.tensors import read_tensors
+from workflow.runtime.weights import Tensors, buffers_of, difference, kept_of, put, unkept
 from workflow.schema import Arm
 from workflow.study import Run, Study
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SOLVERS = {"ddim": ddim_step, "heun": heun_step}
-Tensors = dict[str, Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +63,13 @@ class Modules:
         named: Tensors = dict(self.student.named_parameters())
         for name, module in self.extras.items():
             named |= {f"{name}.{key}": p for key, p in module.named_parameters()}
+        return named
+
+    def buffers(self) -> Tensors:
+        """Their persistent buffers, named as `parameters` are."""
+        named = buffers_of(self.student)
+        for name, module in self.extras.items():
+            named |= {f"{name}.{key}": buffer for key, buffer in buffers_of(module).items()}
         return named
 
     def normalised(self) -> Tensors:
@@ -89,11 +96,14 @@ def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.
     """The arm's network on the study's device, not in training; its initial parameters a function of the seed.
 
     One that is named by its path is called with its settings and what it takes of shape, classes, sigma_d and
-    told, the count of numbers that it is told.
+    told, the count of numbers that it is told. Raises BenchError where it has state that would not be kept.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, "initial parameters"))  # drawn on the CPU for every device
+    with seeded(seed, "initial parameters"):  # drawn on the CPU for every device
         network = _make_network(study, arm, dataset)
+    if lost := unkept(network):
+        problem = f"the network's state holds what is neither parameter nor buffer: {', '.join(lost)}"
+        remedy = "keep state in persistent buffers (docs/networks.md)"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
     number_layers(network)
     return network.to(device_of(study)).eval()
 
@@ -120,15 +130,34 @@ def _make_network(study: Study, arm: Arm, dataset: Dataset) -> nn.Module:
 def make_modules(study: Study, arm: Arm, dataset: Dataset, seed: int, start: Tensors | None) -> Modules:
     """Everything that a run trains; network and fake start from `start` where given."""
     method = arm.method
-    networks = [make_network(study, arm, dataset, seed) for _ in range(1 + method.fake)]
-    for network in networks:
-        network.train()
-        if start is not None:
-            network.load_state_dict(start, strict=False)
+    networks = [make_network(study, arm, dataset, seed).train() for _ in range(1 + method.fake)]
+    if start is not None:
+        for network in networks:
+            _start_from(study, arm, network, start)
     extras: dict[str, nn.Module] = {"fake": networks[1]} if method.fake else {}
     if arm.adaptive_weight:
         extras |= {name: LogWeight().to(device_of(study)) for name in method.log_weights}
     return Modules(networks[0], extras)
+
+
+def _start_from(study: Study, arm: Arm, network: nn.Module, start: Tensors) -> None:
+    """Give the network a teacher's weights; parameters of numbers that only the student is told stay as they are."""
+    own = kept_of(network)
+    new = {name for name, _ in network.named_parameters() if name not in start} if arm.told else set()
+    own = {name: tensor for name, tensor in own.items() if name not in new}
+    if wrong := difference(own, start):
+        problem = f"the teacher's weights do not fit the student's network: {wrong}"
+        remedy = "give both the same 'size', or remove 'start: teacher'"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}", remedy=remedy)
+    put(own, start)
+
+
+def check_weights(study: Study, arm: Arm, network: nn.Module, weights: Tensors) -> None:
+    """Raise BenchError where saved weights are not all that is kept of the arm's network."""
+    if wrong := difference(kept_of(network), weights):
+        problem = f"the saved weights are not of the arm's network as it is now made: {wrong}"
+        remedy = "delete the run's folder; the workflow makes it again"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}", remedy=remedy)
 
 
 def teacher_weights(study: Study, run: Run) -> Tensors | None:
@@ -183,7 +212,8 @@ def step_function(
     settings = mapped(lambda value: value.to(device), make_settings(arm, study.sigma_d))
     objective = named(arm.method.path)
     teacher_of = _teacher(study, arm, dataset, taught)
-    own_network = study.sizes[arm.size].network is not None
+    sizes = [arm.size, *([study.arms[arm.teacher].size] if arm.teacher in study.arms else [])]
+    own_code = arm.method.own or any(study.sizes[size].network is not None for size in sizes)
 
     def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
         batch = draw_batch(run, arm, dataset, step).to(device) if rows is None else rows
@@ -201,8 +231,8 @@ def step_function(
             fake=bound(fake, numbers=told) if fake else None,
             **{name: module for name, module in modules.extras.items() if name != "fake"},
         )
-        if own_network:  # it may draw from torch's generator, which must not depend on what came before
-            torch.manual_seed(seed_for(run.seed, step, "dropout", batch.first))
+        if own_code:  # it may draw from global generators, which must not depend on what came before
+            seed_globals(run.seed, step, "dropout", batch.first)
         with masks(batch.keys):
             return objective(fields, batch.x0, batch.draws, _settings_at(settings, arm, study.sigma_d, step, device))
 
@@ -266,6 +296,7 @@ def _teacher(
     if taught is None:
         raise BenchError("the teacher has no weights", file=study.file, key="teacher", remedy="train the teacher first")
     network = make_network(study, study.arms[arm.teacher], dataset)
+    check_weights(study, study.arms[arm.teacher], network, taught)
     return lambda labels, scale: guided_field(network, taught, labels, scale)
 
 

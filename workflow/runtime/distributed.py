@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from workflow.runtime.checkpoints import Part
+from workflow.runtime.weights import as_bytes
 
 BUCKET = 2**25
 """Numbers that are summed in one message."""
@@ -68,6 +69,16 @@ class World:
             return reason
         others = self.total(torch.tensor(int(reason is not None), device=self.device)).item()
         return reason or ("another process has to stop" if others else None)
+
+    def alike(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether every process holds the same bits in these."""
+        held = [as_bytes(tensor) for tensor in tensors]
+        if self.size == 1 or not held:
+            return True
+        own = torch.cat(held)
+        firsts = own.clone()
+        dist.broadcast(firsts, 0)
+        return not self.total((own != firsts).any().int()).item()
 
     def gather(self, text: str) -> list[str]:
         """What every process says, all of one length; as bytes, since torch pickles other things."""
@@ -148,7 +159,10 @@ class Replicated:
         return whole
 
     def whole(self, tensors: Tensors) -> Tensors:
-        """Whole tensors from what every process holds of them; named as parameters, or `<anything>/<parameter>`."""
+        """Whole tensors from what every process holds of them; named as parameters, or `<anything>/<parameter>`.
+
+        What has no parameter's name, as a buffer, is whole on every process.
+        """
         return tensors
 
     def part(self, names: Iterable[str]) -> Part | None:
@@ -242,7 +256,10 @@ class Sharded:
 
         found = {}
         for name, part in tensors.items():
-            shape = self.shapes[name.rsplit("/", 1)[-1]]
+            shape = self.shapes.get(name.rsplit("/", 1)[-1])
+            if shape is None:
+                found[name] = part
+                continue
             row = nn.functional.pad(part, (0, -(-shape.numel() // self.world.size) - part.numel()))
             gathered = DTensor.from_local(row, self.mesh, [Shard(0)]).full_tensor()
             found[name] = gathered[: shape.numel()].view(shape)
@@ -250,7 +267,8 @@ class Sharded:
 
     def part(self, names: Iterable[str]) -> Part | None:
         """As Replicated.part."""
-        shapes = {name: list(self.shapes[name.rsplit("/", 1)[-1]]) for name in names}
+        owners = {name: name.rsplit("/", 1)[-1] for name in names}
+        shapes = {name: list(self.shapes[own]) for name, own in owners.items() if own in self.shapes}
         return Part(self.world.rank, self.world.size, shapes, self.world.gather)
 
     def _rows(self, gradient: Tensor) -> Tensor:

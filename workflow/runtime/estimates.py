@@ -21,6 +21,7 @@ from workflow.runtime.autoencoder import CHANNELS, FACTOR
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.devices import products
 from workflow.runtime.operations import Operations
+from workflow.runtime.weights import kept_of
 from workflow.schema import Arm, DigitsData, ImagesData, LatentsData, MixtureData, Size
 from workflow.study import Run, Sampling, Study
 
@@ -254,7 +255,7 @@ def _prepared(study: Study, arm: str, data: Dataset, batch: int) -> tuple[Callab
     taught = None
     if study.teacher_run(run) is not None:  # any weights cost the same
         teacher = make_network(study, study.arms[str(settings.teacher)], data)
-        taught = {name: p.detach() for name, p in teacher.named_parameters()}
+        taught = kept_of(teacher)
     step = step_function(study, run, settings, modules, data, taught)
     return step, modules.student, list(modules.parameters().values())
 

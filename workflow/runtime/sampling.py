@@ -17,6 +17,7 @@ from core.trigflow import Field, angle_from_noise_level
 from workflow.runtime.assembly import (
     Tensors,
     boundary_of,
+    check_weights,
     guided_field,
     make_network,
     open_data,
@@ -27,7 +28,7 @@ from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.devices import device_of, on, products
 from workflow.runtime.distributed import is_first
 from workflow.runtime.progress import Progress, sign_of_life
-from workflow.runtime.randomness import generator
+from workflow.runtime.randomness import generator, seed_globals
 from workflow.runtime.shares import labels_in_shares
 from workflow.schema import Arm
 from workflow.study import Sampling, Study
@@ -96,6 +97,7 @@ def draw_parts(
     """
     dataset, device = open_data(study, arm), device_of(study)
     network, weights = make_network(study, arm, dataset), on(device, weights)
+    check_weights(study, arm, network, weights)
     slices = max([len(s.times) + 1 for s in samplings if s.solver == "few"], default=1)
     progress, drawn = Progress("samples", sum(len(part.rows) for part in parts)), 0
     for rows, alike in itertools.groupby(parts, lambda part: part.rows):
@@ -104,6 +106,7 @@ def draw_parts(
         labels = labels_of_samples(rows, dataset)
         own = None if labels is None else labels.to(device)
         for part in alike:
+            seed_globals(study.evaluation.seed, "sample", *part.place)  # of a network of one's own that draws
             with torch.no_grad(), products(device, tf32=False):
                 made = _draw(study, arm, network, weights, own, noise, part.sampling)
             yield part.place, made.cpu()

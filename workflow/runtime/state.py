@@ -6,19 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from workflow.errors import BenchError
 from workflow.runtime import checkpoints
 from workflow.runtime.assembly import Modules, Tensors
 from workflow.runtime.distributed import Layout, World
 from workflow.runtime.journal import Journal
 from workflow.runtime.optimiser import AdamState, initial_state
+from workflow.runtime.weights import copied, difference, put
 from workflow.schema import Arm
 
-WHOLE = "steps/"
-"""Adam's counts: numbers, which no layout shares out."""
+WHOLE = ("steps/", "buffers/")
+"""Adam's counts and the buffers, which no layout shares out."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,10 @@ class State:
     target: Tensors
     """The average that gives the targets, for methods that keep one; else empty."""
     snapshots: Tensors
-    """Averages along training, as `<step>/<name>`."""
+    """Averages along training with the student's buffers, as `<step>/<name>`."""
     optimiser: AdamState
+    buffers: Tensors
+    """The modules' own persistent ones, whole on every process. Averages have no others than the student's."""
 
 
 def initial(modules: Modules, layout: Layout, arm: Arm) -> State:
@@ -41,19 +44,20 @@ def initial(modules: Modules, layout: Layout, arm: Arm) -> State:
     own = [name for name, _ in modules.student.named_parameters()]
     student = {name: layout.parameters[name].detach().clone() for name in own}
     target = {name: p.clone() for name, p in student.items()} if arm.target_decay else {}
-    return State(layout.parameters, student, target, {}, initial_state(layout.parameters))
+    return State(layout.parameters, student, target, {}, initial_state(layout.parameters), modules.buffers())
 
 
 def is_finite(state: State, world: World) -> bool:
-    """Whether every number is, on every process."""
-    held = [tensor for tensor in _to_tensors(state).values() if tensor.numel()]  # a small one has no row for everybody
+    """Whether every number is, on every process; of a buffer, such as a mask, infinity may be the right value."""
+    tensors = {name: t for name, t in _to_tensors(state).items() if name.split("/")[-1] not in state.buffers}
+    held = [tensor for tensor in tensors.values() if tensor.numel()]  # a small one has no row for everybody
     largest = get_total_norm(held, math.inf)  # a device is waited for once
     return not world.total((~largest.isfinite()).int().to(world.device)).item()
 
 
 def save(folder: Path, mark: str, step: int, state: State, journal: Journal, layout: Layout) -> None:
     """Write a checkpoint; every process calls it."""
-    tensors = _to_tensors(state)
+    tensors = _to_tensors(dataclasses.replace(state, buffers=copied(state.buffers)))  # files share no memory
     part = layout.part(name for name in tensors if not name.startswith(WHOLE))
     if part is not None:
         checkpoints.save(folder, mark, step, tensors, dataclasses.asdict(journal), part)
@@ -70,17 +74,27 @@ def resume(folder: Path, mark: str, state: State, layout: Layout) -> tuple[Journ
     if not step:
         return Journal(), 0
     saved = found or checkpoints.at(folder, step)
-    _restore(state, saved.tensors, layout)
+    _restore(state, saved.tensors, layout, folder)
     return Journal(**saved.journal), step
 
 
-def _restore(state: State, saved: Mapping[str, Tensor], layout: Layout) -> None:
-    """This process's parts of saved tensors, whoever wrote those."""
-    with torch.no_grad():
-        for name, tensor in _to_tensors(state).items():
-            tensor.copy_(saved[name] if name.startswith(WHOLE) else layout.piece(saved[name]))
-    kept = [name for name in saved if name.startswith("snapshots/")]
-    pieces = {name: layout.piece(saved[name]).clone().to(layout.world.device) for name in kept}
+def _restore(state: State, saved: Mapping[str, Tensor], layout: Layout, folder: Path) -> None:
+    """This process's parts of saved tensors, whoever wrote those. Raises BenchError where they are not the state's."""
+    own, there = _to_tensors(state), list(saved)
+    kept = [name for name in there if name.startswith("snapshots/")]
+
+    def piece(name: str) -> Tensor:
+        shared_out = not name.startswith(WHOLE) and name.rsplit("/", maxsplit=1)[-1] not in state.buffers
+        return layout.piece(saved[name]) if shared_out else saved[name]
+
+    others = {name: saved[name] for name in there if name not in own and name not in kept}
+    for name, tensor in own.items():
+        found = {name: piece(name)} if name in there else {}
+        if wrong := difference({name: tensor}, found | others):
+            problem = f"the checkpoint is of other networks than the arm's: {wrong}"
+            raise BenchError(problem, file=folder, remedy="delete the folder: the run starts from its first step")
+        put({name: tensor}, found)
+    pieces = {name: piece(name).clone().to(layout.world.device) for name in kept}
     state.snapshots.update({name.removeprefix("snapshots/"): piece for name, piece in pieces.items()})
 
 
@@ -94,5 +108,6 @@ def _to_tensors(state: State) -> Tensors:
         "first": state.optimiser.first,
         "second": state.optimiser.second,
         "steps": state.optimiser.steps,
+        "buffers": state.buffers,
     }
     return {f"{group}/{name}": tensor for group, values in groups.items() for name, tensor in values.items()}

@@ -18,7 +18,7 @@ from core.forward_mode import value_and_tangent
 from core.schedules import largest_angle
 from core.trigflow import Field, interpolate, velocity
 from workflow.errors import BenchError
-from workflow.runtime.assembly import make_network, open_data, snapshot_steps, student_field
+from workflow.runtime.assembly import check_weights, make_network, open_data, snapshot_steps, student_field
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import Dataset, not_numbers
 from workflow.runtime.devices import carried, device_name, device_of, on
@@ -28,7 +28,7 @@ from workflow.runtime.freshness import inputs_of, marks_of
 from workflow.runtime.progress import sign_of_life
 from workflow.runtime.protocol import protocol
 from workflow.runtime.provenance import peak_memory_mb, provenance
-from workflow.runtime.randomness import generator
+from workflow.runtime.randomness import generator, seed_globals
 from workflow.runtime.records import RunRecord, Value, read_record, write_record
 from workflow.runtime.sampling import draw_samples
 from workflow.runtime.tensors import read_tensors
@@ -61,8 +61,10 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     metrics, curves, ways = [], [], {sampling.key: sampling for sampling in study.samplings(run.arm)}
     lost: dict[str, str] = {}
     judged = arm.method.sampler == "few" and not arm.told  # a map from every angle down to 0
+    network = make_network(study, arm, dataset)
+    check_weights(study, arm, network, weights)
+    seed_globals(study.evaluation.seed, "evaluate")  # of a network of one's own that draws
     if training["reason"] is None:
-        network = make_network(study, arm, dataset)
         if judged:
             metrics, curves = kind.judge_map(dataset, carried(student_field(study, arm, network, weights), device))
             metrics = [value.model_copy(update={"value": _finite(value.value)}) for value in metrics]
@@ -94,7 +96,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
         reason=training["reason"] or "; ".join(f"{key}: {fault}" for key, fault in lost.items()) or None,
         lost=list(lost),
         last_direction_norm=training["last_direction_norm"],
-        parameters=sum(p.numel() for p in weights.values()),
+        parameters=sum(p.numel() for p in network.parameters()),
         metrics=metrics,
         curves=curves + _log_curves(log),
         seconds={**seconds, "train": round(training["seconds"], 3), "evaluate": round(time.monotonic() - started, 3)},

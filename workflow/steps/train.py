@@ -51,6 +51,7 @@ from workflow.runtime.progress import Progress, sign_of_life
 from workflow.runtime.state import State, initial, is_finite, resume, save
 from workflow.runtime.tensors import write_tensors
 from workflow.runtime.tuning import tuned
+from workflow.runtime.weights import as_bytes, buffers_of, copied, put
 from workflow.schema import Arm
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.study import Run, Study
@@ -148,7 +149,8 @@ def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
             )
         with layout.gathered():
             outcome = _completed(outcome, journal, arm, modules, study.sigma_d)
-    return Trained(layout.whole(state.average), layout.whole(state.snapshots), journal, outcome)
+    buffers = buffers_of(modules.student)
+    return Trained(layout.whole(state.average) | copied(buffers), layout.whole(state.snapshots), journal, outcome)
 
 
 def _steps(
@@ -183,9 +185,15 @@ def _steps(
 
     clock, busy = time.monotonic() - journal.seconds, busy_clock(world.device)
     for step, batch in zip(steps, _timed(batches(draw, steps, world.device), journal), strict=True):
+        target = layout.whole(state.target)
+        if target:  # its buffers are the student's as this step finds them
+            target |= copied(buffers_of(modules.student))
         with layout.gathered() as parameters:
             layout.replace(modules.normalised())
-            watched, gradients = _evaluate(objective, step, batch, layout.whole(state.target), parameters, arm)
+            watched, gradients = _evaluate(objective, step, batch, target, parameters, arm, modules, study)
+        state = dataclasses.replace(state, buffers=modules.buffers())
+        if not world.alike(state.buffers.values()):
+            raise _other_buffers(study, arm, "the processes hold other values than each other in its buffers")
         gradients = layout.summed(gradients)
         gradient_norm = layout.norm(gradients)
         loss, norm = world.total(watched).tolist()
@@ -201,7 +209,8 @@ def _steps(
             journal.close_window(step, learning_rate(arm, step))
             journal.add_busy(busy())
         if step in kept_after:
-            state.snapshots.update({f"{step}/{name}": value.clone() for name, value in state.average.items()})
+            kept = copied(state.average | buffers_of(modules.student))
+            state.snapshots.update({f"{step}/{name}": value for name, value in kept.items()})
         last = step == arm.iterations
         look, due = (last or step % every == 0 for every in (LOOK_EVERY, study.resources.checkpoint_every))
         stop = None if last else world.agreed(stop_now())
@@ -228,7 +237,14 @@ def _steps(
 
 
 def _evaluate(
-    objective: Callable[..., Regression], step: int, batch: Batch, target: Tensors, parameters: list[Tensor], arm: Arm
+    objective: Callable[..., Regression],
+    step: int,
+    batch: Batch,
+    target: Tensors,
+    parameters: list[Tensor],
+    arm: Arm,
+    modules: Modules,
+    study: Study,
 ) -> tuple[Tensor, list[Tensor]]:
     """(loss, direction norm) and gradients of these rows, each part weighted by its share of the whole batch.
 
@@ -238,7 +254,7 @@ def _evaluate(
     watched = torch.zeros(2, dtype=torch.float64, device=batch.x0.device)
     gradients: list[Tensor] = []
     scale = loss_scale(arm, batch.x0[0].numel())
-    for part in batch.parts(arm.microbatch):
+    for part in _parts(batch, arm, modules, study):
         regression = objective(step, target, part)
         share = len(part) / arm.batch
         with masks(part.keys):  # a network's checkpointed parts compute again
@@ -252,6 +268,30 @@ def _evaluate(
             gradients = list(found) if len(part) == len(batch) else [gradient.clone() for gradient in found]
         watched += share * torch.stack([regression.loss.detach().double(), regression.direction_norm.mean().double()])
     return watched, gradients
+
+
+def _parts(batch: Batch, arm: Arm, modules: Modules, study: Study) -> Iterator[Batch]:
+    """The parts, each to be evaluated from the buffers that the first one found, as the whole batch would be.
+
+    Raises BenchError where a part leaves other bits in them than the one before it.
+    """
+    found, left = copied(modules.buffers()), Tensors()
+    for part in batch.parts(arm.microbatch):
+        if left:
+            put(modules.buffers(), found)
+        yield part
+        if len(part) < len(batch):
+            now = copied(modules.buffers())
+            other = [name for name, value in left.items() if not torch.equal(as_bytes(value), as_bytes(now[name]))]
+            if other:
+                raise _other_buffers(study, arm, f"its buffers end as other values: {', '.join(other[:5])}")
+            left = now
+
+
+def _other_buffers(study: Study, arm: Arm, how: str) -> BenchError:
+    problem = f"what the network keeps in buffers depends on which samples it sees, so that with parts of a batch {how}"
+    remedy = "let buffers depend on parameters alone, or train in one process without 'microbatch'"
+    return BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
 
 
 def loss_scale(arm: Arm, numbers: int) -> float:

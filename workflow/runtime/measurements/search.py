@@ -8,12 +8,12 @@ from core.samplers.consistency import sample_consistency
 from core.samplers.noise import noise_of_samples
 from core.samplers.search import greedy_times
 from core.schedules import largest_angle
-from workflow.runtime.assembly import boundary_of, make_network, open_data, student_field
+from workflow.runtime.assembly import boundary_of, check_weights, make_network, open_data, student_field
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import not_numbers
 from workflow.runtime.devices import device_of, on
 from workflow.runtime.measurements.measured import Measured, Row
-from workflow.runtime.randomness import generator
+from workflow.runtime.randomness import generator, seed_globals
 from workflow.runtime.records import Value
 from workflow.runtime.sampling import labels_of_samples
 from workflow.runtime.tensors import read_tensors
@@ -37,18 +37,21 @@ def _search(study: Study, run: Run, metric: str) -> list[Row]:
     dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
     device = device_of(study)
     weights = on(device, read_tensors(study.run_folder(run) / "weights.safetensors", "delete the run's folder"))
-    if not all(bool(w.isfinite().all()) for w in weights.values()):
+    network = make_network(study, arm, dataset)
+    check_weights(study, arm, network, weights)
+    if not all(bool(weights[name].isfinite().all()) for name, _ in network.named_parameters()):
         return []
     count = study.evaluation.samples
     labels = labels_of_samples(range(count), dataset)
     labels = None if labels is None else labels.to(device)
-    field = student_field(study, arm, make_network(study, arm, dataset), weights, labels)
+    field = student_field(study, arm, network, weights, labels)
 
     boundary = boundary_of(arm, study.sigma_d)
 
     def score(times, purpose: str = "search") -> float:
         generators = [generator(study.evaluation.seed, purpose, row) for row in range(count)]
         noise = noise_of_samples(generators, len(times) + 1, dataset.shape).to(device)
+        seed_globals(study.evaluation.seed, purpose)
         with torch.no_grad():
             samples = sample_consistency(field, noise, [largest_angle(study.sigma_d), *times], boundary)
         if not_numbers(samples):

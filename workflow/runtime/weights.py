@@ -1,0 +1,72 @@
+"""What of a network is kept in weights and checkpoints: its parameters, and the buffers that torch calls persistent.
+
+A buffer may be state (spectral norm's vectors, batch norm's statistics) or a constant; both are kept as they are, and
+no average is taken of them. A buffer that is not persistent is made anew with its network.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+Tensors = dict[str, Tensor]
+LISTED = 5
+"""Names that an error gives of each kind."""
+
+
+def buffers_of(network: nn.Module) -> Tensors:
+    """The network's own persistent buffers by name. Asked for anew after a step: a network may replace them."""
+    if next(network.buffers(), None) is None:
+        return {}
+    kept = network.state_dict(keep_vars=True)
+    return {name: buffer for name, buffer in network.named_buffers() if name in kept}
+
+
+def copied(tensors: Mapping[str, Tensor]) -> Tensors:
+    """Copies, each in memory of its own."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def kept_of(network: nn.Module) -> Tensors:
+    """The network's own parameters and persistent buffers by name."""
+    return {name: p.detach() for name, p in network.named_parameters()} | buffers_of(network)
+
+
+def as_bytes(tensor: Tensor) -> Tensor:
+    """Its bits, flat, whatever its type."""
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+@torch.no_grad()
+def put(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Give tensors the values of the same names and shapes, in place."""
+    for name, tensor in own.items():
+        value = values[name].to(tensor.device)
+        if not torch.equal(as_bytes(tensor), as_bytes(value)):  # a constant may be expanded, which nothing can be written to
+            tensor.copy_(value)
+
+
+def unkept(network: nn.Module) -> list[str]:
+    """What the network's state holds that is neither parameter nor buffer, such as `get_extra_state`."""
+    parameters = (name for name, _ in network.named_parameters(remove_duplicate=False))
+    buffers = (name for name, _ in network.named_buffers(remove_duplicate=False))
+    known = {*parameters, *buffers}
+    return [name for name in network.state_dict(keep_vars=True) if name not in known]
+
+
+def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
+    """How tensors differ from those that are expected, by name and shape, in words; None where they do not."""
+    problems = {
+        "missing": [name for name in expected if name not in found],
+        "unexpected": [name for name in found if name not in expected],
+        "of another shape": [
+            f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in found and found[name].shape != tensor.shape
+        ],
+    }
+    return "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems.items() if names) or None
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
