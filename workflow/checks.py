@@ -7,14 +7,26 @@ import difflib
 import fnmatch
 import math
 from collections.abc import Collection, Iterable, Mapping
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from workflow.claim import refuse_one_statistic
 from workflow.errors import Mistake
 from workflow.runtime import measurements
+from workflow.runtime.converted import header_of
 from workflow.runtime.datasets import MEASURED
 from workflow.runtime.quantities import CURVES, QUANTITIES
-from workflow.schema import Arm, Data, DigitsData, ImagesData, LatentsData, OwnData, Size
+from workflow.schema import (
+    Arm,
+    ConvertedTeacher,
+    Data,
+    DigitsData,
+    ImagesData,
+    LatentsData,
+    MixtureData,
+    OwnData,
+    Size,
+)
 
 if TYPE_CHECKING:
     from workflow.study import Study
@@ -25,6 +37,8 @@ TAKEN = {"assets", "claims", "figures", "index", "published", "tables"} | {
     "all", "claim", "collect", "experiment", "measure", "page", "prepare", "run",
 }  # fmt: skip
 """No study may be called so: folders of results and reports, and rules of the workflow."""
+LATENT_CHANNELS, PIXELS_A_LATENT = 4, 8
+"""Of the autoencoder of LatentsData."""
 SOLVERS = {"heun": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "segments": ("segments",)}
 """The solvers that may stand in for a method's own sampler; `few` for any other."""
 EVERY_RUN = {
@@ -304,6 +318,9 @@ def _check_teacher(study: "Study", name: str, arm: Arm) -> None:
     key = f"arms.{name}.teacher"
     if arm.teacher is None:
         return
+    if isinstance(arm.teacher, ConvertedTeacher):
+        _check_converted(study, name, arm, arm.teacher)
+        return
     if arm.teacher == "exact":
         if isinstance(study.data[arm.data], DigitsData | ImagesData | LatentsData):
             raise Mistake(f"{key}: only a mixture has an exact velocity, {arm.data!r} has none", "name a diffusion arm")
@@ -319,6 +336,47 @@ def _check_teacher(study: "Study", name: str, arm: Arm) -> None:
         raise Mistake(f"arms.{name}.start: the teacher's size {teacher.size!r} is not {arm.size!r}", "start: random")
     if arm.guidance_max and not teacher.label_dropout:
         raise Mistake(f"{key}: {arm.teacher!r} cannot guide itself", "give it 'label_dropout'")
+
+
+def _check_converted(study: "Study", name: str, arm: Arm, teacher: ConvertedTeacher) -> None:
+    def refuse(problem: str, remedy: str, key: str = "teacher.file") -> NoReturn:
+        raise Mistake(f"arms.{name}.{key}: {problem}", remedy)
+
+    path = Path(teacher.file)
+    convert = "make it by `python -m workflow.steps.convert` (docs/teachers.md)"
+    try:
+        found = header_of(path)
+    except OSError as error:
+        start = "a path starts where the workflow is started"
+        refuse(f"cannot read {path}: {error.strerror or error}", f"{convert}; {start}")
+    except ValueError as error:
+        refuse(f"{path} is no network of EDM or EDM2: {error}", convert)
+    shape, classes = known_shape(study.data[arm.data])
+    if shape is not None and shape != found.shape:
+        problem = f"{path} is a network of {found.shape}, data {arm.data!r} are of {shape}"
+        refuse(problem, "name a network of the data's channels and pixels")
+    if classes is not None and classes != found.classes:
+        problem = f"{path} is told {found.classes} classes, networks on data {arm.data!r} {classes}"
+        refuse(problem, "name a network of as many classes, or let the data be unconditional (or not)")
+    if arm.guidance_max:
+        problem = f"{path} is not known to have a branch without labels, by which to guide it"
+        refuse(problem, "remove it, or let an arm with 'label_dropout' teach", "guidance_max")
+    if arm.start == "teacher" and study.sizes[arm.size].network != found.network:
+        problem = f"{path} is of {found.network}, size {arm.size!r} of {study.sizes[arm.size].network or 'an MLP'}"
+        refuse(problem, f"let the size be 'network: {found.network}' with its settings, or remove it", "start")
+
+
+def known_shape(data: Data) -> tuple[tuple[int, ...] | None, int | None]:
+    """(shape, classes that networks are told) of data that need not be there; None for what they alone know."""
+    if isinstance(data, MixtureData):
+        return (data.dimension,), 0
+    if isinstance(data, DigitsData):
+        return (1, 8, 8), 10
+    if isinstance(data, ImagesData):
+        return (3, data.size, data.size), data.classes if data.labels and data.conditional else 0
+    if isinstance(data, LatentsData):
+        return (LATENT_CHANNELS, data.size // PIXELS_A_LATENT, data.size // PIXELS_A_LATENT), data.classes
+    return None, None
 
 
 def _alike(study: "Study", size: str, other: str) -> bool:

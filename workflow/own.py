@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from workflow.checks import OfData, check_metrics
+from workflow.checks import OfData, check_metrics, known_shape
 from workflow.errors import BenchError, Mistake
 from workflow.reading import load
 from workflow.runtime.datasets import MEASURED, kind_module, settings_of
 from workflow.runtime.named import check_call, named, problem_of, takes
-from workflow.schema import Arm, Data, DigitsData, ImagesData, LatentsData, MixtureData, OwnData
+from workflow.schema import Arm, OwnData
 from workflow.study import Study
 
 JUDGES = {
@@ -136,32 +136,19 @@ def _check_network(study: Study, arm: Arm, called: set[str]) -> None:
         problem = f"{path} takes no 'told', the count of numbers that it is told"
         raise BenchError(problem, remedy="let it take 'told', or train another size by guidance or in segments")
     check_call(path, make, ABOUT, size.settings, key)
-    points = points_of(study.data[arm.data])
-    if path.startswith("core.") and points is not None:
-        about: dict[str, Any] = dict(zip(ABOUT, (*points, study.sigma_d, arm.told), strict=True))
-        shape_of_it = json.dumps([path, points, {k: v for k, v in size.settings.items() if k != "dropout"}])
+    shape, classes = known_shape(study.data[arm.data])
+    if path.startswith("core.") and shape is not None:
+        classes = 1 if classes is None else classes
+        about: dict[str, Any] = dict(zip(ABOUT, (shape, classes, study.sigma_d, arm.told), strict=True))
+        shape_of_it = json.dumps([path, shape, classes, {k: v for k, v in size.settings.items() if k != "dropout"}])
         try:
             network = _made(make, {key: value for key, value in about.items() if takes(make, key)} | size.settings)
             if shape_of_it not in called:
                 _call(network, **about)
         except Exception as error:
-            problem = f"{path} cannot be made with these settings for points of shape {points[0]}: {problem_of(error)}"
+            problem = f"{path} cannot be made with these settings for points of shape {shape}: {problem_of(error)}"
             raise BenchError(problem, key=key, remedy="change the settings, or the size of the data") from error
         called.add(shape_of_it)
-
-
-def points_of(data: Data) -> tuple[tuple[int, ...], int] | None:
-    """(shape of a point, count of classes that a network is told); None of somebody's own."""
-    match data:
-        case MixtureData():
-            return (data.dimension,), 0
-        case DigitsData():
-            return (1, 8, 8), 10
-        case ImagesData():
-            return (3, data.size, data.size), (data.classes or 1) if data.labels and data.conditional else 0
-        case LatentsData():
-            return (4, data.size // 8, data.size // 8), data.classes or 1
-    return None
 
 
 def _made(make: Callable[..., Any], settings: Mapping[str, Any]) -> Any:

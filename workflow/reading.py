@@ -20,6 +20,7 @@ from workflow.schema import (
     PATH,
     Arm,
     Budget,
+    ConvertedTeacher,
     DigitsData,
     Evaluation,
     Experiment,
@@ -126,6 +127,8 @@ def remedy_of(error: Any) -> str:
     models["resources"] = Resources
     if place[0] == "data" and len(place) > 2:
         models["data"] = DATA.get(place[2], ImagesData)
+    if place[0] == "arms" and place[2:3] == ["teacher"]:
+        models["arms"] = ConvertedTeacher
     known = list(models.get(place[0], Study).model_fields)
     if place[0] == "claims":
         known = [*Claim.model_fields, *Rule.model_fields, *Term.model_fields]

@@ -6,6 +6,7 @@ Imports nothing heavy (no torch), since every start of the workflow reads it.
 import difflib
 import itertools
 import re
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
@@ -205,14 +206,37 @@ class Optimiser(Model):
     epsilon: PositiveFloat = 1e-8
 
 
+class ConvertedTeacher(Model):
+    """A published network in a file that `python -m workflow.steps.convert` made (docs/teachers.md)."""
+
+    file: str
+    """A .safetensors file; relative to where the workflow is started."""
+    kind: Literal["edm"]
+    """A network of EDM (DDPM++) or EDM2."""
+
+    def __str__(self) -> str:
+        """As tables name it."""
+        return f"{self.kind}:{PurePath(self.file).name}"
+
+
+def _teacher(given: Any) -> Any:
+    """A mapping is a converted teacher, and only that: its errors are of its own keys."""
+    if isinstance(given, dict):
+        return ConvertedTeacher.model_validate(given)
+    if given is None or isinstance(given, str | ConvertedTeacher):
+        return given
+    raise ValueError(f"{given!r} is no teacher: write 'exact', the name of an arm, or {{file: ..., kind: edm}}")
+
+
 class Arm(Model):
     """One setting: an objective with its hyper-parameters, in the paper's units."""
 
     data: str
     objective: str
     size: str
-    teacher: str | None = None
-    """`exact` for the data's own velocity, or the name of an arm, whose run of the same seed teaches."""
+    teacher: Annotated[str | ConvertedTeacher | None, BeforeValidator(_teacher)] = None
+    """`exact` for the data's own velocity, the name of an arm, whose run of the same seed teaches, or a network in a
+    file: `{file: ..., kind: edm}`."""
     start: Literal["random", "teacher"] = "random"
     """Where the parameters start: drawn, or the teacher's averaged ones (as the paper does)."""
     iterations: PositiveInt
@@ -334,9 +358,9 @@ class Arm(Model):
             if getattr(self, key) and not used:
                 raise ValueError(f"objective {self.objective!r} takes no {key!r}")
         if method.teacher and self.teacher is None:
-            raise ValueError(f"objective {self.objective!r} needs a 'teacher' (an arm, or 'exact')")
+            raise ValueError(f"objective {self.objective!r} needs a 'teacher' (an arm, 'exact', or a file)")
         if self.start == "teacher" and self.teacher in (None, "exact"):
-            raise ValueError("start: teacher needs 'teacher' to name an arm")
+            raise ValueError("start: teacher needs 'teacher' to name an arm, or a file")
         if self.weight_max is not None and not self.adaptive_weight:
             raise ValueError("'weight_max' bounds the adaptive weight: set adaptive_weight: true, or remove it")
         return self

@@ -12,7 +12,20 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from workflow.checks import check
 from workflow.claim import Claim, ClaimName
-from workflow.schema import Arm, Data, Evaluation, Experiment, Model, Name, Resources, Sampler, Seed, Size
+from workflow.runtime.converted import content_of
+from workflow.schema import (
+    Arm,
+    ConvertedTeacher,
+    Data,
+    Evaluation,
+    Experiment,
+    Model,
+    Name,
+    Resources,
+    Sampler,
+    Seed,
+    Size,
+)
 
 DEFAULT_BUDGET = "laptop"
 DEFAULT_STUDIES = ("oracle", "digits")
@@ -223,7 +236,12 @@ class Study(Model):
     def teacher_run(self, run: Run) -> Run | None:
         """The run whose averaged weights teach this one, if any."""
         teacher = self.arms[run.arm].teacher
-        return None if teacher in (None, "exact") else Run(arm=str(teacher), seed=run.seed)
+        return Run(arm=teacher, seed=run.seed) if isinstance(teacher, str) and teacher != "exact" else None
+
+    def teacher_file(self, arm: str) -> Path | None:
+        """The file of a converted teacher, if it is one that teaches the arm."""
+        teacher = self.arms[arm].teacher
+        return Path(teacher.file) if isinstance(teacher, ConvertedTeacher) else None
 
     def generation(self, run: Run) -> int:
         """How many runs come before it, one after the other: its teacher, those that choose its rate, and theirs."""
@@ -239,12 +257,15 @@ class Study(Model):
         """
         arm = self.arms[run.arm]
         teacher = self.teacher_run(run)
+        taught: Any = self.specification(teacher) if teacher else arm.teacher
+        if isinstance(taught, ConvertedTeacher):  # whatever the file is called
+            taught = {"kind": taught.kind, "content": content_of(Path(taught.file))}
         return {
             "arm": arm.model_dump(exclude=NO_PART_OF_A_RUN | (set() if arm.tf32 else {"tf32"}), exclude_none=True),
             "samplings": [sampling.model_dump(exclude_none=True) for sampling in self.samplings(run.arm)],
             "rate_from": [self.specification(candidate) for candidate in self.candidate_runs(run)],
             "rate_by": self.tuning_metric if self.candidates(run.arm) else None,
-            "teacher": self.specification(teacher) if teacher else arm.teacher,
+            "teacher": taught,
             "data": self.data[arm.data].model_dump(),
             "size": self.sizes[arm.size].model_dump(exclude_none=True),
             "evaluation": self.evaluation.model_dump(exclude_none=True),

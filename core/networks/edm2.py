@@ -7,7 +7,7 @@ norms. Equation numbers are that paper's.
 import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -24,7 +24,7 @@ from core.networks.conditioning import (
     one_hot,
 )
 from core.networks.dropout import Dropout
-from core.networks.embeddings import PositionalEmbedding
+from core.networks.embeddings import NoiseCoordinate, PositionalEmbedding, noise_coordinate
 from core.networks.images import Image, Output, attend, check_shape, resample, square_side
 from core.networks.unet import Place, plan_of, walk
 from core.trigflow import time_dtype
@@ -52,7 +52,8 @@ DROPOUT_RESOLUTION = 16
 class EDM2(nn.Module):
     """F(x, t, condition) for square images in unit variance; `t` is embedded as it is given.
 
-    The angle for networks trained here; EDM's c_noise for EDM2's checkpoints (core.networks.teachers).
+    The angle for networks trained here; EDM's c_noise for EDM2's checkpoints (core.networks.teachers), which
+    `coordinate` "log_noise_level" makes of the angle, and of the data's `sigma_d`.
     Levels have `width * multiplier` channels and `blocks` blocks; attention at the resolutions in
     `attention`. `classes` labels, none being index `classes` or None, are mixed into the time's
     embedding, and `told` numbers per sample are added. Parameters are named as in EDM2's checkpoints.
@@ -71,10 +72,15 @@ class EDM2(nn.Module):
         dropout: float = 0.0,
         conditioning: Conditioning = "double",
         embedding: Literal["positional", "fourier"] = "positional",
+        coordinate: NoiseCoordinate = "angle",
+        sigma_d: float = 0.5,
     ) -> None:
         super().__init__()
         check_choice("conditioning", conditioning, CONDITIONINGS)
         check_choice("embedding", embedding, ("positional", "fourier"))
+        check_choice("coordinate", coordinate, get_args(NoiseCoordinate))
+        self.coordinate: NoiseCoordinate = coordinate
+        self.sigma_d = sigma_d
         self.shape, self.classes, self.told = tuple(shape), classes, told
         widths = [width * multiplier for multiplier in multipliers]
         self.plan = plan_of(square_side(shape), widths[0], widths, blocks, attention, decoder_attention="every")
@@ -105,7 +111,8 @@ class EDM2(nn.Module):
     def embed(self, t: Float[Tensor, " batch"], condition: Condition) -> Float[Tensor, "batch embedding"]:
         """Of time and condition, for every block."""
         labels, numbers = labels_and_numbers(condition, self.told)
-        e = self.emb_noise(self.emb_fourier(t).to(self.emb_noise.weight.dtype))
+        told = noise_coordinate(t, self.coordinate, self.sigma_d)
+        e = self.emb_noise(self.emb_fourier(told).to(self.emb_noise.weight.dtype))
         if self.emb_label is not None:
             e = mp_sum(e, self.emb_label(one_hot(labels, self.classes, e) * math.sqrt(self.classes)), 0.5)
         return mp_silu(self.tell(e, numbers))

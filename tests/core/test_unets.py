@@ -157,11 +157,12 @@ def test_sizes_that_cannot_be_made_are_refused(unchecked):
 
 
 @pytest.mark.parametrize("embedding", ["positional", "fourier"])
-def test_ddpmpp_told_the_logarithm_of_noise_is_itself_at_edm_s_c_noise(embedding):
-    plain, log = (made("ddpmpp", embedding=embedding, coordinate=kind) for kind in ("angle", "log_noise_level"))
+@pytest.mark.parametrize("name", ["ddpmpp", "edm2"])
+def test_a_unet_told_the_logarithm_of_noise_is_itself_at_edm_s_c_noise(name, embedding):
+    plain, log = (made(name, embedding=embedding, coordinate=kind) for kind in ("angle", "log_noise_level"))
     x, t = points()
     assert torch.equal(log(x, t), plain(x, noise_coordinate(t, "log_noise_level", 0.5)))
-    other = made("ddpmpp", embedding=embedding, coordinate="log_noise_level", sigma_d=1.0)
+    other = made(name, embedding=embedding, coordinate="log_noise_level", sigma_d=1.0)
     assert torch.equal(other(x, t), plain(x, noise_coordinate(t, "log_noise_level", 1.0)))
     assert not torch.allclose(log(x, t), plain(x, t), atol=1e-3)
 

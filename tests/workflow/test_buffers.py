@@ -202,7 +202,9 @@ def test_a_network_is_judged_and_sampled_with_the_buffers_that_it_was_trained_wi
     loaded.load_state_dict(weights)
     x, t = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), torch.linspace(0.1, 1.5, 20)
     expected = loaded(x, t).detach()
-    fresh = student_field(study, arm, make_network(study, arm, data), {n: weights[n] for n, _ in loaded.named_parameters()})
+    fresh = student_field(
+        study, arm, make_network(study, arm, data), {n: weights[n] for n, _ in loaded.named_parameters()}
+    )
     assert (fresh(x, t) - expected).abs().max() > 1e-3, "with the buffers that the network was made with"
     torch.testing.assert_close(student_field(study, arm, make_network(study, arm, data), weights)(x, t), expected)
     kind = evaluate_module.kind_module(study.data["mixture"])

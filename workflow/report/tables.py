@@ -130,7 +130,7 @@ def _about(study: Study, experiment: str, run: Run) -> dict[str, Any]:
     return {
         "study": study.label, "data": arm.data, "experiment": experiment, "arm": run.arm, "objective": arm.objective,
         "intervals": arm.intervals, "precision": arm.precision, "size": arm.size, "seed": run.seed,
-        "iterations": arm.iterations, "batch": arm.batch, "teacher": arm.teacher,
+        "iterations": arm.iterations, "batch": arm.batch, "teacher": None if arm.teacher is None else str(arm.teacher),
     }  # fmt: skip
 
 

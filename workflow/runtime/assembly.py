@@ -7,6 +7,8 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +37,7 @@ from core.tangents import Apart, Control, clip, derivative_along, normalise, raw
 from core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
 from workflow.errors import BenchError
 from workflow.runtime.batches import Batch, draw_batch, mapped
+from workflow.runtime.converted import OPENED_BY
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import Dataset, checked
 from workflow.runtime.devices import device_of, on
@@ -43,7 +46,7 @@ from workflow.runtime.named import named, takes
 from workflow.runtime.randomness import seed_globals, seeded
 from workflow.runtime.tensors import read_tensors
 from workflow.runtime.weights import Tensors, buffers_of, difference, kept_of, put, unkept
-from workflow.schema import Arm
+from workflow.schema import Arm, ConvertedTeacher
 from workflow.study import Run, Study
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -160,6 +163,22 @@ def check_weights(study: Study, arm: Arm, network: nn.Module, weights: Tensors) 
         raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}", remedy=remedy)
 
 
+def started_modules(study: Study, run: Run, arm: Arm, dataset: Dataset, taught: Tensors | None) -> Modules:
+    """What the run trains, as it starts: drawn from its seed, or from its teacher's weights.
+
+    Raises BenchError where these do not fit, or make another function of the student's network than of the teacher's.
+    """
+    if arm.start != "teacher" or not isinstance(arm.teacher, ConvertedTeacher):
+        return make_modules(study, arm, dataset, run.seed, taught if arm.start == "teacher" else None)
+    teacher = _open_converted(study, arm, arm.teacher, dataset)
+    modules = make_modules(study, arm, dataset, run.seed, teacher.weights())
+    if not teacher.is_start_of(modules.student, arm.told):
+        problem = f"with the weights of {arm.teacher.file} the student's network computes something else"
+        remedy = "give the size the teacher's settings, `coordinate: log_noise_level` among them (docs/teachers.md)"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.settings", remedy=remedy)
+    return modules
+
+
 def teacher_weights(study: Study, run: Run) -> Tensors | None:
     """The averaged weights of the run's teacher, if it has a trained one."""
     teacher = study.teacher_run(run)
@@ -212,7 +231,8 @@ def step_function(
     settings = mapped(lambda value: value.to(device), make_settings(arm, study.sigma_d))
     objective = named(arm.method.path)
     teacher_of = _teacher(study, arm, dataset, taught)
-    sizes = [arm.size, *([study.arms[arm.teacher].size] if arm.teacher in study.arms else [])]
+    teacher = study.arms.get(str(arm.teacher))
+    sizes = [arm.size, *([teacher.size] if teacher else [])]
     own_code = arm.method.own or any(study.sizes[size].network is not None for size in sizes)
 
     def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
@@ -293,11 +313,25 @@ def _teacher(
     """(labels, guidance scale) -> the teacher as a field: exact, trained, guided, or none."""
     if arm.teacher is None or arm.teacher == "exact":
         return lambda labels, scale: dataset.velocity if arm.teacher else None
+    if isinstance(arm.teacher, ConvertedTeacher):
+        converted = _open_converted(study, arm, arm.teacher, dataset)
+        return lambda labels, scale: converted.field(labels)
     if taught is None:
         raise BenchError("the teacher has no weights", file=study.file, key="teacher", remedy="train the teacher first")
     network = make_network(study, study.arms[arm.teacher], dataset)
     check_weights(study, study.arms[arm.teacher], network, taught)
     return lambda labels, scale: guided_field(network, taught, labels, scale)
+
+
+def _open_converted(study: Study, arm: Arm, teacher: ConvertedTeacher, dataset: Dataset) -> Any:
+    """By its kind, as OPENED_BY says. Raises BenchError where it is of other data than the arm's."""
+    opened = named(OPENED_BY[teacher.kind])(Path(teacher.file), study.sigma_d, device_of(study))
+    about, data = ((network.shape, network.classes) for network in (opened.network, dataset))
+    if about != data:
+        problem = f"the teacher is a network of (shape, classes) {about}, the data {arm.data!r} are of {data}"
+        remedy = "name a network of the data's own shape and classes"
+        raise BenchError(problem, file=Path(teacher.file), key=f"data.{arm.data}", remedy=remedy)
+    return opened
 
 
 def guided_field(network: nn.Module, weights: Tensors, labels: Tensor | None, scale: Tensor | None) -> Field:

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from workflow.checks import known_shape
 from workflow.errors import BenchError
 from workflow.runtime import checkpoints
 from workflow.runtime.assembly import make_modules, make_network, step_function
-from workflow.runtime.autoencoder import CHANNELS, FACTOR
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.devices import products
 from workflow.runtime.operations import Operations
 from workflow.runtime.weights import kept_of
-from workflow.schema import Arm, DigitsData, ImagesData, LatentsData, MixtureData, Size
+from workflow.schema import Arm, ImagesData, LatentsData, Size
 from workflow.study import Run, Sampling, Study
 
 WIDTHS = (16, 32, 64)
@@ -128,21 +128,14 @@ def stand_in(study: Study, data: str) -> Dataset:
 def shape_of(study: Study, data: str) -> tuple[tuple[int, ...], int]:
     """(shape, classes that networks are told) of a data set that need not be there. Raises BenchError for one's own."""
     settings = study.data[data]
-    if isinstance(settings, MixtureData):
-        return (settings.dimension,), 0
-    if isinstance(settings, DigitsData):
-        return (1, 8, 8), 10
-    if isinstance(settings, ImagesData | LatentsData) and settings.classes is None:
+    shape, classes = known_shape(settings)
+    if shape is not None and classes is not None:
+        return shape, classes
+    if isinstance(settings, ImagesData | LatentsData):
         remedy = "say how many classes the data have"
         raise BenchError(
             "the number of classes is not given", file=study.file, key=f"data.{data}.classes", remedy=remedy
         )
-    if isinstance(settings, ImagesData):
-        told = settings.labels and settings.conditional
-        return (3, settings.size, settings.size), (settings.classes or 0) if told else 0
-    if isinstance(settings, LatentsData):
-        side = settings.size // FACTOR
-        return (CHANNELS, side, side), settings.classes or 0
     problem = f"only its own module knows the shape of {data!r}"
     raise BenchError(problem, file=study.file, key=f"data.{data}", remedy="estimate a study of a built-in kind of data")
 
@@ -268,7 +261,7 @@ def _width(size: Size) -> int | None:
 def _narrowed(study: Study, arm: str, width: int) -> Study:
     """The study with the networks of an arm and of its teacher at another width."""
     names = [study.arms[arm].size]
-    if (teacher := study.arms.get(study.arms[arm].teacher or "")) is not None:
+    if (teacher := study.arms.get(str(study.arms[arm].teacher))) is not None:
         names.append(teacher.size)
     sizes = {name: _at_width(study.sizes[name], width) for name in names}
     return study.model_copy(update={"sizes": {**study.sizes, **sizes}})
@@ -289,8 +282,9 @@ def _key(study: Study, arm: str, data: Dataset) -> str:
         plain = {key: value for key, value in size.settings.items() if key != "dropout"}
         return size.model_copy(update={"settings": plain}).model_dump()
 
-    teacher = study.arms.get(settings.teacher or "")
+    teacher = study.arms.get(str(settings.teacher))
     kept = ("objective", "told", "adaptive_weight", "solver", "tangent_method", "control")
     about = {key: getattr(settings, key) for key in kept} | {"guided": settings.guidance_max is not None}
+    about |= {"file": study.teacher_file(arm)}
     networks = [network(settings), network(teacher) if teacher else None]
     return json.dumps([about, networks, data.shape, data.classes], default=str)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from core.objectives import method_of
+from workflow.runtime.converted import OPENED_BY
 from workflow.runtime.datasets import KINDS
 from workflow.runtime.syntax import read_syntax
 
@@ -53,10 +54,12 @@ NOT_MATHEMATICS = frozenset(
 def fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
     """A digest of a run's specification (Study.specification) and of the mathematics that it uses."""
     taught_by = specification["teacher"]
-    runs = [specification, *([taught_by] if isinstance(taught_by, Mapping) else [])]
+    by_file = OPENED_BY.get(taught_by.get("kind", "")) if isinstance(taught_by, Mapping) else None
+    runs = [specification, *([taught_by] if isinstance(taught_by, Mapping) and not by_file else [])]
     methods = [method for run in runs if (method := method_of(run["arm"]["objective"]))]
     networks = [network for run in runs if (network := run["size"].get("network"))]
-    modules = [path.split(":")[0] for path in (*(method.path for method in methods), *networks)]
+    paths = [*(method.path for method in methods), *networks, *([by_file] if by_file else [])]
+    modules = [path.split(":")[0] for path in paths]
     # the table that names methods is left out of the source; what it says of these ones is not
     said = {"run": specification, "methods": [dataclasses.asdict(method) for method in methods]}
     return digest(said, (*STEPS, *modules, _source_of(specification["data"])), root)

@@ -47,6 +47,8 @@ def inputs_of(study: Study, run: Run) -> dict[str, list[Path]]:
     teacher = study.teacher_run(run)
     if teacher is not None:
         found["teacher"] = [study.run_folder(teacher) / "weights.safetensors"]
+    if (file := study.teacher_file(run.arm)) is not None:
+        found["teacher"] = [file]
     candidates = study.candidate_runs(run)
     if candidates:  # they choose the run's rate
         found["candidates"] = [study.run_folder(c) / "metrics.json" for c in candidates]

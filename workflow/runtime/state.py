@@ -49,7 +49,7 @@ def initial(modules: Modules, layout: Layout, arm: Arm) -> State:
 
 def is_finite(state: State, world: World) -> bool:
     """Whether every number is, on every process; of a buffer, such as a mask, infinity may be the right value."""
-    tensors = {name: t for name, t in _to_tensors(state).items() if name.split("/")[-1] not in state.buffers}
+    tensors = {name: t for name, t in _to_tensors(state).items() if _owner(name) not in state.buffers}
     held = [tensor for tensor in tensors.values() if tensor.numel()]  # a small one has no row for everybody
     largest = get_total_norm(held, math.inf)  # a device is waited for once
     return not world.total((~largest.isfinite()).int().to(world.device)).item()
@@ -84,7 +84,7 @@ def _restore(state: State, saved: Mapping[str, Tensor], layout: Layout, folder: 
     kept = [name for name in there if name.startswith("snapshots/")]
 
     def piece(name: str) -> Tensor:
-        shared_out = not name.startswith(WHOLE) and name.rsplit("/", maxsplit=1)[-1] not in state.buffers
+        shared_out = not name.startswith(WHOLE) and _owner(name) not in state.buffers
         return layout.piece(saved[name]) if shared_out else saved[name]
 
     others = {name: saved[name] for name in there if name not in own and name not in kept}
@@ -96,6 +96,11 @@ def _restore(state: State, saved: Mapping[str, Tensor], layout: Layout, folder: 
         put({name: tensor}, found)
     pieces = {name: piece(name).clone().to(layout.world.device) for name in kept}
     state.snapshots.update({name.removeprefix("snapshots/"): piece for name, piece in pieces.items()})
+
+
+def _owner(name: str) -> str:
+    """The parameter or buffer that a tensor of the state is named after."""
+    return name.rsplit("/", 1)[-1]
 
 
 def _to_tensors(state: State) -> Tensors:

@@ -42,7 +42,7 @@ def put(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
     """Give tensors the values of the same names and shapes, in place."""
     for name, tensor in own.items():
         value = values[name].to(tensor.device)
-        if not torch.equal(as_bytes(tensor), as_bytes(value)):  # a constant may be expanded, which nothing can be written to
+        if not torch.equal(as_bytes(tensor), as_bytes(value)):  # an expanded constant cannot be written to
             tensor.copy_(value)
 
 

@@ -31,10 +31,10 @@ from workflow.runtime.assembly import (
     Modules,
     Tensors,
     learning_rate,
-    make_modules,
     open_data,
     points_at,
     snapshot_steps,
+    started_modules,
     step_function,
     teacher_weights,
 )
@@ -134,7 +134,7 @@ def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
     dataset = open_data(study, arm)
     lost = _lost_teacher(study, run)
     taught = None if lost else teacher_weights(study, run)
-    modules = make_modules(study, arm, dataset, run.seed, taught if arm.start == "teacher" else None)
+    modules = started_modules(study, run, arm, dataset, taught)
     _check_parts(study, run, arm, modules, world)
     layout = lay_out(world, modules.parameters(), arm.sharded)
     state = initial(modules, layout, arm)
@@ -185,15 +185,10 @@ def _steps(
 
     clock, busy = time.monotonic() - journal.seconds, busy_clock(world.device)
     for step, batch in zip(steps, _timed(batches(draw, steps, world.device), journal), strict=True):
-        target = layout.whole(state.target)
-        if target:  # its buffers are the student's as this step finds them
-            target |= copied(buffers_of(modules.student))
         with layout.gathered() as parameters:
             layout.replace(modules.normalised())
+            target = _target(state, layout, modules)
             watched, gradients = _evaluate(objective, step, batch, target, parameters, arm, modules, study)
-        state = dataclasses.replace(state, buffers=modules.buffers())
-        if not world.alike(state.buffers.values()):
-            raise _other_buffers(study, arm, "the processes hold other values than each other in its buffers")
         gradients = layout.summed(gradients)
         gradient_norm = layout.norm(gradients)
         loss, norm = world.total(watched).tolist()
@@ -202,15 +197,14 @@ def _steps(
             reason = f"the loss was {loss} and the gradient's norm {gradient_norm} at step {step}"
             journal.add_busy(busy())
             return state, journal, dataclasses.replace(outcome, reason=reason)
-        state = _update(state, gradients, arm, step)
+        state = _update(_with_buffers(state, study, arm, modules, world), gradients, arm, step)
         journal.window.append([loss, norm, gradient_norm])
         journal.last_direction_norm = norm
         if step % math.ceil(arm.iterations / LOG_ROWS) == 0 or step == arm.iterations:
             journal.close_window(step, learning_rate(arm, step))
             journal.add_busy(busy())
         if step in kept_after:
-            kept = copied(state.average | buffers_of(modules.student))
-            state.snapshots.update({f"{step}/{name}": value for name, value in kept.items()})
+            state.snapshots.update(_snapshot(step, state, modules))
         last = step == arm.iterations
         look, due = (last or step % every == 0 for every in (LOOK_EVERY, study.resources.checkpoint_every))
         stop = None if last else world.agreed(stop_now())
@@ -234,6 +228,24 @@ def _steps(
         else:
             sign_of_life()
     return state, journal, outcome
+
+
+def _snapshot(step: int, state: State, modules: Modules) -> Tensors:
+    kept = state.average | buffers_of(modules.student)
+    return {f"{step}/{name}": value for name, value in copied(kept).items()}
+
+
+def _target(state: State, layout: Layout, modules: Modules) -> Tensors:
+    """The average that gives the targets, if there is one, with the student's buffers as the step finds them."""
+    return layout.whole(state.target) | copied(buffers_of(modules.student)) if state.target else {}
+
+
+def _with_buffers(state: State, study: Study, arm: Arm, modules: Modules, world: World) -> State:
+    """The state with the buffers that the step has left. Raises BenchError where processes hold other ones."""
+    buffers = modules.buffers()
+    if not world.alike(buffers.values()):
+        raise _other_buffers(study, arm, "the processes hold other values than each other in its buffers")
+    return dataclasses.replace(state, buffers=buffers)
 
 
 def _evaluate(

@@ -1,0 +1,259 @@
+"""Teachers that a study names by their file: what the plan refuses, what they teach, and what makes runs stale."""
+
+import ast
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from core.fields import Draws, Fields
+from core.networks import ddpmpp, edm2, teachers
+from core.networks.ddpmpp import DDPMpp
+from core.networks.edm2 import EDM2
+from core.networks.teachers import edm_field
+from core.objectives.continuous import scd
+from core.objectives.regression import Regression, Settings
+from tests.workflow.conftest import ROOT
+from workflow.errors import BenchError
+from workflow.reading import load
+from workflow.report.tables import _about
+from workflow.runtime.assembly import started_modules, student_field
+from workflow.runtime.converted import header_of
+from workflow.runtime.estimates import counts_of, stand_in
+from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.operations import Operations
+from workflow.runtime.teachers import open_edm_network
+from workflow.runtime.tensors import read_tensors, write_tensors
+from workflow.steps import train as train_module
+from workflow.steps.train import train
+from workflow.study import Run, Study
+
+X = Run(arm="x", seed=0)
+SMALL: dict[str, Any] = {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4]}
+FAMILIES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "ddpmpp": (DDPMpp, {**SMALL, **ddpmpp.PLAIN}),
+    "edm2": (EDM2, {**SMALL, "width": 32, **edm2.PLAIN}),
+}
+PATHS = {"ddpmpp": "core.networks.ddpmpp:DDPMpp", "edm2": "core.networks.edm2:EDM2"}
+
+
+def published(family: str, path: Path, shape: tuple[int, ...] = (1, 8, 8), classes: int = 10, seed: int = 0) -> Path:
+    """Write a random network as its authors name its tensors, with those that a field has no use for."""
+    make, settings = FAMILIES[family]
+    network = make(shape=shape, classes=classes, **settings)
+    about = teachers.FAMILIES[list(FAMILIES).index(family)]
+    g = torch.Generator().manual_seed(seed)
+    state = {
+        teachers._published(about, name, network.plan.stem): torch.randn(value.shape, generator=g)
+        * (0.2 if value.ndim else 1.0)
+        for name, value in network.state_dict().items()
+    }
+    unused = {"ddpmpp": "model.map_augment.weight", "edm2": "logvar_linear.weight"}
+    write_tensors(path, state | {unused[family]: torch.ones(4, 9)})
+    return path
+
+
+def capturing(fields: Fields, x0: Tensor, draws: Draws, settings: Settings) -> Regression:
+    """sCD by an objective of one's own, which keeps what it asked the teacher and what that said."""
+    assert fields.teacher is not None
+    with torch.no_grad():
+        t = draws.uniform * 1.5
+        ASKED.append((x0, t, fields.teacher(x0, t)))
+    return scd(fields, x0, draws, settings)
+
+
+ASKED: list[tuple[Tensor, Tensor, Tensor]] = []
+
+
+@pytest.fixture
+def taught(tiny: dict, write_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Study]:
+    """A study on digits, noise in their place, whose arm `x` a file teaches."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train_module, "open_data", lambda study, arm: stand_in(study, arm.data))
+
+    def make(file: Path | str, size: dict | None = None, **settings: Any) -> Study:
+        tiny["data"] = {"digits": {"kind": "digits"}}
+        tiny["sizes"] = {"small": size or {"width": 16, "blocks": 1}}
+        tiny["evaluation"]["samples"] = 80
+        tiny["defaults"] |= {"data": "digits", "iterations": 2, "batch": 4}
+        arm = {"objective": "scd", "teacher": {"file": str(file), "kind": "edm"}}
+        tiny["arms"] = {"x": {**arm, **settings}, "y": {"objective": "sct"}}
+        tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["*"]}}
+        study = load(write_study(tiny))
+        study.data_file("digits").parent.mkdir(parents=True, exist_ok=True)
+        study.data_file("digits").write_bytes(b"noise")
+        return study
+
+    return make
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_header_says_what_the_network_is(family: str, tmp_path: Path) -> None:
+    for shape, classes in (((1, 8, 8), 10), ((4, 16, 16), 0)):
+        file = published(family, tmp_path / f"{classes}.safetensors", shape, classes)
+        found, network = header_of(file), open_edm_network(file)
+        assert (found.shape, found.classes) == (network.shape, network.classes) == (shape, classes)
+        assert found.network == PATHS[family]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_teacher_from_a_file_teaches_its_own_velocity(family: str, taught, tmp_path: Path) -> None:
+    """What an objective sees is `edm_field` of the file's network, told the sample's labels."""
+    file = published(family, tmp_path / "edm.safetensors")
+    study = taught(file, objective=f"{__name__}:capturing")
+    ASKED.clear()
+    outcome = train(study, X)
+    assert (outcome.step, outcome.reason) == (2, None)
+    network = open_edm_network(file)
+    for x, t, said in ASKED:
+        fields = [edm_field(network, study.sigma_d, torch.full((len(x),), label)) for label in range(10)]
+        answers = torch.stack([field(x, t) for field in fields]).detach()
+        assert said.abs().max() > 0.01
+        nearest = (answers - said).flatten(2).norm(dim=2)
+        assert (nearest.min(0).values <= 1e-12).all() and (nearest.max(0).values > 1e-4).all()
+    own = read_tensors(study.run_folder(X) / "weights.safetensors", "")
+    assert all(value.isfinite().all() for value in own.values())
+    assert _about(study, "training", X)["teacher"] == "edm:edm.safetensors"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_student_starts_as_its_teacher_from_a_file_or_is_refused(family: str, taught, tmp_path: Path) -> None:
+    file = published(family, tmp_path / "edm.safetensors")
+    settings = FAMILIES[family][1] | {"coordinate": "log_noise_level"}
+    size = {"network": PATHS[family], "settings": settings}
+    study = taught(file, size, start="teacher")
+    arm, data = study.arms["x"], stand_in(study, "digits")
+    modules = started_modules(study, X, arm, data, None)
+    x, t = torch.randn(5, 1, 8, 8), torch.linspace(0.05, 1.55, 5, dtype=torch.float64)
+    field = edm_field(open_edm_network(file), study.sigma_d, torch.arange(5))
+    ours = student_field(study, arm, modules.student.eval(), None, torch.arange(5))(x, t)
+    torch.testing.assert_close(ours, field(x, t), rtol=1e-3, atol=1e-4)
+    other = {"network": PATHS[family], "settings": {**settings, "coordinate": "angle"}}
+    with pytest.raises(BenchError, match="computes something else") as caught:
+        started_modules(taught(file, other, start="teacher"), X, arm, data, None)
+    assert "coordinate: log_noise_level" in str(caught.value)
+    wider = {"network": PATHS[family], "settings": {**settings, "width": 2 * settings["width"]}}
+    with pytest.raises(BenchError, match=r"do not fit the student's network: of another shape: .* instead of"):
+        started_modules(taught(file, wider, start="teacher"), X, arm, data, None)
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-10])
+
+
+def _text(file: Path) -> None:
+    file.write_text("no tensors at all, but long enough to hold a length of eight bytes")
+
+
+def _other(file: Path) -> None:
+    write_tensors(file, {"model.0.weight": torch.ones(3)})
+
+
+def _no_header(file: Path) -> None:
+    text = json.dumps({"model.enc.8x8_conv.weight": {"shape": 3, "data_offsets": []}}).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+
+
+def _shape(file: Path) -> None:
+    published("ddpmpp", file, (3, 8, 8))
+
+
+def _classes(file: Path) -> None:
+    published("edm2", file, classes=0)
+
+
+LOG = {"network": PATHS["edm2"], "settings": FAMILIES["edm2"][1]}
+REFUSED: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str]]] = {
+    "no file": (Path.unlink, {}, ["arms.x.teacher.file", "No such file", "where the workflow is started"]),
+    "a folder": (lambda f: (f.unlink(), f.mkdir()), {}, ["arms.x.teacher.file", "directory"]),
+    "text": (_text, {}, ["arms.x.teacher.file", "not a whole .safetensors file", "workflow.steps.convert"]),
+    "cut short": (_cut, {}, ["arms.x.teacher.file", "not a whole .safetensors file"]),
+    "another header": (_no_header, {}, ["arms.x.teacher.file", "not a whole .safetensors file"]),
+    "another network": (_other, {}, ["arms.x.teacher.file", "neither EDM's DDPM++", "docs/teachers.md"]),
+    "another shape": (_shape, {}, ["arms.x.teacher.file", "(3, 8, 8)", "(1, 8, 8)"]),
+    "other classes": (_classes, {}, ["arms.x.teacher.file", "told 0 classes", "10"]),
+    "guidance": (str, {"guidance_max": 2.0, "samplers": ["g"]}, ["arms.x.guidance_max", "label_dropout"]),
+    "an MLP": (str, {"start": "teacher"}, ["arms.x.start", "core.networks.ddpmpp:DDPMpp", "an MLP"]),
+    "another family": (str, {"start": "teacher", "size": LOG}, ["arms.x.start", PATHS["edm2"]]),
+    "a kind": (str, {"teacher": {"file": "f", "kind": "vp"}}, ["arms.x.teacher.kind", "'edm'"]),
+    "a key": (str, {"teacher": {"fil": "f", "kind": "edm"}}, ["arms.x.teacher.fil", "file"]),
+    "a number": (str, {"teacher": 5}, ["arms.x.teacher", "{file: ..., kind: edm}"]),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_file_that_cannot_teach_is_refused_in_the_plan(fault: str, taught, tiny: dict, tmp_path: Path) -> None:
+    spoil, settings, words = REFUSED[fault]
+    file = published("ddpmpp", tmp_path / "edm.safetensors")
+    spoil(file)
+    tiny["samplers"] = {"g": {"solver": "few", "times": [[]], "guidance": [1.5]}}
+    settings = dict(settings)
+    size = settings.pop("size", None)
+    with pytest.raises(BenchError) as caught:
+        taught(file, size, **settings)
+    said = str(caught.value)
+    assert all(word in said for word in [*words, "tiny.yaml", "remedy:"]), said
+
+
+def test_another_content_makes_runs_stale_and_another_place_does_not(taught, tmp_path: Path) -> None:
+    file = published("ddpmpp", tmp_path / "edm.safetensors")
+    study = taught(file)
+    before, mark = fingerprint(study.specification(X)), train_module.checkpoint_mark(study, X, study.arms["x"])
+    assert study.teacher_run(X) is None and study.generation(X) == 0
+    assert before != fingerprint(study.specification(Run(arm="y", seed=0)))
+    copy = tmp_path / "elsewhere.safetensors"
+    shutil.copy(file, copy)
+    assert fingerprint(taught(copy).specification(X)) == before
+    os.utime(file)
+    assert fingerprint(study.specification(X)) == before
+    published("ddpmpp", file, seed=1)
+    assert fingerprint(study.specification(X)) != before
+    assert train_module.checkpoint_mark(study, X, study.arms["x"]) != mark
+
+
+def test_a_teacher_from_a_file_is_counted_in_what_a_step_takes(taught, tmp_path: Path) -> None:
+    file = published("ddpmpp", tmp_path / "edm.safetensors")
+    study, network = taught(file), open_edm_network(file)
+    with_teacher, without = (counts_of(study, arm, stand_in(study, "digits")).step for arm in ("x", "y"))
+    with Operations() as once, torch.no_grad():
+        network(torch.zeros(1, 1, 8, 8), torch.ones(1), torch.zeros(1, dtype=torch.long))
+    assert with_teacher - without == pytest.approx(once.total, rel=0.02)
+
+
+def _example() -> dict[str, Any]:
+    """The study's part that docs/teachers.md shows."""
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "teachers.md").read_text(encoding="utf-8"), re.DOTALL)
+    return yaml.safe_load(text)
+
+
+def test_the_example_of_the_documents_is_a_study(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny["defaults"] = {**tiny["defaults"], "data": "cifar10"}
+    tiny["evaluation"]["samples"] = 5000
+    tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["*"]}}
+    content = tiny | _example()
+    (name,) = {arm["teacher"]["file"] for arm in content["arms"].values()}
+    published("ddpmpp", tmp_path / name, (3, 32, 32))
+    study = load(write_study(content))
+    assert {study.teacher_file(arm) for arm in study.arms} == {Path(name)}
+    assert {study.arms[arm].start for arm in study.arms} == {"random", "teacher"}
+
+
+def test_a_run_s_inputs_have_its_teacher_s_file_whatever_its_time(taught, tmp_path: Path) -> None:
+    """By the function of the rules, which needs no more than a study, a run and Snakemake's `ancient`."""
+    study = taught(published("ddpmpp", tmp_path / "edm.safetensors"))
+    rules = ast.parse((ROOT / "workflow" / "rules" / "common.smk").read_text(encoding="utf-8"))
+    (function,) = (n for n in rules.body if isinstance(n, ast.FunctionDef) and n.name == "run_inputs")
+    known: dict[str, Any] = {"study_of": lambda _: study, "run_of": lambda run: run}
+    known["ancient"] = lambda file: ("ancient", file)
+    exec(compile(ast.Module([function], []), "common.smk", "exec"), known)
+    assert known["run_inputs"](X)["teacher"] == ("ancient", str(tmp_path / "edm.safetensors"))
+    assert "teacher" not in known["run_inputs"](Run(arm="y", seed=0))
