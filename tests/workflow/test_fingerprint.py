@@ -243,6 +243,10 @@ OWN = {
         "pack/net.py": "from importlib import import_module\nx = import_module('.parts', __package__)",
         "pack/parts.py": "f = 1",
     },
+    "import_module, in a package": {
+        "pack/net.py": "from importlib import import_module\nx = import_module('.deep', 'other')",
+        "other/deep.py": "f = 1",
+    },
     "inside a function": {"pack/net.py": "def f():\n    from .parts import f", "pack/parts.py": "f = 1"},
 }
 """How the network `pack.net` reaches the last file."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.workflow.conftest import environment
+from tests.workflow.conftest import ROOT, environment
 from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.runtime import provenance as module
@@ -20,7 +20,7 @@ from workflow.runtime.files import write_json
 from workflow.runtime.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
 from workflow.runtime.records import read_record
 from workflow.steps.evaluate import evaluate
-from workflow.steps.publish import publish
+from workflow.steps.publish import own_code_outside, publish
 from workflow.steps.run import make_run
 from workflow.study import Run, Study
 
@@ -138,6 +138,20 @@ def test_what_no_commit_can_be_held_responsible_for_is_not_published(
     write_json(study.folder / "provenance.json", ORIGIN | change)
     with pytest.raises(BenchError, match=f"(?s){problem}.*remedy: commit, then make the study again"):
         publish(study)
+
+
+def test_a_study_whose_own_code_is_in_no_commit_of_the_checkout_is_not_published(
+    tiny: dict, write_study, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere.py").write_text("")
+    tiny["sizes"]["small"] = {"network": "elsewhere:Net"}
+    study = load(write_study(tiny))
+    write_json(study.folder / "provenance.json", ORIGIN)
+    with pytest.raises(BenchError, match=r"(?s)no commit holds elsewhere.*remedy: move it into the checkout"):
+        publish(study)
+    assert own_code_outside(load(ROOT / "examples/own_network.yaml")) == []
+    assert own_code_outside(load(ROOT / "examples/own_data.yaml")) == []
 
 
 # --- a record has one writer -------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def source_digest(modules: tuple[str, ...], root: str, here: str) -> str:
         module, own = pending.pop()
         if module in seen or module in NOT_MATHEMATICS:
             continue
-        path = _file_of(module, folders)
+        path = file_of(module, folders)
         package, _, _ = module.rpartition(".")
         pending += [(package, own)] if package else []
         if path is None:  # a name out of a module, an installed package, or a folder without __init__.py
@@ -123,7 +123,7 @@ def _python_path() -> list[str]:
     return [str(Path(place).absolute()) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
 
 
-def _file_of(module: str, folders: Iterable[Path]) -> Path | None:
+def file_of(module: str, folders: Iterable[Path]) -> Path | None:
     """The module's file; a package's is its __init__.py, which Python takes before a module of that name."""
     bases = [folder.joinpath(*module.split(".")) for folder in folders]
     return next((p for b in bases for p in (b / "__init__.py", b.with_suffix(".py")) if p.is_file()), None)

@@ -79,9 +79,9 @@ def _imported(tree: ast.AST, package: str) -> Iterator[str]:
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
         elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__") and node.args:
-            name = node.args[0]
-            if isinstance(name, ast.Constant) and isinstance(name.value, str):
-                yield _absolute(name.value, package)
+            name, *around = [a.value if isinstance(a, ast.Constant) else None for a in node.args[:2]]
+            if isinstance(name, str):
+                yield _absolute(name, around[0] if around and isinstance(around[0], str) else package)
 
 
 def _absolute(name: str, package: str) -> str:

@@ -15,6 +15,7 @@ from workflow.report.matrix import draw_matrix
 from workflow.report.style import apply_style, save
 from workflow.report.tables import read_table, write_table
 from workflow.runtime.files import read_json
+from workflow.runtime.fingerprint import ROOT, file_of
 from workflow.steps.command import main, parser, study_of
 from workflow.steps.plot import sample_pictures
 from workflow.study import DEFAULT_BUDGET, Study
@@ -38,6 +39,9 @@ def publish(study: Study) -> None:
         "no record says which of several commits made which run": len(origin["commits"]) > 1
         and set(origin.get("commit_of", {})) != set(origin["fingerprints"]),
     }
+    if outside := own_code_outside(study):
+        remedy = "move it into the checkout, commit it, and make the study again"
+        raise BenchError(f"no commit holds {', '.join(outside)}", file=study.file, remedy=remedy)
     for problem, holds in problems.items():
         if holds:
             remedy = f"commit, then make the study again from a clean checkout: delete {study.folder}, start it there"
@@ -65,6 +69,14 @@ def publish(study: Study) -> None:
     everything = [read_table(path) for path in sorted(study.published.parent.glob("*/claims.csv"))]
     save(draw_matrix(pd.concat(everything)), study.published.parent / "claims")
     print(f"published {study.label} of commit {', '.join(origin['commits'])} to {study.published}")
+
+
+def own_code_outside(study: Study) -> list[str]:
+    """The modules of one's own that the study names and that are not in this checkout, whose commit says nothing."""
+    named = [arm.objective for arm in study.arms.values()] + [size.network or "" for size in study.sizes.values()]
+    modules = {path.partition(":")[0] for path in named if ":" in path}
+    modules |= {data.module for data in study.data.values() if data.kind == "own"}
+    return sorted(module for module in modules if file_of(module, (ROOT,)) is None)
 
 
 def undecided(verdicts: pd.DataFrame, study: Study) -> pd.DataFrame:
