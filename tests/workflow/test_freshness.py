@@ -15,6 +15,7 @@ from workflow.reading import load
 from workflow.runtime import freshness
 from workflow.runtime.files import write_arrays, write_json
 from workflow.runtime.freshness import (
+    FILES,
     FRESH,
     INPUTS,
     MADE_FROM,
@@ -174,6 +175,17 @@ def test_tables_are_of_their_runs_and_their_settings(tiny: dict, write_study, tm
     assert verdict(finding, lambda: experiment_from(edited, "discretisation")) == OTHER
     runs[0].unlink()
     assert verdict(finding, lambda: experiment_from(study, "discretisation")) == OTHER
+
+
+def test_what_was_made_beside_a_record_is_missed(images: Study, tmp_path: Path) -> None:
+    finding, beside = tmp_path / "finding.json", tmp_path / "pictures.svg"
+    beside.write_text("")
+    write_json(finding, {MADE_FROM: "a", FILES: [str(beside)]})
+    facts = images.data_file("mixture").with_suffix(".json")
+    write_json(facts, {"fingerprint": "f", "source": source_of(images, "mixture"), FILES: [str(beside)]})
+    assert verdict(finding, lambda: "a") == data_verdict(images, "mixture", "f") == FRESH
+    beside.unlink()
+    assert verdict(finding, lambda: "a") == data_verdict(images, "mixture", "f") == f"{beside} is missing"
 
 
 @pytest.mark.parametrize("name", ["x.npz", "x.safetensors", "x.json"])

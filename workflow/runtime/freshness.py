@@ -34,6 +34,8 @@ INPUTS = {
 }
 MADE_FROM = "made_from"
 """Under which tables, figures, pages and measurements record it."""
+FILES = "files"
+"""Under which a record names what was made beside it and no rule of the workflow does."""
 OTHER = "what it is made from changed since"
 HEAD = 4096
 """Bytes of a run's record in which fingerprint and inputs stand."""
@@ -83,15 +85,15 @@ def data_verdict(study: Study, data: str, fingerprint: str) -> str | None:
         return None
     if record["fingerprint"] != fingerprint:
         return SETTINGS
-    return FRESH if _same_source(record.get("source"), study, data) else SOURCE
+    return _missing(record) or (FRESH if _same_source(record.get("source"), study, data) else SOURCE)
 
 
 def verdict(record: Path, made_from: Callable[[], str]) -> str | None:
     """Whether a table, figure, page or measurement is made from what it would be made from."""
-    said = _read(record).get(MADE_FROM)
-    if said is None:
+    said = _read(record)
+    if MADE_FROM not in said:
         return None
-    return FRESH if said == made_from() else OTHER
+    return _missing(said) or (FRESH if said[MADE_FROM] == made_from() else OTHER)
 
 
 def measurement_mark(study: Study, experiment: str) -> str:
@@ -270,6 +272,11 @@ def _records(study: Study, experiment: str) -> list[Path]:
 def _tables(study: Study, experiments: Iterable[str]) -> list[Path]:
     names = ("runs.csv", "curves.csv")
     return [study.experiment_folder(experiment) / name for experiment in experiments for name in names]
+
+
+def _missing(record: Mapping[str, Any]) -> str | None:
+    gone = next((file for file in record.get(FILES, ()) if not Path(file).exists()), None)
+    return None if gone is None else f"{gone} is missing"
 
 
 def _read(path: Path) -> dict[str, Any]:

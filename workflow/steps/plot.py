@@ -10,7 +10,7 @@ from workflow.report.pictures import pictures
 from workflow.report.style import apply_style, save
 from workflow.report.tables import finished_runs, read_table
 from workflow.runtime.files import write_json
-from workflow.runtime.freshness import MADE_FROM, experiment_from
+from workflow.runtime.freshness import FILES, MADE_FROM, experiment_from
 from workflow.runtime.quantities import quantities_of
 from workflow.steps.command import main, one_of
 from workflow.study import Run, Study
@@ -39,13 +39,13 @@ def plot(study: Study, experiment: str) -> None:
     else:
         save(plt.figure(figsize=(4, 1)), folder / "figure")
         sentence = NOTHING
-    made_from = experiment_from(study, experiment)
-    about = {"finding": sentence, "diverged": _diverged(study, experiment), MADE_FROM: made_from}
-    write_json(folder / "finding.json", about)
     samples = sample_pictures(study, experiment) if settings.figure in PICTURED else None
     if samples is not None:
         save(samples, folder / "pictures")
     plt.close("all")
+    beside = [] if samples is None else [str(folder / f"pictures.{kind}") for kind in ("svg", "png")]
+    about = {"finding": sentence, "diverged": _diverged(study, experiment)}
+    write_json(folder / "finding.json", {**about, FILES: beside, MADE_FROM: experiment_from(study, experiment)})
 
 
 def sample_pictures(study: Study, experiment: str, real: bool = True) -> Figure | None:

@@ -4,7 +4,7 @@ from workflow.runtime.datasets import kind_module, settings_of
 from workflow.runtime.datasets.dataset import checked
 from workflow.runtime.files import write_arrays, write_json
 from workflow.runtime.fingerprint import data_fingerprint
-from workflow.runtime.freshness import source_of
+from workflow.runtime.freshness import FILES, source_of
 from workflow.runtime.provenance import provenance
 from workflow.runtime.randomness import generator
 from workflow.runtime.shares import said_of_labels
@@ -31,7 +31,8 @@ def prepare(study: Study, data: str) -> None:
     path = study.data_file(data)
     write_arrays(path, arrays)
     values = [value.model_dump() for value in kind.floors(dataset)]
-    made_from = {"fingerprint": data_fingerprint(study.data_specification(data)), "source": source}
+    beside = facts.pop(FILES, [])
+    made_from = {"fingerprint": data_fingerprint(study.data_specification(data)), "source": source, FILES: beside}
     write_json(path.with_suffix(".json"), {**made_from, "facts": facts, "floors": values, "provenance": provenance()})
 
 

@@ -15,7 +15,7 @@ from workflow.report.pages.front import front_page, read_entries
 from workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
 from workflow.report.tables import finished_runs, write_table
 from workflow.runtime.files import write_atomically, write_json, write_text
-from workflow.runtime.freshness import MADE_FROM, index_from, page_from, page_record
+from workflow.runtime.freshness import FILES, MADE_FROM, index_from, page_from, page_record
 from workflow.steps.command import main, parser, study_of
 from workflow.steps.judge import judge_study
 from workflow.steps.plot import plot
@@ -42,7 +42,9 @@ def report(study: Study, partial: bool = False) -> StudyPage:
         text = render("experiment.html.j2", root="../", page=experiment, study=page)
         write_text(reports / experiment.address, text)
     write_text(study.report, render("study.html.j2", page=page, precision_note=PRECISION_NOTE))
-    write_json(page_record(reports, study.label), entry(page, study) | {MADE_FROM: page_from(study)})
+    beside = [*page.copies, *page.tables, *(experiment.address for experiment in page.experiments)]
+    about = {FILES: [str(reports / address) for address in beside], MADE_FROM: page_from(study)}
+    write_json(page_record(reports, study.label), entry(page, study) | about)
     index(reports)
     return page
 
@@ -59,7 +61,9 @@ def index(reports: Path = REPORTS) -> Path:
         write_text(reports / claim.address, render("claim.html.j2", root="../", page=claim))
     path = reports / "index.html"
     write_text(path, render("index.html.j2", page=front_page(entries, claims, TIMING)))
-    write_json(page_record(reports, path.stem), {MADE_FROM: index_from(reports)})
+    beside = [str(reports / "assets" / asset.name) for asset in ASSETS.iterdir()]
+    beside += [str(reports / claim.address) for claim in claims]
+    write_json(page_record(reports, path.stem), {FILES: beside, MADE_FROM: index_from(reports)})
     return path
 
 

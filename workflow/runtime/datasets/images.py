@@ -86,6 +86,7 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
     if extractor.name == "classifier":
         facts["classifier_accuracy_held_out"] = _accuracy(extractor, opened["held_out"])
     facts["shards"] = about["parts"]
+    facts["files"] = [f"{about['folder']}/{name}/manifest.json" for name in about["parts"]]
     facts["protocol"] = protocol(about, evaluation, len(orders["train"][: data.reference]), data.resize)
     return arrays, facts
 

@@ -97,6 +97,7 @@ def prepare(data: "LatentsData", evaluation: "Evaluation", sigma_d: float) -> tu
     count = min(train.rows, data.reference or train.rows)
     facts: dict[str, Any] = {"train": train.rows, "held_out": parts["held_out"].rows, "classes": len(train.classes)}
     facts["shards"] = about["parts"]
+    facts["files"] = [f"{about['folder']}/{name}/manifest.json" for name in about["parts"]]
     facts["protocol"] = {
         **images.protocol(about, evaluation, count, "adm"),
         "autoencoder": f"images in [-1, 1]; decoded samples against the original images, {data.size} pixels",
