@@ -134,13 +134,23 @@ def make_modules(study: Study, arm: Arm, dataset: Dataset, seed: int, start: Ten
     """Everything that a run trains; network and fake start from `start` where given."""
     method = arm.method
     networks = [make_network(study, arm, dataset, seed).train() for _ in range(1 + method.fake)]
-    if start is not None:
-        for network in networks:
+    for network in networks:
+        _check_width(study, arm, network)
+        if start is not None:
             _start_from(study, arm, network, start)
     extras: dict[str, nn.Module] = {"fake": networks[1]} if method.fake else {}
     if arm.adaptive_weight:
         extras |= {name: LogWeight().to(device_of(study)) for name in method.log_weights}
     return Modules(networks[0], extras)
+
+
+def _check_width(study: Study, arm: Arm, network: nn.Module) -> None:
+    """Raise BenchError for parameters in which a step of Adam, and one of an average, is mostly rounded away."""
+    for name, parameter in network.named_parameters():
+        if parameter.dtype not in (torch.float32, torch.float64):
+            problem = f"{name} is {parameter.dtype}, in which most steps of training are rounded away"
+            remedy = "keep parameters in float32; the arm's precision: bf16 computes in bfloat16"
+            raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
 
 
 def _start_from(study: Study, arm: Arm, network: nn.Module, start: Tensors) -> None:
