@@ -19,8 +19,10 @@ from matplotlib.figure import Figure
 from torch.profiler import ProfilerActivity, profile
 
 from workflow.report.style import save
+from workflow.runtime.devices import best_device
 from workflow.runtime.provenance import provenance
 
+best_device()  # where float32 is not TF32
 PUBLISHED = Path(__file__).parents[1] / "results/published/benchmarks"
 WARM_UP = 2
 BOOTSTRAPS = 2000

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.trigflow import Field, consistency_map, cos_sin, inside, tan
+from core.trigflow import Field, below_half_pi, consistency_map, cos_sin, inside, tan
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]
@@ -24,7 +24,7 @@ TimedNetwork = Callable[[Tensor, Tensor], Tensor]
 
 def edm_from_trig(x: Batch, t: Times, sigma_d: float) -> tuple[Batch, Times]:
     """(x_sigma, sigma) of a TrigFlow point: x_sigma = sigma_d x_t / cos t, sigma = sigma_d tan t (Eq. 30)."""
-    c, _ = cos_sin(t, x)
+    c, _ = cos_sin(below_half_pi(t), x)
     return sigma_d * x / c, sigma_d * tan(t)
 
 

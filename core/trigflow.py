@@ -43,9 +43,14 @@ def time_dtype(points: Tensor) -> torch.dtype:
     return torch.promote_types(points.dtype, torch.float32)
 
 
+def below_half_pi(t: Tensor) -> Tensor:
+    """t where cos and tan are positive: the bits of every t below pi/2, and beyond it the nearest such number."""
+    return t.clamp(max=BELOW_HALF_PI.get(t.dtype, math.pi / 2))
+
+
 def inside(t: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
     """t where ln tan t is finite: the bits of every t in (0, pi/2), and for its ends the nearest such number."""
-    return t.clamp(torch.finfo(t.dtype).tiny, BELOW_HALF_PI.get(t.dtype, math.pi / 2))
+    return below_half_pi(t).clamp(min=torch.finfo(t.dtype).tiny)
 
 
 def cos_sin(
@@ -113,7 +118,7 @@ def score(field: Field, x: Float[Tensor, "batch *shape"], t: Float[Tensor, " bat
 
 def tan(t: Tensor) -> Tensor:
     """tan t for t in [0, pi/2], finite and positive at pi/2 too, however that is rounded. Values are not looked at."""
-    return torch.tan(t.clamp(max=BELOW_HALF_PI.get(t.dtype, math.pi / 2)))
+    return torch.tan(below_half_pi(t))
 
 
 def angle_from_noise_level(sigma: Tensor | float, sigma_d: float) -> Tensor:

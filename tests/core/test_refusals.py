@@ -73,7 +73,9 @@ def test_at_the_rounded_pi_half_maps_of_other_families_are_not_turned_round():
         asked: list[Tensor] = []
         field_from_edm_network(lambda x, c, asked=asked: asked.append(c) or x, 0.5)(x, t)
         assert asked[0].isfinite().all() and (asked[0] > 0).all()
-        assert (noise_level_from_angle(t, 0.5) > 1e6).all() and (edm_from_trig(x, t, 0.5)[1] > 1e6).all()
+        x_sigma, sigma = edm_from_trig(x.double(), t, 0.5)
+        assert (noise_level_from_angle(t, 0.5) > 1e6).all() and (sigma > 1e6).all()
+        torch.testing.assert_close(x_sigma / sigma[:, None], x.double(), rtol=1e-6, atol=0)
 
 
 def test_samples_of_a_bounded_map_do_not_start_below_its_boundary():
