@@ -11,7 +11,7 @@ import yaml
 from core.objectives import OBJECTIVES
 from workflow.errors import BenchError
 from workflow.plain import StrictLoader, resolved
-from workflow.reading import load, read_mapping
+from workflow.reading import budget_said, load, read_mapping, studies_said
 from workflow.study import Run
 
 
@@ -288,6 +288,21 @@ def test_an_unknown_study_or_budget_lists_the_known_ones(tiny: dict, write_study
         load("orakle")
     with pytest.raises(BenchError, match="laptop"):
         load(write_study(tiny), "huge")
+
+
+def test_what_the_command_line_says_is_names_or_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a,b.yaml").touch()
+    assert studies_said("oracle,x.yaml") == ["oracle", "x.yaml"]
+    assert studies_said("a,b.yaml") == ["a,b.yaml"]
+    assert studies_said(["oracle", "a,b.yaml"]) == ["oracle", "a,b.yaml"], "a list of a configfile"
+    for said in (None, 7, 1000.0, True, "", [], [7], ["oracle", None], {"oracle": None}):
+        with pytest.raises(BenchError, match=r"names no study\n.*\n  remedy: name a study, or a YAML file"):
+            studies_said(said)
+    assert budget_said("full") == "full"
+    for said in (None, 7, 1000.0, True, ["full"]):
+        with pytest.raises(BenchError, match=r"names no budget\n.*\n  remedy: .*budget=full"):
+            budget_said(said)
 
 
 def test_lists_expand_to_one_arm_each_in_order(tiny: dict, write_study) -> None:

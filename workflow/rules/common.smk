@@ -5,7 +5,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from snakemake_interface_common.exceptions import ApiError  # shown as it is, without the place in these rules
+from snakemake.logging import logger
 
 from workflow.claims import all_claims, check_claims, claims_digest, claims_of, read_claims, verdict_file
 from workflow.errors import BenchError, is_final
@@ -21,6 +21,12 @@ from workflow.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Run
 
 CORES_PER_GPU = 4
 DECODING = 8  # cores that read images where data are prepared
+
+
+def refuse(error):
+    """End with the message alone: around an exception Snakemake puts the place in these rules."""
+    logger.error(f"Error: {error}")
+    sys.exit(1)
 
 
 def read_studies(names):
@@ -66,7 +72,7 @@ try:
         check_own(STUDIES.values())
     GPUS = any(study.resources.gpu for study in STUDIES.values())  # else no job need be asked
 except BenchError as error:
-    raise ApiError(str(error)) from None
+    refuse(error)
 
 
 def check_places(jobs):
@@ -76,7 +82,7 @@ def check_places(jobs):
         for folder in sorted({Path(*path.parent.parts[:2]) for path in outputs}):  # results/<label>, reports
             check_writable(folder)
     except BenchError as error:
-        raise ApiError(str(error)) from None
+        refuse(error)
 
 
 def study_of(wildcards):

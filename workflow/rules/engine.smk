@@ -55,4 +55,4 @@ def refuse_a_second_submission():
     try:
         refuse_orphans(Path.cwd(), submits)
     except BenchError as error:
-        raise ApiError(str(error)) from None
+        refuse(error)
