@@ -31,7 +31,7 @@ from workflow.schema import (
 if TYPE_CHECKING:
     from workflow.study import Study
 
-FEATURES = {"classifier": 64, "inception": 2048, "dinov2": 1024}
+FEATURES = {"classifier": 64, "random": 64, "inception": 2048, "dinov2": 1024}
 """Dimensions of the feature spaces; a covariance of as many needs more samples. The digits have a classifier, too."""
 TAKEN = {"assets", "claims", "figures", "index", "published", "tables"} | {
     "all", "claim", "collect", "experiment", "measure", "page", "prepare", "run",

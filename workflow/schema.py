@@ -71,14 +71,15 @@ class DigitsData(Model):
 class Extractor(Model):
     """The features in which images are compared; docs/data.md says where weights come from."""
 
-    kind: Literal["classifier", "inception", "dinov2"] = "classifier"
-    """The workflow's own classifier of the training part, or a published network."""
+    kind: Literal["classifier", "random", "inception", "dinov2"] = "classifier"
+    """The workflow's own classifier of the training part, a network of fixed random weights, which needs no labels, or
+    a published network."""
     weights: str | None = None
-    """A .safetensors file; the classifier's are trained by the workflow."""
+    """A .safetensors file, of a published network."""
 
     @model_validator(mode="after")
     def _weights_where_published(self) -> Self:
-        if (self.kind == "classifier") != (self.weights is None):
+        if (self.kind in ("classifier", "random")) != (self.weights is None):
             raise ValueError(f"extractor {self.kind!r} {'takes no' if self.weights else 'needs'} 'weights'")
         return self
 
@@ -124,7 +125,7 @@ class ImagesData(Model):
         if (self.kind == "cifar10") != (self.held_out is None):
             raise ValueError(f"{self.kind} {'needs' if self.held_out is None else 'takes no'} 'held_out'")
         if self.extractor.kind == "classifier" and not self.labels:
-            raise ValueError("extractor: the classifier learns from labels; without them name another extractor")
+            raise ValueError("extractor: the classifier learns from labels; without them set {kind: random}, say")
         return self
 
 
@@ -151,7 +152,7 @@ class LatentsData(Model):
 
     @model_validator(mode="after")
     def _published_features(self) -> Self:
-        if self.extractor.kind == "classifier":
+        if self.extractor.weights is None:
             raise ValueError("extractor: latents are judged as images of 512 pixels; name inception or dinov2")
         return self
 

@@ -130,6 +130,36 @@ def test_a_perfect_generator_of_uneven_classes_is_near_the_floor(tmp_path: Path,
     assert found[0] < 2 * floor and found[1] > 10 * found[0], (found, floor)
 
 
+def test_images_without_labels_are_judged_by_random_features_with_nothing_to_download(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i in range(400):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(draw(SIDE, i % 3, i)).save(tmp_path / "images" / f"{i}.png")
+    data = settings(tmp_path / "images", labels=False, extractor={"kind": "random"})
+    torch.manual_seed(1)
+    arrays, facts = images.prepare(data, EVALUATION, 0.5)
+    torch.manual_seed(2)
+    assert images.prepare(data, EVALUATION, 0.5)[1] == facts, "a function of the images alone"
+    assert facts["protocol"]["extractor"].startswith("random, weights sha256 ") and "classes" not in facts
+    dataset = images.open_dataset(arrays, 0.5)
+    assert dataset.classes == 0 and dataset.shares is None
+    pixels = torch.from_numpy(np.stack([draw(SIDE, i % 3, i) for i in range(1000, 1200)])).permute(0, 3, 1, 2)
+    same = images.to_unit_variance(pixels, 0.5)
+    noise = torch.randn(same.shape, generator=torch.Generator().manual_seed(0))
+    changed = {
+        "noise": same + 0.5 * noise,
+        "darker": same - 0.3,
+        "blurred": torch.nn.functional.avg_pool2d(same, 3, 1, 1),
+        "one class": same[::3].repeat(3, 1, 1, 1)[: len(same)],
+    }
+    floor = {value.metric: value.value for value in images.floors(dataset)}["fd_train"] or 0.0
+    assert 0.5 * floor < images.judge_samples(dataset, same, ["fd_train"])["fd_train"] < 1.5 * floor
+    for what, samples in changed.items():
+        assert images.judge_samples(dataset, samples, ["fd_train"])["fd_train"] > 2 * floor, what
+
+
 def test_preparing_again_makes_nothing_again(there, monkeypatch: pytest.MonkeyPatch) -> None:
     data, arrays, facts = there
     for name in ("train_classifier", "in_parallel"):
@@ -163,7 +193,11 @@ def test_a_damaged_reference_or_classifier_is_refused_by_name(prepared, there, t
 
 BAD: dict[str, tuple[dict, str]] = {
     "no held-out part": ({"held_out": None}, "needs 'held_out'"),
-    "a classifier without labels": ({"labels": False}, "classifier learns from labels"),
+    "a classifier without labels": (
+        {"labels": False},
+        "classifier learns from labels; without them set {kind: random}",
+    ),
+    "random features with weights": ({"extractor": {"kind": "random", "weights": "x"}}, "'random' takes no 'weights'"),
     "inception without weights": ({"extractor": {"kind": "inception"}}, "'inception' needs 'weights'"),
     "a classifier with weights": ({"extractor": {"weights": "x.safetensors"}}, "'classifier' takes no 'weights'"),
     "an unknown rule of resizing": ({"resize": "lanczos"}, "'none' or 'adm'"),

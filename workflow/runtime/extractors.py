@@ -1,4 +1,4 @@
-"""Feature spaces of images: published networks from weights on disk, or a classifier trained here.
+"""Feature spaces of images: published networks from weights on disk, a classifier trained here, or random weights.
 
 None is downloaded, and none stands in for another.
 """
@@ -29,7 +29,7 @@ from workflow.runtime.tensors import read_tensors
 
 BATCH = 250
 FEATURES = 64
-"""Of the classifier."""
+"""Of the classifier, and of the same network with random weights."""
 EPOCHS, FEWEST_STEPS = 3, 200
 """Passes over the training part; more of them where it is so small that they are fewer steps."""
 TRAINED_ON = 128
@@ -37,6 +37,7 @@ RATE = 1e-3
 WIDEST = 128
 RESIZING = {
     "classifier": "none",
+    "random": "none",
     "inception": "to 299 pixels, bilinear as TensorFlow 1 (torch-fidelity)",
     "dinov2": "to 224 pixels, antialiased bicubic",
 }
@@ -97,7 +98,8 @@ def open_extractor(kind: str, weights: Path, sha256: str | None = None) -> Extra
 def _opened(kind: str, weights: Path, sha256: str) -> Extractor:
     tensors = read_tensors(weights, "fetch and convert the weights again (docs/data.md)")
     try:
-        apply = {"classifier": _classifier, "inception": _inception, "dinov2": _dinov2}[kind](tensors)
+        makers = {"classifier": _classifier, "random": _classifier, "inception": _inception, "dinov2": _dinov2}
+        apply = makers[kind](tensors)
     except (RuntimeError, ValueError, LookupError) as error:
         first = str(error).splitlines()
         problem = f"these are not the weights of {kind!r}: {' '.join(line.strip() for line in first[:2])}"
@@ -152,7 +154,7 @@ def train_classifier(
     """The classifier's weights after a few passes over images (rows -> uint8), half of them mirrored."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "classifier"))
-        module = classifier(classes, max(1, round(math.log2(side)) - 2))
+        module = classifier(classes, _stages(side))
     parameters = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
     state = initial_state(parameters)
     epochs = max(EPOCHS, math.ceil(FEWEST_STEPS / math.ceil(len(labels) / TRAINED_ON)))
@@ -171,12 +173,32 @@ def train_classifier(
     return {name: p.detach() for name, p in parameters.items()}
 
 
+def random_weights(side: int) -> dict[str, Tensor]:
+    """The classifier's network with fixed random weights, of variance 2 / inputs so that no layer fades (He et al.).
+
+    Distances in random features tell distributions apart without labels or training (arXiv 2002.09797, Sec. 4).
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for("random features"))
+        module = classifier(1, _stages(side))
+        for name, parameter in module.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            else:
+                nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+    return {name: p.detach() for name, p in module.named_parameters()}
+
+
 def accuracy(weights: Mapping[str, Tensor], pixels: Tensor, labels: np.ndarray) -> float:
     """The classifier's share of right answers."""
     network = classifier_of(weights)
     with torch.no_grad():
         guesses = torch.cat([network(_centred(rows)).argmax(1) for rows in pixels.split(BATCH)])
     return float((guesses.numpy() == labels).mean())
+
+
+def _stages(side: int) -> int:
+    return max(1, round(math.log2(side)) - 2)
 
 
 def _centred(pixels: Tensor) -> Tensor:

@@ -267,7 +267,7 @@ def _notes(study: Study, runs: pd.DataFrame, has_main: bool, *metrics: str) -> l
         resizing = {"resize": "images resized", "extractor_resize": "for the features"}
         resized = "".join(f"{what}: {protocol[key]}; " for key, what in resizing.items() if key in protocol)
         labelled = f" (labels {protocol['labels']})" if "labels" in protocol else ""
-        published = not protocol.get("extractor", "classifier").startswith(("classifier", "rotations"))
+        published = not protocol.get("extractor", "classifier").startswith(("classifier", "random"))
         compared_with = "" if published else " and compare with no number of a paper"
         notes.append(
             f"Fréchet and kernel distances: n = {study.evaluation.samples} samples of each run{labelled}, "

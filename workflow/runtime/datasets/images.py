@@ -21,6 +21,7 @@ from workflow.runtime.extractors import (
     accuracy,
     check_weights,
     open_extractor,
+    random_weights,
     train_classifier,
 )
 from workflow.runtime.files import Arrays
@@ -114,14 +115,17 @@ def parts_of(data: "ImagesData") -> tuple["Part", "Part"]:
 
 def make_extractor(settings: "ExtractorSettings", folder: Path, train: Shards, source: str, seed: int) -> Extractor:
     """The extractor that the study names; a classifier is trained once for the same images and seed."""
+    kind, side = settings.kind, train.manifest.shape[-1]
     if settings.weights is not None:
-        return open_extractor(settings.kind, check_weights(settings.kind, settings.weights))
-    path = folder / f"classifier-{digest([source, seed], ['workflow.runtime.extractors'])}.safetensors"
-    if not path.is_file():
+        return open_extractor(kind, check_weights(kind, settings.weights))
+    path = folder / f"{kind}-{digest([source, seed], ['workflow.runtime.extractors'])}.safetensors"
+    if not path.is_file() and kind == "random":
+        write_tensors(path, random_weights(side))
+    elif not path.is_file():
         assert train.labels is not None  # the schema asks for them
-        classes, side = len(train.manifest.classes), train.manifest.shape[-1]
+        classes = len(train.manifest.classes)
         write_tensors(path, train_classifier(train.rows, np.asarray(train.labels), classes, side, seed))
-    return open_extractor("classifier", path)
+    return open_extractor(kind, path)
 
 
 def protocol(about: dict[str, Any], evaluation: "Evaluation", reference: int, resize: str) -> dict[str, Any]:
