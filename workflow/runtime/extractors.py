@@ -176,7 +176,7 @@ def train_classifier(
 def random_weights(side: int) -> dict[str, Tensor]:
     """The classifier's network with fixed random weights, of variance 2 / inputs so that no layer fades (He et al.).
 
-    Distances in random features tell distributions apart without labels or training (arXiv 2002.09797, Sec. 4).
+    Distances in random features tell distributions apart without labels or training (arXiv 2002.09797).
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for("random features"))
