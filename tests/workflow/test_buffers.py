@@ -2,6 +2,7 @@
 second does not depend on what came before."""
 
 import random
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -19,10 +20,12 @@ from workflow.errors import BenchError
 from workflow.runtime import checkpoints
 from workflow.runtime.assembly import make_network, open_data, student_field
 from workflow.runtime.checkpoints import remove_all
+from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.distributed import World
 from workflow.runtime.sampling import draw_samples
 from workflow.runtime.tensors import read_tensors, write_tensors
 from workflow.runtime.weights import buffers_of, kept_of
+from workflow.schema import OwnData
 from workflow.steps import evaluate as evaluate_module
 from workflow.steps import train as train_module
 from workflow.steps.evaluate import evaluate
@@ -103,6 +106,34 @@ def instance_norm() -> nn.Module:
 
 def counting() -> nn.Module:
     return Net(nn.Linear(3, 12), Counting())
+
+
+class Late(nn.Module):
+    """Makes its buffer, or a longer one, when it is first called."""
+
+    table: Tensor | None
+
+    def __init__(self, table: Tensor | None) -> None:
+        super().__init__()
+        self.register_buffer("table", table)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.table = torch.ones(5)
+        return x
+
+
+def late() -> nn.Module:
+    return Net(nn.Linear(3, 12), Late(None))
+
+
+def growing() -> nn.Module:
+    return Net(nn.Linear(3, 12), Late(torch.ones(1)))
+
+
+def beside() -> nn.Module:
+    network = Net(nn.Linear(3, 12))
+    network.fake = nn.Linear(1, 1)
+    return network
 
 
 def extra() -> nn.Module:
@@ -270,6 +301,18 @@ def test_state_that_is_no_tensor_is_refused_by_name(with_network) -> None:
     assert "sizes.own.network" in str(caught.value) and "persistent buffers" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("network", "objective", "words"),
+    [("late", "sct", "unexpected: after.table"), ("growing", "sct", "after.table"), ("beside", "vsd", "called 'fake'")],
+)
+def test_state_that_comes_late_or_hides_behind_another_name_is_refused(
+    network: str, objective: str, words: str, with_network
+) -> None:
+    with pytest.raises(BenchError, match=re.escape(words)) as caught:
+        train(with_network(network, objective, **KEPT.get(objective, {})), X)
+    assert "sizes.own.network" in str(caught.value)
+
+
 # --- parts of a batch -----------------------------------------------------------------------------
 
 
@@ -370,3 +413,39 @@ def test_a_network_that_draws_is_sampled_and_judged_the_same_twice(with_network,
         record = evaluate(study, X, {})
         found.append([(value.metric, value.x, value.value) for value in (*record.metrics, *record.curves)])
     assert found[0] == found[1]
+
+
+def _torch_s(g: torch.Generator, batch: int) -> Tensor:
+    return torch.randn(batch, 2)
+
+
+def _numpy_s(g: torch.Generator, batch: int) -> Tensor:
+    return torch.from_numpy(np.random.randn(batch, 2)).float()
+
+
+def _python_s(g: torch.Generator, batch: int) -> Tensor:
+    return torch.full((batch, 2), random.random())
+
+
+def _its_own(g: torch.Generator, batch: int) -> Tensor:
+    return torch.randn(batch, 2, generator=g)
+
+
+DRAWN = {"by": _its_own}
+"""How `open_dataset`, of this file as a data set of one's own, draws."""
+
+
+def open_dataset(arrays: dict[str, np.ndarray], sigma_d: float) -> Dataset:
+    return Dataset((2,), 0, lambda g, batch: (DRAWN["by"](g, batch), None), lambda x, t: x, arrays)
+
+
+@pytest.mark.parametrize("draw", [_torch_s, _numpy_s, _python_s, _its_own])
+def test_data_of_one_s_own_that_draw_from_a_global_generator_are_refused(draw, with_network, monkeypatch) -> None:
+    monkeypatch.setitem(DRAWN, "by", draw)
+    study = with_network("spectral", "diffusion", iterations=2)
+    study = study.model_copy(update={"data": {"mixture": OwnData(kind="own", module=__name__)}})
+    if draw is _its_own:
+        assert train(study, X).step == 2
+    else:
+        with pytest.raises(BenchError, match=r"drawn from a global generator(.|\n)*data\.mixture\.module"):
+            train(study, X)

@@ -97,7 +97,7 @@ def taught(tiny: dict, write_study, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_header_says_what_the_network_is(family: str, tmp_path: Path) -> None:
-    for shape, classes in (((1, 8, 8), 10), ((4, 16, 16), 0)):
+    for shape, classes in (((1, 8, 8), 10), ((4, 4, 4), 0)):
         file = published(family, tmp_path / f"{classes}.safetensors", shape, classes)
         found, network = header_of(file), open_edm_network(file)
         assert (found.shape, found.classes) == (network.shape, network.classes) == (shape, classes)

@@ -43,10 +43,10 @@ from workflow.runtime.datasets.dataset import Dataset, checked
 from workflow.runtime.devices import device_of, on
 from workflow.runtime.files import read_arrays
 from workflow.runtime.named import named, takes
-from workflow.runtime.randomness import seed_globals, seeded
+from workflow.runtime.randomness import global_states, seed_globals, seeded
 from workflow.runtime.tensors import read_tensors
 from workflow.runtime.weights import Tensors, buffers_of, difference, kept_of, put, unkept
-from workflow.schema import Arm, ConvertedTeacher
+from workflow.schema import Arm, ConvertedTeacher, OwnData
 from workflow.study import Run, Study
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -90,9 +90,31 @@ def open_data(study: Study, arm: Arm) -> Dataset:
     path = study.data_file(arm.data)
     made_by = f"python -m workflow.steps.prepare --study {study.file} --budget {study.budget} --data {arm.data}"
     arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
-    return checked(
-        kind_module(study.data[arm.data]).open_dataset(arrays, study.sigma_d), f"data.{arm.data}", study.file
-    )
+    kind = kind_module(study.data[arm.data])
+    dataset = checked(kind.open_dataset(arrays, study.sigma_d), f"data.{arm.data}", study.file)
+    if isinstance(study.data[arm.data], OwnData):
+        return dataclasses.replace(dataset, draw=_from_its_generator(study, arm, dataset.draw))
+    return dataset
+
+
+def _from_its_generator(study: Study, arm: Arm, draw: Callable[..., Any]) -> Callable[..., Any]:
+    """The draw, which raises BenchError if the first one is not from the generator that it is handed alone.
+
+    The first only: later ones may be made in a thread, beside a step that draws.
+    """
+    unseen = [True]
+
+    def drawn(g: torch.Generator, batch: int) -> Any:
+        before = global_states() if unseen else None
+        found = draw(g, batch)
+        if unseen and global_states() != before:
+            problem = "the data are drawn from a global generator of torch, NumPy or Python: no draw would come again"
+            remedy = "draw from the generator that `draw` is given, or from one that is seeded by it"
+            raise BenchError(problem, file=study.file, key=f"data.{arm.data}.module", remedy=remedy)
+        unseen.clear()
+        return found
+
+    return drawn
 
 
 def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.Module:
@@ -141,6 +163,10 @@ def make_modules(study: Study, arm: Arm, dataset: Dataset, seed: int, start: Ten
     extras: dict[str, nn.Module] = {"fake": networks[1]} if method.fake else {}
     if arm.adaptive_weight:
         extras |= {name: LogWeight().to(device_of(study)) for name in method.log_weights}
+    if taken := extras.keys() & {name.split(".")[0] for name in kept_of(networks[0])}:
+        problem = f"the network has a part called {min(taken)!r}, as what is trained beside it is called"
+        remedy = "give that part another name"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
     return Modules(networks[0], extras)
 
 

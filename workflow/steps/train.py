@@ -51,7 +51,7 @@ from workflow.runtime.progress import Progress, sign_of_life
 from workflow.runtime.state import State, initial, is_finite, resume, save
 from workflow.runtime.tensors import write_tensors
 from workflow.runtime.tuning import tuned
-from workflow.runtime.weights import as_bytes, buffers_of, copied, put
+from workflow.runtime.weights import as_bytes, buffers_of, copied, difference, put
 from workflow.schema import Arm
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.study import Run, Study
@@ -241,8 +241,15 @@ def _target(state: State, layout: Layout, modules: Modules) -> Tensors:
 
 
 def _with_buffers(state: State, study: Study, arm: Arm, modules: Modules, world: World) -> State:
-    """The state with the buffers that the step has left. Raises BenchError where processes hold other ones."""
+    """The state with the buffers that the step has left.
+
+    Raises BenchError where these are others than before, by name or shape, and where processes hold other values.
+    """
     buffers = modules.buffers()
+    if wrong := difference(state.buffers, buffers):
+        problem = f"the network has other buffers after a step than before it: {wrong}"
+        remedy = "register them in its constructor, of their final shape; or with persistent=False, if nothing is lost"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
     if not world.alike(buffers.values()):
         raise _other_buffers(study, arm, "the processes hold other values than each other in its buffers")
     return dataclasses.replace(state, buffers=buffers)
