@@ -37,6 +37,8 @@ TAKEN = {"assets", "claims", "figures", "index", "published", "tables"} | {
     "all", "claim", "collect", "experiment", "measure", "page", "prepare", "run",
 }  # fmt: skip
 """No study may be called so: folders of results and reports, and rules of the workflow."""
+EDM_SIGMA_D = 0.5
+"""Of the data that published networks of EDM and EDM2 were trained on."""
 LATENT_CHANNELS, PIXELS_A_LATENT = 4, 8
 """Of the autoencoder of LatentsData."""
 SOLVERS = {"heun": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "segments": ("segments",)}
@@ -343,6 +345,14 @@ def _check_converted(study: "Study", name: str, arm: Arm, teacher: ConvertedTeac
         raise Mistake(f"arms.{name}.{key}: {problem}", remedy)
 
     path = Path(teacher.file)
+    if isinstance(study.data[arm.data], LatentsData):
+        problem = f"the latents of data {arm.data!r} are normalised as in arXiv 2410.11081, App. G, and EDM2's are not"
+        refuse(problem, "let a diffusion arm on these data teach")
+    if study.sigma_d != EDM_SIGMA_D:
+        problem = (
+            f"networks of EDM and EDM2 are of data with a standard deviation of {EDM_SIGMA_D}, not {study.sigma_d}"
+        )
+        refuse(problem, f"set sigma_d: {EDM_SIGMA_D}, or let a diffusion arm teach")
     convert = "make it by `python -m workflow.steps.convert` (docs/teachers.md)"
     try:
         found = header_of(path)

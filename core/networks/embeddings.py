@@ -54,7 +54,7 @@ class PositionalEmbedding(nn.Module):
 class FourierEmbedding(nn.Module):
     """cos and sin of 2 pi scale w c with fixed normal w; derivative grows with scale (Sec. 4.1).
 
-    Without a generator, w is the same for every network, so that it need not be saved with weights.
+    Without a generator, w is the same for every network.
     """
 
     frequencies: Tensor

@@ -42,6 +42,7 @@ FAMILIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddpmpp": (DDPMpp, {**SMALL, **ddpmpp.PLAIN}),
     "edm2": (EDM2, {**SMALL, "width": 32, **edm2.PLAIN}),
 }
+INCEPTION = {"kind": "inception", "weights": "w.safetensors"}
 PATHS = {"ddpmpp": "core.networks.ddpmpp:DDPMpp", "edm2": "core.networks.edm2:EDM2"}
 
 
@@ -80,7 +81,8 @@ def taught(tiny: dict, write_study, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(train_module, "open_data", lambda study, arm: stand_in(study, arm.data))
 
     def make(file: Path | str, size: dict | None = None, **settings: Any) -> Study:
-        tiny["data"] = {"digits": {"kind": "digits"}}
+        latents = {"kind": "imagenet512", "path": "p", "held_out": "h", "vae": "v", "extractor": INCEPTION}
+        tiny["data"] = {"digits": {"kind": "digits"}, **({"latents": latents} if "data" in settings else {})}
         tiny["sizes"] = {"small": size or {"width": 16, "blocks": 1}}
         tiny["evaluation"]["samples"] = 80
         tiny["defaults"] |= {"data": "digits", "iterations": 2, "batch": 4}
@@ -180,6 +182,13 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str]]] = {
     "another network": (_other, {}, ["arms.x.teacher.file", "neither EDM's DDPM++", "docs/teachers.md"]),
     "another shape": (_shape, {}, ["arms.x.teacher.file", "(3, 8, 8)", "(1, 8, 8)"]),
     "other classes": (_classes, {}, ["arms.x.teacher.file", "told 0 classes", "10"]),
+    "a flat stem": (
+        lambda f: write_tensors(f, {"model.enc.8x8_conv.weight": torch.ones(3)}),
+        {},
+        ["arms.x.teacher.file", "of another shape"],
+    ),
+    "latents": (str, {"data": "latents"}, ["arms.x.teacher.file", "App. G", "diffusion arm"]),
+    "another scale": (str, {"sigma_d": 0.4}, ["arms.x.teacher.file", "standard deviation of 0.5, not 0.4"]),
     "guidance": (str, {"guidance_max": 2.0, "samplers": ["g"]}, ["arms.x.guidance_max", "label_dropout"]),
     "an MLP": (str, {"start": "teacher"}, ["arms.x.start", "core.networks.ddpmpp:DDPMpp", "an MLP"]),
     "another family": (str, {"start": "teacher", "size": LOG}, ["arms.x.start", PATHS["edm2"]]),
@@ -195,7 +204,7 @@ def test_a_file_that_cannot_teach_is_refused_in_the_plan(fault: str, taught, tin
     file = published("ddpmpp", tmp_path / "edm.safetensors")
     spoil(file)
     tiny["samplers"] = {"g": {"solver": "few", "times": [[]], "guidance": [1.5]}}
-    settings = dict(settings)
+    tiny["sigma_d"], settings = settings.get("sigma_d", 0.5), {k: v for k, v in settings.items() if k != "sigma_d"}
     size = settings.pop("size", None)
     with pytest.raises(BenchError) as caught:
         taught(file, size, **settings)

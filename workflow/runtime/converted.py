@@ -1,7 +1,6 @@
 """Teachers that a study names by their file, as its plan sees them: from the file's header alone, without torch."""
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -65,13 +64,14 @@ def _header(path: Path, size: int, changed: int) -> Header:
     family = next((f for f in EDM if any(name.startswith(f"{f.prefix}enc.") for name in shapes)), None)
     if family is None:
         raise ValueError("neither EDM's DDPM++ (model.enc...) nor EDM2 (unet.enc...)")
-    stem = re.compile(rf"{re.escape(family.prefix)}enc\.(\d+)x\1_conv\.weight")
-    stems = {int(found[1]): shapes[name] for name in shapes if (found := stem.fullmatch(name))}
+    first = re.compile(rf"{re.escape(family.prefix)}enc\.(\d+)x\1_conv\.weight")
+    stems = {int(found[1]): shapes[name] for name in shapes if (found := first.fullmatch(name))}
     if not stems:
         raise ValueError("no encoder in these tensors")
-    side = max(stems)
-    label = shapes.get(family.label)
-    return Header(family.network, (stems[side][1] - family.stem_bias, side, side), label[1] if label else 0)
+    stem, label = stems[side := max(stems)], shapes.get(family.label)
+    if len(stem) != 4 or (label is not None and len(label) != 2):
+        raise ValueError("its first layer, or that of its labels, is of another shape")
+    return Header(family.network, (stem[1] - family.stem_bias, side, side), label[1] if label else 0)
 
 
 def _shapes(path: Path, size: int) -> dict[str, list[int]]:
@@ -88,6 +88,6 @@ def _shapes(path: Path, size: int) -> dict[str, list[int]]:
         end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise ValueError("not a whole .safetensors file") from error
-    if end != size - 8 - length or any(math.prod(shape) < 0 for shape in shapes.values()):
+    if end != size - 8 - length:
         raise ValueError("not a whole .safetensors file")
     return shapes
