@@ -1,7 +1,4 @@
-"""A data set of one's own: points on a spiral, judged by their distance to fresh ones.
-
-snakemake --config study=examples/own_data.yaml
-"""
+"""A data set of one's own, points on a spiral: snakemake --config study=examples/own_data.yaml."""
 
 from typing import Any
 
@@ -11,10 +8,12 @@ from torch import Tensor
 
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.metrics import sliced_wasserstein
+from workflow.runtime.quantities import Quantity
 from workflow.runtime.randomness import generator
 from workflow.runtime.records import Value
 
-METRICS = {"map": (), "samples": ("sliced_wasserstein",)}
+METRICS = {"map": (), "samples": ("sliced_wasserstein", "near")}
+QUANTITIES = {"near": Quantity("samples near the spiral", "higher", "share within 0.05", signed=True, unit="%")}
 
 
 def prepare(
@@ -46,7 +45,9 @@ def judge_map(dataset: Dataset, field: Any) -> tuple[list[Value], list[Value]]:
 
 def judge_samples(dataset: Dataset, samples: Tensor, wanted: Any = METRICS["samples"]) -> dict[str, float]:
     """Samples against points that training never saw."""
-    return {"sliced_wasserstein": sliced_wasserstein(samples, torch.from_numpy(dataset.arrays["reference"]))}
+    fresh = torch.from_numpy(dataset.arrays["reference"])
+    near = float((torch.cdist(samples, fresh).amin(1) < 0.05).double().mean())
+    return {"sliced_wasserstein": sliced_wasserstein(samples, fresh), "near": 100 * near}
 
 
 def floors(dataset: Dataset) -> list[Value]:
@@ -59,6 +60,5 @@ def _spiral(count: int, purpose: str, turns: float, spread: float) -> Tensor:
     g = generator("spiral", purpose)
     radius = torch.rand(count, generator=g).sqrt()
     angle = 2 * torch.pi * turns * radius
-    return (
-        radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1) + spread * torch.randn(count, 2, generator=g) / 3
-    )
+    points = radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+    return points + spread * torch.randn(count, 2, generator=g) / 3

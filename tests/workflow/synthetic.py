@@ -8,6 +8,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
+from workflow.claim import written
 from workflow.report.statistics import COLUMNS
 from workflow.report.tables import CURVE_COLUMNS
 from workflow.runtime.estimates import sampling_evaluations
@@ -69,6 +70,7 @@ def rows_of(
             for way in (way for way in study.samplings(arm) if way.sampler in shown):
                 middle = way.times[0] if way.times else math.nan
                 where = {"steps": way.steps, "sampler": way.solver, "guidance": way.guidance, "mid_time": middle}
+                where |= {"sampling": way.sampler, "times": written(way.times) or None}
                 worse = {"ddim": 1.6, "dpm_2s": 0.95, "dpm_pp_2m": 1.25}.get(way.solver, 1.0)
                 worse *= _of_way(way.steps, middle, way.guidance or 1.0, own.objective)
                 for metric in OF_SAMPLES[study.data[own.data].kind]:

@@ -1,5 +1,6 @@
 """Every kind of figure is drawn from whole, thin and broken results, and shows what it must."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from workflow.report.figures import FIGURES
 from workflow.report.findings import FINDINGS, NOTHING
 from workflow.report.matrix import draw_matrix
 from workflow.report.pages.charts import main_chart
-from workflow.report.statistics import COLUMNS
+from workflow.report.statistics import COLUMNS, summary
 from workflow.report.style import COLOURS, MARKERS, NAMES, apply_style, save
 from workflow.report.tables import CURVE_COLUMNS
+from workflow.schema import Sampler
 from workflow.study import Run, Study
 
 STUDIES = {name: load(name) for name in ("cifar10", "imagenet64", "imagenet512", "oracle", "digits")}
@@ -105,6 +107,48 @@ def test_no_line_or_chart_of_a_guided_study_averages_over_scales() -> None:
         if experiment.figure != "guidance":
             ways = ["arm", "metric", "steps", "sampler", "mid_time"]
             assert set(runs[runs.objective != "data"].groupby(ways, dropna=False).size()) == {1}, name
+
+
+def sampled_in_more_ways(study: Study, name: str) -> Study:
+    """Where every few-step arm of the experiment is sampled by a second sampler, too: some ways differ little."""
+    mine = Sampler(solver="few", times=((), (0.8,), (1.1, 0.8), (1.1, 0.05)))
+    arms, shown = dict(study.arms), study.experiments[name].samplers
+    for arm in study.arms_of(name):
+        if arms[arm].method.sampler == "few" and not arms[arm].guidance_max:
+            arms[arm] = arms[arm].model_copy(update={"samplers": (study.samplers_of(arm)[0], "mine")})
+            shown = (*shown, study.samplers_of(arm)[0], "mine")
+        elif not study.experiments[name].samplers:
+            shown = (*shown, study.samplers_of(arm)[0])
+    experiment = study.experiments[name].model_copy(update={"samplers": shown})
+    more = {"arms": arms, "samplers": study.samplers | {"mine": mine}}
+    return study.model_copy(update={**more, "experiments": study.experiments | {name: experiment}})
+
+
+@pytest.mark.parametrize("kind", FIGURES)
+def test_no_figure_chart_or_finding_takes_two_ways_of_sampling_for_two_seeds(kind: str) -> None:
+    study, name = ONE_OF_EACH_KIND[kind]
+    study = sampled_in_more_ways(study, name)
+    tables = rows_of(study, name, seeds=(0,))
+    assert set(summary(tables[0]).seeds) == {1}
+    settings = study.experiments[name]
+    shown = drawing.drawn(settings, *tables)
+    FIGURES[kind](settings, *shown)  # raises where a line would be of two settings
+    assert not re.search(r"\d \[", FINDINGS[kind](settings, *shown)), "one seed has no interval"
+    chart = main_chart(name, settings, *shown)
+    assert chart is not None
+    if chart.kind == "lines":
+        assert {point[4] for line in chart.series for point in line.points} == {1}
+    else:
+        dots = [(line.name, point[1]) for line in chart.series for point in line.points]
+        assert len(set(dots)) == len(dots)
+
+
+def test_ways_of_sampling_with_equal_steps_are_named_apart() -> None:
+    study = sampled_in_more_ways(STUDIES["digits"], "methods")
+    runs, _ = drawing.drawn(study.experiments["methods"], *rows_of(study, "methods", seeds=(0,)))
+    of_scd = runs[runs.arm.map(drawing.arm_of) == "scd-m"].dropna(subset=["steps"])
+    found = {arm: sorted(set(rows.steps)) for arm, rows in of_scd.groupby("arm")}
+    assert found == {"scd-m": [1, 2], "scd-m by mine": [1, 2, 3], "scd-m by mine at [1.1, 0.05]": [3]}
 
 
 def test_students_are_held_against_the_teacher_that_taught_them_whatever_its_size_is_called() -> None:

@@ -8,8 +8,18 @@ import pytest
 
 from workflow.report.drawing import numeric
 from workflow.report.findings import FINDINGS
-from workflow.report.statistics import COLUMNS, at_best_guidance, difference, interval, paired, summary
+from workflow.report.statistics import (
+    COLUMNS,
+    at_best_guidance,
+    difference,
+    interval,
+    over_seeds,
+    paired,
+    refuse_doubles,
+    summary,
+)
 from workflow.report.tables import CURVE_COLUMNS
+from workflow.runtime.quantities import QUANTITIES, Quantity, is_signed
 from workflow.schema import Experiment
 
 NO_CURVES = pd.DataFrame()
@@ -104,6 +114,35 @@ def test_paired_differences_pair_by_seed_and_welch_does_not() -> None:
     assert gap.low > 0
     apart = difference(pd.Series([1.1, 2.1, 3.1]), pd.Series([1.0, 2.0, 3.0]))
     assert apart.low < 0 < apart.high
+
+
+def test_a_seed_with_two_values_under_one_setting_is_an_error_and_not_two_seeds() -> None:
+    rows = _rows("scd", "scd", [1.0], steps=3, sampling="few", times="[1.1, 0.8]")
+    apart = pd.DataFrame(rows + _rows("scd", "scd", [2.0], steps=3, sampling="few", times="[1.1, 0.05]"))
+    table = summary(apart)
+    assert (list(table.seeds), list(table["mean"]), table.low.isna().all()) == ([1, 1], [1.0, 2.0], True)
+    twice = pd.DataFrame(rows + rows)
+    for pooled in (summary, over_seeds, refuse_doubles, lambda frame: paired(frame, "scd", "scd")):
+        with pytest.raises(ValueError, match=r"'scd', seed 0, has several values under one setting.*steps 3"):
+            pooled(twice)
+    with pytest.raises(ValueError, match="'scd', seed 0"):
+        FINDINGS["methods"](_experiment("methods", "map_rms"), twice, NO_CURVES)
+
+
+def test_floors_of_two_data_sets_are_two_numbers() -> None:
+    rows = _rows("data", "data", [0.03], data="flat") + _rows("data", "data", [0.06], data="wide")
+    table = summary(pd.DataFrame(rows).assign(seed=None))
+    assert (list(table["mean"]), list(table.seeds)) == ([0.03, 0.06], [1, 1])
+
+
+def test_a_number_that_may_be_negative_is_compared_by_its_difference() -> None:
+    known = QUANTITIES | {"likelihood": Quantity("log-likelihood", "higher", "mean over samples", signed=True)}
+    rows = _rows("scd", "scd", [-3.0, -3.1, -2.9], "likelihood", steps=1)
+    rows += _rows("scd-clip", "scd", [-2.0, -2.1, -1.9], "likelihood", steps=1)
+    experiment = _experiment("methods", "likelihood")
+    text = FINDINGS["methods"](experiment, pd.DataFrame(rows, columns=COLUMNS), NO_CURVES, known)
+    assert text.startswith("Log-likelihood, 1 step, against scd (-3 [-3.25, -2.75]): better: scd-clip +1 [+1, +1].")
+    assert known["likelihood"].worst == -math.inf and is_signed("likelihood", known) and not is_signed("map_rms")
 
 
 # --- the newer kinds, on rows whose answer is known -----------------------------------------------

@@ -14,14 +14,17 @@ import yaml
 
 from tests.workflow.made_up import DIVERGED, STUDY, ledger_in_git, make_results, publish, tabulated
 from workflow.claims import read_claims
+from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.report.pages.charts import in_words, main_chart
 from workflow.report.pages.claim import claim_pages, rule_words
 from workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
 from workflow.report.pages.gaps import missing
 from workflow.report.pages.study import entry, study_page
-from workflow.report.tables import read_table
+from workflow.report.statistics import COLUMNS
+from workflow.report.tables import compared, read_table
 from workflow.runtime.files import write_json
+from workflow.runtime.records import Value, read_record, write_record
 from workflow.steps import report as step
 from workflow.study import Run, Study
 
@@ -79,6 +82,45 @@ def test_published_means_agree_or_do_not(study: Study, tmp_path: Path):
     }  # fmt: skip
 
     assert str(page.agreement) == "3 of 6"  # two arms, three means each; that both experiments show one counts once
+
+
+def test_times_that_differ_in_their_last_angle_are_two_settings_from_record_to_page(study: Study, tmp_path: Path):
+    content = yaml.safe_load(STUDY) | {"seeds": [0]}
+    content["samplers"] = {"three": {"solver": "few", "times": [[1.1, 0.8], [1.1, 0.05]]}}
+    content["arms"]["continuous"]["samplers"] = ["three"]
+    content["experiments"]["one_and_two"]["arms"] = ["continuous"]
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    study = load(tmp_path / "tiny.yaml")
+    run = Run(arm="continuous", seed=0)
+    make_results(study, [run])
+    record = read_record(study.run_folder(run) / "metrics.json")
+    ways = [way.columns for way in study.samplings("continuous")]
+    values = [Value(metric="sliced_wasserstein", value=v, **way) for v, way in zip((0.3, 0.1), ways, strict=True)]
+    write_record(study.run_folder(run) / "metrics.json", record.model_copy(update={"metrics": values}))
+    tabulated(study)
+    main = study_page(study).experiments[0].main
+    assert main is not None
+    assert [name for name, _ in main.columns[:3]] == ["Arm", "Steps", "All middle angles"]
+    found = [[cell.text for cell in row[:6]] for row in main.rows[:2]]
+    assert found == [
+        ["continuous", "3", "[1.1, 0.8]", "0.300", "–", "1"], ["continuous", "3", "[1.1, 0.05]", "0.100", "–", "1"],
+    ]  # fmt: skip
+
+    earlier = [value.model_copy(update={"times": None}) for value in values]  # such records knew the first angle alone
+    write_record(study.run_folder(run) / "metrics.json", record.model_copy(update={"metrics": earlier}))
+    with pytest.raises(BenchError, match=r"'continuous', seed 0, has several values(.|\n)*remedy: .*delete the folder"):
+        tabulated(study)
+
+
+def test_published_tables_of_earlier_versions_are_still_compared_but_for_what_they_do_not_tell_apart():
+    new = {"arm": "a", "metric": "map_rms", "steps": 2, "sampler": "few", "mid_time": 1.1, "status": "finished"}
+    runs = pd.DataFrame([new | {"seed": s, "value": 1.0 + s, "sampling": "few", "times": "[1.1]"} for s in (0, 1)])
+    theirs = pd.DataFrame([new | {"seed": s, "value": 1.1 + s} for s in (0, 1)]).reindex(columns=COLUMNS)
+    table = compared(runs, theirs)
+    assert (table.published[0], table.agrees[0]) == (pytest.approx(1.6), True)
+    twice = pd.concat([runs, runs.assign(sampling="mine")])
+    assert compared(twice, theirs).published.isna().all(), "two settings of ours, and one of theirs"
+    assert compared(runs, pd.concat([theirs, theirs])).published.isna().all()
 
 
 def test_other_budgets_and_changed_arms_are_not_compared(study: Study, tmp_path: Path):

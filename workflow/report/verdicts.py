@@ -30,7 +30,7 @@ Direction = Literal["less", "more", "same"]
 ALPHA = 0.05
 MIN_SEEDS = 3
 RULE_CHANGED = "rule changed after results"
-CLAIM_NEW = "claim added after results"
+CLAIM_NEW = "claim newer than results"
 """What is said of a rule that is not older than the results that it judges."""
 SELECTORS = ("steps", "sampling", "times", "guidance", "x")
 """Keys of a term that choose among the ways in which a run was sampled, and points of a curve."""

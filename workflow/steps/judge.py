@@ -34,7 +34,7 @@ from workflow.report.verdicts import CLAIM_NEW, RULE_CHANGED, Effects, Judgement
 from workflow.runtime.files import read_json, write_json
 from workflow.runtime.freshness import MADE_FROM, claim_from
 from workflow.runtime.history import is_ancestor, versions
-from workflow.runtime.quantities import quantities_of
+from workflow.runtime.quantities import QUANTITIES, quantities_of
 from workflow.runtime.records import read_record
 from workflow.steps.command import main, parser, study_of
 from workflow.study import Study
@@ -115,8 +115,15 @@ def details(claim: Claim, study: Study, found: Effects) -> dict[str, Any]:
         "arms": list(dict.fromkeys(arm for term in named.measured for arm in term.arms)) if named else [],
         "effects": dict(zip(map(str, found.seeds), found.values, strict=True)),
         "says": claim.claim,
+        "labels": _own_labels(rule.metrics, study) if rule else {},
         **claim.model_dump(include={"published", "erratum", "caveat", "needs"}),
     }
+
+
+def _own_labels(metrics: tuple[str, ...], study: Study) -> dict[str, str]:
+    """Of metrics that the study's data declare, for pages that know no study."""
+    known = quantities_of(study.data.values()) if set(metrics) - QUANTITIES.keys() else QUANTITIES
+    return {name: known[name].title for name in metrics if name in known and name not in QUANTITIES}
 
 
 def experiment_tables(study: Study, experiment: str) -> Tables:
@@ -211,12 +218,13 @@ def rule_first(dated: Dated, results: tuple[str, ...], folder: Path, tracked: bo
         return UNKNOWN
     if not results:
         return None
-    late = CLAIM_NEW if dated.rule == dated.claim else RULE_CHANGED
-    if dated.rule is None:  # not committed yet: it cannot have come first
-        return late
+    if dated.claim is None:  # no commit speaks of it yet
+        return UNKNOWN
+    if dated.rule is None:  # it is another one since the last commit
+        return RULE_CHANGED
     answers = [is_ancestor(folder, dated.rule, result) for result in results]
     if False in answers:
-        return late
+        return CLAIM_NEW if dated.rule == dated.claim else RULE_CHANGED
     return UNKNOWN if None in answers else RULE_FIRST
 
 

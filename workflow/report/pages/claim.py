@@ -186,7 +186,8 @@ def _by_seed(study: str, effects: Mapping[str, float | None], scale: str) -> Tab
 def rule_words(rule: Content, claim: Content) -> list[str]:
     """The rule's data as sentences."""
     ratio = rule["scale"] == "log_ratio"
-    of, against = (_side(rule[side], rule["metric"], ratio) for side in ("of", "against"))
+    labels = claim.get("labels") or {}
+    of, against = (_side(rule[side], rule["metric"], ratio, labels) for side in ("of", "against"))
     kind = "ratio" if ratio else "difference"
     first = f"Each seed gives one effect: the {kind} of {of} {'to' if ratio else 'less'} {against}."
     return [first, *_bounds(claim["direction"], claim["smallest_effect"], claim["scale"])]
@@ -206,18 +207,19 @@ def _bounds(direction: str, smallest: float, scale: str) -> list[str]:
     ]
 
 
-def _side(terms: Any, metric: str, ratio: bool) -> str:
-    words = [_term(term, metric) for term in terms]
+def _side(terms: Any, metric: str, ratio: bool, labels: Mapping[str, str]) -> str:
+    words = [_term(term, metric, labels) for term in terms]
     return words[0] if len(words) == 1 else (" times " if ratio else " plus ").join(f"({word})" for word in words)
 
 
-def _term(term: Content, metric: str) -> str:
+def _term(term: Content, metric: str, labels: Mapping[str, str]) -> str:
     if "value" in term:
         return f"the constant {term['value']:g}"
     arms = term.get("arms", ())
     arms = [arms] if isinstance(arms, str) else list(arms)
     take = {"min": "the least ", "max": "the largest ", "mean": "the mean "}.get(term.get("take", ""), "")
-    words = f"{take}{_lower(label(term.get('metric', metric)))}"
+    metric = term.get("metric", metric)
+    words = f"{take}{_lower(labels.get(metric) or label(metric))}"
     words += f" of {', '.join(arms)}" if arms else ""
     settings = [_setting(key, term[key]) for key in SETTING if key in term]
     return words + (f" ({', '.join(settings)})" if settings else "")
