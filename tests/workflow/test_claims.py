@@ -1,6 +1,8 @@
 """The ledger is whole and refuses what does not fit; its rules are dated; its verdicts name their study."""
 
 import copy
+import math
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +15,16 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import ROOT, environment, snakemake
-from workflow.claims import CLAIMS, Ledger, check_claims, read_claims, resolved, verdict_file
+from workflow.claims import (
+    CLAIMS,
+    Ledger,
+    check_claims,
+    claims_digest,
+    claims_of,
+    read_claims,
+    resolved,
+    verdict_file,
+)
 from workflow.errors import BenchError
 from workflow.reading import load, shipped
 from workflow.report.statistics import COLUMNS
@@ -32,7 +43,7 @@ from workflow.steps.judge import (
     rule_first,
     sentence,
 )
-from workflow.study import Study
+from workflow.study import Run, Study
 
 FINER = {
     "paper": "sCM", "place": "Fig. 5c", "topic": "discretisation", "claim": "Finer is better.",
@@ -192,6 +203,124 @@ def test_a_study_that_no_claim_names_is_never_held_against_the_ledger(tiny: dict
     check_claims(read_claims(), [load(write_study(tiny))])
 
 
+# --- ways of sampling -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_ways(claims: dict, tiny: dict) -> dict:
+    """The term of a rule on samples of two steps, of which the study has two kinds."""
+    tiny["samplers"] = {"mine": {"solver": "few", "times": [[], [0.8], [1.1, 0.8], [1.1, 0.05]]}}
+    tiny["arms"]["scd"]["samplers"] = ["few", "mine"]
+    tiny["experiments"]["discretisation"]["samplers"] = ["few", "mine"]
+    term = {"arms": "scd"}
+    changes = {"metric": "sliced_wasserstein", "of": term, "against": {"value": 1}}
+    claims["finer"]["decided_by"]["tiny"] |= changes
+    return term
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({"steps": 2}, "{steps: 2, sampling: few, times: [1.1]}, {steps: 2, sampling: mine, times: [0.8]}"),
+        ({"steps": 3, "sampling": "mine"}, "{steps: 3, sampling: mine, times: [1.1, 0.8]}"),
+        ({"steps": 1}, "{steps: 1, sampling: few}, {steps: 1, sampling: mine}"),
+    ],
+)
+def test_a_term_that_fits_two_ways_of_sampling_is_refused_before_any_job_and_told_how_to_write_it(
+    said: dict, told: str, two_ways: dict, claims: dict, write_claims, tiny: dict, write_study
+) -> None:
+    two_ways |= said
+    path = write_claims(claims)
+    with pytest.raises(BenchError) as caught:
+        check_claims(read_claims(path), [load(write_study(tiny))], path)
+    for part in ("'scd' is sampled in 2 ways", told, str(path), "claims.finer.decided_by.tiny", "remedy:"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "value"),
+    [
+        ({"steps": 2, "sampling": "few"}, 0.2),
+        ({"times": [0.8]}, 0.3),
+        ({"sampling": "few", "times": []}, 0.1),
+        ({"times": [1.1, 0.05]}, 0.5),
+        ({"steps": 3, "take": "min"}, 0.4),
+    ],
+)
+def test_a_term_selects_a_way_of_sampling_by_its_name_and_all_its_times(
+    said: dict, value: float, two_ways: dict, claims: dict, write_claims, tiny: dict, write_study
+) -> None:
+    two_ways |= said
+    study, ledger = load(write_study(tiny)), read_claims(write_claims(claims))
+    check_claims(ledger, [study])
+    ways = {("few", None): 0.1, ("few", "[1.1]"): 0.2, ("mine", None): 0.1, ("mine", "[0.8]"): 0.3}
+    ways |= {("mine", "[1.1, 0.8]"): 0.4, ("mine", "[1.1, 0.05]"): 0.5}
+    rows = [
+        dict.fromkeys(COLUMNS)
+        | {"experiment": "discretisation", "arm": "scd", "metric": "sliced_wasserstein", "seed": seed, "value": number}
+        | {"sampling": name, "times": times, "steps": times.count(",") + 2 if times else 1, "status": "finished"}
+        for (name, times), number in ways.items()
+        for seed in (0, 1, 2)
+    ]
+    found = judge(ledger.claims["finer"], study, Tables(pd.DataFrame(rows), pd.DataFrame(columns=CURVE_COLUMNS), ()))
+    assert found[1].values == pytest.approx((math.log(value),) * 3)
+
+
+# --- a study's own --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own(tiny: dict) -> dict:
+    """The tiny study with a claim of its own."""
+    mine = copy.deepcopy(FINER) | {"paper": "A blog post", "topic": "what I wonder", "place": "below the fold"}
+    tiny["claims"] = {"mine": mine}
+    return mine
+
+
+BAD_OWN = {
+    "another study's": (lambda c: c.update(decided_by={"oracle": c["decided_by"]["tiny"]}), "under 'tiny'"),
+    "undecided": (lambda c: c.update(decided_by={}, needs="cifar10"), "under 'tiny'"),
+    "a typing error": (lambda c: c["decided_by"]["tiny"]["of"].update(step=1), "did you mean 'steps'"),
+    "unknown metric": (lambda c: c["decided_by"]["tiny"].update(metric="map_rsm"), "did you mean 'map_rms'"),
+    "unknown experiment": (lambda c: c["decided_by"]["tiny"].update(experiment="x"), "unknown experiment: 'x'"),
+    "unknown arm": (lambda c: c["decided_by"]["tiny"].update(of={"arms": "dscd-9"}), "did you mean 'dscd-8'"),
+    "an id of the ledger's": (lambda c: None, "has a claim 'mine', too"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OWN)
+def test_a_bad_claim_of_a_study_s_own_is_refused_naming_its_file_key_and_remedy(
+    case: str, own: dict, claims: dict, tiny: dict, write_study, write_claims
+) -> None:
+    change, wanted = BAD_OWN[case]
+    change(own)
+    ledger = read_claims(write_claims({"mine": claims["far"]} if "ledger" in case else claims))
+    path = write_study(tiny)
+    with pytest.raises(BenchError) as caught:
+        check_claims(ledger, [load(path)])
+    for part in (wanted, f"file:   {path}", "key:    claims.mine", "remedy:"):
+        assert part in str(caught.value)
+
+
+def test_a_study_s_own_claims_are_judged_and_dated_by_its_own_file_and_the_papers_are_not_listed(
+    own: dict, tiny: dict, write_study, checkout: Path
+) -> None:
+    study = load(write_study(tiny))
+    commit = _commit(checkout, "tiny.yaml")
+    _results(study, [commit], VALUES)
+    table = judge_study(study)  # by the project's own ledger
+    assert list(table.claim) == ["mine"] and list(table.verdict) == ["reproduced"]
+    assert (table.paper[0], table.topic[0], table.rule_commit[0], table.rule_first[0]) == (
+        "A blog post", "what I wonder", commit, "yes",
+    )  # fmt: skip
+    assert "mine (A blog post, below the fold): reproduced on tiny" in sentence(judge_claim(study, "mine"))
+    assert claims_digest(claims_of(read_claims(), study)) != claims_digest(claims_of(read_claims(), load("oracle")))
+    changed = load(write_study(tiny | {"claims": {"mine": own | {"claim": "Other words."}}}))
+    assert claims_digest(changed.claims) != claims_digest(study.claims)
+    run = Run(arm="scd", seed=0)
+    assert changed.specification(run) == study.specification(run), "no part of what a run is"
+
+
 # --- judging -------------------------------------------------------------------------------------
 
 
@@ -201,8 +330,8 @@ def _git(folder: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _commit(folder: Path) -> str:
-    _git(folder, "add", "claims.yaml")
+def _commit(folder: Path, file: str = "claims.yaml") -> str:
+    _git(folder, "add", file)
     _git(folder, "commit", "--allow-empty", "-m", "x")
     return _git(folder, "rev-parse", "HEAD")
 
@@ -361,9 +490,14 @@ def test_a_claim_is_a_target_that_makes_its_experiment_alone(
     shipped = source / "workflow/claims.yaml"
     assert shipped.name == CLAIMS.name
     shipped.write_text(yaml.safe_dump({"claims": claims}))
-    arguments = ("--config", f"study={write_study(tiny)}", "--cores", "2")
-    out = snakemake("claims/finer", *arguments, cwd=here, root=source).stdout
+    tiny["claims"] = {"mine": copy.deepcopy(claims["finer"]) | {"paper": "A blog post"}}
+    tiny["claims"]["mine"]["decided_by"]["tiny"]["against"] = {"value": 1}
+    study = load(write_study(tiny))
+    arguments = ("--config", f"study={study.file}", "--cores", "2")
+    printed = shlex.split(study.command("claims/mine"))[1:]  # what its page says
+    out = snakemake("claims/finer", *printed, "--cores", "2", cwd=here, root=source).stdout
     assert "finer (sCM, Fig. 5c): " in out
+    assert "mine (A blog post, Fig. 5c): " in out
     assert {path.name for path in (here / "results/tiny/runs").iterdir()} == {"dscd-4", "dscd-8"}
     assert (here / "results/tiny/claims/finer.json").is_file()
     assert not (here / "results/tiny/runs.csv").exists()

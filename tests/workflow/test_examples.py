@@ -1,14 +1,28 @@
 """Own objectives, networks and data sets: small files outside the project's packages that run in its workflow."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from core.objectives import OBJECTIVES
 from tests.workflow.conftest import ROOT, as_a_new_process, snakemake
+from tests.workflow.made_up import tabulated
+from workflow.errors import BenchError
 from workflow.reading import load
+from workflow.report.drawing import drawn
+from workflow.report.figures import FIGURES
+from workflow.report.findings import FINDINGS
+from workflow.report.pages.study import study_page
+from workflow.report.tables import experiment_tables, read_table
+from workflow.runtime.files import write_json
 from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.quantities import quantities_of
+from workflow.runtime.records import RunRecord, Value, write_record
+from workflow.schema import OwnData
+from workflow.steps.judge import judge_study
 from workflow.study import Run
 
 EXAMPLES = ("own_objective", "own_network", "own_data")
@@ -28,7 +42,80 @@ def test_an_example_runs_from_data_to_report(name: str, tmp_path: Path) -> None:
     runs = pd.read_csv(tmp_path / "results" / f"{name}-smoke" / "runs.csv")
     assert (runs.status == "finished").all()
     assert set(runs.arm) == {*load(study).arms, "data"}
-    assert (tmp_path / "reports" / f"{name}-smoke.html").is_file()
+    page = (tmp_path / "reports" / f"{name}-smoke.html").read_text()
+    assert ("decides no claim" in page) == (name != "own_data"), "the papers' claims are tied to none of them"
+
+
+def test_a_quantity_that_a_data_set_of_one_s_own_declares_leads_an_experiment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load(ROOT / "examples" / "own_data.yaml")
+    known = quantities_of(study.data.values())
+    assert (known["near"].better, known["near"].unit) == ("higher", "%")
+    monkeypatch.chdir(tmp_path)
+    write_json(study.data_file("points").with_suffix(".json"), {"facts": {"train": 9}, "floors": []})
+    for arm, share in {"teacher": 40.0, "scd": 90.0, "sct": None}.items():
+        for seed in study.seeds:
+            run = Run(arm=arm, seed=seed)
+            way = study.samplings(arm)[0].columns
+            metrics = [Value(metric="near", value=None if share is None else share + seed, **way)]
+            about = {"status": "finished" if share else "diverged", "arm": arm, "seed": seed, "step": 1}
+            mark = fingerprint(study.specification(run))
+            record = RunRecord.model_validate(about | {"fingerprint": mark, "metrics": metrics})
+            write_record(study.run_folder(run) / "metrics.json", record)
+    settings = study.experiments["coverage"]
+    tabulated(study)
+    table = read_table(study.experiment_folder("coverage") / "table.csv").set_index("arm")
+    assert table["mean"][["scd", "sct"]].to_list() == [91.0, -math.inf], "a diverged run is worst"
+    shown = drawn(settings, *experiment_tables(study, "coverage", study.runs_of("coverage")), known)
+    assert "Samples near the spiral, 1 step, best first: scd 91" in FINDINGS["methods"](settings, *shown, known)
+    (ax, *_) = FIGURES["methods"](settings, *shown, known).axes
+    assert (ax.get_xlabel(), ax.get_xscale()) == ("samples near the spiral, %", "linear")
+    page = study_page(study).experiments[1]
+    assert page.main is not None and page.main.caption.startswith("Samples near the spiral, % (higher is better)")
+    verdict = judge_study(study)
+    assert (verdict.verdict[0], verdict.effect[0]) == ("not reproduced", 50.0)
+    assert page.command == f"snakemake own_data/coverage --config study={study.file}"
+
+
+BAD_QUANTITIES = {
+    "undeclared": ("METRICS = {'samples': ('mine',)}", "'mine' is measured, and nothing says which way is better"),
+    "no quantity": ("QUANTITIES = {'mine': 'lower'}", "'mine' is declared as 'lower'"),
+    "no mapping": ("QUANTITIES = ['mine']", "is declared as None"),
+    "another meaning": ("QUANTITIES = {'fd_train': Quantity('x', 'higher', 'x')}", "'fd_train' means something else"),
+    "a curve's name": (
+        "QUANTITIES = {'log_weight': Quantity('x', 'higher', 'x')}",
+        "'log_weight' means something else",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_QUANTITIES)
+def test_a_bad_quantity_of_one_s_own_is_refused_with_how_to_declare_it(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, wanted = BAD_QUANTITIES[case]
+    name = f"mine_{list(BAD_QUANTITIES).index(case)}"
+    (tmp_path / f"{name}.py").write_text(f"from workflow.runtime.quantities import Quantity\n{text}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(BenchError) as caught:
+        quantities_of([OwnData(kind="own", module=name)])
+    assert wanted in str(caught.value) and "Quantity" in str(caught.value) and name in str(caught.value)
+
+
+def test_a_metric_that_only_the_data_s_module_can_know_passes_the_plan_for_such_data_alone(tmp_path: Path) -> None:
+    content = yaml.safe_load((ROOT / "examples" / "own_data.yaml").read_text())
+    content["evaluation"] |= {"snapshot_metrics": ["mine"]}
+    content |= {"tuning_metric": "mine"}
+    content["experiments"]["comparison"]["metric"] = "mine"
+    path = tmp_path / "own_data.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert load(path).experiments["comparison"].metric == "mine"
+    mixture = {"kind": "mixture", "dimension": 2, "components": 2, "std": 0.5}
+    content["data"] = {"points": mixture, "others": content["data"]["points"]}
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(BenchError, match=r"'mine' is unknown(.|\n)*experiments.comparison.metric"):
+        load(path)
 
 
 def test_an_objective_of_one_s_own_touches_no_file_of_the_project_and_no_finished_run() -> None:
