@@ -60,6 +60,7 @@ def test_a_quantity_that_a_data_set_of_one_s_own_declares_leads_an_experiment(
             way = study.samplings(arm)[0].columns
             metrics = [Value(metric="near", value=None if share is None else share + seed, **way)]
             about = {"status": "finished" if share else "diverged", "arm": arm, "seed": seed, "step": 1}
+            about |= {"provenance": {"time": "2026-01-01", "commit": None}}
             mark = fingerprint(study.specification(run))
             record = RunRecord.model_validate(about | {"fingerprint": mark, "metrics": metrics})
             write_record(study.run_folder(run) / "metrics.json", record)
