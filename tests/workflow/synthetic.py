@@ -149,4 +149,5 @@ def _exact() -> pd.DataFrame:
         found.append({"arm": "ct", "objective": "ct", "metric": "gradient_bias", "x": n, "value": 1.0 / n})
         found.append({"arm": "ct", "objective": "ct", "metric": "gradient_noise", "x": n, "value": n / 50})
         found.append({"arm": "ct", "objective": "ct_ema", "metric": "gradient_noise", "x": n, "value": n / 90})
-    return pd.DataFrame(found).reindex(columns=CURVE_COLUMNS)
+    points = pd.DataFrame(found).reindex(columns=CURVE_COLUMNS)
+    return pd.concat([points.assign(seed=seed) for seed in (0, 1, 2)])  # of no seed, so of every one

@@ -101,9 +101,9 @@ def family(arm: str, intervals: float = float("nan"), size: object = None) -> st
     ('dscd-fp32', 'scd-fp32', 'scd by mine')
     """
     parts = [] if pd.isna(intervals) else [f"{intervals:.0f}"]
-    for part in (*parts, *([re.escape(str(size))] if size else [])):
-        arm = re.sub(rf"-{part}(?=[- ]|$)", "", arm, count=1)
-    return arm
+    for part in (*parts, *([] if _known(size) is None else [re.escape(str(size))])):
+        arm = re.sub(rf"-{part}(?=[- ]|$)", "", str(arm), count=1)
+    return str(arm)
 
 
 def lines(rows: Frame, keys: list[str], along: str) -> Iterator[tuple[tuple, str, Frame]]:

@@ -421,7 +421,7 @@ def theory(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities
     parts = []
     for solver in ORDERS:
         group = trained[(trained.objective == "cd") & (trained.solver == solver)]
-        exact = points(curves, f"fixed_point_error_{solver}").assign(seed=0)
+        exact = points(curves, f"fixed_point_error_{solver}").drop_duplicates("x")
         for kind, rows, along in (("trained", group, "intervals"), ("exact fixed point", exact, "x")):
             for (count,), words, own in lines(rows, ["steps"], along):
                 text = _order_of(own[np.isfinite(own.value) & (own.value > 0)], along)

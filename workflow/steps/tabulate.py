@@ -18,6 +18,9 @@ from workflow.runtime.records import read_record
 from workflow.steps.command import check_known, main, parser, study_of
 from workflow.study import Study
 
+NO_SETTINGS = {"file", "resources", "claims"}
+"""Of a study, what decides none of its results."""
+
 
 def tabulate_experiment(study: Study, experiment: str, partial: bool = False) -> int:
     """Write the experiment's runs.csv, curves.csv and table.csv; return how many runs are missing.
@@ -74,8 +77,8 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "peak_memory_mb": max((r.peak_memory_mb for r in records), default=0.0),
         "protocols": {r.protocol["data"]: _shared(r.protocol) for r in records if r.protocol},
         "fingerprints": {f"{r.arm}/seed-{r.seed}": r.fingerprint for r in records},
-        "study_hash": hashlib.sha256(study.model_dump_json(exclude={"file", "resources"}).encode()).hexdigest()[:16],
-        "settings": study.model_dump(exclude={"file", "resources"}, mode="json"),
+        "study_hash": hashlib.sha256(study.model_dump_json(exclude=NO_SETTINGS).encode()).hexdigest()[:16],
+        "settings": study.model_dump(exclude=NO_SETTINGS, mode="json"),
         "tabulated_by": provenance(),
         MADE_FROM: collected_from(study, claims_of(read_claims(), study)),
     }
