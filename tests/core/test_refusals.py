@@ -159,7 +159,7 @@ USES: dict[str, Callable[[Tensor, Tensor], object]] = {
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
 def test_points_of_integers_are_refused_with_what_makes_them_points(use, dtype, unchecked):
-    """interpolate(200, 100, .5) of uint8 images was 0.0, where 175.5 + 47.9 is right."""
+    """Of a grey value of 200 without noise, at 0.5, interpolate made 0.0, where 175.5 is right."""
     with unchecked(), pytest.raises(ValueError, match=r"floating point, got torch\.\w+; make them float"):
         USES[use](torch.ones(3, 4, dtype=dtype), torch.full((3,), 0.5, dtype=torch.float64))
 
