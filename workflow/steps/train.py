@@ -292,19 +292,19 @@ def _evaluate(
 def _parts(batch: Batch, arm: Arm, modules: Modules, study: Study) -> Iterator[Batch]:
     """The parts, each to be evaluated from the buffers that the first one found, as the whole batch would be.
 
-    Raises BenchError where a part leaves other bits in them than the one before it.
+    Raises BenchError where a part leaves other bits in them than the first one did.
     """
-    found, left = copied(modules.buffers()), Tensors()
-    for part in batch.parts(arm.microbatch):
-        if left:
-            put(modules.buffers(), found)
+    first, *others = batch.parts(arm.microbatch)
+    found = copied(modules.buffers()) if others else {}
+    yield first
+    left = copied(modules.buffers()) if others else {}
+    for part in others:
+        put(modules.buffers(), found)
         yield part
-        if len(part) < len(batch):
-            now = copied(modules.buffers())
-            other = [name for name, value in left.items() if not torch.equal(as_bytes(value), as_bytes(now[name]))]
-            if other:
-                raise _other_buffers(study, arm, f"its buffers end as other values: {', '.join(other[:5])}")
-            left = now
+        now = modules.buffers()
+        other = [name for name, value in left.items() if not torch.equal(as_bytes(value), as_bytes(now[name]))]
+        if other:
+            raise _other_buffers(study, arm, f"its buffers end as other values: {', '.join(other[:5])}")
 
 
 def _other_buffers(study: Study, arm: Arm, how: str) -> BenchError:
