@@ -224,7 +224,7 @@ def test_a_network_is_judged_and_sampled_with_the_buffers_that_it_was_trained_wi
     with_network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every field that judges see is torch's own module with all its state loaded, and so are samples."""
-    study = with_network("spectral", "scd", teacher="exact", rate=0.05)
+    study = with_network("spectral", "scd", teacher="exact", rate=0.05, snapshots=2)
     train(study, X)
     sample(study, X)
     arm, data = study.arms["x"], open_data(study, study.arms["x"])

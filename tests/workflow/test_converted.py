@@ -21,10 +21,11 @@ from core.networks.edm2 import EDM2
 from core.networks.teachers import edm_field
 from core.objectives.continuous import scd
 from core.objectives.regression import Regression, Settings
-from tests.workflow.conftest import ROOT
+from tests.workflow.conftest import ROOT, as_a_new_process
 from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.report.tables import _about
+from workflow.runtime import fingerprint as fingerprint_module
 from workflow.runtime.assembly import started_modules, student_field
 from workflow.runtime.converted import header_of
 from workflow.runtime.estimates import counts_of, stand_in
@@ -226,6 +227,17 @@ def test_another_content_makes_runs_stale_and_another_place_does_not(taught, tmp
     published("ddpmpp", file, seed=1)
     assert fingerprint(study.specification(X)) != before
     assert train_module.checkpoint_mark(study, X, study.arms["x"]) != mark
+
+
+def test_what_opens_files_is_mathematics_of_the_runs_that_they_teach_alone(taught, tmp_path: Path, monkeypatch) -> None:
+    study, read = taught(published("ddpmpp", tmp_path / "edm.safetensors")), set[str]()
+    real = fingerprint_module.syntax_digest
+    monkeypatch.setattr(fingerprint_module, "syntax_digest", lambda path: read.add(path.stem) or real(path))
+    opening = {"teachers", "ddpmpp", "edm2"}
+    for run, expected in ((Run(arm="y", seed=0), set()), (X, opening)):
+        as_a_new_process()
+        fingerprint(study.specification(run))
+        assert read & opening == expected
 
 
 def test_a_teacher_from_a_file_is_counted_in_what_a_step_takes(taught, tmp_path: Path) -> None:
