@@ -189,6 +189,23 @@ def test_every_number_attribute_and_operator_that_computes_counts(name: str) -> 
     assert _operators(ast.parse(text)) == operators
 
 
+SAME = {
+    "a variable that is only annotated": ("def f():\n    x: int\n    return 1", "def f():\n    return 1"),
+    "a module's variable": ("x: int = 1", "x = 1"),
+    "a name that is given a text for another": (
+        'def f():\n    a = "one"\n    b = f"{a} two"\n    raise ValueError(b)',
+        'def f():\n    a = "1"\n    b = f"{a} three"\n    raise ValueError(b)',
+    ),
+    "what types alone need": ("if TYPE_CHECKING:\n    from a import b", "if TYPE_CHECKING:\n    from a import c"),
+}
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_what_computes_nothing_does_not_count(what: str) -> None:
+    one, other = SAME[what]
+    assert _text(one, "mine") == _text(other, "mine")
+
+
 SEEN = {
     "a number in a message that acts": ("print(next(draws) + 1)", "print(next(draws) + 2)"),
     "a call in a text that acts": ('print(f"{x.add_(1)}")', 'print(f"{x.add_(2)}")'),

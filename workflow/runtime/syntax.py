@@ -6,7 +6,7 @@ a step. In doubt a thing counts.
 """
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +57,11 @@ def read_syntax(path: Path, module: str) -> Syntax:
 def syntax_of(tree: ast.Module, module: str, is_package: bool = False) -> Syntax:
     """The same of a syntax tree, which is changed."""
     tree.body = [line for line in tree.body if not _is_checked_alone(line) and not _is_command(line, module)]
-    imported = tuple(_imported(tree, module if is_package else module.rpartition(".")[0]))
-    _without_annotations(tree)
-    _without_bare_strings(tree)
-    _without_messages(tree)
+    nodes = list(ast.walk(tree))  # once: every process that makes a run reads some fifty modules
+    imported = tuple(_imported(nodes, module if is_package else module.rpartition(".")[0]))
+    _without_annotations(nodes)
+    _without_bare_strings(nodes)
+    _without_messages(nodes)
     if not is_package:  # whose names are for others
         _without_unused_imports(tree)
     return Syntax(ast.unparse(tree), imported)
@@ -69,9 +70,9 @@ def syntax_of(tree: ast.Module, module: str, is_package: bool = False) -> Syntax
 # --- imports -----------------------------------------------------------------------------------------
 
 
-def _imported(tree: ast.AST, package: str) -> Iterator[str]:
+def _imported(nodes: Iterable[ast.AST], package: str) -> Iterator[str]:
     """Modules by their whole names, relative ones too; a name out of a module may be one."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -106,61 +107,61 @@ def _is_command(node: ast.AST, module: str) -> bool:
 
 
 def _without_unused_imports(tree: ast.Module) -> None:
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    used = {node.id for node in nodes if isinstance(node, ast.Name)}
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and not node.level and node.module in FOR_ANNOTATIONS:
             node.names = [alias for alias in node.names if (alias.asname or alias.name) in used | {"*"}]
         elif isinstance(node, ast.Import):
             node.names = [a for a in node.names if a.asname or a.name not in FOR_ANNOTATIONS or a.name in used]
-    _keep(tree, lambda line: not isinstance(line, ast.Import | ast.ImportFrom) or bool(line.names))
+    _keep(nodes, lambda line: not isinstance(line, ast.Import | ast.ImportFrom) or bool(line.names))
 
 
 # --- docstrings and annotations ----------------------------------------------------------------------
 
 
-def _without_bare_strings(tree: ast.AST) -> None:
+def _without_bare_strings(nodes: Iterable[ast.AST]) -> None:
     """A string that stands alone does nothing: a docstring, or one under an attribute."""
-    _keep(tree, lambda line: not (isinstance(line, ast.Expr) and _is_text(line.value)))
+    _keep(nodes, lambda line: not (isinstance(line, ast.Expr) and _is_text(line.value)))
 
 
-def _without_annotations(tree: ast.AST) -> None:
+def _without_annotations(nodes: Iterable[ast.AST]) -> None:
     """Those of functions and of variables; the fields of a class are made of theirs."""
-    fields = {id(line) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for line in node.body}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, Functions) and all(_called(decorator) in PLAIN for decorator in node.decorator_list):
             node.returns = None
             given = node.args
             for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
                 if argument is not None:
                     argument.annotation = None
-    _keep(tree, lambda line: not (isinstance(line, ast.AnnAssign) and line.value is None and id(line) not in fields))
-    for node in ast.walk(tree):
-        for lines in _bodies(node):
-            lines[:] = [_plain_assignment(line) if id(line) not in fields else line for line in lines]
+        if isinstance(node, ast.ClassDef):
+            continue
+        for number, lines in enumerate(_bodies(node)):
+            if any(isinstance(line, ast.AnnAssign) for line in lines):
+                kept = [made for line in lines if (made := _plain_assignment(line)) is not None]
+                lines[:] = kept or ([ast.Pass()] if number == 0 else [])
 
 
-def _plain_assignment(line: ast.stmt) -> ast.stmt:
-    if isinstance(line, ast.AnnAssign) and line.value is not None:
-        return ast.fix_missing_locations(ast.Assign([line.target], line.value, lineno=line.lineno))
-    return line
+def _plain_assignment(line: ast.stmt) -> ast.stmt | None:
+    if not isinstance(line, ast.AnnAssign):
+        return line
+    return None if line.value is None else ast.Assign([line.target], line.value, lineno=line.lineno)
 
 
 # --- messages ----------------------------------------------------------------------------------------
 
 
-def _without_messages(tree: ast.Module) -> None:
+def _without_messages(nodes: Iterable[ast.AST]) -> None:
     """Texts in messages become empty, also those of a function's names that nothing but messages reads."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, Functions):
-            for name in _only_shown(node):
-                for line in ast.walk(node):
-                    if isinstance(line, ast.Assign) and _target(line) == name:
-                        line.value = _Emptied().visit(line.value)
-    for node in list(ast.walk(tree)):
+            for line in _only_shown(node):
+                line.value = _Emptied().visit(line.value)
+    for node in nodes:
         for call, places in _messages(node):
             call.args = [_Emptied().visit(a) if places is None or i in places else a for i, a in enumerate(call.args)]
             for keyword in call.keywords:
-                if places is None and keyword.arg not in ("dest", "default", "choices", "action", "nargs", "const"):
+                if places is None:
                     keyword.value = _Emptied().visit(keyword.value)
 
 
@@ -181,22 +182,25 @@ def _messages(node: ast.AST) -> Iterator[tuple[ast.Call, set[int] | None]]:
             yield node, {REMEDIES[name]}
 
 
-def _only_shown(function: ast.AST) -> set[str]:
-    """The names that are assigned in a function and read in messages alone, or for names that are."""
-    found: set[str] = set()
-    assigned = {name for line in ast.walk(function) if isinstance(line, ast.Assign) and (name := _target(line))}
-    assigned -= {name for n in ast.walk(function) if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names}
+def _only_shown(function: ast.AST) -> list[ast.Assign]:
+    """What gives a text to a name of a function that is read in messages alone, or for such names."""
+    nodes = list(ast.walk(function))
+    texts = [n for n in nodes if isinstance(n, ast.Assign) and _target(n) and any(map(_is_any_text, ast.walk(n.value)))]
+    if not texts:
+        return []
+    elsewhere = {name for n in nodes if isinstance(n, ast.Global | ast.Nonlocal) for name in n.names}
+    shown = {
+        id(name)
+        for node in nodes
+        for call, places in _messages(node)
+        for argument in _arguments(call, places)
+        for name in ast.walk(argument)
+    }
+    found: list[ast.Assign] = []
     while True:
-        in_messages = [
-            argument
-            for node in ast.walk(function)
-            for call, places in _messages(node)
-            for argument in _arguments(call, places)
-        ]
-        in_messages += [n.value for n in ast.walk(function) if isinstance(n, ast.Assign) and _target(n) in found]
-        shown = {id(name) for part in in_messages for name in ast.walk(part)}
-        read = {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and _is_read(n) and id(n) not in shown}
-        more = assigned - read
+        within = shown | {id(part) for line in found for part in ast.walk(line.value)}
+        read = {n.id for n in nodes if isinstance(n, ast.Name) and _is_read(n) and id(n) not in within}
+        more = [line for line in texts if _target(line) not in read | elsewhere]
         if more == found:
             return found
         found = more
@@ -248,6 +252,10 @@ def _called(node: ast.AST) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
+def _is_any_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.JoinedStr) or _is_text(node)
+
+
 def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
@@ -259,9 +267,9 @@ def _bodies(node: ast.AST) -> Iterator[list[ast.stmt]]:
             yield lines
 
 
-def _keep(tree: ast.AST, wanted: Callable[[ast.stmt], bool]) -> None:
+def _keep(nodes: Iterable[ast.AST], wanted: Callable[[ast.stmt], bool]) -> None:
     """Of every body the lines that are wanted; one that would be empty passes."""
-    for node in ast.walk(tree):
+    for node in nodes:
         for number, lines in enumerate(_bodies(node)):
-            kept = [line for line in lines if wanted(line)]
-            lines[:] = kept or ([ast.Pass()] if number == 0 else [])
+            if not all(map(wanted, lines)):
+                lines[:] = [line for line in lines if wanted(line)] or ([ast.Pass()] if number == 0 else [])
