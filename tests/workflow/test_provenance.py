@@ -108,6 +108,16 @@ def test_a_copy_in_somebody_else_s_repository_is_known_by_its_files_and_not_by_t
     assert attribution(root)["source"] != found["source"]
 
 
+def test_a_hook_of_another_repository_gives_no_commit_to_ours(git, tmp_path: Path, monkeypatch) -> None:
+    root = _project(tmp_path / "trigbench")
+    git(root, "version")
+    (tmp_path / "theirs").mkdir()
+    git(tmp_path / "theirs", "init", "-q")
+    git(tmp_path / "theirs", "commit", "-qm", "first", "--allow-empty")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "theirs/.git"))
+    assert attribution(root)["commit"] is None
+
+
 def test_a_checkout_that_git_refuses_to_read_is_neither_clean_nor_of_a_commit(git, tmp_path: Path, monkeypatch) -> None:
     root = _project(tmp_path / "trigbench")
     git(root, "init", "-q")

@@ -37,11 +37,11 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         for place in (path, *path.parents):
-            if place.is_symlink() and not place.exists():
+            if os.path.islink(place) and not os.path.exists(place):
                 problem = f"{place.name} is a link to {place.readlink()}, which is not there"
                 remedy = "make that folder, or mount the disk that it is on; or remove the link"
                 raise BenchError(problem, file=place, remedy=remedy) from error
-            if place != path and place.is_file():
+            if place != path and os.path.isfile(place):
                 remedy = "move it: a folder belongs there"
                 raise BenchError(f"{place.name} is a file", file=place, remedy=remedy) from error
         remedy = REMEDIES.get(error.errno or 0)

@@ -88,8 +88,12 @@ def seconds_since_start() -> float:
 
 @cache
 def _git(root: Path, *arguments: str) -> str | None:
+    """What git says of that folder, and not of a repository that a hook or a script of the user's is in."""
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    here = {name: value for name, value in os.environ.items() if name not in elsewhere}
+    command = ["git", "-C", root, *arguments]
     try:
-        done = subprocess.run(["git", "-C", root, *arguments], capture_output=True, encoding="utf-8", check=True)
+        done = subprocess.run(command, env=here, capture_output=True, encoding="utf-8", check=True)
     except (OSError, subprocess.CalledProcessError, UnicodeDecodeError):
         return None
     return done.stdout.strip()

@@ -34,6 +34,7 @@ from workflow.report.verdicts import CLAIM_NEW, RULE_CHANGED, Effects, Judgement
 from workflow.runtime.files import read_json, write_json
 from workflow.runtime.freshness import MADE_FROM, claim_from
 from workflow.runtime.history import is_ancestor, versions
+from workflow.runtime.provenance import attribution
 from workflow.runtime.quantities import QUANTITIES, quantities_of
 from workflow.runtime.records import read_record
 from workflow.steps.command import main, parser, study_of
@@ -197,6 +198,8 @@ def row(
 
 def rule_commits(path: Path = CLAIMS) -> dict[str, Dated] | None:
     """By `claim study`, of a ledger or a study with claims of its own. None where git knows nothing of the file."""
+    if path == CLAIMS and attribution()["commit"] is None:  # the commits around a copy are somebody else's
+        return None
     present = _rules(path.read_text(encoding="utf-8"))
     rules, claims = dict[str, str](), dict[str, str]()
     past = list(versions(path))
