@@ -264,7 +264,7 @@ def _told_labels(
 
     Raises BenchError unless it labels each image with one whole number, and nothing else.
     """
-    file = path / said[0]
+    file, names = path / said[0], [str(PurePosixPath(name)) for name in names]  # some zips begin each with ./
 
     def refused(problem: str, remedy: str) -> BenchError:
         return BenchError(problem, file=file, key="labels", remedy=remedy)
