@@ -278,7 +278,7 @@ def test_a_study_of_a_folder_runs_from_images_to_report(tiny: dict, write_study,
     assert {value.metric for value in record.metrics if value.steps == 2} == set(images.METRICS["samples"])
     assert record.protocol["samples"] == 70 and record.protocol["training_seed"] == 0
     assert record.protocol["extractor"].startswith("classifier")
-    assert record.protocol["labels"].startswith("as the data have them: from 3")
+    assert record.protocol["labels"].startswith("as the data have them: from ")
     page = (tmp_path / "reports" / "folder.html").read_text()
     assert record.protocol["extractor"] in page and "protocol: reference" in page
     beside = (tmp_path / "reports" / "folder" / "methods.html").read_text()
