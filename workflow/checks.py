@@ -68,6 +68,8 @@ def check(study: "Study") -> None:
     for name, arm in study.arms.items():
         _check_known(f"arms.{name}.data", arm.data, study.data)
         _check_known(f"arms.{name}.size", arm.size, study.sizes)
+        if arm.label_dropout and unlabelled(study.data[arm.data]):
+            raise Mistake(f"arms.{name}.label_dropout: data {arm.data!r} have no labels to withhold", "remove it")
         _check_teacher(study, name, arm)
         _check_samplers(study, name, arm)
         _check_rate(study, name, arm)
@@ -81,6 +83,11 @@ def check(study: "Study") -> None:
         if fewest <= features_of(data):
             problem = f"distances in {features_of(data)} features need more than {features_of(data)} samples"
             raise Mistake(f"evaluation.samples: {problem} (data.{name})", f"set at least {features_of(data) + 1}")
+
+
+def unlabelled(data: Data) -> bool:
+    """Whether networks are told no labels of the data; of one's own that is not known."""
+    return isinstance(data, MixtureData) or (isinstance(data, ImagesData) and not (data.labels and data.conditional))
 
 
 def features_of(data: Data) -> int:
@@ -121,10 +128,8 @@ def check_metrics(study: "Study", of_data: OfData) -> None:
     known = {
         name: samples_metrics(study, arm, of_data[arm.data]) for name, arm in study.arms.items() if arm.data in of_data
     }
-    users: dict[str, list[str]] = {}
     for name, measures in known.items():
         for sampler in study.samplers_of(name):
-            users.setdefault(sampler, []).append(name)
             wanted = study.all_samplers[sampler].metrics
             if wanted is not None and not set(wanted) & set(measures):
                 problem = f"samplers.{sampler}.metrics: nothing of it is measured of arm {name!r}"
@@ -136,12 +141,20 @@ def check_metrics(study: "Study", of_data: OfData) -> None:
             if study.tuning_metric not in there:
                 problem = f"tuning_metric: {study.tuning_metric!r} is not measured of arm {candidate!r}"
                 raise Mistake(problem, f"choose of: {', '.join(sorted(there))}")
-    asked = {f"samplers.{name}.metrics": (study.all_samplers[name].metrics, arms) for name, arms in users.items()}
+    if study.is_whole:  # what a smaller budget leaves out may have needed it
+        _check_use(study, known)
+
+
+def _check_use(study: "Study", known: Mapping[str, Collection[str]]) -> None:
+    """Of every metric that a sampler or the snapshots ask for, some arm must have it."""
     kept = [name for name, arm in study.arms.items() if arm.snapshots]
-    asked["evaluation.snapshot_metrics"] = study.evaluation.snapshot_metrics, kept
+    asked = {"evaluation.snapshot_metrics": (study.evaluation.snapshot_metrics, kept)}
+    for sampler, settings in study.samplers.items():
+        users = [name for name in study.arms if sampler in study.samplers_of(name)]
+        asked[f"samplers.{sampler}.metrics"] = settings.metrics, users
     for key, (metrics, arms) in asked.items():
-        for metric in metrics or () if set(arms) <= known.keys() else ():
-            if arms and not any(metric in known[name] for name in arms):
+        for metric in metrics or () if arms and set(arms) <= known.keys() else ():
+            if not any(metric in known[name] for name in arms):
                 problem = f"{key}: {metric!r} is measured of none of {', '.join(arms)}"
                 raise Mistake(problem, f"choose of: {', '.join(known[arms[0]])}")
 

@@ -12,6 +12,7 @@ from core.objectives import OBJECTIVES
 from workflow.errors import BenchError
 from workflow.plain import StrictLoader, resolved
 from workflow.reading import budget_said, load, read_mapping, studies_said
+from workflow.runtime.cluster import SITE, read_site
 from workflow.study import Run
 
 
@@ -150,8 +151,15 @@ BAD = {
     ),
     "guidance of a network that is not told it": (
         lambda c: c.update(samplers={"odd": {"solver": "few", "times": [[]], "guidance": [1.0, 2.0]}})
-        or c["arms"].update(mine={"objective": "my.module:mine", "label_dropout": 0.1, "samplers": ["odd"]}),
+        or c["data"].update(own={"kind": "own", "module": "my.data"})
+        or c["arms"].update(
+            mine={"objective": "my.module:mine", "data": "own", "label_dropout": 0.1, "samplers": ["odd"]}
+        ),
         ["arms.mine.samplers", "'odd' is guided", "'guidance_max'"],
+    ),
+    "labels withheld where there are none": (
+        lambda c: c["arms"].update(t={"objective": "diffusion", "label_dropout": 0.1}),
+        ["arms.t.label_dropout", "no labels to withhold", "remove it"],
     ),
     "names that differ by capitals alone": (
         lambda c: c["arms"].update(SCD=c["arms"]["scd"]), ["arms.SCD", "'scd' is the same file", "rename"],
@@ -269,6 +277,19 @@ def test_numbers_truth_values_and_nothing_are_what_both_versions_of_yaml_say(tmp
     found = resolved(words)
     assert (found["a"], found[1][0], found["b"]) == (0.001, 1000.0, {True: 2})
     assert math.isnan(found[1][1])
+
+
+def test_a_cluster_s_settings_read_no_minutes_into_colons(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    SITE.parent.mkdir(parents=True)
+    SITE.write_text("max_runtime: 24:00:00\n")
+    with pytest.raises(BenchError, match=r"key: +max_runtime"):
+        read_site()
+    SITE.write_text("max_runtime: 0100\n")
+    with pytest.raises(BenchError, match="write 100"):
+        read_site()
+    SITE.write_text("{qos: on, account: 007a, max_runtime: 100}\n")
+    assert read_site().qos == "on"
 
 
 def test_unreadable_yaml_and_repeated_keys_are_refused(tmp_path: Path) -> None:
