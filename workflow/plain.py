@@ -35,7 +35,7 @@ class Written(str):
         if INT.fullmatch(self):
             return int(self, 0)
         if FLOAT.fullmatch(self):
-            return float(self.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".n", "n"))
+            return float(re.sub(r"\.(?=inf|nan)", "", self.lower()))
         if POWER.fullmatch(self):
             return float(self)
         if BOOL.fullmatch(self):

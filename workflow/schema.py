@@ -46,6 +46,11 @@ class Model(BaseModel):
         return given
 
 
+def _unfit(what: str, needed: bool, key: str) -> Mistake:
+    """Of a key that is missing where it is needed, or set where nothing uses it."""
+    return Mistake(f"{what} {'needs' if needed else 'takes no'} {key!r}", "add it" if needed else f"remove {key!r}")
+
+
 class MixtureData(Model):
     """A Gaussian mixture whose consistency map is known (core.oracle), standardised to unit variance."""
 
@@ -80,7 +85,7 @@ class Extractor(Model):
     @model_validator(mode="after")
     def _weights_where_published(self) -> Self:
         if (self.kind in ("classifier", "random")) != (self.weights is None):
-            raise ValueError(f"extractor {self.kind!r} {'takes no' if self.weights else 'needs'} 'weights'")
+            raise _unfit(f"extractor {self.kind!r}", self.weights is None, "weights")
         return self
 
 
@@ -123,9 +128,10 @@ class ImagesData(Model):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.kind == "cifar10") != (self.held_out is None):
-            raise ValueError(f"{self.kind} {'needs' if self.held_out is None else 'takes no'} 'held_out'")
+            raise _unfit(self.kind, self.held_out is None, "held_out")
         if self.extractor.kind == "classifier" and not self.labels:
-            raise ValueError("extractor: the classifier learns from labels; without them set {kind: random}, say")
+            problem = "extractor: the classifier learns from labels, and there are none"
+            raise Mistake(problem, "set {kind: random}, or name inception or dinov2")
         return self
 
 
@@ -153,7 +159,7 @@ class LatentsData(Model):
     @model_validator(mode="after")
     def _published_features(self) -> Self:
         if self.extractor.weights is None:
-            raise ValueError("extractor: latents are judged as images of 512 pixels; name inception or dinov2")
+            raise Mistake("extractor: latents are judged as images of 512 pixels", "name inception or dinov2")
         return self
 
 
@@ -192,9 +198,9 @@ class Size(Model):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.network is None and (self.width is None or self.blocks is None):
-            raise ValueError("needs 'width' and 'blocks', or a 'network' of one's own")
+            raise Mistake("needs 'width' and 'blocks', or a 'network' of one's own", "add them")
         if self.network is None and self.settings:
-            raise ValueError("'settings' are for a 'network' of one's own")
+            raise Mistake("'settings' are for a 'network' of one's own", "remove them, or name the network")
         return self
 
 
@@ -322,7 +328,7 @@ class Arm(Model):
     @model_validator(mode="after")
     def _one_average(self) -> Self:
         if (self.ema_half_life is None) == (self.ema_std is None):
-            raise ValueError("the average needs either 'ema_half_life' or 'ema_std'")
+            raise Mistake("the average needs either 'ema_half_life' or 'ema_std'", "set the one and not the other")
         return self
 
     @model_validator(mode="after")
@@ -331,19 +337,18 @@ class Arm(Model):
         if method is None:
             close = difflib.get_close_matches(self.objective, OBJECTIVES, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ValueError(f"unknown objective {self.objective!r}; {hint}there are {', '.join(OBJECTIVES)}")
+            raise Mistake(f"unknown objective {self.objective!r}", f"{hint}there are {', '.join(OBJECTIVES)}")
         if method.own:
             if not re.fullmatch(PATH, self.objective):
-                raise ValueError(f"an objective of one's own is `package.module:function`, not {self.objective!r}")
+                raise Mistake(f"{self.objective!r} is no path of an objective", "write package.module:function")
             if self.points is not None:
-                raise ValueError("'points' are for ct and ict; an objective of one's own takes 'intervals'")
+                raise Mistake("'points' are for ct and ict", "give an objective of one's own 'intervals'")
             return self
         if method.intervals != (self.intervals is not None):
-            verb = "needs" if method.intervals else "takes no"
-            raise ValueError(f"objective {self.objective!r} {verb} 'intervals'")
+            raise _unfit(f"objective {self.objective!r}", method.intervals, "intervals")
         for key, used in (("segments", method.segments), ("points", method.points)):
             if used != (getattr(self, key) is not None):
-                raise ValueError(f"objective {self.objective!r} {'needs' if used else 'takes no'} {key!r}")
+                raise _unfit(f"objective {self.objective!r}", used, key)
         uses = {
             "stages": self.objective == "ect",
             "solver": self.objective in ("cd", "dscd"),
@@ -357,13 +362,13 @@ class Arm(Model):
         }
         for key, used in uses.items():
             if getattr(self, key) and not used:
-                raise ValueError(f"objective {self.objective!r} takes no {key!r}")
+                raise _unfit(f"objective {self.objective!r}", False, key)
         if method.teacher and self.teacher is None:
-            raise ValueError(f"objective {self.objective!r} needs a 'teacher' (an arm, 'exact', or a file)")
+            raise Mistake(f"objective {self.objective!r} needs a 'teacher'", "name an arm, 'exact' for a mixture, or a file")
         if self.start == "teacher" and self.teacher in (None, "exact"):
-            raise ValueError("start: teacher needs 'teacher' to name an arm, or a file")
+            raise Mistake("start: teacher needs 'teacher' to name an arm, or a file", "name one, or set start: random")
         if self.weight_max is not None and not self.adaptive_weight:
-            raise ValueError("'weight_max' bounds the adaptive weight: set adaptive_weight: true, or remove it")
+            raise Mistake("'weight_max' bounds the adaptive weight", "set adaptive_weight: true, or remove it")
         return self
 
 
@@ -386,18 +391,19 @@ class Sampler(Model):
     def _consistent(self) -> Self:
         for key, used in (("times", self.solver == "few"), ("evaluations", self.solver not in ("few", "segments"))):
             if used != bool(getattr(self, key)):
-                raise ValueError(f"solver {self.solver!r} {'needs' if used else 'takes no'} {key!r}")
+                raise _unfit(f"solver {self.solver!r}", used, key)
         for key in ("times", "evaluations", "guidance"):
             given = getattr(self, key) or ()
             if len(set(given)) != len(given):
-                raise ValueError(f"{key!r}: each may stand once, as its samples are drawn once")
+                raise Mistake(f"{key!r}: each may stand once, as its samples are drawn once", "take the repeated one out")
         for times in self.times or ():
             if any(a <= b for a, b in itertools.pairwise((1.57, *times))):
-                remedy = "an angle is arctan(sigma / sigma_d) of EDM's noise level sigma"
-                raise ValueError(f"middle times must descend and stay below pi/2; {remedy}")
+                remedy = "write angles so, as [1.3, 0.8]: arctan(sigma / sigma_d) of EDM's noise level sigma"
+                raise Mistake("middle times must descend and stay below pi/2", remedy)
         for count in self.evaluations or ():
             if self.solver in ("heun", "dpm_2s") and count % 2 == 0:
-                raise ValueError(f"{self.solver} needs an odd number of evaluations (2 n - 1), got {count}")
+                problem = f"{self.solver} needs an odd number of evaluations (2 n - 1), got {count}"
+                raise Mistake(problem, f"write {count - 1} or {count + 1}")
         return self
 
 
@@ -436,7 +442,7 @@ class Experiment(Model):
     @model_validator(mode="after")
     def _known_measurement(self) -> Self:
         if self.measurement is not None and self.measurement not in MEASUREMENTS:
-            raise ValueError(f"unknown measurement {self.measurement!r}; there are {', '.join(MEASUREMENTS)}")
+            raise Mistake(f"unknown measurement {self.measurement!r}", f"there are {', '.join(MEASUREMENTS)}")
         return self
 
 

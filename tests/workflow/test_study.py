@@ -273,7 +273,7 @@ def test_numbers_truth_values_and_nothing_are_what_both_versions_of_yaml_say(tmp
     assert read_mapping(path, "words", "") == {
         "a": [1, -2, 3, 31, 0, 1.5, 0.001, 0.5, -math.inf, True, False, None, None, None], "b": None, "c": "1e-3",
     }  # fmt: skip
-    words = yaml.load("{a: 1e-3, 1: [1e3, .nan], b: {true: 2}}", Loader=StrictLoader)
+    words = yaml.load("{a: 1e-3, 1: [1e3, .NaN], b: {true: 2}}", Loader=StrictLoader)
     found = resolved(words)
     assert (found["a"], found[1][0], found["b"]) == (0.001, 1000.0, {True: 2})
     assert math.isnan(found[1][1])
