@@ -255,8 +255,8 @@ def _check_claims(study: "Study") -> None:
             raise Mistake(problem, f"give one rule, under {study.study!r}")
         try:
             claim.decided_by[study.study].check_metrics(QUANTITIES, own)
-        except ValueError as error:
-            raise ValueError(f"claims.{name}.decided_by.{study.study}: {error}") from None
+        except Mistake as error:
+            raise Mistake(f"claims.{name}.decided_by.{study.study}: {error}", error.remedy) from None
     refuse_one_statistic(study.claims)
 
 
@@ -276,7 +276,7 @@ def _check_samplers(study: "Study", name: str, arm: Arm) -> None:
     for sampler in arm.samplers:
         _check_known(key, sampler, study.all_samplers)
     if len(set(arm.samplers)) != len(arm.samplers):
-        raise ValueError(f"{key}: each sampler may stand once")
+        raise Mistake(f"{key}: each sampler may stand once", "take the repeated one out")
     for sampler in study.samplers_of(name):
         settings = study.all_samplers[sampler]
         for metric in settings.metrics or ():

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from workflow.errors import Mistake
 from workflow.runtime.quantities import COSTS, CURVES, Quantity, is_signed
 from workflow.schema import Model, Name
 
@@ -56,10 +57,10 @@ class Term(Model):
     @model_validator(mode="after")
     def _one_thing(self) -> Self:
         if self.value is not None and self.model_fields_set != {"value"}:
-            raise ValueError("a term is a constant 'value' or a selection, not both")
+            raise Mistake("a term is a constant 'value' or a selection, not both", "make two terms of it")
         several = len(self.arms) > 1 or any("*" in arm for arm in self.arms) or self.x == "all"
         if several and self.take is None:
-            raise ValueError("a term of several rows says how to 'take' them: min, max or mean")
+            raise Mistake("a term of several rows says how to 'take' them", "add take: min, max or mean")
         return self
 
     @property
@@ -97,10 +98,11 @@ class Rule(Model):
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
         if self.direction == "same" and self.smallest == 0:
-            raise ValueError("'smallest' must be more than 0 for a claim of no difference")
+            problem = "'smallest' must be more than 0 for a claim of no difference"
+            raise Mistake(problem, "write the smallest effect that matters, as 0.05")
         measured = self.measured
         if len({term.x is None for term in measured}) > 1:
-            raise ValueError("'x' stands in every term or in none: runs and curves do not mix")
+            raise Mistake("'x' stands in every term or in none", "give each an 'x' or none: runs and curves do not mix")
         return self
 
     @property
@@ -109,16 +111,16 @@ class Rule(Model):
         return tuple(dict.fromkeys((self.metric, *(term.metric for term in self.measured if term.metric))))
 
     def check_metrics(self, known: Mapping[str, Quantity], own: bool = False) -> None:
-        """Raise ValueError on a metric that nothing measures (but `own` ones), and on a ratio that means nothing."""
+        """Raise Mistake on a metric that nothing measures (but `own` ones), and on a ratio that means nothing."""
         names = {*known, *(CURVES if self.is_curve else COSTS)}
         for metric in self.metrics:
             if metric not in names and not (own and metric.isidentifier()):
                 close = difflib.get_close_matches(metric, names, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(names))}"
                 table = "curves (with 'x')" if self.is_curve else "runs (without 'x')"
-                raise ValueError(f"unknown metric {metric!r} of {table}; {hint}")
+                raise Mistake(f"unknown metric {metric!r} of {table}", hint)
             if self.scale == "log_ratio" and is_signed(metric, known):
-                raise ValueError(f"{metric!r} may be zero or less: use scale: difference")
+                raise Mistake(f"{metric!r} may be zero or less, and has no ratio", "use scale: difference")
 
     @property
     def measured(self) -> tuple[Term, ...]:
@@ -162,17 +164,18 @@ class Claim(Model):
     @model_validator(mode="after")
     def _decided_or_not(self) -> Self:
         if bool(self.decided_by) == (self.needs is not None):
-            raise ValueError("give either 'decided_by', or the study that it 'needs'")
+            problem = "a claim has either 'decided_by', or the study that it 'needs'"
+            raise Mistake(problem, "give the one that holds, and not the other")
         return self
 
 
 def refuse_one_statistic(claims: Mapping[str, Claim]) -> None:
-    """Raise ValueError where two claims rest on the same numbers."""
+    """Raise Mistake where two claims rest on the same numbers."""
     seen: dict[str, str] = {}
     for name, claim in claims.items():
         for study, rule in claim.decided_by.items():
             statistic = f"{study} {rule.statistic}"
             if statistic in seen:
-                text = "rests on the same statistic of the same arms as"
-                raise ValueError(f"claims.{name}.decided_by.{study} {text} {seen[statistic]!r}; remove one of them")
+                problem = f"rests on the same statistic of the same arms as {seen[statistic]!r}"
+                raise Mistake(f"claims.{name}.decided_by.{study}: {problem}", "remove one of them")
             seen[statistic] = name

@@ -13,7 +13,7 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from workflow.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic
-from workflow.errors import BenchError
+from workflow.errors import BenchError, Mistake
 from workflow.reading import load, read_mapping, remedy_of
 from workflow.runtime.quantities import QUANTITIES
 from workflow.schema import Model
@@ -38,12 +38,13 @@ class Ledger(Model):
             for key, known in (("paper", PAPERS), ("topic", TOPICS)):
                 if (value := getattr(claim, key)) not in known:
                     names = ", ".join(map(repr, known))
-                    raise ValueError(f"claims.{name}.{key}: {value!r} is none of {names}; only a study's own are free")
+                    problem = f"claims.{name}.{key}: {value!r} is none of the ledger's"
+                    raise Mistake(problem, f"choose of: {names}; only a study's own are free")
             for study, rule in claim.decided_by.items():
                 try:
                     rule.check_metrics(QUANTITIES)
-                except ValueError as error:
-                    raise ValueError(f"claims.{name}.decided_by.{study}: {error}") from None
+                except Mistake as error:
+                    raise Mistake(f"claims.{name}.decided_by.{study}: {error}", error.remedy) from None
         return self
 
     @model_validator(mode="after")

@@ -117,12 +117,10 @@ def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
 def remedy_of(error: Any) -> str:
     """What to write instead, of an error of pydantic."""
     kind, place = error["type"], [str(part) for part in error["loc"]]
-    if kind == "value_error":
-        return getattr(error["ctx"]["error"], "remedy", SEE)
     if kind == "missing":
         return f"add the key {place[-1]!r}"
     if kind != "extra_forbidden":
-        return _remedy_of_value(kind, error["input"], error.get("ctx", {}))
+        return remedy_of_value(error, f"workflow/{'claim' if place[:1] == ['claims'] else 'schema'}.py")
     models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
     models["resources"] = Resources
     if place[0] == "data" and len(place) > 2:
@@ -136,21 +134,23 @@ def remedy_of(error: Any) -> str:
     return f"did you mean {close[0]!r}?" if close else f"remove it; known keys: {', '.join(known)}"
 
 
-def _remedy_of_value(kind: str, given: Any, about: Mapping[str, Any]) -> str:
+def remedy_of_value(error: Any, described: str) -> str:
+    """What to write instead of a value that pydantic refuses, or the file that describes what may stand there."""
+    kind, given, about = error["type"], error["input"], error.get("ctx", {})
+    see = f"see what may stand there in {described}"
+    if kind == "value_error":
+        return getattr(about["error"], "remedy", see)
     if kind in ("literal_error", "union_tag_invalid"):
         return "choose of: " + str(about.get("expected") or about["expected_tags"]).replace(" or ", ", ")
     if kind in BOUNDS:
         return f"write {BOUNDS[kind]} {next(iter(about.values()))}"
     if kind == "string_pattern_mismatch":
         return PATTERNS.get(about["pattern"], f"write what matches {about['pattern']}")
-    if kind == "string_type" and isinstance(given, bool | int | float):
-        return "write it in quotes, since text belongs here"
     if kind == "int_parsing" and isinstance(given, str) and (meant := number(given)) is not None:
         return f"write {meant}"
-    return WRITE.get(kind.split("_", maxsplit=1)[0], SEE)
+    return WRITE.get(kind.split("_", maxsplit=1)[0], see)
 
 
-SEE = "see what may stand there in workflow/schema.py"
 BOUNDS = {
     "greater_than": "more than",
     "greater_than_equal": "at least",
@@ -167,7 +167,7 @@ WRITE = {
     "float": "write a number, as 0.5",
     "finite": "write a finite number",
     "bool": "write true or false",
-    "string": "write text; in quotes where it could be read as something else",
+    "string": "write it in quotes, since text belongs here",
     "dict": "write it as 'name: settings' lines",
     "model": "write it as 'key: value' lines",
     "tuple": "write a list, as [a, b]",

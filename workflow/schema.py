@@ -232,7 +232,7 @@ def _teacher(given: Any) -> Any:
         return ConvertedTeacher.model_validate(given)
     if given is None or isinstance(given, str | ConvertedTeacher):
         return given
-    raise ValueError(f"{given!r} is no teacher: write 'exact', the name of an arm, or {{file: ..., kind: edm}}")
+    raise Mistake(f"{given!r} is no teacher", "write 'exact', the name of an arm, or {file: ..., kind: edm}")
 
 
 class Arm(Model):
@@ -364,7 +364,8 @@ class Arm(Model):
             if getattr(self, key) and not used:
                 raise _unfit(f"objective {self.objective!r}", False, key)
         if method.teacher and self.teacher is None:
-            raise Mistake(f"objective {self.objective!r} needs a 'teacher'", "name an arm, 'exact' for a mixture, or a file")
+            remedy = "name an arm, 'exact' for a mixture, or a file"
+            raise Mistake(f"objective {self.objective!r} needs a 'teacher'", remedy)
         if self.start == "teacher" and self.teacher in (None, "exact"):
             raise Mistake("start: teacher needs 'teacher' to name an arm, or a file", "name one, or set start: random")
         if self.weight_max is not None and not self.adaptive_weight:
@@ -395,7 +396,7 @@ class Sampler(Model):
         for key in ("times", "evaluations", "guidance"):
             given = getattr(self, key) or ()
             if len(set(given)) != len(given):
-                raise Mistake(f"{key!r}: each may stand once, as its samples are drawn once", "take the repeated one out")
+                raise Mistake(f"{key!r}: each may stand once", "take the repeated one out: its samples are drawn once")
         for times in self.times or ():
             if any(a <= b for a, b in itertools.pairwise((1.57, *times))):
                 remedy = "write angles so, as [1.3, 0.8]: arctan(sigma / sigma_d) of EDM's noise level sigma"

@@ -27,7 +27,7 @@ from workflow.claims import (
     verdict_file,
     verdicts_file,
 )
-from workflow.errors import BenchError
+from workflow.errors import BenchError, Mistake
 from workflow.report.statistics import COLUMNS
 from workflow.report.tables import CURVE_COLUMNS, read_table, write_table
 from workflow.report.verdicts import CLAIM_NEW, RULE_CHANGED, Effects, Judgement, effects, holm_verdicts, judged, totals
@@ -162,8 +162,8 @@ def judge(claim: Claim, study: Study, tables: Tables, source: Path = CLAIMS) -> 
     known = quantities_of(study.data.values())
     try:
         rule.check_metrics(known)
-    except ValueError as error:
-        raise BenchError(str(error), file=source, key="claims", remedy="change the rule as the message says") from None
+    except Mistake as error:
+        raise BenchError(str(error), file=source, key="claims", remedy=error.remedy) from None
     found = effects(resolved(rule, study.arms_of(rule.experiment)), tables.runs, tables.curves, known, source)
     return judged(found, rule.direction, rule.smallest), found
 
