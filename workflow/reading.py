@@ -105,7 +105,8 @@ def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
     try:
         content = yaml.load(text, Loader=StrictLoader)
     except Mistake as error:
-        raise BenchError(str(error), file=path, remedy=error.remedy) from error
+        line, problem = str(error).split(": ", 1)
+        raise BenchError(problem, file=path, key=line, remedy=error.remedy) from error
     except Exception as error:  # PyYAML also lets through what values raise, such as the 30th of February
         problem = " ".join(str(error).split())
         raise BenchError(f"not valid YAML: {problem}", file=path, remedy="mend the syntax at that line") from error

@@ -195,9 +195,9 @@ def test_a_bad_study_is_refused_naming_file_key_and_remedy(case: str, tiny: dict
 PLAIN = {
     "minutes by colons": ("iterations: 30", "iterations: 12:00:00", ["iterations", "whole number in digits"]),
     "a power of ten": ("iterations: 30", "iterations: 1e3", ["iterations", "write 1000"]),
-    "an octal seed": ("- 0\n", "- 010\n", ["line 6: 010 is one thing", "write 10, or '010' in quotes"]),
+    "an octal seed": ("- 0\n", "- 010\n", ["line 6", "010 is one thing", "write 10, or '010' in quotes"]),
     "another octal seed": ("- 0\n", "- 0o10\n", ["seeds.0", "write 8"]),
-    "zeros before a name": ("study: tiny", "study: 007", ["line 1: 007", "'007' in quotes"]),
+    "zeros before a name": ("study: tiny", "study: 007", ["line 1", "007 is one", "'007' in quotes"]),
     "a number for a name": ("study: tiny", "study: 1.50", ["study", "in quotes"]),
     "a name by colons": ("  scd:", "  12:30:", ["arms.12:30", "letters, digits"]),
     "a truth value for a number": ("batch: 16", "batch: yes", ["batch", "whole number"]),
