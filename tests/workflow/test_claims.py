@@ -424,14 +424,14 @@ def test_a_rule_changed_after_its_results_is_said_to_be(claims: dict, write_clai
     claims["best"]["decided_by"]["tiny"]["smallest"] = 0.2
     write_claims(claims)
     changed = _commit(checkout)
-    found = rule_commits(path)
+    found = rule_commits(path) or {}
     assert found == {"finer tiny": Dated(ruled, ruled), "best tiny": Dated(changed, ruled)}
     assert rule_first(found["finer tiny"], (ruled,), checkout, True) == "yes"
     assert rule_first(found["finer tiny"], (ruled, changed), checkout, True) == "yes"
     assert rule_first(found["best tiny"], (ruled, changed), checkout, True) == RULE_CHANGED
     claims["finer"]["decided_by"]["tiny"]["smallest"] = 0.3
     write_claims(claims)
-    uncommitted = rule_commits(path)
+    uncommitted = rule_commits(path) or {}
     assert uncommitted == {"finer tiny": Dated(None, ruled), "best tiny": Dated(changed, ruled)}
     assert rule_first(uncommitted["finer tiny"], (changed,), checkout, True) == RULE_CHANGED
 

@@ -146,7 +146,7 @@ def test_no_figure_chart_or_finding_takes_two_ways_of_sampling_for_two_seeds(kin
 def test_ways_of_sampling_with_equal_steps_are_named_apart() -> None:
     study = sampled_in_more_ways(STUDIES["digits"], "methods")
     runs, _ = drawing.drawn(study.experiments["methods"], *rows_of(study, "methods", seeds=(0,)))
-    of_scd = runs[runs.arm.map(drawing.arm_of) == "scd-m"].dropna(subset=["steps"])
+    of_scd = runs[(runs.arm.map(drawing.arm_of) == "scd-m") & runs.steps.notna()]
     found = {arm: sorted(set(rows.steps)) for arm, rows in of_scd.groupby("arm")}
     assert found == {"scd-m": [1, 2], "scd-m by mine": [1, 2, 3], "scd-m by mine at [1.1, 0.05]": [3]}
 

@@ -554,7 +554,7 @@ def _engineering(ax: Axes) -> None:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-FIGURES: dict[str, Callable[[Experiment, Frame, Frame, Quantities], Figure]] = {
+FIGURES: dict[str, Callable[..., Figure]] = {
     "discretisation": discretisation,
     "map_error": map_error,
     "training": training,

@@ -547,7 +547,7 @@ def _label(group: Frame) -> str:
     return _short(group.objective.iloc[0]) + (f" N = {intervals:.0f}" if pd.notna(intervals) else "")
 
 
-FINDINGS: dict[str, Callable[[Experiment, Frame, Frame, Quantities], str]] = {
+FINDINGS: dict[str, Callable[..., str]] = {
     "discretisation": discretisation,
     "map_error": map_error,
     "training": training,

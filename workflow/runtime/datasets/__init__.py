@@ -3,7 +3,8 @@
 A kind is a module with `prepare(data, evaluation, sigma_d)`, which makes arrays and facts (`files` among
 them: what it has written beside, without which the data count as missing),
 `open_dataset(arrays, sigma_d)`, `judge_samples(dataset, samples, wanted)`, `judge_map(dataset, field)`,
-`floors(dataset)`, and METRICS, the names of what the judges return. Adding one is such a module and
+`floors(dataset)`, and METRICS, the names of what the judges return; one of one's own declares in
+QUANTITIES what these are where the project does not know them. Adding one is such a module and
 a line in both tables here; one that stands elsewhere is named in the study (`kind: own`, `module: ...`), and its
 `prepare` may take the study's `settings` as further parameters, which are checked before any job.
 Imports nothing heavy, since every plan reads the table.
