@@ -68,10 +68,11 @@ def read_claims(path: Path = CLAIMS) -> Ledger:
 
 
 def check_claims(ledger: Ledger, studies: Iterable[Study], path: Path = CLAIMS) -> None:
-    """Raise BenchError where a claim names an experiment or arm that its study lacks, or rows that are none or several.
+    """Raise BenchError where a claim does not fit one of these studies, in its names or the ways of sampling it means,
+    and where two claims have one id.
 
-    Names are held against the study's default budget: a smaller one may lack arms. A claim of the ledger that a study
-    decides which is not among these says nothing of them, and is not held against anything.
+    Names are held against a study's default budget: a smaller one may lack arms. What the ledger says of studies that
+    are not among these, somebody's own say, is held against nothing.
     """
     taken = dict.fromkeys(ledger.claims, path)
     for study in studies:

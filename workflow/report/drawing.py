@@ -59,17 +59,18 @@ def told_apart(rows: Frame, separate: Sequence[str] = ()) -> Frame:
     are told apart already.
     """
     columns = ["arm", *SAMPLING]
-    ways = rows[columns].astype(object).dropna(subset=["steps"]).drop_duplicates().to_dict("records")
+    sampled = rows[rows.steps.notna() & (rows.sampler.notna() | rows.sampling.notna())]
+    ways = sampled[columns].astype(object).drop_duplicates().to_dict("records")
     place = ("arm", "steps", *separate)
     first: dict[tuple, str | None] = {}
     beside = set()
     for way in ways:
-        name = _known(way["sampling"])
+        name = _known(way["sampling"]) or way["sampler"]
         if first.setdefault(tuple(map(_known, (way[c] for c in place))), name) != name:
             beside.add((way["arm"], name))
     names, taken = dict[tuple, str](), dict[tuple, tuple]()
     for way in ways:
-        name = _known(way["sampling"])
+        name = _known(way["sampling"]) or way["sampler"]
         label = f"{way['arm']} by {name}" if (way["arm"], name) in beside else way["arm"]
         angles = _known(way["times"]) or _known(way["mid_time"])
         there = (label, *(_known(way[c]) for c in place[1:]))
