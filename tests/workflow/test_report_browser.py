@@ -98,6 +98,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with (
         contextlib.chdir(root),
         mock.patch.object(Study, "published", published),
+        mock.patch.object(Study, "is_shipped", True),
         mock.patch.object(front, "novel_findings", novel),
     ):
         make_results(full, full.runs(), (DIVERGED,), before)

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from tests.workflow.made_up import DIVERGED, STUDY, ledger_in_git, make_results, publish, tabulated
-from workflow.claims import read_claims
+from workflow.claims import claims_of, read_claims
 from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.report.pages.charts import in_words, main_chart
@@ -187,6 +188,23 @@ def test_the_command_needs_a_study_or_the_index(tmp_path: Path):
     assert refused.returncode == 2 and "remedy:" in refused.stderr and "Traceback" not in refused.stderr
     assert made.returncode == 0 and made.stdout.strip() == "reports/index.html"
     assert "No report yet" in (tmp_path / "reports" / "index.html").read_text()
+
+
+def test_the_page_of_one_s_own_study_prints_commands_that_name_its_file_and_lists_no_claim_of_others(tmp_path: Path):
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(STUDY)
+    study = load(folder / "tiny.yaml", "short")
+    page = study_page(study)
+    assert shlex.split(page.commands[0]) == [
+        "snakemake", "tiny-short", "--config", f"study={study.file}", "budget=short",
+    ]  # fmt: skip
+    assert shlex.split(page.commands[1])[-3:] == [str(study.file), "--budget", "short"]
+    assert shlex.split(page.missing[0].command)[1:3] == ["tiny-short/one_and_two", "--config"]
+    assert page.counts == [] and list(claims_of(read_claims(), study)) == []
+    assert "This study decides no claim" in step.render("study.html.j2", page=page, precision_note="")
+    assert load("oracle").command("theory") == "snakemake oracle/theory"
+    assert len(claims_of(read_claims(), load("oracle"))) == len(read_claims().claims)
 
 
 # --- claims ---------------------------------------------------------------------------------------
