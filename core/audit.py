@@ -76,7 +76,8 @@ class AuditReport:
     def __str__(self) -> str:
         table = ", ".join(f"{part} {ratio:.3g}" for part, ratio in self.ratios.items())
         lines = [*(f"wrong: {problem}" for problem in self.problems), *(f"note: {note}" for note in self.notes)]
-        return "\n".join(["right" if self.right else "", *lines, f"found / right: {table}"]).strip()
+        found = [f"found / right: {table}"] if table else []
+        return "\n".join([*(["right"] if self.right else []), *lines, *found])
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class _Given:
     velocity: Tensor
     data: Tensor | None = None
     """The velocity of the data's path, where a teacher gives another."""
+    notes: tuple[str, ...] = ()
+    """Of how the teacher was called."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,19 @@ class _Gradient:
     direction: Tensor
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What a loss did at one r."""
+
+    r: float
+    gradient: _Gradient
+    calls: list[_Call]
+    students: list[_Student]
+    own: int | None
+    """The student whose output learns."""
+    split: _Split
+
+
 def audit_tangent(
     candidate: Tangent,
     field: Field,
@@ -208,6 +224,8 @@ def audit_tangent(
         splits.append(_explain(g, students, given, warm_up))
     first = splits[0]
     coupled = _coupled(outputs[0], run(r[0], other=True)[0])
+    if coupled and _coupled(outputs[0], run(r[0])[0]):
+        coupled = []  # it draws at random from a generator of its own
     if not first.explained:
         if coupled:
             return _unexplained(first, coupled)
@@ -258,55 +276,69 @@ def audit_loss(
         calls: list[_Call] = []
         taught.clear()
         data, noise = (_half_changed(a) if other else a for a in (x0, z))
-        given_teacher = None if teacher is None else _watched(teacher, "the teacher", x, t, taught)
+        given_teacher = None if teacher is None else _noted(teacher, x, t, taught)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             student = _watched(field, "the field", x, t, calls, leaves)
             value = loss(student, given_teacher, data, noise, t + shift, warm_up)
             return _gradient(value, calls, leaves, x / sigma_d, t, twice), calls
 
-    splits, gradients, recorded, students, notes = [], [], [], [], []
     given = _Given(field, x, t, sigma_d, along_data)
+    seen: list[_Seen] = []
     for warm_up in r:
         found, calls = run(warm_up, twice=warm_up == r[0])
         if isinstance(found, str):
             return AuditReport((found,), (), {}, math.nan)
-        if teacher is not None and not splits:
+        if teacher is not None and not seen:
             velocity, notes = _taught(teacher, taught, x, t, sigma_d)
-            given = replace(given, velocity=velocity, data=along_data)
-        gradients.append(found)
+            given = replace(given, velocity=velocity, data=along_data, notes=tuple(notes))
         again = lambda h, warm_up=warm_up: run(warm_up, h)[1]  # noqa: E731
         students, own = _students(given, calls, found.recorded, again)
-        recorded.append(own)
-        splits.append(_explain(found.total, students, given, warm_up))
-        if warm_up == r[0]:
-            first_calls, first_students = calls, students
-    first, gradient = splits[0], gradients[0]
-    flows = ["the gradient flows through the tangent or the target too: detach both"] if gradient.leak else []
+        split = _explain(found.total, students, given, warm_up)
+        seen.append(_Seen(warm_up, found, calls, students, own, split))
     changed = run(r[0], other=True)[0]
-    coupled = [] if isinstance(changed, str) else _coupled(gradient.total, changed.total)
-    explained = all(split.explained for split in splits)
-    by_order = None if explained else _by_order([g.total for g in gradients], first_students, given, r)
+    coupled = [] if isinstance(changed, str) else _coupled(seen[0].gradient.total, changed.total)
+    if coupled and not isinstance(same := run(r[0])[0], str) and _coupled(seen[0].gradient.total, same.total):
+        coupled = []  # it draws at random from a generator of its own
+    step = torch.minimum(t, math.pi / 2 - t) / 100
+    return _judge(given, seen, coupled, lambda: (run(r[0], step, twice=True)[0], t + step))
+
+
+def _judge(
+    given: _Given,
+    seen: Sequence[_Seen],
+    coupled: list[str],
+    later: Callable[[], tuple[_Gradient | str, Tensor]],
+) -> AuditReport:
+    """What a loss's gradients say; `later` gives the gradient at other times, and these."""
+    first, gradient, students = seen[0].split, seen[0].gradient, seen[0].students
+    notes = list(given.notes)
+    flows = ["the gradient flows through the tangent or the target too: detach both"] if gradient.leak else []
+    evident = [*flows, *coupled, *_about_scale_of_points(students[0])]
+    explained = all(one.split.explained for one in seen)
+    by_order = None if explained else _by_order(seen, given)
     if by_order is not None:
         wrong, said = by_order
-        return AuditReport((*wrong, *flows, *coupled), (*said, *notes), {}, _largest(first.remainder))
+        return AuditReport((*wrong, *evident), (*said, *notes), {}, _largest(first.remainder))
     if not first.explained:
-        discrete = _discrete(gradient, first_calls, given)
+        discrete = _discrete(gradient, seen[0].calls, given)
         if discrete is not None:
-            return AuditReport((discrete, *flows, *coupled), tuple(notes), {}, _largest(first.remainder))
-        return _unexplained(first, [*flows, *coupled])
-    problems, said, common = _compare_parts(first, t, sigma_d, r[0])
-    wrong, chosen = _compare_warm_up(splits, r)
-    if (problems or wrong) and _shape(gradient)[0] == "other":  # a bent line is no sum of parts: nearly one misleads
-        by_order = _by_order([g.total for g in gradients], first_students, given, r)
-        if by_order is not None and not by_order[0]:
-            return AuditReport((*flows, *coupled), (*by_order[1], *notes), {}, _largest(first.remainder))
-    notes = said + notes + _about_clock(first_students[0], t)
-    problems += flows + _compare_masks(first, first_students, recorded[0]) + wrong
-    problems, notes = problems + _about_scale_of_points(first_students[0]) + coupled, notes + chosen
+            return AuditReport((discrete, *evident), tuple(notes), {}, _largest(first.remainder))
+        return _unexplained(first, evident)
+    problems, said, common = _compare_parts(first, given.t, given.sigma_d, seen[0].r)
+    wrong, chosen = _compare_warm_up([one.split for one in seen], [one.r for one in seen])
+    masks = _compare_masks(first, students, seen[0].own)
+    bent, unseen = _shape(gradient)[0] == "other", not (problems or wrong or masks or bool(first.usable.all()))
+    if (problems or wrong) if bent else unseen:
+        by_order = _by_order(seen, given)
+        if by_order is not None and bent and not by_order[0]:  # a bent line is no sum of parts: nearly one misleads
+            return AuditReport(tuple(evident), (*by_order[1], *notes), {}, _largest(first.remainder))
+        if unseen:  # of the samples that are clipped too much, the order is known
+            problems = ["where most is clipped, the order of elements is not g's"] if by_order is None else by_order[0]
+    notes = said + notes + _about_clock(students[0], given.t) + chosen
+    problems = problems + masks + wrong + evident
     if bool((common[first.usable] < 0).all()):
         problems.append("the whole loss has the wrong sign: it moves F against the tangent")
-    step = torch.minimum(t, math.pi / 2 - t) / 100
-    weights = _weights(gradient, first_students[0], given, lambda: (run(r[0], step, twice=True)[0], t + step))
+    weights = _weights(gradient, students[0], given, later)
     wrong, said = _about_norm(gradient, first, common.abs(), given, bool(flows), bool(coupled), weights)
     return _audit(problems + wrong, notes + said, first)
 
@@ -323,6 +355,21 @@ def _check(
         raise ValueError(f"r must be positive, got {r}: at 0 the derivatives have no part in the tangent")
     if not (math.isfinite(sigma_d) and sigma_d > 0):
         raise ValueError(f"sigma_d must be positive, got {sigma_d}")
+    _check_tensors(batches, t)
+    x = next(iter(batches.values()))
+    outputs = []
+    for points in (x, _half_changed(x)):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            outputs.append(field(points / sigma_d, t))
+        _check_output("the field", outputs[-1], x)
+    if not bool(outputs[0].flatten(1).any(1).all()):
+        raise ValueError("the field is zero, as networks are at their start: train it a little or draw its weights")
+    if _coupled(*outputs):
+        raise ValueError("the field mixes the samples of a batch (batch norm in training?): audit it in eval mode")
+    return tuple(sorted(values, key=lambda value: abs(math.log(value))))
+
+
+def _check_tensors(batches: dict[str, Tensor], t: Tensor) -> None:
     (name, x), *others = batches.items()
     for other, tensor in others:
         if tensor.shape != x.shape:
@@ -338,16 +385,6 @@ def _check(
         raise ValueError(f"audits need {MIN_ELEMENTS} elements a sample to tell the parts apart, got {x[0].numel()}")
     if not bool(((t > 0) & (t < math.pi / 2)).all()):
         raise ValueError("times must lie inside (0, pi/2)")
-    outputs = []
-    for points in (x, _half_changed(x)):
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            outputs.append(field(points / sigma_d, t))
-        _check_output("the field", outputs[-1], x)
-    if not bool(outputs[0].flatten(1).any(1).all()):
-        raise ValueError("the field is zero, as networks are at their start: train it a little or draw its weights")
-    if _coupled(*outputs):
-        raise ValueError("the field mixes the samples of a batch (batch norm in training?): audit it in eval mode")
-    return tuple(sorted(values, key=lambda value: abs(math.log(value))))
 
 
 def _check_output(whose: str, value: object, like: Tensor) -> None:
@@ -419,6 +456,21 @@ def _watched(
     return watched
 
 
+def _noted(teacher: Field, like: Tensor, t: Tensor, calls: list[_Call]) -> Field:
+    """The teacher, which may be called with anything; its evaluations of this batch are noted in `calls`."""
+
+    def noted(x: Tensor, time: Tensor) -> Tensor:
+        ours = x.shape == like.shape and time.shape == t.shape
+        if ours:
+            calls.append(_Call(torch.get_rng_state(), _plain(x), _plain(time)))
+        value = teacher(x, time)
+        if ours:
+            _check_output("the teacher", value, like)
+        return value
+
+    return noted
+
+
 def _gradient(
     value: object, calls: Sequence[_Call], leaves: Sequence[Sequence[Tensor]], at: Tensor, t: Tensor, twice: bool
 ) -> _Gradient | str:
@@ -427,7 +479,7 @@ def _gradient(
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise ValueError(f"the loss of a batch must be a tensor of one number, got {got}: take its mean or sum")
     if not bool(value.isfinite()):
-        raise ValueError(f"the loss is {float(value)}")
+        raise ValueError(f"the loss is {float(value.detach())}")
     if not calls:
         return "the loss never called the field"
     if not value.requires_grad:
@@ -489,7 +541,7 @@ def _students(
             shifted = shifted or [again(step), again(-step)]
             if any(len(other) != len(calls) for other in shifted):
                 raise ValueError("the number of evaluations of the field changes with time")
-            times = (calls[i].time, *(other[i].time for other in shifted))
+            times = (calls[i].time, shifted[0][i].time, shifted[1][i].time)
             rate = (times[1] - times[2]) / (2 * step)
         student = _Student(_repeated(given.field, calls[i]), scales[i] or 1.0, times, step, rate)
         output = student(at)
@@ -852,29 +904,27 @@ def _about_weight_after(powers: dict[str, int] | None, weights: str, raw: bool) 
         return [f"prior weight twice: {AGAIN} {_worded(PRIOR)} again, beside a learned weight"], []
     if powers == {}:
         return [], []
-    if weights == "learned":
-        return [], ["weighted by a learned weight"]
-    if powers is None:
-        return [], ["weighted by some function of time"]
-    words = _worded(powers)
+    words = "some function of time" if powers is None else _worded(powers)
     if powers == PRIOR and weights == "fixed":
         return [f"prior weight twice: {AGAIN} {words} again"], []
-    if powers == PRIOR or (raw and powers == {"sin t": -1}):
-        whose = "" if powers == PRIOR else " of df/dt"
-        return [], [f"weighted by {words}: right as a learned weight; as the prior weight{whose} it is there twice"]
-    if raw and powers == {"cos t": -1}:
+    if weights == "learned":
+        words = "a learned weight"
+    elif raw and powers == {"cos t": -1}:
         return [], ["this is df/dt; Algorithm 1's g is cos t times it"]
+    elif powers == PRIOR or (raw and powers == {"sin t": -1}):
+        whose = "" if powers == PRIOR else " of df/dt"
+        words += f": right as a learned weight; as the prior weight{whose} it is there twice"
     return [], [f"weighted by {words}"]
 
 
 @dataclass(frozen=True)
 class _Norm:
-    """length of what is regressed on = weight(t) |g| / shape(|g|, constant / before(t))."""
+    """What |g| is divided by, up to a factor that depends on time alone."""
 
     shape: str
     """flat (not normalised), plus: |g| + c, root: sqrt(|g|^2 + c^2), or limit: max(|g|, c)."""
-    weight: Tensor
-    """(batch,)."""
+    lengths: Tensor
+    """(batch,): what it is divided by."""
     constant: float
     before: dict[str, int] | None
     """Powers of the weight that g has before it is divided; None where its constant is some function of time."""
@@ -886,11 +936,9 @@ def _lengths(shape: str, size: Tensor, constant: Tensor) -> Tensor:
     return torch.hypot(size, constant) if shape == "root" else torch.maximum(size, constant)
 
 
-BEFORE: tuple[tuple[int, int], ...] = (
-    *((0, 0), (-1, 0), (1, -1), (0, -1), (1, 0), (0, 1), (-1, 1), (1, 1), (-1, -1)),
-    *((2, -2), (2, -1), (-2, 0), (2, 0), (0, 2), (0, -2), (1, -2), (-2, 2)),
-)
-"""Powers of cos t and sin t that a weight on g may have before g is normalised, the right one and df/dt's first."""
+BEFORE: tuple[tuple[int, int], ...] = ((0, 0), (-1, 0), (1, -1), (0, -1))
+"""Powers of cos t and sin t that g may be weighted by before it is normalised: not at all, df/dt, the prior weight of
+either."""
 
 
 def _fit_norm(sizes: Sequence[Tensor], inverse: Tensor, t: Tensor) -> _Norm | None:
@@ -909,7 +957,7 @@ def _fit_norm(sizes: Sequence[Tensor], inverse: Tensor, t: Tensor) -> _Norm | No
 
     enough = TOLERANCE / 10
     if float(misfit(torch.ones_like(inverse))) < enough:
-        return _Norm("flat", 1 / mean(inverse)[group], math.inf, {})
+        return _Norm("flat", torch.ones_like(inverse), math.inf, {})
     found: list[tuple[float, _Norm]] = []
     for powers, shape, size in itertools.product(BEFORE, ("plus", "root", "limit"), sizes):
         before = torch.cos(t) ** powers[0] * torch.sin(t) ** powers[1]
@@ -918,9 +966,9 @@ def _fit_norm(sizes: Sequence[Tensor], inverse: Tensor, t: Tensor) -> _Norm | No
         best = int(misfits.argmin())
         if float(misfits[best]) < enough:
             constant = constants[best]
-            weight = 1 / mean(inverse / _lengths(shape, size, constant / before))[group]
             named = {name: power for name, power in zip(("cos t", "sin t"), powers, strict=True) if power}
-            found.append((float(misfits[best]), _Norm(shape, weight, float(constant), named)))
+            lengths = _lengths(shape, size, constant / before)
+            found.append((float(misfits[best]), _Norm(shape, lengths, float(constant), named)))
             if powers == (0, 0) and float(misfits[best]) < NOISE:
                 break
     if found:
@@ -932,7 +980,7 @@ def _fit_norm(sizes: Sequence[Tensor], inverse: Tensor, t: Tensor) -> _Norm | No
     start = mean(inverse) - slope * mean(size)
     fits = ((start[group] + slope[group] * size) / inverse - 1).abs().max() < enough
     if bool(fits) and bool((slope > 0).all()):
-        return _Norm("plus", (1 / slope)[group], float((start / slope).median()), None)
+        return _Norm("plus", size + (start / slope)[group], float((start / slope).median()), None)
     return None
 
 
@@ -952,7 +1000,11 @@ def _constants(
 
 
 def _shape(gradient: _Gradient) -> tuple[str, Tensor]:
-    """(squared, linear, length: a function of the residual's length, or other; the residual's length by sample)."""
+    """(squared, linear, length: a function of the residual's length, or other; the weight of the residual by sample).
+
+    A squared loss has the same second derivative in all directions of a sample, its weight; a function of the
+    residual's length has another one along the residual than across it.
+    """
     n, d = gradient.total.flatten(1), gradient.direction.flatten(1)
     nothing = torch.full_like(n[:, 0], torch.nan)
     if gradient.across is None or gradient.along is None:
@@ -967,14 +1019,15 @@ def _shape(gradient: _Gradient) -> tuple[str, Tensor]:
     if not bool(straight.all()) or not bool((a > 0).all()):
         return "other", nothing
     same = bool(((a - b).abs() <= NOISE * a).all())
-    return ("squared" if same else "length"), n.norm(dim=1) / a
+    return ("squared" if same else "length"), a
 
 
-def _beside(shape: str, gradient: _Gradient, length: Tensor, output: Tensor) -> float:
+def _beside(gradient: _Gradient, output: Tensor) -> float:
     """What the loss's value holds beside what its gradient says, such as a learned weight's logarithm; nan: unknown."""
     n = gradient.total.flatten(1)
+    shape, weight = _shape(gradient)
     if shape == "squared":
-        value = float((n.norm(dim=1) * length).sum() / 2)
+        value = float((n.square().sum(1) / weight).sum() / 2)
     elif shape == "linear":
         value = -float((n * output.flatten(1)).sum())
     else:
@@ -991,23 +1044,20 @@ def _weights(
     A learned weight e^w stands beside -w in the loss. Between t and a later time that shows how w changes, and the
     second derivative shows how the whole weight does.
     """
-    shape, length = _shape(gradient)
-    beside = _beside(shape, gradient, length, student(given.x / given.sigma_d))
-    if beside == 0:
+    output = student(given.x / given.sigma_d)
+    beside = _beside(gradient, output)
+    shape, weight = _shape(gradient)
+    if beside == 0 and (shape != "squared" or _constant(weight)):
         return "fixed"
     if shape != "squared":
         return "unknown"
     after, t = later()
-    if isinstance(after, str):
+    if isinstance(after, str) or _shape(after)[0] != "squared":
         return "unknown"
-    shape, length_after = _shape(after)
-    if shape != "squared":
-        return "unknown"
-    weight, weight_after = (
-        g.total.flatten(1).norm(dim=1) / size for g, size in ((gradient, length), (after, length_after))
-    )
-    change = _beside(shape, after, length_after, gradient.total) - beside
-    whole, prior = (float((a / b).log().sum()) for a, b in ((weight_after, weight), (given.t.tan(), t.tan())))
+    change = _beside(after, output) - beside
+    if beside == change == 0:  # at one time alone logarithms may cancel
+        return "fixed"
+    whole, prior = float((_shape(after)[1] / weight).log().sum()), float((given.t.tan() / t.tan()).log().sum())
     for mean in (1 / len(t), 1.0):
         for words, other in (("learned", 0.0), ("both", prior)):
             if abs(change + mean * (whole - other)) <= 1e-4 * mean * (abs(whole) + abs(prior)):
@@ -1024,11 +1074,12 @@ def _about_norm(
     sizes = [split.whole[sure].norm(dim=1) / scale]
     if split.clipped:  # before the norm was taken, or after
         sizes.append(split.whole.clamp(*split.limits)[sure].norm(dim=1) / scale)
-    shape, length = _shape(gradient)
-    length = length[sure]
-    norm = _fit_norm(sizes, 1 / scale, t)
+    shape, weight = _shape(gradient)
+    regressed = shape in ("squared", "length")
+    inverse = weight[sure] / scale if regressed else 1 / scale  # |g| over the length of what F is regressed on
+    norm = _fit_norm(sizes, inverse, t)
     problems, notes = [], []
-    if not known and not split.clipped and _moves(shape, length, sizes, t, given.sigma_d, norm):
+    if not known and not split.clipped and regressed and _moves(shape, norm, inverse, t, given.sigma_d):
         problems.append("the gradient flows through F inside g, or inside its norm: detach it")
     elif shape == "length":
         notes.append("not the squared loss: a function of the residual's length, as Pseudo-Huber's")
@@ -1036,25 +1087,33 @@ def _about_norm(
         notes.append("not the squared loss, or one that cannot be differentiated twice")
     if norm is None:
         return problems, [*notes, "divided by something that is not a norm of g: nothing is said about weights of time"]
+    before = norm.before
     if norm.shape != "flat":
         notes.append(_norm_worded(norm, given.x[0].numel()))
-        wrong, said = [], []
-        if norm.before is None:
-            said = ["the constant of the norm is some function of time"]
-        elif norm.before in (PRIOR, {"sin t": -1}):
-            wrong = [f"prior weight twice: {AGAIN} {_worded(norm.before)} before it is normalised"]
-        elif norm.before == {"cos t": -1}:
-            said = ["df/dt is normalised; Algorithm 1 normalises cos t times it"]
-        elif norm.before:
-            said = [f"weighted by {_worded(norm.before)} before it is normalised"]
-        problems, notes = problems + wrong, notes + said
+        if before is None:
+            notes.append("the constant of the norm is some function of time")
+        elif before == {"cos t": -1}:
+            notes.append("df/dt is normalised; Algorithm 1 normalises cos t times it")
     else:
         notes += [] if coupled else ["not normalised"]
-        before = _powers(length / sizes[-1], t) if shape == "squared" else {}
-        if before in (PRIOR, {"sin t": -1}):
-            return [*problems, f"prior weight twice: {AGAIN} {_worded(before)}"], notes
-    wrong, said = _about_weight_after(_powers(norm.weight, t), weights, norm.shape == "flat")
+        before = _powers(inverse.reciprocal(), t) if regressed else {}
+    if before in (PRIOR, {"sin t": -1}):
+        return [*problems, f"prior weight twice: {AGAIN} {_worded(before)} in what F is regressed on"], notes
+    wrong, said = _about_weight_after(_powers(scale * norm.lengths, t), weights, norm.shape == "flat")
     return problems + wrong, notes + said
+
+
+def _moves(shape: str, norm: _Norm | None, inverse: Tensor, t: Tensor, sigma_d: float) -> bool:
+    """Whether the second derivative shows that g moves with F: then the residual is no function of |g| that fits."""
+    if shape == "length":
+        return norm is None or norm.before is None
+    if norm is None or norm.shape != "flat" or _constant(torch.cos(t)):
+        return False
+    return any(_constant(inverse / (1 + factor * torch.cos(t) ** 2)) for factor in (1.0, sigma_d))
+
+
+def _constant(values: Tensor) -> bool:
+    return bool((values / values.mean() - 1).abs().max() < TOLERANCE / 10)
 
 
 def _norm_worded(norm: _Norm, elements: int) -> str:
@@ -1066,34 +1125,15 @@ def _norm_worded(norm: _Norm, elements: int) -> str:
     return f"normalised, |g| + {norm.constant:.3g} in the plain norm{rms}"
 
 
-def _moves(shape: str, length: Tensor, sizes: Sequence[Tensor], t: Tensor, sigma_d: float, norm: _Norm | None) -> bool:
-    """Whether the second derivative shows that g moves with F: then the residual is no function of |g| that fits."""
-    if shape == "length":
-        fits = [_fit_norm(sizes, size / length, t) for size in sizes]
-        return all(norm is None or norm.before is None for norm in fits)
-    if shape != "squared" or norm is None or norm.shape != "flat":
-        return False
-    return any(
-        _constant(size / length / (1 + factor * torch.cos(t) ** 2)) and not _constant(torch.cos(t))
-        for size, factor in itertools.product(sizes, (1.0, sigma_d))
-    )
-
-
-def _constant(values: Tensor) -> bool:
-    return bool((values / values.mean() - 1).abs().max() < TOLERANCE / 10)
-
-
 # --- other shapes of loss, and what is left -----------------------------------------------------------
 
 
-def _by_order(
-    totals: Sequence[Tensor], students: Sequence[_Student], given: _Given, r: Sequence[float]
-) -> tuple[list[str], list[str]] | None:
+def _by_order(seen: Sequence[_Seen], given: _Given) -> tuple[list[str], list[str]] | None:
     """(problems, notes) of a loss of each element for itself, such as L1: the order of elements is g's, or a mistake's.
 
     None where it is no such loss.
     """
-    flat = [total.flatten(1) for total in totals]
+    flat = [one.gradient.total.flatten(1) for one in seen]
     signs = all(bool((g.abs() >= g.abs().amax(1, keepdim=True) * (1 - 1e-9)).all()) for g in flat)
     note = (
         "an L1 loss: only the signs of g are seen, no weight and no norm"
@@ -1102,16 +1142,22 @@ def _by_order(
     )
     others: tuple[str, ...] = () if given.data is None else (DATA_PATH,)
     fitting: list[str] = []
-    for student in students:
+    for student in seen[0].students:
         parts = _parts(student, student, given, others)
         for words, coefficients in _mistakes(given, others):
-            if all(_ordered(g, (parts @ coefficients(w)[..., None])[..., 0]) for g, w in zip(flat, r, strict=True)):
-                if words in ("", "no warm-up"):
+            if all(
+                _ordered(g, (parts @ coefficients(w)[..., None])[..., 0])
+                for g, w in zip(flat, (one.r for one in seen), strict=True)
+            ):
+                if words in ("", NO_WARM_UP):
                     return [], [note, *([words] if words else [])]
                 fitting.append(words)
         if fitting:
             return [" or ".join(fitting[:2])], [note]
     return (["an L1 loss whose signs are not those of g"], [note]) if signs else None
+
+
+NO_WARM_UP = "no warm-up, or on all terms alike"
 
 
 def _mistakes(given: _Given, others: tuple[str, ...]) -> Iterator[tuple[str, Callable[[float], Tensor]]]:
@@ -1132,7 +1178,7 @@ def _mistakes(given: _Given, others: tuple[str, ...]) -> Iterator[tuple[str, Cal
         return coefficients
 
     yield "", right
-    yield "no warm-up", lambda r: right(1.0)
+    yield NO_WARM_UP, lambda r: right(1.0)
     if others:
         moved = [0, 1, 2, 5, 4, 3]
         yield OTHERS[DATA_PATH], lambda r: right(r)[:, moved]
@@ -1159,9 +1205,12 @@ def _ordered(found: Tensor, g: Tensor) -> bool:
     blur = 1e-3 * g.square().mean(dim=1, keepdim=True).sqrt()
     if bool(((g.abs() > blur) & (found * g <= 0)).any()):
         return False
-    above = g[:, :, None] - g[:, None, :] > blur[..., None]
-    edge = 1e-9 * found.abs().amax(dim=1)[:, None, None]
-    return not bool((above & (found[:, :, None] < found[:, None, :] - edge)).any())
+    ascending, order = g.sort(dim=1)
+    found = found.gather(1, order)
+    below = torch.searchsorted(ascending, ascending - blur)  # so many are smaller by more than the blur
+    largest = found.cummax(dim=1).values.gather(1, (below - 1).clamp(min=0))
+    edge = 1e-9 * found.abs().amax(dim=1, keepdim=True)
+    return not bool(((below > 0) & (found < largest - edge)).any())
 
 
 def _discrete(gradient: _Gradient, calls: Sequence[_Call], given: _Given) -> str | None:
@@ -1179,13 +1228,13 @@ def _discrete(gradient: _Gradient, calls: Sequence[_Call], given: _Given) -> str
             continue
         t, u = here.time, other.time
         maps = torch.stack([-torch.cos(t), torch.sin(t), torch.cos(u), -torch.sin(u)], dim=1)
-        ratio = found[..., 0] / maps
-        same = bool(((ratio / ratio[:, 1:2] - 1).abs() < TOLERANCE).all())
+        scaled = found[..., 0] / (found[:, 1] / maps[:, 1:2])
+        same = bool(((scaled - maps).abs() < TOLERANCE).all())
         what = "f(x_t, t) - f(x_u, u) with f(x, 0) = x" if same else "no such difference with f(x, 0) = x"
-        return (
-            f"a discrete loss, not a continuous-time one: F at t against F at u, in the median {float((u / t).median()):.3g} "
-            f"t; its direction is {what}"
-        )
+        words = "a discrete loss, not a continuous-time one: it compares F at t with F at another time"
+        if not torch.allclose(t, given.t, rtol=1e-9, atol=0):  # the network's own time, of which u is not known
+            return words
+        return f"{words} u, in the median {float((u / t).median()):.3g} t; its direction is {what}"
     return None
 
 

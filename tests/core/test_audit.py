@@ -1,5 +1,6 @@
 """The audit names every mistake that others have made, and is silent on what is right (papers.md 2.1-2.6)."""
 
+import math
 import re
 import runpy
 from dataclasses import replace
@@ -14,7 +15,11 @@ from core.fields import Draws, Fields, bind
 from core.forward_mode import value_and_tangent
 from core.networks.mlp import ResidualMLP
 from core.objectives.continuous import scd, sct
+from core.objectives.discrete import dscd
+from core.objectives.lineage import cd, ct, ect, ict
 from core.objectives.regression import Settings
+from core.trigflow import ProposalGrid
+from tests.core.audit_battery import LEARNED, MISTAKES, PAGE, Case, Code, Mistake, audited, table
 
 SHAPE, SIGMA = (3, 4, 4), 0.5
 TIMES = torch.tensor([0.1, 0.5, 1.0, 1.4], dtype=torch.float64).repeat_interleave(5)
@@ -384,25 +389,302 @@ def test_every_mistake_in_a_loss_is_named_and_no_other(loss, field, teacher, wor
     assert re.search(words, found.problems[0]), found
 
 
+# --- faults that were found, each as a kind -------------------------------------------------------
+
+
+def battery(code: Code, times: str = "few", sigma: float = SIGMA, r: tuple[float, ...] = (1.0, 0.5)):
+    return audited(Case(code, times, sigma, r))
+
+
+def mistake(name: str) -> Mistake:
+    return next(mistake for mistake in MISTAKES if mistake.name == name)
+
+
+def clipped_at(limit: float, unit: float, weight: str):
+    """Clipped at `limit` in units of `unit`, the weight of time before or after."""
+
+    def loss(field, teacher, x0, z, t, r):
+        x, v = velocity_of(teacher, x0, z, t)
+        w = (2 - 0.7 * t * t).exp()
+        g = by_differences(field, x, t, v, r).detach() * (col(w) if weight == "before" else 1)
+        g = (g / unit).clamp(-limit, limit) * unit
+        F = field(x / SIGMA, t)
+        return ((F - F.detach() - g).square().flatten(1).mean(1) * (w if weight == "after" else 1)).mean()
+
+    return loss
+
+
+@pytest.mark.parametrize("weight", ["none", "before", "after"])
+@pytest.mark.parametrize("unit", [1.0, SIGMA])
+def test_a_clip_raises_no_alarm_however_few_elements_stand_at_it(weight, unit):
+    draw = torch.Generator().manual_seed(3)
+    for limit in (0.3, 1.0, 2.0, 3.0, 4.0):
+        x0, z = (SIGMA * torch.randn(len(TIMES), *SHAPE, generator=draw, dtype=torch.float64) for _ in range(2))
+        found = audit_loss(clipped_at(limit, unit, weight), FIELD, x0, z, TIMES, SIGMA)
+        assert found.right, (limit, found)
+
+
+def test_a_single_element_at_a_limit_is_found_and_a_wrong_one_is_not_excused():
+    def once(field, x, t, v, r):
+        g = by_differences(field, x, t, v, r).flatten(1)
+        return torch.minimum(g, g.topk(2, dim=1).values[:, 1:] * 1.05).reshape(x.shape)
+
+    def doubled(field, x, t, v, r):
+        g = by_differences(field, x, t, v, r).flatten(1)
+        largest = g.argmax(dim=1, keepdim=True)
+        return g.scatter(1, largest, 2 * g.gather(1, largest)).reshape(x.shape)
+
+    found = audit_tangent(once, FIELD, X, TIMES, ALONG_DATA, SIGMA)
+    assert found.right and "elements are clipped" in found.notes, found
+    assert not audit_tangent(doubled, FIELD, X, TIMES, ALONG_DATA, SIGMA).right
+
+
+@pytest.mark.parametrize("norm", ["plain", "rms", "none", "clip"])
+def test_a_warm_up_of_both_terms_is_named(norm):
+    found = battery(Code(norm=norm, mistakes=(mistake("warm-up on all terms"),)))
+    assert [p for p in found.problems if p.startswith("warm-up on both")] == list(found.problems) != [], found
+    assert not any("no warm-up" in note for note in found.notes)
+    assert battery(Code(norm=norm, warm_up=False)).right
+
+
+@pytest.mark.parametrize("jvp", ["difference", "pairs", "func"])
+@pytest.mark.parametrize("clock", ["1.01 t", "1000 t", "ln sigma / 4", "sigma"])
+def test_a_student_called_at_a_time_of_its_own_raises_no_alarm(clock, jvp):
+    found = battery(Code(clock=clock, jvp=jvp))
+    assert found.right and any("at a time of its own" in note for note in found.notes), found
+    leaking = battery(Code(clock=clock, mistakes=(mistake("the derivative not detached"),)))
+    assert len(leaking.problems) == 1 and "detach" in leaking.problems[0], leaking
+
+
+def test_a_tangent_at_a_time_of_its_own_is_audited_at_that_time():
+    def logarithm(field, x, t, v, r, forgotten=False):
+        """With c_noise = ln(tan t) / 4, whose rate is 1 / (4 sin t cos t)."""
+        c, s, scale = col(t.cos()), col(t.sin()), t.cos() * t.sin()
+        in_time = 4 * scale * scale if forgotten else scale
+        student = lambda y, time: field(y, torch.log(time.tan()) / 4)  # noqa: E731
+        F, dF = torch.func.jvp(student, (x / SIGMA, t), (col(scale) * v / SIGMA, in_time))[:2]
+        return -c * c * (SIGMA * F - v) - r * (c * s * x + SIGMA * dF.detach())
+
+    def forgetful(*arguments):
+        return logarithm(*arguments, forgotten=True)
+
+    assert audit_tangent(logarithm, FIELD, X, TIMES, ALONG_DATA, SIGMA).right
+    found = audit_tangent(forgetful, FIELD, X, TIMES, ALONG_DATA, SIGMA)
+    assert any("rate of the field's own time is missing" in problem for problem in found.problems), found
+
+
+@pytest.mark.parametrize("times", ["few", "late", "early", "many"])
+@pytest.mark.parametrize("norm", ["plain", "rms", "plain of df/dt", "none", "none of df/dt", "root"])
+def test_the_prior_weight_twice_before_the_norm_is_named_whatever_the_times(times, norm):
+    found = battery(Code(norm=norm, mistakes=(mistake("prior weight again, before the norm"),)), times)
+    assert len(found.problems) == 1 and "prior weight twice" in found.problems[0], found
+
+
+@pytest.mark.parametrize("weight", LEARNED)
+@pytest.mark.parametrize("norm", ["plain", "none", "none of df/dt", "clip"])
+@pytest.mark.parametrize("form", ["F", "inner product", "map"])
+def test_a_learned_weight_raises_no_alarm_whatever_function_of_time_it_is(weight, norm, form):
+    found = battery(Code(norm=norm, weight=weight, form=form))
+    assert found.right, found
+    if form == "F":
+        again = battery(Code(norm=norm, weight=weight, mistakes=(mistake("prior weight again, on the loss"),)))
+        assert len(again.problems) == 1 and "beside a learned weight" in again.problems[0], again
+
+
+def test_a_learned_weight_whose_logarithms_cancel_raises_no_alarm():
+    t = torch.tensor([0.3, math.pi / 2 - 0.3], dtype=torch.float64).repeat_interleave(5)
+    loss = regressed(divided, by_differences_detached, weight=lambda t: -t.tan().log())
+    assert float(t.tan().log().sum().abs()) < 1e-12
+    found = audit_loss(loss, FIELD, X0[:10], Z[:10], t, SIGMA)
+    assert found.right and "weighted by a learned weight" in found.notes, found
+
+
+def by_differences_detached(*arguments):
+    return by_differences(*arguments).detach()
+
+
+def test_what_cannot_be_told_from_a_weight_is_said():
+    prior = mistake("prior weight again, on the loss")
+    linear = battery(Code(weight="polynomial", form="inner product", mistakes=(prior,)))
+    assert linear.right and any("weighted by some function of time" in note for note in linear.notes), linear
+    learned = battery(Code(weight="1 / tan t", form="inner product"))
+    assert learned.right and any("as the prior weight it is there twice" in note for note in learned.notes), learned
+
+
+SHAPES = ["L1", "Huber", "Pseudo-Huber", "Pseudo-Huber by element", "length", "adaptive"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_other_shapes_of_loss_are_judged_and_not_refused(shape):
+    right_one = battery(Code(shape=shape))
+    assert right_one.right, right_one
+    for name in ("no sigma_d: dF/dt", "warm-up on x alone", "sign of the tangent"):
+        wrong = battery(Code(shape=shape, mistakes=(mistake(name),)), sigma=0.7)
+        assert any(re.search(mistake(name).words, problem) for problem in wrong.problems), (name, wrong)
+
+
+def test_a_loss_of_features_is_said_to_be_no_squared_loss():
+    mixed = torch.randn(48, 48, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+
+    def loss(field, teacher, x0, z, t, r):
+        x, v = velocity_of(teacher, x0, z, t)
+        F = field(x / SIGMA, t)
+        target = (F + divided(by_differences(field, x, t, v, r))).detach()
+        return ((F - target).flatten(1) @ mixed).square().mean()
+
+    found = audit_loss(loss, FIELD, X0, Z, TIMES, SIGMA)
+    assert len(found.problems) == 1 and "not the squared loss" in found.problems[0], found
+
+
+def test_a_factor_that_may_be_two_things_is_said_as_both():
+    halved = mistake("halved: both derivatives")
+    both = battery(Code(mistakes=(halved,)), sigma=0.5).problems
+    assert (
+        len(both) == 1 and "sigma_d is multiplied once too often (or, which is the same here: it is halved)" in both[0]
+    )
+    assert battery(Code(mistakes=(halved,)), sigma=0.7).problems == ("dF/dx, dF/dt: it is halved",)
+    sigma = mistake("one sigma_d too many: both derivatives")
+    told = battery(Code(mistakes=(sigma,)), sigma=0.7).problems
+    assert told == ("dF/dx, dF/dt: sigma_d is multiplied once too often",)
+
+
+def test_a_discrete_loss_is_called_that():
+    for teacher in ("t", "none"):
+        for code in (Code(teacher=teacher), Code(teacher=teacher, clock="ln sigma / 4"), Code(dropout=True)):
+            found = battery(replace(code, mistakes=(mistake("a discrete loss (ECT's, CT's; DDIM along a teacher)"),)))
+            assert len(found.problems) == 1 and "a discrete loss" in found.problems[0], found
+            if code.clock == "t":
+                assert "0.9 t; its direction is f(x_t, t) - f(x_u, u)" in found.problems[0], found
+
+
+@pytest.mark.parametrize("objective", [ect, cd, ct, ict, dscd])
+def test_the_discrete_objectives_of_this_project_are_called_discrete(objective):
+    edges = torch.tensor([0.0, 0.05, 0.1, 0.4, 0.5, 0.9, 1.0, 1.3, 1.4], dtype=torch.float64)
+    share = torch.linspace(0, 1, 9, dtype=torch.float64)
+    uniform = share[torch.searchsorted(edges, TIMES)] - 1 / 16
+
+    def loss(field, teacher, x0, z, t, r):
+        chosen = Settings(proposal_mean=-1.0, sigma_d=SIGMA, stage=3, grid=ProposalGrid(edges, share))
+        of_noise_level = torch.special.ndtr((torch.log(SIGMA * torch.tan(t)) + 1.0) / 1.4)
+        draws = Draws(of_noise_level if objective is ect else uniform, z / SIGMA)
+        return objective(Fields(field, teacher), x0 / SIGMA, draws, chosen).loss
+
+    teacher = TEACHER if objective in (cd, dscd) else None
+    found = audit_loss(loss, FIELD, X0, Z, TIMES, SIGMA, teacher)
+    assert len(found.problems) == 1 and "a discrete loss" in found.problems[0], found
+
+
+def test_a_norm_over_the_batch_is_named_in_losses_and_tangents():
+    for name in ("norm over the batch", "mean norm over the batch"):
+        found = battery(Code(mistakes=(mistake(name),)))
+        assert len(found.problems) == 1 and "over the batch" in found.problems[0], found
+    found = audit_tangent(lambda *a: (g := right(*a)) / g.norm(), FIELD, X, TIMES, ALONG_DATA, SIGMA)
+    assert len(found.problems) == 1 and "over the batch" in found.problems[0], found
+
+
+def test_a_loss_that_draws_from_its_own_generator_is_not_taken_for_one_that_mixes_samples():
+    draw = torch.Generator().manual_seed(0)
+
+    def loss(field, teacher, x0, z, t, r):
+        x, v = velocity_of(teacher, x0, z, t)
+        g = divided(by_differences(field, x, t, v, r)).detach()
+        F = field(x / SIGMA, t)
+        each = (F - F.detach() - g).square().flatten(1).mean(1)
+        return (each * (1 + torch.rand(len(t), generator=draw, dtype=t.dtype))).mean()
+
+    assert audit_loss(loss, FIELD, X0, Z, TIMES, SIGMA).right
+
+
+def test_a_teacher_may_be_called_with_whatever_it_takes():
+    def loss(field, teacher, x0, z, t, r):
+        def guided(x, time):
+            both = teacher(torch.cat([x, x]), torch.cat([time, time]))
+            return both[: len(x)]
+
+        return RIGHT["L2"](field, guided, x0, z, t, r)
+
+    assert audit_loss(loss, FIELD, X0, Z, TIMES, SIGMA, TEACHER).right
+
+
+@pytest.mark.parametrize("norm", ["none", "plain", "root"])
+def test_f_inside_the_direction_that_is_not_detached_is_named(norm):
+    found = battery(Code(norm=norm, mistakes=(mistake("F inside g not detached"),)))
+    assert len(found.problems) == 1 and "F inside g" in found.problems[0], found
+
+
+def test_without_a_warm_up_a_single_r_raises_no_alarm():
+    found = battery(Code(warm_up=False), r=(0.5,))
+    assert found.right and any("no warm-up" in note for note in found.notes), found
+
+
+def test_a_warm_up_is_audited_from_the_r_nearest_to_1_whatever_their_order():
+    for r in ((0.5, 1.0), (0.1, 0.9), (2.0, 0.5)):
+        assert battery(Code(), r=r).right
+
+
+# --- all of it at once ----------------------------------------------------------------------------
+
+
+def test_no_right_loss_alarms_and_the_page_says_what_is_named_detected_and_invisible():
+    found, alarms = table()
+    assert not alarms, "\n".join(alarms)
+    assert found in PAGE.read_text(), "python -m tests.core.audit_battery writes the table anew:\n" + found
+
+
 # --- what cannot be audited ------------------------------------------------------------------------
 
 
-def test_what_cannot_be_audited_is_refused_in_words():
+def test_what_cannot_be_audited_is_refused_in_words(unchecked):
     zero = bind(ResidualMLP(SHAPE, width=16, blocks=1).double())
+    infinite = X.clone()
+    infinite[3, 0, 0, 0] = torch.inf
     for change, words in [
         ({"field": zero}, "the field is zero"),
         ({"x": X.float()}, "float64"),
+        ({"velocity": X.float()}, "velocity of torch.float32"),
+        ({"t": TIMES.float()}, "t of torch.float32"),
+        ({"t": torch.ones(len(TIMES), dtype=torch.int64)}, "t of torch.int64"),
         ({"x": X[:, :1, :2, :2], "velocity": X[:, :1, :2, :2]}, "12 elements"),
+        ({"velocity": X[:, :1]}, "must have one shape"),
+        ({"t": TIMES[:3]}, r"t \(batch,\)"),
+        ({"t": TIMES[:, None]}, r"t \(batch,\)"),
         ({"t": TIMES * 2}, "inside"),
+        ({"x": infinite}, "x holds what is not a number"),
+        ({"velocity": X * torch.nan}, "velocity holds what is not a number"),
+        ({"sigma_d": 0.0}, "sigma_d must be positive"),
+        ({"sigma_d": math.nan}, "sigma_d must be positive"),
         ({"candidate": lambda *_: X}, "never called"),
+        ({"candidate": lambda *a: right(*a)[:, :1]}, r"the candidate must give torch.float64 of \(20, 3, 4, 4\)"),
+        ({"candidate": lambda *a: right(*a).float()}, "the candidate must give torch.float64"),
+        ({"candidate": lambda *a: right(*a) * torch.nan}, "the candidate gives what is not a number"),
+        ({"candidate": lambda *a: 0.0}, "the candidate must give a tensor"),
+        ({"candidate": lambda field, x, t, v, r: field(x, t.long())}, "times of torch.int64"),
+        ({"candidate": lambda field, x, t, v, r: field(x[:2], t[:2])}, "called with"),
         ({"r": (1.0, 0.0)}, "r must be positive"),
+        ({"r": ()}, "r must be positive"),
+        ({"r": math.nan}, "r must be positive"),
         ({"field": lambda x, t: x.sin()}, "a network without a time"),
+        ({"field": lambda x, t: FIELD(x, t)[:, :1]}, "the field must give"),
+        ({"field": lambda x, t: FIELD(x, t).float()}, "the field must give"),
+        ({"field": lambda x, t: FIELD(x, t) * torch.nan}, "the field gives what is not a number"),
+        ({"field": lambda x, t: FIELD(x, t) - FIELD(x, t).mean(0)}, "mixes the samples of a batch"),
     ]:
         arguments = {"candidate": right, "field": FIELD, "x": X, "t": TIMES, "velocity": ALONG_DATA, "sigma_d": SIGMA}
-        with pytest.raises(ValueError, match=words):
+        with unchecked(), pytest.raises(ValueError, match=words):
             audit_tangent(**(arguments | change))
-    with pytest.raises(ValueError, match="4 samples of each time"):
-        audit_loss(shared, FIELD, X0[:4], Z[:4], torch.linspace(0.1, 1.4, 4, dtype=torch.float64), SIGMA)
+    for change, words in [
+        ({"x0": X0[:4], "z": Z[:4], "t": torch.linspace(0.1, 1.4, 4, dtype=torch.float64)}, "4 samples of each time"),
+        ({"z": Z[:, :1]}, "must have one shape"),
+        ({"loss": lambda *_: 1.0}, "a tensor of one number, got float"),
+        ({"loss": lambda *a: shared(*a) * torch.ones(20)}, "take its mean or sum"),
+        ({"loss": lambda *a: shared(*a) * torch.nan}, "the loss is nan"),
+        ({"teacher": lambda x, t: TEACHER(x, t) * torch.nan}, "the teacher gives what is not a number"),
+        ({"teacher": lambda x, t: TEACHER(x, t)[:, 0]}, "the teacher must give"),
+        ({"teacher": FIELD}, "its own teacher"),
+    ]:
+        arguments = {"loss": shared, "field": FIELD, "x0": X0, "z": Z, "t": TIMES, "sigma_d": SIGMA}
+        with unchecked(), pytest.raises(ValueError, match=words):
+            audit_loss(**(arguments | change))
 
 
 def test_one_r_and_one_time_are_audited_as_far_as_they_go():
