@@ -6,6 +6,7 @@ goes to torch.func.jvp for that one operation, with a FallbackWarning. Cheaper t
 whole function because weights have no tangents to add and the tangent's graph is never recorded.
 """
 
+import math
 import re
 import sys
 import warnings
@@ -15,13 +16,16 @@ from contextvars import ContextVar
 from operator import attrgetter
 from types import FunctionType
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._pytree import tree_map
 
 from core.attention import attention_with_tangent
+from core.holdings import held_by, refusal_of, refuse_scripts
 
 Rule = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any], Any], Any]
 """(operation, args, kwargs, its value) -> its tangent; None if it has none, NotImplemented if not covered."""
@@ -29,12 +33,20 @@ Rule = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any], Any], Any]
 IN_PLACE = re.compile(r".*[^_]_|__(set|setitem|delitem|i(?!nvert).*)__")
 _SEQUENCES = (list, tuple)
 _primal = attrgetter("primal")
-_changed: ContextVar["list[Pair] | None"] = ContextVar("_changed", default=None)
-"""While pairs run, those that were changed in place."""
+_changed: ContextVar[list[Any] | None] = ContextVar("_changed", default=None)
+"""While pairs run, those that were changed in place; tensors that became pairs so are only referred to."""
 
 
 class FallbackWarning(UserWarning):
-    """An operation without a rule: right, but slower than one with a rule."""
+    """Something that torch.func.jvp takes in place of a rule, an operation or all: right, but slower."""
+
+
+class DetachWarning(UserWarning):
+    """A detached part counts as standing still, as in torch.func.jvp, though its numbers move with the input."""
+
+
+class NestingError(RuntimeError):
+    """Of pairs within pairs: two directions would mix."""
 
 
 class Pair(Tensor):
@@ -46,6 +58,8 @@ class Pair(Tensor):
 
     primal: Tensor
     tangent: Tensor
+    shares = True
+    """Whether it has its value's memory too, as it has until it is changed in place."""
     shape = property(lambda self: self.primal.shape)  # type: ignore
     dtype = property(lambda self: self.primal.dtype)  # type: ignore
     device = property(lambda self: self.primal.device)  # type: ignore
@@ -58,7 +72,14 @@ class Pair(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # type: ignore
-        raise TypeError(f"pairs cannot follow {func} here; use value_and_tangent(..., method='difference')")
+        raise TypeError(f"pairs cannot follow {func} here; use method='func', or 'difference' where func fails too")
+
+    @property
+    def _is_param(self) -> bool:
+        """What a module asks of a tensor that becomes its attribute."""
+        if (changed := _changed.get()) is not None and not any(entry is KEPT for entry in changed):
+            changed.append(KEPT)
+        return False
 
     def __iter__(self):
         return iter(self.unbind(0))
@@ -73,32 +94,92 @@ class Spent(Pair):
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore
         raise RuntimeError(
-            "a checkpointed part computes again from what was changed in place, maybe since; write it out of place"
+            "a checkpointed part computes again from what was changed in place, maybe since; write it out of place, "
+            "or use method='func'"
         )
 
 
-def evaluate(
-    function: Callable[..., Tensor], primals: Sequence[Tensor], tangents: Sequence[Tensor]
-) -> tuple[Tensor, Tensor]:
+KEPT = object()
+"""Among what was changed in place: a pair was made an attribute of a module."""
+
+
+def evaluate(function: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> tuple[Any, Any]:
     """function(*primals), recorded, and its derivative along `tangents`, not recorded.
 
-    What torch.compile has made of a part of the function runs eagerly. Raises RuntimeError when
-    `function` itself comes here (pairs of two directions would mix), changes a view or what has views
-    in place, or hides operations in a torch.autograd.Function (their values would lose the gradient).
+    What torch.compile has made of a part of the function runs eagerly, and what the function leaves in modules or in
+    tensors that it did not make is left there without a tangent. Raises RuntimeError when `function` itself comes
+    here (pairs of two directions would mix), changes in place what shares memory with other tensors, holds
+    TorchScript, or hides operations in a torch.autograd.Function (their values would lose the gradient).
     """
     if _changed.get() is not None:
-        raise RuntimeError("pairs do not nest; evaluate the outer function with method='func'")
-    changed: list[Pair] = []
+        raise NestingError("pairs do not nest; evaluate the outer function with method='func'")
+    changed: list[Any] = []
     token = _changed.set(changed)
     try:
         with _eager():
             output = function(*map(_join, primals, tangents))
+        return map_tensors(_value_of, output), map_tensors(_tangent_of, output)
+    except Exception as error:
+        if "TorchScript" in str(error):  # by the name of what the function holds
+            refuse_scripts(held_by(function))
+        if "method=" not in str(error):
+            error.add_note(
+                "pairs took the place of tensors here; method='func' may do, and 'difference' where that fails"
+            )
+        raise
     finally:
         _changed.reset(token)
-    found = (output.primal, output.tangent) if isinstance(output, Pair) else (output, torch.zeros_like(output))
-    for pair in changed:
+        output = None
+        _leave_plain(function, changed)
+
+
+def map_tensors(change: Callable[..., Tensor], *outputs: Any) -> Any:
+    """`change` of each tensor of an output, or of several alike: tensors, or tuples, lists or dicts of them."""
+
+    def one(*parts: Any) -> Tensor:
+        if not isinstance(parts[0], Tensor):
+            raise ValueError(
+                f"the function returns {type(parts[0]).__name__} where a tensor is expected, or tuples, lists or dicts "
+                "of tensors; choose from what it returns, as in lambda *inputs: function(*inputs)[0]"
+            )
+        return change(*parts)
+
+    return one(*outputs) if isinstance(outputs[0], Tensor) else tree_map(one, *outputs)
+
+
+def _value_of(output: Tensor) -> Tensor:
+    return output.primal if isinstance(output, Pair) else output
+
+
+def _tangent_of(output: Tensor) -> Tensor:
+    return output.tangent if isinstance(output, Pair) else torch.zeros_like(output)
+
+
+def _leave_plain(function: Callable[..., Any], changed: list[Any]) -> None:
+    """No pair stays where the next evaluation would find it with a tangent of this one."""
+    kept = any(entry is KEPT for entry in changed)
+    while changed:
+        entry = changed.pop()
+        if isinstance(entry, Pair):
+            entry.__class__ = Spent
+        elif entry is not KEPT and (pair := entry()) is not None:
+            del entry  # what is weakly referred to is not swapped
+            _return(pair)
+    if kept:
+        for module in held_by(function).modules:
+            for place in (vars(module), module._buffers):
+                place.update({name: value.primal for name, value in place.items() if isinstance(value, Pair)})
+
+
+def _return(pair: Tensor) -> None:
+    """A tensor that was taken as a pair is a tensor again, with what was written to it."""
+    primal, own = pair.primal, pair.own  # type: ignore
+    try:
+        torch.utils.swap_tensors(pair, own)
+    except RuntimeError:  # others refer to it
         pair.__class__ = Spent
-    return found
+    else:
+        pair.copy_(primal)
 
 
 def _eager() -> AbstractContextManager:
@@ -128,9 +209,15 @@ def _apply(func: Callable[..., Any], rule: Rule, args: Sequence[Any], kwargs: di
 
 
 def _without_rule(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    if isinstance(func, torch._C.ScriptMethod):
+        raise RuntimeError(refusal_of(func))
     name = func.__name__
     if name in PAST_PAIRS:
         raise RuntimeError(f"{name} shows pairs' values to code that cannot see tangents; use method='difference'")
+    if isinstance(func, torch._ops.HigherOrderOperator):  # flex_attention
+        raise RuntimeError(f"{name} has no forward mode in torch; use method='difference'")
+    if func in BACKWARD:
+        raise RuntimeError(f"{name} inside of a function that pairs follow; use method='difference'")
     if IN_PLACE.fullmatch(name) or kwargs.get("inplace") or kwargs.get("out") is not None:
         return _in_place(func, args, kwargs)
     if (whole := WHOLE.get(func)) is not None:
@@ -140,35 +227,88 @@ def _without_rule(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[st
     return _fallback(func, args, kwargs)
 
 
-def _in_place(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Pair:
-    """x.relu_() and the like: the pair gets new contents, which is the same where nothing views the old ones."""
-    plain = _out_of_place(func, kwargs)
+def _in_place(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """x.relu_(), x[0] = y and the like: x gets new contents, which is the same where no other tensor has its memory."""
+    name = func.__name__
     target = args[0] if args else None
-    if plain is None or type(target) is not Pair or _is_viewed(target.primal):
-        raise RuntimeError(f"in-place operation {func.__name__} under value_and_tangent; write it out of place")
-    result = Pair.__torch_function__(plain, (), args, {k: v for k, v in kwargs.items() if k != "inplace"})
-    primal, tangent = (None if part is None else part.to(target.dtype) for part in _parts(result))
+    if kwargs.get("out") is not None or not isinstance(target, Tensor) or name in UNLIKE:
+        raise RuntimeError(f"in-place operation {name} under value_and_tangent; use method='difference'")
+    if not (target.is_floating_point() or target.is_complex()):
+        return func(*_replace(args, _primal), **dict(zip(kwargs, _replace(kwargs.values(), _primal), strict=True)))
+    if _shares_memory(target):
+        raise RuntimeError(SHARED.format(name))
+    dtype, kwargs = target.dtype, {k: v for k, v in kwargs.items() if k != "inplace"}
+    result = Pair.__torch_function__(_out_of_place(func), (), args, kwargs)
+    primal, tangent = (None if part is None else part.to(dtype) for part in _parts(result))
     if primal is None or primal.shape != target.shape:
-        raise RuntimeError(f"in-place operation {func.__name__} would change the shape")
-    target.primal, target.tangent = primal, torch.zeros_like(primal) if tangent is None else tangent
-    if (changed := _changed.get()) is not None:  # None where a checkpoint computes again
-        changed.append(target)
+        raise RuntimeError(f"in-place operation {name} would change the shape; use method='func'")
+    tangent = torch.zeros_like(primal) if tangent is None else tangent
+    changed = _changed.get()  # None where a checkpoint computes again
+    if type(target) is Pair:
+        target.primal, target.tangent, target.shares, entry = primal, tangent, False, target
+    else:
+        entry = _take(target, _join(primal, tangent), name)
+    if changed is not None:
+        changed.append(entry)
     return target
 
 
-def _out_of_place(func: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any] | None:
-    """The function of the same result; None where there is none, as of an assignment to a part."""
+def _take(tensor: Tensor, pair: Tensor, name: str) -> Any:
+    """A plain tensor to which something that moves is written is a pair from now on."""
+    try:
+        torch.utils.swap_tensors(tensor, pair)
+    except RuntimeError as error:  # a graph refers to it
+        raise RuntimeError(SHARED.format(name)) from error
+    tensor.own = pair  # type: ignore
+    return ref(tensor)  # type: ignore
+
+
+def _out_of_place(func: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of the same result."""
     name = func.__name__
-    if kwargs.get("out") is not None:
-        return None
-    if kwargs.get("inplace"):
+    if name in ASSIGNMENTS:
+        return ASSIGNMENTS[name]
+    if not IN_PLACE.fullmatch(name):  # inplace=True
         return func
     name = f"__{name[3:]}" if name.startswith("__i") else name.removesuffix("_")
-    return getattr(Tensor, name, None) if name not in ("requires_grad", "copy", "set") else None
+
+    def on_a_copy(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        return func(x.clone(), *args, **kwargs)
+
+    on_a_copy.__name__ = func.__name__.strip("_")
+    return getattr(Tensor, name, on_a_copy)
 
 
-def _is_viewed(tensor: Tensor) -> bool:
-    return torch.is_inference_mode_enabled() or tensor._base is not None or getattr(tensor, "_has_views", False)
+def _assign(x: Tensor, index: Any, value: Any) -> Tensor:
+    """x[index] = value, out of place."""
+    x = x.clone()
+    x[index] = value
+    return x
+
+
+def _copy(x: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+    """x.copy_(source), out of place."""
+    return source.to(x, non_blocking=non_blocking).expand(x.shape).clone()
+
+
+def _zero(x: Tensor) -> Tensor:
+    """x.zero_(), out of place."""
+    return x.clone().zero_()
+
+
+def _shares_memory(tensor: Tensor) -> bool:
+    """Whether another tensor has its memory, a view or an alias of any kind; what is not plain may have one.
+
+    A pair has its value's, and a view that of what it views; this is no one's else where no pair, no view and no
+    alias of it is left.
+    """
+    plain = tensor.primal if isinstance(tensor, Pair) else tensor
+    if type(plain) is not Tensor or plain.layout is not torch.strided:
+        return True
+    users = torch._C._storage_Use_Count(plain.untyped_storage()._cdata) - 1  # one is the storage just asked for
+    if type(tensor) is not Pair:  # somebody may hold what it views
+        return plain._base is not None or users > 1
+    return users > 1 + tensor.shares + (plain._base is not None)
 
 
 def _fallback(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -183,7 +323,11 @@ def _fallback(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
         new_args, new_values = _replace(inputs, lambda _: next(remaining))
         return func(*new_args, **dict(zip(kwargs, new_values, strict=True)))
 
-    return _join(*torch.func.jvp(of_pairs, tuple(p.primal for p in pairs), tuple(p.tangent for p in pairs)))
+    try:
+        found = torch.func.jvp(of_pairs, tuple(p.primal for p in pairs), tuple(p.tangent for p in pairs))
+    except NotImplementedError as error:
+        raise RuntimeError(f"{func.__name__} has no forward mode in torch; use method='difference'") from error
+    return _join(*found)
 
 
 def _join(value: Any, tangent: Any) -> Any:
@@ -200,8 +344,6 @@ def _join(value: Any, tangent: Any) -> Any:
         raise RuntimeError(
             "pairs cannot follow a torch.autograd.Function; use method='difference', or 'func' where it defines jvp"
         )
-    if value._base is not None:
-        value._base._has_views = True  # type: ignore
     pair = Tensor._make_subclass(Pair, value)  # type: ignore
     pair.primal, pair.tangent = value, tangent.detach() if tangent.requires_grad else tangent
     return pair
@@ -226,6 +368,81 @@ def _parts(a: Any) -> tuple[Any, Any]:
 
 def _plain(func, args, kwargs, value):
     return None
+
+
+def _detached(func, args, kwargs, value):
+    warnings.warn(
+        "detach cuts the tangent as it cuts the gradient, as in torch.func.jvp; where the detached part moves with the "
+        "input, method='difference' differentiates it too",
+        DetachWarning,
+        stacklevel=4,
+    )
+    return value.new_zeros(())  # still a pair, so that who writes to it or asks for its gradient is refused
+
+
+def _assigned(func, args, kwargs, value):
+    (_, moving), index, (_, tangent) = _parts(args[0]), args[1], _parts(args[2])
+    return func(torch.zeros_like(value) if moving is None else moving, index, 0 if tangent is None else tangent)
+
+
+def _copied(func, args, kwargs, value):
+    tangent = _parts(args[1])[1]
+    return torch.zeros_like(value) if tangent is None else func(value, tangent)
+
+
+def _jointly_linear(func, args, kwargs, value):
+    """Linear in all tensors of the value's type together; what does not move counts as zeros."""
+
+    def moving(a: Any) -> Any:
+        return a.tangent if type(a) is Pair else torch.zeros_like(a) if _of_numbers(a) else a
+
+    if any(isinstance(a, float) for a in (*args, *kwargs.values())):
+        return NotImplemented
+    return func(*map(moving, args), **dict(zip(kwargs, map(moving, kwargs.values()), strict=True)))
+
+
+def _of_numbers(a: Any) -> bool:
+    return isinstance(a, Tensor) and (a.is_floating_point() or a.is_complex())
+
+
+def _masked_fill(func, args, kwargs, value):
+    return func(args[0].tangent, args[1], 0) if _only_first(args, kwargs) and len(args) == 3 else NotImplemented
+
+
+def _distances(func, args, kwargs, value):
+    """cdist, of differences that are stored, as a sum of products would lose digits where points are close."""
+    options = dict(zip(("p", "compute_mode"), args[2:], strict=False)) | kwargs
+    p = float(options.get("p", 2.0))
+    if len(args) < 2 or not 1 <= p < math.inf:
+        return NotImplemented
+    (x, dx), (y, dy) = map(_parts, args[:2])
+    apart = x.unsqueeze(-2) - y.unsqueeze(-3)
+    moved = 0 if dx is None else dx.unsqueeze(-2)
+    moved = moved if dy is None else moved - dy.unsqueeze(-3)
+    weights = apart if p == 2 else apart.sign() * apart.abs() ** (p - 1)
+    return ((weights * moved).sum(-1) / value ** (p - 1)).masked_fill(value == 0, 0)
+
+
+def _sampled(func, args, kwargs, value):
+    """Linear in the input; in the grid its own backward kernel, of one channel at a time, is its derivative."""
+    options = dict(zip(("mode", "padding_mode", "align_corners"), args[2:], strict=False)) | kwargs
+    mode, padding = options.get("mode", "bilinear"), options.get("padding_mode", "zeros")
+    corners = bool(options.get("align_corners"))
+    if len(args) < 2:
+        return NotImplemented
+    (image, moved), (grid, shift) = map(_parts, args[:2])
+    along = None if moved is None else func(moved, grid, mode=mode, padding_mode=padding, align_corners=corners)
+    if shift is None:
+        return along
+    batch, channels = image.shape[:2]
+    each = image.reshape(batch * channels, 1, *image.shape[2:])
+    shared = grid.repeat_interleave(channels, 0)
+    backward = aten.grid_sampler_2d_backward if image.ndim == 4 else aten.grid_sampler_3d_backward
+    modes = ("bilinear", "nearest", "bicubic").index(mode), ("zeros", "border", "reflection").index(padding)
+    ones = torch.ones_like(value).reshape(batch * channels, 1, *value.shape[2:])
+    slope = backward(ones, each, shared, *modes, corners, [False, True])[1]
+    shifted = (slope * shift.repeat_interleave(channels, 0)).sum(-1).reshape(value.shape)
+    return shifted if along is None else along + shifted
 
 
 def _view(func, args, kwargs, value):
@@ -462,6 +679,17 @@ WHOLE: dict[Any, Callable[..., Any]] = {
 PAST_PAIRS = frozenset({"data_ptr", "untyped_storage", "numpy", "__array__", "__dlpack__"})
 """What a kernel or another library reads a tensor by."""
 
+ASSIGNMENTS: dict[str, Callable[..., Tensor]] = {"__setitem__": _assign, "copy_": _copy, "zero_": _zero}
+UNLIKE = frozenset({
+    "requires_grad_", "set_", "resize_", "resize_as_", "detach_", "share_memory_", "apply_", "map_", "map2_", "rename_",
+    "__set__", "__delete__", "__delitem__",
+})  # fmt: skip
+"""In-place operations whose result is no function of numbers."""
+SHARED = (
+    "in-place operation {} on what other tensors may share, under value_and_tangent; write it out of place, or use "
+    "method='func'"
+)
+BACKWARD = frozenset({torch.autograd.grad, torch.autograd.backward, Tensor.backward})
 aten = torch.ops.aten
 ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "silu": lambda dx, x, y, **_: aten.silu_backward.default(dx, x),
@@ -484,9 +712,10 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
 }
 LINEAR = """
     reshape flatten unflatten squeeze unsqueeze expand broadcast_to permute transpose swapaxes swapdims t
-    movedim moveaxis chunk split tensor_split unbind narrow select index_select gather __getitem__ diagonal
+    movedim moveaxis chunk split split_with_sizes tensor_split unbind narrow select index_select gather
+    __getitem__ diagonal
     repeat repeat_interleave tile flip roll tril triu unfold clone contiguous neg negative __neg__ positive __pos__
-    sum mean cumsum trace to float double half bfloat16 cpu cuda
+    sum mean cumsum trace to float double half bfloat16 cpu cuda view_as_complex view_as_real real imag
     pixel_shuffle pixel_unshuffle interpolate avg_pool1d avg_pool2d avg_pool3d
 """
 PLAIN = """
@@ -494,6 +723,7 @@ PLAIN = """
     __int__ __float__ __index__ __contains__ item tolist is_floating_point is_complex is_contiguous is_nonzero
     eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__ equal allclose isclose isnan isinf isfinite
     logical_and logical_or logical_not argmax argmin argsort long int bool
+    register_hook retain_grad
     zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor
 """
 _NAMED: dict[str, Rule] = {
@@ -514,9 +744,15 @@ _NAMED: dict[str, Rule] = {
     "hypot": _two(_hypotenuse),
     "einsum": _einsum,
     "pad": _pad,
+    "detach": _detached,
+    "masked_fill": _masked_fill,
+    "index_put index_add index_copy scatter scatter_add slice_scatter select_scatter diagonal_scatter": _jointly_linear,
+    "cdist": _distances,
+    "grid_sample": _sampled,
     **{names: _elementwise(push) for names, push in ELEMENTWISE.items()},
 }
-RULES: dict[Any, Rule] = {getattr(Tensor, name).__get__: _linear for name in ("T", "mT")}
+RULES: dict[Any, Rule] = {getattr(Tensor, name).__get__: _linear for name in ("T", "mT", "real", "imag")}
+RULES |= {Tensor.data.__get__: _detached, _assign: _assigned, _copy: _copied, _zero: _plain}  # type: ignore
 for _names, _rule in _NAMED.items():
     for _name in _names.split():
         _functions = [getattr(space, _name, None) for space in (torch, Tensor, functional)]
