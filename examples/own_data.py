@@ -16,14 +16,9 @@ METRICS = {"map": (), "samples": ("sliced_wasserstein", "near")}
 QUANTITIES = {"near": Quantity("samples near the spiral", "higher", "share within 0.05", signed=True, unit="%")}
 
 
-def prepare(
-    data: Any, evaluation: Any, sigma_d: float, turns: float = 1.5, spread: float = 0.03
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Arrays that are written to disk, in data units, and facts that stand in the report.
-
-    What comes after sigma_d are the study's `settings`.
-    """
-    parts = {name: _spiral(evaluation.samples, name, turns, spread) for name in ("train", "reference", "other")}
+def prepare(data: Any, evaluation: Any, sigma_d: float, turns: float = 1.5) -> tuple[dict[str, np.ndarray], dict]:
+    """Arrays in data units, and facts that stand in the report; what comes after sigma_d are the study's settings."""
+    parts = {name: _spiral(evaluation.samples, name, turns) for name in ("train", "reference", "other")}
     mean, std = parts["train"].mean(0), parts["train"].std()
     return {name: ((part - mean) / std).numpy() for name, part in parts.items()}, {"train": len(parts["train"])}
 
@@ -56,9 +51,9 @@ def floors(dataset: Dataset) -> list[Value]:
     return [Value(metric=name, value=value) for name, value in found.items()]
 
 
-def _spiral(count: int, purpose: str, turns: float, spread: float) -> Tensor:
+def _spiral(count: int, purpose: str, turns: float) -> Tensor:
     g = generator("spiral", purpose)
     radius = torch.rand(count, generator=g).sqrt()
     angle = 2 * torch.pi * turns * radius
     points = radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
-    return points + spread * torch.randn(count, 2, generator=g) / 3
+    return points + 0.01 * torch.randn(count, 2, generator=g)

@@ -1,6 +1,5 @@
 """Teachers that a study names by their file: what the plan refuses, what they teach, and what makes runs stale."""
 
-import ast
 import json
 import os
 import re
@@ -30,6 +29,7 @@ from workflow.runtime.assembly import started_modules, student_field
 from workflow.runtime.converted import header_of
 from workflow.runtime.estimates import counts_of, stand_in
 from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.freshness import inputs_of, marks_of
 from workflow.runtime.operations import Operations
 from workflow.runtime.teachers import open_edm_network
 from workflow.runtime.tensors import read_tensors, write_tensors
@@ -232,7 +232,9 @@ def test_another_content_makes_runs_stale_and_another_place_does_not(taught, tmp
 def test_what_opens_files_is_mathematics_of_the_runs_that_they_teach_alone(taught, tmp_path: Path, monkeypatch) -> None:
     study, read = taught(published("ddpmpp", tmp_path / "edm.safetensors")), set[str]()
     real = fingerprint_module.syntax_digest
-    monkeypatch.setattr(fingerprint_module, "syntax_digest", lambda path: read.add(path.stem) or real(path))
+    monkeypatch.setattr(
+        fingerprint_module, "syntax_digest", lambda path, module: read.add(path.stem) or real(path, module)
+    )
     opening = {"teachers", "ddpmpp", "edm2"}
     for run, expected in ((Run(arm="y", seed=0), set()), (X, opening)):
         as_a_new_process()
@@ -269,12 +271,9 @@ def test_the_example_of_the_documents_is_a_study(tiny: dict, write_study, tmp_pa
 
 
 def test_a_run_s_inputs_have_its_teacher_s_file_whatever_its_time(taught, tmp_path: Path) -> None:
-    """By the function of the rules, which needs no more than a study, a run and Snakemake's `ancient`."""
-    study = taught(published("ddpmpp", tmp_path / "edm.safetensors"))
-    rules = ast.parse((ROOT / "workflow" / "rules" / "common.smk").read_text(encoding="utf-8"))
-    (function,) = (n for n in rules.body if isinstance(n, ast.FunctionDef) and n.name == "run_inputs")
-    known: dict[str, Any] = {"study_of": lambda _: study, "run_of": lambda run: run}
-    known["ancient"] = lambda file: ("ancient", file)
-    exec(compile(ast.Module([function], []), "common.smk", "exec"), known)
-    assert known["run_inputs"](X)["teacher"] == ("ancient", str(tmp_path / "edm.safetensors"))
-    assert "teacher" not in known["run_inputs"](Run(arm="y", seed=0))
+    study = taught(file := published("ddpmpp", tmp_path / "edm.safetensors"))
+    marks = marks_of(inputs_of(study, X))
+    assert inputs_of(study, X)["teacher"] == [file]
+    assert "teacher" not in inputs_of(study, Run(arm="y", seed=0))
+    os.utime(file, (0, 0))
+    assert marks_of(inputs_of(study, X)) == marks

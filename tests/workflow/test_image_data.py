@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
 from tests.workflow.conftest import snakemake, step
 from tests.workflow.drawn import CLASSES, draw, write_images
 from workflow.errors import BenchError
-from workflow.reading import load
+from workflow.reading import load, remedy_of
 from workflow.runtime import extractors
 from workflow.runtime.datasets import images, kind_module
 from workflow.runtime.files import read_json, write_arrays
@@ -195,7 +197,7 @@ BAD: dict[str, tuple[dict, str]] = {
     "no held-out part": ({"held_out": None}, "needs 'held_out'"),
     "a classifier without labels": (
         {"labels": False},
-        "classifier learns from labels; without them set {kind: random}",
+        "classifier learns from labels, and there are none.*set {kind: random}",
     ),
     "random features with weights": ({"extractor": {"kind": "random", "weights": "x"}}, "'random' takes no 'weights'"),
     "inception without weights": ({"extractor": {"kind": "inception"}}, "'inception' needs 'weights'"),
@@ -205,11 +207,17 @@ BAD: dict[str, tuple[dict, str]] = {
 }
 
 
+def _said(error: ValidationError) -> str:
+    """The message with its remedy, as workflow.reading puts them together."""
+    return f"{error} {remedy_of(error.errors()[0])}"
+
+
 @pytest.mark.parametrize("what", BAD)
 def test_settings_that_cannot_be_are_refused(what: str, tmp_path: Path) -> None:
     more, wanted = BAD[what]
-    with pytest.raises(ValueError, match=wanted):
+    with pytest.raises(ValidationError) as caught:
         settings(tmp_path, **more)
+    assert re.search(wanted, _said(caught.value), re.DOTALL)
 
 
 def test_kinds_bring_their_own_counts() -> None:
@@ -217,8 +225,9 @@ def test_kinds_bring_their_own_counts() -> None:
     assert (cifar.size, cifar.count, cifar.held_out_count, cifar.classes) == (32, 50_000, 10_000, 10)
     small = ImagesData.model_validate({"kind": "imagenet64", "path": "a", "held_out": "b", "count": 7})
     assert (small.size, small.resize, small.convert, small.count, small.classes) == (64, "adm", True, 7, 1000)
-    with pytest.raises(ValueError, match="name inception or dinov2"):
+    with pytest.raises(ValidationError) as caught:
         LatentsData.model_validate({"kind": "imagenet512", "path": "a", "held_out": "b", "vae": "c", "extractor": {}})
+    assert "name inception or dinov2" in _said(caught.value)
 
 
 @pytest.mark.parametrize(
