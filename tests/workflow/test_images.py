@@ -98,20 +98,36 @@ def test_what_systems_hide_is_no_image_in_a_folder_or_a_zip(tmp_path: Path) -> N
 
 
 def test_a_class_is_the_first_folder_below_the_one_that_all_images_lie_in(tmp_path: Path) -> None:
-    """As torchvision's ImageFolder has it: what lies deeper belongs to the class."""
+    """What lies deeper belongs to the class."""
     deep = _place(tmp_path / "deep", "all/n1/images/1.png", "all/n2/images/1.png", "all/n2/images/2.png")
     assert _labelled(_read(deep)) == ["n1", "n2", "n2"]
     films = _place(tmp_path / "films", "bow/1.png", "bow/film 1/1.png", "bow/film 2/1.png", "run/film 3/1.png")
     assert _labelled(_read(films)) == ["bow", "bow", "bow", "run"]
     assert _labelled(_read(_place(tmp_path / "one", "cat/1.png"))) == ["cat"]
+    assert _labelled(_read(_place(tmp_path / "all", "cat/a/1.png", "cat/b/1.png"))) == ["a", "b"]
 
 
-@pytest.mark.parametrize("zipped", [False, True])
-def test_folders_of_one_name_under_two_others_are_refused_and_not_merged(zipped: bool, tmp_path: Path) -> None:
-    folder = _place(tmp_path / "data", "train/cat/1.png", "train/dog/1.png", "other/cat/1.png")
-    with pytest.raises(BenchError, match=r"other/cat and in train/cat: which folder[\s\S]*remedy: +name"):
-        _read(_zipped(folder) if zipped else folder)
-    assert _read(folder, labelled=False).rows == 3 and _read(folder / "train").classes == ("cat", "dog")
+DOUBTFUL: dict[str, tuple[list[str], str]] = {
+    "two of two": (["train/cat/1.png", "train/dog/1.png", "other/cat/1.png"], "other/cat and in train/cat: which"),
+    "one of one": (["train/cat/1.png", "other/cat/1.png"], "other/cat and in train/cat: which folder"),
+    "deeper": (["train/x/cat/1.png", "other/y/cat/1.png"], "other/y/cat and in train/x/cat: which folder"),
+    "a class of that name": (["cat/1.png", "train/cat/1.png"], "images lie in cat and in train/cat: which folder"),
+    "days": (["other/day 1/1.png", "train/day 1/1.png"], "other/day 1 and in train/day 1: which folder"),
+    "parts of other classes": (["train/cat/1.png", "Test/dog/1.png"], "in Test, train: parts of a data set, and no"),
+    "a part alone": (["train/1.png"], "in train: parts of a data set, and no classes"),
+}
+
+
+@pytest.mark.parametrize("what", DOUBTFUL)
+def test_folders_of_one_name_under_two_others_are_refused_and_not_merged(what: str, tmp_path: Path) -> None:
+    names, wanted = DOUBTFUL[what]
+    folder = _place(tmp_path / "data", *names)
+    for path in (folder, _zipped(folder)):
+        with pytest.raises(BenchError, match=rf"{wanted}[\s\S]*remedy: +name[\s\S]*data(.zip)?/(other|train|Test)"):
+            _read(path)
+        assert _read(path, labelled=False).rows == len(names)
+    if what == "two of two":
+        assert _read(folder / "train").classes == ("cat", "dog")
 
 
 def test_names_of_classes_that_are_numbers_sort_as_numbers(tmp_path: Path) -> None:
@@ -149,6 +165,28 @@ def test_a_folder_that_cannot_be_read_is_named_and_not_left_out(tmp_path: Path, 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(BenchError, match=r"Permission denied[\s\S]*data/dog"):
         _read(folder)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "AVIF", "heic"])
+def test_images_of_kinds_that_are_not_read_are_refused_and_not_left_out(suffix: str, tmp_path: Path) -> None:
+    folder = _place(tmp_path / "data", "a/1.png", "b/1.jfif", "c/1.jpe")
+    assert _read(folder).classes == ("a", "b", "c")
+    for name in (f"a/2.{suffix}", f"d/3.{suffix}", f".hidden/3.{suffix}"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    for path in (folder, _zipped(folder)):
+        with pytest.raises(
+            BenchError, match=rf"2 images of a kind that is not read, such as a/2\.{suffix}[\s\S]*\.png"
+        ):
+            _read(path)
+
+
+def test_a_member_outside_of_its_zip_is_refused_and_not_left_out(tmp_path: Path) -> None:
+    path = _zipped(_place(tmp_path / "data", "b/1.png"))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.write(tmp_path / "data/b/1.png", "../a/1.png")
+    with pytest.raises(BenchError, match=r"outside of the zip: \.\./a/1\.png"):
+        _read(path)
 
 
 # --- labels as EDM's data sets say them ----------------------------------------------------------
@@ -201,7 +239,7 @@ def test_a_dataset_json_that_does_not_label_each_image_once_is_refused(what: str
 # --- colours, bits and turns ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("suffix, order", [("png", "<u2"), ("tif", "<u2"), ("tif", ">u2")])
+@pytest.mark.parametrize("suffix, order", [("png", "<u2"), ("tif", "<u2"), ("tif", ">u2"), ("pgm", "<u2")])
 def test_sixteen_bits_of_grey_become_the_nearest_of_eight(suffix: str, order: str, tmp_path: Path) -> None:
     grey = np.array([0, 1, 128, 129, 257, 385, 386, 32767, 32768, 65406, 65407, 65535, *range(0, 52 * 900, 900)])
     path = tmp_path / "a" / f"1.{suffix}"
@@ -236,8 +274,47 @@ def test_sixteen_bits_of_colour_are_refused_and_not_cut(colour: int, channels: i
     chunks = [struct.pack(">I", len(part) - 4) + part + struct.pack(">I", zlib.crc32(part)) for part in parts]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
     for convert in (False, True):
-        with pytest.raises(BenchError, match=r"expected 8 bits a channel, found 16[\s\S]*1\.png"):
+        with pytest.raises(BenchError, match=r"expected 8 bits a channel[\s\S]*1\.png"):
             _all(_read(tmp_path, convert=convert))
+
+
+def _tiff(bits: int, white: int, rows: bytes) -> bytes:
+    """8 x 8 of grey; `white` 0 says that zero is white."""
+    tags = {256: 8, 257: 8, 258: bits, 259: 1, 262: white, 273: 122, 277: 1, 278: 8, 279: len(rows)}
+    fields = b"".join(struct.pack("<HHII", tag, 4 if tag == 273 else 3, 1, number) for tag, number in tags.items())
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + fields + bytes(4) + rows
+
+
+BITS = {
+    "raw.ppm": b"P6\n8 8\n65535\n" + bytes([128, 255]) * 192,
+    "plain.ppm": b"P3\n8 8\n1023\n" + b"600 " * 192,
+    "twelve.tif": _tiff(12, 1, bytes([255]) * 96),
+    "reversed.tif": _tiff(16, 0, bytes(128)),
+}
+
+
+@pytest.mark.parametrize("name", BITS)
+def test_sixteen_bits_that_would_be_cut_or_misread_are_refused(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a" / name
+    path.parent.mkdir()
+    path.write_bytes(BITS[name])
+    for convert in (False, True):
+        with pytest.raises(BenchError, match=rf"expected 8 bits a channel[\s\S]*{name}[\s\S]*8 bits"):
+            _all(_read(tmp_path, convert=convert))
+
+
+@pytest.mark.parametrize("mode, hidden", [("RGB", (9, 8, 7)), ("L", 9), ("P", 9), ("RGBA", (9, 8, 7, 0))])
+def test_what_is_transparent_is_refused_or_laid_on_white(mode: str, hidden, tmp_path: Path) -> None:
+    image = Image.new(mode, (8, 8), hidden)
+    image.paste({"RGB": (1, 2, 3), "RGBA": (1, 2, 3, 255)}.get(mode, 1), (0, 0, 8, 4))
+    if mode == "P":
+        image.putpalette([1, 2, 3] * 256)
+    (tmp_path / "a").mkdir()
+    image.save(tmp_path / "a/1.png", **({} if mode == "RGBA" else {"transparency": hidden}))
+    with pytest.raises(BenchError, match=r"expected an RGB image[\s\S]*convert: true"):
+        _all(_read(tmp_path))
+    found = _all(_read(tmp_path, convert=True))[0]
+    assert (found[:, 4:] == 255).all() and found[:, :4].max() <= 3
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
@@ -296,7 +373,7 @@ def test_what_is_wrong_with_an_image_is_said_with_its_name(what: str, tmp_path: 
 
 def test_a_zip_that_is_none_and_a_corrupt_member_are_named(tmp_path: Path) -> None:
     (tmp_path / "no.zip").write_bytes(b"PK no")
-    with pytest.raises(BenchError, match=r"cannot read the zip[\s\S]*no\.zip"):
+    with pytest.raises(BenchError, match=r"expected a folder or a zip of images[\s\S]*no\.zip[\s\S]*unpack a tar"):
         _read(tmp_path / "no.zip")
     folder = write_images(tmp_path / "data", 1, 8)
     _one(lambda p: p.write_bytes(b"x"))(folder)

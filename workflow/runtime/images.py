@@ -15,15 +15,25 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from workflow.errors import BenchError
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"})
+SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+)  # fmt: skip
+UNREAD = frozenset(
+    {".gif", ".apng", ".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".tga", ".pbm", ".pnm", ".dds", ".exr", ".hdr"}
+)
+"""Images too, which nothing here reads: refused, as a class would lack them in silence."""
 LABELS = "dataset.json"
 """Where EDM's data sets say their labels: {"labels": [[name, number], ...]}, or null for none."""
 NO_DATA = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
 """Folders in which systems keep what looks like images; what begins with a dot is left out as well."""
+SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+"""Names of parts of a data set: folders all of such names are no classes."""
+INSIDE = frozenset({"images", "image", "imgs", "img"})
+"""Names of folders inside a class, which say nothing of it."""
 Resize = Literal["none", "adm"]
 Known = tuple[int, int]
 """A file's size, and when it was written (folder) or its CRC (zip)."""
@@ -32,7 +42,7 @@ Members = dict[str, Known]
 MODES = {
     "L": "grey", "1": "black and white", "RGBA": "with transparency", "LA": "grey with transparency", "P": "a palette",
     "CMYK": "for print", "I;16": "grey, 16 bits", "I;16B": "grey, 16 bits", "I": "whole numbers of 32 bits",
-    "F": "fractions",
+    "F": "fractions", "RGB": "with a transparent colour",
 }  # fmt: skip
 EIGHT_BITS = "save it with 8 bits a channel, scaled as you mean it (ImageMagick: mogrify -depth 8 FILE)"
 
@@ -64,9 +74,14 @@ class Part:
 def folder_part(path: Path, size: int, resize: Resize, convert: bool, labelled: bool) -> Part:
     """The images of a folder or zip, in the order of their names; each label is a subfolder, or as dataset.json says.
 
-    Raises BenchError naming what is missing or in doubt: the folder, images in it, a link, an image's label.
+    Raises BenchError naming what is missing or in doubt: the folder, images in it, a link, an image's kind or label.
     """
     members = _zip_members(path) if path.is_file() else _folder_members(path)
+    unread = [name for name in members if PurePosixPath(name).suffix.lower() in UNREAD]
+    if unread:
+        problem = f"{len(unread)} images of a kind that is not read, such as {unread[0]}"
+        remedy = f"convert them ({', '.join(sorted(SUFFIXES))} are read), or take them out of the data set"
+        raise BenchError(problem, file=path, remedy=remedy)
     read = _zip_reader(path) if path.is_file() else lambda name: (path / name).read_bytes()
     names = [name for name in members if PurePosixPath(name).suffix.lower() in SUFFIXES]
     if not names:
@@ -96,7 +111,7 @@ def to_pixels(path: Path, read: Callable[[], bytes], size: int, resize: Resize, 
     packed = (zipfile.BadZipFile, zlib.error, RuntimeError)  # the last for members that want a password
     try:
         image = Image.open(io.BytesIO(read()))
-        cut = re.search(r";16[BLN]", str(image.tile)) and not image.mode.startswith("I")
+        cut = _is_cut(image)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
     except (*unreadable, *packed) as error:
@@ -104,9 +119,13 @@ def to_pixels(path: Path, read: Callable[[], bytes], size: int, resize: Resize, 
         raise BenchError(problem, file=path, remedy="replace the file, or take it out of the data set") from error
     except Image.DecompressionBombError as error:
         raise BenchError(f"refused: {error}", file=path, remedy="take it out of the data set") from error
-    if cut:  # Pillow would keep the upper byte of each, and say nothing
-        raise BenchError("expected 8 bits a channel, found 16", file=path, remedy=EIGHT_BITS)
-    if image.mode != "RGB":
+    if cut:
+        raise BenchError(
+            "expected 8 bits a channel (or 16 of grey, 0 being black), found others", file=path, remedy=EIGHT_BITS
+        )
+    if image.format == "PPM" and image.mode == "I":  # of a PGM, 0 to 65535 whatever its own white
+        image = Image.fromarray(np.asarray(image).astype(np.uint16))
+    if image.mode != "RGB" or image.has_transparency_data:
         if not convert:
             expected = f"expected an RGB image, found mode {image.mode} ({_described(image.mode)})"
             remedy = EIGHT_BITS if image.mode in ("I", "F") else "convert the file, or set 'convert: true'"
@@ -120,14 +139,30 @@ def to_pixels(path: Path, read: Callable[[], bytes], size: int, resize: Resize, 
     return np.ascontiguousarray(np.asarray(image, np.uint8).transpose(2, 0, 1))
 
 
+def _is_cut(image: ImageFile.ImageFile) -> bool:
+    """Whether Pillow would keep the upper byte of each channel, or of grey lose what else its bits say, in silence."""
+    how = image.tile[0][3] if image.tile else None  # (mode, the number that is white) of PPM
+    if image.format == "PPM" and image.mode == "RGB":
+        return isinstance(how, tuple) and how[1] > 255
+    if image.mode.startswith("I;16"):  # 12 bits; white at zero; a transparent grey
+        inverted = getattr(image, "tag_v2", {}).get(262) == 0
+        return "I;12" in str(image.tile) or inverted or image.has_transparency_data
+    return image.mode != "I" and re.search(r";16[BLN]", str(image.tile)) is not None
+
+
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
-    """Of 16 bits of grey the nearest of 8: 65535 is white. What other numbers mean, the file does not say."""
+    """Of 16 bits of grey the nearest of 8: 65535 is white. What other numbers mean, the file does not say.
+
+    What is transparent is laid on white, as a page shows it: the colour hidden there may be anything.
+    """
     if image.mode in ("I", "F"):
         problem = f"cannot convert mode {image.mode} ({_described(image.mode)}): which of them is white is not known"
         raise BenchError(problem, file=path, remedy=EIGHT_BITS)
     if image.mode.startswith("I;16"):
         image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
     try:
+        if image.has_transparency_data:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
         return image.convert("RGB")
     except ValueError as error:
         raise BenchError(f"cannot convert mode {image.mode}: {error}", file=path, remedy="convert the file") from error
@@ -201,7 +236,12 @@ def _zip_members(path: Path) -> Members:
         with zipfile.ZipFile(path) as archive:
             files = {i.filename: (i.file_size, i.CRC) for i in archive.infolist() if not i.is_dir()}
     except (zipfile.BadZipFile, OSError) as error:
-        raise BenchError(f"cannot read the zip: {error}", file=path, remedy="make or fetch it again") from error
+        problem = f"expected a folder or a zip of images, and cannot read it as a zip: {error}"
+        remedy = "name the folder or zip (unpack a tar); one that was cut short, make or fetch again"
+        raise BenchError(problem, file=path, key="path", remedy=remedy) from error
+    outside = [name for name in files if ".." in PurePosixPath(name).parts]
+    if outside:
+        raise BenchError(f"a member lies outside of the zip: {outside[0]}", file=path, remedy="make the zip again")
     return {n: files[n] for n in sorted(files) if _is_data(PurePosixPath(n)) and _is_read(PurePosixPath(n))}
 
 
@@ -211,7 +251,7 @@ def _is_data(name: PurePosixPath) -> bool:
 
 
 def _is_read(name: PurePosixPath) -> bool:
-    return name.suffix.lower() in SUFFIXES or name.name == LABELS
+    return name.suffix.lower() in SUFFIXES | UNREAD or name.name == LABELS
 
 
 def _zip_reader(path: Path) -> Callable[[str], bytes]:
@@ -225,9 +265,9 @@ def _zip_reader(path: Path) -> Callable[[str], bytes]:
 
 
 def _folder_labels(path: Path, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The first folder of each image as its label, below the folder that all lie in; as torchvision's ImageFolder.
+    """The first folder of each image as its label, below the folder that all lie in.
 
-    Raises BenchError for an image in no folder, and where folders of one name lie in several of these.
+    Raises BenchError for an image in no folder, and where the first folders may not be the classes.
     """
     folders = [PurePosixPath(name).parts[:-1] for name in names]
     while len({folder[:1] for folder in folders}) == 1 and all(len(folder) > 1 for folder in folders):
@@ -241,20 +281,27 @@ def _folder_labels(path: Path, names: Sequence[str]) -> tuple[np.ndarray, tuple[
 
 
 def _check_unambiguous(path: Path, folders: set[tuple[str, ...]]) -> None:
-    """`a/cat` and `b/cat` may be two parts of one class, or two classes."""
-    firsts = {folder[0] for folder in folders}
-    if len(firsts) == len(folders):
-        return
-    seen: dict[tuple[str, ...], tuple[str, ...]] = {}
+    """`a/cat` and `b/cat` may be two parts of one class, or two classes; `train` and `test` are none."""
+
+    def refused(problem: str, below: str) -> BenchError:
+        remedy = (
+            f"name the folder whose subfolders are the classes, such as {path / below}, give these folders "
+            f"names of their own, write a {LABELS} (docs/data.md), or set 'labels: false'"
+        )
+        return BenchError(problem, file=path, key="path", remedy=remedy)
+
+    firsts = sorted({folder[0] for folder in folders})
+    if {first.lower() for first in firsts} <= SPLITS:
+        raise refused(f"images lie in {', '.join(firsts)}: parts of a data set, and no classes", firsts[0])
+    seen: dict[str, tuple[str, ...]] = {}
     for folder in sorted(folders):
-        first = seen.setdefault(folder[1:], folder)
-        if first != folder and len(folder) > 1:
-            problem = f"images lie in {'/'.join(first)} and in {'/'.join(folder)}: which folder is the class?"
-            remedy = (
-                f"name the folder whose subfolders are the classes, such as {path / first[0]}, give these folders "
-                f"names of their own, or write a {LABELS} (docs/data.md)"
-            )
-            raise BenchError(problem, file=path, key="path", remedy=remedy)
+        for depth, name in enumerate(folder, 1):
+            if name.lower() in INSIDE:
+                continue
+            other, own = seen.setdefault(name, folder[:depth]), folder[:depth]
+            if other[0] != own[0]:
+                problem = f"images lie in {'/'.join(other)} and in {'/'.join(own)}: which folder is the class?"
+                raise refused(problem, max(other, own, key=len)[0])
 
 
 def _told_labels(
