@@ -391,14 +391,27 @@ def _copied(func, args, kwargs, value):
 
 
 def _jointly_linear(func, args, kwargs, value):
-    """Linear in all tensors of the value's type together; what does not move counts as zeros."""
+    """Linear in all tensors but indices together; what does not move counts as zeros."""
+
+    into_a_part = func.__name__.endswith("_scatter")  # where integers are no index
+    source = kwargs.get("src", args[1] if len(args) > 1 else None) if into_a_part else None
 
     def moving(a: Any) -> Any:
-        return a.tangent if type(a) is Pair else torch.zeros_like(a) if _of_numbers(a) else a
+        if type(a) is Pair:
+            return a.tangent
+        return torch.zeros_like(a) if _of_numbers(a) or (a is source and a is not None) else a
 
-    if any(isinstance(a, float) for a in (*args, *kwargs.values())):
-        return NotImplemented
     return func(*map(moving, args), **dict(zip(kwargs, map(moving, kwargs.values()), strict=True)))
+
+
+def _scattered(func, args, kwargs, value):
+    """Linear in the input and a tensor `src`; a number, and a tensor that does not move, count as zero."""
+    options = dict(zip(("dim", "index", "src"), args[1:], strict=False)) | kwargs
+    if not args or len(args) > 4 or "reduce" in options or "input" in options:
+        return NotImplemented
+    moving, along = _parts(args[0])[1], _parts(options.get("src", options.get("value")))[1]
+    moving = torch.zeros_like(value) if moving is None else moving
+    return func(moving, options["dim"], options["index"], 0 if along is None else along)
 
 
 def _of_numbers(a: Any) -> bool:
@@ -746,7 +759,8 @@ _NAMED: dict[str, Rule] = {
     "pad": _pad,
     "detach": _detached,
     "masked_fill": _masked_fill,
-    "index_put index_add index_copy scatter scatter_add slice_scatter select_scatter diagonal_scatter": _jointly_linear,
+    "index_put index_add index_copy scatter_add slice_scatter select_scatter diagonal_scatter": _jointly_linear,
+    "scatter": _scattered,
     "cdist": _distances,
     "grid_sample": _sampled,
     **{names: _elementwise(push) for names, push in ELEMENTWISE.items()},

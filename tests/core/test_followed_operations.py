@@ -16,6 +16,7 @@ from core.pairs import DetachWarning, FallbackWarning
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 
 ROWS = torch.tensor([0, 2])
+COLUMN = torch.tensor([[1], [0], [2]])
 LAYER = nn.Linear(4, 4).double()
 V = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4)
 SCALES = torch.linspace(0.5, 2, 4, dtype=torch.float64)
@@ -193,6 +194,13 @@ RULED: dict[str, Callable[[Tensor], Tensor]] = {
     "index_add": lambda x: x.index_add(0, ROWS, x[:2] * x[1:]) + torch.zeros_like(x).index_add_(0, ROWS, x[1:]),
     "index_copy": lambda x: SCALES.expand(3, 4).index_copy(0, ROWS, x[:2]),
     "scatter": lambda x: torch.zeros_like(x).scatter(0, (x > 1).long(), x) + x.scatter_add(0, (x > 1).long(), x * x),
+    "scatter of numbers": lambda x: sum(
+        (x * x).scatter_(1, COLUMN, number).square() + x.scatter(0, index=COLUMN, value=number)
+        for number in (2, True, 0.5)
+    ),
+    "scatter of what stands still": lambda x: (
+        x.scatter(1, COLUMN, src=V[:, :1]) * x.index_add(0, ROWS, x[:2] * x[1:], alpha=0.5)
+    ),
     "slice_scatter": lambda x: torch.slice_scatter(x, x[:, :2] * 2, 1, 2) + x.select_scatter(SCALES, 0, 1),
     "cdist": lambda x: torch.cdist(x, x.sin()) + torch.cdist(SCALES[None], x, p=1.0) + torch.cdist(x, V, 3.0),
     "cdist of equal points": lambda x: torch.cdist(x, x * 1.0) * x[:, :1],
@@ -207,6 +215,9 @@ RULED: dict[str, Callable[[Tensor], Tensor]] = {
         align_corners=True,
     ),
     "hooks of modules": HOOKED,
+    "whole numbers in parts": lambda x: (
+        (x * x).slice_scatter(torch.full((3, 2), 3), 1, 2) * x.select_scatter(src=torch.full((4,), 3), dim=0, index=1)
+    ),
     "split_with_sizes": lambda x: x.split_with_sizes([1, 3], 1)[1] * x[:, :1],
 }  # fmt: skip
 
@@ -331,6 +342,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], Method | None]] = {
     "numpy": (lambda x: LAYER(x) * float(x.detach().numpy().sum()), None),
     "flex_attention": (flexible, None),
     "a re-entrant checkpoint": (lambda x: checkpoint(LAYER, x, use_reentrant=True), None),  # type: ignore
+    "scatter by a product": (lambda x: x.scatter(1, COLUMN, 2, reduce="multiply") + x, None),
     "no forward mode": (lambda x: torch.ctc_loss(
         x[:, None].log_softmax(-1), torch.tensor([[1]]), torch.tensor([3]), torch.tensor([1]), reduction=0
     ).expand(2), None),
