@@ -55,16 +55,18 @@ def _auto(function: Function, primals: Tensors, tangents: Tensors) -> tuple[Any,
     """Pairs; where they fail, torch.func.jvp from the same state and draws."""
     if torch._C._are_functorch_transforms_active():
         return _func(function, primals, tangents)
-    before = holdings.noted(holdings.held_by(function))
+    held = holdings.held_by(function)
+    before = holdings.noted(held)
     generators = _generator_states(primals)
     try:
-        return pairs.evaluate(function, primals, tangents)
+        with holdings.watched(held, before):
+            return pairs.evaluate(function, primals, tangents)
     except (Warning, torch.OutOfMemoryError, pairs.NestingError):
         raise
     except Exception as refusal:
         if not before.put_back():
             refusal.add_note(
-                "a buffer that the function holds has changed by then, so that 'auto' cannot go on; "
+                "a tensor that the function holds has changed by then, so that 'auto' cannot go on; "
                 "name method='func', or method='difference' where that refuses to change it"
             )
             raise

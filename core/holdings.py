@@ -2,10 +2,10 @@
 
 A field is a closure over a network, so that what an evaluation may change, running statistics and
 counters say, is looked for in closures, partials, bound methods, global names and the objects that
-these hold, and in the modules among them.
+these hold, and in the modules among them. Modules that are hidden from this are found when they are called.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 _LARGEST = 5000
-"""Lists and mappings with more in them are data and not looked through."""
+"""Lists and dicts with more in them are data and not looked through."""
 _NOTHING = object()
 _SIMPLE = (Tensor, int, float, str)
-_KINDS = {Tensor, FunctionType, MethodType, partial, torch.jit.ScriptFunction, torch._C.ScriptMethod}
+_KINDS = {Tensor, FunctionType, MethodType, partial, dict, list, torch.jit.ScriptFunction, torch._C.ScriptMethod}
 _SCRIPTED = (torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod)
 
 
@@ -31,6 +31,8 @@ class Held:
     modules: list[nn.Module] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
     """Those outside modules, but for parameters."""
+    objects: list[Any] = field(default_factory=list)
+    """Objects of other kinds that have attributes."""
     scripted: list[Any] = field(default_factory=list)
 
 
@@ -48,20 +50,32 @@ def held_by(function: Any) -> Held:
         elif kind is Tensor:
             held.tensors.append(item)
         elif kind is FunctionType:
-            waiting.extend(_captured(item))
+            _add_direct(_captured(item), held, waiting)
         elif kind is MethodType:
-            owner = item.__self__
-            waiting.extend((item.__func__, *((owner,) if isinstance(owner, nn.Module) else _attributes(owner))))
+            waiting.append(item.__func__)
+            _add_direct([item.__self__], held, waiting)
         elif isinstance(item, partial):
-            waiting.extend((item.func, *item.args, *item.keywords.values()))
-        elif isinstance(item, list | tuple | Mapping):
+            waiting.append(item.func)
+            _add_direct((*item.args, *item.keywords.values()), held, waiting)
+        elif isinstance(item, list | tuple | dict):
             if len(item) <= _LARGEST:
-                waiting.extend(item.values() if isinstance(item, Mapping) else item)
+                waiting.extend(item.values() if isinstance(item, dict) else item)
         elif isinstance(item, _SCRIPTED):
             held.scripted.append(item)
-        elif callable(item) and not isinstance(item, type):
-            waiting.extend(_attributes(item))
+        elif callable(item) and _has_attributes(item):
+            held.objects.append(item)
+            waiting.extend(vars(item).values())
     return held
+
+
+def _add_direct(items: Iterable[Any], held: Held, waiting: list[Any]) -> None:
+    """What a function names itself is looked into once, whatever it is; deeper there may be anything."""
+    for item in items:
+        if not callable(item) and _has_attributes(item):
+            held.objects.append(item)
+            waiting.extend(vars(item).values())
+        else:
+            waiting.append(item)
 
 
 def _add_parts(module: nn.Module, found: list[nn.Module], seen: set[int]) -> None:
@@ -72,8 +86,10 @@ def _add_parts(module: nn.Module, found: list[nn.Module], seen: set[int]) -> Non
             _add_parts(part, found, seen)
 
 
-def _attributes(item: Any) -> Iterable[Any]:
-    return getattr(item, "__dict__", {}).values()
+def _has_attributes(item: Any) -> bool:
+    """Whether it is an instance of somebody's class, with attributes of its own."""
+    foreign = type(item).__module__.partition(".")[0] in ("torch", "numpy", "builtins")
+    return not foreign and not isinstance(item, type) and isinstance(getattr(item, "__dict__", None), dict)
 
 
 def _captured(function: FunctionType) -> Iterator[Any]:
@@ -92,7 +108,7 @@ def _captured(function: FunctionType) -> Iterator[Any]:
 def _named(code: CodeType, names: dict[str, Any]) -> Iterator[Any]:
     for name in _names_in(code):
         item = names.get(name)
-        if type(item) in _KINDS or isinstance(item, nn.Module):
+        if type(item) in _KINDS or isinstance(item, nn.Module) or _has_attributes(item):
             yield item
         elif type(item) is ModuleType and not item.__name__.startswith(("torch", "numpy")):
             own = vars(item)
@@ -175,28 +191,33 @@ def _version(tensor: Tensor) -> int | None:
 
 
 def noted(held: Held) -> State:
-    """Its state, quickly and without copies: whether it changed can be told afterwards."""
-    entries, tensors = [], [*held.tensors]
+    """Its state, quickly: with copies of buffers; whether other tensors changed can be told afterwards."""
+    state = State([], [(tensor, _version(tensor), None) for tensor in held.tensors])
+    for item in held.objects:
+        state.entries.append((vars(item), vars(item).copy()))
     for module in held.modules:
-        own, buffers = vars(module), module._buffers
-        entries.append((own, own.copy()))
-        if buffers:
-            entries.append((buffers, buffers.copy()))
-            tensors += [buffer for buffer in buffers.values() if buffer is not None]
-    return State(entries, [(tensor, _version(tensor), None) for tensor in tensors])
+        _note(state, module)
+    return state
+
+
+def _note(state: State, module: nn.Module) -> None:
+    own, buffers = vars(module), module._buffers
+    state.entries.append((own, own.copy()))
+    if buffers and isinstance(buffers, dict):  # TorchScript has its own
+        state.entries.append((buffers, buffers.copy()))
+        for buffer in buffers.values():
+            if buffer is not None:
+                _copy(state, buffer)
 
 
 def copied(held: Held) -> State:
     """Its state, with copies of all tensors but parameters, to put it back."""
-    state = State([], [])
+    state = noted(held)
+    state.tensors[: len(held.tensors)] = []
     for tensor in held.tensors:
         _copy(state, tensor)
     for module in held.modules:
-        own, buffers = vars(module), module._buffers
-        state.entries.append((own, own.copy()))
-        if isinstance(buffers, dict):  # TorchScript has its own
-            state.entries.append((buffers, buffers.copy()))
-        for value in (*own.values(), *buffers.values()):
+        for value in vars(module).values():
             if type(value) is Tensor:
                 _copy(state, value)
     return state
@@ -211,30 +232,32 @@ def _copy(state: State, tensor: Tensor) -> None:
 def unchanged(function: Callable[..., Any]) -> Iterator[None]:
     """After it, what `function` holds is what it was before.
 
-    So are the buffers of modules that it hides, say in an object that it captured; but not where a module is compiled,
+    So is what modules hold that it hides, say in an object that it captured; but not where a module is compiled,
     which would be compiled anew for each look.
     """
     held = held_by(function)
     state = copied(held)
-    known = {id(module) for module in held.modules}
-
-    def remember(module: nn.Module, _: Any) -> None:
-        for part in module.modules():
-            if id(part) not in known:
-                known.add(id(part))
-                for buffer in part.buffers(recurse=False):
-                    _copy(state, buffer)
-
     compiled = any("_orig_mod" in m._modules or m._compiled_call_impl is not None for m in held.modules)
     try:
-        with nullcontext() if compiled else _calling(remember):
+        with nullcontext() if compiled else watched(held, state):
             yield
     finally:
         state.put_back()
 
 
 @contextmanager
-def _calling(remember: Callable[[nn.Module, Any], None]) -> Iterator[None]:
+def watched(held: Held, state: State) -> Iterator[None]:
+    """Within it, modules that were not found are added to `state` when they are called, before they run."""
+    known = {id(module) for module in held.modules}
+
+    def remember(module: nn.Module, _: Any) -> None:
+        if id(module) in known:
+            return
+        for part in module.modules():
+            if id(part) not in known:
+                known.add(id(part))
+                _note(state, part)
+
     handle = register_module_forward_pre_hook(remember)
     try:
         yield

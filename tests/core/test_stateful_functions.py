@@ -1,5 +1,6 @@
 """Functions that hold state or TorchScript: every evaluation of a derivative sees the same, or is refused."""
 
+import copy
 import warnings
 from functools import partial
 from types import SimpleNamespace
@@ -256,18 +257,78 @@ def test_a_fall_back_begins_from_the_state_and_the_draws_of_before():
     assert torch.equal(torch.rand(1), left) and module.calls == 1
 
 
-def test_no_fall_back_goes_on_from_a_buffer_that_the_attempt_has_changed():
-    norm, (x, dx) = nn.BatchNorm1d(4).double(), points()
+class Trainer:
+    """No module and not called itself; it counts."""
+
+    def __init__(self, net: nn.Module) -> None:
+        self.net, self.calls = net, 0
+
+    def field(self, x):
+        self.calls += 1
+        return part_in_place(self.net(x)) * self.calls
+
+
+def part_in_place(h):
+    first = h[:, :2]
+    first *= 2
+    return h
+
+
+def held_by_a_trainer(net):
+    trainer = Trainer(net)
+    return lambda x: trainer.field(x)
+
+
+def held_by_a_global_dict(net):
+    BY_NAME["net"] = net
+    return lambda x: part_in_place(BY_NAME["net"](x))
+
+
+def hidden(net):
+    box = SimpleNamespace(deep=SimpleNamespace(parts={"net": net}))
+    return lambda x: part_in_place(box.deep.parts["net"](x))
+
+
+BY_NAME: dict[str, nn.Module] = {}
+
+
+@pytest.mark.filterwarnings("ignore::core.pairs.FallbackWarning")
+@pytest.mark.parametrize(
+    "holding", [lambda net: lambda x: part_in_place(net(x)), held_by_a_trainer, held_by_a_global_dict, hidden]
+)
+def test_a_fall_back_begins_from_the_buffers_of_before_wherever_the_network_is(holding):
+    x, dx = points()
+    torch.manual_seed(0)
+    plain = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)).double()
+    module = copy.deepcopy(plain)
+    expected, found = holding(plain), holding(module)
+    for _ in range(2):
+        BY_NAME["net"] = plain
+        right = value_and_tangent(expected, (x,), (dx,), "func")
+        BY_NAME["net"] = module
+        torch.testing.assert_close(value_and_tangent(found, (x,), (dx,)), right, rtol=0, atol=0)
+        torch.testing.assert_close(state(module), state(plain), rtol=0, atol=0)
+
+
+def test_no_fall_back_goes_on_from_a_tensor_that_the_attempt_has_changed():
+    scale, (x, dx) = torch.ones(4, dtype=torch.float64), points()
 
     def function(x):
-        x = norm(x)
-        x[:, :2] *= 2
-        return x
+        scale.mul_(3.0)
+        return part_in_place(x * scale)
 
     with pytest.raises(RuntimeError, match="in-place operation mul_") as caught:
         value_and_tangent(function, (x,), (dx,))
     assert "changed by then" in caught.value.__notes__[-1] and "method='difference'" in caught.value.__notes__[-1]
     value_and_tangent(function, (x,), (dx,), "difference")
+
+
+def test_where_func_refuses_to_change_a_buffer_the_error_names_difference():
+    norm, (x, dx) = nn.BatchNorm1d(4).double(), points()
+    with pytest.raises(RuntimeError, match="in-place operation mul_") as caught:
+        value_and_tangent(lambda x: part_in_place(norm(x)), (x,), (dx,))
+    assert "method='difference'" in caught.value.__notes__[-1]
+    value_and_tangent(lambda x: part_in_place(norm(x)), (x,), (dx,), "difference")
 
 
 def test_a_warning_that_was_made_an_error_is_no_reason_to_fall_back():
