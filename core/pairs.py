@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from operator import attrgetter
 from types import FunctionType
 from typing import Any
@@ -33,8 +34,23 @@ Rule = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any], Any], Any]
 IN_PLACE = re.compile(r".*[^_]_|__(set|setitem|delitem|i(?!nvert).*)__")
 _SEQUENCES = (list, tuple)
 _primal = attrgetter("primal")
-_changed: ContextVar[list[Any] | None] = ContextVar("_changed", default=None)
-"""While pairs run, those that were changed in place; tensors that became pairs so are only referred to."""
+
+
+@dataclass(eq=False)
+class Evaluation:
+    """What pairs of one evaluation share."""
+
+    changed: list[Any] = field(default_factory=list)
+    """Those that were changed in place; tensors that became pairs so are only referred to."""
+    kept: bool = False
+    """Whether a pair was made an attribute of a module."""
+    over: bool = False
+    """Then its pairs are their values, wherever they were kept, but where a checkpoint computes again."""
+
+
+_running: ContextVar[Evaluation | None] = ContextVar("_running", default=None)
+_AGAIN = Evaluation(over=True)
+"""That of pairs that a checkpoint makes when it computes again."""
 
 
 class FallbackWarning(UserWarning):
@@ -58,6 +74,7 @@ class Pair(Tensor):
 
     primal: Tensor
     tangent: Tensor
+    evaluation: Evaluation | None = None
     shares = True
     """Whether it has its value's memory too, as it has until it is changed in place."""
     shape = property(lambda self: self.primal.shape)  # type: ignore
@@ -67,8 +84,11 @@ class Pair(Tensor):
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore
+        kwargs = kwargs or {}
+        if _has_kept(args, kwargs):
+            return _of_values(func, args, kwargs)
         rule = RULES.get(func)
-        return _without_rule(func, args, kwargs or {}) if rule is None else _apply(func, rule, args, kwargs or {})
+        return _without_rule(func, args, kwargs) if rule is None else _apply(func, rule, args, kwargs)
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # type: ignore
@@ -77,8 +97,8 @@ class Pair(Tensor):
     @property
     def _is_param(self) -> bool:
         """What a module asks of a tensor that becomes its attribute."""
-        if (changed := _changed.get()) is not None and not any(entry is KEPT for entry in changed):
-            changed.append(KEPT)
+        if (running := _running.get()) is not None:
+            running.kept = True
         return False
 
     def __iter__(self):
@@ -93,14 +113,12 @@ class Spent(Pair):
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore
+        if _has_kept(args, kwargs or {}):
+            return _of_values(func, args, kwargs or {})
         raise RuntimeError(
             "a checkpointed part computes again from what was changed in place, maybe since; write it out of place, "
             "or use method='func'"
         )
-
-
-KEPT = object()
-"""Among what was changed in place: a pair was made an attribute of a module."""
 
 
 def evaluate(function: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> tuple[Any, Any]:
@@ -111,10 +129,10 @@ def evaluate(function: Callable[..., Any], primals: Sequence[Tensor], tangents: 
     here (pairs of two directions would mix), changes in place what shares memory with other tensors, holds
     TorchScript, or hides operations in a torch.autograd.Function (their values would lose the gradient).
     """
-    if _changed.get() is not None:
+    if _running.get() is not None:
         raise NestingError("pairs do not nest; evaluate the outer function with method='func'")
-    changed: list[Any] = []
-    token = _changed.set(changed)
+    running = Evaluation()
+    token = _running.set(running)
     try:
         with _eager():
             output = function(*map(_join, primals, tangents))
@@ -128,9 +146,10 @@ def evaluate(function: Callable[..., Any], primals: Sequence[Tensor], tangents: 
             )
         raise
     finally:
-        _changed.reset(token)
+        _running.reset(token)
         output = None
-        _leave_plain(function, changed)
+        running.over = True
+        _leave_plain(function, running)
 
 
 def map_tensors(change: Callable[..., Tensor], *outputs: Any) -> Any:
@@ -152,20 +171,46 @@ def _value_of(output: Tensor) -> Tensor:
 
 
 def _tangent_of(output: Tensor) -> Tensor:
-    return output.tangent if isinstance(output, Pair) else torch.zeros_like(output)
+    return output.tangent if isinstance(output, Pair) and not _is_over(output) else torch.zeros_like(_value_of(output))
 
 
-def _leave_plain(function: Callable[..., Any], changed: list[Any]) -> None:
-    """No pair stays where the next evaluation would find it with a tangent of this one."""
-    kept = any(entry is KEPT for entry in changed)
-    while changed:
-        entry = changed.pop()
+def _is_over(pair: Pair) -> bool:
+    return pair.evaluation is not None and pair.evaluation.over
+
+
+def _has_kept(args: Iterable[Any], kwargs: dict[str, Any]) -> bool:
+    """Whether there are pairs of an evaluation that is over, kept by the network; no checkpoint's, in a backward."""
+    for a in (*args, *kwargs.values()) if kwargs else args:
+        kind = type(a)
+        if kind is Pair or kind is Spent:
+            if _is_over(a):
+                return torch._C._current_graph_task_id() == -1
+        elif kind in _SEQUENCES and _has_kept(a, {}):
+            return True
+    return False
+
+
+def _of_values(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """The operation on values of pairs that were kept, beside what else there is."""
+
+    def now(a: Any) -> Any:
+        if isinstance(a, Pair):
+            return a.primal if _is_over(a) else a
+        return type(a)(map(now, a)) if type(a) in _SEQUENCES else a
+
+    return func(*map(now, args), **{name: now(a) for name, a in kwargs.items()})
+
+
+def _leave_plain(function: Callable[..., Any], evaluation: Evaluation) -> None:
+    """What was changed in place is left as it is for checkpoints and others; a module's attributes are tensors."""
+    while evaluation.changed:
+        entry = evaluation.changed.pop()
         if isinstance(entry, Pair):
             entry.__class__ = Spent
-        elif entry is not KEPT and (pair := entry()) is not None:
+        elif (pair := entry()) is not None:
             del entry  # what is weakly referred to is not swapped
             _return(pair)
-    if kept:
+    if evaluation.kept:
         for module in held_by(function).modules:
             for place in (vars(module), module._buffers):
                 place.update({name: value.primal for name, value in place.items() if isinstance(value, Pair)})
@@ -243,13 +288,13 @@ def _in_place(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
     if primal is None or primal.shape != target.shape:
         raise RuntimeError(f"in-place operation {name} would change the shape; use method='func'")
     tangent = torch.zeros_like(primal) if tangent is None else tangent
-    changed = _changed.get()  # None where a checkpoint computes again
+    running = _running.get()  # None where a checkpoint computes again
     if type(target) is Pair:
         target.primal, target.tangent, target.shares, entry = primal, tangent, False, target
     else:
         entry = _take(target, _join(primal, tangent), name)
-    if changed is not None:
-        changed.append(entry)
+    if running is not None:
+        running.changed.append(entry)
     return target
 
 
@@ -346,6 +391,8 @@ def _join(value: Any, tangent: Any) -> Any:
         )
     pair = Tensor._make_subclass(Pair, value)  # type: ignore
     pair.primal, pair.tangent = value, tangent.detach() if tangent.requires_grad else tangent
+    running = _running.get()
+    pair.evaluation = _AGAIN if running is None and torch._C._current_graph_task_id() != -1 else running
     return pair
 
 
@@ -679,7 +726,12 @@ def _written_out(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _method(func, rule):
-    return lambda *args, **kwargs: _apply(func, rule, args, kwargs)
+    """A method of pairs, which skips the dispatch."""
+
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return _of_values(func, args, kwargs) if _has_kept(args, kwargs) else _apply(func, rule, args, kwargs)
+
+    return method
 
 
 WHOLE: dict[Any, Callable[..., Any]] = {

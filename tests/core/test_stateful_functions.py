@@ -234,6 +234,46 @@ def test_what_a_network_keeps_of_an_evaluation_has_no_tangent_in_the_next():
         torch.testing.assert_close(state(module), state(plain))
 
 
+class Caches(nn.Module):
+    """Keeps what it computed where no module looks: in a dict, a list, an object, a closure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4).double()
+        self.dict, self.list, self.box = {}, [], SimpleNamespace(h=None)
+        kept = None
+
+        def swap(h):
+            nonlocal kept
+            kept, old = h, kept
+            return old
+
+        self.swap = swap
+
+    def forward(self, x):
+        h = self.layer(x).relu_() + 1.0
+        h.mul_(2)
+        olds = [self.dict.get("h"), *self.list, self.box.h, self.swap(h)]
+        self.dict["h"], self.list, self.box.h = h, [h], h
+        return h * h + sum(torch.stack([h, old])[1].sin() * x * old for old in olds if old is not None)
+
+
+@pytest.mark.parametrize("method", ["auto", "pairs"])
+def test_what_a_network_keeps_out_of_sight_is_its_value_in_the_next_evaluation(method):
+    x, dx = points()
+    torch.manual_seed(0)
+    plain, module = Caches(), Caches()
+    module.load_state_dict(plain.state_dict())
+    for _ in range(3):
+        expected = value_and_tangent(plain, (x,), (dx,), "func")
+        torch.testing.assert_close(value_and_tangent(module, (x,), (dx,), method), expected)
+    output = module(x)
+    assert type(output) is Tensor and output.requires_grad
+    torch.testing.assert_close(output, plain(x))
+    _, tangent = value_and_tangent(lambda x: module.box.h, (x,), (dx,), method)
+    assert not tangent.any()
+
+
 def test_a_fall_back_begins_from_the_state_and_the_draws_of_before():
     layer, (x, dx) = nn.Linear(4, 4).double(), points()
 
