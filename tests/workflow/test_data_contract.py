@@ -1,5 +1,6 @@
 """Every data set's draws are what it says of itself, and its samples get labels as often as it has them."""
 
+import math
 import sys
 from collections.abc import Callable
 from types import ModuleType
@@ -39,7 +40,7 @@ def labelled(tiny: dict, write_study, tmp_path, monkeypatch: pytest.MonkeyPatch)
     def make(draw: Callable[[torch.Generator, int], Drawn] = _fair, **more: Any) -> Study:
         module = ModuleType("labelled_data")
         module.__dict__.update({name: value for name, value in vars(own_data).items() if not name.startswith("__")})
-        about: dict[str, Any] = {"shape": (2,), "classes": 3, "velocity": None, **more}
+        about: dict[str, Any] = {"shape": (2,), "classes": 3, "velocity": None, "shares": (1, 1, 1), **more}
         module.__dict__["open_dataset"] = lambda arrays, sigma_d: Dataset(draw=draw, arrays=arrays, **about)
         monkeypatch.setitem(sys.modules, "labelled_data", module)
         tiny["data"] = {"mixture": {"kind": "own", "module": "labelled_data"}}
@@ -103,20 +104,22 @@ def test_data_that_draw_what_they_do_not_say_are_refused_when_prepared_and_in_ev
 
 def test_labels_of_data_without_classes_are_refused(labelled: Opened) -> None:
     with pytest.raises(BenchError, match="has 0 classes and draws labels"):
-        prepare(labelled(classes=0), "mixture")
+        prepare(labelled(classes=0, shares=None), "mixture")
 
 
-@pytest.mark.parametrize("shares", [(1, 2), (1, 2, -1), (0, 0, 0), (1, 2, float("nan"))])
-def test_shares_that_are_none_of_the_classes_are_refused(shares: tuple, labelled: Opened) -> None:
+@pytest.mark.parametrize(
+    "shares", [None, (1, 2), (1, 2, -1), (0, 0, 0), (1, 2, float("nan")), (1, 2, math.inf), (1e308, 1e308, 1e307)]
+)
+def test_shares_that_are_none_of_the_classes_are_refused(shares: tuple | None, labelled: Opened) -> None:
     with pytest.raises(BenchError, match="has 3 classes and these shares of them"):
         prepare(labelled(shares=shares), "mixture")
 
 
 def test_a_draw_is_not_changed_by_being_looked_at() -> None:
-    plain = Dataset((2,), 3, _fair, None, {})
+    plain = Dataset((2,), 3, _fair, None, {}, (1, 1, 1))
     (x0, labels), (same, alike) = (d.draw(torch.Generator().manual_seed(0), 9) for d in (plain, checked(plain, "data")))
     assert torch.equal(x0, same) and labels is not None and alike is not None and torch.equal(labels, alike)
-    few = Dataset((2,), 3, _labels(lambda y: y.to(torch.uint8)), None, {})
+    few = Dataset((2,), 3, _labels(lambda y: y.to(torch.uint8)), None, {}, (1, 1, 1))
     drawn = checked(few, "data").draw(torch.Generator().manual_seed(0), 9)[1]
     assert drawn is not None and drawn.dtype == torch.int64 and torch.equal(drawn, labels)
 
@@ -131,28 +134,30 @@ def test_prepared_digits_of_other_labels_are_refused() -> None:
 
 # --- the labels of samples -----------------------------------------------------------------------
 
-UNEVEN = ((9, 1), (1, 1, 2), (183, 174, 177), (500, *[1] * 500), (0, 3, 1), tuple(range(1, 41)))
+UNEVEN = ((9, 1), (1, 1, 2), (183, 174, 177), (500, *[1] * 500), (0, 3, 1), (1e-320, 1e300, 1e300), tuple(range(1, 41)))
 
 
 @pytest.mark.parametrize("shares", UNEVEN)
-def test_among_the_first_samples_each_class_has_its_share_to_within_one(shares: tuple[int, ...]) -> None:
-    labels = labels_in_shares(range(1200), len(shares), shares)
+def test_among_the_first_samples_each_class_has_its_share_to_within_one(shares: tuple[float, ...]) -> None:
+    labels = labels_in_shares(range(1200), shares)
     counted = np.cumsum(np.eye(len(shares))[labels], axis=0)
     wanted = np.arange(1, 1201)[:, None] * np.array(shares) / sum(shares)
     assert np.abs(counted - wanted).max() < 1
-    parts = [labels_in_shares(range(first, first + 100), len(shares), shares) for first in range(0, 1200, 100)]
+    parts = [labels_in_shares(range(first, first + 100), shares) for first in range(0, 1200, 100)]
     np.testing.assert_array_equal(np.concatenate(parts), labels, "a label depends on its row alone")
-    np.testing.assert_array_equal(labels_in_shares(range(2500), len(shares), shares)[:1200], labels)
+    np.testing.assert_array_equal(labels_in_shares(range(2500), shares)[:1200], labels)
+    labels[:] = 0
+    np.testing.assert_array_equal(labels_in_shares(range(1200), shares), np.concatenate(parts), "nobody's to change")
 
 
-@pytest.mark.parametrize("shares", [None, (1, 1, 1, 1), (0.25,) * 4, (1300,) * 4])
-def test_where_classes_are_equal_every_one_comes_in_turn(shares: tuple[float, ...] | None) -> None:
-    np.testing.assert_array_equal(labels_in_shares(range(5, 4000), 4, shares), np.arange(5, 4000) % 4)
+@pytest.mark.parametrize("shares", [(1, 1, 1, 1), (0.25,) * 4, (1300,) * 4])
+def test_where_classes_are_equal_every_one_comes_in_turn(shares: tuple[float, ...]) -> None:
+    np.testing.assert_array_equal(labels_in_shares(range(5, 4000), shares), np.arange(5, 4000) % 4)
 
 
 @pytest.mark.parametrize(
     "shares, said",
-    [(None, "uniform: every class in turn"), ((2, 1, 1), "as the data have them: from 25% to 50% of a class")],
+    [((5, 5, 5), "uniform: every class in turn"), ((2, 1, 1), "as the data have them: from 25% to 50% of a class")],
 )
 def test_samples_follow_the_shares_that_the_data_say_and_the_protocol_says_which(
     shares, said, labelled: Opened
@@ -161,7 +166,7 @@ def test_samples_follow_the_shares_that_the_data_say_and_the_protocol_says_which
     prepare(study, "mixture")
     dataset = open_data(study, study.arms["x"])
     labels = labels_of_samples(range(8), dataset)
-    assert labels is not None and torch.bincount(labels).tolist() == ([3, 3, 2] if shares is None else [4, 2, 2])
+    assert labels is not None and torch.bincount(labels).tolist() == ([4, 2, 2] if shares[0] == 2 else [3, 3, 2])
     assert protocol(study, Run(arm="x", seed=0))["labels"] == said
     path = study.data_file("mixture").with_suffix(".json")
     assert read_json(path, "")["facts"]["protocol"] == {"labels": said}

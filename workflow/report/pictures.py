@@ -52,7 +52,7 @@ def _samples(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
 
 def _digits(study: Study, drawn: Drawn, arrays: Arrays, real: bool) -> Figure:
     labels = arrays["train_labels"]
-    drawn_of = labels_in_shares(range(COLUMNS), CLASSES, np.bincount(labels, minlength=CLASSES).tolist())
+    drawn_of = labels_in_shares(range(COLUMNS), np.bincount(labels, minlength=CLASSES).tolist())
     # above each column of samples a training image of its label, another one where the label comes again
     by_label = [np.flatnonzero(labels == k)[(drawn_of[:i] == k).sum()] for i, k in enumerate(drawn_of)]
     low, high = -float(arrays["mean"] / arrays["std"]), float((16 - arrays["mean"]) / arrays["std"])

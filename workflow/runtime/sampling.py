@@ -121,7 +121,8 @@ def labels_of_samples(rows: range, dataset: Dataset) -> Tensor | None:
     """Each class as often as the data have it, by the row alone; None for data without labels."""
     if not dataset.classes:
         return None
-    return torch.from_numpy(labels_in_shares(rows, dataset.classes, dataset.shares))
+    assert dataset.shares is not None, "checked"
+    return torch.from_numpy(labels_in_shares(rows, dataset.shares))
 
 
 def _draw(

@@ -33,7 +33,7 @@ class Dataset:
     """As prepared, for the judges."""
     shares: tuple[float, ...] | None = None
     """Of each class among what samples are held against, in any unit, so that counts will do: samples are labelled in
-    these shares. None for every class alike."""
+    these shares. None without classes."""
 
 
 def checked(dataset: Dataset, key: str, file: Path | None = None) -> Dataset:
@@ -46,13 +46,12 @@ def checked(dataset: Dataset, key: str, file: Path | None = None) -> Dataset:
     def refused(problem: str, remedy: str) -> BenchError:
         return BenchError(f"the data set {problem}", file=file, key=key, remedy=remedy)
 
-    if dataset.shares is not None and (
-        len(dataset.shares) != dataset.classes
-        or not all(math.isfinite(share) and share >= 0 for share in dataset.shares)
-        or sum(dataset.shares) <= 0
-    ):
+    shares = () if dataset.shares is None else dataset.shares
+    counted = len(shares) == dataset.classes and all(share >= 0 for share in shares)
+    if not counted or (dataset.classes and not 0 < sum(shares) < math.inf):
         problem = f"has {dataset.classes} classes and these shares of them: {dataset.shares}"
-        raise refused(problem, "give one number for each class, such as its count, or None")
+        remedy = "give one number for each class, such as its count; equal ones to draw samples of every class alike"
+        raise refused(problem, remedy)
 
     def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Tensor | None]:
         x0, labels = dataset.draw(g, batch)
