@@ -427,8 +427,20 @@ def _python_s(g: torch.Generator, batch: int) -> Tensor:
     return torch.full((batch, 2), random.random())
 
 
+def _module_s(g: torch.Generator, batch: int, kept=np.random.default_rng(0)) -> Tensor:  # noqa: B008
+    return torch.from_numpy(kept.standard_normal((batch, 2))).float()
+
+
+def _another_of_torch(g: torch.Generator, batch: int, kept=torch.Generator()) -> Tensor:  # noqa: B008
+    return torch.randn(batch, 2, generator=kept)
+
+
 def _its_own(g: torch.Generator, batch: int) -> Tensor:
     return torch.randn(batch, 2, generator=g)
+
+
+def _seeded_by_it(g: torch.Generator, batch: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(g.initial_seed()).standard_normal((batch, 2))).float()
 
 
 DRAWN = {"by": _its_own}
@@ -439,13 +451,16 @@ def open_dataset(arrays: dict[str, np.ndarray], sigma_d: float) -> Dataset:
     return Dataset((2,), 0, lambda g, batch: (DRAWN["by"](g, batch), None), lambda x, t: x, arrays)
 
 
-@pytest.mark.parametrize("draw", [_torch_s, _numpy_s, _python_s, _its_own])
-def test_data_of_one_s_own_that_draw_from_a_global_generator_are_refused(draw, with_network, monkeypatch) -> None:
+ALIEN = (_torch_s, _numpy_s, _python_s, _module_s, _another_of_torch)
+
+
+@pytest.mark.parametrize("draw", [*ALIEN, _its_own, _seeded_by_it])
+def test_data_of_one_s_own_that_draw_from_another_generator_are_refused(draw, with_network, monkeypatch) -> None:
     monkeypatch.setitem(DRAWN, "by", draw)
     study = with_network("spectral", "diffusion", iterations=2)
     study = study.model_copy(update={"data": {"mixture": OwnData(kind="own", module=__name__)}})
-    if draw is _its_own:
+    if draw not in ALIEN:
         assert train(study, X).step == 2
     else:
-        with pytest.raises(BenchError, match=r"drawn from a global generator(.|\n)*data\.mixture\.module"):
+        with pytest.raises(BenchError, match=r"drawn from another generator(.|\n)*data\.mixture\.module"):
             train(study, X)

@@ -43,7 +43,7 @@ from workflow.runtime.datasets.dataset import Dataset, checked
 from workflow.runtime.devices import device_of, on
 from workflow.runtime.files import read_arrays
 from workflow.runtime.named import named, takes
-from workflow.runtime.randomness import global_states, seed_globals, seeded
+from workflow.runtime.randomness import seed_globals, seeded
 from workflow.runtime.tensors import read_tensors
 from workflow.runtime.weights import Tensors, buffers_of, difference, kept_of, put, unkept
 from workflow.schema import Arm, ConvertedTeacher, OwnData
@@ -98,18 +98,15 @@ def open_data(study: Study, arm: Arm) -> Dataset:
 
 
 def _from_its_generator(study: Study, arm: Arm, draw: Callable[..., Any]) -> Callable[..., Any]:
-    """The draw, which raises BenchError if the first one is not from the generator that it is handed alone.
-
-    The first only: later ones may be made in a thread, beside a step that draws.
-    """
+    """The draw; the first one is made twice, and raises BenchError unless one state of the generator makes one draw."""
     unseen = [True]
 
     def drawn(g: torch.Generator, batch: int) -> Any:
-        before = global_states() if unseen else None
+        other = draw(g.clone_state(), batch) if unseen else None
         found = draw(g, batch)
-        if unseen and global_states() != before:
-            problem = "the data are drawn from a global generator of torch, NumPy or Python: no draw would come again"
-            remedy = "draw from the generator that `draw` is given, or from one that is seeded by it"
+        if other and not all(a is b or torch.equal(a, b) for a, b in zip(found, other, strict=True)):
+            problem = "the data are drawn from another generator than the one that `draw` is given: no draw comes again"
+            remedy = "draw from that one, or from one that is seeded by it; hold nothing from draw to draw"
             raise BenchError(problem, file=study.file, key=f"data.{arm.data}.module", remedy=remedy)
         unseen.clear()
         return found

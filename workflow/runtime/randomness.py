@@ -4,7 +4,6 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +22,6 @@ def seed_globals(*parts: int | str) -> None:
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
-
-
-def global_states() -> tuple[Any, ...]:
-    """Of the generators that `seed_globals` seeds, on the CPU; equal as long as nothing draws from them."""
-    _, numbers, place, *rest = np.random.get_state()
-    return torch.get_rng_state().numpy().tobytes(), np.asarray(numbers).tobytes(), place, rest, random.getstate()
 
 
 @contextmanager
