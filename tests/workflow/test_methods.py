@@ -26,6 +26,7 @@ from workflow.runtime.checkpoints import remove_all
 from workflow.runtime.files import write_json
 from workflow.runtime.measurements import costs, normalisation_bias, search, theory
 from workflow.runtime.operations import Operations
+from workflow.runtime.records import Value
 from workflow.runtime.sampling import draw_samples
 from workflow.runtime.tensors import read_tensors
 from workflow.runtime.tuning import tuned
@@ -370,11 +371,17 @@ def test_normalising_biases_the_direction_of_sct_at_the_exact_map(measured: Stud
     assert raw["normalisation_bias"] < 0.02
 
 
-def test_the_search_s_times_are_judged_on_as_many_samples_of_other_noise(one_arm, monkeypatch) -> None:
+@pytest.fixture
+def searchable(one_arm) -> Study:
     study = one_arm("scd")
     experiment = study.experiments["training"].model_copy(update={"metric": "sliced_wasserstein"})
     study = study.model_copy(update={"experiments": {"training": experiment}})
     train(study, X)
+    return study
+
+
+def test_the_search_s_times_are_judged_on_as_many_samples_of_other_noise(searchable: Study, monkeypatch) -> None:
+    study = searchable
     counts = []
     real = search.noise_of_samples
     monkeypatch.setattr(search, "noise_of_samples", lambda g, *rest: counts.append(len(g)) or real(g, *rest))
@@ -385,6 +392,21 @@ def test_the_search_s_times_are_judged_on_as_many_samples_of_other_noise(one_arm
     times = [float(v.value or 0) for v in found if v.metric == "found_mid_time"]
     assert search.LOW < times[1] < times[0] < search.HIGH
     assert {v.steps for v in found} == {2, 3}
+
+
+def test_what_is_no_number_steers_no_search_and_publishes_no_time(searchable: Study, monkeypatch) -> None:
+    monkeypatch.setattr(search, "sample_consistency", lambda field, z, times, boundary: torch.full((2, 2), times[-1]))
+
+    def found(distance: Callable[[float], float | None]) -> list[Value]:
+        kind = SimpleNamespace(judge_samples=lambda data, drawn, wanted: {wanted[0]: distance(float(drawn[0, 0]))})
+        monkeypatch.setattr(search, "kind_module", lambda data: kind)
+        return [row.value for row in search.measure(searchable, "training").runs]
+
+    best = found(lambda time: abs(time - 0.5) if time < 0.8 else math.nan)[0]
+    assert best.metric == "found_mid_time" and best.value == pytest.approx(0.5, abs=search.WIDTH)
+    for nothing in (math.nan, math.inf, None):
+        values = found(lambda time, nothing=nothing: nothing)
+        assert values and all((v.value, v.mid_time, v.times) == (None, None, None) for v in values)
 
 
 IMAGE_NETWORKS = {

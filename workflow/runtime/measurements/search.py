@@ -24,7 +24,10 @@ LOW, HIGH, WIDTH = 0.2, 1.54, 0.05
 
 
 def measure(study: Study, experiment: str) -> Measured:
-    """`found_mid_time` (steps: which), and the experiment's metric at the found times on other noise."""
+    """`found_mid_time` (steps: which), and the experiment's metric at the found times on other noise.
+
+    Both are None where samples, or what is measured of them, are not numbers.
+    """
     rows = []
     for run in study.runs_of(experiment):
         if (study.run_folder(run) / "weights.safetensors").is_file():
@@ -54,15 +57,17 @@ def _search(study: Study, run: Run, metric: str) -> list[Row]:
         seed_globals(study.evaluation.seed, purpose)
         with torch.no_grad():
             samples = sample_consistency(field, noise, [largest_angle(study.sigma_d), *times], boundary)
-        if not_numbers(samples):
-            return math.inf
-        return kind.judge_samples(dataset, samples.cpu(), wanted=[metric])[metric]
+        found = None if not_numbers(samples) else kind.judge_samples(dataset, samples.cpu(), wanted=[metric])[metric]
+        return found if found is not None and math.isfinite(found) else math.inf  # NaN would steer the search
 
     found = greedy_times(score, MIDDLE_TIMES, LOW, HIGH, WIDTH)
     rows = []
     for middles in range(1, MIDDLE_TIMES + 1):
         times, steps = found[:middles], middles + 1
-        about = {"steps": steps, "sampler": "search", "mid_time": times[0], "times": tuple(times)}
-        rows.append(Row(Value(metric="found_mid_time", value=times[-1], steps=steps), run.arm, run.seed))
-        rows.append(Row(Value(metric=metric, value=score(times, "found"), **about), run.arm, run.seed))
+        at = times if math.isfinite(score(times)) else None  # no number led there
+        judged = score(at, "found") if at else math.inf
+        about = {"steps": steps, "sampler": "search", "mid_time": at and at[0], "times": at}
+        rows.append(Row(Value(metric="found_mid_time", value=at and at[-1], steps=steps), run.arm, run.seed))
+        value = judged if math.isfinite(judged) else None
+        rows.append(Row(Value(metric=metric, value=value, **about), run.arm, run.seed))
     return rows
