@@ -16,9 +16,9 @@ from tests.workflow.conftest import ROOT, environment
 from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.runtime import provenance as module
-from workflow.runtime.files import write_json
+from workflow.runtime.files import read_json, write_json
 from workflow.runtime.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
-from workflow.runtime.records import read_record
+from workflow.runtime.records import read_record, write_record
 from workflow.steps.evaluate import evaluate
 from workflow.steps.publish import own_code_outside, publish
 from workflow.steps.run import make_run
@@ -180,3 +180,9 @@ def test_a_run_that_is_judged_again_by_hand_keeps_its_protocol_and_its_seconds(
     assert again.seconds.keys() == made.seconds.keys() == {"start", "train", "sample", "evaluate"}
     assert all(again.seconds[part] == made.seconds[part] for part in ("start", "train", "sample"))
     assert again.peak_memory_mb >= made.peak_memory_mb
+    file, training = study.run_folder(run) / "metrics.json", study.run_folder(run) / "training.json"
+    write_record(file, again.model_copy(update={"fingerprint": "of other settings", "peak_memory_mb": 99999.0}))
+    write_json(training, {**read_json(training, ""), "tf32": True})  # trained on a GPU, judged elsewhere
+    alone = evaluate(study, run, {})
+    assert alone.peak_memory_mb < 99999 and alone.seconds.keys() == {"train", "evaluate"}, "lent by a record of another"
+    assert (made.provenance["tf32"], alone.provenance["tf32"]) == (False, True)

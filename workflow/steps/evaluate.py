@@ -46,13 +46,14 @@ TANGENT_POINTS, TANGENT_ANGLES = 128, 25
 def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     """Write metrics.json from weights and samples; `seconds` are the parts that came before.
 
-    What an earlier record of the run says of them, and of its memory, is kept.
+    What an earlier record of the same settings says of them, and of its memory, is kept.
     """
     started = time.monotonic()
     out, arm = study.run_folder(run), study.arms[run.arm]
     mark, earlier = fingerprint(study.specification(run)), _earlier(out / "metrics.json")
-    if earlier is not None and earlier.fingerprint == mark:
-        seconds = {**earlier.seconds, **seconds}
+    if earlier is not None and earlier.fingerprint != mark:
+        earlier = None
+    seconds = {**earlier.seconds, **seconds} if earlier else seconds
     training: dict[str, Any] = read_json(out / "training.json", AGAIN)
     dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
     device = device_of(study)
@@ -101,7 +102,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
         curves=curves + _log_curves(log),
         seconds={**seconds, "train": round(training["seconds"], 3), "evaluate": round(time.monotonic() - started, 3)},
         peak_memory_mb=max(peak_memory_mb(), earlier.peak_memory_mb if earlier else 0.0),
-        provenance=provenance(device_name(device)) | {"tf32": arm.tf32 and device.type == "cuda"},
+        provenance=provenance(device_name(device)) | {"tf32": training.get("tf32")},
         protocol=protocol(study, run),
     )
     write_record(out / "metrics.json", record)

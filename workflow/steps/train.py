@@ -84,6 +84,8 @@ class Outcome:
     """Share of `seconds` in which the first process's device was at work; None where nobody can tell."""
     rate: float = 0.0
     """Of the optimiser; chosen by tuning where the arm says so."""
+    tf32: bool = False
+    """Whether the device rounded the inputs of products; a CPU does not, whatever the arm says."""
     log_weight: list[list[float]] = field(default_factory=list)
     """(t, w(t)) of the learned adaptive weight at the end."""
 
@@ -138,7 +140,8 @@ def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
     _check_parts(study, run, arm, modules, world)
     layout = lay_out(world, modules.parameters(), arm.sharded)
     state = initial(modules, layout, arm)
-    journal, outcome = Journal(), Outcome(step=0, rate=arm.rate, processes=world.size)
+    rounded = arm.tf32 and world.device.type == "cuda"
+    journal, outcome = Journal(), Outcome(step=0, rate=arm.rate, processes=world.size, tf32=rounded)
     if lost:
         outcome = dataclasses.replace(outcome, reason=lost)
     else:
