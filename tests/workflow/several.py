@@ -144,8 +144,13 @@ def main(study: Study, out: Path) -> None:
         for name in study.arms:
             if "." in name:
                 train_module.train(study, run_of(name))
-        assert world.alike([torch.tensor(math.nan), torch.tensor([True, False]), torch.tensor(3)])
-        assert not world.alike([torch.tensor(1), torch.tensor(float(world.rank))])
+        for given, alike in (
+            ([torch.tensor(math.nan), torch.tensor([True, False]), torch.tensor(3)], True),
+            ([], True),
+            ([torch.tensor(1), torch.tensor(-0.0 if world.rank else 0.0)], False),
+            ([torch.arange(2.0).roll(world.rank)], False),
+        ):
+            assert (len(set(world.total(world.marks(given)).tolist())) == 1) is alike, given
         for name in RESUMED:
             _read_and_write_again(study, name, world)
         with stop_after(4):

@@ -1,6 +1,7 @@
 """Networks that carry state in buffers, and code of one's own that draws: what is kept of the first, and that the
 second does not depend on what came before."""
 
+import itertools
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.distributed import World
 from workflow.runtime.sampling import draw_samples
 from workflow.runtime.tensors import read_tensors, write_tensors
-from workflow.runtime.weights import buffers_of, kept_of
+from workflow.runtime.weights import buffers_of, checksum, kept_of
 from workflow.schema import OwnData
 from workflow.steps import evaluate as evaluate_module
 from workflow.steps import train as train_module
@@ -138,6 +139,12 @@ def beside() -> nn.Module:
 
 def extra() -> nn.Module:
     return Extra(nn.Linear(3, 12))
+
+
+def sparse() -> nn.Module:
+    network = Net(nn.Linear(3, 12))
+    network.register_buffer("adjacency", torch.eye(3).to_sparse())
+    return network
 
 
 @pytest.fixture
@@ -294,11 +301,24 @@ def test_weights_and_checkpoints_without_a_network_s_buffers_are_refused_by_name
         train(study, X)
 
 
-def test_state_that_is_no_tensor_is_refused_by_name(with_network) -> None:
-    study = with_network("extra")
-    with pytest.raises(BenchError, match="_extra_state") as caught:
+@pytest.mark.parametrize(("network", "name"), [("extra", "_extra_state"), ("sparse", "adjacency")])
+def test_state_that_is_no_dense_tensor_is_refused_by_name(network: str, name: str, with_network) -> None:
+    study = with_network(network)
+    with pytest.raises(BenchError, match=name) as caught:
         train(study, X)
     assert "sizes.own.network" in str(caught.value) and "persistent buffers" in str(caught.value)
+
+
+def test_a_checksum_is_of_every_bit_and_of_its_place() -> None:
+    values = [torch.zeros(40), torch.tensor([True, False]), torch.tensor(7, dtype=torch.int16)]
+    sums = [checksum(values, values[0].device).item(), checksum([], values[0].device).item()]
+    for place in range(40):
+        for bit in range(32):
+            changed = values[0].clone()
+            changed.view(torch.int32)[place] = -(2**31) if bit == 31 else 1 << bit
+            sums.append(checksum([changed, *values[1:]], changed.device).item())
+    sums += [checksum(order, values[0].device).item() for order in itertools.permutations(values)][1:]
+    assert len(set(sums)) == len(sums) and all(float(number).is_integer() for number in sums)
 
 
 @pytest.mark.parametrize(
@@ -334,7 +354,7 @@ def test_buffers_that_depend_on_the_samples_are_refused_in_parts(with_network, m
     study = with_network("instance_norm", "diffusion")
     assert train(study, X).reason is None
     remove_all(study.checkpoint_folder(X))
-    monkeypatch.setattr(World, "alike", lambda self, tensors: not list(tensors))
+    monkeypatch.setattr(World, "marks", lambda self, tensors: torch.arange(float(len(list(tensors)))))
     with pytest.raises(BenchError, match="the processes hold other values"):
         train(study, X)
 

@@ -123,8 +123,8 @@ def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.
     with seeded(seed, "initial parameters"):  # drawn on the CPU for every device
         network = _make_network(study, arm, dataset)
     if lost := unkept(network):
-        problem = f"the network's state holds what is neither parameter nor buffer: {', '.join(lost)}"
-        remedy = "keep state in persistent buffers (docs/networks.md)"
+        problem = f"the network's state holds what is no dense parameter or buffer: {', '.join(lost)}"
+        remedy = "keep state in dense, persistent buffers, or register them with persistent=False (docs/networks.md)"
         raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
     number_layers(network)
     return network.to(device_of(study)).eval()

@@ -4,7 +4,7 @@ A buffer may be state (spectral norm's vectors, batch norm's statistics) or a co
 no average is taken of them. A buffer that is not persistent is made anew with its network.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 Tensors = dict[str, Tensor]
 LISTED = 5
 """Names that an error gives of each kind."""
+ODD = 0x5851F42D4C957F2D
+"""Whose powers weigh a checksum's bytes; a multiplier of Knuth's MMIX generator."""
 
 
 def buffers_of(network: nn.Module) -> Tensors:
@@ -33,7 +35,7 @@ def kept_of(network: nn.Module) -> Tensors:
 
 
 def as_bytes(tensor: Tensor) -> Tensor:
-    """Its bits, flat, whatever its type."""
+    """Its bits, flat, whatever its type; not of sparse ones, of which none is kept (`unkept`)."""
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
@@ -47,11 +49,19 @@ def put(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
 
 
 def unkept(network: nn.Module) -> list[str]:
-    """What the network's state holds that is neither parameter nor buffer, such as `get_extra_state`."""
+    """What the network's state holds that is no dense parameter or buffer, such as `get_extra_state`, by name."""
     parameters = (name for name, _ in network.named_parameters(remove_duplicate=False))
     buffers = (name for name, _ in network.named_buffers(remove_duplicate=False))
     known = {*parameters, *buffers}
-    return [name for name in network.state_dict(keep_vars=True) if name not in known]
+    kept = network.state_dict(keep_vars=True)
+    return [n for n, value in kept.items() if n not in known or getattr(value, "layout", None) != torch.strided]
+
+
+def checksum(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
+    """A number of their bits and of each bit's place, as float64, which holds all its digits; the device goes on."""
+    own = torch.cat([torch.empty(0, dtype=torch.uint8, device=device), *map(as_bytes, tensors)]).long() + 1
+    powers = torch.full_like(own, ODD).cumprod(0)  # modulo 2**64, of which the highest 52 bits depend on all others
+    return ((own * powers).sum() >> 12).double()
 
 
 def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:

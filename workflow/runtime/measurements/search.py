@@ -66,8 +66,8 @@ def _search(study: Study, run: Run, metric: str) -> list[Row]:
         times, steps = found[:middles], middles + 1
         at = times if math.isfinite(score(times)) else None  # no number led there
         judged = score(at, "found") if at else math.inf
-        about = {"steps": steps, "sampler": "search", "mid_time": at and at[0], "times": at}
-        rows.append(Row(Value(metric="found_mid_time", value=at and at[-1], steps=steps), run.arm, run.seed))
+        about = {"steps": steps, "sampler": "search", "mid_time": at[0] if at else None, "times": at}
+        rows.append(Row(Value(metric="found_mid_time", value=at[-1] if at else None, steps=steps), run.arm, run.seed))
         value = judged if math.isfinite(judged) else None
         rows.append(Row(Value(metric=metric, value=value, **about), run.arm, run.seed))
     return rows
