@@ -20,6 +20,7 @@ from workflow.runtime.extractors import classifier as colour_classifier
 from workflow.runtime.extractors import open_extractor
 from workflow.runtime.features import classifier
 from workflow.runtime.files import write_arrays, write_json, write_text
+from workflow.runtime.freshness import made_from
 from workflow.runtime.measurements import search
 from workflow.runtime.records import RunRecord, read_record
 from workflow.runtime.reference import reference_file
@@ -104,7 +105,7 @@ def made(tiny: dict, write_study, with_data, tmp_path: Path, monkeypatch: pytest
         dataset = open_data(study, arm)
         weights = dict(make_network(study, arm, dataset).named_parameters())
         write_tensors(out / "weights.safetensors", weights)
-        write_json(out / "training.json", dataclasses.asdict(Outcome(step=4)))
+        write_json(out / "training.json", made_from(study, RUN) | dataclasses.asdict(Outcome(step=4)))
         write_text(out / "log.csv", ",".join(LOG_COLUMNS) + "\n")
         g = torch.Generator().manual_seed(0)
         write_arrays(

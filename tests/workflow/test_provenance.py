@@ -15,10 +15,14 @@ import torch
 from tests.workflow.conftest import ROOT, environment
 from workflow.errors import BenchError
 from workflow.reading import load
+from workflow.report.tables import is_fresh
 from workflow.runtime import provenance as module
-from workflow.runtime.files import read_json, write_json
+from workflow.runtime.files import read_json, write_arrays, write_json
+from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.freshness import INPUTS, SETTINGS, run_verdict
 from workflow.runtime.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
 from workflow.runtime.records import read_record, write_record
+from workflow.steps import train as train_module
 from workflow.steps.evaluate import evaluate
 from workflow.steps.publish import own_code_outside, publish
 from workflow.steps.run import make_run
@@ -186,3 +190,49 @@ def test_a_run_that_is_judged_again_by_hand_keeps_its_protocol_and_its_seconds(
     alone = evaluate(study, run, {})
     assert alone.peak_memory_mb < 99999 and alone.seconds.keys() == {"train", "evaluate"}, "lent by a record of another"
     assert (made.provenance["tf32"], alone.provenance["tf32"]) == (False, True)
+
+
+def _replace_data(study: Study) -> None:
+    data = study.data_file("mixture")
+    with np.load(data) as archive:
+        write_arrays(data, {name: 2 * values for name, values in archive.items()})
+
+
+OTHER = r"(?s)seed 0 was trained from something else.*remedy: make the run again"
+
+
+@pytest.mark.parametrize("what", ["settings", "data"])
+def test_judging_by_hand_does_not_make_a_stale_run_fresh(what: str, scd_arm: Callable[..., Study]) -> None:
+    study, run = scd_arm(iterations=3), Run(arm="scd", seed=0)
+    make_run(study, run)
+    before = read_record(study.run_folder(run) / "metrics.json")
+    now = scd_arm(iterations=4 if what == "settings" else 3)
+    if what == "data":
+        _replace_data(now)
+    with pytest.raises(BenchError, match=OTHER):
+        evaluate(now, run, {})
+    assert read_record(study.run_folder(run) / "metrics.json") == before
+    assert run_verdict(now, run, fingerprint(now.specification(run))) == (
+        SETTINGS if what == "settings" else INPUTS[what]
+    )
+    assert not is_fresh(now, run), "nor do tables and pages take it"
+
+
+def test_a_run_whose_data_are_replaced_while_it_trains_is_not_judged(
+    scd_arm: Callable[..., Study], monkeypatch
+) -> None:
+    study, run = scd_arm(iterations=3), Run(arm="scd", seed=0)
+    update = train_module._update
+    monkeypatch.setattr(train_module, "_update", lambda *given: (_replace_data(study), update(*given))[1])
+    with pytest.raises(BenchError, match=OTHER):
+        make_run(study, run)
+    assert not (study.run_folder(run) / "metrics.json").exists()
+
+
+def test_samples_of_earlier_weights_are_not_judged_as_of_new_ones(scd_arm: Callable[..., Study]) -> None:
+    run = Run(arm="scd", seed=0)
+    make_run(scd_arm(iterations=3), run)
+    study = scd_arm(iterations=4)
+    train_module.train(study, run)
+    with pytest.raises(BenchError, match=r"(?s)samples\.npz"):
+        evaluate(study, run, {})

@@ -12,6 +12,7 @@ from workflow.errors import BenchError
 from workflow.report.statistics import COLUMNS, SAMPLING, Interval, difference, per_seed, refuse_doubles, summary
 from workflow.runtime.files import read_json, write_text
 from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.freshness import FRESH, run_verdict
 from workflow.runtime.quantities import QUANTITIES, Quantities, quantities_of
 from workflow.runtime.records import RunRecord, Value, read_record
 from workflow.study import Run, Study
@@ -62,7 +63,7 @@ def experiment_tables(study: Study, experiment: str, runs: Iterable[Run]) -> tup
 
 
 def finished_runs(study: Study, experiment: str) -> tuple[list[Run], list[Run]]:
-    """(runs with a record of their present settings and mathematics, runs without) of an experiment."""
+    """(runs with a record of what they would be made from today, runs without) of an experiment."""
     there, missing = [], []
     for run in study.runs_of(experiment):
         (there if is_fresh(study, run) else missing).append(run)
@@ -70,9 +71,9 @@ def finished_runs(study: Study, experiment: str) -> tuple[list[Run], list[Run]]:
 
 
 def is_fresh(study: Study, run: Run) -> bool:
-    """Whether the run has a record, and of what it would be today."""
-    path = study.run_folder(run) / "metrics.json"
-    return path.is_file() and read_record(path).fingerprint == fingerprint(study.specification(run))
+    """Whether the run has a record, and of what it would be made from today, as the plan decides it."""
+    verdict = run_verdict(study, run, fingerprint(study.specification(run)))
+    return verdict in (FRESH, None) and (study.run_folder(run) / "metrics.json").is_file()
 
 
 def read_table(path: Path) -> pd.DataFrame:

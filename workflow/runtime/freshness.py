@@ -19,7 +19,7 @@ from workflow.claims import Claim, claims_digest, verdict_file
 from workflow.errors import BenchError
 from workflow.runtime.cores import cores_here
 from workflow.runtime.files import CHECKSUM, sha256, write_json
-from workflow.runtime.fingerprint import digest
+from workflow.runtime.fingerprint import digest, fingerprint
 from workflow.runtime.measurements import MEASUREMENTS
 from workflow.study import Run, Study
 
@@ -63,6 +63,11 @@ def marks_of(inputs: Mapping[str, Iterable[Path]]) -> dict[str, str]:
         name: _mark([_metrics(path) if path.suffix == ".json" else identity(path) for path in paths])
         for name, paths in inputs.items()
     }
+
+
+def made_from(study: Study, run: Run) -> dict[str, Any]:
+    """What a run would be made from now, as its training notes it before the first step."""
+    return {"fingerprint": fingerprint(study.specification(run)), "inputs": marks_of(inputs_of(study, run))}
 
 
 def run_verdict(study: Study, run: Run, fingerprint: str) -> str | None:

@@ -23,8 +23,7 @@ from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import Dataset, not_numbers
 from workflow.runtime.devices import carried, device_name, device_of, on
 from workflow.runtime.files import read_arrays, read_json
-from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.freshness import inputs_of, marks_of
+from workflow.runtime.freshness import made_from
 from workflow.runtime.progress import sign_of_life
 from workflow.runtime.protocol import protocol
 from workflow.runtime.provenance import peak_memory_mb, provenance
@@ -46,15 +45,17 @@ TANGENT_POINTS, TANGENT_ANGLES = 128, 25
 def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     """Write metrics.json from weights and samples; `seconds` are the parts that came before.
 
-    What an earlier record of the same settings says of them, and of its memory, is kept.
+    What an earlier record of the same settings says of them, and of its memory, is kept. Raises BenchError where the
+    weights were trained from other settings, mathematics, data or teacher than it would be judged by.
     """
     started = time.monotonic()
     out, arm = study.run_folder(run), study.arms[run.arm]
-    mark, earlier = fingerprint(study.specification(run)), _earlier(out / "metrics.json")
-    if earlier is not None and earlier.fingerprint != mark:
+    training: dict[str, Any] = read_json(out / "training.json", AGAIN)
+    noted = _still_made_from(study, run, training)
+    earlier = _earlier(out / "metrics.json")
+    if earlier is not None and earlier.fingerprint != noted["fingerprint"]:
         earlier = None
     seconds = {**earlier.seconds, **seconds} if earlier else seconds
-    training: dict[str, Any] = read_json(out / "training.json", AGAIN)
     dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
     device = device_of(study)
     weights = on(device, read_tensors(out / "weights.safetensors", AGAIN))
@@ -88,8 +89,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     curves += [Value(metric="log_weight", x=t, value=w) for t, w in training["log_weight"]]
     record = RunRecord(
         status="diverged" if training["reason"] or lost else "finished",
-        fingerprint=mark,
-        inputs=marks_of(inputs_of(study, run)),
+        **noted,
         arm=run.arm,
         seed=run.seed,
         step=training["step"],
@@ -107,6 +107,16 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     )
     write_record(out / "metrics.json", record)
     return record
+
+
+def _still_made_from(study: Study, run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
+    """What training noted that it was made from, which is what it would be made from now, or BenchError."""
+    now = made_from(study, run)
+    if other := [name for name, value in now.items() if training.get(name) != value]:
+        problem = f"{run.arm} seed {run.seed} was trained from something else: its {' and '.join(other)} changed since"
+        remedy = "make the run again, by the workflow or by workflow.steps.run"
+        raise BenchError(problem, file=study.run_folder(run) / "training.json", remedy=remedy, again=True)
+    return now
 
 
 def _earlier(path: Path) -> RunRecord | None:

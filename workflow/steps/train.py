@@ -42,8 +42,9 @@ from workflow.runtime.batches import Batch, batches, draw_batch
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.devices import busy_clock, device_of, products
 from workflow.runtime.distributed import Layout, World, is_first, lay_out, world_of
-from workflow.runtime.files import exclusive, read_json, sha256, write_json, write_text
-from workflow.runtime.fingerprint import digest, fingerprint
+from workflow.runtime.files import exclusive, read_json, write_json, write_text
+from workflow.runtime.fingerprint import digest
+from workflow.runtime.freshness import made_from
 from workflow.runtime.journal import Journal
 from workflow.runtime.limits import StopNow, stopping
 from workflow.runtime.optimiser import adam_step
@@ -120,14 +121,16 @@ def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
     """As `train`, for a caller that is working_on the run."""
     out = study.run_folder(run)
     with stopping(time_limit) as stop_now, world_of(device_of(study), study.resources.patience) as world:
+        noted = made_from(study, run)  # before data and teacher are read
         trained = _train(study, run, world, stop_now)
     if world.first:
+        (out / "samples.npz").unlink(missing_ok=True)  # of other weights
         lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in trained.journal.rows)]
         write_text(out / "log.csv", "\n".join(lines) + "\n")
         write_tensors(out / "weights.safetensors", trained.average)
         if trained.snapshots:
             write_tensors(out / "snapshots.safetensors", trained.snapshots)
-        write_json(out / "training.json", dataclasses.asdict(trained.outcome))
+        write_json(out / "training.json", noted | dataclasses.asdict(trained.outcome))
     return trained.outcome
 
 
@@ -339,11 +342,8 @@ def _timed(drawn: Iterable[Batch], journal: Journal) -> Iterator[Batch]:
 
 
 def checkpoint_mark(study: Study, run: Run, arm: Arm) -> str:
-    """What a checkpoint has to be of to be gone on with: settings and mathematics, the rate, the data, the teacher."""
-    teacher = study.teacher_run(run)
-    files = [study.data_file(arm.data)]
-    files += [study.run_folder(teacher) / "weights.safetensors"] if teacher else []
-    return digest([fingerprint(study.specification(run)), arm.rate, *(sha256(file) for file in files)], [])
+    """What a checkpoint has to be of to be gone on with: what the run is made from, and its rate."""
+    return digest([made_from(study, run), arm.rate], [])
 
 
 def _check_parts(study: Study, run: Run, arm: Arm, modules: Modules, world: World) -> None:
