@@ -61,8 +61,9 @@ def check(study: "Study") -> None:
     """All checks, in the order in which a reader would mend them."""
     if study.study.lower() in TAKEN:
         raise Mistake(f"study: {study.study!r} is a name of the project's own", "choose another")
-    if not study.arms:
-        raise Mistake(f"budgets.{study.budget}.arms: no arm is left", "name the arms that it keeps, or '*'")
+    for key, left in (("arms", study.arms), ("experiments", study.experiments)):
+        if not left:
+            raise Mistake(f"{key}: none is left under budget {study.budget!r}", "add one, or let the budget keep one")
     _check_names(study)
     _check_seeds(study)
     for name, arm in study.arms.items():
@@ -262,6 +263,8 @@ def _check_claims(study: "Study") -> None:
 
 def _check_experiments(study: "Study") -> None:
     for name, experiment in study.experiments.items():
+        if not experiment.arms:
+            raise Mistake(f"experiments.{name}.arms: no arm is named", "name some, or '*'")
         for pattern in experiment.arms:
             if study.is_whole and not fnmatch.filter(study.arms, pattern):
                 raise Mistake(f"experiments.{name}.arms: no arm is called {pattern!r}", "see 'arms', or remove it")

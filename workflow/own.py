@@ -47,7 +47,7 @@ def check_own(studies: Iterable[Study]) -> None:
     if asked == "[]":
         return
     command = [sys.executable, "-m", "workflow.own"]
-    done = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=asked, capture_output=True, check=False, encoding="utf-8", errors="replace")
     if done.returncode == 0:
         return
     try:

@@ -101,6 +101,9 @@ class StrictLoader(_SafeLoader):
             name = self.construct_object(key, deep=True)
             if not isinstance(name, Hashable):
                 continue  # refused below
+            if not isinstance(name, str):  # of a tag, as !!timestamp
+                problem = f"line {key.start_mark.line + 1}: the key {key.value!r} is {name!r}, no word"
+                raise Mistake(problem, remedy="take its tag out: a key is as it is written")
             if name in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {name!r} stands twice", key.start_mark)
             seen.add(name)

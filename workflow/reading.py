@@ -28,6 +28,7 @@ from workflow.schema import (
     LatentsData,
     MixtureData,
     Model,
+    OwnData,
     Resources,
     Sampler,
     Size,
@@ -44,7 +45,12 @@ def shipped() -> list[str]:
 
 LISTS = ("points", "samplers")
 """Settings of an arm that are lists themselves; a list of any other makes one arm of each value."""
-DATA: dict[str, type[Model]] = {"mixture": MixtureData, "digits": DigitsData, "imagenet512": LatentsData}
+DATA: dict[str, type[Model]] = {
+    "mixture": MixtureData,
+    "digits": DigitsData,
+    "imagenet512": LatentsData,
+    "own": OwnData,
+}
 """By kind; the others are of ImagesData."""
 
 
@@ -203,35 +209,53 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
         if not isinstance(settings, dict):
             raise BenchError("an arm is a mapping", file=file, key=f"arms.{template}", remedy="give it its settings")
         _check_keys(settings, Arm, f"arms.{template}", file)
+        made: dict[str, str] = {}
         for arm, expanded in _expand(str(template), {**defaults, **settings}, file):
+            _check_twin(arm, expanded, made, f"arms.{template}", file)
             if arm in arms:
                 remedy = "name each list-valued key in braces in the arm's name, or rename the arm"
                 raise BenchError(f"two arms are called {arm!r}", file=file, key=f"arms.{template}", remedy=remedy)
             arms[arm] = {**_longer(expanded, budget.longer), **budget.override}
-    kept = {a: s for a, s in arms.items() if any(fnmatch.fnmatchcase(a, pattern) for pattern in budget.arms)}
+    kept = _kept(arms, budget.arms, f"budgets.{name}.arms", file)
+    experiments = content.get("experiments")
+    if budget.experiments is not None and isinstance(experiments, dict):
+        content["experiments"] = _kept(experiments, budget.experiments, f"budgets.{name}.experiments", file)
     evaluation = content.get("evaluation", {})
     if isinstance(evaluation, dict):
         evaluation = {**evaluation, **budget.evaluation}
     content |= {"arms": kept, "evaluation": evaluation}
     if budget.resources:
         content["resources"] = {**(content.get("resources") or {}), **budget.resources}
-    experiments = content.get("experiments")
-    if budget.experiments is not None and isinstance(experiments, dict):
-        content["experiments"] = {name: value for name, value in experiments.items() if name in budget.experiments}
     chosen = {"seeds": budget.seeds, "tuning_seeds": budget.tuning_seeds}
     return content | {key: value for key, value in chosen.items() if value is not None}
 
 
 def _check_budget_names(names: Iterable[str], file: Path) -> None:
-    """A budget is part of a path, and is named on the command line, where Snakemake reads numbers."""
+    """A budget is part of a path, and is named on the command line, where Snakemake reads numbers and truth values."""
     for name in names:
         key = f"budgets.{name}"
         if not re.fullmatch(NAME, name):
             raise BenchError(f"{name!r} cannot be part of a path", file=file, key=key, remedy=PATTERNS[NAME])
+        read = "a truth value" if name in ("True", "False") else None
         with contextlib.suppress(ValueError):
             float(name)
-            problem = f"--config budget={name} is read as a number"
-            raise BenchError(problem, file=file, key=key, remedy=f"give its name a letter, as b{name}")
+            read = "a number"
+        if read:
+            problem = f"--config budget={name} is read as {read}"
+            raise BenchError(problem, file=file, key=key, remedy=f"give its name a letter more, as b{name}")
+
+
+def _kept(there: Mapping[str, Any], patterns: Iterable[str], key: str, file: Path) -> dict[str, Any]:
+    """What a budget keeps, by names or patterns; each must name something, or a misspelt one would leave it out."""
+    wanted: set[str] = set()
+    for pattern in patterns:
+        found = {name for name in there if fnmatch.fnmatchcase(name, pattern)}
+        if not found:
+            close = difflib.get_close_matches(pattern, there, n=1)
+            remedy = f"did you mean {close[0]!r}?" if close else f"choose of: {', '.join(there)}"
+            raise BenchError(f"nothing is called {pattern!r}", file=file, key=key, remedy=remedy)
+        wanted |= found
+    return {name: value for name, value in there.items() if name in wanted}
 
 
 def _longer(settings: dict[str, Any], factor: float) -> dict[str, Any]:
@@ -251,6 +275,15 @@ def _check_keys(settings: Mapping[str, Any], model: type[Model], key: str, file:
         close = difflib.get_close_matches(str(unknown), model.model_fields, n=1)
         remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(model.model_fields)}"
         raise BenchError(f"unknown key {unknown!r}", file=file, key=f"{key}.{unknown}", remedy=remedy)
+
+
+def _check_twin(arm: str, settings: dict[str, Any], made: dict[str, str], key: str, file: Path) -> None:
+    """Refuse two arms of one list that are one setting, as 1e-3 and 0.001 are one rate; `made` are those before."""
+    with contextlib.suppress(ValidationError):  # which is said where the arm is read
+        other = made.setdefault(Arm.model_validate(settings).model_dump_json(), arm)
+        if other != arm:
+            remedy = "take one of the two values out of its list"
+            raise BenchError(f"{other!r} and {arm!r} are one setting", file=file, key=key, remedy=remedy)
 
 
 def _expand(template: str, settings: Mapping[str, Any], file: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -477,7 +477,7 @@ class Budget(Model):
     tuning_seeds: tuple[int, ...] | None = None
     arms: tuple[str, ...] = ("*",)
     experiments: tuple[str, ...] | None = None
-    """Empty for all."""
+    """Names or patterns; empty for all."""
     longer: PositiveFloat = 1.0
     """Multiplies the iterations of every arm."""
     override: dict[str, Any] = {}

@@ -44,11 +44,16 @@ def images(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> Study:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(name.encode())
     tiny["data"] = {"mixture": {"kind": "images_folder", "path": "pictures", "held_out": 0.3, "size": 8}}
-    tiny["arms"], tiny["experiments"] = {"teacher": {"objective": "diffusion"}}, {}
+    tiny["arms"], tiny["experiments"] = {"teacher": {"objective": "diffusion"}}, _shown(tiny)
     tiny["evaluation"] = {"samples": 100}
     study = load(write_study(tiny))
     _prepared(study)
     return study
+
+
+def _shown(tiny: dict) -> dict:
+    """One experiment, of every arm."""
+    return {"training": tiny["experiments"]["training"] | {"arms": ["*"]}}
 
 
 def _prepared(study: Study) -> None:
@@ -122,7 +127,7 @@ def test_a_zip_and_a_file_of_one_s_own_data_are_watched(tiny: dict, write_study,
     with zipfile.ZipFile("mine.zip", "w") as archive:
         archive.writestr("a", "1")
     tiny["data"] = {"mixture": {"kind": "own", "module": "mine", "settings": {"table": "mine.zip", "word": "nothing"}}}
-    tiny["arms"], tiny["experiments"] = {"teacher": {"objective": "diffusion"}}, {}
+    tiny["arms"], tiny["experiments"] = {"teacher": {"objective": "diffusion"}}, _shown(tiny)
     study = load(write_study(tiny))
     _prepared(study)
     _later(Path("mine.zip"))

@@ -265,7 +265,8 @@ def test_out_of_memory_names_the_setting_to_lower(tiny: dict, write_study, with_
         ("arms.scd.batch", {"arms": {"scd": {**tiny["arms"]["scd"], "batch": 2_000_000_000}}}),
         ("evaluation.samples", {"evaluation": {"samples": 3_000_000_000}}),
     ):
-        write_study(tiny | {"arms": {"scd": tiny["arms"]["scd"]}, "experiments": {}} | change)
+        shown = {"training": tiny["experiments"]["training"]}
+        write_study(tiny | {"arms": {"scd": tiny["arms"]["scd"]}, "experiments": shown} | change)
         command = [sys.executable, "-m", "workflow.steps.run", "--study", str(study), "--arm", "scd", "--seed", "0"]
         limited = ["bash", "-c", 'ulimit -v 8000000; exec "$@"', "bash", *command]
         done = subprocess.run(limited, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)

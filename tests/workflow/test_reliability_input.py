@@ -208,11 +208,14 @@ def test_a_study_with_damaged_text_is_valid_or_refused_by_file(data: st.DataObje
 
 def test_tables_read_names_as_text(tmp_path: Path) -> None:
     names = ["NA", "null", "nan", "None", "007", "1.50", "1e3", "True", "2024-01-30"]
-    columns = dict.fromkeys(("arm", "size", "study", "sampler"), names)
+    columns = dict.fromkeys(("arm", "size", "study", "sampler", "sampling", "times"), names)
     written = pd.DataFrame(columns | {"seed": range(9), "value": [float("inf"), None, *range(7)], "teacher": None})
     write_table(written, tmp_path / "runs.csv")
     found = read_table(tmp_path / "runs.csv")
     assert all(list(found[column]) == names for column in columns)
+    for name in ("007", "1.50", "1e3", "True"):  # a column of nothing else
+        write_table(pd.DataFrame({column: [name] for column in columns}), tmp_path / "one.csv")
+        assert set(read_table(tmp_path / "one.csv").iloc[0]) == {name}
     assert list(found.seed) == list(range(9))
     assert found.value[0] == float("inf") and found.value.isna()[1] and found.value.dtype == float
     assert found.teacher.isna().all()

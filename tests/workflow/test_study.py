@@ -175,7 +175,29 @@ BAD = {
     "unknown metric": (_set("experiments/training/metric", "map_rmse"), ["metric", "did you mean 'map_rms'"]),
     "a name that is taken": (_set("study", "index"), ["'index'", "choose another"]),
     "a negative seed": (_set("seeds", [-1]), ["seeds.0", "greater than or equal to 0"]),
-    "a budget that leaves no arm": (_set("budgets", {"laptop": {"arms": ["nothing"]}}), ["no arm"]),
+    "a budget that the command line reads as a truth value": (
+        _set("budgets", {"True": {}}), ["budgets.True", "read as a truth value", "as bTrue"],
+    ),
+    "a budget of an arm that there is not": (
+        _set("budgets", {"laptop": {"arms": ["scd", "dcsd-*"]}}), ["budgets.laptop.arms", "nothing is called 'dcsd-*'"],
+    ),
+    "a budget of an experiment that there is not": (
+        _set("budgets", {"laptop": {"experiments": ["trainin"]}}),
+        ["budgets.laptop.experiments", "nothing is called 'trainin'", "did you mean 'training'?"],
+    ),
+    "a budget that leaves no arm": (_set("budgets", {"laptop": {"arms": []}}), ["arms", "none is left"]),
+    "a budget that leaves no experiment": (
+        _set("budgets", {"laptop": {"experiments": []}}), ["experiments", "none is left under budget 'laptop'"],
+    ),
+    "no experiment": (_set("experiments", {}), ["experiments", "none is left", "add one"]),
+    "two values of a list that are one": (
+        _set("arms/x-{rate}", {"objective": "sct", "rate": [1e-3, "1.0e-3"]}),
+        ["arms.x-{rate}", "'x-0.001' and 'x-1.0e-3' are one setting", "take one"],
+    ),
+    "a key of one's own data that is none": (
+        _set("data/own", {"kind": "own", "module": "my.data", "modul": 3}),
+        ["data.own.own.modul", "did you mean 'module'?"],
+    ),
     "a budget with an unknown key": (_set("budgets", {"laptop": {"speed": 1}}), ["budgets.laptop.speed"]),
 }  # fmt: skip
 
@@ -204,6 +226,7 @@ PLAIN = {
     "a truth value in settings": (
         "width: 16", "{network: a:b, settings: {x: [off]}}", ["sizes.small.settings", "write false, or 'off' in"],
     ),
+    "a key of a tag": ("evaluation:", "? !!timestamp 2001-01-01\n: 1\nevaluation:", ["2001-01-01", "take its tag out"]),
     "a number by underscores in settings": (
         "width: 16", "{network: a:b, settings: {x: 1_000}}", ["sizes.small.settings", "write 1000"],
     ),

@@ -26,8 +26,8 @@ LATER = ("sampling", "times")
 """Columns that tables of earlier versions lack."""
 
 NAMES = (
-    "study", "data", "experiment", "arm", "objective", "precision", "size", "metric", "status", "sampler", "teacher",
-    "claim", "paper", "place", "topic", "verdict", "holm_verdict", "note",
+    "study", "data", "experiment", "arm", "objective", "precision", "size", "metric", "status", "sampler", "sampling",
+    "times", "teacher", "claim", "paper", "place", "topic", "verdict", "holm_verdict", "note",
 )  # fmt: skip
 """Columns of all tables that hold text."""
 
