@@ -58,11 +58,12 @@ def test_missing_runs_are_named_by_experiment(study: Study):
     assert [(g.arm, g.seeds) for g in gap.gaps] == [("discrete-8", [0, 2])]
 
 
-def test_a_diverged_seed_is_shown_as_such(study: Study):
+def test_a_diverged_seed_is_shown_as_such_and_why(study: Study):
     make_results(study, study.runs(), (DIVERGED,))
     tabulated(study)
-    main = study_page(study).experiments[0].main
-    assert main is not None
+    experiment = study_page(study).experiments[0]
+    main = experiment.main
+    assert main is not None and experiment.diverged == ["discrete-8 seed 2 (loss is nan)"]
     rows = [[cell.text for cell in row] for row in main.rows]
     assert rows[0] == ["continuous", "1", "0.101", "[0.0985, 0.103]", "3", "0"]
     assert ["discrete-8", "2", "diverged", "–", "3", "1 of 3"] in rows
@@ -147,7 +148,7 @@ def test_a_figure_that_cannot_be_drawn_does_not_cost_the_page(
     monkeypatch.setattr(step, "plot", mock.Mock(side_effect=ValueError("nothing to scale")))
     page = step.report(study, partial=True)
     assert "no figure of 'one_and_two'" in capsys.readouterr().err and page.experiments[0].figure is None
-    assert page.diverged == ["discrete-8 seed 2"] and page.experiments[0].main is not None
+    assert page.diverged == ["discrete-8 seed 2 (loss is nan)"] and page.experiments[0].main is not None
     assert "There is no figure yet" in (study.report.parent / page.experiments[0].address).read_text()
 
 

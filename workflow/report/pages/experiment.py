@@ -32,6 +32,7 @@ from workflow.report.pages.costs import costs_shown
 from workflow.report.pages.gaps import Missing, is_done
 from workflow.report.tables import compared, read_table
 from workflow.runtime.quantities import QUANTITIES, Quantities
+from workflow.runtime.records import read_record
 from workflow.schema import DigitsData, ImagesData, LatentsData, MixtureData
 from workflow.study import Run, Study
 
@@ -139,7 +140,7 @@ def experiment_page(
     return ExperimentPage(
         study=study.label, name=name, title=settings.title, paper=settings.paper, question=settings.question.strip(),
         expectation=settings.expectation.strip(), finding=sentences(str(finding.get("finding") or NOTHING)),
-        diverged=_diverged_runs(runs) if some else [],
+        diverged=_diverged_runs(study, runs) if some else [],
         figure=_figure(study, name, copies, at_best, known) if some else None,
         chart=chart, charts=other_charts(name, settings, shown_curves, known) if len(curves) else {},
         pictures=_pictures(study, name, copies) if some else None,
@@ -184,9 +185,15 @@ def _downloads(
     return found
 
 
-def _diverged_runs(runs: pd.DataFrame) -> list[str]:
+def _diverged_runs(study: Study, runs: pd.DataFrame) -> list[str]:
+    """Each with its reason, where its record is still there."""
     found = runs[runs.status == "diverged"][["arm", "seed"]].drop_duplicates()
-    return [f"{arm} seed {seed:.0f}" for arm, seed in zip(found.arm, found.seed, strict=True)]
+    named = []
+    for arm, seed in zip(found.arm, found.seed, strict=True):
+        path = study.run_folder(Run(arm=arm, seed=int(seed))) / "metrics.json"
+        reason = read_record(path).reason if path.is_file() else None
+        named.append(f"{arm} seed {seed:.0f}" + (f" ({reason})" if reason else ""))
+    return named
 
 
 # --- tables ---------------------------------------------------------------------------------------
