@@ -293,11 +293,14 @@ BITS = {
 }
 
 
-@pytest.mark.parametrize("name", BITS)
+@pytest.mark.parametrize("name", [*BITS, "transparent.png"])
 def test_sixteen_bits_that_would_be_cut_or_misread_are_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a" / name
     path.parent.mkdir()
-    path.write_bytes(BITS[name])
+    if name in BITS:
+        path.write_bytes(BITS[name])
+    else:
+        Image.new("I;16", (8, 8), 9).save(path, transparency=9)
     for convert in (False, True):
         with pytest.raises(BenchError, match=rf"expected 8 bits a channel[\s\S]*{name}[\s\S]*8 bits"):
             _all(_read(tmp_path, convert=convert))
