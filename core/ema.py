@@ -100,10 +100,12 @@ def posthoc_coefficients(
     Least squares between profiles (EDM2, App. C.2), in float64, then divided by their sum as in EDM2's released code:
     weights that do not sum to 1 would scale parameters that hardly change. Clocks need a common unit only.
 
-    Raises ValueError unless there is one time and one gamma per snapshot, all times are positive and gammas above -1.
+    Raises ValueError unless there is one time and one gamma per snapshot, all times are positive, all gammas above -1,
+    and both finite.
     """
     t, g = np.asarray(times, float), np.asarray(gammas, float)
-    if len(t) != len(g) or not len(t) or not (min(*t, time) > 0 and min(*g, gamma) > -1):
+    finite = np.isfinite([*t, *g, time, gamma]).all()
+    if len(t) != len(g) or not len(t) or not (finite and min(*t, time) > 0 and min(*g, gamma) > -1):
         found = f"{times} and {gammas} for {time} and {gamma}"
         raise ValueError(f"every snapshot has a time above 0 and a gamma above -1, got {found}")
     gram = profile_products(t, g, t, g)

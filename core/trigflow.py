@@ -6,7 +6,7 @@ are drawn), so that differences of neighbouring angles survive; trigonometric fa
 the dtype of the points they multiply.
 
 Points are of floating point; integers are refused. Angles that a training step draws are not looked at,
-since that would wait for the device: samplers, grids and single numbers are.
+since that would wait for the device: samplers, grids and numbers on the CPU are.
 """
 
 import math
@@ -72,6 +72,7 @@ def interpolate(
 ) -> Float[Tensor, "batch *shape"]:
     """x_t = cos(t) x0 + sin(t) z (Sec. 3)."""
     c, s = cos_sin(t, x0)
+    check_floating(z)
     return c * x0 + s * z
 
 
@@ -80,6 +81,7 @@ def velocity(
 ) -> Float[Tensor, "batch *shape"]:
     """v_t = d x_t / dt = cos(t) z - sin(t) x0 for fixed (x0, z) (Sec. 3)."""
     c, s = cos_sin(t, x0)
+    check_floating(z)
     return c * z - s * x0
 
 
@@ -94,6 +96,7 @@ def rotate(
     The identity at u = t, and exact for F = velocity(x0, z, t).
     """
     c, s = cos_sin(t - u, x)
+    check_floating(F)
     return c * x - s * F
 
 
@@ -107,11 +110,11 @@ def consistency_map(
 def score(field: Field, x: Float[Tensor, "batch *shape"], t: Float[Tensor, " batch"]) -> Float[Tensor, "batch *shape"]:
     """grad log p_t(x) = -(cos(t) F + sin(t) x) / sin(t) in unit variance (App. C), for t > 0.
 
-    Divide by sigma_d for the score in data units. Raises ValueError unless every t is in (0, pi/2]: at 0 data have
-    no density.
+    Divide by sigma_d for the score in data units. Raises ValueError unless every t is in (0, pi/2], where it can look
+    (see `noise_level_from_angle`): at 0 data have no density.
     """
     c, s = cos_sin(t, x)
-    if not bool(((t > 0) & (t <= HALF_PI)).all()):
+    if _can_look(t) and not bool(((t > 0) & (t <= HALF_PI)).all()):
         raise ValueError(f"a score needs angles in (0, pi/2], got {_extremes(t)}")
     return -(c * field(x, t) + s * x) / s
 
@@ -124,11 +127,11 @@ def tan(t: Tensor) -> Tensor:
 def angle_from_noise_level(sigma: Tensor | float, sigma_d: float) -> Tensor:
     """t = arctan(sigma / sigma_d) in [0, pi/2] for EDM's noise level sigma >= 0 (Eq. 30).
 
-    Raises ValueError for levels that are negative or NaN, and unless sigma_d is positive. It looks at the values: a
-    training step, which should not wait for its device, has torch.atan(sigma / sigma_d).
+    Raises ValueError unless sigma_d is positive, and for levels that are negative or NaN where it can look, which is on
+    the CPU and outside of torch.func's transforms and torch.compile: it waits for no device.
     """
     sigma = _as_tensor(sigma)
-    if not 0 < sigma_d < math.inf or not bool((sigma >= 0).all()):
+    if not 0 < sigma_d < math.inf or (_can_look(sigma) and not bool((sigma >= 0).all())):
         raise ValueError(f"noise levels start at 0 and sigma_d is positive, got {_extremes(sigma)} and {sigma_d}")
     return torch.atan(sigma / sigma_d)
 
@@ -136,11 +139,11 @@ def angle_from_noise_level(sigma: Tensor | float, sigma_d: float) -> Tensor:
 def noise_level_from_angle(t: Tensor | float, sigma_d: float) -> Tensor:
     """sigma = sigma_d tan(t), EDM's noise level of the angle t in [0, pi/2] (Eq. 30); finite at pi/2 too.
 
-    Raises ValueError for other angles, and unless sigma_d is positive. It looks at the values: a training step, which
-    should not wait for its device, has sigma_d * tan(t).
+    Raises ValueError unless sigma_d is positive, and for other angles where it can look, which is on the CPU and outside
+    of torch.func's transforms and torch.compile: it waits for no device.
     """
     t = _as_tensor(t)
-    if not 0 < sigma_d < math.inf or not bool(((t >= 0) & (t <= HALF_PI)).all()):
+    if not 0 < sigma_d < math.inf or (_can_look(t) and not bool(((t >= 0) & (t <= HALF_PI)).all())):
         raise ValueError(f"angles are in [0, pi/2] and sigma_d is positive, got {_extremes(t)} and {sigma_d}; {HINT}")
     return sigma_d * tan(t)
 
@@ -209,11 +212,13 @@ def lower_edge(edges: Float[Tensor, " edges"], t: Float[Tensor, " batch"]) -> Fl
 def check_angles(
     angles: Sequence[float] | Float[Tensor, " times"], order: Literal["ascending", "descending"], at_least: int = 1
 ) -> None:
-    """Raise ValueError unless these are angles in [0, pi/2], strictly in this order, and as many as `at_least`.
+    """Raise ValueError unless these are a row of angles in [0, pi/2], strictly in this order, and as many as `at_least`.
 
     1.57080 counts as pi/2. It waits for the device where they are on one: for what is called once, not once a step.
     """
     held = torch.as_tensor(angles, dtype=torch.float64)
+    if held.ndim != 1:
+        raise ValueError(f"need a row of {order} angles, got a tensor of {tuple(held.shape)}")
     if held.is_meta:  # no values to look at
         return
     steps = held.diff() if order == "ascending" else -held.diff()
@@ -222,7 +227,14 @@ def check_angles(
         raise ValueError(f"need {at_least} or more strictly {order} angles in [0, pi/2], got [{shown}]; {HINT}")
 
 
+def _can_look(values: Tensor) -> bool:
+    transformed = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
+    return values.device.type == "cpu" and not transformed
+
+
 def _extremes(values: Tensor) -> str:
+    if not (_can_look(values) and values.numel()):
+        return f"values of {tuple(values.shape)}"
     return f"from {float(values.min()):.6g} to {float(values.max()):.6g}"
 
 

@@ -130,6 +130,8 @@ def test_noise_levels_and_angles_are_held_against_their_ranges():
     for wrong in (-0.1, NAN, torch.tensor([1.0, -0.1]), torch.tensor([NAN])):
         with pytest.raises(ValueError, match="start at 0"):
             angle_from_noise_level(wrong, 0.5)
+    with pytest.raises(ValueError, match="sigma_d is positive"):
+        angle_from_noise_level(torch.zeros(0), 0.0)
     for wrong in (80.0, -0.1, NAN, torch.tensor([1.0, 1.8])):
         with pytest.raises(ValueError, match="angle_from_noise_level"):
             noise_level_from_angle(wrong, 0.5)
@@ -141,6 +143,25 @@ def test_noise_levels_and_angles_are_held_against_their_ranges():
             schedules.largest_angle(sigma_d)
 
 
+def test_what_looks_at_angles_is_right_where_no_value_can_be_looked_at():
+    sigma, x = torch.tensor([0.1, 2.0]), torch.randn(2, 3)
+    t = angle_from_noise_level(sigma, 0.5)
+    by_row = torch.vmap(lambda s: angle_from_noise_level(s, 0.5))(sigma)
+    torch.testing.assert_close(torch.vmap(lambda t: noise_level_from_angle(t, 0.5))(by_row), sigma)
+    rows = torch.vmap(lambda x, t: score(lambda x, t: x, x[None], t[None])[0])(x, t)
+    torch.testing.assert_close(rows, score(lambda x, t: x, x, t))
+    for made in (angle_from_noise_level, noise_level_from_angle):
+        assert made(sigma.to("meta"), 0.5).is_meta
+        with pytest.raises(ValueError, match="sigma_d is positive"):
+            made(sigma.to("meta"), 0.0)
+    assert score(still, x.to("meta"), t.to("meta")).is_meta
+
+
+def test_angles_in_rows_are_no_grid(unchecked):
+    with unchecked(), pytest.raises(ValueError, match=r"a row of ascending angles.*\(2, 2\)"):
+        even_grid(torch.tensor([[0.0, 0.1], [0.2, 0.3]]).double())
+
+
 # --- points -----------------------------------------------------------------------------------------
 
 USES: dict[str, Callable[[Tensor, Tensor], object]] = {
@@ -150,6 +171,9 @@ USES: dict[str, Callable[[Tensor, Tensor], object]] = {
     "consistency_map": lambda x, t: consistency_map(lambda x, t: x, x, t),
     "score": lambda x, t: score(lambda x, t: x, x, t),
     "edm_from_trig": lambda x, t: edm_from_trig(x, t, 0.5),
+    "interpolate to": lambda x, t: interpolate(0.5 * x, x, t),
+    "velocity to": lambda x, t: velocity(0.5 * x, x, t),
+    "rotate by": lambda x, t: rotate(0.5 * x, x, t, t / 2),
     "bind": bind(ResidualMLP((4,), 8, 1)),
     "ddim_step": lambda x, t: ddim_step(lambda x, t: x, x, t, t / 2),
     "sample_consistency": lambda x, t: sample_consistency(lambda x, t: x, x[None], [1.5]),
@@ -293,9 +317,14 @@ def test_post_hoc_weights_sum_to_1_as_in_edm2s_released_code(snapshots, width, m
 
 
 def test_post_hoc_weights_of_nothing_or_of_times_without_profiles_are_refused():
-    for times, gammas in (([], []), ([1.0], [6.9, 16.9]), ([0.0, 1.0], [6.9, 6.9]), ([1.0, 2.0], [-1.0, 6.9])):
+    wrong = ([1.0], [6.9, 16.9]), ([0.0, 1.0], [6.9, 6.9]), ([1.0, 2.0], [-1.0, 6.9])
+    no_numbers = ([1.0, NAN], [6.9, 6.9]), ([1.0, 2.0], [6.9, NAN]), ([1.0, math.inf], [6.9, 6.9])
+    for times, gammas in (([], []), *wrong, *no_numbers):
         with pytest.raises(ValueError, match="every snapshot has"):
             ema.posthoc_coefficients(times, gammas, 2.0, 10.0)
+    for time, gamma in ((NAN, 10.0), (2.0, NAN), (2.0, math.inf)):
+        with pytest.raises(ValueError, match="every snapshot has"):
+            ema.posthoc_coefficients([1.0, 2.0], [6.9, 6.9], time, gamma)
     with pytest.raises(ValueError, match="one coefficient per snapshot"):
         ema.reconstruct([{"p": torch.ones(1)}], np.array([0.5, 0.5]))
 
