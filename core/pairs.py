@@ -33,6 +33,8 @@ Rule = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any], Any], Any]
 
 IN_PLACE = re.compile(r".*[^_]_|__(set|setitem|delitem|i(?!nvert).*)__")
 _SEQUENCES = (list, tuple)
+_AT_ONCE = 2**20
+"""Numbers that are stored at once where there would be one for each dimension of each pair of points."""
 _primal = attrgetter("primal")
 
 
@@ -470,12 +472,19 @@ def _masked_fill(func, args, kwargs, value):
 
 
 def _distances(func, args, kwargs, value):
-    """cdist, of differences that are stored, as a sum of products would lose digits where points are close."""
+    """cdist, of differences, as a sum of products would lose digits where points are close; some rows at a time."""
     options = dict(zip(("p", "compute_mode"), args[2:], strict=False)) | kwargs
     p = float(options.get("p", 2.0))
     if len(args) < 2 or not 1 <= p < math.inf:
         return NotImplemented
-    (x, dx), (y, dy) = map(_parts, args[:2])
+    x, dx, y, dy = (None if a is None else a.to(value.dtype) for pair in args[:2] for a in _parts(pair))
+    rows = max(1, _AT_ONCE // max(1, value[..., :1, :].numel() * x.shape[-1]))
+    moving = [None] * len(x.split(rows, -2)) if dx is None else dx.split(rows, -2)
+    parts = zip(x.split(rows, -2), moving, value.split(rows, -2), strict=True)
+    return torch.cat([_distances_of_rows(p, x, dx, y, dy, value) for x, dx, value in parts], -2)
+
+
+def _distances_of_rows(p, x, dx, y, dy, value):
     apart = x.unsqueeze(-2) - y.unsqueeze(-3)
     moved = 0 if dx is None else dx.unsqueeze(-2)
     moved = moved if dy is None else moved - dy.unsqueeze(-3)

@@ -243,6 +243,19 @@ def test_what_real_networks_use_has_a_rule_and_is_exact(name):  # a FallbackWarn
     torch.testing.assert_close(gradient, expected, rtol=1e-14, atol=1e-14)
 
 
+def test_distances_of_many_points_and_under_autocast_are_exact_too():
+    (x, dx), y = points(0, (300, 16)), points(1, (300, 16))[0]
+    _, tangent = value_and_tangent(lambda x: torch.cdist(x, y), (x,), (dx,), "pairs")  # in two parts
+    torch.testing.assert_close(tangent, central_difference(lambda x: torch.cdist(x, y), x, dx), rtol=1e-6, atol=1e-6)
+    x, dx = x[:8].bfloat16(), dx[:8].bfloat16()
+    near = (x * 1.01).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        value, tangent = value_and_tangent(lambda x: torch.cdist(x, near), (x,), (dx,), "pairs")
+    wide = value_and_tangent(lambda x: torch.cdist(x, near.float()), (x.float(),), (dx.float(),), "pairs")
+    assert value.dtype == torch.float32
+    torch.testing.assert_close((value, tangent), wide)
+
+
 def test_outputs_of_several_tensors_come_with_a_tangent_each():
     x, dx = points()
     for method in (*METHODS, "auto"):
