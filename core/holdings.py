@@ -31,6 +31,7 @@ class Held:
     modules: list[nn.Module] = field(default_factory=list)
     tensors: list[Tensor] = field(default_factory=list)
     """Those outside modules, but for parameters."""
+    dicts: list[dict[Any, Any]] = field(default_factory=list)
     objects: list[Any] = field(default_factory=list)
     """Objects of other kinds that have attributes."""
     scripted: list[Any] = field(default_factory=list)
@@ -59,6 +60,8 @@ def held_by(function: Any) -> Held:
             _add_direct((*item.args, *item.keywords.values()), held, waiting)
         elif isinstance(item, list | tuple | dict):
             if len(item) <= _LARGEST:
+                if isinstance(item, dict):
+                    held.dicts.append(item)
                 waiting.extend(item.values() if isinstance(item, dict) else item)
         elif isinstance(item, _SCRIPTED):
             held.scripted.append(item)
@@ -211,16 +214,26 @@ def _note(state: State, module: nn.Module) -> None:
 
 
 def copied(held: Held) -> State:
-    """Its state, with copies of all tensors but parameters, to put it back."""
-    state = noted(held)
+    """Its state, to put it back, with copies of all tensors but parameters and what is given in their place."""
+    state, weights = noted(held), _weights(held)
     state.tensors[: len(held.tensors)] = []
     for tensor in held.tensors:
-        _copy(state, tensor)
+        if id(tensor) in weights:
+            state.tensors.append((tensor, _version(tensor), None))
+        else:
+            _copy(state, tensor)
     for module in held.modules:
         for value in vars(module).values():
             if type(value) is Tensor:
                 _copy(state, value)
     return state
+
+
+def _weights(held: Held) -> set[int]:
+    """Tensors under the names of parameters, such as those that `bind` is given; they are large and not written to."""
+    names = {name for module in held.modules for name, _ in module.named_parameters()} if held.dicts else set()
+    given = [tensor for by_name in held.dicts for name, tensor in by_name.items() if name in names]
+    return {id(tensor) for tensor in given if type(tensor) is Tensor and not tensor.is_inference()}
 
 
 def _copy(state: State, tensor: Tensor) -> None:
@@ -243,6 +256,8 @@ def unchanged(function: Callable[..., Any]) -> Iterator[None]:
             yield
     finally:
         state.put_back()
+    if any(copy is None and version != _version(tensor) for tensor, version, copy in state.tensors):
+        raise RuntimeError("the function writes to weights in place, which are not put back; use method='pairs'")
 
 
 @contextmanager

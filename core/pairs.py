@@ -477,7 +477,7 @@ def _distances(func, args, kwargs, value):
     p = float(options.get("p", 2.0))
     if len(args) < 2 or not 1 <= p < math.inf:
         return NotImplemented
-    x, dx, y, dy = (None if a is None else a.to(value.dtype) for pair in args[:2] for a in _parts(pair))
+    x, dx, y, dy = (a if a is None else a.to(value.dtype) for pair in args[:2] for a in _parts(pair))
     rows = max(1, _AT_ONCE // max(1, value[..., :1, :].numel() * x.shape[-1]))
     moving = [None] * len(x.split(rows, -2)) if dx is None else dx.split(rows, -2)
     parts = zip(x.split(rows, -2), moving, value.split(rows, -2), strict=True)

@@ -139,8 +139,8 @@ def angle_from_noise_level(sigma: Tensor | float, sigma_d: float) -> Tensor:
 def noise_level_from_angle(t: Tensor | float, sigma_d: float) -> Tensor:
     """sigma = sigma_d tan(t), EDM's noise level of the angle t in [0, pi/2] (Eq. 30); finite at pi/2 too.
 
-    Raises ValueError unless sigma_d is positive, and for other angles where it can look, which is on the CPU and outside
-    of torch.func's transforms and torch.compile: it waits for no device.
+    Raises ValueError unless sigma_d is positive, and for other angles where it can look, which is on the CPU and
+    outside of torch.func's transforms and torch.compile: it waits for no device.
     """
     t = _as_tensor(t)
     if not 0 < sigma_d < math.inf or (_can_look(t) and not bool(((t >= 0) & (t <= HALF_PI)).all())):
@@ -212,7 +212,7 @@ def lower_edge(edges: Float[Tensor, " edges"], t: Float[Tensor, " batch"]) -> Fl
 def check_angles(
     angles: Sequence[float] | Float[Tensor, " times"], order: Literal["ascending", "descending"], at_least: int = 1
 ) -> None:
-    """Raise ValueError unless these are a row of angles in [0, pi/2], strictly in this order, and as many as `at_least`.
+    """Raise ValueError unless these are a row of angles in [0, pi/2], strictly in this order, `at_least` as many.
 
     1.57080 counts as pi/2. It waits for the device where they are on one: for what is called once, not once a step.
     """

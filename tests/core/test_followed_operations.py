@@ -194,10 +194,10 @@ RULED: dict[str, Callable[[Tensor], Tensor]] = {
     "index_add": lambda x: x.index_add(0, ROWS, x[:2] * x[1:]) + torch.zeros_like(x).index_add_(0, ROWS, x[1:]),
     "index_copy": lambda x: SCALES.expand(3, 4).index_copy(0, ROWS, x[:2]),
     "scatter": lambda x: torch.zeros_like(x).scatter(0, (x > 1).long(), x) + x.scatter_add(0, (x > 1).long(), x * x),
-    "scatter of numbers": lambda x: sum(
+    "scatter of numbers": lambda x: torch.stack([
         (x * x).scatter_(1, COLUMN, number).square() + x.scatter(0, index=COLUMN, value=number)
         for number in (2, True, 0.5)
-    ),
+    ]).sum(0),
     "scatter of what stands still": lambda x: (
         x.scatter(1, COLUMN, src=V[:, :1]) * x.index_add(0, ROWS, x[:2] * x[1:], alpha=0.5)
     ),

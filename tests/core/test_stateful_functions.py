@@ -13,6 +13,7 @@ from torch.nn import functional as nnf
 
 from core.fields import bind
 from core.forward_mode import Method, value_and_tangent
+from core.holdings import copied, held_by
 from core.pairs import FallbackWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
@@ -198,6 +199,23 @@ def test_running_statistics_and_power_iterations_are_those_of_one_evaluation(met
         torch.testing.assert_close(state(module), state(plain))
 
 
+def test_weights_that_are_given_by_name_are_not_copied_and_not_written_to_in_silence():
+    x, dx = points()
+    module = Counts()
+    weights = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    other = torch.ones(4, dtype=torch.float64)
+
+    def writes(x):
+        weights["layer.bias"].add_(1.0)
+        return bind(module, weights)(x, x[:, 0])
+
+    held = held_by(lambda x: bind(module, weights)(x, x[:, 0]) * other)
+    copies = {id(tensor) for tensor, _, copy in copied(held).tensors if copy is not None}
+    assert id(other) in copies and not copies & {id(weight) for weight in weights.values()}
+    with pytest.raises(RuntimeError, match="writes to weights in place"):
+        value_and_tangent(writes, (x,), (dx,), "difference")
+
+
 class Remembers(nn.Module):
     """Keeps what it saw: as an attribute, as a buffer, and written into a buffer."""
 
@@ -316,7 +334,7 @@ def part_in_place(h):
 
 def held_by_a_trainer(net):
     trainer = Trainer(net)
-    return lambda x: trainer.field(x)
+    return lambda x: trainer.field(x) * 1
 
 
 def held_by_a_global_dict(net):
