@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from workflow.checks import check
 from workflow.claim import Claim, ClaimName
-from workflow.runtime.converted import content_of
+from workflow.runtime.files import identity
 from workflow.schema import (
     Arm,
     ConvertedTeacher,
@@ -259,7 +259,7 @@ class Study(Model):
         teacher = self.teacher_run(run)
         taught: Any = self.specification(teacher) if teacher else arm.teacher
         if isinstance(taught, ConvertedTeacher):  # whatever the file is called
-            taught = {"kind": taught.kind, "content": content_of(Path(taught.file))}
+            taught = {"kind": taught.kind, "content": identity(Path(taught.file))}
         return {
             "arm": arm.model_dump(exclude=NO_PART_OF_A_RUN | (set() if arm.tf32 else {"tf32"}), exclude_none=True),
             "samplings": [sampling.model_dump(exclude_none=True) for sampling in self.samplings(run.arm)],

@@ -25,7 +25,7 @@ from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.report.tables import _about
 from workflow.runtime import fingerprint as fingerprint_module
-from workflow.runtime.assembly import started_modules, student_field
+from workflow.runtime.assembly import open_teacher, started_modules, student_field
 from workflow.runtime.converted import header_of
 from workflow.runtime.estimates import counts_of, stand_in
 from workflow.runtime.fingerprint import fingerprint
@@ -128,24 +128,32 @@ def test_a_teacher_from_a_file_teaches_its_own_velocity(family: str, taught, tmp
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_student_starts_as_its_teacher_from_a_file_or_is_refused(family: str, taught, tmp_path: Path) -> None:
+def test_a_student_starts_as_its_teacher_from_a_file_or_is_refused(
+    family: str, taught, tmp_path: Path, monkeypatch
+) -> None:
     file = published(family, tmp_path / "edm.safetensors")
     settings = FAMILIES[family][1] | {"coordinate": "log_noise_level"}
     size = {"network": PATHS[family], "settings": settings}
     study = taught(file, size, start="teacher")
     arm, data = study.arms["x"], stand_in(study, "digits")
-    modules = started_modules(study, X, arm, data, None)
+    modules = started_modules(study, X, arm, data, open_teacher(study, X, arm, data))
     x, t = torch.randn(5, 1, 8, 8), torch.linspace(0.05, 1.55, 5, dtype=torch.float64)
     field = edm_field(open_edm_network(file), study.sigma_d, torch.arange(5))
     ours = student_field(study, arm, modules.student.eval(), None, torch.arange(5))(x, t)
     torch.testing.assert_close(ours, field(x, t), rtol=1e-3, atol=1e-4)
     other = {"network": PATHS[family], "settings": {**settings, "coordinate": "angle"}}
     with pytest.raises(BenchError, match="computes something else") as caught:
-        started_modules(taught(file, other, start="teacher"), X, arm, data, None)
+        started_modules(taught(file, other, start="teacher"), X, arm, data, open_teacher(study, X, arm, data))
     assert "coordinate: log_noise_level" in str(caught.value)
     wider = {"network": PATHS[family], "settings": {**settings, "width": 2 * settings["width"]}}
     with pytest.raises(BenchError, match=r"do not fit the student's network: of another shape: .* instead of"):
-        started_modules(taught(file, wider, start="teacher"), X, arm, data, None)
+        started_modules(taught(file, wider, start="teacher"), X, arm, data, open_teacher(study, X, arm, data))
+    opened: list[Path] = []
+    monkeypatch.setattr(
+        "workflow.runtime.teachers.open_edm_network", lambda path: opened.append(path) or open_edm_network(path)
+    )
+    train(taught(file, size, start="teacher"), X)
+    assert len(opened) == 1
 
 
 def _cut(file: Path) -> None:
@@ -213,7 +221,7 @@ def test_a_file_that_cannot_teach_is_refused_in_the_plan(fault: str, taught, tin
     assert all(word in said for word in [*words, "tiny.yaml", "remedy:"]), said
 
 
-def test_another_content_makes_runs_stale_and_another_place_does_not(taught, tmp_path: Path) -> None:
+def test_another_content_makes_runs_stale_and_another_place_does_not(taught, tmp_path: Path, monkeypatch) -> None:
     file = published("ddpmpp", tmp_path / "edm.safetensors")
     study = taught(file)
     before, mark = fingerprint(study.specification(X)), train_module.checkpoint_mark(study, X, study.arms["x"])
@@ -223,7 +231,11 @@ def test_another_content_makes_runs_stale_and_another_place_does_not(taught, tmp
     shutil.copy(file, copy)
     assert fingerprint(taught(copy).specification(X)) == before
     os.utime(file)
-    assert fingerprint(study.specification(X)) == before
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "workflow.runtime.files.sha256", lambda path: pytest.fail("gigabytes are read, where the header says it")
+        )
+        assert fingerprint(study.specification(X)) == before
     published("ddpmpp", file, seed=1)
     assert fingerprint(study.specification(X)) != before
     assert train_module.checkpoint_mark(study, X, study.arms["x"]) != mark

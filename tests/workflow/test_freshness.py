@@ -13,7 +13,7 @@ import torch
 from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.runtime import freshness
-from workflow.runtime.files import write_arrays, write_json
+from workflow.runtime.files import identity, write_arrays, write_json
 from workflow.runtime.freshness import (
     FILES,
     FRESH,
@@ -24,7 +24,6 @@ from workflow.runtime.freshness import (
     SOURCE,
     data_verdict,
     experiment_from,
-    identity,
     inputs_of,
     marks_of,
     run_verdict,

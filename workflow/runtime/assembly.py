@@ -196,14 +196,13 @@ def check_weights(study: Study, arm: Arm, network: nn.Module, weights: Tensors) 
         raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}", remedy=remedy)
 
 
-def started_modules(study: Study, run: Run, arm: Arm, dataset: Dataset, taught: Tensors | None) -> Modules:
-    """What the run trains, as it starts: drawn from its seed, or from its teacher's weights.
+def started_modules(study: Study, run: Run, arm: Arm, dataset: Dataset, teacher: Any) -> Modules:
+    """What the run trains, as it starts: drawn from its seed, or from the weights of its teacher (`open_teacher`).
 
     Raises BenchError where these do not fit, or make another function of the student's network than of the teacher's.
     """
     if arm.start != "teacher" or not isinstance(arm.teacher, ConvertedTeacher):
-        return make_modules(study, arm, dataset, run.seed, taught if arm.start == "teacher" else None)
-    teacher = _open_converted(study, arm, arm.teacher, dataset)
+        return make_modules(study, arm, dataset, run.seed, teacher if arm.start == "teacher" else None)
     modules = make_modules(study, arm, dataset, run.seed, teacher.weights())
     if not teacher.is_start_of(modules.student, arm.told):
         problem = f"with the weights of {arm.teacher.file} the student's network computes something else"
@@ -212,8 +211,13 @@ def started_modules(study: Study, run: Run, arm: Arm, dataset: Dataset, taught: 
     return modules
 
 
-def teacher_weights(study: Study, run: Run) -> Tensors | None:
-    """The averaged weights of the run's teacher, if it has a trained one."""
+def open_teacher(study: Study, run: Run, arm: Arm, dataset: Dataset) -> Any:
+    """The averaged weights of the run's teacher, if it has a trained one; one of a file as OPENED_BY says; else None.
+
+    Raises BenchError where a file's is of other data than the arm's.
+    """
+    if isinstance(arm.teacher, ConvertedTeacher):
+        return _open_converted(study, arm, arm.teacher, dataset)
     teacher = study.teacher_run(run)
     if teacher is None:
         return None
@@ -254,7 +258,7 @@ def segment_edges(arm: Arm, sigma_d: float) -> Tensor:
 
 
 def step_function(
-    study: Study, run: Run, arm: Arm, modules: Modules, dataset: Dataset, taught: Tensors | None
+    study: Study, run: Run, arm: Arm, modules: Modules, dataset: Dataset, taught: Any
 ) -> Callable[..., Regression]:
     """(step, weights of the target or none, rows of the step's batch or None for all) -> the objective's value on them.
 
@@ -341,23 +345,21 @@ def _settings_at(settings: Settings, arm: Arm, sigma_d: float, step: int, device
 
 
 def _teacher(
-    study: Study, arm: Arm, dataset: Dataset, taught: Tensors | None
+    study: Study, arm: Arm, dataset: Dataset, taught: Any
 ) -> Callable[[Tensor | None, Tensor | None], Field | None]:
     """(labels, guidance scale) -> the teacher as a field: exact, trained, guided, or none."""
     if arm.teacher is None or arm.teacher == "exact":
         return lambda labels, scale: dataset.velocity if arm.teacher else None
-    if isinstance(arm.teacher, ConvertedTeacher):
-        converted = _open_converted(study, arm, arm.teacher, dataset)
-        return lambda labels, scale: converted.field(labels)
     if taught is None:
         raise BenchError("the teacher has no weights", file=study.file, key="teacher", remedy="train the teacher first")
+    if isinstance(arm.teacher, ConvertedTeacher):
+        return lambda labels, scale: taught.field(labels)
     network = make_network(study, study.arms[arm.teacher], dataset)
     check_weights(study, study.arms[arm.teacher], network, taught)
     return lambda labels, scale: guided_field(network, taught, labels, scale)
 
 
 def _open_converted(study: Study, arm: Arm, teacher: ConvertedTeacher, dataset: Dataset) -> Any:
-    """By its kind, as OPENED_BY says. Raises BenchError where it is of other data than the arm's."""
     opened = named(OPENED_BY[teacher.kind])(Path(teacher.file), study.sigma_d, device_of(study))
     about, data = ((network.shape, network.classes) for network in (opened.network, dataset))
     if about != data:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from workflow.runtime.files import sha256
-
 OPENED_BY = {"edm": "workflow.runtime.teachers:EdmTeacher"}
 """kind of a converted teacher -> what opens one; part of no other run's mathematics."""
 LONGEST_HEADER = 100_000_000
@@ -45,17 +43,6 @@ def header_of(path: Path) -> Header:
     """Of a network of EDM or EDM2. Raises ValueError, in words, where the file is none, and OSError."""
     stat = path.stat()
     return _header(path, stat.st_size, stat.st_mtime_ns)
-
-
-def content_of(path: Path) -> str:
-    """The sha256 of the file, read again only when its size or time has changed."""
-    stat = path.stat()
-    return _content(path, stat.st_size, stat.st_mtime_ns)
-
-
-@cache
-def _content(path: Path, size: int, changed: int) -> str:
-    return sha256(path)
 
 
 @cache

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from workflow.checks import known_shape
 from workflow.errors import BenchError
 from workflow.runtime import checkpoints
-from workflow.runtime.assembly import make_modules, make_network, step_function
+from workflow.runtime.assembly import make_modules, make_network, open_teacher, step_function
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.devices import products
 from workflow.runtime.operations import Operations
@@ -245,10 +245,10 @@ def _prepared(study: Study, arm: str, data: Dataset, batch: int) -> tuple[Callab
     study = study.model_copy(update={"arms": {**study.arms, arm: settings}})
     run = Run(arm=arm, seed=0)
     modules = make_modules(study, settings, data, seed=0, start=None)
-    taught = None
     if study.teacher_run(run) is not None:  # any weights cost the same
-        teacher = make_network(study, study.arms[str(settings.teacher)], data)
-        taught = kept_of(teacher)
+        taught = kept_of(make_network(study, study.arms[str(settings.teacher)], data))
+    else:
+        taught = open_teacher(study, run, settings, data)
     step = step_function(study, run, settings, modules, data, taught)
     return step, modules.student, list(modules.parameters().values())
 

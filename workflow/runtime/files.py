@@ -8,7 +8,9 @@ import json
 import math
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +155,32 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def identity(path: Path) -> str | None:
+    """A digest of a file's content; None where there is none.
+
+    What carries digests of its parts (.npz: CRCs, .safetensors: a checksum) is known by these.
+    """
+    try:
+        known = path.stat()
+        return _identity(path.resolve(), known.st_size, known.st_mtime_ns)
+    except OSError:
+        return None
+
+
+@cache
+def _identity(path: Path, size: int, modified: int) -> str:
+    if path.suffix == ".npz":
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
+            return _checksum([[member.filename, member.file_size, member.CRC] for member in archive.infolist()])
+    if path.suffix == ".safetensors":
+        with path.open("rb") as handle, contextlib.suppress(ValueError, AttributeError):
+            header = json.loads(handle.read(min(int.from_bytes(handle.read(8), "little"), size)))
+            said = header.get("__metadata__", {}).get(CHECKSUM)
+            if said:
+                return said
+    return sha256(path)
+
+
 @contextlib.contextmanager
 def exclusive(folder: Path, what: str) -> Iterator[None]:
     """Hold `folder` for one process of this machine; a second one gets a BenchError at once.
@@ -180,8 +208,8 @@ def exclusive(folder: Path, what: str) -> Iterator[None]:
         yield
 
 
-def _checksum(content: Mapping[str, Any]) -> str:
-    """Of what was read from JSON, whatever its layout."""
+def _checksum(content: Any) -> str:
+    """Of what was read from JSON, whatever its layout, or could be."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -18,7 +17,7 @@ from typing import Any
 from workflow.claims import Claim, claims_digest, verdict_file
 from workflow.errors import BenchError
 from workflow.runtime.cores import cores_here
-from workflow.runtime.files import CHECKSUM, sha256, write_json
+from workflow.runtime.files import identity, sha256, write_json
 from workflow.runtime.fingerprint import digest, fingerprint
 from workflow.runtime.measurements import MEASUREMENTS
 from workflow.study import Run, Study
@@ -159,32 +158,6 @@ def page_record(reports: Path, label: str) -> Path:
 def claim_record(study: Study, claim: str) -> Path:
     """Where a claim's verdict does."""
     return verdict_file(study, claim)
-
-
-def identity(path: Path) -> str | None:
-    """A digest of a file's content; None where there is none.
-
-    What carries digests of its parts (.npz: CRCs, .safetensors: a checksum) is known by these.
-    """
-    try:
-        known = path.stat()
-        return _identity(path.resolve(), known.st_size, known.st_mtime_ns)
-    except OSError:
-        return None
-
-
-@cache
-def _identity(path: Path, size: int, modified: int) -> str:
-    if path.suffix == ".npz":
-        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(path) as archive:
-            return _mark([[member.filename, member.file_size, member.CRC] for member in archive.infolist()])
-    if path.suffix == ".safetensors":
-        with path.open("rb") as handle, contextlib.suppress(ValueError, AttributeError):
-            header = json.loads(handle.read(min(int.from_bytes(handle.read(8), "little"), size)))
-            said = header.get("__metadata__", {}).get(CHECKSUM)
-            if said:
-                return said
-    return sha256(path)
 
 
 # --- the files that data are prepared from -----------------------------------------------------------

@@ -32,11 +32,11 @@ from workflow.runtime.assembly import (
     Tensors,
     learning_rate,
     open_data,
+    open_teacher,
     points_at,
     snapshot_steps,
     started_modules,
     step_function,
-    teacher_weights,
 )
 from workflow.runtime.batches import Batch, batches, draw_batch
 from workflow.runtime.datasets.dataset import Dataset
@@ -138,7 +138,7 @@ def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
     arm = tuned(study, run)
     dataset = open_data(study, arm)
     lost = _lost_teacher(study, run)
-    taught = None if lost else teacher_weights(study, run)
+    taught = None if lost else open_teacher(study, run, arm, dataset)
     modules = started_modules(study, run, arm, dataset, taught)
     _check_parts(study, run, arm, modules, world)
     layout = lay_out(world, modules.parameters(), arm.sharded)
