@@ -18,10 +18,14 @@ from workflow.errors import BenchError
 from workflow.reading import load
 from workflow.runtime import devices, sampling
 from workflow.runtime.assembly import boundary_of, make_modules, make_network, open_data, student_field
+from workflow.runtime.datasets import mixture
 from workflow.runtime.fingerprint import fingerprint
+from workflow.runtime.measurements import costs
 from workflow.runtime.sampling import draw_samples
 from workflow.schema import Sampler
 from workflow.steps import train as training
+from workflow.steps.measure import measure
+from workflow.steps.prepare import prepare
 from workflow.study import Run
 
 X = Run(arm="x", seed=0)
@@ -52,11 +56,11 @@ def somebody_s_settings() -> None:
     torch.set_float32_matmul_precision("medium")
 
 
-@pytest.mark.parametrize("asked", ["device_of", "best_device"])
+@pytest.mark.parametrize("asked", ["device_of", "best_device", "exact_products"])
 def test_float32_is_float32_on_every_device_whatever_the_user_had_set(asked: str, one_arm) -> None:
     study = one_arm("scd")
     somebody_s_settings()
-    _ = devices.device_of(study) if asked == "device_of" else devices.best_device()
+    getattr(devices, asked)(*([study] if asked == "device_of" else []))
     assert flags() == EXACT
 
 
@@ -73,6 +77,25 @@ class Watching(nn.Module):
     def forward(self, x: Tensor, t: Tensor, condition: object = None) -> Tensor:
         Watching.seen.append(flags())
         return self.lift(x)
+
+
+def test_data_are_prepared_and_experiments_measured_in_float32(one_arm, monkeypatch) -> None:
+    study = one_arm("scd")
+    measured = study.experiments["training"].model_copy(update={"measurement": "costs"})
+    study, seen = study.model_copy(update={"experiments": {"training": measured}}), list[dict[str, Any]]()
+
+    def look(*about: object) -> None:
+        seen.append(flags())
+        raise InterruptedError
+
+    monkeypatch.setattr(mixture, "prepare", look)
+    monkeypatch.setattr(costs, "measure", look)
+    monkeypatch.setattr("workflow.steps.measure.measured_from", lambda *about: "")
+    for step, name in ((prepare, "mixture"), (measure, "training")):
+        somebody_s_settings()
+        with pytest.raises(InterruptedError):
+            step(study, name)
+    assert seen == [EXACT, EXACT]
 
 
 @pytest.mark.parametrize("tf32", [False, True])

@@ -21,18 +21,18 @@ TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 
 
 def best_device() -> torch.device:
-    """The process's GPU where there is one, else the CPU; products of float32 are float32's from here on."""
-    _set_products(tf32=False)
+    """The process's GPU where there is one, else the CPU; from here on `exact_products`."""
+    exact_products()
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def device_of(study: Study) -> torch.device:
     """The study's device; `auto` is the process's own GPU where there is one, else the CPU.
 
-    A process that torchrun started takes the GPU of its local rank. From here on products of float32 are float32's,
-    whatever the user's code or settings have made of them. Raises BenchError where there is none.
+    A process that torchrun started takes the GPU of its local rank. From here on `exact_products`. Raises BenchError
+    where there is none.
     """
-    _set_products(tf32=False)
+    exact_products()
     if study.device == "cpu" or (study.device == "auto" and best_device().type == "cpu"):
         return torch.device("cpu")
     local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
@@ -42,6 +42,11 @@ def device_of(study: Study) -> torch.device:
         raise BenchError(problem, file=study.file, key="device", remedy=remedy, again=True)
     torch.cuda.set_device(local)  # what NCCL and FSDP2 take as this process's
     return torch.device("cuda", local)
+
+
+def exact_products() -> None:
+    """From here on float32 means float32, on every device, whatever the user's code or settings have made of it."""
+    _set_products(tf32=False)
 
 
 @contextmanager
@@ -58,7 +63,7 @@ def products(device: torch.device, tf32: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        _set_products(tf32=False)
+        exact_products()
 
 
 def _set_products(tf32: bool) -> None:

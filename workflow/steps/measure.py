@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 
 from workflow.errors import BenchError
-from workflow.runtime.devices import best_device
+from workflow.runtime.devices import exact_products
 from workflow.runtime.files import write_json
 from workflow.runtime.freshness import MADE_FROM, measured_from
 from workflow.runtime.measurements import MEASUREMENTS
@@ -20,7 +20,7 @@ def measure(study: Study, experiment: str) -> None:
         problem = f"{experiment} measures nothing beside its runs"
         raise BenchError(problem, file=study.file, key=f"experiments.{experiment}.measurement", remedy="name one")
     made_from = measured_from(study, experiment)
-    best_device()  # from here on float32 means float32
+    exact_products()
     found = importlib.import_module(MEASUREMENTS[name]).measure(study, experiment)
     content = {
         kind: [{**dataclasses.asdict(row), "value": row.value.model_dump()} for row in rows]

@@ -2,7 +2,7 @@
 
 from workflow.runtime.datasets import kind_module, settings_of
 from workflow.runtime.datasets.dataset import checked
-from workflow.runtime.devices import best_device
+from workflow.runtime.devices import exact_products
 from workflow.runtime.files import write_arrays, write_json
 from workflow.runtime.fingerprint import data_fingerprint
 from workflow.runtime.freshness import FILES, source_of
@@ -21,7 +21,7 @@ def prepare(study: Study, data: str) -> None:
 
     Raises BenchError where what is drawn from it is not what it says.
     """
-    best_device()  # from here on float32 means float32
+    exact_products()
     settings = study.data[data]
     kind, source = kind_module(settings), source_of(study, data)
     named = settings_of(settings, kind.prepare)
