@@ -1,7 +1,12 @@
 """What makes a finished run stale, and what leaves it fresh."""
 
 import ast
+import json
+import re
 import shutil
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -186,7 +191,9 @@ def test_every_number_attribute_and_operator_that_computes_counts(name: str) -> 
     text = syntax_of(tree, module).text
     assert len(marks) > 100 and len(operators) > 20
     assert [mark for mark in marks if mark not in text] == []
-    assert _operators(ast.parse(text)) == operators
+    kinds = "|".join({*operators})
+    assert Counter(re.findall(rf"\b({kinds})\(\)", text)) >= Counter(operators)
+    assert _operators(tree) == operators, "of which the text is written"
 
 
 SAME = {
@@ -196,6 +203,8 @@ SAME = {
         'def f():\n    a = "one"\n    b = f"{a} two"\n    raise ValueError(b)',
         'def f():\n    a = "1"\n    b = f"{a} three"\n    raise ValueError(b)',
     ),
+    "what is printed by own code": ('print("one")', 'print("two")'),
+    "what own code warns of": ('warnings.warn("one")', 'warnings.warn("two")'),
     "what types alone need": ("if TYPE_CHECKING:\n    from a import b", "if TYPE_CHECKING:\n    from a import c"),
 }
 
@@ -218,6 +227,11 @@ SEEN = {
     "annotations that a decorator may read": ("@register\ndef f(x: int): ...", "@register\ndef f(x: float): ..."),
     "a default of an argument": ("def f(x: int = 1): ...", "def f(x: int = 2): ..."),
     "a name of a command line": ('p.add_argument("--a", default=1)', 'p.add_argument("--b", default=1)'),
+    "a reader of one's own": ('x = read_arrays(f, "one")', 'x = read_arrays(f, "two")'),
+    "what is called warn and gives a value": ('x = warn("one")', 'x = warn("two")'),
+    "what is called warn and may do a thing": ('warn("one")', 'warn("two")'),
+    "an import that another module takes": ("from torch import float64 as d", "from torch import float32 as d"),
+    "a help text of one's own parser": ('p.add_argument("-a", help="1")', 'p.add_argument("-a", help="2")'),
     "an import for what it does": ("import mine_that_acts", "import others_that_act"),
 }  # fmt: skip
 
@@ -226,6 +240,40 @@ SEEN = {
 def test_what_looks_like_a_message_or_an_annotation_and_computes_counts(what: str) -> None:
     one, other = SEEN[what]
     assert _text(one, "mine") != _text(other, "mine")
+
+
+EVERY_MODULE = """
+import hashlib, json, sys
+from pathlib import Path
+from workflow.runtime.syntax import read_syntax
+found = {}
+for path in sorted(p for name in ("core", "workflow/runtime", "workflow/steps") for p in Path(name).rglob("*.py")):
+    text = read_syntax(path, path.with_suffix("").as_posix().replace("/", ".")).text
+    found[path.as_posix()] = hashlib.sha256(text.encode()).hexdigest()
+print(json.dumps(found))
+"""
+
+
+def _every_module(python: str | Path) -> dict[str, str]:
+    done = subprocess.run([python, "-c", EVERY_MODULE], cwd=ROOT, capture_output=True, check=True)
+    return json.loads(done.stdout)
+
+
+def _python(version: str) -> Path | None:
+    found = shutil.which(f"python{version}")
+    return next(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"), Path(found) if found else None)
+
+
+def test_every_python_reads_the_same_in_what_is_hashed() -> None:
+    """So that results from elsewhere are as fresh as they were there."""
+    others = [v for v in ("3.11", "3.12", "3.13", "3.14") if v != f"{sys.version_info[0]}.{sys.version_info[1]}"]
+    if not (pythons := [python for version in others if (python := _python(version))]):
+        pytest.skip("no other Python here")
+    here = _every_module(sys.executable)
+    assert len(here) > 80
+    for python in pythons:
+        there = _every_module(python)
+        assert [name for name in here if here[name] != there[name]] == [], python
 
 
 # --- one's own code -----------------------------------------------------------------------------------
@@ -291,6 +339,30 @@ def test_a_re_export_is_followed_and_own_code_on_the_python_path_too(tmp_path: P
         (tmp_path / "pack/parts.py").write_text(f"Net = {width}")
         as_a_new_process()
         marks.add(source_digest(("pack",), str(ROOT), "/"))
+    assert len(marks) == 3
+
+
+def test_own_code_before_the_project_s_of_that_name_counts_as_python_imports_it(tmp_path: Path) -> None:
+    (tmp_path / "examples").mkdir()
+    marks = {source_digest(("examples.own_network",), str(ROOT), "/")}
+    for width in range(2):
+        (tmp_path / "examples/own_network.py").write_text(f"width = {width}")
+        as_a_new_process()
+        marks.add(source_digest(("examples.own_network",), str(ROOT), str(tmp_path)))
+    assert len(marks) == 3
+
+
+def test_own_code_that_is_installed_from_elsewhere_counts_with_its_package(tmp_path: Path, monkeypatch) -> None:
+    package = tmp_path / "src/installed_from_elsewhere"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "net.py").write_text("import json, numpy\nfrom .parts import width")
+    monkeypatch.syspath_prepend(package.parent)
+    marks = {source_digest((), str(ROOT), "/")}
+    for width in range(2):
+        (package / "parts.py").write_text(f"width = {width}")
+        as_a_new_process()
+        marks.add(source_digest(("installed_from_elsewhere.net",), str(ROOT), "/"))
     assert len(marks) == 3
 
 

@@ -1,6 +1,7 @@
 """What a result says of where it comes from: whose code, which build, how much memory, how long."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -166,6 +167,8 @@ def test_a_study_whose_own_code_is_in_no_commit_of_the_checkout_is_not_published
         publish(study)
     assert own_code_outside(load(ROOT / "examples/own_network.yaml")) == []
     assert own_code_outside(load(ROOT / "examples/own_data.yaml")) == []
+    shutil.copytree(ROOT / "examples", "examples")
+    assert own_code_outside(load(ROOT / "examples/own_data.yaml")) == ["examples.own_data"], "which Python takes first"
 
 
 # --- a record has one writer -------------------------------------------------------------------------

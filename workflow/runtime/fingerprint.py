@@ -4,18 +4,21 @@ Snakemake does not see imported modules, so the source is hashed here: the modul
 objective and of the steps, and what these import, each without what computes nothing
 (workflow.runtime.syntax). Own code is followed through relative imports, packages, siblings and
 `import_module` of a literal name; not through names that are put together when it runs, compiled
-extensions, installed packages, and files that it reads.
+extensions, installed packages of which the study names nothing, and files that it reads.
 
 Tables that name objectives and data sets, schemas and bookkeeping are left out, so that adding an
 objective or an arm, or editing the report, leaves finished runs fresh.
 """
 
+import contextlib
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -85,16 +88,17 @@ def digest(specification: Any, modules: Iterable[str], root: Path = ROOT) -> str
 def source_digest(modules: tuple[str, ...], root: str, here: str) -> str:
     """A digest of what computes in the source of modules, and of what they import of the project and of one's own.
 
-    A module is looked for under the project's `root`, and `here` and on PYTHONPATH, where somebody's own are; what an
-    own module imports from there is own. The packages that a module is in are imported with it.
+    The project's modules are under its `root`; where somebody's own are, `own_file` says. What an own module imports
+    from the same folders, or of a package that is named, is own. The packages that a module is in are imported with it.
     """
-    folders = tuple(dict.fromkeys(map(Path, (root, here, *_python_path()))))
+    importlib.invalidate_caches()  # files may be new
+    named = frozenset(module.partition(".")[0] for module in modules)
     pending, seen = [(module, not _of_project(module)) for module in modules], dict[str, str | None]()
     while pending:
         module, own = pending.pop()
         if module in seen or module in NOT_MATHEMATICS:
             continue
-        path = file_of(module, folders)
+        path = own_file(module, root, here, named) if own else file_of(module, [root])
         package, _, _ = module.rpartition(".")
         pending += [(package, own)] if package else []
         if path is None:  # a name out of a module, an installed package, or a folder without __init__.py
@@ -123,7 +127,26 @@ def _python_path() -> list[str]:
     return [str(Path(place).absolute()) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
 
 
-def file_of(module: str, folders: Iterable[Path]) -> Path | None:
-    """The module's file; a package's is its __init__.py, which Python takes before a module of that name."""
-    bases = [folder.joinpath(*module.split(".")) for folder in folders]
-    return next((p for b in bases for p in (b / "__init__.py", b.with_suffix(".py")) if p.is_file()), None)
+def own_file(module: str, root: str, here: str, named: Collection[str] = ()) -> Path | None:
+    """The file of a module of one's own: of those that Python would find, in its order, the first.
+
+    It is looked for `here`, on PYTHONPATH and under the project's root; elsewhere, as of an editable install, only
+    what is `named` or is in such a package, as else every library would be one's own.
+    """
+    top = module.partition(".")[0]
+    return file_of(module, [here, *_python_path(), root], elsewhere=top in named)
+
+
+def file_of(module: str, folders: Iterable[str], elsewhere: bool = False) -> Path | None:
+    """The module's source file in these folders, or `elsewhere`; None where it has none. Imports nothing."""
+    places: Iterable[str] | None = folders
+    spec = None
+    for number, part in enumerate(module.split(".")):
+        spec = PathFinder.find_spec(part, list(places or ()))
+        if spec is None and number == 0 and elsewhere:
+            with contextlib.suppress(ValueError):  # of what was put into sys.modules by hand nothing is known
+                spec = importlib.util.find_spec(part)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from workflow.errors import BenchError
 
+PROJECT = frozenset({"core", "workflow"})
+"""Packages whose names are known to mean what these tables say; of one's own code they may be anything."""
 SHOWN = frozenset({"print", "warn", "BenchError", "ArgumentParser", "add_argument"})
 """Calls, beside exceptions that are raised, whose texts are messages."""
 REMEDIES = {"read_json": 1, "read_arrays": 1, "read_tensors": 1, "names_of_arrays": 1}
@@ -39,7 +41,7 @@ Functions = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Syntax:
-    """A module's syntax tree as text, without what computes nothing, and the modules that it may import."""
+    """A module's syntax tree, written the same by every Python, without what computes nothing; what it may import."""
 
     text: str
     imported: tuple[str, ...]
@@ -57,14 +59,24 @@ def read_syntax(path: Path, module: str) -> Syntax:
 def syntax_of(tree: ast.Module, module: str, is_package: bool = False) -> Syntax:
     """The same of a syntax tree, which is changed."""
     tree.body = [line for line in tree.body if not _is_checked_alone(line) and not _is_command(line, module)]
+    ours = module.partition(".")[0] in PROJECT
     nodes = list(ast.walk(tree))  # once: every process that makes a run reads some fifty modules
     imported = tuple(_imported(nodes, module if is_package else module.rpartition(".")[0]))
     _without_annotations(nodes)
     _without_bare_strings(nodes)
-    _without_messages(nodes)
-    if not is_package:  # whose names are for others
+    _without_messages(nodes, ours)
+    if ours and not is_package:  # whose names are for others
         _without_unused_imports(tree)
-    return Syntax(ast.unparse(tree), imported)
+    return Syntax(_written(tree), imported)
+
+
+def _written(node: object) -> str:
+    """Kinds of nodes and what their fields hold; what is empty is left out, as newer Pythons have more fields."""
+    if isinstance(node, ast.AST):
+        fields = [(name, value) for name, value in ast.iter_fields(node) if name != "kind"]  # u"" is ""
+        said = (f"{name}={_written(value)}" for name, value in fields if value is not None and value != [])
+        return f"{type(node).__name__}({', '.join(said)})"
+    return f"[{', '.join(map(_written, node))}]" if isinstance(node, list) else ascii(node)
 
 
 # --- imports -----------------------------------------------------------------------------------------
@@ -151,27 +163,33 @@ def _plain_assignment(line: ast.stmt) -> ast.stmt | None:
 # --- messages ----------------------------------------------------------------------------------------
 
 
-def _without_messages(nodes: Iterable[ast.AST]) -> None:
+def _without_messages(nodes: Iterable[ast.AST], ours: bool) -> None:
     """Texts in messages become empty, also those of a function's names that nothing but messages reads."""
     for node in nodes:
         if isinstance(node, Functions):
-            for line in _only_shown(node):
+            for line in _only_shown(node, ours):
                 line.value = _Emptied().visit(line.value)
     for node in nodes:
-        for call, places in _messages(node):
+        for call, places in _messages(node, ours):
             call.args = [_Emptied().visit(a) if places is None or i in places else a for i, a in enumerate(call.args)]
             for keyword in call.keywords:
                 if places is None:
                     keyword.value = _Emptied().visit(keyword.value)
 
 
-def _messages(node: ast.AST) -> Iterator[tuple[ast.Call, set[int] | None]]:
-    """The calls at a node that make a message: (call, the places of texts in it, None for all)."""
+def _messages(node: ast.AST, ours: bool) -> Iterator[tuple[ast.Call, set[int] | None]]:
+    """The calls at a node that make a message: (call, the places of texts in it, None for all).
+
+    In code of one's own these are exceptions that are raised, and print and warnings.warn that stand alone.
+    """
     if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
         name = _called(node.exc)
         if name.endswith(("Error", "Exception", "Warning")):
             yield node.exc, None
-    elif isinstance(node, ast.Call):
+    elif not ours and isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+        if ast.unparse(node.value.func) in ("print", "warnings.warn"):
+            yield node.value, None
+    elif ours and isinstance(node, ast.Call):
         name = _called(node)
         if name in SHOWN:
             flags = name == "add_argument"  # what is not help there is the name of an argument
@@ -182,7 +200,7 @@ def _messages(node: ast.AST) -> Iterator[tuple[ast.Call, set[int] | None]]:
             yield node, {REMEDIES[name]}
 
 
-def _only_shown(function: ast.AST) -> list[ast.Assign]:
+def _only_shown(function: ast.AST, ours: bool) -> list[ast.Assign]:
     """What gives a text to a name of a function that is read in messages alone, or for such names."""
     nodes = list(ast.walk(function))
     texts = [n for n in nodes if isinstance(n, ast.Assign) and _target(n) and any(map(_is_any_text, ast.walk(n.value)))]
@@ -192,7 +210,7 @@ def _only_shown(function: ast.AST) -> list[ast.Assign]:
     shown = {
         id(name)
         for node in nodes
-        for call, places in _messages(node)
+        for call, places in _messages(node, ours)
         for argument in _arguments(call, places)
         for name in ast.walk(argument)
     }

@@ -5,7 +5,9 @@ smaller than it is decides no claim: its verdicts are published as not run. Pict
 images are somebody else's.
 """
 
+import os
 import shutil
+from pathlib import Path
 
 import pandas as pd
 
@@ -15,7 +17,7 @@ from workflow.report.matrix import draw_matrix
 from workflow.report.style import apply_style, save
 from workflow.report.tables import read_table, write_table
 from workflow.runtime.files import read_json
-from workflow.runtime.fingerprint import ROOT, file_of
+from workflow.runtime.fingerprint import ROOT, own_file
 from workflow.steps.command import main, parser, study_of
 from workflow.steps.plot import sample_pictures
 from workflow.study import DEFAULT_BUDGET, Study
@@ -76,7 +78,13 @@ def own_code_outside(study: Study) -> list[str]:
     named = [arm.objective for arm in study.arms.values()] + [size.network or "" for size in study.sizes.values()]
     modules = {path.partition(":")[0] for path in named if ":" in path}
     modules |= {data.module for data in study.data.values() if data.kind == "own"}
-    return sorted(module for module in modules if file_of(module, (ROOT,)) is None)
+    files = {module: own_file(module, str(ROOT), os.getcwd(), {module.partition(".")[0]}) for module in modules}
+    return sorted(module for module, file in files.items() if file is None or not _in_checkout(file))
+
+
+def _in_checkout(file: Path) -> bool:
+    """Whether git knows the file, and not one of an environment that stands there."""
+    return file.resolve().is_relative_to(ROOT) and "site-packages" not in file.parts
 
 
 def undecided(verdicts: pd.DataFrame, study: Study) -> pd.DataFrame:
