@@ -15,7 +15,7 @@ from workflow.errors import Mistake
 from workflow.runtime import measurements
 from workflow.runtime.converted import header_of
 from workflow.runtime.datasets import MEASURED
-from workflow.runtime.quantities import CURVES, QUANTITIES
+from workflow.runtime.quantities import CURVES, QUANTITIES, Quantity
 from workflow.schema import (
     Arm,
     ConvertedTeacher,
@@ -77,7 +77,7 @@ def check(study: "Study") -> None:
         _check_points(name, arm)
     _check_cycles(study)
     _check_experiments(study)
-    _check_claims(study)
+    _check_claims(study, QUANTITIES, any(isinstance(data, OwnData) for data in study.data.values()))
     check_metrics(study, {name: MEASURED[data.kind] for name, data in study.data.items() if data.kind in MEASURED})
     fewest = min(study.evaluation.samples, study.evaluation.snapshot_samples or study.evaluation.samples)
     for name, data in study.data.items():
@@ -144,6 +144,18 @@ def check_metrics(study: "Study", of_data: OfData) -> None:
                 raise Mistake(problem, f"choose of: {', '.join(sorted(there))}")
     if study.is_whole:  # what a smaller budget leaves out may have needed it
         _check_use(study, known)
+
+
+def check_declared(study: "Study", known: Mapping[str, Quantity]) -> None:
+    """Raise Mistake for a metric that is not among `known`, once modules of one's own have said what they declare."""
+    asked = {"tuning_metric": [study.tuning_metric], "evaluation.snapshot_metrics": study.evaluation.snapshot_metrics}
+    asked |= {f"samplers.{name}.metrics": sampler.metrics for name, sampler in study.samplers.items()}
+    for key, metrics in asked.items():
+        for metric in metrics or ():
+            _check_known(key, metric, known)
+    for name, experiment in study.experiments.items():
+        _check_known(f"experiments.{name}.metric", experiment.metric, [*known, *CURVES])
+    _check_claims(study, known)
 
 
 def _check_use(study: "Study", known: Mapping[str, Collection[str]]) -> None:
@@ -248,14 +260,14 @@ def _check_quantity(key: str, metric: str, data_sets: Iterable[Data], more: Iter
     _check_known(key, metric, [*QUANTITIES, *more])
 
 
-def _check_claims(study: "Study") -> None:
-    own = any(isinstance(data, OwnData) for data in study.data.values())
+def _check_claims(study: "Study", known: Mapping[str, Quantity], own: bool = False) -> None:
+    """With `own`, a metric may be one that the module of own data declares, which is not known yet."""
     for name, claim in study.claims.items():
         if list(claim.decided_by) != [study.study]:
             problem = f"claims.{name}.decided_by: a study's own claims are decided by it alone"
             raise Mistake(problem, f"give one rule, under {study.study!r}")
         try:
-            claim.decided_by[study.study].check_metrics(QUANTITIES, own)
+            claim.decided_by[study.study].check_metrics(known, own)
         except Mistake as error:
             raise Mistake(f"claims.{name}.decided_by.{study.study}: {error}", error.remedy) from None
     refuse_one_statistic(study.claims)

@@ -12,10 +12,12 @@ from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 
+from workflow.checks import OfData, measured
 from workflow.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic
 from workflow.errors import BenchError, Mistake
 from workflow.reading import load, read_mapping, remedy_of
-from workflow.runtime.quantities import QUANTITIES
+from workflow.runtime.datasets import MEASURED
+from workflow.runtime.quantities import COSTS, QUANTITIES
 from workflow.schema import Model
 from workflow.study import DEFAULT_BUDGET, Sampling, Study
 
@@ -25,6 +27,8 @@ TOPICS = (
     "compute", "conditioning", "discretisation", "guidance", "lineage", "mid time", "sizes", "stability of time",
     "steps", "tangent", "theory", "weighting",
 )  # fmt: skip
+OF_RUNS = COSTS.keys() - {"found_mid_time", "sample_flops", "train_flops"}
+"""Costs that every run has; the others are known where an experiment has them measured."""
 
 
 class Ledger(Model):
@@ -68,8 +72,8 @@ def read_claims(path: Path = CLAIMS) -> Ledger:
 
 
 def check_claims(ledger: Ledger, studies: Iterable[Study], path: Path = CLAIMS) -> None:
-    """Raise BenchError where a claim does not fit one of these studies, in its names or the ways of sampling it means,
-    and where two claims have one id.
+    """Raise BenchError where a claim does not fit one of these studies, in its names, what it measures or the ways of
+    sampling it means, and where two claims have one id.
 
     Names are held against a study's default budget: a smaller one may lack arms. What the ledger says of studies that
     are not among these, somebody's own say, is held against nothing.
@@ -81,7 +85,7 @@ def check_claims(ledger: Ledger, studies: Iterable[Study], path: Path = CLAIMS) 
             for name, claim in claims.items():
                 rule = claim.decided_by.get(study.study)
                 if rule is not None:
-                    _check_rule(rule, whole, file, f"claims.{name}.decided_by.{study.study}")
+                    check_rule(rule, whole, file, f"claims.{name}.decided_by.{study.study}", _of_kinds(whole))
         for name in study.claims:
             if name in taken:
                 remedy = "give it another id: claims are targets of the workflow, claims/<id>"
@@ -102,7 +106,13 @@ def claims_of(ledger: Ledger, study: Study) -> dict[str, Claim]:
     return kept | dict(study.claims)
 
 
-def _check_rule(rule: Rule, study: Study, path: Path, key: str) -> None:
+def _of_kinds(study: Study) -> OfData:
+    """What the project's own kinds of data measure."""
+    return {name: MEASURED[data.kind] for name, data in study.data.items() if data.kind in MEASURED}
+
+
+def check_rule(rule: Rule, study: Study, path: Path, key: str, of_data: OfData) -> None:
+    """Raise BenchError where a rule does not fit a study (in full), whose data sets measure what `of_data` has."""
     if rule.experiment not in study.experiments:
         raise unknown("experiment", rule.experiment, study.experiments, path, f"{key}.experiment")
     arms = study.arms_of(rule.experiment)
@@ -110,23 +120,56 @@ def _check_rule(rule: Rule, study: Study, path: Path, key: str) -> None:
         for pattern in term.arms:
             if not fnmatch.filter(arms, pattern):
                 raise unknown(f"arm of {study.study}/{rule.experiment}", pattern, arms, path, key)
-        _check_ways(term, term.metric or rule.metric, rule, study, path, key)
+        for arm in named_by(term, arms):
+            try:
+                _check_term(term, term.metric or rule.metric, rule, study, arm, of_data)
+            except Mistake as error:
+                raise BenchError(str(error), file=path, key=key, remedy=error.remedy) from None
 
 
-def _check_ways(term: Term, metric: str, rule: Rule, study: Study, path: Path, key: str) -> None:
-    """A term that does not say how to take several rows must tell the ways apart in which samples are drawn."""
-    of_samples = metric == "sample_flops" or (metric in QUANTITIES and QUANTITIES[metric].of == "samples")
-    if term.take is not None or not term.arms or not of_samples:
-        return
-    shown = () if rule.is_curve else study.experiments[rule.experiment].samplers
-    for arm in named_by(term, study.arms_of(rule.experiment)):
-        wanted = shown or study.samplers_of(arm)[:1]
-        ways = [way for way in study.samplings(arm) if way.sampler in wanted and metric in (way.metrics or (metric,))]
-        fitting = [way for way in ways if term.fits(way.columns, way.solver)]
-        if len(fitting) > 1:
-            told = ["{" + ", ".join(f"{k}: {v}" for k, v in written_way(way).items()) + "}" for way in fitting]
-            remedy = f"say in the term which of them is meant: {', '.join(told)}; or how to 'take' them"
-            raise BenchError(f"{arm!r} is sampled in {len(fitting)} ways that fit", file=path, key=key, remedy=remedy)
+def _check_term(term: Term, metric: str, rule: Rule, study: Study, arm: str, of_data: OfData) -> None:
+    """A term must find rows of the arm, and say how to take several or tell apart the ways in which samples are drawn.
+
+    What an experiment measures beside its runs is not known here, nor are data that `of_data` lacks.
+    """
+    experiment, own, kind = (
+        study.experiments[rule.experiment],
+        study.samplers_of(arm),
+        of_data.get(study.arms[arm].data),
+    )
+    shown = (
+        own[:1] if rule.is_curve or not experiment.samplers else [name for name in own if name in experiment.samplers]
+    )
+    of_samples = metric in kind["samples"] if kind else metric in QUANTITIES and QUANTITIES[metric].of == "samples"
+    of_samples |= metric == "sample_flops"
+    ways = [
+        w for w in study.samplings(arm) if w.sampler in shown and (rule.is_curve or metric in (w.metrics or [metric]))
+    ]
+    fitting = [way for way in ways if of_samples and term.fits(way.columns, way.solver)]
+    if kind is not None and experiment.measurement is None:
+        there = _of_curves(study, arm, of_data) if rule.is_curve else measured(study, arm, shown, of_data) | OF_RUNS
+        if metric not in there:
+            raise Mistake(f"{metric!r} is not measured of {arm!r}", f"choose of: {', '.join(sorted(there))}")
+        if term.objective not in (None, study.arms[arm].objective):
+            raise Mistake(f"{arm!r} is no arm of objective {term.objective!r}", "remove 'objective' from the term")
+        if not of_samples and (said := sorted(term.selected.keys() - {"objective"})):
+            raise Mistake(f"{metric!r} is measured of no samples, and has no {said[0]!r}", "remove it from the term")
+        if of_samples and not fitting:
+            raise Mistake(f"{arm!r} is sampled in no way that fits", f"choose of: {_told(ways)}")
+    if len(fitting) > 1 and term.take is None:
+        remedy = f"say in the term which of them is meant: {_told(fitting)}; or how to 'take' them"
+        raise Mistake(f"{arm!r} is sampled in {len(fitting)} ways that fit", remedy)
+
+
+def _of_curves(study: Study, arm: str, of_data: OfData) -> set[str]:
+    """What is measured along something of an arm's runs: of samples, that of its snapshots."""
+    along = set(of_data[study.arms[arm].data]["samples"]) if study.arms[arm].snapshots else set[str]()
+    chosen = study.evaluation.snapshot_metrics
+    return measured(study, arm, (), of_data) | (along if chosen is None else along & {*chosen})
+
+
+def _told(ways: Iterable[Sampling]) -> str:
+    return ", ".join("{" + ", ".join(f"{k}: {v}" for k, v in written_way(way).items()) + "}" for way in ways)
 
 
 def written_way(way: Sampling) -> dict[str, Any]:

@@ -13,11 +13,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from workflow.checks import OfData, check_metrics, known_shape
+from workflow.checks import OfData, check_declared, check_metrics, known_shape
+from workflow.claims import check_rule, in_full
 from workflow.errors import BenchError, Mistake
 from workflow.reading import load
 from workflow.runtime.datasets import MEASURED, kind_module, settings_of
 from workflow.runtime.named import check_call, named, problem_of, takes
+from workflow.runtime.quantities import quantities_of
 from workflow.schema import Arm, OwnData
 from workflow.study import Study
 
@@ -90,11 +92,16 @@ def _at(study: Study, key: str) -> Iterator[None]:
 
 
 def _check_metrics(study: Study, tables: OfData) -> None:
+    """Everything that names a metric, against what the data's modules measure and declare."""
     try:
+        check_declared(study, quantities_of(study.data.values()))
         check_metrics(study, tables)
     except Mistake as error:
         key, problem = str(error).split(": ", 1)
         raise BenchError(problem, file=study.file, key=key, remedy=error.remedy) from error
+    whole = in_full(study)
+    for name, claim in study.claims.items():
+        check_rule(claim.decided_by[study.study], whole, study.file, f"claims.{name}.decided_by.{study.study}", tables)
 
 
 def _metrics_of(data: OwnData, key: str) -> Mapping[str, tuple[str, ...]]:

@@ -284,6 +284,42 @@ BAD_OWN = {
     "unknown metric": (lambda c: c["decided_by"]["tiny"].update(metric="map_rsm"), "did you mean 'map_rms'"),
     "unknown experiment": (lambda c: c["decided_by"]["tiny"].update(experiment="x"), "unknown experiment: 'x'"),
     "unknown arm": (lambda c: c["decided_by"]["tiny"].update(of={"arms": "dscd-9"}), "did you mean 'dscd-8'"),
+    "a metric that its data never measure": (
+        lambda c: c["decided_by"]["tiny"].update(metric="fd_train"),
+        "'fd_train' is not measured of 'dscd-8'",
+    ),
+    "a curve of snapshots that no arm keeps": (
+        lambda c: c["decided_by"]["tiny"].update(
+            metric="sliced_wasserstein",
+            of={"arms": "scd", "x": 3},
+            against={"arms": "dscd-4", "x": 3},
+        ),
+        "'sliced_wasserstein' is not measured of 'scd'",
+    ),
+    "a cost that is not measured": (
+        lambda c: c["decided_by"]["tiny"].update(metric="train_flops"),
+        "'train_flops' is not measured of 'dscd-8'",
+    ),
+    "a way in which nothing is sampled": (
+        lambda c: c["decided_by"]["tiny"].update(
+            metric="sliced_wasserstein", of={"arms": "scd", "steps": 7}, against={"value": 1}
+        ),
+        "choose of: {steps: 1, sampling: few}, {steps: 2, sampling: few, times: [1.1]}",
+    ),
+    "an unknown sampler": (
+        lambda c: c["decided_by"]["tiny"].update(
+            metric="sliced_wasserstein", of={"arms": "scd", "sampling": "zzz", "take": "min"}, against={"value": 1}
+        ),
+        "'scd' is sampled in no way that fits",
+    ),
+    "steps of what is no sample": (
+        lambda c: c["decided_by"]["tiny"]["of"].update(steps=1),
+        "'map_rms' is measured of no samples, and has no 'steps'",
+    ),
+    "another objective than the arm's": (
+        lambda c: c["decided_by"]["tiny"]["of"].update(objective="scd"),
+        "'dscd-8' is no arm of objective 'scd'",
+    ),
     "an id of the ledger's": (lambda c: None, "has a claim 'mine', too"),
 }
 

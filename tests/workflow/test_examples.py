@@ -11,6 +11,7 @@ from core.objectives import OBJECTIVES
 from tests.workflow.conftest import ROOT, as_a_new_process, snakemake
 from tests.workflow.made_up import tabulated
 from workflow.errors import BenchError
+from workflow.own import check_study
 from workflow.reading import load
 from workflow.report.drawing import drawn
 from workflow.report.figures import FIGURES
@@ -21,7 +22,6 @@ from workflow.runtime.files import write_json
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.quantities import quantities_of
 from workflow.runtime.records import RunRecord, Value, write_record
-from workflow.schema import OwnData
 from workflow.steps.judge import judge_study
 from workflow.study import Run
 
@@ -81,7 +81,10 @@ def test_a_quantity_that_a_data_set_of_one_s_own_declares_leads_an_experiment(
 
 
 BAD_QUANTITIES = {
-    "undeclared": ("METRICS = {'samples': ('mine',)}", "'mine' is measured, and nothing says which way is better"),
+    "undeclared": (
+        "METRICS = {'map': (), 'samples': ('mine',)}",
+        "'mine' is measured, and nothing says which way is better",
+    ),
     "no quantity": ("QUANTITIES = {'mine': 'lower'}", "'mine' is declared as 'lower'"),
     "no mapping": ("QUANTITIES = ['mine']", "is declared as None"),
     "another meaning": ("QUANTITIES = {'fd_train': Quantity('x', 'higher', 'x')}", "'fd_train' means something else"),
@@ -98,10 +101,13 @@ def test_a_bad_quantity_of_one_s_own_is_refused_with_how_to_declare_it(
 ) -> None:
     text, wanted = BAD_QUANTITIES[case]
     name = f"mine_{list(BAD_QUANTITIES).index(case)}"
-    (tmp_path / f"{name}.py").write_text(f"from workflow.runtime.quantities import Quantity\n{text}\n")
+    (tmp_path / f"{name}.py").write_text(f"from examples.own_data import *\n{text}\n")
     monkeypatch.syspath_prepend(tmp_path)
+    content = yaml.safe_load((ROOT / "examples" / "own_data.yaml").read_text())
+    content["data"]["points"]["module"] = name
+    (tmp_path / "own_data.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(BenchError) as caught:
-        quantities_of([OwnData(kind="own", module=name)])
+        check_study(load(tmp_path / "own_data.yaml"))
     assert wanted in str(caught.value) and "Quantity" in str(caught.value) and name in str(caught.value)
 
 

@@ -51,6 +51,13 @@ def study_of(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> Callable[.
     return write
 
 
+def _claims(content: dict, **changes: object) -> None:
+    rule = {"experiment": "discretisation", "metric": "sliced_wasserstein", "of": {"arms": "scd", "steps": 1}}
+    rule |= {"against": {"value": 1}, "scale": "log_ratio", "direction": "less", "smallest": 0.1} | changes
+    about = {"paper": "none", "place": "here", "topic": "mine", "claim": "It is near."}
+    content["claims"] = {"mine": about | {"decided_by": {"tiny": rule}}}
+
+
 def _on_images(content: dict, network: str, **settings: object) -> None:
     content["data"] = {"points": {"kind": "digits"}}
     content["sizes"]["waves"] = {"network": network, "settings": settings}
@@ -111,6 +118,31 @@ BAD = {
     "a metric that own data never measure": (
         lambda c: c["experiments"]["discretisation"].update(metric="map_rms"),
         ["experiments.discretisation.metric", "'map_rms' is not measured", "sliced_wasserstein"],
+    ),
+    "a metric of an experiment that is misspelt": (
+        lambda c: c["experiments"]["discretisation"].update(metric="nearr"),
+        ["experiments.discretisation.metric", "did you mean 'near'?"],
+    ),
+    "a sampler's metric that is misspelt": (
+        lambda c: c.update(samplers={"odd": {"solver": "few", "times": [[]], "metrics": ["nearr"]}})
+        or c["arms"]["mine"].update(samplers=["odd"]),
+        ["samplers.odd.metrics", "did you mean 'near'?"],
+    ),
+    "a tuning metric that is misspelt": (
+        lambda c: c.update(tuning_metric="nearr"), ["tuning_metric", "'nearr' is unknown", "did you mean 'near'?"],
+    ),
+    "a claim's metric that is misspelt": (
+        lambda c: _claims(c, metric="nearr"), ["claims.mine.decided_by.tiny", "'nearr'", "did you mean 'near'?"],
+    ),
+    "a ratio of what may be zero": (
+        lambda c: _claims(c, metric="near"), ["claims.mine.decided_by.tiny", "'near' may be zero", "difference"],
+    ),
+    "a claim on what own data never measure": (
+        lambda c: _claims(c, metric="map_rms"), ["claims.mine.decided_by.tiny", "'map_rms' is not measured of 'scd'"],
+    ),
+    "a claim on a way in which no samples are drawn": (
+        lambda c: _claims(c, of={"arms": "scd", "steps": 7}),
+        ["claims.mine.decided_by.tiny", "no way that fits", "{steps: 1, sampling: few}, {steps: 2, "],
     ),
     "patches that do not divide the image": (
         lambda c: _on_images(c, "core.networks.dit:DiT", width=64, depth=1, heads=2, patch=3),
@@ -203,6 +235,9 @@ def test_what_own_code_prints_or_how_it_ends_does_not_hide_the_error(study_of, t
     dead = study_of(module="import os, sys\nprint('my last words', file=sys.stderr, flush=True)\nos._exit(5)\n")
     with pytest.raises(BenchError, match="status 5: my last words"):
         check_own([load(dead)])
+    garbled = study_of(module="import os\nos.write(2, b'no text: \\xff')\nos._exit(5)\n")
+    with pytest.raises(BenchError, match="status 5: no text: \N{REPLACEMENT CHARACTER}"):
+        check_own([load(garbled)])
 
 
 def test_a_value_is_held_against_the_types_that_yaml_has() -> None:
