@@ -30,6 +30,8 @@ from workflow.reading import load, shipped
 from workflow.report.statistics import COLUMNS
 from workflow.report.tables import CURVE_COLUMNS, write_table
 from workflow.runtime.files import write_json
+from workflow.runtime.freshness import FRESH, collected_from, verdict
+from workflow.steps.collect import collect
 from workflow.steps.judge import (
     CLAIM_NEW,
     RULE_CHANGED,
@@ -43,6 +45,7 @@ from workflow.steps.judge import (
     rule_first,
     sentence,
 )
+from workflow.steps.tabulate import tabulate_study
 from workflow.study import Run, Study
 
 FINER = {
@@ -357,6 +360,26 @@ def test_a_study_s_own_claims_are_judged_and_dated_by_its_own_file_and_the_paper
     assert changed.specification(run) == study.specification(run), "no part of what a run is"
 
 
+def test_verdicts_of_an_older_rule_beside_newer_tables_are_made_again(
+    own: dict, tiny: dict, write_study, checkout: Path
+) -> None:
+    """And whoever only tabulates, by hand, has not judged."""
+
+    def fresh(study: Study) -> bool:
+        made_from = collected_from(study, claims_of(read_claims(), study))
+        return verdict(study.folder / "provenance.json", lambda: made_from) == FRESH
+
+    study = load(write_study(tiny))
+    _results(study, [], VALUES)
+    assert list(collect(study).verdict) == ["reproduced"] and fresh(study)
+    own["decided_by"]["tiny"]["direction"] = "more"
+    study = load(write_study(tiny))
+    assert not fresh(study)
+    tabulate_study(study)
+    assert not fresh(study)
+    assert list(collect(study).verdict) == ["not reproduced"] and fresh(study)
+
+
 # --- judging -------------------------------------------------------------------------------------
 
 
@@ -470,6 +493,20 @@ def test_a_rule_changed_after_its_results_is_said_to_be(claims: dict, write_clai
     uncommitted = rule_commits(path) or {}
     assert uncommitted == {"finer tiny": Dated(None, ruled), "best tiny": Dated(changed, ruled)}
     assert rule_first(uncommitted["finer tiny"], (changed,), checkout, True) == RULE_CHANGED
+
+
+def test_rules_of_the_past_are_read_as_today_s_are_and_where_they_cannot_be_as_they_were(checkout: Path) -> None:
+    text = "claims:\n  a: {decided_by: {010: {smallest: 1e-1}, no: {smallest: 1}}}\n"
+    (checkout / "claims.yaml").write_text(f"{text}x: 010\n")  # which is refused today
+    old = _commit(checkout)
+    (checkout / "claims.yaml").write_text(text)
+    new = _commit(checkout)
+    found = rule_commits(checkout / "claims.yaml")
+    assert found == {"a 010": Dated(new, new), "a no": Dated(new, new)} and old != new
+    (checkout / "claims.yaml").write_text(text.replace("010", "mine").replace("no", "other") + "x: 010\n")
+    first = _commit(checkout)
+    (checkout / "claims.yaml").write_text(text.replace("010", "mine").replace("no", "other"))
+    assert set((rule_commits(checkout / "claims.yaml") or {}).values()) == {Dated(first, first)}
 
 
 def test_a_claim_that_is_new_is_not_said_to_have_changed(claims: dict, write_claims, checkout: Path) -> None:

@@ -28,6 +28,7 @@ from workflow.claims import (
     verdicts_file,
 )
 from workflow.errors import BenchError, Mistake
+from workflow.plain import StrictLoader
 from workflow.report.statistics import COLUMNS
 from workflow.report.tables import CURVE_COLUMNS, read_table, write_table
 from workflow.report.verdicts import CLAIM_NEW, RULE_CHANGED, Effects, Judgement, effects, holm_verdicts, judged, totals
@@ -232,16 +233,23 @@ def rule_first(dated: Dated, results: tuple[str, ...], folder: Path, tracked: bo
 
 
 def _rules(text: str) -> dict[str, str]:
-    """Every rule of a version of a file with claims, as it is written but for layout; none where it had none."""
-    try:
-        content = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return {
-            _key(name, study): json.dumps(rule, sort_keys=True)
-            for name, claim in content["claims"].items()
-            for study, rule in (claim.get("decided_by") or {}).items()
-        }
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
-        return {}
+    """Every rule of a version of a file with claims, as it is written but for layout; none where it had none.
+
+    Read as today's are, and where that refuses an old version, as it was read then.
+    """
+    for loader in (StrictLoader, yaml.SafeLoader):
+        try:
+            content = yaml.load(text, Loader=loader)
+            return {
+                _key(name, study): json.dumps(rule, sort_keys=True)
+                for name, claim in content["claims"].items()
+                for study, rule in (claim.get("decided_by") or {}).items()
+            }
+        except (Mistake, yaml.YAMLError):
+            continue
+        except (AttributeError, KeyError, TypeError):
+            break
+    return {}
 
 
 def _key(claim: str, study: str) -> str:

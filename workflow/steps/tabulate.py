@@ -6,12 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from workflow.claims import claims_of, read_claims
 from workflow.errors import BenchError
 from workflow.report.statistics import COLUMNS, summary
 from workflow.report.tables import CURVE_COLUMNS, experiment_tables, finished_runs, is_fresh, read_table, write_table
 from workflow.runtime.files import read_json, write_json
-from workflow.runtime.freshness import MADE_FROM, collected_from
+from workflow.runtime.freshness import MADE_FROM
 from workflow.runtime.provenance import provenance
 from workflow.runtime.quantities import quantities_of
 from workflow.runtime.records import read_record
@@ -80,7 +79,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "study_hash": hashlib.sha256(study.model_dump_json(exclude=NO_SETTINGS).encode()).hexdigest()[:16],
         "settings": study.model_dump(exclude=NO_SETTINGS, mode="json"),
         "tabulated_by": provenance(),
-        MADE_FROM: collected_from(study, claims_of(read_claims(), study)),
+        MADE_FROM: None,  # said by `collect`, once verdicts are of these tables too
     }
 
 
