@@ -206,7 +206,7 @@ def noted(held: Held) -> State:
 def _note(state: State, module: nn.Module) -> None:
     own, buffers = vars(module), module._buffers
     state.entries.append((own, own.copy()))
-    if buffers and isinstance(buffers, dict):  # TorchScript has its own
+    if isinstance(buffers, dict):  # TorchScript has its own
         state.entries.append((buffers, buffers.copy()))
         for buffer in buffers.values():
             if buffer is not None:

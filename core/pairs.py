@@ -477,9 +477,10 @@ def _distances(func, args, kwargs, value):
     p = float(options.get("p", 2.0))
     if len(args) < 2 or not 1 <= p < math.inf:
         return NotImplemented
-    x, dx, y, dy = (a if a is None else a.to(value.dtype) for pair in args[:2] for a in _parts(pair))
+    (x, dx), (y, dy) = map(_parts, args[:2])
+    x, y, dy = x.to(value.dtype), y.to(value.dtype), None if dy is None else dy.to(value.dtype)
     rows = max(1, _AT_ONCE // max(1, value[..., :1, :].numel() * x.shape[-1]))
-    moving = [None] * len(x.split(rows, -2)) if dx is None else dx.split(rows, -2)
+    moving = [None] * len(x.split(rows, -2)) if dx is None else dx.to(value.dtype).split(rows, -2)
     parts = zip(x.split(rows, -2), moving, value.split(rows, -2), strict=True)
     return torch.cat([_distances_of_rows(p, x, dx, y, dy, value) for x, dx, value in parts], -2)
 
