@@ -28,7 +28,7 @@ def prepare(study: Study, data: str) -> None:
     arrays, facts = kind.prepare(settings, study.evaluation, study.sigma_d, **named)
     dataset = checked(kind.open_dataset(arrays, study.sigma_d), f"data.{data}", study.file)
     dataset.draw(generator("prepare"), DRAWN)
-    if dataset.classes and dataset.shares:
+    if dataset.classes and dataset.shares is not None:
         facts = {**facts, "protocol": {"labels": said_of_labels(dataset.shares), **facts.get("protocol", {})}}
     path = study.data_file(data)
     write_arrays(path, arrays)
