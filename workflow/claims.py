@@ -17,7 +17,7 @@ from workflow.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic
 from workflow.errors import BenchError, Mistake
 from workflow.reading import load, read_mapping, remedy_of
 from workflow.runtime.datasets import MEASURED
-from workflow.runtime.quantities import COSTS, QUANTITIES
+from workflow.runtime.quantities import COSTS, CURVES, QUANTITIES
 from workflow.schema import Model
 from workflow.study import DEFAULT_BUDGET, Sampling, Study
 
@@ -132,22 +132,17 @@ def _check_term(term: Term, metric: str, rule: Rule, study: Study, arm: str, of_
 
     What an experiment measures beside its runs is not known here, nor are data that `of_data` lacks.
     """
-    experiment, own, kind = (
-        study.experiments[rule.experiment],
-        study.samplers_of(arm),
-        of_data.get(study.arms[arm].data),
-    )
-    shown = (
-        own[:1] if rule.is_curve or not experiment.samplers else [name for name in own if name in experiment.samplers]
-    )
+    experiment, kind = study.experiments[rule.experiment], of_data.get(study.arms[arm].data)
+    chosen = () if rule.is_curve else experiment.samplers
+    shown = [name for name in study.samplers_of(arm) if not chosen or name in chosen][: None if chosen else 1]
     of_samples = metric in kind["samples"] if kind else metric in QUANTITIES and QUANTITIES[metric].of == "samples"
     of_samples |= metric == "sample_flops"
-    ways = [
-        w for w in study.samplings(arm) if w.sampler in shown and (rule.is_curve or metric in (w.metrics or [metric]))
-    ]
+    ways = [way for way in study.samplings(arm) if way.sampler in shown]
+    ways = ways if rule.is_curve else [way for way in ways if metric in (way.metrics or (metric,))]
     fitting = [way for way in ways if of_samples and term.fits(way.columns, way.solver)]
     if kind is not None and experiment.measurement is None:
-        there = _of_curves(study, arm, of_data) if rule.is_curve else measured(study, arm, shown, of_data) | OF_RUNS
+        of_run = measured(study, arm, shown, of_data) - CURVES.keys() | OF_RUNS
+        there = _of_curves(study, arm, of_data) if rule.is_curve else of_run
         if metric not in there:
             raise Mistake(f"{metric!r} is not measured of {arm!r}", f"choose of: {', '.join(sorted(there))}")
         if term.objective not in (None, study.arms[arm].objective):
@@ -165,7 +160,8 @@ def _of_curves(study: Study, arm: str, of_data: OfData) -> set[str]:
     """What is measured along something of an arm's runs: of samples, that of its snapshots."""
     along = set(of_data[study.arms[arm].data]["samples"]) if study.arms[arm].snapshots else set[str]()
     chosen = study.evaluation.snapshot_metrics
-    return measured(study, arm, (), of_data) | (along if chosen is None else along & {*chosen})
+    once = {name for name, quantity in QUANTITIES.items() if quantity.of == "training"}
+    return measured(study, arm, (), of_data) - once | (along if chosen is None else along & {*chosen})
 
 
 def _told(ways: Iterable[Sampling]) -> str:

@@ -299,6 +299,14 @@ BAD_OWN = {
         ),
         "'sliced_wasserstein' is not measured of 'scd'",
     ),
+    "a curve of what has none": (
+        lambda c: c["decided_by"]["tiny"].update(
+            metric="direction_spike",
+            of={"arms": "scd", "x": 3},
+            against={"arms": "dscd-4", "x": 3},
+        ),
+        "'direction_spike' is not measured of 'scd'",
+    ),
     "a cost that is not measured": (
         lambda c: c["decided_by"]["tiny"].update(metric="train_flops"),
         "'train_flops' is not measured of 'dscd-8'",

@@ -245,7 +245,7 @@ def _rules(text: str) -> dict[str, str]:
                 for name, claim in content["claims"].items()
                 for study, rule in (claim.get("decided_by") or {}).items()
             }
-        except (Mistake, yaml.YAMLError):
+        except (Mistake, ValueError, yaml.YAMLError):
             continue
         except (AttributeError, KeyError, TypeError):
             break
