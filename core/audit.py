@@ -48,8 +48,10 @@ TOLERANCE = 0.02
 a step of 0.005 in somebody's code are below."""
 NOISE = 1e-6
 """A coefficient is known no better than this times |g| / |part|."""
-STEP = 1e-4
-"""Of our central differences, as an angle."""
+STEP = 1e-5
+"""Of our central differences, as an angle; in time never above a thousandth of the way to 0 or pi/2."""
+NEAR = 1e-4
+"""Of t: two times that are nearer are one, and a loss of both may be a difference of the derivative."""
 MIN_ELEMENTS = 12
 MIN_SAMPLES = 4
 MAX_CALLS = 16
@@ -315,14 +317,14 @@ def _judge(
     flows = ["the gradient flows through the tangent or the target too: detach both"] if gradient.leak else []
     evident = [*flows, *coupled, *_about_scale_of_points(students[0])]
     explained = all(one.split.explained for one in seen)
+    discrete = _discrete(gradient, seen[0].calls, given, first.explained)
+    if discrete is not None:
+        return AuditReport((discrete, *evident), tuple(notes), {}, _largest(first.remainder))
     by_order = None if explained else _by_order(seen, given)
     if by_order is not None:
         wrong, said = by_order
         return AuditReport((*wrong, *evident), (*said, *notes), {}, _largest(first.remainder))
     if not first.explained:
-        discrete = _discrete(gradient, seen[0].calls, given)
-        if discrete is not None:
-            return AuditReport((discrete, *evident), tuple(notes), {}, _largest(first.remainder))
         return _unexplained(first, evident)
     problems, said, common = _compare_parts(first, given.t, given.sigma_d, seen[0].r)
     wrong, chosen = _compare_warm_up([one.split for one in seen], [one.r for one in seen])
@@ -530,7 +532,7 @@ def _students(
     chosen = [i for i in here if now[i]] or here
     if recorded in here:
         chosen = [recorded, *(i for i in chosen if i != recorded)]
-    step = torch.minimum(torch.full_like(t, STEP), torch.minimum(t, math.pi / 2 - t) / 2)
+    step = torch.minimum(torch.full_like(t, STEP), torch.minimum(t, math.pi / 2 - t) / 1000)
     shifted = None
     students: list[_Student] = []
     outputs: list[Tensor] = []
@@ -675,7 +677,7 @@ def _split(
     expected = _right(t, r, others)
     ratios = coefficients / expected
     found = ratios[:, : len(PARTS)].abs()
-    there = found > STEP * found.amax(dim=1, keepdim=True)
+    there = found > 1e-4 * found.amax(dim=1, keepdim=True)
     scale = found.where(there, torch.nan).nanmedian(dim=1).values.nan_to_num(0.0)
     whole = (columns @ scaled)[..., 0]
     beyond = ~kept & (whole * g.sign() >= g.abs() * (1 - NOISE))
@@ -689,7 +691,7 @@ def _split(
     derivative = (parts[..., 3:5] @ expected[:, 3:5, None])[..., 0].norm(dim=1)
     remainder = rest / (scale * derivative + NOISE * g.norm(dim=1)).clamp(min=1e-300)
     size = whole.norm(dim=1) / scale.clamp(min=1e-300)
-    lost = rest / (spread.clamp(min=NOISE) * scale.clamp(min=1e-300))
+    lost = 3 * rest / (spread.clamp(min=NOISE) * scale.clamp(min=1e-300))
     doubt = TOLERANCE + (NOISE * size + lost)[:, None] / (sizes * expected.abs())
     names = (*PARTS, *others)
     return _Split(names, coefficients, ratios, doubt, remainder, usable, masks, whole, limits, rate)
@@ -714,12 +716,13 @@ def _compare_parts(split: _Split, t: Tensor, sigma_d: float, r: float) -> tuple[
         notes.append(f"no warm-up: at r = {r:g} x and the derivatives are whole")
         ratios = torch.cat([ratios[:, :2], damped, ratios[:, five:] * r], 1)
     same = _same(ratios[:, :five], doubt[:, :five])
-    agree = same.sum(dim=0).tolist()
+    agree = same.sum(dim=1).tolist()
     largest = ratios[:, :five].abs().amax(1, keepdim=True)
     there = (ratios[:, :five].abs() > doubt[:, :five] * largest).any(0).tolist()
     order = [k for k in (1, 0, 2, 3, 4) if there[k]]
     reference = max(order, key=lambda k: (agree[k] == five, float(ratios[:, k].min()) > 0, agree[k]))
-    common = ratios[:, reference]
+    fellows = doubt[:, :five].where(same[reference], torch.inf)  # near pi/2 some parts are known far better than others
+    common = ratios.gather(1, fellows.argmin(1, keepdim=True))[:, 0]
     relative, problems, replaced = ratios / common[:, None], [], set()
     for k, other in enumerate(split.names[five:], five):
         if bool((relative[:, k].abs() > doubt[:, k]).any()):
@@ -744,7 +747,7 @@ def _compare_parts(split: _Split, t: Tensor, sigma_d: float, r: float) -> tuple[
 
 
 def _same(ratios: Tensor, doubt: Tensor) -> Tensor:
-    """(parts, parts): whether two ratios are one in every sample."""
+    """(parts, parts): whether the second ratio is the first in every sample."""
     quotient = (ratios[:, None] / ratios[:, :, None] - 1).abs()
     return (quotient < torch.maximum(doubt[:, None], doubt[:, :, None])).all(dim=0)
 
@@ -856,14 +859,15 @@ def _compare_warm_up(splits: Sequence[_Split], r: Sequence[float]) -> tuple[list
         if steady is None:
             continue
         whole, change = change[:, steady], change / change[:, steady : steady + 1]
-        if all(bool(((change[:, k] - 1).abs() < doubt[:, k]).all()) for k in parts):
+        doubt = doubt + doubt[:, steady : steady + 1]
+        wanted = [1.0, 1.0, *[warm_up / r[0]] * 3]
+        off = [k for k in parts if bool(((change[:, k] / wanted[k] - 1).abs() > doubt[:, k]).any())]
+        if off and all(bool(((change[:, k] - 1).abs() < doubt[:, k]).all()) for k in parts):
             if bool(((whole - 1).abs() < NOISE).all()):
                 notes.append("no warm-up: r changes nothing")
             elif any(k >= 2 for k in parts):
                 problems.append("warm-up on both terms: r scales F - v as well as x and the derivatives")
             continue
-        wanted = [1.0, 1.0, *[warm_up / r[0]] * 3]
-        off = [k for k in parts if bool(((change[:, k] / wanted[k] - 1).abs() > doubt[:, k]).any())]
         if off:
             found = ", ".join(
                 f"{PARTS[k]} by {float(change[:, k].median()):.2g} instead of {wanted[k]:.2g}" for k in off
@@ -1213,28 +1217,58 @@ def _ordered(found: Tensor, g: Tensor) -> bool:
     return not bool(((below > 0) & (found < largest - edge)).any())
 
 
-def _discrete(gradient: _Gradient, calls: Sequence[_Call], given: _Given) -> str | None:
-    """Words for a loss that compares the field at t with the field at an earlier time; None if this is none."""
+def _discrete(gradient: _Gradient, calls: Sequence[_Call], given: _Given, explained: bool) -> str | None:
+    """Words for a loss that compares the field at t with the field at an earlier time; None if this is none.
+
+    Where the five parts explain the gradient too, the difference must be that of two maps with f(x, 0) = x (or, as
+    EDM's, at a little later than 0): a derivative of F by a backward difference lies in the same span, and is, at r
+    = 1, nearly the difference of maps with f(x, u - t) = x.
+    """
     here = calls[gradient.recorded]
     g = gradient.total.flatten(1)[..., None]
     now = [here.point, _repeated(given.field, here)(here.point, here.time)]
+    words = "a discrete loss, not a continuous-time one: it compares F at t with F at another time"
+    t = given.t
     for other in calls:
-        if torch.equal(other.time, here.time):
+        u = _when(other, here, given)
+        if (u is not None and not bool(((u - t).abs() > NEAR * t).any())) or torch.equal(other.time, here.time):
             continue
         then = [other.point, _repeated(given.field, other)(other.point, other.time)]
         columns = torch.stack([part.flatten(1) for part in (*now, *then)], dim=2)
         found = torch.linalg.lstsq(columns, g, driver="gelsd").solution
         if bool(((columns @ found - g).norm(dim=(1, 2)) > 1e-4 * g.norm(dim=(1, 2))).any()):
             continue
-        t, u = here.time, other.time
-        maps = torch.stack([-torch.cos(t), torch.sin(t), torch.cos(u), -torch.sin(u)], dim=1)
-        scaled = found[..., 0] / (found[:, 1] / maps[:, 1:2])
-        same = bool(((scaled - maps).abs() < TOLERANCE).all())
-        what = "f(x_t, t) - f(x_u, u) with f(x, 0) = x" if same else "no such difference with f(x, 0) = x"
-        words = "a discrete loss, not a continuous-time one: it compares F at t with F at another time"
-        if not torch.allclose(t, given.t, rtol=1e-9, atol=0):  # the network's own time, of which u is not known
+        if u is None:
+            if explained:
+                continue
             return words
-        return f"{words} u, in the median {float((u / t).median()):.3g} t; its direction is {what}"
+        found = (found * found[:, 1:2].sign())[..., 0]
+        starts = torch.stack(
+            [t - torch.atan2(found[:, 1], -found[:, 0]), u - torch.atan2(-found[:, 3], found[:, 2])], 1
+        )
+        lengths = found[:, :2].norm(dim=1) / found[:, 2:].norm(dim=1)
+        maps = bool((starts > -(t - u)[:, None] / 4).all() and (starts < torch.clamp(t / 2, max=0.02)[:, None]).all())
+        maps = maps and bool(((lengths - 1).abs() < TOLERANCE).all() and (u < t).all())
+        if explained and not maps:
+            continue
+        same = bool((starts.abs() < TOLERANCE).all()) and maps
+        what = "f(x_t, t) - f(x_u, u) with f(x, 0) = x" if same else "no such difference with f(x, 0) = x"
+        return f"{words} u, in the median {float((u / t).median()):.4g} t; its direction is {what}"
+    return None
+
+
+def _when(other: _Call, here: _Call, given: _Given) -> Tensor | None:
+    """The time of another evaluation; where the network has a clock of its own, by its point on the way of x."""
+    if torch.allclose(here.time, given.t, rtol=1e-9, atol=0):
+        return other.time
+    point = (given.sigma_d * other.point).flatten(1)[..., None]
+    for velocity in (given.velocity, given.data):
+        if velocity is None:
+            continue
+        way = torch.stack([given.x.flatten(1), velocity.flatten(1)], dim=2)
+        found = torch.linalg.lstsq(way, point).solution
+        if bool(((way @ found - point).norm(dim=(1, 2)) < NOISE * point.norm(dim=(1, 2))).all()):
+            return given.t + torch.atan2(found[:, 1, 0], found[:, 0, 0])
     return None
 
 
