@@ -212,7 +212,7 @@ def audit_tangent(
         calls: list[_Call] = []
         at, along = (_half_changed(a) if other else a for a in (x, velocity))
         with torch.random.fork_rng(devices=[]):
-            g = candidate(_watched(field, "the field", x, t, calls), at, t + shift, along, warm_up)
+            g = candidate(_watched(field, "the field", x, t, calls), at.clone(), t + shift, along.clone(), warm_up)
         _check_output("the candidate", g, x)
         if not calls:
             raise ValueError("the candidate never called the field")
@@ -281,7 +281,7 @@ def audit_loss(
         given_teacher = None if teacher is None else _noted(teacher, x, t, taught)
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             student = _watched(field, "the field", x, t, calls, leaves)
-            value = loss(student, given_teacher, data, noise, t + shift, warm_up)
+            value = loss(student, given_teacher, data.clone(), noise.clone(), t + shift, warm_up)
             return _gradient(value, calls, leaves, x / sigma_d, t, twice), calls
 
     given = _Given(field, x, t, sigma_d, along_data)
@@ -352,8 +352,8 @@ def _check(
     field: Field, batches: dict[str, Tensor], t: Tensor, sigma_d: float, r: float | Sequence[float]
 ) -> tuple[float, ...]:
     """The values of r, the one nearest to 1 first: there a missing warm-up does not show."""
-    values = (r,) if isinstance(r, int | float) else tuple(r)
-    if not values or not all(math.isfinite(value) and value > 0 for value in values):
+    values = (r,) if isinstance(r, int | float) else tuple(r) if isinstance(r, list | tuple) else ()
+    if not values or not all(isinstance(value, int | float) and math.isfinite(value) and value > 0 for value in values):
         raise ValueError(f"r must be positive, got {r}: at 0 the derivatives have no part in the tangent")
     if not (math.isfinite(sigma_d) and sigma_d > 0):
         raise ValueError(f"sigma_d must be positive, got {sigma_d}")
@@ -395,7 +395,11 @@ def _check_output(whose: str, value: object, like: Tensor) -> None:
     if value.shape != like.shape or value.dtype != like.dtype:
         got = f"{value.dtype} of {tuple(value.shape)}"
         raise ValueError(f"{whose} must give {like.dtype} of {tuple(like.shape)}, gave {got}")
-    if not bool(_plain(value).isfinite().all()):
+    try:
+        finite = bool(_plain(value).isfinite().all())
+    except RuntimeError as error:
+        raise ValueError(f"{whose} is traced, as by torch.func.linearize: audit with torch.func.jvp") from error
+    if not finite:
         raise ValueError(f"{whose} gives what is not a number, or infinite")
 
 
@@ -413,7 +417,9 @@ def _coupled(before: Tensor, after: Tensor) -> list[str]:
         return []
     factor = (before * after).sum(1, keepdim=True) / before.square().sum(1, keepdim=True)
     if bool(((after - factor * before).norm(dim=1) <= NOISE * after.norm(dim=1)).all()):
-        return ["the samples of a batch scale each other: a norm is taken over the batch, not over each sample"]
+        return [
+            "the samples of a batch scale each other: a norm, or a root of the mean, is taken over the batch, not over each sample"
+        ]
     return ["the samples of a batch depend on each other"]
 
 
@@ -442,7 +448,9 @@ def _watched(
             raise ValueError(f"more than {MAX_CALLS} evaluations of {name} for one tangent")
         if x.shape != like.shape or time.shape != t.shape:
             wanted, got = (tuple(like.shape), tuple(t.shape)), (tuple(x.shape), tuple(time.shape))
-            raise ValueError(f"{name} was made for points and times of {wanted}, called with {got}; call it twice")
+            raise ValueError(
+                f"{name} was made for points and times of {wanted}, called with {got}; audit one chunk, and call it once for each"
+            )
         point, moment = _plain(x), _plain(time)
         if not moment.is_floating_point():
             raise ValueError(f"{name} is called with times of {moment.dtype}: times must be float64")
@@ -682,10 +690,9 @@ def _split(
     whole = (columns @ scaled)[..., 0]
     beyond = ~kept & (whole * g.sign() >= g.abs() * (1 - NOISE))
     sides = [(g >= top - edge) & beyond, (g <= bottom + edge) & beyond]
-    clipped = [
-        ((whole.abs() > g.abs() * 1.001) & side).any(1, keepdim=True) | (side.sum(1, keepdim=True) > 1)
-        for side in sides
-    ]
+    blur = 3 * ((g - whole).abs() * kept).amax(dim=1, keepdim=True)  # as the code's own differences leave
+    over = whole.abs() - g.abs() > torch.maximum(1e-3 * g.abs(), blur)
+    clipped = [(over & side).any(1, keepdim=True) | (side.sum(1, keepdim=True) > 1) for side in sides]
     limits = (torch.where(clipped[1], bottom, -torch.inf), torch.where(clipped[0], top, torch.inf))
     rest = torch.where((sides[0] & clipped[0]) | (sides[1] & clipped[1]), 0.0, g - whole).norm(dim=1)
     derivative = (parts[..., 3:5] @ expected[:, 3:5, None])[..., 0].norm(dim=1)
@@ -1086,7 +1093,10 @@ def _about_norm(
     if not known and not split.clipped and regressed and _moves(shape, norm, inverse, t, given.sigma_d):
         problems.append("the gradient flows through F inside g, or inside its norm: detach it")
     elif shape == "length":
-        notes.append("not the squared loss: a function of the residual's length, as Pseudo-Huber's")
+        notes.append(
+            "not the squared loss: a function of the residual's length, as Pseudo-Huber's; or F inside g or its norm is "
+            "not detached, which may look the same, and then what is said here of norm and weights does not hold"
+        )
     elif shape == "other":
         notes.append("not the squared loss, or one that cannot be differentiated twice")
     if norm is None:
