@@ -12,13 +12,14 @@ import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from workflow.errors import BenchError
 
-Arrays = dict[str, np.ndarray]
+if TYPE_CHECKING:
+    import numpy as np  # the plan, which writes and reads no arrays, does without
+
+Arrays: TypeAlias = "dict[str, np.ndarray]"
 ROOM = "make room there, or move the results to a larger disk, and start the workflow again: it goes on from there"
 RIGHTS = "make the folder writable for you, or start the workflow where you may write"
 REMEDIES = {
@@ -114,16 +115,20 @@ def read_json(path: Path, remedy: str) -> Any:
     return content
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def write_arrays(path: Path, arrays: "Mapping[str, np.ndarray]") -> None:
     """Write a .npz atomically; the format carries a checksum of each array.
 
     It is not compressed: samples would hardly be smaller for it, and take a minute a gigabyte.
     """
+    import numpy as np  # noqa: PLC0415
+
     write_atomically(path, lambda p: np.savez(p, allow_pickle=False, **arrays))
 
 
 def read_arrays(path: Path, remedy: str, names: Collection[str] | None = None) -> Arrays:
     """Read a .npz, or of it what has these names, without unpickling; or raise BenchError that names the file."""
+    import numpy as np  # noqa: PLC0415
+
     with _archive(path, remedy) as archive:
         arrays = {name: archive[name] for name in archive.files if names is None or name in names}
         if not all(isinstance(array, np.ndarray) for array in arrays.values()):
@@ -138,7 +143,9 @@ def names_of_arrays(path: Path, remedy: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _archive(path: Path, remedy: str) -> Iterator[np.lib.npyio.NpzFile]:
+def _archive(path: Path, remedy: str) -> "Iterator[np.lib.npyio.NpzFile]":
+    import numpy as np  # noqa: PLC0415
+
     try:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             yield archive
