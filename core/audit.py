@@ -417,9 +417,7 @@ def _coupled(before: Tensor, after: Tensor) -> list[str]:
         return []
     factor = (before * after).sum(1, keepdim=True) / before.square().sum(1, keepdim=True)
     if bool(((after - factor * before).norm(dim=1) <= NOISE * after.norm(dim=1)).all()):
-        return [
-            "the samples of a batch scale each other: a norm, or a root of the mean, is taken over the batch, not over each sample"
-        ]
+        return ["the samples of a batch scale each other: a norm or root mean is taken over the batch, not by sample"]
     return ["the samples of a batch depend on each other"]
 
 
@@ -449,7 +447,7 @@ def _watched(
         if x.shape != like.shape or time.shape != t.shape:
             wanted, got = (tuple(like.shape), tuple(t.shape)), (tuple(x.shape), tuple(time.shape))
             raise ValueError(
-                f"{name} was made for points and times of {wanted}, called with {got}; audit one chunk, and call it once for each"
+                f"{name} is for points and times of {wanted}, called with {got}; call it twice, or audit one chunk"
             )
         point, moment = _plain(x), _plain(time)
         if not moment.is_floating_point():
@@ -1094,8 +1092,8 @@ def _about_norm(
         problems.append("the gradient flows through F inside g, or inside its norm: detach it")
     elif shape == "length":
         notes.append(
-            "not the squared loss: a function of the residual's length, as Pseudo-Huber's; or F inside g or its norm is "
-            "not detached, which may look the same, and then what is said here of norm and weights does not hold"
+            "not the squared loss: a function of the residual's length, as Pseudo-Huber's; or F inside g or its norm "
+            "is not detached, which may look the same, and then what is said here of norm and weights does not hold"
         )
     elif shape == "other":
         notes.append("not the squared loss, or one that cannot be differentiated twice")
