@@ -532,6 +532,16 @@ def test_a_claim_that_is_new_is_not_said_to_have_changed(claims: dict, write_cla
     assert rule_first((rule_commits(path) or {})["finer tiny"], (resulted,), checkout, True) == RULE_CHANGED
 
 
+def test_rules_are_dated_by_their_own_repository_in_a_hook_of_another_one(
+    claims: dict, write_claims, checkout: Path, monkeypatch
+) -> None:
+    path = write_claims(claims)
+    ruled = _commit(checkout)
+    _git(checkout, "init", "--quiet", "theirs")
+    monkeypatch.setenv("GIT_DIR", str(checkout / "theirs/.git"))
+    assert {*(rule_commits(path) or {}).values()} == {Dated(ruled, ruled)}
+
+
 def test_a_rule_on_another_branch_did_not_come_first(claims: dict, write_claims, checkout: Path) -> None:
     write_claims({"far": FAR})
     _commit(checkout)

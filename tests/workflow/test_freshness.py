@@ -136,6 +136,21 @@ def test_a_zip_and_a_file_of_one_s_own_data_are_watched(tiny: dict, write_study,
     assert data_verdict(study, "mixture", "f") == SOURCE
 
 
+def test_own_data_that_name_the_folder_they_are_started_in_are_not_stale_by_what_is_made_there(
+    tiny: dict, write_study, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny["data"] = {"mixture": {"kind": "own", "module": "mine", "settings": {"where": "."}}}
+    tiny["arms"], tiny["experiments"] = {"teacher": {"objective": "diffusion"}}, {}
+    study = load(write_study(tiny))
+    _prepared(study)
+    for made in ("results/tiny/runs/x.json", "reports/tiny.html", ".snakemake/x", "__pycache__/mine.pyc"):
+        write_json(tmp_path / made, {})
+    assert data_verdict(study, "mixture", "f") == FRESH
+    write_json(tmp_path / "mine/results/1.json", {})
+    assert data_verdict(study, "mixture", "f") == SOURCE
+
+
 def test_a_run_is_of_its_settings_its_data_and_its_teacher_whatever_the_times(
     tiny: dict, write_study, tmp_path: Path, monkeypatch
 ) -> None:

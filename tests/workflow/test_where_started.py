@@ -3,9 +3,11 @@
 import ast
 import io
 import os
+import runpy
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +72,18 @@ def test_figures_are_the_same_bytes_whatever_backend_and_settings_of_matplotlib_
     plt.close(figure)
     for name in ("drawn.svg", "drawn.png"):
         assert (tmp_path / name).read_bytes() == (hostile / name).read_bytes()
+
+
+def test_a_notebook_keeps_its_backend_and_a_command_that_it_starts_does_not(monkeypatch) -> None:
+    backend = "module://of_a_notebook"
+    for imported, kept in (("report", backend), ("steps", "Agg")):
+        monkeypatch.setenv("MPLBACKEND", backend)
+        runpy.run_path(str(ROOT / "workflow" / imported / "__init__.py"))
+        assert os.environ["MPLBACKEND"] == kept
+    monkeypatch.setenv("MPLBACKEND", backend)
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    runpy.run_path(str(ROOT / "workflow/steps/__init__.py"))
+    assert os.environ["MPLBACKEND"] == backend
 
 
 # --- letters ------------------------------------------------------------------------------------------
@@ -181,8 +195,11 @@ def test_cores_are_those_of_the_mask_and_of_the_container_s_quota(what: str, six
     assert cores_here(tmp_path / "groups", tmp_path / "cgroup") == expected
 
 
-def test_a_bare_call_and_the_summary_count_these_cores(monkeypatch) -> None:
+def test_a_bare_call_and_the_summary_count_these_cores(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(cores, "cores_here", lambda: 7)
     profile = yte.process_yaml((ROOT / "profiles/default/config.yaml").read_text(encoding="utf-8"))
     assert profile is not None and profile["cores"] == 7
-    assert summary.cores_here is cores_here
+    monkeypatch.setattr(summary, "cores_here", lambda: 7)
+    monkeypatch.chdir(tmp_path)
+    summary.summarise([], time.time() - 10, time.time() - 10)
+    assert capsys.readouterr().out.count("on 7 cores") == 3

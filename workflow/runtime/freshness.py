@@ -40,6 +40,8 @@ HEAD = 4096
 """Bytes of a run's record in which fingerprint and inputs stand."""
 PLACES = frozenset({"path", "held_out", "vae", "weights", "dinov2"})
 """Keys of a data set that name files or folders; of one's own data, any setting that does."""
+MADE = (Path("results"), Path("reports"))
+"""Folders of the workflow's own; a data set may stand in one, and hold one, but is not made from it."""
 
 
 def inputs_of(study: Study, run: Run) -> dict[str, list[Path]]:
@@ -196,10 +198,11 @@ def _places(study: Study, data: str) -> list[Path]:
 
 
 def _files(places: Iterable[Path]) -> dict[str, tuple[Path, int, int]]:
-    """Name -> (file, its size, its time) below these places; hidden ones are no data."""
+    """Name -> (file, its size, its time) below these places; what is hidden or the workflow's own is no data."""
     found: dict[str, tuple[Path, int, int]] = {}
+    made = frozenset(_inode(folder) for folder in MADE if folder.is_dir())
     for number, place in enumerate(places):
-        for path in [place] if place.is_file() else _below(place, frozenset()):
+        for path in [place] if place.is_file() else _below(place, made):
             with contextlib.suppress(OSError):  # a dangling link
                 known = path.stat()
                 found[f"{number}/{path.relative_to(place).as_posix()}"] = (path, known.st_size, known.st_mtime_ns)
@@ -208,9 +211,8 @@ def _files(places: Iterable[Path]) -> dict[str, tuple[Path, int, int]]:
 
 def _below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
     """The files below a folder; links are followed, but not in circles."""
-    known = folder.stat()
-    here = (known.st_dev, known.st_ino)
-    if here in above:
+    here = _inode(folder)
+    if here in above or folder.name == "__pycache__":
         return
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -220,6 +222,11 @@ def _below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
                 yield from _below(Path(entry.path), above | {here})
             else:
                 yield Path(entry.path)
+
+
+def _inode(folder: Path) -> tuple[int, int]:
+    known = folder.stat()
+    return known.st_dev, known.st_ino
 
 
 def _listing(files: Mapping[str, tuple[Path, int, int]]) -> str:

@@ -1,5 +1,6 @@
 """What git knows of a file: its versions, and which commit came first."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +8,9 @@ from pathlib import Path
 
 def versions(path: Path) -> Iterator[tuple[str, str]]:
     """(commit, text) of every committed version of a file, ancestors first; none outside a checkout."""
-    listed = _git(path.parent, "log", "--topo-order", "--reverse", "--format=%H", "--", path.name)
+    listed = git(path.parent, "log", "--topo-order", "--reverse", "--format=%H", "--", path.name)
     for commit in (listed or "").split():
-        text = _git(path.parent, "show", f"{commit}:./{path.name}")
+        text = git(path.parent, "show", f"{commit}:./{path.name}")
         if text is not None:  # a commit may also have removed it
             yield commit, text
 
@@ -20,14 +21,18 @@ def is_ancestor(folder: Path, commit: str, of: str) -> bool | None:
     return None if done is None or done.returncode > 1 else done.returncode == 0
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
+def git(folder: Path, *arguments: str) -> str | None:
+    """What git says of that folder; None where it cannot."""
     done = _run(folder, *arguments)
     return done.stdout if done is not None and done.returncode == 0 else None
 
 
 def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str] | None:
+    """In that folder, and not in a repository that a hook or a script of the user's is in."""
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    here = {name: value for name, value in os.environ.items() if name not in elsewhere}
+    command = ["git", "-C", folder, *arguments]
     try:
-        command = ["git", "-C", folder, *arguments]
-        return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+        return subprocess.run(command, env=here, capture_output=True, encoding="utf-8", errors="replace", check=False)
     except OSError:  # there is no git
         return None

@@ -4,7 +4,6 @@ import hashlib
 import os
 import platform
 import resource
-import subprocess
 import sys
 import time
 from functools import cache
@@ -14,6 +13,7 @@ from typing import Any
 
 from workflow.runtime.cores import cores_here
 from workflow.runtime.files import sha256
+from workflow.runtime.history import git
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "torch-fidelity", "snakemake")
@@ -88,15 +88,8 @@ def seconds_since_start() -> float:
 
 @cache
 def _git(root: Path, *arguments: str) -> str | None:
-    """What git says of that folder, and not of a repository that a hook or a script of the user's is in."""
-    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
-    here = {name: value for name, value in os.environ.items() if name not in elsewhere}
-    command = ["git", "-C", root, *arguments]
-    try:
-        done = subprocess.run(command, env=here, capture_output=True, encoding="utf-8", check=True)
-    except (OSError, subprocess.CalledProcessError, UnicodeDecodeError):
-        return None
-    return done.stdout.strip()
+    said = git(root, *arguments)
+    return None if said is None else said.strip()
 
 
 def _version(distribution: str) -> str | None:
