@@ -177,7 +177,7 @@ def _call(network: Any, shape: Sequence[int], classes: int, sigma_d: float, told
 
 def command() -> None:
     """Read [[study, budget], ...] from stdin; print the first error as JSON and end with status 2, or say nothing."""
-    answer = os.fdopen(os.dup(1), "w")
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what is imported may print
     try:
         for study, budget in json.load(sys.stdin):
