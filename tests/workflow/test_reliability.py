@@ -196,7 +196,7 @@ OWN_DATA = """
 import dataclasses, os, signal, threading
 from pathlib import Path
 from examples import own_data
-from examples.own_data import METRICS, floors, judge_map, judge_samples, prepare
+from examples.own_data import METRICS, QUANTITIES, floors, judge_map, judge_samples, prepare
 
 def open_dataset(arrays, sigma_d):
     made, draws = own_data.open_dataset(arrays, sigma_d), iter(range(10**9))
