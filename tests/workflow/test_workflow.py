@@ -266,6 +266,7 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
     from workflow.errors import BenchError  # noqa: PLC0415
     from workflow.reading import load  # noqa: PLC0415
     from workflow.runtime.files import read_json, write_json  # noqa: PLC0415
+    from workflow.steps.judge import judge_study  # noqa: PLC0415
     from workflow.steps.publish import publish  # noqa: PLC0415
     from workflow.study import Study  # noqa: PLC0415
 
@@ -287,6 +288,10 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
         with pytest.raises(BenchError, match="clean checkout"):
             publish(study)
     write_json(origin, whole)
+    publish(study)
+    assert not (tmp_path / "published/claims.svg").exists(), "no claim of one's own, no matrix"
+    monkeypatch.setattr(Study, "is_shipped", True)  # which the ledger's claims are listed of
+    judge_study(study)
     publish(study)
     assert {p.name for p in (tmp_path / "published/tiny").iterdir()} == {
         "runs.csv", "claims.csv", "provenance.json", "tables", "figures",

@@ -68,8 +68,9 @@ def publish(study: Study) -> None:
             (target / "figures" / f"{experiment}-pictures.png").unlink()
     shutil.rmtree(study.published, ignore_errors=True)
     target.replace(study.published)
-    everything = [read_table(path) for path in sorted(study.published.parent.glob("*/claims.csv"))]
-    save(draw_matrix(pd.concat(everything)), study.published.parent / "claims")
+    claims = pd.concat([read_table(path) for path in sorted(study.published.parent.glob("*/claims.csv"))])
+    if len(claims):  # a study of one's own may have none
+        save(draw_matrix(claims), study.published.parent / "claims")
     print(f"published {study.label} of commit {', '.join(origin['commits'])} to {study.published}")
 
 
