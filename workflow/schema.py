@@ -42,7 +42,7 @@ class Model(BaseModel):
             if name not in cls.model_fields or cls.model_fields[name].annotation is bool:
                 continue
             if any(one is True or one is False for one in listed):
-                raise Mistake(f"{name}: it cannot be true or false", remedy="write a number, or text in quotes")
+                raise Mistake(f"{name}: {name!r} cannot be true or false", remedy="write a number, or text in quotes")
         return given
 
 
