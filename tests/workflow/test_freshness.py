@@ -141,7 +141,8 @@ def test_own_data_that_name_the_folder_they_are_started_in_are_not_stale_by_what
 ) -> None:
     monkeypatch.chdir(tmp_path)
     tiny["data"] = {"mixture": {"kind": "own", "module": "mine", "settings": {"where": "."}}}
-    tiny["arms"], tiny["experiments"] = {"teacher": {"objective": "diffusion"}}, {}
+    tiny["arms"] = {"teacher": {"objective": "diffusion"}}
+    tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["teacher"]}}
     study = load(write_study(tiny))
     _prepared(study)
     for made in ("results/tiny/runs/x.json", "reports/tiny.html", ".snakemake/x", "__pycache__/mine.pyc"):
