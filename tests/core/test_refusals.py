@@ -393,17 +393,17 @@ def awake(net: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_points_in_bfloat16_leave_times_and_told_numbers_in_float32(name):
     """Two times, and two scales, that bfloat16 cannot tell apart give two outputs."""
-    net = awake(NETWORKS[name]())
-    x = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
-    t, later = (torch.full((8,), value, dtype=torch.float64) for value in (1.1, 1.1035))
-    assert torch.equal(t.bfloat16(), later.bfloat16())
-    scale = torch.full((8,), 1.7)
+    net, cell = awake(NETWORKS[name]()), 2**-7  # of bfloat16, from 1 to 2
+    x = torch.randn(32, 1, 8, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    t, scale = 1 + torch.arange(32, dtype=torch.float64) * cell, 1 + torch.arange(32) * cell
+    later, larger = t + 0.45 * cell, scale + 0.45 * cell
+    assert torch.equal(t.bfloat16(), later.bfloat16()) and torch.equal(scale.bfloat16(), larger.bfloat16())
     with torch.no_grad():
         for module, precision in ((net, torch.bfloat16), (copy.deepcopy(net).bfloat16(), torch.float32)):
             field = bind(module, condition=(None, scale), precision=precision)
             assert field(x, t).dtype == torch.bfloat16
             assert not torch.equal(field(x, t), field(x, later))
-            other = bind(module, condition=(None, scale + 0.002), precision=precision)
+            other = bind(module, condition=(None, larger), precision=precision)
             assert not torch.equal(field(x, t), other(x, t))
 
 

@@ -196,7 +196,7 @@ def test_a_picture_of_samples_that_are_not_numbers_leaves_them_white(made: Made)
     assert np.isfinite(shown).all() and shown[-1, 7, 2] == 1.0
 
 
-def test_the_search_for_middle_times_counts_them_as_worst(made: Made) -> None:
+def test_the_search_for_middle_times_is_not_led_by_them_and_finds_none(made: Made) -> None:
     study = made("digits")
     arm = study.arms["x"]
     weights = dict(make_network(study, arm, open_data(study, arm)).named_parameters())
@@ -205,8 +205,9 @@ def test_the_search_for_middle_times_counts_them_as_worst(made: Made) -> None:
     study = study.model_copy(
         update={"experiments": {"methods": study.experiments["methods"].model_copy(update={"measurement": "search"})}}
     )
-    rows = [row.value for row in search.measure(study, "methods").runs if row.value.metric == "fd_train"]
-    assert len(rows) == 2 and all(row.value == math.inf for row in rows)
+    rows = [row.value for row in search.measure(study, "methods").runs]
+    assert {row.metric for row in rows} == {"found_mid_time", "fd_train"} and len(rows) == 4
+    assert all(row.value is None and row.times is None for row in rows)
 
 
 def test_a_sample_with_one_number_that_is_none_is_no_sample() -> None:
