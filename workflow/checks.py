@@ -16,17 +16,7 @@ from workflow.runtime import measurements
 from workflow.runtime.converted import header_of
 from workflow.runtime.datasets import MEASURED
 from workflow.runtime.quantities import CURVES, QUANTITIES, Quantity
-from workflow.schema import (
-    Arm,
-    ConvertedTeacher,
-    Data,
-    DigitsData,
-    ImagesData,
-    LatentsData,
-    MixtureData,
-    OwnData,
-    Size,
-)
+from workflow.schema import Arm, ConvertedTeacher, Data, DigitsData, ImagesData, LatentsData, MixtureData, OwnData, Size
 
 if TYPE_CHECKING:
     from workflow.study import Study

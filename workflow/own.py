@@ -16,9 +16,9 @@ from typing import Any
 from workflow.checks import OfData, check_declared, check_metrics, known_shape
 from workflow.claims import check_rule, in_full
 from workflow.errors import BenchError, Mistake
+from workflow.machine.named import check_call, named, problem_of, takes
 from workflow.reading import load
 from workflow.runtime.datasets import MEASURED, kind_module, settings_of
-from workflow.runtime.named import check_call, named, problem_of, takes
 from workflow.runtime.quantities import quantities_of
 from workflow.schema import Arm, OwnData
 from workflow.study import Study

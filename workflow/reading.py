@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from workflow.claim import Claim, Rule, Term
 from workflow.errors import BenchError, Mistake
-from workflow.plain import StrictLoader, number
+from workflow.machine.plain import StrictLoader, number
 from workflow.schema import (
     NAME,
     PATH,

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloa
 
 from core.objectives import OBJECTIVES, Method, method_of
 from workflow.errors import Mistake
-from workflow.plain import resolved
+from workflow.machine.plain import resolved
 from workflow.runtime.measurements import MEASUREMENTS
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"

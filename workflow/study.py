@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat, model_validator
 
 from workflow.checks import check
 from workflow.claim import Claim, ClaimName
-from workflow.runtime.files import identity
+from workflow.machine.files import identity
 from workflow.schema import (
     Arm,
     ConvertedTeacher,

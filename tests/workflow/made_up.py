@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from workflow.machine.files import write_arrays, write_json
 from workflow.report.tables import write_table
-from workflow.runtime.files import write_arrays, write_json
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.records import RunRecord, Value, write_record
 from workflow.steps import report as step

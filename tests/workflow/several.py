@@ -21,14 +21,15 @@ from core.fields import Draws, Fields, bind
 from core.objectives.diffusion import diffusion
 from core.objectives.regression import Settings
 from workflow.errors import BenchError
+from workflow.machine import checkpoints
+from workflow.machine.files import write_json
+from workflow.machine.tensors import write_tensors
 from workflow.reading import load
-from workflow.runtime import checkpoints, sampling
+from workflow.runtime import sampling
 from workflow.runtime.assembly import make_modules, open_data
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.distributed import Layout, World, lay_out, world_of
-from workflow.runtime.files import write_json
 from workflow.runtime.state import State, initial, resume, save
-from workflow.runtime.tensors import write_tensors
 from workflow.schema import Arm
 from workflow.steps import train as train_module
 from workflow.steps.sample import sample

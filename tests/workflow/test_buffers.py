@@ -18,13 +18,13 @@ from core.objectives.diffusion import diffusion
 from core.objectives.regression import Regression, Settings
 from tests.workflow.conftest import saved_every
 from workflow.errors import BenchError
-from workflow.runtime import checkpoints
+from workflow.machine import checkpoints
+from workflow.machine.checkpoints import remove_all
+from workflow.machine.tensors import read_tensors, write_tensors
 from workflow.runtime.assembly import make_network, open_data, student_field
-from workflow.runtime.checkpoints import remove_all
 from workflow.runtime.datasets.dataset import Dataset
 from workflow.runtime.distributed import World
 from workflow.runtime.sampling import draw_samples
-from workflow.runtime.tensors import read_tensors, write_tensors
 from workflow.runtime.weights import buffers_of, checksum, kept_of
 from workflow.schema import OwnData
 from workflow.steps import evaluate as evaluate_module

@@ -15,21 +15,12 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import ROOT, environment, snakemake
-from workflow.claims import (
-    CLAIMS,
-    Ledger,
-    check_claims,
-    claims_digest,
-    claims_of,
-    read_claims,
-    resolved,
-    verdict_file,
-)
+from workflow.claims import CLAIMS, Ledger, check_claims, claims_digest, claims_of, read_claims, resolved, verdict_file
 from workflow.errors import BenchError
+from workflow.machine.files import write_json
 from workflow.reading import load, shipped
 from workflow.report.statistics import COLUMNS
 from workflow.report.tables import CURVE_COLUMNS, write_table
-from workflow.runtime.files import write_json
 from workflow.runtime.freshness import FRESH, collected_from, verdict
 from workflow.steps.collect import collect
 from workflow.steps.judge import (

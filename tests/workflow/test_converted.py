@@ -22,6 +22,7 @@ from core.objectives.continuous import scd
 from core.objectives.regression import Regression, Settings
 from tests.workflow.conftest import ROOT, as_a_new_process
 from workflow.errors import BenchError
+from workflow.machine.tensors import read_tensors, write_tensors
 from workflow.reading import load
 from workflow.report.tables import _about
 from workflow.runtime import fingerprint as fingerprint_module
@@ -32,7 +33,6 @@ from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.freshness import inputs_of, marks_of
 from workflow.runtime.operations import Operations
 from workflow.runtime.teachers import open_edm_network
-from workflow.runtime.tensors import read_tensors, write_tensors
 from workflow.steps import train as train_module
 from workflow.steps.train import train
 from workflow.study import Run, Study
@@ -233,7 +233,7 @@ def test_another_content_makes_runs_stale_and_another_place_does_not(taught, tmp
     os.utime(file)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "workflow.runtime.files.sha256", lambda path: pytest.fail("gigabytes are read, where the header says it")
+            "workflow.machine.files.sha256", lambda path: pytest.fail("gigabytes are read, where the header says it")
         )
         assert fingerprint(study.specification(X)) == before
     published("ddpmpp", file, seed=1)

@@ -12,12 +12,12 @@ import torch
 
 from examples import own_data
 from workflow.errors import BenchError
+from workflow.machine.files import read_json
 from workflow.reading import load
 from workflow.runtime.assembly import open_data
 from workflow.runtime.batches import draw_batch
 from workflow.runtime.datasets import digits
 from workflow.runtime.datasets.dataset import Dataset, checked
-from workflow.runtime.files import read_json
 from workflow.runtime.protocol import protocol
 from workflow.runtime.sampling import labels_of_samples
 from workflow.runtime.shares import labels_in_shares

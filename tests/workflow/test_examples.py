@@ -11,6 +11,7 @@ from core.objectives import OBJECTIVES
 from tests.workflow.conftest import ROOT, as_a_new_process, snakemake
 from tests.workflow.made_up import tabulated
 from workflow.errors import BenchError
+from workflow.machine.files import write_json
 from workflow.own import check_study
 from workflow.reading import load
 from workflow.report.drawing import drawn
@@ -18,7 +19,6 @@ from workflow.report.figures import FIGURES
 from workflow.report.findings import FINDINGS
 from workflow.report.pages.study import study_page
 from workflow.report.tables import experiment_tables, read_table
-from workflow.runtime.files import write_json
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.quantities import quantities_of
 from workflow.runtime.records import RunRecord, Value, write_record

@@ -55,7 +55,7 @@ HARMLESS = {
     ),
     "the report": ("workflow/report/style.py", '"scd": "#0072B2"', '"scd": "#0072B3"'),
     "the schema": ("workflow/study.py", 'DEFAULT_BUDGET = "laptop"', 'DEFAULT_BUDGET = "desk"'),
-    "a progress message": ("workflow/runtime/progress.py", "about {duration", "roughly {duration"),
+    "a progress message": ("workflow/machine/progress.py", "about {duration", "roughly {duration"),
 }
 MATHEMATICS = {
     "the tangent": ("core/tangents.py", "-c * c * (F - v)", "-c * (F - v)", {"scd", "dscd", "digits"}),

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from workflow.errors import BenchError
+from workflow.machine.files import identity, write_arrays, write_json
+from workflow.machine.tensors import write_tensors
 from workflow.reading import load
 from workflow.runtime import freshness
-from workflow.runtime.files import identity, write_arrays, write_json
 from workflow.runtime.freshness import (
     FILES,
     FRESH,
@@ -30,7 +31,6 @@ from workflow.runtime.freshness import (
     source_of,
     verdict,
 )
-from workflow.runtime.tensors import write_tensors
 from workflow.study import Run, Study
 
 

@@ -10,10 +10,10 @@ import torch
 from core.networks.edm2 import PRESETS
 from tests.workflow.conftest import snakemake, step
 from workflow.claims import check_claims, read_claims
+from workflow.machine.files import write_arrays
 from workflow.reading import load
 from workflow.runtime.assembly import make_network
 from workflow.runtime.estimates import counts_of, stand_in
-from workflow.runtime.files import write_arrays
 from workflow.runtime.shards import write_shards
 from workflow.schema import ImagesData, Optimiser
 from workflow.steps import train as train_module

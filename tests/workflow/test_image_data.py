@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from tests.workflow.conftest import snakemake, step
 from tests.workflow.drawn import CLASSES, draw, write_images
 from workflow.errors import BenchError
+from workflow.machine.files import read_json, write_arrays
 from workflow.reading import load, remedy_of
 from workflow.runtime import extractors
 from workflow.runtime.datasets import images, kind_module
-from workflow.runtime.files import read_json, write_arrays
 from workflow.runtime.records import read_record
 from workflow.runtime.sampling import labels_of_samples
 from workflow.schema import Evaluation, ImagesData, LatentsData

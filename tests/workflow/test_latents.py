@@ -14,17 +14,11 @@ import torch
 from tests.workflow.conftest import step
 from tests.workflow.drawn import write_images
 from workflow.errors import BenchError
-from workflow.runtime.autoencoder import (
-    check_autoencoder,
-    denormalise,
-    load_diffusers,
-    normalise,
-    open_autoencoder,
-)
+from workflow.machine.tensors import write_tensors
+from workflow.runtime.autoencoder import check_autoencoder, denormalise, load_diffusers, normalise, open_autoencoder
 from workflow.runtime.datasets import images, latents
 from workflow.runtime.dinov2 import DINOv2
 from workflow.runtime.shards import open_shards
-from workflow.runtime.tensors import write_tensors
 from workflow.schema import Evaluation, LatentsData
 from workflow.steps.encode import command
 

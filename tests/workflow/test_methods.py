@@ -10,6 +10,9 @@ import torch
 
 from tests.workflow.conftest import ROOT, saved_every
 from workflow.errors import BenchError
+from workflow.machine.checkpoints import remove_all
+from workflow.machine.files import write_json
+from workflow.machine.tensors import read_tensors
 from workflow.own import check_study
 from workflow.reading import load
 from workflow.runtime.assembly import (
@@ -22,13 +25,10 @@ from workflow.runtime.assembly import (
     step_function,
     student_field,
 )
-from workflow.runtime.checkpoints import remove_all
-from workflow.runtime.files import write_json
 from workflow.runtime.measurements import costs, normalisation_bias, search, theory
 from workflow.runtime.operations import Operations
 from workflow.runtime.records import Value
 from workflow.runtime.sampling import draw_samples
-from workflow.runtime.tensors import read_tensors
 from workflow.runtime.tuning import tuned
 from workflow.schema import Sampler, Size
 from workflow.steps import train as train_module

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from workflow.machine.files import write_arrays, write_json, write_text
+from workflow.machine.tensors import write_tensors
 from workflow.reading import load
 from workflow.report.pictures import pictures
 from workflow.report.tables import experiment_tables
@@ -19,13 +21,11 @@ from workflow.runtime.datasets.dataset import not_numbers
 from workflow.runtime.extractors import classifier as colour_classifier
 from workflow.runtime.extractors import open_extractor
 from workflow.runtime.features import classifier
-from workflow.runtime.files import write_arrays, write_json, write_text
 from workflow.runtime.freshness import made_from
 from workflow.runtime.measurements import search
 from workflow.runtime.records import RunRecord, read_record
 from workflow.runtime.reference import reference_file
 from workflow.runtime.shards import write_shards
-from workflow.runtime.tensors import write_tensors
 from workflow.steps.evaluate import evaluate
 from workflow.steps.train import LOG_COLUMNS, Outcome
 from workflow.study import Run, Study

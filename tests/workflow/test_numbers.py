@@ -15,8 +15,9 @@ from core.schedules import SIGMA_MAX, SIGMA_MIN
 from core.trigflow import interpolate, velocity
 from workflow import checks
 from workflow.errors import BenchError
+from workflow.machine import devices
 from workflow.reading import load
-from workflow.runtime import devices, sampling
+from workflow.runtime import sampling
 from workflow.runtime.assembly import boundary_of, make_modules, make_network, open_data, student_field
 from workflow.runtime.datasets import mixture
 from workflow.runtime.fingerprint import fingerprint

@@ -11,9 +11,9 @@ import pytest
 from tests.workflow.conftest import ROOT, environment, snakemake
 from workflow import own
 from workflow.errors import FINAL, BenchError, is_final
+from workflow.machine.named import fits
 from workflow.own import check_own, check_study
 from workflow.reading import load
-from workflow.runtime.named import fits
 from workflow.steps.prepare import prepare
 
 MODULE = """

@@ -19,10 +19,10 @@ import pytest
 import torch
 
 from tests.workflow.conftest import ROOT, environment, snakemake, step
+from workflow.machine.files import read_arrays
+from workflow.machine.tensors import read_tensors
 from workflow.reading import load
-from workflow.runtime.files import read_arrays
 from workflow.runtime.records import read_record
-from workflow.runtime.tensors import read_tensors
 from workflow.study import Run, Study
 
 TABLE = ROOT / "docs" / "reliability.md"

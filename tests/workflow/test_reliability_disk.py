@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import ROOT, snakemake, step
+from workflow.machine.files import CHECKSUM, read_json, write_json
 from workflow.reading import load
-from workflow.runtime.files import CHECKSUM, read_json, write_json
 from workflow.study import Run, Study
 
 pytestmark = pytest.mark.slow

@@ -16,6 +16,7 @@ import yaml
 from tests.workflow.made_up import DIVERGED, STUDY, ledger_in_git, make_results, publish, tabulated
 from workflow.claims import claims_of, read_claims
 from workflow.errors import BenchError
+from workflow.machine.files import write_json
 from workflow.reading import load
 from workflow.report.pages.charts import in_words, main_chart
 from workflow.report.pages.claim import claim_pages, rule_words
@@ -24,7 +25,6 @@ from workflow.report.pages.gaps import missing
 from workflow.report.pages.study import entry, study_page
 from workflow.report.statistics import COLUMNS
 from workflow.report.tables import compared, read_table
-from workflow.runtime.files import write_json
 from workflow.runtime.records import Value, read_record, write_record
 from workflow.steps import report as step
 from workflow.study import Run, Study

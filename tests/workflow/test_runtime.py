@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from tests.workflow.conftest import ROOT
 from workflow.errors import BenchError
+from workflow.machine import checkpoints
+from workflow.machine.files import exclusive, read_arrays, read_json, write_atomically, write_json
+from workflow.machine.tensors import read_tensors
 from workflow.reading import load
-from workflow.runtime import checkpoints
-from workflow.runtime.files import exclusive, read_arrays, read_json, write_atomically, write_json
 from workflow.runtime.metrics import (
     frechet_distance,
     kernel_distance,
@@ -28,7 +29,6 @@ from workflow.runtime.metrics import (
 from workflow.runtime.optimiser import adam_step, initial_state
 from workflow.runtime.randomness import generator, seed_for
 from workflow.runtime.reference import Reference, frechet_to
-from workflow.runtime.tensors import read_tensors
 from workflow.schema import Optimiser
 from workflow.steps.train import average_decay
 
@@ -105,7 +105,7 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path: Path, capsys) -
 
 def test_a_second_process_on_the_same_run_is_refused_by_name(tmp_path: Path) -> None:
     code = (
-        "import sys, time, pathlib\nfrom workflow.runtime.files import exclusive\n"
+        "import sys, time, pathlib\nfrom workflow.machine.files import exclusive\n"
         "with exclusive(pathlib.Path(sys.argv[1]), 'x'):\n    print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from tests.workflow import several
 from tests.workflow.conftest import ROOT, TINY, environment, step
+from workflow.machine import checkpoints
+from workflow.machine.files import read_arrays, read_json
+from workflow.machine.tensors import read_tensors
 from workflow.reading import load
-from workflow.runtime import checkpoints, sampling
-from workflow.runtime.files import read_arrays, read_json
+from workflow.runtime import sampling
 from workflow.runtime.records import read_record
-from workflow.runtime.tensors import read_tensors
 from workflow.steps.prepare import prepare
 from workflow.steps.sample import sample
 from workflow.steps.train import train

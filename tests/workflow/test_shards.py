@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from workflow.errors import BenchError
-from workflow.runtime.files import sha256 as sha256_of
+from workflow.machine.files import sha256 as sha256_of
 from workflow.runtime.shards import Shards, in_parallel, open_shards, write_shards
 
 SHAPE, ROWS = (3, 4, 4), 700

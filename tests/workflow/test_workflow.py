@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import ROOT, TINY, environment, snakemake
-from workflow.runtime.cores import cores_here
+from workflow.machine.cores import cores_here
 
 pytestmark = pytest.mark.slow
 ONE_CORE = ("--cores", "1")
@@ -264,8 +264,8 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
     made: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     from workflow.errors import BenchError  # noqa: PLC0415
+    from workflow.machine.files import read_json, write_json  # noqa: PLC0415
     from workflow.reading import load  # noqa: PLC0415
-    from workflow.runtime.files import read_json, write_json  # noqa: PLC0415
     from workflow.steps.judge import judge_study  # noqa: PLC0415
     from workflow.steps.publish import publish  # noqa: PLC0415
     from workflow.study import Study  # noqa: PLC0415

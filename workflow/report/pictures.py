@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from workflow.machine.files import Arrays, read_arrays
 from workflow.report.drawing import steps_label
 from workflow.report.style import colour
-from workflow.runtime.files import Arrays, read_arrays
 from workflow.runtime.shares import labels_in_shares
 from workflow.schema import DigitsData, ImagesData, LatentsData
 from workflow.study import Run, Study

@@ -9,8 +9,8 @@ import pandas as pd
 
 from workflow.claim import written
 from workflow.errors import BenchError
+from workflow.machine.files import read_json, write_text
 from workflow.report.statistics import COLUMNS, SAMPLING, Interval, difference, per_seed, refuse_doubles, summary
-from workflow.runtime.files import read_json, write_text
 from workflow.runtime.fingerprint import fingerprint
 from workflow.runtime.freshness import FRESH, run_verdict
 from workflow.runtime.quantities import QUANTITIES, Quantities, quantities_of

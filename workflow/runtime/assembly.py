@@ -36,15 +36,15 @@ from core.schedules import (
 from core.tangents import Apart, Control, clip, derivative_along, normalise, raw
 from core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
 from workflow.errors import BenchError
+from workflow.machine.devices import device_of, on
+from workflow.machine.files import read_arrays
+from workflow.machine.named import named, takes
+from workflow.machine.tensors import read_tensors
 from workflow.runtime.batches import Batch, draw_batch, mapped
 from workflow.runtime.converted import OPENED_BY
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import Dataset, checked
-from workflow.runtime.devices import device_of, on
-from workflow.runtime.files import read_arrays
-from workflow.runtime.named import named, takes
 from workflow.runtime.randomness import seed_globals, seeded
-from workflow.runtime.tensors import read_tensors
 from workflow.runtime.weights import Tensors, buffers_of, difference, kept_of, put, unkept
 from workflow.schema import Arm, ConvertedTeacher, OwnData
 from workflow.study import Run, Study
@@ -127,7 +127,7 @@ def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.
         remedy = "keep state in dense, persistent buffers, or register them with persistent=False (docs/networks.md)"
         raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
     number_layers(network)
-    return network.to(device_of(study)).eval()
+    return network.to(device_of(study.device, study.file)).eval()
 
 
 def _make_network(study: Study, arm: Arm, dataset: Dataset) -> nn.Module:
@@ -159,7 +159,7 @@ def make_modules(study: Study, arm: Arm, dataset: Dataset, seed: int, start: Ten
             _start_from(study, arm, network, start)
     extras: dict[str, nn.Module] = {"fake": networks[1]} if method.fake else {}
     if arm.adaptive_weight:
-        extras |= {name: LogWeight().to(device_of(study)) for name in method.log_weights}
+        extras |= {name: LogWeight().to(device_of(study.device, study.file)) for name in method.log_weights}
     if taken := extras.keys() & {name.split(".")[0] for name in kept_of(networks[0])}:
         problem = f"the network has a part called {min(taken)!r}, as what is trained beside it is called"
         remedy = "give that part another name"
@@ -222,7 +222,8 @@ def open_teacher(study: Study, run: Run, arm: Arm, dataset: Dataset) -> Any:
     if teacher is None:
         return None
     remedy = f"delete the file; the workflow trains {teacher.arm} seed {teacher.seed} again"
-    return on(device_of(study), read_tensors(study.run_folder(teacher) / "weights.safetensors", remedy))
+    weights = read_tensors(study.run_folder(teacher) / "weights.safetensors", remedy)
+    return on(device_of(study.device, study.file), weights)
 
 
 def student_field(
@@ -264,7 +265,7 @@ def step_function(
 
     Draws are a function of (seed, step, purpose) and of the sample's place in the batch (workflow.runtime.batches).
     """
-    device = device_of(study)
+    device = device_of(study.device, study.file)
     settings = mapped(lambda value: value.to(device), make_settings(arm, study.sigma_d))
     objective = named(arm.method.path)
     teacher_of = _teacher(study, arm, dataset, taught)
@@ -360,7 +361,7 @@ def _teacher(
 
 
 def _open_converted(study: Study, arm: Arm, teacher: ConvertedTeacher, dataset: Dataset) -> Any:
-    opened = named(OPENED_BY[teacher.kind])(Path(teacher.file), study.sigma_d, device_of(study))
+    opened = named(OPENED_BY[teacher.kind])(Path(teacher.file), study.sigma_d, device_of(study.device, study.file))
     about, data = ((network.shape, network.classes) for network in (opened.network, dataset))
     if about != data:
         problem = f"the teacher is a network of (shape, classes) {about}, the data {arm.data!r} are of {data}"

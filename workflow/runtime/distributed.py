@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from workflow.runtime.checkpoints import Part
+from workflow.machine.checkpoints import Part
 from workflow.runtime.weights import checksum
 
 BUCKET = 2**25

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from workflow.checks import known_shape
 from workflow.errors import BenchError
-from workflow.runtime import checkpoints
+from workflow.machine import checkpoints
+from workflow.machine.devices import products
 from workflow.runtime.assembly import make_modules, make_network, open_teacher, step_function
 from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.devices import products
 from workflow.runtime.operations import Operations
 from workflow.runtime.weights import kept_of
 from workflow.schema import Arm, ImagesData, LatentsData, Size

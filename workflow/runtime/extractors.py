@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from workflow.errors import BenchError
-from workflow.runtime.devices import best_device
+from workflow.machine.devices import best_device
+from workflow.machine.files import sha256 as sha256_of
+from workflow.machine.progress import Progress
+from workflow.machine.tensors import read_tensors
 from workflow.runtime.dinov2 import dinov2_of, normalised
-from workflow.runtime.files import sha256 as sha256_of
 from workflow.runtime.metrics import fidelity
 from workflow.runtime.optimiser import adam_step, initial_state
-from workflow.runtime.progress import Progress
 from workflow.runtime.randomness import generator, seed_for
 from workflow.runtime.shards import check_file
-from workflow.runtime.tensors import read_tensors
 
 BATCH = 250
 FEATURES = 64

@@ -33,23 +33,14 @@ FOLLOWED = ("core", "workflow.runtime")
 NOT_MATHEMATICS = frozenset(
     {
         "core.objectives",  # the table
-        "workflow.runtime.checkpoints",
-        "workflow.runtime.cores",
         "workflow.runtime.datasets",  # the table, too
-        "workflow.runtime.devices",
-        "workflow.runtime.files",
         "workflow.runtime.fingerprint",
         "workflow.runtime.freshness",
-        "workflow.runtime.gpus",
-        "workflow.runtime.limits",
         "workflow.runtime.measurements",  # and this table
-        "workflow.runtime.progress",
         "workflow.runtime.protocol",
-        "workflow.runtime.provenance",
         "workflow.runtime.quantities",
         "workflow.runtime.records",
         "workflow.runtime.syntax",
-        "workflow.runtime.tensors",
     }
 )
 

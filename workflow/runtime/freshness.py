@@ -16,8 +16,8 @@ from typing import Any
 
 from workflow.claims import Claim, claims_digest, verdict_file
 from workflow.errors import BenchError
-from workflow.runtime.cores import cores_here
-from workflow.runtime.files import identity, sha256, write_json
+from workflow.machine.cores import cores_here
+from workflow.machine.files import identity, sha256, write_json
 from workflow.runtime.fingerprint import digest, fingerprint
 from workflow.runtime.measurements import MEASUREMENTS
 from workflow.study import Run, Study

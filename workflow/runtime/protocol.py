@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from workflow.runtime.files import read_json
+from workflow.machine.files import read_json
 from workflow.study import Run, Study
 
 

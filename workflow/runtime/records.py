@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from workflow.errors import BenchError
-from workflow.runtime.files import read_json, write_json
+from workflow.machine.files import read_json, write_json
 
 
 class Value(BaseModel):

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from workflow.errors import BenchError
+from workflow.machine.files import read_arrays, write_arrays
+from workflow.machine.files import sha256 as sha256_of
 from workflow.runtime.extractors import Extractor
-from workflow.runtime.files import read_arrays, write_arrays
-from workflow.runtime.files import sha256 as sha256_of
 from workflow.runtime.fingerprint import digest
 from workflow.runtime.metrics import check_features, fidelity
 from workflow.runtime.shards import check_file

@@ -14,6 +14,8 @@ from core.samplers.noise import noise_of_samples
 from core.samplers.ode import ddim_step, dpm_solver_2s_step, heun_step, solve, solve_dpm_solver_pp_2m
 from core.schedules import karras_noise_levels, largest_angle
 from core.trigflow import Field, angle_from_noise_level
+from workflow.machine.devices import device_of, on, products
+from workflow.machine.progress import Progress, sign_of_life
 from workflow.runtime.assembly import (
     Tensors,
     boundary_of,
@@ -25,9 +27,7 @@ from workflow.runtime.assembly import (
     student_field,
 )
 from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.devices import device_of, on, products
 from workflow.runtime.distributed import is_first
-from workflow.runtime.progress import Progress, sign_of_life
 from workflow.runtime.randomness import generator, seed_globals
 from workflow.runtime.shares import labels_in_shares
 from workflow.schema import Arm
@@ -95,7 +95,7 @@ def draw_parts(
 
     `samplings` are all that the study asks for, as every sample has noise for each of them.
     """
-    dataset, device = open_data(study, arm), device_of(study)
+    dataset, device = open_data(study, arm), device_of(study.device, study.file)
     network, weights = make_network(study, arm, dataset), on(device, weights)
     check_weights(study, arm, network, weights)
     slices = max([len(s.times) + 1 for s in samplings if s.solver == "few"], default=1)

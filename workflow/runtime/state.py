@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from workflow.errors import BenchError
-from workflow.runtime import checkpoints
+from workflow.machine import checkpoints
 from workflow.runtime.assembly import Modules, Tensors
 from workflow.runtime.distributed import Layout, World
 from workflow.runtime.journal import Journal

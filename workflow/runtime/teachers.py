@@ -11,8 +11,8 @@ from core.networks.edm2 import EDM2
 from core.networks.teachers import edm_field, edm_network
 from core.trigflow import Field
 from workflow.errors import BenchError
+from workflow.machine.tensors import read_tensors
 from workflow.runtime.randomness import generator
-from workflow.runtime.tensors import read_tensors
 from workflow.runtime.weights import Tensors, kept_of
 
 POINTS = 8

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from workflow.claims import claims_of, read_claims
-from workflow.runtime.files import read_json, write_json
+from workflow.machine.files import read_json, write_json
 from workflow.runtime.freshness import MADE_FROM, collected_from
 from workflow.steps.command import main, parser, study_of
 from workflow.steps.judge import judge_study, summary

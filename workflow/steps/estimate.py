@@ -7,9 +7,9 @@ device's peak and a utilisation that you state. With --check a finished study's 
 import argparse
 
 from workflow.errors import BenchError
+from workflow.machine.progress import duration
 from workflow.report.tables import is_fresh
 from workflow.runtime.estimates import Cost, costs_of, device_hours, machine_hours
-from workflow.runtime.progress import duration
 from workflow.runtime.records import read_record
 from workflow.steps.command import main, parser, study_of
 from workflow.steps.evaluate import TANGENT_ANGLES, TANGENT_POINTS

@@ -28,14 +28,14 @@ from workflow.claims import (
     verdicts_file,
 )
 from workflow.errors import BenchError, Mistake
-from workflow.plain import StrictLoader
+from workflow.machine.files import read_json, write_json
+from workflow.machine.git import is_ancestor, versions
+from workflow.machine.plain import StrictLoader
+from workflow.machine.provenance import attribution
 from workflow.report.statistics import COLUMNS
 from workflow.report.tables import CURVE_COLUMNS, read_table, write_table
 from workflow.report.verdicts import CLAIM_NEW, RULE_CHANGED, Effects, Judgement, effects, holm_verdicts, judged, totals
-from workflow.runtime.files import read_json, write_json
 from workflow.runtime.freshness import MADE_FROM, claim_from
-from workflow.runtime.history import is_ancestor, versions
-from workflow.runtime.provenance import attribution
 from workflow.runtime.quantities import QUANTITIES, quantities_of
 from workflow.runtime.records import read_record
 from workflow.steps.command import main, parser, study_of

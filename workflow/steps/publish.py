@@ -12,11 +12,11 @@ from pathlib import Path
 import pandas as pd
 
 from workflow.errors import BenchError
+from workflow.machine.files import read_json
 from workflow.reading import budgets_of
 from workflow.report.matrix import draw_matrix
 from workflow.report.style import apply_style, save
 from workflow.report.tables import read_table, write_table
-from workflow.runtime.files import read_json
 from workflow.runtime.fingerprint import ROOT, own_file
 from workflow.steps.command import main, parser, study_of
 from workflow.steps.plot import sample_pictures

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 from workflow.errors import BenchError
+from workflow.machine.files import write_atomically, write_json, write_text
 from workflow.report.pages.claim import claim_pages
 from workflow.report.pages.common import ASSETS, render
 from workflow.report.pages.front import front_page, read_entries
 from workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
 from workflow.report.tables import finished_runs, write_table
-from workflow.runtime.files import write_atomically, write_json, write_text
 from workflow.runtime.freshness import FILES, MADE_FROM, index_from, page_from, page_record
 from workflow.steps.command import main, parser, study_of
 from workflow.steps.judge import judge_study

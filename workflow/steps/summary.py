@@ -6,10 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from workflow.machine.cores import cores_here
+from workflow.machine.files import write_json
+from workflow.machine.progress import duration
 from workflow.reading import load
-from workflow.runtime.cores import cores_here
-from workflow.runtime.files import write_json
-from workflow.runtime.progress import duration
 from workflow.runtime.records import read_record
 from workflow.steps.command import main
 from workflow.steps.report import index

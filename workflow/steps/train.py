@@ -27,6 +27,11 @@ from core.networks.log_weight import LogWeight
 from core.objectives.regression import Regression
 from core.schedules import cm_target_decay, largest_angle
 from workflow.errors import BenchError
+from workflow.machine.devices import busy_clock, device_of, products
+from workflow.machine.files import exclusive, read_json, write_json, write_text
+from workflow.machine.limits import StopNow, stopping
+from workflow.machine.progress import Progress, sign_of_life
+from workflow.machine.tensors import write_tensors
 from workflow.runtime.assembly import (
     Modules,
     Tensors,
@@ -40,17 +45,12 @@ from workflow.runtime.assembly import (
 )
 from workflow.runtime.batches import Batch, batches, draw_batch
 from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.devices import busy_clock, device_of, products
 from workflow.runtime.distributed import Layout, World, is_first, lay_out, world_of
-from workflow.runtime.files import exclusive, read_json, write_json, write_text
 from workflow.runtime.fingerprint import digest
 from workflow.runtime.freshness import made_from
 from workflow.runtime.journal import Journal
-from workflow.runtime.limits import StopNow, stopping
 from workflow.runtime.optimiser import adam_step
-from workflow.runtime.progress import Progress, sign_of_life
 from workflow.runtime.state import State, initial, is_finite, resume, save
-from workflow.runtime.tensors import write_tensors
 from workflow.runtime.tuning import tuned
 from workflow.runtime.weights import as_bytes, buffers_of, copied, difference, put
 from workflow.schema import Arm
@@ -120,7 +120,10 @@ def working_on(study: Study, run: Run) -> AbstractContextManager[None]:
 def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
     """As `train`, for a caller that is working_on the run."""
     out = study.run_folder(run)
-    with stopping(time_limit) as stop_now, world_of(device_of(study), study.resources.patience) as world:
+    with (
+        stopping(time_limit) as stop_now,
+        world_of(device_of(study.device, study.file), study.resources.patience) as world,
+    ):
         noted = made_from(study, run)  # before data and teacher are read
         trained = _train(study, run, world, stop_now)
     if world.first:

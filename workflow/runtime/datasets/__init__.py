@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from workflow.runtime.named import imported
+from workflow.machine.named import imported
 
 KINDS = {
     "mixture": "workflow.runtime.datasets.mixture",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from core.trigflow import Field
 from workflow.errors import BenchError
-from workflow.runtime.files import Arrays
+from workflow.machine.files import Arrays
 
 NUMBERED = "give each sample one whole number from 0 to {last}: a tensor of ({count},), such as torch.int64"
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from core.trigflow import Field
+from workflow.machine.files import Arrays
 from workflow.runtime.datasets import MEASURED
 from workflow.runtime.datasets.dataset import Dataset, checked_labels
 from workflow.runtime.datasets.parts import check_enough
 from workflow.runtime.features import FEATURES, features, to_pixels, train_classifier
-from workflow.runtime.files import Arrays
 from workflow.runtime.metrics import frechet_distance, kernel_distance, nearest_distance, precision_recall
 from workflow.runtime.randomness import generator
 from workflow.runtime.records import Value

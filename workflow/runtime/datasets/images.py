@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from core.trigflow import Field
+from workflow.machine.files import Arrays
+from workflow.machine.tensors import write_tensors
 from workflow.runtime.datasets.dataset import Dataset, checked_labels
 from workflow.runtime.datasets.digits import METRICS
 from workflow.runtime.datasets.parts import check_enough
@@ -24,14 +26,12 @@ from workflow.runtime.extractors import (
     random_weights,
     train_classifier,
 )
-from workflow.runtime.files import Arrays
 from workflow.runtime.fingerprint import digest
 from workflow.runtime.metrics import kernel_distance, nearest_distance, precision_recall
 from workflow.runtime.randomness import generator
 from workflow.runtime.records import Value
 from workflow.runtime.reference import frechet_to, open_reference, reference_file
 from workflow.runtime.shards import SHARDS, Shards, in_parallel, open_shards, write_shards
-from workflow.runtime.tensors import write_tensors
 
 if TYPE_CHECKING:
     from workflow.runtime.images import Part
@@ -261,7 +261,7 @@ def _class_facts(train: Shards, conditional: bool) -> dict[str, Any]:
 
 
 def _accuracy(extractor: Extractor, held: Shards) -> float:
-    from workflow.runtime.tensors import read_tensors  # noqa: PLC0415
+    from workflow.machine.tensors import read_tensors  # noqa: PLC0415
 
     assert held.labels is not None
     rows = np.arange(len(held))[:LARGEST_FLOOR]

@@ -12,20 +12,13 @@ import torch
 from torch import Tensor
 
 from core.trigflow import Field
-from workflow.runtime.autoencoder import (
-    CHANNELS,
-    FACTOR,
-    check_autoencoder,
-    denormalise,
-    normalise,
-    open_autoencoder,
-)
+from workflow.machine.files import Arrays
+from workflow.machine.files import sha256 as sha256_of
+from workflow.runtime.autoencoder import CHANNELS, FACTOR, check_autoencoder, denormalise, normalise, open_autoencoder
 from workflow.runtime.datasets import MEASURED, images
 from workflow.runtime.datasets.dataset import Dataset, not_numbers
 from workflow.runtime.datasets.parts import check_enough
 from workflow.runtime.extractors import RESIZING, Extractor, check_weights, open_extractor
-from workflow.runtime.files import Arrays
-from workflow.runtime.files import sha256 as sha256_of
 from workflow.runtime.fingerprint import digest
 from workflow.runtime.randomness import generator
 from workflow.runtime.records import Value

@@ -10,9 +10,9 @@ from torch import Tensor
 from core import oracle
 from core.schedules import largest_angle
 from core.trigflow import Field, consistency_map, interpolate
+from workflow.machine.files import Arrays
 from workflow.runtime.datasets import MEASURED
 from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.files import Arrays
 from workflow.runtime.metrics import sliced_wasserstein
 from workflow.runtime.randomness import generator
 from workflow.runtime.records import Value

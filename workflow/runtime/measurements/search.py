@@ -8,15 +8,15 @@ from core.samplers.consistency import sample_consistency
 from core.samplers.noise import noise_of_samples
 from core.samplers.search import greedy_times
 from core.schedules import largest_angle
+from workflow.machine.devices import device_of, on
+from workflow.machine.tensors import read_tensors
 from workflow.runtime.assembly import boundary_of, check_weights, make_network, open_data, student_field
 from workflow.runtime.datasets import kind_module
 from workflow.runtime.datasets.dataset import not_numbers
-from workflow.runtime.devices import device_of, on
 from workflow.runtime.measurements.measured import Measured, Row
 from workflow.runtime.randomness import generator, seed_globals
 from workflow.runtime.records import Value
 from workflow.runtime.sampling import labels_of_samples
-from workflow.runtime.tensors import read_tensors
 from workflow.study import Run, Study
 
 MIDDLE_TIMES = 2
@@ -38,7 +38,7 @@ def measure(study: Study, experiment: str) -> Measured:
 def _search(study: Study, run: Run, metric: str) -> list[Row]:
     arm = study.arms[run.arm]
     dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
-    device = device_of(study)
+    device = device_of(study.device, study.file)
     weights = on(device, read_tensors(study.run_folder(run) / "weights.safetensors", "delete the run's folder"))
     network = make_network(study, arm, dataset)
     check_weights(study, arm, network, weights)

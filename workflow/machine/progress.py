@@ -30,7 +30,7 @@ def sign_of_life() -> None:
 def end_if_hung(patience: float, study: Path) -> threading.Thread:
     """Watch from a thread, and end this process with status 2 after `patience` minutes without a sign of life.
 
-    Where every thread stands is printed first. The flock of workflow.runtime.files goes with the
+    Where every thread stands is printed first. The flock of workflow.machine.files goes with the
     process, and its checkpoints stay. Time in which the process is suspended does not count.
     """
 

@@ -15,8 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from workflow.errors import BenchError
-from workflow.runtime.files import read_json, sha256, write_json
-from workflow.runtime.tensors import write_tensors
+from workflow.machine.files import read_json, sha256, write_json
+from workflow.machine.tensors import write_tensors
 
 KEPT = 2
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor
 
 from core.trigflow import Field
 from workflow.errors import BenchError
-from workflow.study import Study
 
 TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 """By which NVIDIA's libraries are told to disregard what a program sets."""
@@ -26,20 +26,20 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def device_of(study: Study) -> torch.device:
-    """The study's device; `auto` is the process's own GPU where there is one, else the CPU.
+def device_of(asked: str, file: Path | None = None) -> torch.device:
+    """The device that a study (`file`) asks for; `auto` is the process's own GPU where there is one, else the CPU.
 
     A process that torchrun started takes the GPU of its local rank. From here on `exact_products`. Raises BenchError
     where there is none.
     """
     exact_products()
-    if study.device == "cpu" or (study.device == "auto" and best_device().type == "cpu"):
+    if asked == "cpu" or (asked == "auto" and best_device().type == "cpu"):
         return torch.device("cpu")
     local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if local >= there:
         problem = f"there is no CUDA device for local process {local}: torch sees {there}"
         remedy = "start as many processes as there are devices, or give --device cpu"
-        raise BenchError(problem, file=study.file, key="device", remedy=remedy, again=True)
+        raise BenchError(problem, file=file, key="device", remedy=remedy, again=True)
     torch.cuda.set_device(local)  # what NCCL and FSDP2 take as this process's
     return torch.device("cuda", local)
 

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from workflow.errors import BenchError, Mistake
-from workflow.plain import StrictLoader
+from workflow.machine.plain import StrictLoader
 
 ROOT = Path(__file__).parents[2]
 SITE = Path("profiles/slurm/site.yaml")

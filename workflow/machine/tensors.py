@@ -1,4 +1,4 @@
-"""Tensors in .safetensors files; apart from workflow.runtime.files, which must not import torch."""
+"""Tensors in .safetensors files; apart from workflow.machine.files, which must not import torch."""
 
 import hashlib
 import os
@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from workflow.errors import BenchError
-from workflow.runtime.files import CHECKSUM, write_atomically
+from workflow.machine.files import CHECKSUM, write_atomically
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
