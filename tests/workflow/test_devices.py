@@ -16,21 +16,21 @@ from core.objectives import OBJECTIVES
 from core.tangents import Apart, derivative_along
 from tests.workflow import several
 from tests.workflow.conftest import step
+from workflow.data.randomness import generator
 from workflow.errors import BenchError
 from workflow.machine import checkpoints, devices
 from workflow.machine.checkpoints import Part
 from workflow.machine.files import read_json
-from workflow.reading import load
-from workflow.runtime import assembly, batches, sampling
-from workflow.runtime.assembly import make_modules, make_network, open_data, step_function, student_field
-from workflow.runtime.batches import Batch, ahead, draw_batch, mapped
-from workflow.runtime.distributed import World
-from workflow.runtime.journal import Journal
-from workflow.runtime.randomness import generator
-from workflow.schema import Sampler
+from workflow.run import assembly, batches, sampling
+from workflow.run.assembly import make_modules, make_network, open_data, step_function, student_field
+from workflow.run.batches import Batch, ahead, draw_batch, mapped
+from workflow.run.distributed import World
+from workflow.run.journal import Journal
 from workflow.steps import train as train_module
 from workflow.steps.train import train
-from workflow.study import Run, Study
+from workflow.study.reading import load
+from workflow.study.schema import Sampler
+from workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)
 IMAGE = {

@@ -13,9 +13,7 @@ import torch
 from workflow.errors import BenchError
 from workflow.machine.files import identity, write_arrays, write_json
 from workflow.machine.tensors import write_tensors
-from workflow.reading import load
-from workflow.runtime import freshness
-from workflow.runtime.freshness import (
+from workflow.study.freshness import (
     FILES,
     FRESH,
     INPUTS,
@@ -31,7 +29,8 @@ from workflow.runtime.freshness import (
     source_of,
     verdict,
 )
-from workflow.study import Run, Study
+from workflow.study.reading import load
+from workflow.study.study import Run, Study, freshness
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ from workflow.machine.cluster import seconds_left
 from workflow.machine.files import read_arrays
 from workflow.machine.limits import stopping
 from workflow.machine.tensors import read_tensors, write_tensors
-from workflow.runtime import sampling
+from workflow.run import sampling
 from workflow.steps import run as run_module
 from workflow.steps import sample as sample_module
 from workflow.steps import train as train_module
 from workflow.steps.sample import sample
 from workflow.steps.train import train
-from workflow.study import Run, Study
+from workflow.study.study import Run, Study
 
 SCD = Run(arm="scd", seed=0)
 

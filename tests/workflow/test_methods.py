@@ -13,9 +13,7 @@ from workflow.errors import BenchError
 from workflow.machine.checkpoints import remove_all
 from workflow.machine.files import write_json
 from workflow.machine.tensors import read_tensors
-from workflow.own import check_study
-from workflow.reading import load
-from workflow.runtime.assembly import (
+from workflow.run.assembly import (
     Tensors,
     guided_field,
     make_modules,
@@ -25,16 +23,18 @@ from workflow.runtime.assembly import (
     step_function,
     student_field,
 )
-from workflow.runtime.measurements import costs, normalisation_bias, search, theory
-from workflow.runtime.operations import Operations
-from workflow.runtime.records import Value
-from workflow.runtime.sampling import draw_samples
-from workflow.runtime.tuning import tuned
-from workflow.schema import Sampler, Size
+from workflow.run.measurements import costs, normalisation_bias, search, theory
+from workflow.run.operations import Operations
+from workflow.run.own import check_study
+from workflow.run.sampling import draw_samples
+from workflow.run.tuning import tuned
 from workflow.steps import train as train_module
 from workflow.steps.prepare import prepare
 from workflow.steps.train import target_decay, train
-from workflow.study import Run, Study
+from workflow.study.reading import load
+from workflow.study.records import Value
+from workflow.study.schema import Sampler, Size
+from workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)
 

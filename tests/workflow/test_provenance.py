@@ -14,20 +14,20 @@ import pytest
 import torch
 
 from tests.workflow.conftest import ROOT, environment
+from workflow.claims.tables import is_fresh
 from workflow.errors import BenchError
 from workflow.machine import provenance as module
 from workflow.machine.files import read_json, write_arrays, write_json
 from workflow.machine.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
-from workflow.reading import load
-from workflow.report.tables import is_fresh
-from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.freshness import INPUTS, SETTINGS, run_verdict
-from workflow.runtime.records import read_record, write_record
 from workflow.steps import train as train_module
 from workflow.steps.evaluate import evaluate
 from workflow.steps.publish import own_code_outside, publish
 from workflow.steps.run import make_run
-from workflow.study import Run, Study
+from workflow.study.fingerprint import fingerprint
+from workflow.study.freshness import INPUTS, SETTINGS, run_verdict
+from workflow.study.reading import load
+from workflow.study.records import read_record, write_record
+from workflow.study.study import Run, Study
 
 
 def test_provenance_names_versions_and_hardware() -> None:

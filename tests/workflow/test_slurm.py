@@ -23,9 +23,9 @@ from workflow.errors import BenchError
 from workflow.machine import cluster
 from workflow.machine.cluster import Site, read_site
 from workflow.machine.tensors import read_tensors
-from workflow.reading import load
-from workflow.schema import Resources
-from workflow.study import Run, Study
+from workflow.study.reading import load
+from workflow.study.schema import Resources
+from workflow.study.study import Run, Study
 
 PACED = '''
 """Diffusion at a pace, and diffusion that kills its own process while a file says so."""

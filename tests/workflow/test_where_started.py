@@ -25,7 +25,7 @@ from workflow.report.style import apply_style, save
 from workflow.steps import summary
 from workflow.steps.command import main
 from workflow.steps.train import train
-from workflow.study import Run, Study
+from workflow.study.study import Run, Study
 
 # --- matplotlib ---------------------------------------------------------------------------------------
 

@@ -17,23 +17,23 @@ from torch import Tensor
 from core.forward_mode import value_and_tangent
 from core.schedules import largest_angle
 from core.trigflow import Field, interpolate, velocity
+from workflow.data.dataset import Dataset, not_numbers
+from workflow.data.randomness import generator, seed_globals
 from workflow.errors import BenchError
 from workflow.machine.devices import carried, device_name, device_of, on
 from workflow.machine.files import read_arrays, read_json
 from workflow.machine.progress import sign_of_life
 from workflow.machine.provenance import peak_memory_mb, provenance
 from workflow.machine.tensors import read_tensors
-from workflow.runtime.assembly import check_weights, make_network, open_data, snapshot_steps, student_field
-from workflow.runtime.datasets import kind_module
-from workflow.runtime.datasets.dataset import Dataset, not_numbers
-from workflow.runtime.freshness import made_from
-from workflow.runtime.protocol import protocol
-from workflow.runtime.randomness import generator, seed_globals
-from workflow.runtime.records import RunRecord, Value, read_record, write_record
-from workflow.runtime.sampling import draw_samples
-from workflow.schema import Arm
+from workflow.run.assembly import check_weights, make_network, open_data, snapshot_steps, student_field
+from workflow.run.sampling import draw_samples
 from workflow.steps.command import main, run_of, run_parser, study_of
-from workflow.study import Run, Sampling, Study
+from workflow.study.freshness import made_from
+from workflow.study.kinds import kind_module
+from workflow.study.protocol import protocol
+from workflow.study.records import RunRecord, Value, read_record, write_record
+from workflow.study.schema import Arm
+from workflow.study.study import Run, Sampling, Study
 
 AGAIN = "delete the run's folder; the workflow makes it again"
 MAP = "map"

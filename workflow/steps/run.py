@@ -12,14 +12,14 @@ from workflow.machine.devices import device_of
 from workflow.machine.gpus import gpu_slot
 from workflow.machine.progress import end_if_hung
 from workflow.machine.provenance import seconds_since_start
-from workflow.runtime.distributed import by_torchrun, is_first, world_of
-from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.records import RunRecord
+from workflow.run.distributed import by_torchrun, is_first, world_of
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.steps.evaluate import evaluate
 from workflow.steps.sample import remove_parts, sample
 from workflow.steps.train import train_here, working_on
-from workflow.study import Run, Study
+from workflow.study.fingerprint import fingerprint
+from workflow.study.records import RunRecord
+from workflow.study.study import Run, Study
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
 """What torch says of it, in RuntimeErrors."""

@@ -14,12 +14,12 @@ from workflow.machine.devices import device_of
 from workflow.machine.files import names_of_arrays, read_arrays, read_json, sha256, write_arrays
 from workflow.machine.limits import StopNow, stopping
 from workflow.machine.tensors import read_tensors
-from workflow.runtime.assembly import open_data
-from workflow.runtime.distributed import World, is_first, world_of
-from workflow.runtime.fingerprint import digest, fingerprint
-from workflow.runtime.sampling import Part, Place, draw_parts, parts_of, put, room_for_samples
+from workflow.run.assembly import open_data
+from workflow.run.distributed import World, is_first, world_of
+from workflow.run.sampling import Part, Place, draw_parts, parts_of, put, room_for_samples
 from workflow.steps.command import main, run_of, run_parser, study_of
-from workflow.study import Run, Study
+from workflow.study.fingerprint import digest, fingerprint
+from workflow.study.study import Run, Study
 
 AGAIN = "delete the run's folder; the workflow makes it again"
 REMOVE = "delete it; the samples in it are drawn again"

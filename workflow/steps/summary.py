@@ -9,11 +9,11 @@ from typing import Any
 from workflow.machine.cores import cores_here
 from workflow.machine.files import write_json
 from workflow.machine.progress import duration
-from workflow.reading import load
-from workflow.runtime.records import read_record
 from workflow.steps.command import main
 from workflow.steps.report import index
-from workflow.study import DEFAULT_BUDGET, Study
+from workflow.study.reading import load
+from workflow.study.records import read_record
+from workflow.study.study import DEFAULT_BUDGET, Study
 
 PARTS = ("train", "sample", "evaluate")
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from workflow.machine.files import read_json
 from workflow.report.style import colour
-from workflow.runtime.quantities import COSTS, CURVES, QUANTITIES, Quantities
+from workflow.study.quantities import COSTS, CURVES, QUANTITIES, Quantities
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 ASSETS = Path(__file__).parents[1] / "assets"
