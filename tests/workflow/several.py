@@ -26,11 +26,11 @@ from workflow.machine import checkpoints
 from workflow.machine.files import write_json
 from workflow.machine.tensors import write_tensors
 from workflow.run import sampling
+from workflow.run import training as train_module
 from workflow.run.assembly import make_modules, open_data
 from workflow.run.distributed import Layout, World, lay_out, world_of
+from workflow.run.samples import sample
 from workflow.run.state import State, initial, resume, save
-from workflow.steps import train as train_module
-from workflow.steps.sample import sample
 from workflow.study.reading import load
 from workflow.study.schema import Arm
 from workflow.study.study import Run, Study

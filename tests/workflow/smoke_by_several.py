@@ -3,7 +3,7 @@
 import torch
 
 from workflow.run.distributed import world_of
-from workflow.steps.run import make_run
+from workflow.run.make import make_run
 from workflow.study.reading import load
 
 if __name__ == "__main__":

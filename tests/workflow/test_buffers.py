@@ -22,15 +22,15 @@ from workflow.errors import BenchError
 from workflow.machine import checkpoints
 from workflow.machine.checkpoints import remove_all
 from workflow.machine.tensors import read_tensors, write_tensors
+from workflow.run import evaluation as evaluate_module
+from workflow.run import training as train_module
 from workflow.run.assembly import make_network, open_data, student_field
 from workflow.run.distributed import World
+from workflow.run.evaluation import evaluate
+from workflow.run.samples import sample
 from workflow.run.sampling import draw_samples
+from workflow.run.training import checkpoint_mark, train
 from workflow.run.weights import buffers_of, checksum, kept_of
-from workflow.steps import evaluate as evaluate_module
-from workflow.steps import train as train_module
-from workflow.steps.evaluate import evaluate
-from workflow.steps.sample import sample
-from workflow.steps.train import checkpoint_mark, train
 from workflow.study.schema import OwnData
 from workflow.study.study import Run, Study
 

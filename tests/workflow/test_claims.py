@@ -15,26 +15,16 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import ROOT, environment, snakemake
+from workflow.claims.collecting import collect, tabulate_study
+from workflow.claims.history import UNKNOWN, Dated, rule_commits, rule_first
+from workflow.claims.judge import Tables, judge, judge_claim, judge_study
 from workflow.claims.ledger import CLAIMS, Ledger, check_claims, claims_of, read_claims, resolved
 from workflow.claims.statistics import COLUMNS
 from workflow.claims.tables import CURVE_COLUMNS, write_table
+from workflow.claims.words import sentence
 from workflow.errors import BenchError
 from workflow.machine.files import write_json
-from workflow.steps.collect import collect
-from workflow.steps.judge import (
-    CLAIM_NEW,
-    RULE_CHANGED,
-    UNKNOWN,
-    Dated,
-    Tables,
-    judge,
-    judge_claim,
-    judge_study,
-    rule_commits,
-    rule_first,
-    sentence,
-)
-from workflow.steps.tabulate import tabulate_study
+from workflow.steps.judge import CLAIM_NEW, RULE_CHANGED
 from workflow.study.claim import claims_digest
 from workflow.study.freshness import FRESH, collected_from, verdict
 from workflow.study.reading import load, shipped

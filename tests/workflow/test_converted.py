@@ -24,12 +24,12 @@ from tests.workflow.conftest import ROOT, as_a_new_process
 from workflow.claims.tables import _about
 from workflow.errors import BenchError
 from workflow.machine.tensors import read_tensors, write_tensors
+from workflow.run import training as train_module
 from workflow.run.assembly import open_teacher, started_modules, student_field
 from workflow.run.estimates import counts_of, stand_in
 from workflow.run.operations import Operations
 from workflow.run.teachers import open_edm_network
-from workflow.steps import train as train_module
-from workflow.steps.train import train
+from workflow.run.training import train
 from workflow.study import fingerprint as fingerprint_module
 from workflow.study.converted import header_of
 from workflow.study.fingerprint import fingerprint

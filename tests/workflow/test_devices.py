@@ -21,13 +21,13 @@ from workflow.errors import BenchError
 from workflow.machine import checkpoints, devices
 from workflow.machine.checkpoints import Part
 from workflow.machine.files import read_json
-from workflow.run import assembly, batches, sampling
+from workflow.run import assembly, batches, gradients, sampling
+from workflow.run import training as train_module
 from workflow.run.assembly import make_modules, make_network, open_data, step_function, student_field
 from workflow.run.batches import Batch, ahead, draw_batch, mapped
 from workflow.run.distributed import World
 from workflow.run.journal import Journal
-from workflow.steps import train as train_module
-from workflow.steps.train import train
+from workflow.run.training import train
 from workflow.study.reading import load
 from workflow.study.schema import Sampler
 from workflow.study.study import Run, Study
@@ -215,13 +215,13 @@ def test_every_step_of_edm2_starts_with_weights_of_unit_magnitude(prepared, tiny
     tiny["sizes"]["image"] = several.SIZES["image"]
     study = prepared("sct", size="image", iterations=3, rate=0.1)
     monkeypatch.setattr(train_module, "open_data", several.doubled)
-    real, seen = train_module._evaluate, []
+    real, seen = train_module.evaluate_step, []
 
     def watched(objective, step, batch, target, parameters, *others):
         seen.append(torch.cat([p.detach().square().mean((1, 2, 3)).sqrt() for p in parameters if p.ndim == 4]))
         return real(objective, step, batch, target, parameters, *others)
 
-    monkeypatch.setattr(train_module, "_evaluate", watched)
+    monkeypatch.setattr(train_module, "evaluate_step", watched)
     train(study, X)
     assert len(seen) == 3
     for magnitudes in seen:
@@ -249,13 +249,13 @@ def test_gradients_of_a_float16_network_do_not_vanish_in_a_large_batch(prepared)
         )
         objective = step_function(study, X, arm, modules, data, None)
         parameters = list(modules.parameters().values())
-        found.append(train_module._evaluate(objective, 1, batch, {}, parameters, arm, modules, study)[1])
+        found.append(train_module.evaluate_step(objective, 1, batch, {}, parameters, arm, modules, study)[1])
     for exact, scaled in zip(*found, strict=True):
         assert scaled.dtype == torch.float32
         assert (scaled - exact).norm() <= 0.05 * exact.norm()
     assert sum(float(exact.norm()) for exact in found[0]) > 0
-    assert train_module.loss_scale(half, 2) == 2.0**21
-    assert train_module.loss_scale(half.model_copy(update={"batch": 4}), 2) == 1
+    assert gradients.loss_scale(half, 2) == 2.0**21
+    assert gradients.loss_scale(half.model_copy(update={"batch": 4}), 2) == 1
 
 
 # --- parts of a batch --------------------------------------------------------------------------------
@@ -429,7 +429,7 @@ def test_training_says_how_fast_it_was_and_how_long_it_waited(prepared, monkeypa
     """By a clock that moves when a batch is drawn (1 s, nothing computed) and when gradients are computed (2 s)."""
     wall, spent = [100.0], [0.0]
     clock = SimpleNamespace(monotonic=lambda: wall[0], process_time=lambda: spent[0])
-    draw, evaluate = train_module.draw_batch, train_module._evaluate
+    draw, evaluate = train_module.draw_batch, train_module.evaluate_step
 
     def drawn(*arguments):
         wall[0] += 1.0
@@ -444,7 +444,7 @@ def test_training_says_how_fast_it_was_and_how_long_it_waited(prepared, monkeypa
     for module in (train_module, devices):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(train_module, "draw_batch", drawn)
-    monkeypatch.setattr(train_module, "_evaluate", evaluated)
+    monkeypatch.setattr(train_module, "evaluate_step", evaluated)
     train(study, X)
     found = read_json(study.run_folder(X) / "training.json", "")
     assert (found["processes"], found["seconds"]) == (1, 30.0)

@@ -10,6 +10,7 @@ import yaml
 from core.objectives import OBJECTIVES
 from tests.workflow.conftest import ROOT, as_a_new_process, snakemake
 from tests.workflow.made_up import tabulated
+from workflow.claims.judge import judge_study
 from workflow.claims.tables import experiment_tables, read_table
 from workflow.errors import BenchError
 from workflow.machine.files import write_json
@@ -18,7 +19,6 @@ from workflow.report.figures import FIGURES
 from workflow.report.findings import FINDINGS
 from workflow.report.pages.study import study_page
 from workflow.run.own import check_study
-from workflow.steps.judge import judge_study
 from workflow.study.fingerprint import fingerprint
 from workflow.study.quantities import quantities_of
 from workflow.study.reading import load

@@ -12,10 +12,10 @@ from tests.workflow.conftest import snakemake, step
 from workflow.claims.ledger import check_claims, read_claims
 from workflow.data.files.shards import write_shards
 from workflow.machine.files import write_arrays
+from workflow.run import training as train_module
 from workflow.run.assembly import make_network
 from workflow.run.estimates import counts_of, stand_in
-from workflow.steps import train as train_module
-from workflow.steps.train import train
+from workflow.run.training import train
 from workflow.study.reading import load
 from workflow.study.schema import ImagesData, Optimiser
 from workflow.study.study import Run, Study

@@ -20,12 +20,12 @@ from workflow.machine.cluster import seconds_left
 from workflow.machine.files import read_arrays
 from workflow.machine.limits import stopping
 from workflow.machine.tensors import read_tensors, write_tensors
+from workflow.run import make as run_module
+from workflow.run import samples as sample_module
 from workflow.run import sampling
-from workflow.steps import run as run_module
-from workflow.steps import sample as sample_module
-from workflow.steps import train as train_module
-from workflow.steps.sample import sample
-from workflow.steps.train import train
+from workflow.run import training as train_module
+from workflow.run.samples import sample
+from workflow.run.training import train
 from workflow.study.study import Run, Study
 
 SCD = Run(arm="scd", seed=0)

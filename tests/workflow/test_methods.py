@@ -13,6 +13,7 @@ from workflow.errors import BenchError
 from workflow.machine.checkpoints import remove_all
 from workflow.machine.files import write_json
 from workflow.machine.tensors import read_tensors
+from workflow.run import training as train_module
 from workflow.run.assembly import (
     Tensors,
     guided_field,
@@ -27,10 +28,9 @@ from workflow.run.measurements import costs, normalisation_bias, search, theory
 from workflow.run.operations import Operations
 from workflow.run.own import check_study
 from workflow.run.sampling import draw_samples
+from workflow.run.training import target_decay, train
 from workflow.run.tuning import tuned
-from workflow.steps import train as train_module
 from workflow.steps.prepare import prepare
-from workflow.steps.train import target_decay, train
 from workflow.study.reading import load
 from workflow.study.records import Value
 from workflow.study.schema import Sampler, Size

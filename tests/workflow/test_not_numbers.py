@@ -22,9 +22,9 @@ from workflow.machine.files import write_arrays, write_json, write_text
 from workflow.machine.tensors import write_tensors
 from workflow.report.pictures import pictures
 from workflow.run.assembly import make_network, open_data
+from workflow.run.evaluation import evaluate
 from workflow.run.measurements import search
-from workflow.steps.evaluate import evaluate
-from workflow.steps.train import LOG_COLUMNS, Outcome
+from workflow.run.training import LOG_COLUMNS, Outcome
 from workflow.study.freshness import made_from
 from workflow.study.reading import load
 from workflow.study.records import RunRecord, read_record
@@ -85,7 +85,7 @@ DATA: dict[str, tuple[dict[str, Any], str]] = {
 def made(tiny: dict, write_study, with_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     """A study on such data, with all that a run of two samplings leaves before it is judged; its samples are noise."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("workflow.steps.evaluate.TANGENT_ANGLES", 1)
+    monkeypatch.setattr("workflow.run.evaluation.TANGENT_ANGLES", 1)
 
     def make(kind: str, snapshots: int | None = None) -> Study:
         settings, metric = DATA[kind]

@@ -16,11 +16,10 @@ from core.trigflow import interpolate, velocity
 from workflow.data import mixture
 from workflow.errors import BenchError
 from workflow.machine import devices
-from workflow.run import sampling
+from workflow.run import sampling, training
 from workflow.run.assembly import boundary_of, make_modules, make_network, open_data, student_field
 from workflow.run.measurements import costs
 from workflow.run.sampling import draw_samples
-from workflow.steps import train as training
 from workflow.steps.measure import measure
 from workflow.steps.prepare import prepare
 from workflow.study.fingerprint import fingerprint

@@ -19,10 +19,10 @@ from workflow.errors import BenchError
 from workflow.machine import provenance as module
 from workflow.machine.files import read_json, write_arrays, write_json
 from workflow.machine.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
-from workflow.steps import train as train_module
-from workflow.steps.evaluate import evaluate
+from workflow.run import training as train_module
+from workflow.run.evaluation import evaluate
+from workflow.run.make import make_run
 from workflow.steps.publish import own_code_outside, publish
-from workflow.steps.run import make_run
 from workflow.study.fingerprint import fingerprint
 from workflow.study.freshness import INPUTS, SETTINGS, run_verdict
 from workflow.study.reading import load

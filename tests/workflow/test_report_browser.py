@@ -19,10 +19,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.workflow.made_up import CLAIMS, DIVERGED, STUDY, ledger_in_git, make_results, publish
+from workflow.claims.judge import judge_study
 from workflow.machine.files import write_json
 from workflow.report.pages import front
 from workflow.steps import report as step
-from workflow.steps.judge import judge_study
 from workflow.study.reading import load
 from workflow.study.study import Run, Study
 

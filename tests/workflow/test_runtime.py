@@ -28,7 +28,7 @@ from workflow.errors import BenchError
 from workflow.machine import checkpoints
 from workflow.machine.files import exclusive, read_arrays, read_json, write_atomically, write_json
 from workflow.machine.tensors import read_tensors
-from workflow.steps.train import average_decay
+from workflow.run.training import average_decay
 from workflow.study.reading import load
 
 

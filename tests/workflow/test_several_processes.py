@@ -17,9 +17,9 @@ from workflow.machine import checkpoints
 from workflow.machine.files import read_arrays, read_json
 from workflow.machine.tensors import read_tensors
 from workflow.run import sampling
+from workflow.run.samples import sample
+from workflow.run.training import train
 from workflow.steps.prepare import prepare
-from workflow.steps.sample import sample
-from workflow.steps.train import train
 from workflow.study.reading import load
 from workflow.study.records import read_record
 from workflow.study.study import Study

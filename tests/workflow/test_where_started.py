@@ -22,9 +22,9 @@ from workflow.machine.cores import cores_here
 from workflow.machine.files import check_writable, write_json
 from workflow.machine.limits import stopping
 from workflow.report.style import apply_style, save
+from workflow.run.training import train
 from workflow.steps import summary
 from workflow.steps.command import main
-from workflow.steps.train import train
 from workflow.study.study import Run, Study
 
 # --- matplotlib ---------------------------------------------------------------------------------------

@@ -263,9 +263,9 @@ def test_a_budget_that_makes_a_study_smaller_is_published_with_no_verdict(tmp_pa
 def test_results_are_published_only_when_whole_clean_and_of_the_published_budget(
     made: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
+    from workflow.claims.judge import judge_study  # noqa: PLC0415
     from workflow.errors import BenchError  # noqa: PLC0415
     from workflow.machine.files import read_json, write_json  # noqa: PLC0415
-    from workflow.steps.judge import judge_study  # noqa: PLC0415
     from workflow.steps.publish import publish  # noqa: PLC0415
     from workflow.study.reading import load  # noqa: PLC0415
     from workflow.study.study import Study  # noqa: PLC0415

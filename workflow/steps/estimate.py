@@ -10,8 +10,8 @@ from workflow.claims.tables import is_fresh
 from workflow.errors import BenchError
 from workflow.machine.progress import duration
 from workflow.run.estimates import Cost, costs_of, device_hours, machine_hours
+from workflow.run.evaluation import TANGENT_ANGLES, TANGENT_POINTS
 from workflow.steps.command import main, parser, study_of
-from workflow.steps.evaluate import TANGENT_ANGLES, TANGENT_POINTS
 from workflow.study.records import read_record
 from workflow.study.study import Study
 

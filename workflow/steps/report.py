@@ -8,6 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from workflow.claims.collecting import tabulate_experiment, tabulate_study
+from workflow.claims.judge import judge_study
 from workflow.claims.tables import finished_runs, write_table
 from workflow.errors import BenchError
 from workflow.machine.files import write_atomically, write_json, write_text
@@ -16,9 +18,7 @@ from workflow.report.pages.common import ASSETS, render
 from workflow.report.pages.front import front_page, read_entries
 from workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
 from workflow.steps.command import main, parser, study_of
-from workflow.steps.judge import judge_study
 from workflow.steps.plot import plot
-from workflow.steps.tabulate import tabulate_experiment, tabulate_study
 from workflow.study.freshness import FILES, MADE_FROM, index_from, page_from, page_record
 from workflow.study.study import Study
 

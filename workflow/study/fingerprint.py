@@ -28,7 +28,7 @@ from workflow.study.kinds import KINDS
 from workflow.study.syntax import read_syntax
 
 ROOT = Path(__file__).parents[2]
-STEPS = ("workflow.steps.train", "workflow.steps.sample", "workflow.steps.evaluate")
+STEPS = ("workflow.run.training", "workflow.run.samples", "workflow.run.evaluation")
 FOLLOWED = ("core", "workflow.data", "workflow.run")
 TABLES = frozenset({"core.objectives"})
 """Whose entries are hashed one by one, so that a further one leaves finished runs fresh."""

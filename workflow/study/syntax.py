@@ -1,8 +1,7 @@
 """What of a module's source computes, and what it imports: read from its syntax, without importing it.
 
 Left out is what no number can depend on: comments, docstrings and layout, the texts of messages (of exceptions,
-print, warnings, help), annotations of functions and variables, what is imported for these, and the command line of
-a step. In doubt a thing counts.
+print, warnings), annotations of functions and variables, and what is imported for these. In doubt a thing counts.
 """
 
 import ast
@@ -14,7 +13,7 @@ from workflow.errors import BenchError
 
 PROJECT = frozenset({"core", "workflow"})
 """Packages whose names are known to mean what these tables say; of one's own code they may be anything."""
-SHOWN = frozenset({"print", "warn", "BenchError", "ArgumentParser", "add_argument"})
+SHOWN = frozenset({"print", "warn", "BenchError"})
 """Calls, beside exceptions that are raised, whose texts are messages."""
 REMEDIES = {"read_json": 1, "read_arrays": 1, "read_tensors": 1, "names_of_arrays": 1}
 """Readers of files, and the place of the remedy that they put into their message."""
@@ -22,7 +21,6 @@ HARMLESS = frozenset({"len", "str", "repr", "round", "sum", "min", "max", "sorte
 """Calls that a message may make to be put together."""
 FOR_ANNOTATIONS = frozenset(
     {
-        "argparse",
         "collections.abc",
         "jaxtyping",
         "pathlib",
@@ -58,7 +56,7 @@ def read_syntax(path: Path, module: str) -> Syntax:
 
 def syntax_of(tree: ast.Module, module: str, is_package: bool = False) -> Syntax:
     """The same of a syntax tree, which is changed."""
-    tree.body = [line for line in tree.body if not _is_checked_alone(line) and not _is_command(line, module)]
+    tree.body = [line for line in tree.body if not _is_checked_alone(line)]
     ours = module.partition(".")[0] in PROJECT
     nodes = list(ast.walk(tree))  # once: every process that makes a run reads some fifty modules
     imported = tuple(_imported(nodes, module if is_package else module.rpartition(".")[0]))
@@ -111,11 +109,6 @@ def _is_checked_alone(node: ast.AST) -> bool:
     if not isinstance(node, ast.If) or node.orelse:
         return False
     return ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'")
-
-
-def _is_command(node: ast.AST, module: str) -> bool:
-    """What reads a step's command line."""
-    return isinstance(node, ast.FunctionDef) and node.name == "command" and module.startswith("workflow.steps.")
 
 
 def _without_unused_imports(tree: ast.Module) -> None:
@@ -192,10 +185,7 @@ def _messages(node: ast.AST, ours: bool) -> Iterator[tuple[ast.Call, set[int] | 
     elif ours and isinstance(node, ast.Call):
         name = _called(node)
         if name in SHOWN:
-            flags = name == "add_argument"  # what is not help there is the name of an argument
-            yield node, set() if flags else None
-            if flags:
-                node.keywords = [keyword for keyword in node.keywords if keyword.arg not in ("help", "metavar")]
+            yield node, None
         elif name in REMEDIES:
             yield node, {REMEDIES[name]}
 

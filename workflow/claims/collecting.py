@@ -1,0 +1,106 @@
+"""Tables of one experiment from the records of its runs, and of a study from its experiments'."""
+
+import hashlib
+import json
+from typing import Any
+
+import pandas as pd
+
+from workflow.claims.judge import judge_study
+from workflow.claims.ledger import claims_of, read_claims
+from workflow.claims.statistics import COLUMNS, summary
+from workflow.claims.tables import CURVE_COLUMNS, experiment_tables, finished_runs, is_fresh, read_table, write_table
+from workflow.errors import BenchError
+from workflow.machine.files import read_json, write_json
+from workflow.machine.provenance import provenance
+from workflow.study.freshness import MADE_FROM, collected_from
+from workflow.study.quantities import quantities_of
+from workflow.study.records import read_record
+from workflow.study.study import Study
+
+NO_SETTINGS = {"file", "resources", "claims"}
+"""Of a study, what decides none of its results."""
+
+
+def tabulate_experiment(study: Study, experiment: str, partial: bool = False) -> int:
+    """Write the experiment's runs.csv, curves.csv and table.csv; return how many runs are missing.
+
+    Raises BenchError when runs are missing, unless `partial`.
+    """
+    there, missing = finished_runs(study, experiment)
+    if missing and not partial:
+        names = ", ".join(f"{r.arm} seed {r.seed}" for r in missing[:3])
+        problem = f"{len(missing)} of {len(missing) + len(there)} runs are missing: {names} ..."
+        raise BenchError(problem, file=study.folder, remedy=f"{study.command(experiment)}, or add --partial")
+    runs, curves = experiment_tables(study, experiment, there)
+    folder = study.experiment_folder(experiment)
+    write_table(runs, folder / "runs.csv")
+    write_table(curves, folder / "curves.csv")
+    write_table(summary(runs, quantities_of(study.data.values())), folder / "table.csv")
+    return len(missing)
+
+
+def tabulate_study(study: Study) -> None:
+    """Write the study's runs.csv, curves.csv and provenance.json from what its experiments have."""
+    folders = [study.experiment_folder(e) for e in study.experiments]
+    for name, columns in (("runs.csv", COLUMNS), ("curves.csv", CURVE_COLUMNS)):
+        tables = [read_table(folder / name) for folder in folders if (folder / name).is_file()]
+        filled = [table for table in tables if len(table)]
+        together = pd.concat(filled) if filled else pd.DataFrame()
+        write_table(together.reindex(columns=columns), study.folder / name)
+    write_json(study.folder / "provenance.json", study_provenance(study))
+
+
+def study_provenance(study: Study) -> dict[str, Any]:
+    """What made the study's results: its settings, and the commits, versions and hardware of its runs."""
+    runs = study.runs()
+    records = [read_record(study.run_folder(run) / "metrics.json") for run in runs if is_fresh(study, run)]
+    origins = [record.provenance for record in records]
+
+    def seen(key: str) -> list[Any]:
+        return [json.loads(text) for text in sorted({json.dumps(o.get(key), sort_keys=True) for o in origins})]
+
+    return {
+        "study": study.label,
+        "budget": study.budget,
+        "seeds": study.seeds,
+        "runs": len(records),
+        "runs_missing": len(runs) - len(records),
+        "runs_diverged": sum(r.status == "diverged" for r in records),
+        "commits": seen("commit"),
+        "commit_of": {f"{r.arm}/seed-{r.seed}": r.provenance.get("commit") for r in records},
+        "dirty": any(o.get("dirty") for o in (*origins, *_beside_runs(study))),
+        **{key: seen(key) for key in ("processor", "cores", "device", "cuda", "platform", "python", "libraries")},
+        "first": min((o["time"] for o in origins), default=None),
+        "last": max((o["time"] for o in origins), default=None),
+        "run_seconds": round(sum(sum(r.seconds.values()) for r in records), 1),
+        "peak_memory_mb": max((r.peak_memory_mb for r in records), default=0.0),
+        "protocols": {r.protocol["data"]: _shared(r.protocol) for r in records if r.protocol},
+        "fingerprints": {f"{r.arm}/seed-{r.seed}": r.fingerprint for r in records},
+        "study_hash": hashlib.sha256(study.model_dump_json(exclude=NO_SETTINGS).encode()).hexdigest()[:16],
+        "settings": study.model_dump(exclude=NO_SETTINGS, mode="json"),
+        "tabulated_by": provenance(),
+        MADE_FROM: None,  # said by `collect`, once verdicts are of these tables too
+    }
+
+
+def _beside_runs(study: Study) -> list[dict[str, Any]]:
+    """Where data and measurements come from."""
+    files = [study.data_file(data).with_suffix(".json") for data in study.data]
+    files += [study.measured_file(experiment) for experiment in study.experiments]
+    remedy = "delete it; the workflow makes it again"
+    return [read_json(path, remedy).get("provenance", {}) for path in files if path.is_file()]
+
+
+def _shared(protocol: dict[str, Any]) -> dict[str, Any]:
+    """Of a run's protocol what holds for all runs on its data."""
+    return {key: value for key, value in protocol.items() if key not in ("data", "training_seed")}
+
+
+def collect(study: Study) -> pd.DataFrame:
+    """Tabulate and judge, then record what both were made from; return the verdicts."""
+    made_from, file = collected_from(study, claims_of(read_claims(), study)), study.folder / "provenance.json"
+    tabulate_study(study)
+    verdicts = judge_study(study)
+    write_json(file, read_json(file, f"make the study again: {study.command()}") | {MADE_FROM: made_from})
+    return verdicts

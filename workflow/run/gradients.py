@@ -1,0 +1,107 @@
+"""A step's loss and gradients: of the whole batch, or of its parts one after the other."""
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from core.networks.dropout import masks
+from core.objectives.regression import Regression
+from workflow.errors import BenchError
+from workflow.run.assembly import (
+    Modules,
+    Tensors,
+)
+from workflow.run.batches import Batch
+from workflow.run.distributed import World
+from workflow.run.weights import as_bytes, copied, put
+from workflow.study.schema import Arm
+from workflow.study.study import Run, Study
+
+
+def evaluate_step(
+    objective: Callable[..., Regression],
+    step: int,
+    batch: Batch,
+    target: Tensors,
+    parameters: list[Tensor],
+    arm: Arm,
+    modules: Modules,
+    study: Study,
+) -> tuple[Tensor, list[Tensor]]:
+    """(loss, direction norm) and gradients of these rows, each part weighted by its share of the whole batch.
+
+    Every loss here is a mean over samples of what depends on the sample alone, so that the sum over all parts and
+    processes is the whole batch's. Of an objective of one's own that is for its author to see to.
+    """
+    watched = torch.zeros(2, dtype=torch.float64, device=batch.x0.device)
+    gradients: list[Tensor] = []
+    scale = loss_scale(arm, batch.x0[0].numel())
+    for part in _parts(batch, arm, modules, study):
+        regression = objective(step, target, part)
+        share = len(part) / arm.batch
+        with masks(part.keys):  # a network's checkpointed parts compute again
+            found = torch.autograd.grad(scale * share * regression.loss, parameters, materialize_grads=True)
+        if scale != 1:
+            found = [gradient / scale for gradient in found]
+        if gradients:
+            for summed, gradient in zip(gradients, found, strict=True):
+                summed.add_(gradient)
+        else:  # autograd may give one tensor for two parameters: to be added to, each has its own
+            gradients = list(found) if len(part) == len(batch) else [gradient.clone() for gradient in found]
+        watched += share * torch.stack([regression.loss.detach().double(), regression.direction_norm.mean().double()])
+    return watched, gradients
+
+
+def _parts(batch: Batch, arm: Arm, modules: Modules, study: Study) -> Iterator[Batch]:
+    """The parts, each to be evaluated from the buffers that the first one found, as the whole batch would be.
+
+    Raises BenchError where a part leaves other bits in them than the first one did.
+    """
+    first, *others = batch.parts(arm.microbatch)
+    found = copied(modules.buffers()) if others else {}
+    yield first
+    left = copied(modules.buffers()) if others else {}
+    for part in others:
+        put(modules.buffers(), found)
+        yield part
+        now = modules.buffers()
+        other = [name for name, value in left.items() if not torch.equal(as_bytes(value), as_bytes(now[name]))]
+        if other:
+            raise other_buffers(study, arm, f"its buffers end as other values: {', '.join(other[:5])}")
+
+
+def other_buffers(study: Study, arm: Arm, how: str) -> BenchError:
+    """Of buffers that depend on how the batch was divided."""
+    problem = f"what the network keeps in buffers depends on which samples it sees, so that with parts of a batch {how}"
+    remedy = "let buffers depend on parameters alone, or train in one process without 'microbatch'"
+    return BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
+
+
+def loss_scale(arm: Arm, numbers: int) -> float:
+    """What the loss is multiplied by, and its gradients divided by, so that none vanishes in float16.
+
+    At the output they are 2 e^w g / (D B), which at ImageNet's D B = 3e7 is below float16's smallest number. A power
+    of two, which changes no other bit; a sixteenth of D B leaves room for g e^w up to 5e5. Other precisions need none.
+    """
+    return 2.0 ** max(0, math.floor(math.log2(numbers * arm.batch)) - 4) if arm.precision == "fp16" else 1.0
+
+
+def check_parts(study: Study, run: Run, arm: Arm, modules: Modules, world: World) -> None:
+    """Raise BenchError where the batch is evaluated in parts and the result would depend on which."""
+    key = f"arms.{run.arm}"
+    if arm.batch < world.size:
+        problem = f"{world.size} processes cannot share a batch of {arm.batch}"
+        raise BenchError(problem, file=study.file, key=f"{key}.batch", remedy="start fewer processes")
+    if world.size == 1 and (arm.microbatch is None or arm.microbatch >= arm.batch):
+        return
+    if arm.tangent_method == "difference":
+        problem = "central differences take one step for all samples, so that parts of a batch give another tangent"
+        remedy = "choose 'auto', or train in one process without 'microbatch'"
+        raise BenchError(problem, file=study.file, key=f"{key}.tangent_method", remedy=remedy)
+    if any(isinstance(layer, _BatchNorm) for layer in modules.student.modules()):
+        problem = "the network's batch norm mixes samples, so that parts of a batch give another result"
+        remedy = "use another norm, or train in one process without 'microbatch'"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)

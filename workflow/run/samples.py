@@ -1,0 +1,127 @@
+"""Samples of one trained run in their file: drawn by one process or several, gone on with where one was stopped."""
+
+import itertools
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from workflow.errors import BenchError
+from workflow.machine.devices import device_of
+from workflow.machine.files import names_of_arrays, read_arrays, read_json, sha256, write_arrays
+from workflow.machine.limits import StopNow, stopping
+from workflow.machine.tensors import read_tensors
+from workflow.run.assembly import open_data
+from workflow.run.distributed import World, world_of
+from workflow.run.sampling import Part, Place, draw_parts, parts_of, put, room_for_samples
+from workflow.study.fingerprint import digest, fingerprint
+from workflow.study.study import Run, Study
+
+AGAIN = "delete the run's folder; the workflow makes it again"
+REMOVE = "delete it; the samples in it are drawn again"
+SAVE_EVERY = 300.0
+"""Seconds after which the samples so far are saved, for a job that goes on with them."""
+
+
+def sample(study: Study, run: Run, time_limit: float | None = None) -> float:
+    """Write samples.npz (one array per Sampling.key, unit variance; empty for a diverged run); return seconds.
+
+    Under torchrun all processes call it, each draws its share, and the first one writes the file. What an earlier
+    call, of any number of processes, has left of these weights' samples is gone on with. Raises BenchError, with
+    what is drawn saved, shortly before `time_limit` (minutes of this process), the end of its Slurm job, and
+    at SIGTERM.
+    """
+    started = time.monotonic()
+    out, samplings = study.run_folder(run), study.samplings(run.arm)
+    with (
+        stopping(time_limit) as stop_now,
+        world_of(device_of(study.device, study.file), study.resources.patience) as world,
+    ):
+        world.wait()  # for the first one's files
+        diverged = read_json(out / "training.json", AGAIN)["reason"] is not None
+        count, shape = 0 if diverged else study.evaluation.samples, open_data(study, study.arms[run.arm]).shape
+        samples = room_for_samples(shape, samplings, count) if world.first else {}  # or end before any is drawn
+        parts = parts_of(shape, samplings, count)
+        begun, fresh = _draw_share(study, run, parts, world, stop_now)
+    if world.first:
+        missing = {part.place for part in parts}
+        for place, made in itertools.chain(_saved(begun), _taken(fresh)):
+            put(samples, place, made)
+            missing.discard(place)
+        if missing:
+            raise BenchError(
+                f"samples are missing: {sorted(missing)}", file=begun, remedy="run again to draw them", again=True
+            )
+        write_arrays(out / "samples.npz", {key: drawn.numpy() for key, drawn in samples.items()})
+    return time.monotonic() - started
+
+
+def _draw_share(
+    study: Study, run: Run, parts: list[Part], world: World, stop_now: StopNow
+) -> tuple[Path, dict[Place, Tensor]]:
+    """Draw this process's share of what was not drawn before: (where parts are saved, those that are not).
+
+    Everything is saved where several processes draw, or some of it was.
+    """
+    weights_file = study.run_folder(run) / "weights.safetensors"
+    mark = digest([fingerprint(study.specification(run)), sha256(weights_file)], [])
+    begun = study.checkpoint_folder(run) / f"samples-{mark}"
+    done = {place for file in _files(begun) for place in map(_place, names_of_arrays(file, REMOVE))}
+    world.wait()  # before one saves what another has not counted
+    left = [part for part in parts if part.place not in done]
+    share = world.share(len(left))
+    weights, samplings = read_tensors(weights_file, AGAIN), study.samplings(run.arm)
+    fresh, saved, stop = dict[Place, Tensor](), time.monotonic(), None
+    for place, made in draw_parts(study, study.arms[run.arm], weights, samplings, left[share.start : share.stop]):
+        fresh[place] = made
+        stop = stop_now()
+        if stop or time.monotonic() - saved >= SAVE_EVERY:
+            _save(begun, fresh)
+            saved = time.monotonic()
+        if stop:
+            break
+    if fresh and (world.size > 1 or _files(begun)):
+        _save(begun, fresh)
+    if stop := world.agreed(stop):  # when all have saved
+        problem = f"{stop}: stopped in drawing samples, with those that were drawn"
+        raise BenchError(problem, file=begun, remedy="run again to go on", again=True)
+    return begun, fresh
+
+
+def _save(begun: Path, fresh: dict[Place, Tensor]) -> None:
+    """Move what was drawn to a file of its own, named after the first of it, as every process has its own."""
+    key, first = next(iter(fresh))
+    arrays = {f"{k} {row}": made.numpy() for (k, row), made in fresh.items()}
+    write_arrays(begun / f"{key}-{first}.npz", arrays)
+    fresh.clear()
+
+
+def _files(begun: Path) -> list[Path]:
+    """What was saved; no file that a killed process has left half-written."""
+    return sorted(begun.glob("[!.]*.npz"))
+
+
+def _saved(begun: Path) -> Iterator[tuple[Place, Tensor]]:
+    for file in _files(begun):
+        for name in names_of_arrays(file, REMOVE):
+            yield _place(name), torch.from_numpy(read_arrays(file, REMOVE, {name})[name])
+
+
+def _taken(fresh: dict[Place, Tensor]) -> Iterator[tuple[Place, Tensor]]:
+    """Everything, each out of memory when the next is asked for."""
+    while fresh:
+        yield fresh.popitem()
+
+
+def _place(name: str) -> Place:
+    key, first = name.rsplit(" ", 1)
+    return key, int(first)
+
+
+def remove_parts(study: Study, run: Run) -> None:
+    """Remove the parts of a run's samples, of other weights too: when it is judged, as its job may end before."""
+    for folder in study.checkpoint_folder(run).glob("samples-*"):
+        shutil.rmtree(folder)
