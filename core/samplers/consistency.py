@@ -10,9 +10,6 @@ from torch import Tensor
 
 from core.trigflow import Field, check_angles, check_floating, consistency_map, interpolate, rotate
 
-MID_TIME = 1.1
-"""The paper's middle angle of two-step sampling, for every data set (arXiv 2410.11081, App. G)."""
-
 
 def sample_consistency(
     field: Field, noise: Float[Tensor, "steps batch *shape"], times: Sequence[float], boundary: float = 0.0

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import oracle
+from core.constants import MID_TIME
 from core.conversions import edm_denoiser_from_field
 from core.fields import bind
 from core.networks.mlp import ResidualMLP
-from core.samplers.consistency import MID_TIME, sample_consistency
+from core.samplers.consistency import sample_consistency
 from core.samplers.noise import noise_of_samples
 from core.samplers.ode import (
     ddim_step,

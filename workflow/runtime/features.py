@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from workflow.runtime.dimensions import CLASSIFIER
 from workflow.runtime.optimiser import adam_step, initial_state
 from workflow.runtime.randomness import generator, seed_for
 
-FEATURES = 64
 GREY_LEVELS = 16
 """The digits' pixels are integers in [0, 16]; samples are rounded to them, as FID protocols round to 255."""
 
@@ -23,9 +23,9 @@ def classifier() -> nn.Sequential:
         nn.Conv2d(32, 64, 3, stride=2, padding=1),
         nn.SiLU(),
         nn.Flatten(),
-        nn.Linear(64 * 16, 64),
+        nn.Linear(64 * 16, CLASSIFIER),
         nn.SiLU(),
-        nn.Linear(64, 10),
+        nn.Linear(CLASSIFIER, 10),
     )
 
 

@@ -15,7 +15,7 @@ from torch.optim.radam import radam
 
 from workflow.schema import Optimiser
 
-STUDENTS = Optimiser(method="adam", beta1=0.9, beta2=0.99, epsilon=1e-8)
+STUDENTS = Optimiser()
 """Of the paper's students on ImageNet but for their epsilon, and of all runs that name nothing else."""
 
 

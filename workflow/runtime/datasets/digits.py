@@ -12,7 +12,8 @@ from core.trigflow import Field
 from workflow.runtime.datasets import MEASURED
 from workflow.runtime.datasets.dataset import Dataset, checked_labels
 from workflow.runtime.datasets.parts import check_enough
-from workflow.runtime.features import FEATURES, features, to_pixels, train_classifier
+from workflow.runtime.dimensions import CLASSIFIER
+from workflow.runtime.features import features, to_pixels, train_classifier
 from workflow.runtime.files import Arrays
 from workflow.runtime.metrics import frechet_distance, kernel_distance, nearest_distance, precision_recall
 from workflow.runtime.randomness import generator
@@ -33,7 +34,7 @@ def prepare(data: "DigitsData", evaluation: "Evaluation", sigma_d: float) -> tup
     images, labels = digits["images"].reshape(-1, 1, 8, 8).astype(np.float32), digits["target"]
     order = torch.randperm(len(images), generator=generator(data.seed, "split")).numpy()
     held, train = np.split(order, [round(data.held_out * len(images))])
-    check_enough(len(train), len(held), FEATURES)
+    check_enough(len(train), len(held), CLASSIFIER)
     mean, std = float(images[train].mean()), float(images[train].std())
     extractor, accuracy = train_classifier(images[train], labels[train], images[held], labels[held], data.seed)
     arrays = {

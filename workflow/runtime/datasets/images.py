@@ -14,8 +14,8 @@ from core.trigflow import Field
 from workflow.runtime.datasets.dataset import Dataset, checked_labels
 from workflow.runtime.datasets.digits import METRICS
 from workflow.runtime.datasets.parts import check_enough
+from workflow.runtime.dimensions import CLASSIFIER
 from workflow.runtime.extractors import (
-    FEATURES,
     RESIZING,
     Extractor,
     accuracy,
@@ -51,7 +51,7 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
 
     Raises BenchError on missing weights before any image is read.
     """
-    dimensions = FEATURES
+    dimensions = CLASSIFIER
     if data.extractor.weights is not None:
         published = open_extractor(data.extractor.kind, check_weights(data.extractor.kind, data.extractor.weights))
         dimensions = published.dimensions(data.size)
