@@ -153,10 +153,8 @@ def audit_loss(
         if teacher is not None and not seen:
             velocity, notes = velocity_of(teacher, taught, x, t, sigma_d)
             given = replace(given, velocity=velocity, data=along_data, notes=tuple(notes))
-        again = lambda h, warm_up=warm_up: run(warm_up, h)[1]  # noqa: E731
-        students, own = students_of(given, calls, found.recorded, again)
-        split = explain(found.total, students, given, warm_up)
-        seen.append(Seen(warm_up, found, calls, students, own, split))
+        students, own = students_of(given, calls, found.recorded, lambda h, warm_up=warm_up: run(warm_up, h)[1])
+        seen.append(Seen(warm_up, found, calls, students, own, explain(found.total, students, given, warm_up)))
     coupled = _mixed(seen[0].gradient.total, _total(run(r[0], other=True)[0]), lambda: _total(run(r[0])[0]))
     step = torch.minimum(t, math.pi / 2 - t) / 100
     return _judge_loss(given, seen, coupled, lambda: (run(r[0], step, twice=True)[0], t + step))
