@@ -19,14 +19,14 @@ import pandas as pd
 import torch
 from shared import interleaved, publish
 
-from workflow.reading import load
-from workflow.runtime.batches import draw_batch
-from workflow.runtime.datasets import kind_module
-from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.estimates import counts_of, shape_of
-from workflow.runtime.shards import write_shards
-from workflow.schema import LatentsData
-from workflow.study import Run, Study
+from workflow.data.dataset import Dataset
+from workflow.data.files.shards import write_shards
+from workflow.run.batches import draw_batch
+from workflow.run.estimates import counts_of, shape_of
+from workflow.study.kinds import kind_module
+from workflow.study.reading import load
+from workflow.study.schema import LatentsData
+from workflow.study.study import Run, Study
 
 ARMS = {
     "cifar10-small": ("teacher", "scd", "vsd"),

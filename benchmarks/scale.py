@@ -45,7 +45,7 @@ if [ $step = run ]; then printf '{"fingerprint": "%s"}' $fingerprint > "${files[
 
 MEASURED = """
 import atexit, pathlib, snakemake.cli
-from workflow.runtime.provenance import peak_memory_mb
+from workflow.machine.provenance import peak_memory_mb
 atexit.register(lambda: pathlib.Path("peak").write_text(str(peak_memory_mb())))
 snakemake.cli.main()
 """

@@ -34,7 +34,7 @@ from core.schedules import karras_angles
 from core.tangents import Derivative, derivative_along
 from core.trigflow import Field, proposal_grid
 from workflow.report.style import NAMES, apply_style
-from workflow.runtime.operations import Operations
+from workflow.run.operations import Operations
 
 UNIT = "diffusion"
 LIMITS = {"scd": 5 / 3, "sct": 4 / 3}

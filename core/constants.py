@@ -12,3 +12,5 @@ NORMALISER = 0.1
 """c of g / (|g| + c) (arXiv 2410.11081, Sec. 4.2); in unit variance c / sigma_d."""
 EMA_RAMPUP = 0.05
 """The half-life of an average is at most this share of the images seen so far (EDM's code)."""
+ADAM_BETAS, ADAM_EPSILON = (0.9, 0.99), 1e-8
+"""Of the students' Adam where nothing else is told (arXiv 2410.11081, App. G)."""

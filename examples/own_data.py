@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.metrics import sliced_wasserstein
-from workflow.runtime.quantities import Quantity
-from workflow.runtime.randomness import generator
-from workflow.runtime.records import Value
+from workflow.data.dataset import Dataset
+from workflow.data.features.metrics import sliced_wasserstein
+from workflow.data.randomness import generator
+from workflow.study.quantities import Quantity
+from workflow.study.records import Value
 
 METRICS = {"map": (), "samples": ("sliced_wasserstein", "near")}
 QUANTITIES = {"near": Quantity("samples near the spiral", "higher", "share within 0.05", signed=True, unit="%")}

@@ -40,7 +40,7 @@ def is_final(log: Path, since: float) -> bool:
 
 
 class Mistake(ValueError):
-    """What a check inside a study finds, with its remedy; workflow.reading makes it a BenchError with file and key."""
+    """What a check inside a study finds, with its remedy; reading makes it a BenchError with file and key."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem)

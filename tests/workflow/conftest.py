@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from core.objectives import OBJECTIVES
-from workflow.reading import load
-from workflow.runtime.fingerprint import source_digest, syntax_digest
 from workflow.steps.prepare import prepare
-from workflow.study import Study
+from workflow.study.fingerprint import source_digest, syntax_digest
+from workflow.study.reading import load
+from workflow.study.study import Study
 
 ROOT = Path(__file__).parents[2]
 TINY = {

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from workflow.report.tables import write_table
-from workflow.runtime.files import write_arrays, write_json
-from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.records import RunRecord, Value, write_record
+from workflow.claims.tables import write_table
+from workflow.machine.files import write_arrays, write_json
 from workflow.steps import report as step
 from workflow.steps.judge import judge_study
-from workflow.study import Run, Study
+from workflow.study.fingerprint import fingerprint
+from workflow.study.records import RunRecord, Value, write_record
+from workflow.study.study import Run, Study
 
 STUDY = """
 study: tiny

@@ -20,19 +20,20 @@ from torch.nn.parallel import DistributedDataParallel
 from core.fields import Draws, Fields, bind
 from core.objectives.diffusion import diffusion
 from core.objectives.regression import Settings
+from workflow.data.dataset import Dataset
 from workflow.errors import BenchError
-from workflow.reading import load
-from workflow.runtime import checkpoints, sampling
-from workflow.runtime.assembly import make_modules, open_data
-from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.distributed import Layout, World, lay_out, world_of
-from workflow.runtime.files import write_json
-from workflow.runtime.state import State, initial, resume, save
-from workflow.runtime.tensors import write_tensors
-from workflow.schema import Arm
+from workflow.machine import checkpoints
+from workflow.machine.files import write_json
+from workflow.machine.tensors import write_tensors
+from workflow.run import sampling
+from workflow.run.assembly import make_modules, open_data
+from workflow.run.distributed import Layout, World, lay_out, world_of
+from workflow.run.state import State, initial, resume, save
 from workflow.steps import train as train_module
 from workflow.steps.sample import sample
-from workflow.study import Run, Study
+from workflow.study.reading import load
+from workflow.study.schema import Arm
+from workflow.study.study import Run, Study
 
 EDM2 = {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4], "dropout": 0.3, "conditioning": "plain"}
 SIZES = {

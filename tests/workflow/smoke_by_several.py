@@ -2,9 +2,9 @@
 
 import torch
 
-from workflow.reading import load
-from workflow.runtime.distributed import world_of
+from workflow.run.distributed import world_of
 from workflow.steps.run import make_run
+from workflow.study.reading import load
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -17,22 +17,22 @@ from core.fields import Draws, Fields, bind
 from core.objectives.diffusion import diffusion
 from core.objectives.regression import Regression, Settings
 from tests.workflow.conftest import saved_every
+from workflow.data.dataset import Dataset
 from workflow.errors import BenchError
-from workflow.runtime import checkpoints
-from workflow.runtime.assembly import make_network, open_data, student_field
-from workflow.runtime.checkpoints import remove_all
-from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.distributed import World
-from workflow.runtime.sampling import draw_samples
-from workflow.runtime.tensors import read_tensors, write_tensors
-from workflow.runtime.weights import buffers_of, checksum, kept_of
-from workflow.schema import OwnData
+from workflow.machine import checkpoints
+from workflow.machine.checkpoints import remove_all
+from workflow.machine.tensors import read_tensors, write_tensors
+from workflow.run.assembly import make_network, open_data, student_field
+from workflow.run.distributed import World
+from workflow.run.sampling import draw_samples
+from workflow.run.weights import buffers_of, checksum, kept_of
 from workflow.steps import evaluate as evaluate_module
 from workflow.steps import train as train_module
 from workflow.steps.evaluate import evaluate
 from workflow.steps.sample import sample
 from workflow.steps.train import checkpoint_mark, train
-from workflow.study import Run, Study
+from workflow.study.schema import OwnData
+from workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)
 

@@ -15,22 +15,11 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import ROOT, environment, snakemake
-from workflow.claims import (
-    CLAIMS,
-    Ledger,
-    check_claims,
-    claims_digest,
-    claims_of,
-    read_claims,
-    resolved,
-    verdict_file,
-)
+from workflow.claims.ledger import CLAIMS, Ledger, check_claims, claims_of, read_claims, resolved
+from workflow.claims.statistics import COLUMNS
+from workflow.claims.tables import CURVE_COLUMNS, write_table
 from workflow.errors import BenchError
-from workflow.reading import load, shipped
-from workflow.report.statistics import COLUMNS
-from workflow.report.tables import CURVE_COLUMNS, write_table
-from workflow.runtime.files import write_json
-from workflow.runtime.freshness import FRESH, collected_from, verdict
+from workflow.machine.files import write_json
 from workflow.steps.collect import collect
 from workflow.steps.judge import (
     CLAIM_NEW,
@@ -46,7 +35,10 @@ from workflow.steps.judge import (
     sentence,
 )
 from workflow.steps.tabulate import tabulate_study
-from workflow.study import Run, Study
+from workflow.study.claim import claims_digest
+from workflow.study.freshness import FRESH, collected_from, verdict
+from workflow.study.reading import load, shipped
+from workflow.study.study import Run, Study
 
 FINER = {
     "paper": "sCM", "place": "Fig. 5c", "topic": "discretisation", "claim": "Finer is better.",
@@ -103,7 +95,7 @@ def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:
 
 
 def test_reading_the_ledger_imports_nothing_heavy() -> None:
-    code = "import sys, workflow.claims; assert not {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)"
+    code = "import sys, workflow.claims.ledger; assert not {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
 
 
@@ -459,7 +451,7 @@ def test_one_claim_is_judged_from_its_experiment_alone_and_its_sentence_names_th
     _results(study, [], VALUES)
     (study.folder / "runs.csv").unlink()
     content = judge_claim(study, "finer", path)
-    assert verdict_file(study, "finer").is_file()
+    assert study.verdict_file("finer").is_file()
     assert set(content["effects"]) == {"0", "1", "2"}
     assert "finer (sCM, Fig. 5c): reproduced on tiny" in sentence(content)
     assert "not run on tiny" in sentence(judge_claim(study, "far", path))

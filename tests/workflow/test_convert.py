@@ -11,8 +11,8 @@ from torch import nn
 
 from tests.core.test_teachers import checkpoint
 from workflow.errors import BenchError
-from workflow.runtime.teachers import open_edm_network
-from workflow.runtime.tensors import read_tensors, write_tensors
+from workflow.machine.tensors import read_tensors, write_tensors
+from workflow.run.teachers import open_edm_network
 from workflow.steps.command import main
 from workflow.steps.convert import command, convert
 

@@ -21,21 +21,21 @@ from core.networks.teachers import edm_field
 from core.objectives.continuous import scd
 from core.objectives.regression import Regression, Settings
 from tests.workflow.conftest import ROOT, as_a_new_process
+from workflow.claims.tables import _about
 from workflow.errors import BenchError
-from workflow.reading import load
-from workflow.report.tables import _about
-from workflow.runtime import fingerprint as fingerprint_module
-from workflow.runtime.assembly import open_teacher, started_modules, student_field
-from workflow.runtime.converted import header_of
-from workflow.runtime.estimates import counts_of, stand_in
-from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.freshness import inputs_of, marks_of
-from workflow.runtime.operations import Operations
-from workflow.runtime.teachers import open_edm_network
-from workflow.runtime.tensors import read_tensors, write_tensors
+from workflow.machine.tensors import read_tensors, write_tensors
+from workflow.run.assembly import open_teacher, started_modules, student_field
+from workflow.run.estimates import counts_of, stand_in
+from workflow.run.operations import Operations
+from workflow.run.teachers import open_edm_network
 from workflow.steps import train as train_module
 from workflow.steps.train import train
-from workflow.study import Run, Study
+from workflow.study import fingerprint as fingerprint_module
+from workflow.study.converted import header_of
+from workflow.study.fingerprint import fingerprint
+from workflow.study.freshness import inputs_of, marks_of
+from workflow.study.reading import load
+from workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)
 SMALL: dict[str, Any] = {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4]}
@@ -150,7 +150,7 @@ def test_a_student_starts_as_its_teacher_from_a_file_or_is_refused(
         started_modules(taught(file, wider, start="teacher"), X, arm, data, open_teacher(study, X, arm, data))
     opened: list[Path] = []
     monkeypatch.setattr(
-        "workflow.runtime.teachers.open_edm_network", lambda path: opened.append(path) or open_edm_network(path)
+        "workflow.run.teachers.open_edm_network", lambda path: opened.append(path) or open_edm_network(path)
     )
     train(taught(file, size, start="teacher"), X)
     assert len(opened) == 1
@@ -233,7 +233,7 @@ def test_another_content_makes_runs_stale_and_another_place_does_not(taught, tmp
     os.utime(file)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "workflow.runtime.files.sha256", lambda path: pytest.fail("gigabytes are read, where the header says it")
+            "workflow.machine.files.sha256", lambda path: pytest.fail("gigabytes are read, where the header says it")
         )
         assert fingerprint(study.specification(X)) == before
     published("ddpmpp", file, seed=1)

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from examples import own_data
+from workflow.data import digits
+from workflow.data.dataset import Dataset, checked
+from workflow.data.shares import labels_in_shares
 from workflow.errors import BenchError
-from workflow.reading import load
-from workflow.runtime.assembly import open_data
-from workflow.runtime.batches import draw_batch
-from workflow.runtime.datasets import digits
-from workflow.runtime.datasets.dataset import Dataset, checked
-from workflow.runtime.files import read_json
-from workflow.runtime.protocol import protocol
-from workflow.runtime.sampling import labels_of_samples
-from workflow.runtime.shares import labels_in_shares
+from workflow.machine.files import read_json
+from workflow.run.assembly import open_data
+from workflow.run.batches import draw_batch
+from workflow.run.sampling import labels_of_samples
 from workflow.steps.prepare import prepare
-from workflow.study import Run, Study
+from workflow.study.protocol import protocol
+from workflow.study.reading import load
+from workflow.study.study import Run, Study
 
 Drawn = tuple[Any, Any]
 Opened = Callable[..., Study]

@@ -16,20 +16,21 @@ from core.objectives import OBJECTIVES
 from core.tangents import Apart, derivative_along
 from tests.workflow import several
 from tests.workflow.conftest import step
+from workflow.data.randomness import generator
 from workflow.errors import BenchError
-from workflow.reading import load
-from workflow.runtime import assembly, batches, checkpoints, devices, sampling
-from workflow.runtime.assembly import make_modules, make_network, open_data, step_function, student_field
-from workflow.runtime.batches import Batch, ahead, draw_batch, mapped
-from workflow.runtime.checkpoints import Part
-from workflow.runtime.distributed import World
-from workflow.runtime.files import read_json
-from workflow.runtime.journal import Journal
-from workflow.runtime.randomness import generator
-from workflow.schema import Sampler
+from workflow.machine import checkpoints, devices
+from workflow.machine.checkpoints import Part
+from workflow.machine.files import read_json
+from workflow.run import assembly, batches, sampling
+from workflow.run.assembly import make_modules, make_network, open_data, step_function, student_field
+from workflow.run.batches import Batch, ahead, draw_batch, mapped
+from workflow.run.distributed import World
+from workflow.run.journal import Journal
 from workflow.steps import train as train_module
 from workflow.steps.train import train
-from workflow.study import Run, Study
+from workflow.study.reading import load
+from workflow.study.schema import Sampler
+from workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)
 IMAGE = {
@@ -75,7 +76,7 @@ def test_auto_is_the_process_s_own_gpu_where_there_is_one(
 ) -> None:
     study = load(write_study(tiny | {"device": asked}))
     _devices(monkeypatch, count, rank)
-    assert str(devices.device_of(study)) == expected
+    assert str(devices.device_of(study.device, study.file)) == expected
 
 
 @pytest.mark.parametrize(("asked", "count", "rank"), [("cuda", 0, None), ("auto", 2, "2")])
@@ -85,7 +86,7 @@ def test_a_gpu_that_is_not_there_is_said_before_anything_is_computed(
     study = load(write_study(tiny | {"device": asked}))
     _devices(monkeypatch, count, rank)
     with pytest.raises(BenchError, match=r"(?s)there is no CUDA device.*key:    device.*--device cpu"):
-        devices.device_of(study)
+        devices.device_of(study.device, study.file)
 
 
 def _elsewhere(monkeypatch) -> None:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from workflow.data import digits
+from workflow.data.features.classifier import features, to_pixels
+from workflow.data.features.metrics import frechet_distance
 from workflow.errors import BenchError
-from workflow.reading import load
-from workflow.runtime.datasets import digits
-from workflow.runtime.features import features, to_pixels
-from workflow.runtime.metrics import frechet_distance
-from workflow.schema import DigitsData, Evaluation
+from workflow.study.reading import load
+from workflow.study.schema import DigitsData, Evaluation
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from core.networks.edm2 import EDM2
 from tests.workflow.conftest import step
 from workflow.errors import BenchError
-from workflow.reading import load
-from workflow.runtime.estimates import (
+from workflow.run.estimates import (
     Cost,
     costs_of,
     counts_of,
@@ -22,11 +21,12 @@ from workflow.runtime.estimates import (
     shape_of,
     stand_in,
 )
-from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.records import RunRecord, write_record
-from workflow.schema import ImagesData
 from workflow.steps.estimate import JUDGED, check, table
-from workflow.study import Run, Sampling, Study
+from workflow.study.fingerprint import fingerprint
+from workflow.study.reading import load
+from workflow.study.records import RunRecord, write_record
+from workflow.study.schema import ImagesData
+from workflow.study.study import Run, Sampling, Study
 
 IMAGES = {"kind": "images_folder", "path": "nowhere", "size": 16, "held_out": 0.5, "classes": 3}
 SMALL = {"multipliers": [1, 2], "blocks": 1, "attention": [8]}
@@ -59,7 +59,7 @@ def test_operations_at_a_large_width_follow_exactly_from_small_ones(network: str
     wide = study(network, 128)
     data = stand_in(wide, "mixture")
     followed = counts_of(wide, arm, data)
-    monkeypatch.setattr("workflow.runtime.estimates.WIDTHS", (128, 128, 128))  # counted as it is
+    monkeypatch.setattr("workflow.run.estimates.WIDTHS", (128, 128, 128))  # counted as it is
     counted = counts_of(wide, arm, data)
     assert followed.step == pytest.approx(counted.step, rel=1e-9)
     assert followed.evaluation == pytest.approx(counted.evaluation, rel=1e-9)

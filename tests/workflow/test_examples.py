@@ -10,20 +10,20 @@ import yaml
 from core.objectives import OBJECTIVES
 from tests.workflow.conftest import ROOT, as_a_new_process, snakemake
 from tests.workflow.made_up import tabulated
+from workflow.claims.tables import experiment_tables, read_table
 from workflow.errors import BenchError
-from workflow.own import check_study
-from workflow.reading import load
+from workflow.machine.files import write_json
 from workflow.report.drawing import drawn
 from workflow.report.figures import FIGURES
 from workflow.report.findings import FINDINGS
 from workflow.report.pages.study import study_page
-from workflow.report.tables import experiment_tables, read_table
-from workflow.runtime.files import write_json
-from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.quantities import quantities_of
-from workflow.runtime.records import RunRecord, Value, write_record
+from workflow.run.own import check_study
 from workflow.steps.judge import judge_study
-from workflow.study import Run
+from workflow.study.fingerprint import fingerprint
+from workflow.study.quantities import quantities_of
+from workflow.study.reading import load
+from workflow.study.records import RunRecord, Value, write_record
+from workflow.study.study import Run
 
 EXAMPLES = ("own_objective", "own_network", "own_data")
 

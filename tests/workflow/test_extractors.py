@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from workflow.data.features import metrics
+from workflow.data.features import reference as reference_module
+from workflow.data.features.dinov2 import DINOv2, dinov2_of, normalised
+from workflow.data.features.extractors import Extractor, check_weights, open_extractor
+from workflow.data.features.reference import frechet_to, open_reference, reference_file
 from workflow.errors import BenchError
-from workflow.runtime import metrics
-from workflow.runtime import reference as reference_module
-from workflow.runtime.dinov2 import DINOv2, dinov2_of, normalised
-from workflow.runtime.extractors import Extractor, check_weights, open_extractor
-from workflow.runtime.reference import frechet_to, open_reference, reference_file
-from workflow.runtime.tensors import read_tensors, write_tensors
+from workflow.machine.tensors import read_tensors, write_tensors
 
 PIXELS = torch.randint(256, (3, 3, 20, 20), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 

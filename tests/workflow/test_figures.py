@@ -11,19 +11,19 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from tests.workflow.synthetic import rows_of
+from workflow.claims.statistics import COLUMNS, summary
+from workflow.claims.tables import CURVE_COLUMNS
 from workflow.errors import BenchError
-from workflow.reading import load
 from workflow.report import drawing, pictures
 from workflow.report.drawing import WIDTH
 from workflow.report.figures import FIGURES
 from workflow.report.findings import FINDINGS, NOTHING
 from workflow.report.matrix import draw_matrix
 from workflow.report.pages.charts import main_chart
-from workflow.report.statistics import COLUMNS, summary
 from workflow.report.style import COLOURS, MARKERS, NAMES, apply_style, save
-from workflow.report.tables import CURVE_COLUMNS
-from workflow.schema import Sampler
-from workflow.study import Run, Study
+from workflow.study.reading import load
+from workflow.study.schema import Sampler
+from workflow.study.study import Run, Study
 
 STUDIES = {name: load(name) for name in ("cifar10", "imagenet64", "imagenet512", "oracle", "digits")}
 ONE_OF_EACH_KIND = {

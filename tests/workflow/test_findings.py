@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workflow.report.drawing import numeric
-from workflow.report.findings import FINDINGS
-from workflow.report.statistics import (
+from workflow.claims.statistics import (
     COLUMNS,
     at_best_guidance,
     difference,
@@ -18,9 +16,11 @@ from workflow.report.statistics import (
     refuse_doubles,
     summary,
 )
-from workflow.report.tables import CURVE_COLUMNS
-from workflow.runtime.quantities import QUANTITIES, Quantity, is_signed
-from workflow.schema import Experiment
+from workflow.claims.tables import CURVE_COLUMNS
+from workflow.report.drawing import numeric
+from workflow.report.findings import FINDINGS
+from workflow.study.quantities import QUANTITIES, Quantity, is_signed
+from workflow.study.schema import Experiment
 
 NO_CURVES = pd.DataFrame()
 WIN, LOSS = [0.01, 0.012, 0.011], [0.05, 0.052, 0.049]

@@ -14,10 +14,10 @@ import pytest
 
 from tests.workflow.conftest import as_a_new_process
 from workflow.errors import BenchError
-from workflow.reading import load
-from workflow.runtime.fingerprint import fingerprint, source_digest
-from workflow.runtime.syntax import syntax_of
-from workflow.study import Run
+from workflow.study.fingerprint import fingerprint, source_digest
+from workflow.study.reading import load
+from workflow.study.study import Run
+from workflow.study.syntax import syntax_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,8 +54,8 @@ HARMLESS = {
         'OBJECTIVES: dict[str, Method] = {\n    "mine": Method("core.objectives.mine:mine"),',
     ),
     "the report": ("workflow/report/style.py", '"scd": "#0072B2"', '"scd": "#0072B3"'),
-    "the schema": ("workflow/study.py", 'DEFAULT_BUDGET = "laptop"', 'DEFAULT_BUDGET = "desk"'),
-    "a progress message": ("workflow/runtime/progress.py", "about {duration", "roughly {duration"),
+    "the schema": ("workflow/study/study.py", 'DEFAULT_BUDGET = "laptop"', 'DEFAULT_BUDGET = "desk"'),
+    "a progress message": ("workflow/machine/progress.py", "about {duration", "roughly {duration"),
 }
 MATHEMATICS = {
     "the tangent": ("core/tangents.py", "-c * c * (F - v)", "-c * (F - v)", {"scd", "dscd", "digits"}),
@@ -64,9 +64,9 @@ MATHEMATICS = {
     "the sampler": ("core/samplers/consistency.py", "interpolate(sample, z, t)", "interpolate(z, sample, t)",
                     {"scd", "dscd", "digits"}),
     "the network": ("core/networks/mlp.py", "1 + scale", "2 + scale", {"scd", "dscd", "digits"}),
-    "the training step": ("workflow/runtime/assembly.py", "tangent_warmup(step - 1,", "tangent_warmup(step,",
+    "the training step": ("workflow/run/assembly.py", "tangent_warmup(step - 1,", "tangent_warmup(step,",
                           {"scd", "dscd", "digits"}),
-    "the judge of one kind of data": ("workflow/runtime/features.py", "range(30)", "range(31)", {"digits"}),
+    "the judge of one kind of data": ("workflow/data/features/classifier.py", "range(30)", "range(31)", {"digits"}),
 }  # fmt: skip
 
 
@@ -137,8 +137,8 @@ SAYING = {
     "an annotation of a variable": ("train", "gradients: list[Tensor] = []", "gradients: list = []"),
     "an import for annotations": (
         "train",
-        "from workflow.schema import Arm\n",
-        "from workflow.schema import Arm, Model\n",
+        "from workflow.study.schema import Arm\n",
+        "from workflow.study.schema import Arm, Model\n",
     ),
     "a message of another module": (
         "named",
@@ -245,9 +245,10 @@ def test_what_looks_like_a_message_or_an_annotation_and_computes_counts(what: st
 EVERY_MODULE = """
 import hashlib, json, sys
 from pathlib import Path
-from workflow.runtime.syntax import read_syntax
+from workflow.study.syntax import read_syntax
 found = {}
-for path in sorted(p for name in ("core", "workflow/runtime", "workflow/steps") for p in Path(name).rglob("*.py")):
+folders = ("core", "workflow/data", "workflow/run", "workflow/steps")
+for path in sorted(path for folder in folders for path in Path(folder).rglob("*.py")):
     text = read_syntax(path, path.with_suffix("").as_posix().replace("/", ".")).text
     found[path.as_posix()] = hashlib.sha256(text.encode()).hexdigest()
 print(json.dumps(found))

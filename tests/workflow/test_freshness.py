@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from workflow.errors import BenchError
-from workflow.reading import load
-from workflow.runtime import freshness
-from workflow.runtime.files import identity, write_arrays, write_json
-from workflow.runtime.freshness import (
+from workflow.machine.files import identity, write_arrays, write_json
+from workflow.machine.tensors import write_tensors
+from workflow.study.freshness import (
     FILES,
     FRESH,
     INPUTS,
@@ -30,8 +29,8 @@ from workflow.runtime.freshness import (
     source_of,
     verdict,
 )
-from workflow.runtime.tensors import write_tensors
-from workflow.study import Run, Study
+from workflow.study.reading import load
+from workflow.study.study import Run, Study, freshness
 
 
 @pytest.fixture

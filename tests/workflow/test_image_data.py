@@ -14,15 +14,16 @@ from pydantic import ValidationError
 
 from tests.workflow.conftest import snakemake, step
 from tests.workflow.drawn import CLASSES, draw, write_images
+from workflow.data import images
+from workflow.data.features import extractors
 from workflow.errors import BenchError
-from workflow.reading import load, remedy_of
-from workflow.runtime import extractors
-from workflow.runtime.datasets import images, kind_module
-from workflow.runtime.files import read_json, write_arrays
-from workflow.runtime.records import read_record
-from workflow.runtime.sampling import labels_of_samples
-from workflow.schema import Evaluation, ImagesData, LatentsData
-from workflow.study import Run, Study
+from workflow.machine.files import read_json, write_arrays
+from workflow.run.sampling import labels_of_samples
+from workflow.study.kinds import kind_module
+from workflow.study.reading import load, remedy_of
+from workflow.study.records import read_record
+from workflow.study.schema import Evaluation, ImagesData, LatentsData
+from workflow.study.study import Run, Study
 
 SIDE, PER_CLASS = 16, 60
 STUDIED = 8
@@ -208,7 +209,7 @@ BAD: dict[str, tuple[dict, str]] = {
 
 
 def _said(error: ValidationError) -> str:
-    """The message with its remedy, as workflow.reading puts them together."""
+    """The message with its remedy, as workflow.study.reading puts them together."""
     return f"{error} {remedy_of(error.errors()[0])}"
 
 

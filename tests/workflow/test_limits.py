@@ -15,17 +15,18 @@ import torch
 
 from tests.workflow.conftest import environment, snakemake
 from workflow.errors import BenchError
-from workflow.runtime import limits, sampling
-from workflow.runtime.cluster import seconds_left
-from workflow.runtime.files import read_arrays
-from workflow.runtime.limits import stopping
-from workflow.runtime.tensors import read_tensors, write_tensors
+from workflow.machine import limits
+from workflow.machine.cluster import seconds_left
+from workflow.machine.files import read_arrays
+from workflow.machine.limits import stopping
+from workflow.machine.tensors import read_tensors, write_tensors
+from workflow.run import sampling
 from workflow.steps import run as run_module
 from workflow.steps import sample as sample_module
 from workflow.steps import train as train_module
 from workflow.steps.sample import sample
 from workflow.steps.train import train
-from workflow.study import Run, Study
+from workflow.study.study import Run, Study
 
 SCD = Run(arm="scd", seed=0)
 

@@ -10,9 +10,10 @@ import torch
 
 from tests.workflow.conftest import ROOT, saved_every
 from workflow.errors import BenchError
-from workflow.own import check_study
-from workflow.reading import load
-from workflow.runtime.assembly import (
+from workflow.machine.checkpoints import remove_all
+from workflow.machine.files import write_json
+from workflow.machine.tensors import read_tensors
+from workflow.run.assembly import (
     Tensors,
     guided_field,
     make_modules,
@@ -22,19 +23,18 @@ from workflow.runtime.assembly import (
     step_function,
     student_field,
 )
-from workflow.runtime.checkpoints import remove_all
-from workflow.runtime.files import write_json
-from workflow.runtime.measurements import costs, normalisation_bias, search, theory
-from workflow.runtime.operations import Operations
-from workflow.runtime.records import Value
-from workflow.runtime.sampling import draw_samples
-from workflow.runtime.tensors import read_tensors
-from workflow.runtime.tuning import tuned
-from workflow.schema import Sampler, Size
+from workflow.run.measurements import costs, normalisation_bias, search, theory
+from workflow.run.operations import Operations
+from workflow.run.own import check_study
+from workflow.run.sampling import draw_samples
+from workflow.run.tuning import tuned
 from workflow.steps import train as train_module
 from workflow.steps.prepare import prepare
 from workflow.steps.train import target_decay, train
-from workflow.study import Run, Study
+from workflow.study.reading import load
+from workflow.study.records import Value
+from workflow.study.schema import Sampler, Size
+from workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)
 

@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 import torch
 
-from workflow.reading import load
+from workflow.claims.tables import experiment_tables
+from workflow.data.dataset import not_numbers
+from workflow.data.features.classifier import classifier
+from workflow.data.features.extractors import classifier as colour_classifier
+from workflow.data.features.extractors import open_extractor
+from workflow.data.features.reference import reference_file
+from workflow.data.files.shards import write_shards
+from workflow.machine.files import write_arrays, write_json, write_text
+from workflow.machine.tensors import write_tensors
 from workflow.report.pictures import pictures
-from workflow.report.tables import experiment_tables
-from workflow.runtime.assembly import make_network, open_data
-from workflow.runtime.datasets.dataset import not_numbers
-from workflow.runtime.extractors import classifier as colour_classifier
-from workflow.runtime.extractors import open_extractor
-from workflow.runtime.features import classifier
-from workflow.runtime.files import write_arrays, write_json, write_text
-from workflow.runtime.freshness import made_from
-from workflow.runtime.measurements import search
-from workflow.runtime.records import RunRecord, read_record
-from workflow.runtime.reference import reference_file
-from workflow.runtime.shards import write_shards
-from workflow.runtime.tensors import write_tensors
+from workflow.run.assembly import make_network, open_data
+from workflow.run.measurements import search
 from workflow.steps.evaluate import evaluate
 from workflow.steps.train import LOG_COLUMNS, Outcome
-from workflow.study import Run, Study
+from workflow.study.freshness import made_from
+from workflow.study.reading import load
+from workflow.study.records import RunRecord, read_record
+from workflow.study.study import Run, Study
 
 COUNT = 70
 RUN = Run(arm="x", seed=0)

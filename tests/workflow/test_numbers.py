@@ -13,19 +13,20 @@ from core.networks.mlp import ResidualMLP
 from core.objectives.discrete import discrete_direction
 from core.samplers.consistency import sample_consistency
 from core.trigflow import interpolate, velocity
+from workflow.data import mixture
 from workflow.errors import BenchError
-from workflow.reading import load
-from workflow.runtime import devices, sampling
-from workflow.runtime.assembly import boundary_of, make_modules, make_network, open_data, student_field
-from workflow.runtime.datasets import mixture
-from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.measurements import costs
-from workflow.runtime.sampling import draw_samples
-from workflow.schema import Sampler
+from workflow.machine import devices
+from workflow.run import sampling
+from workflow.run.assembly import boundary_of, make_modules, make_network, open_data, student_field
+from workflow.run.measurements import costs
+from workflow.run.sampling import draw_samples
 from workflow.steps import train as training
 from workflow.steps.measure import measure
 from workflow.steps.prepare import prepare
-from workflow.study import Run
+from workflow.study.fingerprint import fingerprint
+from workflow.study.reading import load
+from workflow.study.schema import Sampler
+from workflow.study.study import Run
 
 X = Run(arm="x", seed=0)
 CPU = torch.device("cpu")

@@ -9,12 +9,12 @@ from typing import Literal
 import pytest
 
 from tests.workflow.conftest import ROOT, environment, snakemake
-from workflow import own
 from workflow.errors import FINAL, BenchError, is_final
-from workflow.own import check_own, check_study
-from workflow.reading import load
-from workflow.runtime.named import fits
+from workflow.machine.named import fits
+from workflow.run import own
+from workflow.run.own import check_own, check_study
 from workflow.steps.prepare import prepare
+from workflow.study.reading import load
 
 MODULE = """
 from examples.own_data import *
@@ -220,7 +220,7 @@ def test_a_plan_imports_neither_torch_nor_somebody_s_code_and_starts_no_process_
 ) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process"))
     check_own([load("oracle"), load("digits")])
-    code = "import sys, workflow.own; assert not {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)"
+    code = "import sys, workflow.run.own; assert not {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)"
     done = subprocess.Popen([sys.executable, "-c", code], env=environment(), cwd=ROOT)
     assert done.wait() == 0
 

@@ -14,20 +14,20 @@ import pytest
 import torch
 
 from tests.workflow.conftest import ROOT, environment
+from workflow.claims.tables import is_fresh
 from workflow.errors import BenchError
-from workflow.reading import load
-from workflow.report.tables import is_fresh
-from workflow.runtime import provenance as module
-from workflow.runtime.files import read_json, write_arrays, write_json
-from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.freshness import INPUTS, SETTINGS, run_verdict
-from workflow.runtime.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
-from workflow.runtime.records import read_record, write_record
+from workflow.machine import provenance as module
+from workflow.machine.files import read_json, write_arrays, write_json
+from workflow.machine.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
 from workflow.steps import train as train_module
 from workflow.steps.evaluate import evaluate
 from workflow.steps.publish import own_code_outside, publish
 from workflow.steps.run import make_run
-from workflow.study import Run, Study
+from workflow.study.fingerprint import fingerprint
+from workflow.study.freshness import INPUTS, SETTINGS, run_verdict
+from workflow.study.reading import load
+from workflow.study.records import read_record, write_record
+from workflow.study.study import Run, Study
 
 
 def test_provenance_names_versions_and_hardware() -> None:
@@ -49,7 +49,7 @@ def test_provenance_names_the_build_of_torch_where_it_is_imported(monkeypatch) -
 
 
 def test_the_peak_of_memory_is_the_process_s_own_and_not_of_what_started_it() -> None:
-    own = "from workflow.runtime.provenance import peak_memory_mb; print(peak_memory_mb())"
+    own = "from workflow.machine.provenance import peak_memory_mb; print(peak_memory_mb())"
     large = f"import os, sys; held = bytearray(600 * 2**20); os.execv(sys.executable, [sys.executable, '-c', {own!r}])"
     said = subprocess.run([sys.executable, "-c", large], env=environment(), capture_output=True, text=True, check=True)
     assert 5 < float(said.stdout) < 300

@@ -19,11 +19,11 @@ import pytest
 import torch
 
 from tests.workflow.conftest import ROOT, environment, snakemake, step
-from workflow.reading import load
-from workflow.runtime.files import read_arrays
-from workflow.runtime.records import read_record
-from workflow.runtime.tensors import read_tensors
-from workflow.study import Run, Study
+from workflow.machine.files import read_arrays
+from workflow.machine.tensors import read_tensors
+from workflow.study.reading import load
+from workflow.study.records import read_record
+from workflow.study.study import Run, Study
 
 TABLE = ROOT / "docs" / "reliability.md"
 

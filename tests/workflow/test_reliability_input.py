@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 
 from tests.workflow.conftest import ROOT, TINY, snakemake, step
 from tests.workflow.test_convert import Intruder
-from workflow.checks import TAKEN
+from workflow.claims.tables import read_table, write_table
 from workflow.errors import BenchError
-from workflow.reading import STUDIES, load
-from workflow.report.tables import read_table, write_table
-from workflow.runtime import checkpoints
-from workflow.runtime.files import read_arrays, read_json, sha256, write_arrays, write_json
-from workflow.runtime.tensors import read_tensors, write_tensors
-from workflow.study import Study
+from workflow.machine import checkpoints
+from workflow.machine.files import read_arrays, read_json, sha256, write_arrays, write_json
+from workflow.machine.tensors import read_tensors, write_tensors
+from workflow.study.checks import TAKEN
+from workflow.study.reading import STUDIES, load
+from workflow.study.study import Study
 
 # --- nothing is executed --------------------------------------------------------------------------
 

@@ -19,12 +19,12 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.workflow.made_up import CLAIMS, DIVERGED, STUDY, ledger_in_git, make_results, publish
-from workflow.reading import load
+from workflow.machine.files import write_json
 from workflow.report.pages import front
-from workflow.runtime.files import write_json
 from workflow.steps import report as step
 from workflow.steps.judge import judge_study
-from workflow.study import Run, Study
+from workflow.study.reading import load
+from workflow.study.study import Run, Study
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

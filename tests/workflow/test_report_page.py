@@ -14,20 +14,20 @@ import pytest
 import yaml
 
 from tests.workflow.made_up import DIVERGED, STUDY, ledger_in_git, make_results, publish, tabulated
-from workflow.claims import claims_of, read_claims
+from workflow.claims.ledger import claims_of, read_claims
+from workflow.claims.statistics import COLUMNS
+from workflow.claims.tables import compared, read_table
 from workflow.errors import BenchError
-from workflow.reading import load
+from workflow.machine.files import write_json
 from workflow.report.pages.charts import in_words, main_chart
 from workflow.report.pages.claim import claim_pages, rule_words
 from workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
 from workflow.report.pages.gaps import missing
 from workflow.report.pages.study import entry, study_page
-from workflow.report.statistics import COLUMNS
-from workflow.report.tables import compared, read_table
-from workflow.runtime.files import write_json
-from workflow.runtime.records import Value, read_record, write_record
 from workflow.steps import report as step
-from workflow.study import Run, Study
+from workflow.study.reading import load
+from workflow.study.records import Value, read_record, write_record
+from workflow.study.study import Run, Study
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from tests.workflow.conftest import environment, saved_every, step
-from workflow.reading import load
-from workflow.runtime import sampling as sampling_module
-from workflow.runtime.assembly import make_network, open_data
-from workflow.runtime.checkpoints import remove_all
-from workflow.runtime.files import read_arrays, read_json, write_arrays, write_json
-from workflow.runtime.tensors import read_tensors, write_tensors
+from workflow.machine.checkpoints import remove_all
+from workflow.machine.files import read_arrays, read_json, write_arrays, write_json
+from workflow.machine.tensors import read_tensors, write_tensors
+from workflow.run import sampling as sampling_module
+from workflow.run.assembly import make_network, open_data
 from workflow.steps import sample as sample_module
 from workflow.steps import train as train_module
 from workflow.steps.train import train
-from workflow.study import Run, Study
+from workflow.study.reading import load
+from workflow.study.study import Run, Study
 
 SCD = Run(arm="scd", seed=0)
 

@@ -13,24 +13,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.optimiser import AdamSettings, adam_step, initial_state
 from tests.workflow.conftest import ROOT
-from workflow.errors import BenchError
-from workflow.reading import load
-from workflow.runtime import checkpoints
-from workflow.runtime.files import exclusive, read_arrays, read_json, write_atomically, write_json
-from workflow.runtime.metrics import (
+from workflow.data.features.metrics import (
     frechet_distance,
     kernel_distance,
     nearest_distance,
     precision_recall,
     sliced_wasserstein,
 )
-from workflow.runtime.optimiser import adam_step, initial_state
-from workflow.runtime.randomness import generator, seed_for
-from workflow.runtime.reference import Reference, frechet_to
-from workflow.runtime.tensors import read_tensors
-from workflow.schema import Optimiser
+from workflow.data.features.reference import Reference, frechet_to
+from workflow.data.randomness import generator, seed_for
+from workflow.errors import BenchError
+from workflow.machine import checkpoints
+from workflow.machine.files import exclusive, read_arrays, read_json, write_atomically, write_json
+from workflow.machine.tensors import read_tensors
 from workflow.steps.train import average_decay
+from workflow.study.reading import load
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -105,7 +104,7 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path: Path, capsys) -
 
 def test_a_second_process_on_the_same_run_is_refused_by_name(tmp_path: Path) -> None:
     code = (
-        "import sys, time, pathlib\nfrom workflow.runtime.files import exclusive\n"
+        "import sys, time, pathlib\nfrom workflow.machine.files import exclusive\n"
         "with exclusive(pathlib.Path(sys.argv[1]), 'x'):\n    print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -137,8 +136,8 @@ def test_the_average_follows_its_half_life_or_the_paper_s_power_of_the_step(tiny
 
 OPTIMISERS = {
     "as it is": (None, torch.optim.Adam, (0.9, 0.99), 1e-8),
-    "adam": (Optimiser(beta2=0.999, epsilon=1e-5), torch.optim.Adam, (0.9, 0.999), 1e-5),
-    "radam": (Optimiser(method="radam"), torch.optim.RAdam, (0.9, 0.99), 1e-8),
+    "adam": (AdamSettings(beta2=0.999, epsilon=1e-5), torch.optim.Adam, (0.9, 0.999), 1e-5),
+    "radam": (AdamSettings(method="radam"), torch.optim.RAdam, (0.9, 0.99), 1e-8),
 }
 
 

@@ -13,15 +13,16 @@ from torch import Tensor
 
 from tests.workflow import several
 from tests.workflow.conftest import ROOT, TINY, environment, step
-from workflow.reading import load
-from workflow.runtime import checkpoints, sampling
-from workflow.runtime.files import read_arrays, read_json
-from workflow.runtime.records import read_record
-from workflow.runtime.tensors import read_tensors
+from workflow.machine import checkpoints
+from workflow.machine.files import read_arrays, read_json
+from workflow.machine.tensors import read_tensors
+from workflow.run import sampling
 from workflow.steps.prepare import prepare
 from workflow.steps.sample import sample
 from workflow.steps.train import train
-from workflow.study import Study
+from workflow.study.reading import load
+from workflow.study.records import read_record
+from workflow.study.study import Study
 
 pytestmark = pytest.mark.slow
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

@@ -20,12 +20,12 @@ import yaml
 from tests.workflow.conftest import ROOT, snakemake, step
 from tests.workflow.one_node_slurm import PACKAGES, Slurm, missing, one_node_slurm
 from workflow.errors import BenchError
-from workflow.reading import load
-from workflow.runtime import cluster
-from workflow.runtime.cluster import Site, read_site
-from workflow.runtime.tensors import read_tensors
-from workflow.schema import Resources
-from workflow.study import Run, Study
+from workflow.machine import cluster
+from workflow.machine.cluster import Site, read_site
+from workflow.machine.tensors import read_tensors
+from workflow.study.reading import load
+from workflow.study.schema import Resources
+from workflow.study.study import Run, Study
 
 PACED = '''
 """Diffusion at a pace, and diffusion that kills its own process while a file says so."""

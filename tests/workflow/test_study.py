@@ -10,10 +10,10 @@ import yaml
 
 from core.objectives import OBJECTIVES
 from workflow.errors import BenchError
-from workflow.plain import StrictLoader, resolved
-from workflow.reading import budget_said, load, read_mapping, studies_said
-from workflow.runtime.cluster import SITE, read_site
-from workflow.study import Run
+from workflow.machine.cluster import SITE, read_site
+from workflow.machine.plain import StrictLoader, resolved
+from workflow.study.reading import budget_said, load, read_mapping, studies_said
+from workflow.study.study import Run
 
 
 def _set(path: str, value: object) -> Callable[[dict], None]:

@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from workflow.claims import Rule
-from workflow.errors import BenchError
-from workflow.report.verdicts import (
+from workflow.claims.ledger import Rule
+from workflow.claims.verdicts import (
     Direction,
     Effects,
     Judgement,
@@ -23,6 +22,7 @@ from workflow.report.verdicts import (
     p_value,
     totals,
 )
+from workflow.errors import BenchError
 
 SIMULATIONS = 40_000
 D = 0.5

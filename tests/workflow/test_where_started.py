@@ -17,15 +17,15 @@ from matplotlib import pyplot as plt
 
 from tests.workflow.conftest import ROOT, environment
 from workflow.errors import BenchError
+from workflow.machine import cores
+from workflow.machine.cores import cores_here
+from workflow.machine.files import check_writable, write_json
+from workflow.machine.limits import stopping
 from workflow.report.style import apply_style, save
-from workflow.runtime import cores
-from workflow.runtime.cores import cores_here
-from workflow.runtime.files import check_writable, write_json
-from workflow.runtime.limits import stopping
 from workflow.steps import summary
 from workflow.steps.command import main
 from workflow.steps.train import train
-from workflow.study import Run, Study
+from workflow.study.study import Run, Study
 
 # --- matplotlib ---------------------------------------------------------------------------------------
 

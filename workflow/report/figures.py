@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from core.constants import MID_TIME
+from workflow.claims.statistics import per_seed
 from workflow.report.drawing import (
     arm_of,
     crosses,
@@ -38,10 +39,9 @@ from workflow.report.drawing import (
     steps_label,
     taught_by,
 )
-from workflow.report.statistics import per_seed
 from workflow.report.style import PRECISIONS, colour, dashes, marker, name
-from workflow.runtime.quantities import QUANTITIES, Quantities, Quantity
-from workflow.schema import Experiment
+from workflow.study.quantities import QUANTITIES, Quantities, Quantity
+from workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 ANGLE = "angle t  (0: data, π/2: noise)"

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from core.constants import MID_TIME
+from workflow.claims.statistics import Interval, interval, over_seeds, paired, per_seed
 from workflow.report.drawing import (
     arm_of,
     evaluations,
@@ -20,10 +21,9 @@ from workflow.report.drawing import (
     taught_by,
 )
 from workflow.report.figures import ORDERS, SEARCH, SOLVERS, sampling_compute, training_compute, with_solver
-from workflow.report.statistics import Interval, interval, over_seeds, paired, per_seed
 from workflow.report.style import name
-from workflow.runtime.quantities import QUANTITIES, Quantities, Quantity
-from workflow.schema import Experiment
+from workflow.study.quantities import QUANTITIES, Quantities, Quantity
+from workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 

@@ -24,4 +24,4 @@ for name, claim in ALL_CLAIMS.items():
     rule:
         name: f"claims/{name}"
         input:
-            paths(verdict_file(study, name) for study in deciding_studies(claim)),
+            paths(study.verdict_file(name) for study in deciding_studies(claim)),

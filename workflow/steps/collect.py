@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from workflow.claims import claims_of, read_claims
-from workflow.runtime.files import read_json, write_json
-from workflow.runtime.freshness import MADE_FROM, collected_from
+from workflow.claims.ledger import claims_of, read_claims
+from workflow.machine.files import read_json, write_json
 from workflow.steps.command import main, parser, study_of
 from workflow.steps.judge import judge_study, summary
 from workflow.steps.tabulate import tabulate_study
-from workflow.study import Study
+from workflow.study.freshness import MADE_FROM, collected_from
+from workflow.study.study import Study
 
 
 def collect(study: Study) -> pd.DataFrame:

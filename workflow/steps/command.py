@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from workflow.errors import FINAL, BenchError
-from workflow.reading import load
-from workflow.study import DEFAULT_BUDGET, Run, Study
+from workflow.study.reading import load
+from workflow.study.study import DEFAULT_BUDGET, Run, Study
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

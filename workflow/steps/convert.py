@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from workflow.errors import BenchError
-from workflow.runtime.tensors import write_tensors
+from workflow.machine.tensors import write_tensors
 from workflow.steps.command import main
 
 REFUSED = (

@@ -3,10 +3,10 @@
 Goes on where it was interrupted. The workflow's own preparation does the same where it was not done.
 """
 
+from workflow.data import latents
 from workflow.errors import BenchError
-from workflow.runtime.datasets import latents
-from workflow.schema import LatentsData
 from workflow.steps.command import main, one_of
+from workflow.study.schema import LatentsData
 
 
 def command() -> None:

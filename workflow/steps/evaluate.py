@@ -17,23 +17,23 @@ from torch import Tensor
 from core.forward_mode import value_and_tangent
 from core.schedules import largest_angle
 from core.trigflow import Field, interpolate, velocity
+from workflow.data.dataset import Dataset, not_numbers
+from workflow.data.randomness import generator, seed_globals
 from workflow.errors import BenchError
-from workflow.runtime.assembly import check_weights, make_network, open_data, snapshot_steps, student_field
-from workflow.runtime.datasets import kind_module
-from workflow.runtime.datasets.dataset import Dataset, not_numbers
-from workflow.runtime.devices import carried, device_name, device_of, on
-from workflow.runtime.files import read_arrays, read_json
-from workflow.runtime.freshness import made_from
-from workflow.runtime.progress import sign_of_life
-from workflow.runtime.protocol import protocol
-from workflow.runtime.provenance import peak_memory_mb, provenance
-from workflow.runtime.randomness import generator, seed_globals
-from workflow.runtime.records import RunRecord, Value, read_record, write_record
-from workflow.runtime.sampling import draw_samples
-from workflow.runtime.tensors import read_tensors
-from workflow.schema import Arm
+from workflow.machine.devices import carried, device_name, device_of, on
+from workflow.machine.files import read_arrays, read_json
+from workflow.machine.progress import sign_of_life
+from workflow.machine.provenance import peak_memory_mb, provenance
+from workflow.machine.tensors import read_tensors
+from workflow.run.assembly import check_weights, make_network, open_data, snapshot_steps, student_field
+from workflow.run.sampling import draw_samples
 from workflow.steps.command import main, run_of, run_parser, study_of
-from workflow.study import Run, Sampling, Study
+from workflow.study.freshness import made_from
+from workflow.study.kinds import kind_module
+from workflow.study.protocol import protocol
+from workflow.study.records import RunRecord, Value, read_record, write_record
+from workflow.study.schema import Arm
+from workflow.study.study import Run, Sampling, Study
 
 AGAIN = "delete the run's folder; the workflow makes it again"
 MAP = "map"
@@ -57,7 +57,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
         earlier = None
     seconds = {**earlier.seconds, **seconds} if earlier else seconds
     dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
-    device = device_of(study)
+    device = device_of(study.device, study.file)
     weights = on(device, read_tensors(out / "weights.safetensors", AGAIN))
     samples = {key: torch.from_numpy(values) for key, values in read_arrays(out / "samples.npz", AGAIN).items()}
     metrics, curves, ways = [], [], {sampling.key: sampling for sampling in study.samplings(run.arm)}
@@ -172,7 +172,7 @@ def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
 
 def tangent_norms(study: Study, dataset: Dataset, field_of: Callable[[Tensor | None], Field]) -> list[Value]:
     """Norms of dF/dx v and of dF/dt along the angle, v the velocity of drawn pairs (arXiv 2410.11081, Fig. 4)."""
-    device = device_of(study)
+    device = device_of(study.device, study.file)
     x0, labels = dataset.draw(generator("tangent norms"), TANGENT_POINTS)
     z = torch.randn(x0.shape, generator=generator("tangent norms", "noise")).to(device)
     x0, field = x0.to(device), field_of(None if labels is None else labels.to(device))

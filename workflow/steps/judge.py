@@ -13,33 +13,21 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from workflow.claim import Claim
-from workflow.claims import (
-    CLAIMS,
-    all_claims,
-    check_claims,
-    claims_of,
-    details_file,
-    in_full,
-    read_claims,
-    resolved,
-    unknown,
-    verdict_file,
-    verdicts_file,
-)
+from workflow.claims.ledger import CLAIMS, all_claims, check_claims, claims_of, in_full, read_claims, resolved, unknown
+from workflow.claims.statistics import COLUMNS
+from workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
+from workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED, Effects, Judgement, effects, holm_verdicts, judged, totals
 from workflow.errors import BenchError, Mistake
-from workflow.plain import StrictLoader
-from workflow.report.statistics import COLUMNS
-from workflow.report.tables import CURVE_COLUMNS, read_table, write_table
-from workflow.report.verdicts import CLAIM_NEW, RULE_CHANGED, Effects, Judgement, effects, holm_verdicts, judged, totals
-from workflow.runtime.files import read_json, write_json
-from workflow.runtime.freshness import MADE_FROM, claim_from
-from workflow.runtime.history import is_ancestor, versions
-from workflow.runtime.provenance import attribution
-from workflow.runtime.quantities import QUANTITIES, quantities_of
-from workflow.runtime.records import read_record
+from workflow.machine.files import read_json, write_json
+from workflow.machine.git import is_ancestor, versions
+from workflow.machine.plain import StrictLoader
+from workflow.machine.provenance import attribution
 from workflow.steps.command import main, parser, study_of
-from workflow.study import Study
+from workflow.study.claim import Claim
+from workflow.study.freshness import MADE_FROM, claim_from
+from workflow.study.quantities import QUANTITIES, quantities_of
+from workflow.study.records import read_record
+from workflow.study.study import Study
 
 RULE_FIRST = "yes"
 UNKNOWN = "unknown"
@@ -86,9 +74,9 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
         for (n, (judgement, _)), last in zip(found.items(), survivors, strict=True)
     ]
     table = pd.DataFrame(rows, columns=VERDICT_COLUMNS)
-    write_table(table, verdicts_file(study))
+    write_table(table, study.verdicts_file)
     about = [row | details(claims[row["claim"]], whole, found[row["claim"]][1]) for row in rows]
-    write_json(details_file(study), about)
+    write_json(study.details_file, about)
     return table
 
 
@@ -103,7 +91,7 @@ def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:
     judgement, found = judge(claim, in_full(study), tables, source)
     content = row(name, claim, study, judgement, tables.commits, rule_commits(source), source)
     content |= details(claim, in_full(study), found) | {MADE_FROM: claim_from(study, name, claim)}
-    write_json(verdict_file(study, name), content)
+    write_json(study.verdict_file(name), content)
     return content
 
 

@@ -4,13 +4,13 @@ import dataclasses
 import importlib
 
 from workflow.errors import BenchError
-from workflow.runtime.devices import exact_products
-from workflow.runtime.files import write_json
-from workflow.runtime.freshness import MADE_FROM, measured_from
-from workflow.runtime.measurements import MEASUREMENTS
-from workflow.runtime.provenance import provenance
+from workflow.machine.devices import exact_products
+from workflow.machine.files import write_json
+from workflow.machine.provenance import provenance
 from workflow.steps.command import main, one_of
-from workflow.study import Study
+from workflow.study.freshness import MADE_FROM, measured_from
+from workflow.study.measurements import MEASUREMENTS
+from workflow.study.study import Study
 
 
 def measure(study: Study, experiment: str) -> None:

@@ -3,17 +3,17 @@
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from workflow.claims.tables import finished_runs, read_table
+from workflow.machine.files import write_json
 from workflow.report.drawing import AT_BEST, drawn
 from workflow.report.figures import FIGURES
 from workflow.report.findings import FINDINGS, NOTHING
 from workflow.report.pictures import pictures
 from workflow.report.style import apply_style, save
-from workflow.report.tables import finished_runs, read_table
-from workflow.runtime.files import write_json
-from workflow.runtime.freshness import FILES, MADE_FROM, experiment_from
-from workflow.runtime.quantities import quantities_of
 from workflow.steps.command import main, one_of
-from workflow.study import Run, Study
+from workflow.study.freshness import FILES, MADE_FROM, experiment_from
+from workflow.study.quantities import quantities_of
+from workflow.study.study import Run, Study
 
 PICTURED = ("methods", "steps")
 """The figures that samples stand beside: those of the papers' tables of methods."""

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from workflow.claims.tables import read_table, write_table
 from workflow.errors import BenchError
-from workflow.reading import budgets_of
+from workflow.machine.files import read_json
 from workflow.report.matrix import draw_matrix
 from workflow.report.style import apply_style, save
-from workflow.report.tables import read_table, write_table
-from workflow.runtime.files import read_json
-from workflow.runtime.fingerprint import ROOT, own_file
 from workflow.steps.command import main, parser, study_of
 from workflow.steps.plot import sample_pictures
-from workflow.study import DEFAULT_BUDGET, Study
+from workflow.study.fingerprint import ROOT, own_file
+from workflow.study.reading import budgets_of
+from workflow.study.study import DEFAULT_BUDGET, Study
 
 BUDGET = "full"
 """Five seeds and longer training than a laptop's first look; a study without it publishes any budget but a trial."""

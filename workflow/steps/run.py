@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from workflow.errors import BenchError
-from workflow.runtime import checkpoints
-from workflow.runtime.devices import device_of
-from workflow.runtime.distributed import by_torchrun, is_first, world_of
-from workflow.runtime.fingerprint import fingerprint
-from workflow.runtime.gpus import gpu_slot
-from workflow.runtime.progress import end_if_hung
-from workflow.runtime.provenance import seconds_since_start
-from workflow.runtime.records import RunRecord
+from workflow.machine import checkpoints
+from workflow.machine.devices import device_of
+from workflow.machine.gpus import gpu_slot
+from workflow.machine.progress import end_if_hung
+from workflow.machine.provenance import seconds_since_start
+from workflow.run.distributed import by_torchrun, is_first, world_of
 from workflow.steps.command import main, run_of, run_parser, study_of
 from workflow.steps.evaluate import evaluate
 from workflow.steps.sample import remove_parts, sample
 from workflow.steps.train import train_here, working_on
-from workflow.study import Run, Study
+from workflow.study.fingerprint import fingerprint
+from workflow.study.records import RunRecord
+from workflow.study.study import Run, Study
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
 """What torch says of it, in RuntimeErrors."""
@@ -38,7 +38,7 @@ def make_run(study: Study, run: Run, time_limit: float | None = None) -> RunReco
     )
     with working_on(study, run):
         fewer = f"lower it (now {study.evaluation.samples})"
-        with world_of(device_of(study), study.resources.patience):  # one connection for both
+        with world_of(device_of(study.device, study.file), study.resources.patience):  # one connection for both
             with _within_memory(study, f"arms.{run.arm}.batch", smaller):
                 outcome = train_here(study, run, time_limit)
             with _within_memory(study, "evaluation.samples", fewer):

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from workflow.errors import BenchError
-from workflow.runtime.assembly import open_data
-from workflow.runtime.devices import device_of
-from workflow.runtime.distributed import World, is_first, world_of
-from workflow.runtime.files import names_of_arrays, read_arrays, read_json, sha256, write_arrays
-from workflow.runtime.fingerprint import digest, fingerprint
-from workflow.runtime.limits import StopNow, stopping
-from workflow.runtime.sampling import Part, Place, draw_parts, parts_of, put, room_for_samples
-from workflow.runtime.tensors import read_tensors
+from workflow.machine.devices import device_of
+from workflow.machine.files import names_of_arrays, read_arrays, read_json, sha256, write_arrays
+from workflow.machine.limits import StopNow, stopping
+from workflow.machine.tensors import read_tensors
+from workflow.run.assembly import open_data
+from workflow.run.distributed import World, is_first, world_of
+from workflow.run.sampling import Part, Place, draw_parts, parts_of, put, room_for_samples
 from workflow.steps.command import main, run_of, run_parser, study_of
-from workflow.study import Run, Study
+from workflow.study.fingerprint import digest, fingerprint
+from workflow.study.study import Run, Study
 
 AGAIN = "delete the run's folder; the workflow makes it again"
 REMOVE = "delete it; the samples in it are drawn again"
@@ -37,7 +37,10 @@ def sample(study: Study, run: Run, time_limit: float | None = None) -> float:
     """
     started = time.monotonic()
     out, samplings = study.run_folder(run), study.samplings(run.arm)
-    with stopping(time_limit) as stop_now, world_of(device_of(study), study.resources.patience) as world:
+    with (
+        stopping(time_limit) as stop_now,
+        world_of(device_of(study.device, study.file), study.resources.patience) as world,
+    ):
         world.wait()  # for the first one's files
         diverged = read_json(out / "training.json", AGAIN)["reason"] is not None
         count, shape = 0 if diverged else study.evaluation.samples, open_data(study, study.arms[run.arm]).shape

@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workflow.reading import load
-from workflow.runtime.cores import cores_here
-from workflow.runtime.files import write_json
-from workflow.runtime.progress import duration
-from workflow.runtime.records import read_record
+from workflow.machine.cores import cores_here
+from workflow.machine.files import write_json
+from workflow.machine.progress import duration
 from workflow.steps.command import main
 from workflow.steps.report import index
-from workflow.study import DEFAULT_BUDGET, Study
+from workflow.study.reading import load
+from workflow.study.records import read_record
+from workflow.study.study import DEFAULT_BUDGET, Study
 
 PARTS = ("train", "sample", "evaluate")
 

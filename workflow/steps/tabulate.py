@@ -6,16 +6,16 @@ from typing import Any
 
 import pandas as pd
 
+from workflow.claims.statistics import COLUMNS, summary
+from workflow.claims.tables import CURVE_COLUMNS, experiment_tables, finished_runs, is_fresh, read_table, write_table
 from workflow.errors import BenchError
-from workflow.report.statistics import COLUMNS, summary
-from workflow.report.tables import CURVE_COLUMNS, experiment_tables, finished_runs, is_fresh, read_table, write_table
-from workflow.runtime.files import read_json, write_json
-from workflow.runtime.freshness import MADE_FROM
-from workflow.runtime.provenance import provenance
-from workflow.runtime.quantities import quantities_of
-from workflow.runtime.records import read_record
+from workflow.machine.files import read_json, write_json
+from workflow.machine.provenance import provenance
 from workflow.steps.command import check_known, main, parser, study_of
-from workflow.study import Study
+from workflow.study.freshness import MADE_FROM
+from workflow.study.quantities import quantities_of
+from workflow.study.records import read_record
+from workflow.study.study import Study
 
 NO_SETTINGS = {"file", "resources", "claims"}
 """Of a study, what decides none of its results."""

@@ -25,9 +25,16 @@ from core import ema
 from core.networks.dropout import masks
 from core.networks.log_weight import LogWeight
 from core.objectives.regression import Regression
+from core.optimiser import AdamSettings, adam_step
 from core.schedules import cm_target_decay, largest_angle
+from workflow.data.dataset import Dataset
 from workflow.errors import BenchError
-from workflow.runtime.assembly import (
+from workflow.machine.devices import busy_clock, device_of, products
+from workflow.machine.files import exclusive, read_json, write_json, write_text
+from workflow.machine.limits import StopNow, stopping
+from workflow.machine.progress import Progress, sign_of_life
+from workflow.machine.tensors import write_tensors
+from workflow.run.assembly import (
     Modules,
     Tensors,
     learning_rate,
@@ -38,24 +45,17 @@ from workflow.runtime.assembly import (
     started_modules,
     step_function,
 )
-from workflow.runtime.batches import Batch, batches, draw_batch
-from workflow.runtime.datasets.dataset import Dataset
-from workflow.runtime.devices import busy_clock, device_of, products
-from workflow.runtime.distributed import Layout, World, is_first, lay_out, world_of
-from workflow.runtime.files import exclusive, read_json, write_json, write_text
-from workflow.runtime.fingerprint import digest
-from workflow.runtime.freshness import made_from
-from workflow.runtime.journal import Journal
-from workflow.runtime.limits import StopNow, stopping
-from workflow.runtime.optimiser import adam_step
-from workflow.runtime.progress import Progress, sign_of_life
-from workflow.runtime.state import State, initial, is_finite, resume, save
-from workflow.runtime.tensors import write_tensors
-from workflow.runtime.tuning import tuned
-from workflow.runtime.weights import as_bytes, buffers_of, copied, difference, put
-from workflow.schema import Arm
+from workflow.run.batches import Batch, batches, draw_batch
+from workflow.run.distributed import Layout, World, is_first, lay_out, world_of
+from workflow.run.journal import Journal
+from workflow.run.state import State, initial, is_finite, resume, save
+from workflow.run.tuning import tuned
+from workflow.run.weights import as_bytes, buffers_of, copied, difference, put
 from workflow.steps.command import main, run_of, run_parser, study_of
-from workflow.study import Run, Study
+from workflow.study.fingerprint import digest
+from workflow.study.freshness import made_from
+from workflow.study.schema import Arm
+from workflow.study.study import Run, Study
 
 LOOK_EVERY = 500
 """Steps between looks at whether all it carries is finite; no setting, since it can decide where a run diverged."""
@@ -120,7 +120,10 @@ def working_on(study: Study, run: Run) -> AbstractContextManager[None]:
 def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
     """As `train`, for a caller that is working_on the run."""
     out = study.run_folder(run)
-    with stopping(time_limit) as stop_now, world_of(device_of(study), study.resources.patience) as world:
+    with (
+        stopping(time_limit) as stop_now,
+        world_of(device_of(study.device, study.file), study.resources.patience) as world,
+    ):
         noted = made_from(study, run)  # before data and teacher are read
         trained = _train(study, run, world, stop_now)
     if world.first:
@@ -402,8 +405,9 @@ def _update(state: State, gradients: Sequence[Tensor], arm: Arm, step: int) -> S
     named = dict(zip(state.parameters, gradients, strict=True))
     student = [name for name in named if name in state.average]
     beside = [name for name in named if name not in state.average]
+    settings = None if arm.optimiser is None else AdamSettings(**arm.optimiser.model_dump())
     for names, rate in ((student, arm.rate), (beside, arm.fake_rate)):
-        adam_step(state.parameters, named, state.optimiser, learning_rate(arm, step, rate), names, arm.optimiser)
+        adam_step(state.parameters, named, state.optimiser, learning_rate(arm, step, rate), names, settings)
     own = {name: state.parameters[name] for name in state.average}
     beta = average_decay(arm, step)
     average = ema.update(state.average, own, beta)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from workflow.claims.tables import compared, read_table
 from workflow.report.drawing import AT_BEST, drawn
 from workflow.report.findings import NOTHING
 from workflow.report.pages.charts import Chart, main_chart, other_charts
@@ -30,11 +31,10 @@ from workflow.report.pages.common import (
 )
 from workflow.report.pages.costs import costs_shown
 from workflow.report.pages.gaps import Missing, is_done
-from workflow.report.tables import compared, read_table
-from workflow.runtime.quantities import QUANTITIES, Quantities
-from workflow.runtime.records import read_record
-from workflow.schema import DigitsData, ImagesData, LatentsData, MixtureData
-from workflow.study import Run, Study
+from workflow.study.quantities import QUANTITIES, Quantities
+from workflow.study.records import read_record
+from workflow.study.schema import DigitsData, ImagesData, LatentsData, MixtureData
+from workflow.study.study import Run, Study
 
 SEEDS_SHOWN = "Lines and points are means over seeds, bars and bands span the seeds"
 CAPTIONS = {

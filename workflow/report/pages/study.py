@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from workflow.claims import verdicts_file
+from workflow.claims.statistics import COLUMNS, SAMPLING
+from workflow.claims.tables import read_table
+from workflow.claims.verdicts import totals
 from workflow.report.pages.common import (
     SYMBOLS,
     Badge,
@@ -25,12 +27,9 @@ from workflow.report.pages.common import (
 from workflow.report.pages.costs import cost_table, costs_shown
 from workflow.report.pages.experiment import ExperimentPage, experiment_page, verdict_cell
 from workflow.report.pages.gaps import Missing, is_done, missing
-from workflow.report.statistics import COLUMNS, SAMPLING
-from workflow.report.tables import read_table
-from workflow.report.verdicts import totals
-from workflow.runtime.quantities import COSTS, CURVES, Quantities, quantities_of
-from workflow.schema import Data, DigitsData, ImagesData, LatentsData, MixtureData
-from workflow.study import DEFAULT_BUDGET, Study
+from workflow.study.quantities import COSTS, CURVES, Quantities, quantities_of
+from workflow.study.schema import Data, DigitsData, ImagesData, LatentsData, MixtureData
+from workflow.study.study import DEFAULT_BUDGET, Study
 
 FACTS = {
     "train": "images in the training part",
@@ -135,7 +134,7 @@ def study_page(study: Study) -> StudyPage:
     there = [run for run in study.runs() if is_done(study, run)]
     precisions = pd.Series([study.arms[arm].precision for arm in {run.arm: None for run in study.runs()}], dtype=object)
     counted = [(str(name), int(count)) for name, count in precisions.value_counts(sort=False).items()]
-    verdicts = read_table(path) if (path := verdicts_file(study)).is_file() else pd.DataFrame()
+    verdicts = read_table(path) if (path := study.verdicts_file).is_file() else pd.DataFrame()
     return StudyPage(
         label=study.label, title=study.title, summary=study.summary.strip(), shipped=study.is_shipped,
         experiments=experiments,

@@ -1,0 +1,1 @@
+"""What the papers claim, and what decides it: ledger, statistics, tables, verdicts."""

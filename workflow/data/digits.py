@@ -1,0 +1,103 @@
+"""scikit-learn's 8x8 digits: real images without a download, judged in a classifier's features."""
+
+from collections.abc import Callable, Collection
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from core.trigflow import Field
+from workflow.data.dataset import Dataset, checked_labels
+from workflow.data.features.classifier import features, to_pixels, train_classifier
+from workflow.data.features.metrics import frechet_distance, kernel_distance, nearest_distance, precision_recall
+from workflow.data.parts import check_enough
+from workflow.data.randomness import generator
+from workflow.machine.files import Arrays
+from workflow.study.dimensions import CLASSIFIER
+from workflow.study.kinds import MEASURED
+from workflow.study.records import Value
+
+if TYPE_CHECKING:
+    from workflow.study.schema import DigitsData, Evaluation
+
+CLASSES = 10
+METRICS = MEASURED["digits"]
+
+
+def prepare(data: "DigitsData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
+    """Images in data units (standard deviation sigma_d), split in two, and a classifier of the training part."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415 - heavy, and for the preparation alone
+
+    digits: Any = load_digits()
+    images, labels = digits["images"].reshape(-1, 1, 8, 8).astype(np.float32), digits["target"]
+    order = torch.randperm(len(images), generator=generator(data.seed, "split")).numpy()
+    held, train = np.split(order, [round(data.held_out * len(images))])
+    check_enough(len(train), len(held), CLASSIFIER)
+    mean, std = float(images[train].mean()), float(images[train].std())
+    extractor, accuracy = train_classifier(images[train], labels[train], images[held], labels[held], data.seed)
+    arrays = {
+        "train": (images[train] - mean) / std * sigma_d,
+        "train_labels": labels[train],
+        "held_out": (images[held] - mean) / std * sigma_d,
+        "held_out_labels": labels[held],
+        "mean": np.float64(mean),
+        "std": np.float64(std),
+        "sigma_d": np.float64(sigma_d),
+        **{f"extractor/{name}": value.numpy() for name, value in extractor.items()},
+    }
+    return arrays, {"train": len(train), "held_out": len(held), "classifier_accuracy_held_out": round(accuracy, 4)}
+
+
+def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
+    """Data units divided by sigma_d; labels are the digits."""
+    images = torch.from_numpy(arrays["train"]).float() / sigma_d
+    labels = checked_labels(torch.from_numpy(arrays["train_labels"]), len(images), CLASSES)
+
+    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(images), (batch,), generator=g)
+        return images[chosen], labels[chosen]
+
+    shares = tuple(torch.bincount(labels, minlength=CLASSES).tolist())
+    return Dataset(tuple(images.shape[1:]), CLASSES, draw, None, arrays, shares)
+
+
+def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]:
+    """Nothing: the exact map of real data is not known."""
+    return [], []
+
+
+def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = METRICS["samples"]) -> dict[str, float]:
+    """Distances to both parts of the data; rounded to grey levels first. Only what is wanted is computed.
+
+    Nearest neighbours are sought among equally many images of both parts, since more are nearer.
+    """
+    arrays = dataset.arrays
+    pixels, real, held = to_pixels(samples, arrays), _part(dataset, "train"), _part(dataset, "held_out")
+    own, of_train, of_held = (features(p, arrays) for p in (pixels, to_pixels(real, arrays), to_pixels(held, arrays)))
+    rounded = (pixels - float(arrays["mean"])) / float(arrays["std"])
+    both = cache(lambda: precision_recall(own, of_train))
+    judges: dict[str, Callable[[], float]] = {
+        "fd_train": lambda: frechet_distance(own, of_train),
+        "fd_held_out": lambda: frechet_distance(own, of_held),
+        "kid_train": lambda: kernel_distance(own, of_train),
+        "precision": lambda: both()[0],
+        "recall": lambda: both()[1],
+        "nearest_train": lambda: nearest_distance(rounded, real[: len(held)]),
+        "nearest_held_out": lambda: nearest_distance(rounded, held),
+    }
+    return {name: judge() for name, judge in judges.items() if name in wanted}
+
+
+def floors(dataset: Dataset) -> list[Value]:
+    """The held-out part judged as if it were samples: real against real.
+
+    Its distance to itself is left out, being zero by definition.
+    """
+    found = judge_samples(dataset, _part(dataset, "held_out"))
+    return [Value(metric=name, value=value) for name, value in found.items() if not name.endswith("_held_out")]
+
+
+def _part(dataset: Dataset, name: str) -> Tensor:
+    return torch.from_numpy(dataset.arrays[name]).float() / float(dataset.arrays["sigma_d"])

@@ -1,0 +1,69 @@
+"""A feature space for small images: the penultimate layer of a classifier trained by the workflow."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from core.optimiser import adam_step, initial_state
+from workflow.data.randomness import generator, seed_for
+from workflow.study.dimensions import CLASSIFIER
+
+GREY_LEVELS = 16
+"""The digits' pixels are integers in [0, 16]; samples are rounded to them, as FID protocols round to 255."""
+
+
+def classifier() -> nn.Sequential:
+    """8x8 grey images in [0, 1] -> logits of 10 classes; all but the last layer give 64 features."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(32, 64, 3, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Flatten(),
+        nn.Linear(64 * 16, CLASSIFIER),
+        nn.SiLU(),
+        nn.Linear(CLASSIFIER, 10),
+    )
+
+
+def train_classifier(
+    images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray, seed: int
+) -> tuple[dict[str, Tensor], float]:
+    """The classifier's weights and its accuracy on images that it has not seen; pixels in [0, 16]."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_for(seed, "classifier"))
+        module = classifier()
+    parameters = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
+    state = initial_state(parameters)
+    x, y = torch.from_numpy(images) / GREY_LEVELS, torch.from_numpy(labels).long()
+    for epoch in range(30):
+        order = torch.randperm(len(x), generator=generator(seed, "classifier", epoch))
+        for batch in order.split(64):
+            loss = nn.functional.cross_entropy(functional_call(module, parameters, (x[batch],)), y[batch])
+            gradients = torch.autograd.grad(loss, list(parameters.values()))
+            adam_step(parameters, dict(zip(parameters, gradients, strict=True)), state, rate=1e-3)
+    weights = {name: p.detach() for name, p in parameters.items()}
+    with torch.no_grad():
+        guess = functional_call(module, weights, (torch.from_numpy(test_images) / GREY_LEVELS,)).argmax(1).numpy()
+    return weights, float((guess == test_labels).mean())
+
+
+def to_pixels(images: Tensor, arrays: Mapping[str, np.ndarray]) -> Tensor:
+    """Unit-variance images as integer pixels in [0, 16], as the data have them."""
+    return (images * float(arrays["std"]) + float(arrays["mean"])).round().clamp(0, GREY_LEVELS)
+
+
+def features(pixels: Tensor, arrays: Mapping[str, np.ndarray]) -> Tensor:
+    """64 features per image, float64 on the CPU; pixels in [0, 16]."""
+    module = classifier()
+    weights = {
+        name.removeprefix("extractor/"): torch.from_numpy(value)
+        for name, value in arrays.items()
+        if name.startswith("extractor/")
+    }
+    module.load_state_dict(weights)
+    with torch.no_grad():
+        return module[:-1](pixels / GREY_LEVELS).double()

@@ -1,0 +1,1 @@
+"""Images and shards of them, as files."""

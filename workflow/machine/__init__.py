@@ -1,0 +1,1 @@
+"""Files, devices, clusters and clocks: what knows no study and decides no number."""

@@ -1,0 +1,56 @@
+"""Tensors in .safetensors files; apart from workflow.machine.files, which must not import torch."""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from workflow.errors import BenchError
+from workflow.machine.files import CHECKSUM, write_atomically
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write .safetensors atomically, with a checksum of names and tensors, which the format itself lacks."""
+    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    write_atomically(path, lambda p: _save(p, plain))
+
+
+def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
+    """Read .safetensors, or raise BenchError that names the file.
+
+    A file without a checksum is taken as it is: others, and earlier versions, write none.
+    """
+    try:
+        with safe_open(path, "pt") as archive:
+            said = (archive.metadata() or {}).get(CHECKSUM)
+        tensors = safetensors.torch.load_file(path)
+    except Exception as error:  # safetensors, torch and the disk each have their own
+        raise BenchError(f"{path.name} is damaged: {error}", file=path, remedy=remedy) from error
+    if said not in (None, _checksum(tensors)):
+        raise BenchError(f"{path.name} is damaged: its checksum differs", file=path, remedy=remedy)
+    return tensors
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write; an error of the disk, which safetensors tells in words alone, is the OSError that it was."""
+    try:
+        safetensors.torch.save_file(tensors, path, metadata={CHECKSUM: _checksum(tensors)})
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

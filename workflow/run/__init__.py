@@ -1,0 +1,1 @@
+"""What decides the numbers of a run: assembly, training, sampling, evaluation, measurements."""

@@ -1,0 +1,409 @@
+"""What an arm is made of: its networks, the fields they are bound to, its settings and its draws.
+
+The one place where a study's words become the core's values.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.constants import SIGMA_MIN
+from core.conversions import field_with_boundary
+from core.fields import Fields, bind
+from core.guidance import guided
+from core.networks.dropout import masks, number_layers
+from core.networks.log_weight import LogWeight
+from core.networks.mlp import ResidualMLP
+from core.objectives.regression import Regression, Settings
+from core.samplers.ode import ddim_step, heun_step
+from core.schedules import (
+    cm_angles,
+    cm_points,
+    constant_rate,
+    ict_points,
+    inverse_sqrt_rate,
+    karras_angles,
+    largest_angle,
+    tangent_warmup,
+    uniform_angles,
+)
+from core.tangents import Apart, Control, clip, derivative_along, normalise, raw
+from core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
+from workflow.data.dataset import Dataset, checked
+from workflow.data.randomness import seed_globals, seeded
+from workflow.errors import BenchError
+from workflow.machine.devices import device_of, on
+from workflow.machine.files import read_arrays
+from workflow.machine.named import named, takes
+from workflow.machine.tensors import read_tensors
+from workflow.run.batches import Batch, draw_batch, mapped
+from workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, unkept
+from workflow.study.converted import OPENED_BY
+from workflow.study.kinds import kind_module
+from workflow.study.schema import Arm, ConvertedTeacher, OwnData
+from workflow.study.study import Run, Study
+
+PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+SOLVERS = {"ddim": ddim_step, "heun": heun_step}
+
+
+@dataclasses.dataclass(frozen=True)
+class Modules:
+    """What is trained in a run."""
+
+    student: nn.Module
+    extras: dict[str, nn.Module]
+    """By the name of core.fields.Fields that each becomes: log weights, and the fake."""
+
+    def parameters(self) -> Tensors:
+        """The student's under their own names, the others' under `<extra>.`."""
+        named: Tensors = dict(self.student.named_parameters())
+        for name, module in self.extras.items():
+            named |= {f"{name}.{key}": p for key, p in module.named_parameters()}
+        return named
+
+    def buffers(self) -> Tensors:
+        """Their persistent buffers, named as `parameters` are."""
+        named = buffers_of(self.student)
+        for name, module in self.extras.items():
+            named |= {f"{name}.{key}": buffer for key, buffer in buffers_of(module).items()}
+        return named
+
+    def normalised(self) -> Tensors:
+        """Of `parameters` those that their networks want normalised before every step (EDM2), made so."""
+        found: Tensors = {}
+        for prefix, module in (("", self.student), *((f"{name}.", module) for name, module in self.extras.items())):
+            normalised_weights = getattr(module, "normalised_weights", None)
+            if normalised_weights is not None:
+                found |= {prefix + key: p for key, p in normalised_weights(dict(module.named_parameters())).items()}
+        return found
+
+
+def open_data(study: Study, arm: Arm) -> Dataset:
+    """The prepared data set of an arm, whose draws are checked."""
+    path = study.data_file(arm.data)
+    made_by = f"python -m workflow.steps.prepare --study {study.file} --budget {study.budget} --data {arm.data}"
+    arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
+    kind = kind_module(study.data[arm.data])
+    dataset = checked(kind.open_dataset(arrays, study.sigma_d), f"data.{arm.data}", study.file)
+    if isinstance(study.data[arm.data], OwnData):
+        return dataclasses.replace(dataset, draw=_from_its_generator(study, arm, dataset.draw))
+    return dataset
+
+
+def _from_its_generator(study: Study, arm: Arm, draw: Callable[..., Any]) -> Callable[..., Any]:
+    """The draw; the first one is made twice, and raises BenchError unless one state of the generator makes one draw."""
+    unseen = [True]
+
+    def drawn(g: torch.Generator, batch: int) -> Any:
+        other = draw(g.clone_state(), batch) if unseen else None
+        found = draw(g, batch)
+        if other and not all(a is b or torch.equal(a, b) for a, b in zip(found, other, strict=True)):
+            problem = "the data are drawn from another generator than the one that `draw` is given: no draw comes again"
+            remedy = "draw from that one, or from one that is seeded by it; hold nothing from draw to draw"
+            raise BenchError(problem, file=study.file, key=f"data.{arm.data}.module", remedy=remedy)
+        unseen.clear()
+        return found
+
+    return drawn
+
+
+def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.Module:
+    """The arm's network on the study's device, not in training; its initial parameters a function of the seed.
+
+    One that is named by its path is called with its settings and what it takes of shape, classes, sigma_d and
+    told, the count of numbers that it is told. Raises BenchError where it has state that would not be kept.
+    """
+    with seeded(seed, "initial parameters"):  # drawn on the CPU for every device
+        network = _make_network(study, arm, dataset)
+    if lost := unkept(network):
+        problem = f"the network's state holds what is no dense parameter or buffer: {', '.join(lost)}"
+        remedy = "keep state in dense, persistent buffers, or register them with persistent=False (docs/networks.md)"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
+    number_layers(network)
+    return network.to(device_of(study.device, study.file)).eval()
+
+
+def _make_network(study: Study, arm: Arm, dataset: Dataset) -> nn.Module:
+    size = study.sizes[arm.size]
+    if size.network is not None:
+        about = {"shape": dataset.shape, "classes": dataset.classes, "sigma_d": study.sigma_d, "told": arm.told}
+        make = named(size.network)
+        return make(**{key: value for key, value in about.items() if takes(make, key)}, **size.settings)
+    return ResidualMLP(
+        dataset.shape,
+        size.width or 0,
+        size.blocks or 0,
+        embedding=size.embedding,
+        coordinate=size.coordinate,
+        conditioning=size.conditioning,
+        classes=dataset.classes,
+        sigma_d=study.sigma_d,
+        told=arm.told,
+    )
+
+
+def make_modules(study: Study, arm: Arm, dataset: Dataset, seed: int, start: Tensors | None) -> Modules:
+    """Everything that a run trains; network and fake start from `start` where given."""
+    method = arm.method
+    networks = [make_network(study, arm, dataset, seed).train() for _ in range(1 + method.fake)]
+    for network in networks:
+        _check_width(study, arm, network)
+        if start is not None:
+            _start_from(study, arm, network, start)
+    extras: dict[str, nn.Module] = {"fake": networks[1]} if method.fake else {}
+    if arm.adaptive_weight:
+        extras |= {name: LogWeight().to(device_of(study.device, study.file)) for name in method.log_weights}
+    if taken := extras.keys() & {name.split(".")[0] for name in kept_of(networks[0])}:
+        problem = f"the network has a part called {min(taken)!r}, as what is trained beside it is called"
+        remedy = "give that part another name"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
+    return Modules(networks[0], extras)
+
+
+def _check_width(study: Study, arm: Arm, network: nn.Module) -> None:
+    """Raise BenchError for parameters in which a step of Adam, and one of an average, is mostly rounded away."""
+    for name, parameter in network.named_parameters():
+        if parameter.dtype not in (torch.float32, torch.float64):
+            problem = f"{name} is {parameter.dtype}, in which most steps of training are rounded away"
+            remedy = "keep parameters in float32; the arm's precision: bf16 computes in bfloat16"
+            raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
+
+
+def _start_from(study: Study, arm: Arm, network: nn.Module, start: Tensors) -> None:
+    """Give the network a teacher's weights; parameters of numbers that only the student is told stay as they are."""
+    own = kept_of(network)
+    new = {name for name, _ in network.named_parameters() if name not in start} if arm.told else set()
+    own = {name: tensor for name, tensor in own.items() if name not in new}
+    if wrong := difference(own, start):
+        problem = f"the teacher's weights do not fit the student's network: {wrong}"
+        remedy = "give both the same 'size', or remove 'start: teacher'"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}", remedy=remedy)
+    put(own, start)
+
+
+def check_weights(study: Study, arm: Arm, network: nn.Module, weights: Tensors) -> None:
+    """Raise BenchError where saved weights are not all that is kept of the arm's network."""
+    if wrong := difference(kept_of(network), weights):
+        problem = f"the saved weights are not of the arm's network as it is now made: {wrong}"
+        remedy = "delete the run's folder; the workflow makes it again"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}", remedy=remedy)
+
+
+def started_modules(study: Study, run: Run, arm: Arm, dataset: Dataset, teacher: Any) -> Modules:
+    """What the run trains, as it starts: drawn from its seed, or from the weights of its teacher (`open_teacher`).
+
+    Raises BenchError where these do not fit, or make another function of the student's network than of the teacher's.
+    """
+    if arm.start != "teacher" or not isinstance(arm.teacher, ConvertedTeacher):
+        return make_modules(study, arm, dataset, run.seed, teacher if arm.start == "teacher" else None)
+    modules = make_modules(study, arm, dataset, run.seed, teacher.weights())
+    if not teacher.is_start_of(modules.student, arm.told):
+        problem = f"with the weights of {arm.teacher.file} the student's network computes something else"
+        remedy = "give the size the teacher's settings, `coordinate: log_noise_level` among them (docs/teachers.md)"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.settings", remedy=remedy)
+    return modules
+
+
+def open_teacher(study: Study, run: Run, arm: Arm, dataset: Dataset) -> Any:
+    """The averaged weights of the run's teacher, if it has a trained one; one of a file as OPENED_BY says; else None.
+
+    Raises BenchError where a file's is of other data than the arm's.
+    """
+    if isinstance(arm.teacher, ConvertedTeacher):
+        return _open_converted(study, arm, arm.teacher, dataset)
+    teacher = study.teacher_run(run)
+    if teacher is None:
+        return None
+    remedy = f"delete the file; the workflow trains {teacher.arm} seed {teacher.seed} again"
+    weights = read_tensors(study.run_folder(teacher) / "weights.safetensors", remedy)
+    return on(device_of(study.device, study.file), weights)
+
+
+def student_field(
+    study: Study,
+    arm: Arm,
+    network: nn.Module,
+    weights: Tensors | None = None,
+    labels: Tensor | None = None,
+    numbers: tuple[Tensor, ...] = (),
+    precision: str = "fp32",
+    tangent_precision: str | None = None,
+) -> Field:
+    """The network as a field, told its labels and its numbers, with its method's boundary.
+
+    `tangent_precision` is that in which its tangent is computed, if not in that of its value.
+    """
+    bound = partial(bind, network, weights, (labels, *numbers) if numbers else labels)
+    field = bound(PRECISIONS[precision])
+    if tangent_precision not in (None, precision):
+        field = Apart(field, bound(PRECISIONS[tangent_precision]))
+    bounded = arm.method.boundary
+    return field_with_boundary(field, SIGMA_MIN, study.sigma_d) if bounded else field
+
+
+def boundary_of(arm: Arm, sigma_d: float) -> float:
+    """The angle at which the arm's map is the identity."""
+    return math.atan(SIGMA_MIN / sigma_d) if arm.method.boundary else 0.0
+
+
+def segment_edges(arm: Arm, sigma_d: float) -> Tensor:
+    """The edges of multi-step sCD's segments, 0 and t_max among them: even in the angle."""
+    return uniform_angles(arm.segments or 1, largest_angle(sigma_d))
+
+
+def step_function(
+    study: Study, run: Run, arm: Arm, modules: Modules, dataset: Dataset, taught: Any
+) -> Callable[..., Regression]:
+    """(step, weights of the target or none, rows of the step's batch or None for all) -> the objective's value on them.
+
+    Draws are a function of (seed, step, purpose) and of the sample's place in the batch (workflow.run.batches).
+    """
+    device = device_of(study.device, study.file)
+    settings = mapped(lambda value: value.to(device), make_settings(arm, study.sigma_d))
+    objective = named(arm.method.path)
+    teacher_of = _teacher(study, arm, dataset, taught)
+    teacher = study.arms.get(str(arm.teacher))
+    sizes = [arm.size, *([teacher.size] if teacher else [])]
+    own_code = arm.method.own or any(study.sizes[size].network is not None for size in sizes)
+
+    def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
+        batch = draw_batch(run, arm, dataset, step).to(device) if rows is None else rows
+        labels, scale = batch.labels, batch.scale
+        told = () if scale is None else (scale,)
+        bound = partial(
+            student_field, study, arm, labels=labels, precision=arm.precision, tangent_precision=arm.tangent_precision
+        )
+        fake = modules.extras.get("fake")
+        fields = Fields(
+            bound(modules.student, numbers=told) if arm.segments is None else _untold,
+            teacher_of(labels, scale),
+            target=bound(modules.student, weights=target, numbers=told) if target else None,
+            student_to=(lambda u: bound(modules.student, numbers=(*told, u))) if arm.segments else None,
+            fake=bound(fake, numbers=told) if fake else None,
+            **{name: module for name, module in modules.extras.items() if name != "fake"},
+        )
+        if own_code:  # it may draw from global generators, which must not depend on what came before
+            seed_globals(run.seed, step, "dropout", batch.first)
+        with masks(batch.keys):
+            return objective(fields, batch.x0, batch.draws, _settings_at(settings, arm, study.sigma_d, step, device))
+
+    return evaluate
+
+
+def make_settings(arm: Arm, sigma_d: float) -> Settings:
+    """The arm's settings, in the paper's units, as the core's, in unit variance."""
+    return Settings(
+        sigma_d=sigma_d,
+        proposal_mean=arm.proposal_mean,
+        proposal_std=arm.proposal_std,
+        control=_control(arm, sigma_d),
+        derivative=partial(derivative_along, method=arm.tangent_method),
+        grid=_fixed_grid(arm, sigma_d),
+        solver=SOLVERS[arm.solver] if arm.solver else None,
+        log_weight_max=math.log(arm.weight_max) if arm.weight_max else None,
+        segments=segment_edges(arm, sigma_d)[:-1] if arm.segments else None,
+        score_scale=arm.score_scale or "adaptive",
+        score_weight=sigma_d,  # the paper's lambda = 1 in its mixed units
+    )
+
+
+def learning_rate(arm: Arm, step: int, rate: float | None = None) -> float:
+    """The arm's rate at optimiser step >= 1, or that of another `rate` on the same schedule."""
+    rate = rate or arm.rate
+    if arm.rate_reference is None:
+        return constant_rate(step, rate, arm.rampup)
+    return inverse_sqrt_rate(step, rate, arm.rate_reference, arm.rampup)
+
+
+def points_at(arm: Arm, step: int) -> int | None:
+    """N(k) of the curricula of CT and iCT; None for other objectives."""
+    if arm.points is None:
+        return None
+    curriculum = {"ct": cm_points, "ict": ict_points}[arm.objective]
+    return curriculum(step - 1, arm.iterations, *arm.points)
+
+
+def snapshot_steps(arm: Arm) -> list[int]:
+    """Steps after which the average is kept: evenly spaced, the last one at the end."""
+    return [round(arm.iterations * (i + 1) / arm.snapshots) for i in range(arm.snapshots)] if arm.snapshots else []
+
+
+def _settings_at(settings: Settings, arm: Arm, sigma_d: float, step: int, device: torch.device) -> Settings:
+    points = points_at(arm, step)
+    stage = (arm.stages or 1) * (step - 1) // arm.iterations
+    grid = settings.grid
+    if points is not None:
+        made = _grid_of_points(points, arm.proposal_mean, arm.proposal_std, arm.objective == "ct", sigma_d)
+        grid = mapped(lambda value: value.to(device), made)
+    return dataclasses.replace(settings, warmup=tangent_warmup(step - 1, arm.warmup), grid=grid, stage=stage)
+
+
+def _teacher(
+    study: Study, arm: Arm, dataset: Dataset, taught: Any
+) -> Callable[[Tensor | None, Tensor | None], Field | None]:
+    """(labels, guidance scale) -> the teacher as a field: exact, trained, guided, or none."""
+    if arm.teacher is None or arm.teacher == "exact":
+        return lambda labels, scale: dataset.velocity if arm.teacher else None
+    if taught is None:
+        raise BenchError("the teacher has no weights", file=study.file, key="teacher", remedy="train the teacher first")
+    if isinstance(arm.teacher, ConvertedTeacher):
+        return lambda labels, scale: taught.field(labels)
+    network = make_network(study, study.arms[arm.teacher], dataset)
+    check_weights(study, study.arms[arm.teacher], network, taught)
+    return lambda labels, scale: guided_field(network, taught, labels, scale)
+
+
+def _open_converted(study: Study, arm: Arm, teacher: ConvertedTeacher, dataset: Dataset) -> Any:
+    opened = named(OPENED_BY[teacher.kind])(Path(teacher.file), study.sigma_d, device_of(study.device, study.file))
+    about, data = ((network.shape, network.classes) for network in (opened.network, dataset))
+    if about != data:
+        problem = f"the teacher is a network of (shape, classes) {about}, the data {arm.data!r} are of {data}"
+        remedy = "name a network of the data's own shape and classes"
+        raise BenchError(problem, file=Path(teacher.file), key=f"data.{arm.data}", remedy=remedy)
+    return opened
+
+
+def guided_field(network: nn.Module, weights: Tensors, labels: Tensor | None, scale: Tensor | None) -> Field:
+    """A diffusion model, guided by its own branch without labels where a scale is given."""
+    conditional = bind(network, weights, labels)
+    return conditional if scale is None else guided(conditional, bind(network, weights, None), scale)
+
+
+def _untold(x: Tensor, t: Tensor) -> Tensor:
+    raise ValueError("a multi-step student needs its edge: use fields.student_to")
+
+
+def _control(arm: Arm, sigma_d: float) -> Control:
+    constant = arm.control_constant / sigma_d
+    return {
+        "normalise": partial(normalise, constant=constant),
+        "normalise_rms": partial(normalise, constant=constant, norm="rms"),
+        "clip": partial(clip, sigma_d=sigma_d),
+        "raw": partial(raw, sigma_d=sigma_d),
+    }[arm.control]
+
+
+def _fixed_grid(arm: Arm, sigma_d: float) -> ProposalGrid | None:
+    if arm.intervals is None:
+        return None
+    if arm.objective == "cd":
+        return even_grid(cm_angles(arm.intervals + 1, sigma_d))
+    if arm.grid == "karras":
+        angles = karras_angles(arm.intervals, sigma_d)
+    else:
+        angles = uniform_angles(arm.intervals, largest_angle(sigma_d))
+    return proposal_grid(angles, arm.proposal_mean, arm.proposal_std, sigma_d)
+
+
+@cache
+def _grid_of_points(points: int, mean: float, std: float, even: bool, sigma_d: float) -> ProposalGrid:
+    """CT draws its intervals evenly, iCT from the log-normal proposal."""
+    angles = cm_angles(points, sigma_d)
+    return even_grid(angles) if even else proposal_grid(angles, mean, std, sigma_d)

@@ -1,0 +1,290 @@
+"""What a study will take before anybody spends it: operations counted, seconds of steps measured, bytes.
+
+Neither data nor weights need be there: images may be noise of the right shape. Operations of a large network are
+counted at three small widths; they, and parameters, are polynomials of second degree in the width, so that
+what follows for the full width is exact.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workflow.data.dataset import Dataset
+from workflow.errors import BenchError
+from workflow.machine import checkpoints
+from workflow.machine.devices import products
+from workflow.run.assembly import make_modules, make_network, open_teacher, step_function
+from workflow.run.operations import Operations
+from workflow.run.weights import kept_of
+from workflow.study.checks import known_shape
+from workflow.study.schema import Arm, ImagesData, LatentsData, Size
+from workflow.study.study import Run, Sampling, Study
+
+WIDTHS = (16, 32, 64)
+"""At which operations are counted; a network that is no wider is counted as it is. All suit groups and heads."""
+TIMED_WIDTH = 32
+COUNTED = 2
+"""Images in a counted step."""
+LARGEST_BATCH = 64
+"""Images in a measured step on a GPU, of an arm without microbatch."""
+MEASURED = 8
+"""The same on a CPU."""
+LARGEST_MEASURED = 4e11
+"""Operations of a measured step, some seconds of a core; a dearer one is timed at TIMED_WIDTH."""
+BYTES = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of an arm, all its seeds together."""
+
+    arm: str
+    runs: int
+    parameters: int
+    train_operations: float
+    other_operations: float
+    """Of sampling, of snapshots, and of the norms of the tangent."""
+    measured_rate: float | None
+    """Operations a second of its training on this machine; None where nothing was timed."""
+    narrowed: bool
+    """Whether that was timed on a narrower network."""
+    kept_bytes: float
+    """Weights, snapshots and samples."""
+    working_bytes: float
+    """Checkpoints and parts of samples while a run is made, which go when it is judged."""
+
+    @property
+    def operations(self) -> float:
+        return self.train_operations + self.other_operations
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What one image takes."""
+
+    step: float
+    """Operations of a training step."""
+    evaluation: float
+    """Operations of the network, once."""
+    parameters: float
+
+
+def costs_of(study: Study, judged: int, measure: bool = True) -> list[Cost]:
+    """The cost of every arm that some experiment needs, in the study's order.
+
+    `judged` is how often a run's network is evaluated to be judged, beside sampling.
+    """
+    runs, seen, rates = study.runs(), dict[str, list[Counts]](), dict[str, float]()
+    costs = []
+    for arm in dict.fromkeys(run.arm for run in runs):
+        data = stand_in(study, study.arms[arm].data)
+        counts = counts_of(study, arm, data, seen)
+        cost = _cost(study, arm, data, counts, sum(run.arm == arm for run in runs), judged)
+        costs.append(_timed(study, cost, data, counts, rates) if measure else cost)
+    return costs
+
+
+def device_hours(cost: Cost, tflops: float, utilisation: float) -> float:
+    """Hours of one device that does `utilisation` of `tflops` 10^12 operations a second.
+
+    >>> cost = Cost("a", 1, 0, 3.0e18, 0.6e18, None, False, 0, 0)
+    >>> device_hours(cost, tflops=1000, utilisation=0.25)
+    4.0
+    """
+    return cost.operations / (tflops * 1e12 * utilisation) / 3600
+
+
+def machine_hours(cost: Cost) -> float | None:
+    """Hours of one process of this machine; None where nothing was timed.
+
+    >>> machine_hours(Cost("a", 1, 0, 3.0e13, 0.6e13, 1.0e10, False, 0, 0))
+    1.0
+    """
+    return cost.operations / cost.measured_rate / 3600 if cost.measured_rate else None
+
+
+def sampling_evaluations(way: Sampling) -> int:
+    """Evaluations of the network for one sample; a guided diffusion model is evaluated twice each time."""
+    guided = way.guidance is not None and way.solver not in ("few", "segments")
+    return way.steps * (2 if guided else 1)
+
+
+def stand_in(study: Study, data: str) -> Dataset:
+    """A data set of the right shape and classes whose images are noise."""
+    shape, classes = shape_of(study, data)
+
+    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Tensor | None]:
+        labels = torch.randint(classes, (batch,), generator=g) if classes else None
+        return torch.randn(batch, *shape, generator=g), labels
+
+    return Dataset(shape, classes, draw, lambda x, t: x, {})
+
+
+def shape_of(study: Study, data: str) -> tuple[tuple[int, ...], int]:
+    """(shape, classes that networks are told) of a data set that need not be there. Raises BenchError for one's own."""
+    settings = study.data[data]
+    shape, classes = known_shape(settings)
+    if shape is not None and classes is not None:
+        return shape, classes
+    if isinstance(settings, ImagesData | LatentsData):
+        remedy = "say how many classes the data have"
+        raise BenchError(
+            "the number of classes is not given", file=study.file, key=f"data.{data}.classes", remedy=remedy
+        )
+    problem = f"only its own module knows the shape of {data!r}"
+    raise BenchError(problem, file=study.file, key=f"data.{data}", remedy="estimate a study of a built-in kind of data")
+
+
+def counts_of(study: Study, arm: str, data: Dataset, seen: dict[str, list[Counts]] | None = None) -> Counts:
+    """What one image takes in an arm; `seen` keeps what was counted for arms that differ in width or numbers alone."""
+    width = _width(study.sizes[study.arms[arm].size])
+    if width is None or width <= WIDTHS[-1]:
+        return _count(study, arm, data)
+    seen = {} if seen is None else seen
+    key = _key(study, arm, data)
+    if key not in seen:
+        seen[key] = [_count(_narrowed(study, arm, small), arm, data) for small in WIDTHS]
+    through = lambda value: quadratic(WIDTHS, [value(counts) for counts in seen[key]], width)  # noqa: E731
+    return Counts(through(lambda c: c.step), through(lambda c: c.evaluation), through(lambda c: c.parameters))
+
+
+def quadratic(places: Sequence[float], values: Sequence[float], at: float) -> float:
+    """The parabola through three points, at another place.
+
+    >>> quadratic((1, 2, 3), (6.0, 11.0, 18.0), 10)  # x^2 + 2 x + 3
+    123.0
+    """
+    total = 0.0
+    for i, (place, value) in enumerate(zip(places, values, strict=True)):
+        others = [other for j, other in enumerate(places) if j != i]
+        weight = 1.0
+        for other in others:
+            weight *= (at - other) / (place - other)
+        total += weight * value
+    return total
+
+
+def _cost(study: Study, arm: str, data: Dataset, counts: Counts, runs: int, judged: int) -> Cost:
+    settings = study.arms[arm]
+    samplings, samples = study.samplings(arm), study.evaluation.samples
+    main = [way for way in samplings if way.sampler == study.samplers_of(arm)[0]]
+    snapshots = settings.snapshots or 0
+    evaluations = samples * sum(map(sampling_evaluations, samplings)) + (0 if settings.told else judged)
+    evaluations += snapshots * (study.evaluation.snapshot_samples or samples) * sum(map(sampling_evaluations, main))
+    numbers = torch.Size(data.shape).numel()
+    # parameters, average and two moments; a fake has no average; snapshots so far stand in every checkpoint
+    states = 4 + bool(settings.target_decay) + 3 * settings.method.fake + snapshots
+    drawn = float(numbers) * samples * len(samplings)
+    return Cost(
+        arm=arm,
+        runs=runs,
+        parameters=round(counts.parameters),
+        train_operations=float(runs * settings.iterations * settings.batch) * counts.step,
+        other_operations=float(runs * evaluations) * counts.evaluation,
+        measured_rate=None,
+        narrowed=False,
+        kept_bytes=BYTES * runs * (counts.parameters * (1 + snapshots) + drawn),
+        working_bytes=BYTES * (checkpoints.KEPT * states * counts.parameters + drawn),
+    )
+
+
+def _count(study: Study, arm: str, data: Dataset) -> Counts:
+    """Counted on a step of two images, on the CPU, where torch has a formula of all that runs."""
+    study = study.model_copy(update={"device": "cpu"})
+    step, network, weights = _prepared(study, arm, data, COUNTED)
+    with Operations() as training:
+        torch.autograd.grad(step(1, {}).loss, weights, materialize_grads=True)
+    condition: Any = torch.zeros(COUNTED, dtype=torch.long) if data.classes else None
+    if told := study.arms[arm].told:
+        condition = (condition, *[torch.ones(COUNTED)] * told)
+    with Operations() as once, torch.no_grad():
+        network(torch.zeros(COUNTED, *data.shape), torch.ones(COUNTED), condition)
+    parameters = sum(p.numel() for p in network.parameters())
+    return Counts(training.total / COUNTED, once.total / COUNTED, parameters)
+
+
+def _timed(study: Study, cost: Cost, data: Dataset, counts: Counts, rates: dict[str, float]) -> Cost:
+    """The cost with its rate; arms that differ in numbers alone are timed once."""
+    arm = cost.arm
+    batch = min(study.arms[cost.arm].batch, study.arms[cost.arm].microbatch or LARGEST_BATCH)
+    width = _width(study.sizes[study.arms[arm].size])
+    if not torch.cuda.is_available():
+        batch = min(batch, MEASURED)
+    dear = not torch.cuda.is_available() and counts.step * batch > LARGEST_MEASURED
+    narrowed = dear and width is not None and width > TIMED_WIDTH
+    key = f"{_key(study, arm, data)} {study.arms[arm].precision} {batch} {TIMED_WIDTH if narrowed else width}"
+    if key not in rates:
+        timed = _narrowed(study, arm, TIMED_WIDTH) if narrowed else study
+        operations = _count(timed, arm, data).step if narrowed else counts.step
+        rates[key] = operations * batch / _seconds_of_a_step(timed, arm, data, batch)
+    return replace(cost, measured_rate=rates[key], narrowed=narrowed)
+
+
+def _seconds_of_a_step(study: Study, arm: str, data: Dataset, batch: int) -> float:
+    """Of the second of two steps."""
+    step, _, weights = _prepared(study, arm, data, batch)
+    seconds = 0.0
+    for number in (1, 2):  # the first warms up
+        started = time.monotonic()
+        with products(weights[0].device, study.arms[arm].tf32):
+            torch.autograd.grad(step(number, {}).loss, weights, materialize_grads=True)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds = time.monotonic() - started
+    return seconds
+
+
+def _prepared(study: Study, arm: str, data: Dataset, batch: int) -> tuple[Callable[..., Any], nn.Module, list[Tensor]]:
+    """(a step, the network, what is trained) of an arm at another batch, without weights."""
+    settings = study.arms[arm].model_copy(update={"batch": batch})
+    study = study.model_copy(update={"arms": {**study.arms, arm: settings}})
+    run = Run(arm=arm, seed=0)
+    modules = make_modules(study, settings, data, seed=0, start=None)
+    if study.teacher_run(run) is not None:  # any weights cost the same
+        taught = kept_of(make_network(study, study.arms[str(settings.teacher)], data))
+    else:
+        taught = open_teacher(study, run, settings, data)
+    step = step_function(study, run, settings, modules, data, taught)
+    return step, modules.student, list(modules.parameters().values())
+
+
+def _width(size: Size) -> int | None:
+    found = size.settings.get("width") if size.network else size.width
+    return found if isinstance(found, int) else None
+
+
+def _narrowed(study: Study, arm: str, width: int) -> Study:
+    """The study with the networks of an arm and of its teacher at another width."""
+    names = [study.arms[arm].size]
+    if (teacher := study.arms.get(str(study.arms[arm].teacher))) is not None:
+        names.append(teacher.size)
+    sizes = {name: _at_width(study.sizes[name], width) for name in names}
+    return study.model_copy(update={"sizes": {**study.sizes, **sizes}})
+
+
+def _at_width(size: Size, width: int) -> Size:
+    if size.network is None:
+        return size.model_copy(update={"width": width})
+    return size.model_copy(update={"settings": {**size.settings, "width": width}})
+
+
+def _key(study: Study, arm: str, data: Dataset) -> str:
+    """What operations depend on beside the width."""
+    settings = study.arms[arm]
+
+    def network(of: Arm) -> Mapping[str, Any]:
+        size = _at_width(study.sizes[of.size], 0)
+        plain = {key: value for key, value in size.settings.items() if key != "dropout"}
+        return size.model_copy(update={"settings": plain}).model_dump()
+
+    teacher = study.arms.get(str(settings.teacher))
+    kept = ("objective", "told", "adaptive_weight", "solver", "tangent_method", "control")
+    about = {key: getattr(settings, key) for key in kept} | {"guided": settings.guidance_max is not None}
+    about |= {"file": study.teacher_file(arm)}
+    networks = [network(settings), network(teacher) if teacher else None]
+    return json.dumps([about, networks, data.shape, data.classes], default=str)

@@ -1,0 +1,22 @@
+"""Floating-point operations of training and sampling: those of one image, times images."""
+
+from workflow.run.assembly import open_data
+from workflow.run.estimates import Counts, counts_of, sampling_evaluations
+from workflow.run.measurements.measured import Measured, Row
+from workflow.study.records import Value
+from workflow.study.study import Study
+
+
+def measure(study: Study, experiment: str) -> Measured:
+    """train_flops of every arm's whole training, and sample_flops of every way in which it is sampled."""
+    rows, seen = [], dict[str, list[Counts]]()
+    for arm in study.arms_of(experiment):
+        settings = study.arms[arm]
+        counts = counts_of(study, arm, open_data(study, settings), seen)
+        trained = counts.step * settings.batch * settings.iterations
+        rows.append(Row(Value(metric="train_flops", value=trained), arm))
+        shown = study.experiments[experiment].samplers or study.samplers_of(arm)[:1]
+        for way in (way for way in study.samplings(arm) if way.sampler in shown):
+            sampled = counts.evaluation * sampling_evaluations(way)
+            rows.append(Row(Value(metric="sample_flops", value=sampled, **way.columns), arm))
+    return Measured(runs=rows)

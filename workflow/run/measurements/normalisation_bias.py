@@ -1,0 +1,102 @@
+"""How normalising sCT's noisy direction biases it, where the exact map is known.
+
+At the exact map the posterior mean of sCT's direction is zero. Normalised per sample it is not:
+
+normalisation_bias   length of the mean normalised direction over its root mean square, at fixed points
+critical_batch       the batch at which the noise of the mean is as large as this bias; beyond it the
+                     bias, not the noise, decides where training ends
+
+both against the dimension (x). Directions are affine in the drawn velocity v: one Jacobian a point.
+"""
+
+import statistics
+
+import torch
+from torch import Tensor
+
+from core import oracle
+from core.tangents import normalise
+from core.trigflow import cos_sin, interpolate
+from workflow.data.randomness import generator
+from workflow.run.measurements.measured import Measured, Row
+from workflow.study.records import Value
+from workflow.study.study import Study
+
+DIMENSIONS = (1, 2, 4, 8, 16, 32)
+ANGLES = (0.4, 0.8, 1.2)
+POINTS, DRAWS, STEPS = 8, 20_000, 48
+"""Points an angle, posterior draws a point, and Runge-Kutta steps of the exact map."""
+
+
+def measure(study: Study, experiment: str) -> Measured:
+    """Means over angles and points, a mixture of its own for every dimension and seed."""
+    rows = []
+    for seed in study.seeds:
+        for dimension in DIMENSIONS:
+            bias, batch = _in_dimension(dimension, seed, 0.1 / study.sigma_d)
+            for metric, value in (("normalisation_bias", bias), ("critical_batch", batch)):
+                rows.append(Row(Value(metric=metric, x=float(dimension), value=value), seed=seed, objective="sct"))
+    return Measured(curves=rows)
+
+
+def _in_dimension(dimension: int, seed: int, constant: float) -> tuple[float, float]:
+    """(mean bias, median critical batch) over points at all angles."""
+    g = generator(seed, "normalisation bias", dimension)
+    mixture = _mixture(dimension, g)
+    t = torch.tensor(ANGLES, dtype=torch.float64).repeat_interleave(POINTS)
+    x0 = oracle.sample(mixture, _rand(g, len(t)), _randn(g, len(t), dimension))
+    x = interpolate(x0, _randn(g, len(t), dimension), t)
+    base, matrix = _affine_direction(mixture, x, t)
+    biases, batches = [], []
+    for i in range(len(t)):
+        v = _posterior_velocities(mixture, x[i], t[i], g)
+        normalised = normalise(base[i] + v @ matrix[i].T, constant)
+        square = float(normalised.square().sum(1).mean())
+        noise = square / DRAWS  # of the mean of DRAWS draws: the estimate's own share is taken off
+        bias_square = max(float(normalised.mean(0).square().sum()) - noise, 0.0)
+        biases.append((bias_square / square) ** 0.5)
+        batches.append(square / max(bias_square, noise))
+    return sum(biases) / len(biases), statistics.median(batches)
+
+
+def _affine_direction(mixture: oracle.Mixture, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """g = base + matrix v at the exact map f, for r = 1.
+
+    g = cos(t) df/dt with df/dt = (df/dx) v + df/dt at fixed x: one derivative along each axis, and one along t.
+    """
+
+    def exact(x: Tensor, t: Tensor) -> Tensor:
+        return oracle.consistency_map(mixture, x, t, STEPS)
+
+    count, dimension = x.shape
+    ways = torch.eye(dimension + 1, dtype=x.dtype).repeat(count, 1)  # all in one evaluation
+    many = x.repeat_interleave(dimension + 1, 0), t.repeat_interleave(dimension + 1)
+    found = torch.func.jvp(exact, many, (ways[:, :-1], ways[:, -1]))[1].reshape(count, dimension + 1, dimension)
+    c, _ = cos_sin(t, found)
+    return (c * found)[:, -1], (c * found)[:, :-1].mT
+
+
+def _posterior_velocities(mixture: oracle.Mixture, x: Tensor, t: Tensor, g: torch.Generator) -> Tensor:
+    """Velocities of pairs (x0, z) drawn from the posterior given x at t."""
+    c, s = torch.cos(t), torch.sin(t)
+    weights = oracle.posterior(mixture, x[None], t[None])[0]
+    component = torch.multinomial(weights, DRAWS, replacement=True, generator=g)
+    variance = mixture.stds[component, None].square()
+    precision = 1 / variance + (c / s) ** 2
+    mean = (mixture.means[component] / variance + c * x / s**2) / precision
+    x0 = mean + _randn(g, DRAWS, len(x)) / precision.sqrt()
+    return (c * x - x0) / s  # v = cos(t) z - sin(t) x0 with z = (x - cos(t) x0) / sin(t)
+
+
+def _mixture(dimension: int, g: torch.Generator) -> oracle.Mixture:
+    weights = 1 + _rand(g, 3)
+    stds = torch.full((3,), 0.4, dtype=torch.float64)
+    return oracle.standardised(oracle.Mixture(weights / weights.sum(), _randn(g, 3, dimension), stds))
+
+
+def _rand(g: torch.Generator, *shape: int) -> Tensor:
+    return torch.rand(*shape, generator=g, dtype=torch.float64)
+
+
+def _randn(g: torch.Generator, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=g, dtype=torch.float64)

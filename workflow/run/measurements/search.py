@@ -1,0 +1,73 @@
+"""CM's search for middle times, by the study's own distance, and the result on noise that it did not see."""
+
+import math
+
+import torch
+
+from core.samplers.consistency import sample_consistency
+from core.samplers.noise import noise_of_samples
+from core.samplers.search import greedy_times
+from core.schedules import largest_angle
+from workflow.data.dataset import not_numbers
+from workflow.data.randomness import generator, seed_globals
+from workflow.machine.devices import device_of, on
+from workflow.machine.tensors import read_tensors
+from workflow.run.assembly import boundary_of, check_weights, make_network, open_data, student_field
+from workflow.run.measurements.measured import Measured, Row
+from workflow.run.sampling import labels_of_samples
+from workflow.study.kinds import kind_module
+from workflow.study.records import Value
+from workflow.study.study import Run, Study
+
+MIDDLE_TIMES = 2
+LOW, HIGH, WIDTH = 0.2, 1.54, 0.05
+
+
+def measure(study: Study, experiment: str) -> Measured:
+    """`found_mid_time` (steps: which), and the experiment's metric at the found times on other noise.
+
+    Both are None where samples, or what is measured of them, are not numbers.
+    """
+    rows = []
+    for run in study.runs_of(experiment):
+        if (study.run_folder(run) / "weights.safetensors").is_file():
+            rows += _search(study, run, study.experiments[experiment].metric)
+    return Measured(runs=rows)
+
+
+def _search(study: Study, run: Run, metric: str) -> list[Row]:
+    arm = study.arms[run.arm]
+    dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
+    device = device_of(study.device, study.file)
+    weights = on(device, read_tensors(study.run_folder(run) / "weights.safetensors", "delete the run's folder"))
+    network = make_network(study, arm, dataset)
+    check_weights(study, arm, network, weights)
+    if not all(bool(weights[name].isfinite().all()) for name, _ in network.named_parameters()):
+        return []
+    count = study.evaluation.samples
+    labels = labels_of_samples(range(count), dataset)
+    labels = None if labels is None else labels.to(device)
+    field = student_field(study, arm, network, weights, labels)
+
+    boundary = boundary_of(arm, study.sigma_d)
+
+    def score(times, purpose: str = "search") -> float:
+        generators = [generator(study.evaluation.seed, purpose, row) for row in range(count)]
+        noise = noise_of_samples(generators, len(times) + 1, dataset.shape).to(device)
+        seed_globals(study.evaluation.seed, purpose)
+        with torch.no_grad():
+            samples = sample_consistency(field, noise, [largest_angle(study.sigma_d), *times], boundary)
+        found = None if not_numbers(samples) else kind.judge_samples(dataset, samples.cpu(), wanted=[metric])[metric]
+        return found if found is not None and math.isfinite(found) else math.inf  # NaN would steer the search
+
+    found = greedy_times(score, MIDDLE_TIMES, LOW, HIGH, WIDTH)
+    rows = []
+    for middles in range(1, MIDDLE_TIMES + 1):
+        times, steps = found[:middles], middles + 1
+        at = times if math.isfinite(score(times)) else None  # no number led there
+        judged = score(at, "found") if at else math.inf
+        about = {"steps": steps, "sampler": "search", "mid_time": at[0] if at else None, "times": at}
+        rows.append(Row(Value(metric="found_mid_time", value=at[-1] if at else None, steps=steps), run.arm, run.seed))
+        value = judged if math.isfinite(judged) else None
+        rows.append(Row(Value(metric=metric, value=value, **about), run.arm, run.seed))
+    return rows

@@ -1,0 +1,144 @@
+"""Samples from weights, in every way that a study asks for; equal noise in all of them."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from core.samplers.consistency import sample_consistency, sample_segments
+from core.samplers.noise import noise_of_samples
+from core.samplers.ode import ddim_step, dpm_solver_2s_step, heun_step, solve, solve_dpm_solver_pp_2m
+from core.schedules import karras_noise_levels, largest_angle
+from core.trigflow import Field, angle_from_noise_level
+from workflow.data.dataset import Dataset
+from workflow.data.randomness import generator, seed_globals
+from workflow.data.shares import labels_in_shares
+from workflow.machine.devices import device_of, on, products
+from workflow.machine.progress import Progress, sign_of_life
+from workflow.run.assembly import (
+    Tensors,
+    boundary_of,
+    check_weights,
+    guided_field,
+    make_network,
+    open_data,
+    segment_edges,
+    student_field,
+)
+from workflow.run.distributed import is_first
+from workflow.study.schema import Arm
+from workflow.study.study import Sampling, Study
+
+Place = tuple[str, int]
+"""(Sampling.key, first row) of samples that are drawn together."""
+BATCH, LARGEST = 1000, 2**22
+"""Samples at a time, and numbers in them."""
+ODE: Mapping[str, Callable[[Field, Tensor, Tensor], Tensor]] = {
+    "ddim": partial(solve, ddim_step),
+    "heun": partial(solve, heun_step),
+    "dpm_2s": partial(solve, dpm_solver_2s_step),
+    "dpm_pp_2m": solve_dpm_solver_pp_2m,
+}
+"""solver -> (field, x at the first time, descending times) -> x at the last."""
+TWO_EVALUATIONS = ("heun", "dpm_2s")
+"""Solvers with two evaluations a step, but one in the last."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples that are drawn together."""
+
+    rows: range
+    sampling: Sampling
+
+    @property
+    def place(self) -> Place:
+        """Where it lies among all samples."""
+        return self.sampling.key, self.rows.start
+
+
+def draw_samples(study: Study, arm: Arm, weights: Tensors, samplings: list[Sampling], count: int) -> dict[str, Tensor]:
+    """`count` samples of each sampling by its key, on the CPU: equal noise and labels in all of them."""
+    shape = open_data(study, arm).shape
+    drawn = room_for_samples(shape, samplings, count)
+    for place, made in draw_parts(study, arm, weights, samplings, parts_of(shape, samplings, count)):
+        put(drawn, place, made)
+    return drawn
+
+
+def room_for_samples(shape: Sequence[int], samplings: list[Sampling], count: int) -> dict[str, Tensor]:
+    """By the key of each sampling, for `count` samples."""
+    return {sampling.key: torch.empty(count, *shape) for sampling in samplings}
+
+
+def put(drawn: Mapping[str, Tensor], place: Place, made: Tensor) -> None:
+    """Put a part's samples where they belong."""
+    key, first = place
+    drawn[key][first : first + len(made)] = made
+
+
+def parts_of(shape: Sequence[int], samplings: list[Sampling], count: int) -> list[Part]:
+    """The parts of `count` samples of each sampling, those of the same rows one after the other."""
+    at_once = max(1, min(BATCH, LARGEST // math.prod(shape)))
+    rows = [range(first, min(first + at_once, count)) for first in range(0, count, at_once)]
+    return [Part(own, sampling) for own in rows for sampling in samplings]
+
+
+def draw_parts(
+    study: Study, arm: Arm, weights: Tensors, samplings: list[Sampling], parts: Sequence[Part]
+) -> Iterator[tuple[Place, Tensor]]:
+    """(place, samples on the CPU) of one part after the other; a sample does not depend on others.
+
+    `samplings` are all that the study asks for, as every sample has noise for each of them.
+    """
+    dataset, device = open_data(study, arm), device_of(study.device, study.file)
+    network, weights = make_network(study, arm, dataset), on(device, weights)
+    check_weights(study, arm, network, weights)
+    slices = max([len(s.times) + 1 for s in samplings if s.solver == "few"], default=1)
+    progress, drawn = Progress("samples", sum(len(part.rows) for part in parts)), 0
+    for rows, alike in itertools.groupby(parts, lambda part: part.rows):
+        generators = [generator(study.evaluation.seed, "sample", row) for row in rows]
+        noise = noise_of_samples(generators, slices, dataset.shape).to(device)
+        labels = labels_of_samples(rows, dataset)
+        own = None if labels is None else labels.to(device)
+        for part in alike:
+            seed_globals(study.evaluation.seed, "sample", *part.place)  # of a network of one's own that draws
+            with torch.no_grad(), products(device, tf32=False):
+                made = _draw(study, arm, network, weights, own, noise, part.sampling)
+            yield part.place, made.cpu()
+            drawn += len(rows)
+            if is_first():
+                progress.update(drawn)
+            else:
+                sign_of_life()
+
+
+def labels_of_samples(rows: range, dataset: Dataset) -> Tensor | None:
+    """Each class as often as the data have it, by the row alone; None for data without labels."""
+    if not dataset.classes:
+        return None
+    assert dataset.shares is not None, "checked"
+    return torch.from_numpy(labels_in_shares(rows, dataset.shares))
+
+
+def _draw(
+    study: Study, arm: Arm, network: nn.Module, weights: Tensors, labels: Tensor | None, noise: Tensor, how: Sampling
+) -> Tensor:
+    scale = None if how.guidance is None else torch.full((noise.shape[1],), how.guidance, device=noise.device)
+    told = () if scale is None else (scale,)
+    bound = partial(student_field, study, arm, network, weights, labels)
+    if how.solver == "few":
+        times, boundary = [largest_angle(study.sigma_d), *how.times], boundary_of(arm, study.sigma_d)
+        return sample_consistency(bound(told), noise[: how.steps], times, boundary)
+    if how.solver == "segments":
+        edges = segment_edges(arm, study.sigma_d).to(noise.device)
+        return sample_segments(lambda u: bound((*told, u)), noise[0], edges)
+    field = guided_field(network, weights, labels, scale)
+    steps = math.ceil(how.steps / 2) if how.solver in TWO_EVALUATIONS else how.steps
+    levels = torch.cat([karras_noise_levels(steps), torch.zeros(1, dtype=torch.float64)])
+    times = angle_from_noise_level(levels, study.sigma_d).to(noise.device)
+    return ODE[how.solver](field, torch.sin(times[0]).to(noise.dtype) * noise[0], times)

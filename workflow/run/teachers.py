@@ -1,0 +1,62 @@
+"""Teachers from files: published networks, converted to .safetensors by `python -m workflow.steps.convert`."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from core.fields import bind
+from core.networks.ddpmpp import DDPMpp
+from core.networks.edm2 import EDM2
+from core.networks.teachers import edm_field, edm_network
+from core.trigflow import Field
+from workflow.data.randomness import generator
+from workflow.errors import BenchError
+from workflow.machine.tensors import read_tensors
+from workflow.run.weights import Tensors, kept_of
+
+POINTS = 8
+"""At which a student that starts from a teacher is held against it."""
+TOLERANCE = 1e-3
+"""Of their distance, relative; of the same function it is rounding."""
+
+
+def open_edm_network(path: Path) -> DDPMpp | EDM2:
+    """The network of EDM or EDM2 in a .safetensors file; `core.networks.teachers.edm_field` makes it a field."""
+    remedy = "convert the published checkpoint again: docs/teachers.md"
+    state = read_tensors(path, remedy)
+    try:
+        return edm_network(state)
+    except ValueError as error:
+        raise BenchError(str(error), file=path, remedy=remedy) from error
+
+
+class EdmTeacher:
+    """A network of EDM or EDM2 on a device, frozen, for data of a standard deviation of `sigma_d`."""
+
+    def __init__(self, path: Path, sigma_d: float, device: torch.device) -> None:
+        self.network = open_edm_network(path).requires_grad_(False).to(device).eval()
+        self.sigma_d = sigma_d
+
+    def field(self, labels: Tensor | None) -> Field:
+        """Its velocity, in unit variance."""
+        return edm_field(self.network, self.sigma_d, labels)
+
+    def weights(self) -> Tensors:
+        """As weights of a student: EDM's output has the opposite sign, so that of the last layer is turned."""
+        kept = kept_of(self.network)
+        return {name: -value if name.startswith("out_conv.") else value for name, value in kept.items()}
+
+    def is_start_of(self, student: torch.nn.Module, told: int) -> bool:
+        """Whether the student, with `weights`, computes what the teacher does; its numbers add nothing yet."""
+        weights = kept_of(student)
+        device, training, g = next(iter(weights.values())).device, student.training, generator("start")
+        x = torch.randn(POINTS, *self.network.shape, generator=g).to(device)
+        t = torch.linspace(0.1, 1.5, POINTS, dtype=torch.float64, device=device)
+        labels = torch.arange(POINTS, device=device) % self.network.classes if self.network.classes else None
+        condition = (labels, *[torch.ones(POINTS, device=device)] * told) if told else labels
+        with torch.no_grad():
+            ours = bind(student.eval(), weights, condition)(x, t)
+            theirs = self.field(labels)(x, t)
+        student.train(training)
+        return bool((ours - theirs).norm() <= TOLERANCE * theirs.norm())

@@ -1,1 +1,0 @@
-"""What the steps share: data sets, checkpoints, provenance, progress, features, tables."""

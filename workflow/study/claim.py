@@ -1,0 +1,187 @@
+"""What a claim says and what decides it: the schema of an entry of claims.yaml, and of a study's own claims.
+
+Imports nothing heavy (no torch, no pandas), since every start of the workflow reads it.
+"""
+
+import difflib
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+
+from workflow.errors import Mistake
+from workflow.study.quantities import COSTS, CURVES, Quantity, is_signed
+from workflow.study.schema import Model, Name
+
+ClaimName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+
+
+def written(times: tuple[float, ...]) -> str:
+    """Middle angles as the tables have them; nothing for none.
+
+    >>> written((1.1, 0.8)), written(())
+    ('[1.1, 0.8]', '')
+    """
+    return str([float(time) for time in times]) if times else ""
+
+
+def _listed(value: Any) -> Any:
+    """One name or term may stand without its brackets."""
+    return value if isinstance(value, list | tuple) else [value]
+
+
+class Term(Model):
+    """One number per seed: a metric of some arms under some settings, or a constant."""
+
+    arms: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    """Names or patterns (`dscd-*`); none for what is measured without an arm."""
+    objective: str | None = None
+    steps: PositiveInt | None = None
+    guidance: float | None = None
+    sampler: str | None = None
+    """The solver; `sampling` is the study's name for it."""
+    sampling: Name | None = None
+    mid_time: float | None = None
+    """The first middle angle."""
+    times: tuple[float, ...] | None = None
+    """All middle angles; `[]` for one step."""
+    x: float | Literal["first", "last", "all"] | None = None
+    """Where on a curve; a number takes the nearest point within a tenth."""
+    take: Literal["min", "max", "mean"] | None = None
+    """How several rows of one seed become one number; without it there must be one row."""
+    metric: str | None = None
+    """Another one than the rule's."""
+    value: PositiveFloat | None = None
+    """A constant instead of all that."""
+
+    @model_validator(mode="after")
+    def _one_thing(self) -> Self:
+        if self.value is not None and self.model_fields_set != {"value"}:
+            raise Mistake("a term is a constant 'value' or a selection, not both", "make two terms of it")
+        several = len(self.arms) > 1 or any("*" in arm for arm in self.arms) or self.x == "all"
+        if several and self.take is None:
+            raise Mistake("a term of several rows says how to 'take' them", "add take: min, max or mean")
+        return self
+
+    @property
+    def selected(self) -> dict[str, str | float]:
+        """The columns that the term fixes, and to what."""
+        columns = ("objective", "steps", "guidance", "sampler", "sampling", "mid_time")
+        found = {c: getattr(self, c) for c in columns if getattr(self, c) is not None}
+        return found | ({} if self.times is None else {"times": written(self.times)})
+
+    def fits(self, way: Mapping[str, Any], solver: str) -> bool:
+        """Whether rows that are sampled in a way (Sampling.columns), by that solver, are among those it selects."""
+        had = {**way, "sampler": solver, "sampling": way["sampler"], "times": written(way["times"] or ())}
+        return all(had[column] == wanted for column, wanted in self.selected.items() if column in had)
+
+
+Terms = Annotated[tuple[Term, ...], BeforeValidator(_listed)]
+
+
+class Rule(Model):
+    """The statistic of one study that decides a claim.
+
+    Each seed gives one effect, the sum of f(term) over `of` less that over `against`; f is the
+    logarithm for log_ratio and the identity for difference.
+    """
+
+    experiment: Name
+    metric: str
+    of: Annotated[Terms, Field(min_length=1)]
+    against: Annotated[Terms, Field(min_length=1)]
+    scale: Literal["log_ratio", "difference"]
+    direction: Literal["less", "more", "same"]
+    smallest: Annotated[float, Field(ge=0)]
+    """The smallest effect that matters, d: 0.05 is 5% for log_ratio; 0 where a constant in the terms is the bound."""
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.direction == "same" and self.smallest == 0:
+            problem = "'smallest' must be more than 0 for a claim of no difference"
+            raise Mistake(problem, "write the smallest effect that matters, as 0.05")
+        measured = self.measured
+        if len({term.x is None for term in measured}) > 1:
+            raise Mistake("'x' stands in every term or in none", "give each an 'x' or none: runs and curves do not mix")
+        return self
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """All that it is about."""
+        return tuple(dict.fromkeys((self.metric, *(term.metric for term in self.measured if term.metric))))
+
+    def check_metrics(self, known: Mapping[str, Quantity], own: bool = False) -> None:
+        """Raise Mistake on a metric that nothing measures (but `own` ones), and on a ratio that means nothing."""
+        names = {*known, *(CURVES if self.is_curve else COSTS)}
+        for metric in self.metrics:
+            if metric not in names and not (own and metric.isidentifier()):
+                close = difflib.get_close_matches(metric, names, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(names))}"
+                table = "curves (with 'x')" if self.is_curve else "runs (without 'x')"
+                raise Mistake(f"unknown metric {metric!r} of {table}", hint)
+            if self.scale == "log_ratio" and is_signed(metric, known):
+                raise Mistake(f"{metric!r} may be zero or less, and has no ratio", "use scale: difference")
+
+    @property
+    def measured(self) -> tuple[Term, ...]:
+        """The terms that are no constants."""
+        return tuple(term for term in (*self.of, *self.against) if term.value is None)
+
+    @property
+    def is_curve(self) -> bool:
+        """Whether curves.csv decides, and not runs.csv."""
+        return any(term.x is not None for term in self.measured)
+
+    @property
+    def statistic(self) -> str:
+        """What is measured: constants, direction and d only say how it is judged, and swapping the sides its sign."""
+        sides = [
+            sorted(str(t.model_copy(update={"metric": t.metric or self.metric})) for t in side if t.value is None)
+            for side in (self.of, self.against)
+        ]
+        return str(sorted(sides))
+
+
+class Claim(Model):
+    """What a paper says, and what decides whether it holds here."""
+
+    paper: str
+    place: str
+    topic: str
+    claim: str
+    """In our own words."""
+    published: dict[str, float] = Field(default_factory=dict)
+    """The paper's figures, by label."""
+    erratum: str | None = None
+    """Where the sources contradict the claim or each other."""
+    caveat: str | None = None
+    """What a reader of our verdict must know."""
+    decided_by: dict[Name, Rule] = Field(default_factory=dict)
+    """By the study's name."""
+    needs: Literal["imagenet512", "imagenet64", "cifar10"] | None = None
+    """The study that would decide it, where none of ours can."""
+
+    @model_validator(mode="after")
+    def _decided_or_not(self) -> Self:
+        if bool(self.decided_by) == (self.needs is not None):
+            problem = "a claim has either 'decided_by', or the study that it 'needs'"
+            raise Mistake(problem, "give the one that holds, and not the other")
+        return self
+
+
+def refuse_one_statistic(claims: Mapping[str, Claim]) -> None:
+    """Raise Mistake where two claims rest on the same numbers."""
+    seen: dict[str, str] = {}
+    for name, claim in claims.items():
+        for study, rule in claim.decided_by.items():
+            statistic = f"{study} {rule.statistic}"
+            if statistic in seen:
+                problem = f"rests on the same statistic of the same arms as {seen[statistic]!r}"
+                raise Mistake(f"claims.{name}.decided_by.{study}: {problem}", "remove one of them")
+            seen[statistic] = name
+
+
+def claims_digest(claims: Mapping[str, Claim]) -> str:
+    """Changes when any of these claims does."""
+    return hashlib.sha256("".join(f"{n} {c.model_dump_json()}" for n, c in claims.items()).encode()).hexdigest()[:16]

@@ -1,0 +1,80 @@
+"""Teachers that a study names by their file, as its plan sees them: from the file's header alone, without torch."""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+OPENED_BY = {"edm": "workflow.run.teachers:EdmTeacher"}
+"""kind of a converted teacher -> what opens one; part of no other run's mathematics."""
+LONGEST_HEADER = 100_000_000
+"""Of the format, in bytes."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family of EDM's networks names its tensors (core.networks.teachers has all of it)."""
+
+    network: str
+    prefix: str
+    stem_bias: int
+    label: str
+
+
+EDM = (
+    Family("core.networks.ddpmpp:DDPMpp", "model.", 0, "model.map_label.weight"),
+    Family("core.networks.edm2:EDM2", "unet.", 1, "unet.emb_label.weight"),
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a plan has to know of a converted network."""
+
+    network: str
+    """As a study's size names it."""
+    shape: tuple[int, int, int]
+    classes: int
+    """That it is told; 0 for none."""
+
+
+def header_of(path: Path) -> Header:
+    """Of a network of EDM or EDM2. Raises ValueError, in words, where the file is none, and OSError."""
+    stat = path.stat()
+    return _header(path, stat.st_size, stat.st_mtime_ns)
+
+
+@cache
+def _header(path: Path, size: int, changed: int) -> Header:
+    shapes = _shapes(path, size)
+    family = next((f for f in EDM if any(name.startswith(f"{f.prefix}enc.") for name in shapes)), None)
+    if family is None:
+        raise ValueError("neither EDM's DDPM++ (model.enc...) nor EDM2 (unet.enc...)")
+    first = re.compile(rf"{re.escape(family.prefix)}enc\.(\d+)x\1_conv\.weight")
+    stems = {int(found[1]): shapes[name] for name in shapes if (found := first.fullmatch(name))}
+    if not stems:
+        raise ValueError("no encoder in these tensors")
+    stem, label = stems[side := max(stems)], shapes.get(family.label)
+    if len(stem) != 4 or (label is not None and len(label) != 2):
+        raise ValueError("its first layer, or that of its labels, is of another shape")
+    return Header(family.network, (stem[1] - family.stem_bias, side, side), label[1] if label else 0)
+
+
+def _shapes(path: Path, size: int) -> dict[str, list[int]]:
+    """Of every tensor, from the header of a .safetensors file: its length in 8 bytes, and JSON."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= min(LONGEST_HEADER, size - 8):
+            raise ValueError("not a whole .safetensors file")
+        text = file.read(length)
+    try:
+        found = json.loads(text)
+        entries = {name: entry for name, entry in found.items() if name != "__metadata__"}
+        shapes = {name: [int(n) for n in entry["shape"]] for name, entry in entries.items()}
+        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
+        raise ValueError("not a whole .safetensors file") from error
+    if end != size - 8 - length:
+        raise ValueError("not a whole .safetensors file")
+    return shapes

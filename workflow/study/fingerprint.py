@@ -1,0 +1,132 @@
+"""When is a finished run stale? A hash of what decides its numbers: specification and mathematics.
+
+Snakemake does not see imported modules, so the source is hashed here: the modules of the
+objective and of the steps, and what these import, each without what computes nothing
+(workflow.study.syntax). Own code is followed through relative imports, packages, siblings and
+`import_module` of a literal name; not through names that are put together when it runs, compiled
+extensions, installed packages of which the study names nothing, and files that it reads.
+
+Tables that name objectives and data sets, schemas and bookkeeping are left out, so that adding an
+objective or an arm, or editing the report, leaves finished runs fresh.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from core.objectives import method_of
+from workflow.study.converted import OPENED_BY
+from workflow.study.kinds import KINDS
+from workflow.study.syntax import read_syntax
+
+ROOT = Path(__file__).parents[2]
+STEPS = ("workflow.steps.train", "workflow.steps.sample", "workflow.steps.evaluate")
+FOLLOWED = ("core", "workflow.data", "workflow.run", "workflow.study.dimensions")
+TABLES = frozenset({"core.objectives"})
+"""Whose entries are hashed one by one, so that a further one leaves finished runs fresh."""
+
+
+def fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
+    """A digest of a run's specification (Study.specification) and of the mathematics that it uses."""
+    taught_by = specification["teacher"]
+    by_file = OPENED_BY.get(taught_by.get("kind", "")) if isinstance(taught_by, Mapping) else None
+    runs = [specification, *([taught_by] if isinstance(taught_by, Mapping) and not by_file else [])]
+    methods = [method for run in runs if (method := method_of(run["arm"]["objective"]))]
+    networks = [network for run in runs if (network := run["size"].get("network"))]
+    paths = [*(method.path for method in methods), *networks, *([by_file] if by_file else [])]
+    modules = [path.split(":")[0] for path in paths]
+    # the table that names methods is left out of the source; what it says of these ones is not
+    said = {"run": specification, "methods": [dataclasses.asdict(method) for method in methods]}
+    return digest(said, (*STEPS, *modules, _source_of(specification["data"])), root)
+
+
+def data_fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
+    """A digest of what a prepared data set is made from (Study.data_specification)."""
+    return digest(specification, (_source_of(specification["data"]),), root)
+
+
+def _source_of(data: Mapping[str, Any]) -> str:
+    return data.get("module") or KINDS[data["kind"]]
+
+
+def digest(specification: Any, modules: Iterable[str], root: Path = ROOT) -> str:
+    """A digest of plain data and of the source of modules with all that they import."""
+    source = source_digest(tuple(modules), str(root), os.getcwd())
+    text = json.dumps(specification, sort_keys=True, default=str) + source
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache  # a plan asks for every run; a process computes with the source that it found
+def source_digest(modules: tuple[str, ...], root: str, here: str) -> str:
+    """A digest of what computes in the source of modules, and of what they import of the project and of one's own.
+
+    The project's modules are under its `root`; where somebody's own are, `own_file` says. What an own module imports
+    from the same folders, or of a package that is named, is own. The packages that a module is in are imported with it.
+    """
+    importlib.invalidate_caches()  # files may be new
+    named = frozenset(module.partition(".")[0] for module in modules)
+    pending, seen = [(module, not _of_project(module)) for module in modules], dict[str, str | None]()
+    while pending:
+        module, own = pending.pop()
+        if module in seen or module in TABLES:
+            continue
+        path = own_file(module, root, here, named) if own else file_of(module, [root])
+        package, _, _ = module.rpartition(".")
+        pending += [(package, own)] if package else []
+        if path is None:  # a name out of a module, an installed package, or a folder without __init__.py
+            seen[module] = None
+            continue
+        seen[module], imported = syntax_digest(path, module)
+        for name in imported:
+            if name.startswith(FOLLOWED) or (own and not _of_project(name)):
+                pending.append((name, not _of_project(name)))
+    digests = sorted((module, found) for module, found in seen.items() if found is not None)
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+
+@cache
+def syntax_digest(path: Path, module: str) -> tuple[str, tuple[str, ...]]:
+    """The digest of what computes in a module's source, and the names that it imports."""
+    found = read_syntax(path, module)
+    return hashlib.sha256(found.text.encode("utf-8", errors="surrogatepass")).hexdigest(), found.imported
+
+
+def _of_project(module: str) -> bool:
+    return module.partition(".")[0] in ("core", "workflow")
+
+
+def _python_path() -> list[str]:
+    return [str(Path(place).absolute()) for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+
+
+def own_file(module: str, root: str, here: str, named: Collection[str] = ()) -> Path | None:
+    """The file of a module of one's own: of those that Python would find, in its order, the first.
+
+    It is looked for `here`, on PYTHONPATH and under the project's root; elsewhere, as of an editable install, only
+    what is `named` or is in such a package, as else every library would be one's own.
+    """
+    top = module.partition(".")[0]
+    return file_of(module, [here, *_python_path(), root], elsewhere=top in named)
+
+
+def file_of(module: str, folders: Iterable[str], elsewhere: bool = False) -> Path | None:
+    """The module's source file in these folders, or `elsewhere`; None where it has none. Imports nothing."""
+    places: Iterable[str] | None = folders
+    spec = None
+    for number, part in enumerate(module.split(".")):
+        spec = PathFinder.find_spec(part, list(places or ()))
+        if spec is None and number == 0 and elsewhere:
+            with contextlib.suppress(ValueError):  # of what was put into sys.modules by hand nothing is known
+                spec = importlib.util.find_spec(part)
+        if spec is None:
+            return None
+        places = spec.submodule_search_locations
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None

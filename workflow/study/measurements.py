@@ -1,0 +1,20 @@
+"""What an experiment measures beside its runs: the table.
+
+A measurement is a module with `measure(study, experiment) -> Measured`; adding one is such a module
+and one line here. Imports nothing heavy, since every plan reads the table.
+"""
+
+MEASUREMENTS = {
+    "costs": "workflow.run.measurements.costs",
+    "normalisation_bias": "workflow.run.measurements.normalisation_bias",
+    "search": "workflow.run.measurements.search",
+    "theory": "workflow.run.measurements.theory",
+}
+
+MEASURED = {
+    "normalisation_bias": ("normalisation_bias", "critical_batch"),
+    "theory": (
+        "fixed_point_error_euler", "fixed_point_error_heun", "ct_minus_cd_loss", "gradient_bias", "gradient_noise",
+    ),
+}  # fmt: skip
+"""The curves (workflow.study.quantities) that they measure."""

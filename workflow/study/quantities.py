@@ -1,0 +1,173 @@
+"""The table of what is measured: its label, which way is better, and what a diverged run counts as.
+
+A data set of one's own declares its own: QUANTITIES of its module, by name, as here.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from workflow.errors import BenchError
+from workflow.study.kinds import kind_module
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One metric of runs.csv."""
+
+    label: str
+    better: Literal["lower", "higher", "neither"]
+    meaning: str
+    signed: bool = False
+    """Whether it may be zero or less: ratios of it mean nothing, and its axis is linear."""
+    least: float = -math.inf
+    """Where higher is better: no value is less."""
+    unit: str = ""
+    of: Literal["samples", "map", "training"] = "samples"
+    """What is judged; samples give a number for each way in which they are drawn."""
+
+    @property
+    def title(self) -> str:
+        """The label with its unit."""
+        return f"{self.label}, {self.unit}" if self.unit else self.label
+
+    @property
+    def worst(self) -> float:
+        """What a diverged run is given: no run is worse."""
+        return self.least if self.better == "higher" else math.inf
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What is measured along something alone."""
+
+    meaning: str
+    signed: bool = False
+    """As of a quantity."""
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "map_rms": Quantity(
+        "RMS error of the map",
+        "lower",
+        "root mean square over points and angles of learned minus exact map, per axis",
+        of="map",
+    ),
+    "map_rms_one_step": Quantity(
+        "RMS error of the map at t_max",
+        "lower",
+        "the same from pure noise alone: the error of one-step samples",
+        of="map",
+    ),
+    "map_worst": Quantity(
+        "worst error of the map", "lower", "largest distance of learned and exact map at any point", of="map"
+    ),
+    "sliced_wasserstein": Quantity(
+        "sliced Wasserstein distance", "lower", "samples against fresh data, 2-Wasserstein over 128 fixed directions"
+    ),
+    "fd_train": Quantity(
+        "Fréchet distance to the training part", "lower", "torch-fidelity, in the features that the data are judged in"
+    ),
+    "fd_held_out": Quantity("Fréchet distance to the held-out part", "lower", "the same, to images never trained on"),
+    "fdd_train": Quantity(
+        "Fréchet distance in DINOv2's features", "lower", "torch-fidelity, to the training part; FD_DINOv2 of the paper"
+    ),
+    "kid_train": Quantity("kernel distance (KID)", "lower", "torch-fidelity, to the training part", signed=True),
+    "precision": Quantity(
+        "precision", "higher", "torch-fidelity, k = 3, against the training part", signed=True, least=0.0
+    ),
+    "recall": Quantity("recall", "higher", "torch-fidelity, k = 3, against the training part", signed=True, least=0.0),
+    "nearest_train": Quantity(
+        "distance to the nearest training image",
+        "neither",
+        "mean over samples, in pixels of unit variance; among as many training images as are held out",
+    ),
+    "nearest_held_out": Quantity(
+        "distance to the nearest held-out image", "neither", "mean over samples, in pixels of unit variance"
+    ),
+    "direction_spike": Quantity(
+        "largest direction over the median",
+        "lower",
+        "norm before any control: largest over the run's median",
+        of="training",
+    ),
+    "gradient_spike": Quantity(
+        "largest gradient over the median",
+        "lower",
+        "norm of the gradient: largest of any step over the run's median",
+        of="training",
+    ),
+}
+
+Quantities = Mapping[str, Quantity]
+"""By the metric's name in runs.csv."""
+
+COSTS: dict[str, str] = {
+    "train_seconds": "wall-clock of training",
+    "total_seconds": "wall-clock of the run's job",
+    "peak_memory_mb": "largest resident memory of the run's process",
+    "images_seen": "training images drawn, with repetition",
+    "train_flops": "floating-point operations of training, counted on two images (measured where an experiment asks)",
+    "found_mid_time": "middle time that the search found; steps says for which number of steps",
+    "sample_flops": "floating-point operations of one sample (measured where an experiment asks)",
+    "rate": "learning rate before ramp-up and decay; chosen by tuning where the arm says so",
+}
+"""What a run costs: neither better nor worse by itself."""
+
+CURVES: dict[str, Curve] = {
+    "training_loss": Curve("loss, mean since the last point; x is the optimiser step", signed=True),
+    "training_direction_norm": Curve("norm of the direction before any control, mean since the last point"),
+    "training_direction_norm_max": Curve("the largest such norm since the last point"),
+    "training_gradient_norm": Curve("norm of the gradient, mean since the last point"),
+    "training_gradient_norm_max": Curve("the largest such norm since the last point"),
+    "log_weight": Curve("the learned w(t) at the end of training; x is the angle", signed=True),
+    "space_tangent": Curve("norm of dF/dx v over sqrt(D), mean over points; x is the angle"),
+    "time_tangent": Curve("norm of dF/dt over sqrt(D), mean over points; x is the angle"),
+    "fixed_point_error_euler": Curve("RMS distance of Euler's own trajectory to the exact map; x is N"),
+    "fixed_point_error_heun": Curve("the same of Heun's"),
+    "ct_minus_cd_loss": Curve("CT's loss over CD's, less one, at a fixed network; x is N"),
+    "gradient_bias": Curve(
+        "mean gradient over the grid's step against its limit in N, relative, at a fixed network; x is N"
+    ),
+    "gradient_noise": Curve("standard deviation of the gradient over batches, over its mean; x is N"),
+    "normalisation_bias": Curve("mean normalised direction of sCT at the exact map over its RMS; x is the dimension"),
+    "critical_batch": Curve("batch at which the noise of sCT's mean direction equals that bias; x is the dimension"),
+}
+"""What is measured along something, beside the quantities above."""
+
+
+def is_signed(metric: str, known: Quantities = QUANTITIES) -> bool:
+    """Whether a metric, or what is measured along something, may be zero or less."""
+    found = known.get(metric) or CURVES.get(metric)
+    return found is not None and found.signed
+
+
+def quantities_of(data_sets: Iterable[Any]) -> dict[str, Quantity]:
+    """All that a study with these data sets (workflow.study.schema.Data) may measure: the project's, and declared ones.
+
+    Imports the modules of data sets of one's own. Raises BenchError where one measures what nothing declares, or
+    declares what is no Quantity or has another meaning already.
+    """
+    found = dict(QUANTITIES)
+    for module, data in {data.module: data for data in data_sets if data.kind == "own"}.items():
+        own = kind_module(data)
+        declared = getattr(own, "QUANTITIES", {})
+        for name, quantity in declared.items() if isinstance(declared, Mapping) else [("QUANTITIES", None)]:
+            if not isinstance(quantity, Quantity) or not str(name).isidentifier():
+                problem = f"{name!r} is declared as {quantity!r}"
+                raise _undeclared(module, problem, "a name and a Quantity(label, 'lower' or 'higher', meaning)")
+            if name in COSTS or name in CURVES or found.get(name, quantity) != quantity:
+                raise _undeclared(module, f"{name!r} means something else already", "another name")
+            found[name] = quantity
+        measured = [name for names in getattr(own, "METRICS", {}).values() for name in names]
+        for name in measured:
+            if name not in found:
+                problem = f"{name!r} is measured, and nothing says which way is better"
+                raise _undeclared(module, problem, f"{name!r}: Quantity(label, 'lower' or 'higher', meaning)")
+    return found
+
+
+def _undeclared(module: str, problem: str, wanted: str) -> BenchError:
+    remedy = f"give QUANTITIES of {module} {wanted}; Quantity is of workflow.study.quantities"
+    return BenchError(problem, file=module, key="QUANTITIES", remedy=remedy)

@@ -1,0 +1,311 @@
+"""Reading a study's YAML file: defaults merged, arms expanded, a budget applied, errors with a remedy."""
+
+import contextlib
+import difflib
+import fnmatch
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from workflow.errors import BenchError, Mistake
+from workflow.machine.plain import StrictLoader, number
+from workflow.study.claim import Claim, Rule, Term
+from workflow.study.schema import (
+    NAME,
+    PATH,
+    Arm,
+    Budget,
+    ConvertedTeacher,
+    DigitsData,
+    Evaluation,
+    Experiment,
+    ImagesData,
+    LatentsData,
+    MixtureData,
+    Model,
+    OwnData,
+    Resources,
+    Sampler,
+    Size,
+)
+from workflow.study.study import DEFAULT_BUDGET, Study
+
+STUDIES = Path(__file__).parents[1] / "studies"
+
+
+def shipped() -> list[str]:
+    """The names of the project's own studies."""
+    return sorted(file.stem for file in STUDIES.glob("*.yaml"))
+
+
+LISTS = ("points", "samplers")
+"""Settings of an arm that are lists themselves; a list of any other makes one arm of each value."""
+DATA: dict[str, type[Model]] = {
+    "mixture": MixtureData,
+    "digits": DigitsData,
+    "imagenet512": LatentsData,
+    "own": OwnData,
+}
+"""By kind; the others are of ImagesData."""
+
+
+def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
+    """The study of that name, or in that file, under that budget.
+
+    Raises BenchError naming file, key and remedy.
+    """
+    path = Path(study)
+    if path.suffix not in (".yaml", ".yml"):
+        path = STUDIES / f"{study}.yaml"
+    if not path.is_file():
+        known = ", ".join(shipped())
+        raise BenchError(f"there is no study {study}", file=path, remedy=f"name a YAML file, or one of: {known}")
+    content = read_mapping(path, "a study", "see workflow/studies/oracle.yaml")
+    try:
+        return Study.model_validate({**_under_budget(content, budget, path), "budget": budget, "file": path})
+    except ValidationError as error:
+        first: Any = error.errors()[0]
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        key = ".".join(str(part) or "''" for part in first["loc"] if part != "[key]") or None
+        problem = first["msg"].removeprefix("Value error, ")
+        if key is None and ": " in problem:  # a check between parts says its key itself (workflow.study.checks)
+            key, problem = problem.split(": ", 1)
+        raise BenchError(problem + more, file=path, key=key, remedy=remedy_of(first)) from error
+
+
+def studies_said(said: Any) -> list[str]:
+    """The names or files in what a command line or a configfile says of `study`: text with commas, or a list."""
+    names = said if isinstance(said, list) else [said]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        remedy = "name a study, or a YAML file by its path, or several: study=oracle,path/to/my.yaml"
+        raise BenchError(f"{said!r} names no study", key="study (--config)", remedy=remedy)
+    if isinstance(said, list) or Path(said).is_file():  # the name of a file may hold a comma
+        return list(names)
+    return said.split(",")
+
+
+def budget_said(said: Any) -> str:
+    """The budget in what a command line or a configfile says, which reads a name of digits as a number."""
+    if not isinstance(said, str):
+        remedy = "name one budget for all studies, by a name that is no number: budget=full"
+        raise BenchError(f"{said!r} names no budget", key="budget (--config)", remedy=remedy)
+    return said
+
+
+def budgets_of(study: Path) -> list[str]:
+    """The names of a study's budgets beside the default one."""
+    return list(read_mapping(study, "a study", "see workflow/studies/oracle.yaml").get("budgets") or {})
+
+
+def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
+    """The content of a YAML file that must be a mapping without repeated keys; nothing in it is executed."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(f"cannot read {what}: {error}", file=path, remedy="give a text file in UTF-8") from error
+    try:
+        content = yaml.load(text, Loader=StrictLoader)
+    except Mistake as error:
+        line, problem = str(error).split(": ", 1)
+        raise BenchError(problem, file=path, key=line, remedy=error.remedy) from error
+    except Exception as error:  # PyYAML also lets through what values raise, such as the 30th of February
+        problem = " ".join(str(error).split())
+        raise BenchError(f"not valid YAML: {problem}", file=path, remedy="mend the syntax at that line") from error
+    if not isinstance(content, dict):
+        raise BenchError(f"{what} is a mapping of keys", file=path, remedy=example)
+    return content
+
+
+def remedy_of(error: Any) -> str:
+    """What to write instead, of an error of pydantic."""
+    kind, place = error["type"], [str(part) for part in error["loc"]]
+    if kind == "missing":
+        return f"add the key {place[-1]!r}"
+    if kind != "extra_forbidden":
+        return remedy_of_value(error, f"workflow/{'claim' if place[:1] == ['claims'] else 'schema'}.py")
+    models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
+    models["resources"] = Resources
+    if place[0] == "data" and len(place) > 2:
+        models["data"] = DATA.get(place[2], ImagesData)
+    if place[0] == "arms" and place[2:3] == ["teacher"]:
+        models["arms"] = ConvertedTeacher
+    known = list(models.get(place[0], Study).model_fields)
+    if place[0] == "claims":
+        known = [*Claim.model_fields, *Rule.model_fields, *Term.model_fields]
+    close = difflib.get_close_matches(place[-1], known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"remove it; known keys: {', '.join(known)}"
+
+
+def remedy_of_value(error: Any, described: str) -> str:
+    """What to write instead of a value that pydantic refuses, or the file that describes what may stand there."""
+    kind, given, about = error["type"], error["input"], error.get("ctx", {})
+    see = f"see what may stand there in {described}"
+    if kind == "value_error":
+        return getattr(about["error"], "remedy", see)
+    if kind in ("literal_error", "union_tag_invalid"):
+        return "choose of: " + str(about.get("expected") or about["expected_tags"]).replace(" or ", ", ")
+    if kind in BOUNDS:
+        return f"write {BOUNDS[kind]} {next(iter(about.values()))}"
+    if kind == "string_pattern_mismatch":
+        return PATTERNS.get(about["pattern"], f"write what matches {about['pattern']}")
+    if kind == "int_parsing" and isinstance(given, str) and (meant := number(given)) is not None:
+        return f"write {meant}"
+    return WRITE.get(kind.split("_", maxsplit=1)[0], see)
+
+
+BOUNDS = {
+    "greater_than": "more than",
+    "greater_than_equal": "at least",
+    "less_than": "less than",
+    "less_than_equal": "at most",
+    "multiple_of": "a multiple of",
+}
+PATTERNS = {
+    NAME: "use letters, digits, '.', '_' and '-' (at most 200), a letter or digit first",
+    PATH: "write package.module:name",
+}
+WRITE = {
+    "int": "write a whole number in digits, as 720",
+    "float": "write a number, as 0.5",
+    "finite": "write a finite number",
+    "bool": "write true or false",
+    "string": "write it in quotes, since text belongs here",
+    "dict": "write it as 'name: settings' lines",
+    "model": "write it as 'key: value' lines",
+    "tuple": "write a list, as [a, b]",
+    "too": "write a list of the right length",
+    "union": "add the key 'kind', which says what it is",
+}
+"""By the first word of the type of an error of pydantic."""
+
+
+def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:
+    """The study's content with `defaults` merged, arms expanded and the budget applied."""
+    content = dict(content)
+    budgets = content.pop("budgets", None) or {}
+    defaults = content.pop("defaults", None) or {}
+    for key, value in (("budgets", budgets), ("defaults", defaults), ("arms", content.get("arms", {}))):
+        if not isinstance(value, dict):
+            raise BenchError("must be a mapping", file=file, key=key, remedy=f"write {key} as 'name: settings' lines")
+    _check_budget_names(budgets, file)
+    if name != DEFAULT_BUDGET and name not in budgets:
+        known = ", ".join([DEFAULT_BUDGET, *map(str, budgets)])
+        raise BenchError(f"there is no budget {name!r}", file=file, key="budgets", remedy=f"choose one of: {known}")
+    try:
+        budget = Budget.model_validate(budgets.get(name) or {})
+    except ValidationError as error:
+        first: Any = error.errors()[0]
+        key = ".".join(map(str, ("budgets", name, *first["loc"])))
+        raise BenchError(first["msg"], file=file, key=key, remedy=remedy_of(first)) from error
+    _check_keys(defaults, Arm, "defaults", file)
+    _check_keys(budget.override, Arm, f"budgets.{name}.override", file)
+    arms = {}
+    for template, settings in (content.get("arms") or {}).items():
+        if not isinstance(settings, dict):
+            raise BenchError("an arm is a mapping", file=file, key=f"arms.{template}", remedy="give it its settings")
+        _check_keys(settings, Arm, f"arms.{template}", file)
+        made: dict[str, str] = {}
+        for arm, expanded in _expand(str(template), {**defaults, **settings}, file):
+            _check_twin(arm, expanded, made, f"arms.{template}", file)
+            if arm in arms:
+                remedy = "name each list-valued key in braces in the arm's name, or rename the arm"
+                raise BenchError(f"two arms are called {arm!r}", file=file, key=f"arms.{template}", remedy=remedy)
+            arms[arm] = {**_longer(expanded, budget.longer), **budget.override}
+    kept = _kept(arms, budget.arms, f"budgets.{name}.arms", file)
+    experiments = content.get("experiments")
+    if budget.experiments is not None and isinstance(experiments, dict):
+        content["experiments"] = _kept(experiments, budget.experiments, f"budgets.{name}.experiments", file)
+    evaluation = content.get("evaluation", {})
+    if isinstance(evaluation, dict):
+        evaluation = {**evaluation, **budget.evaluation}
+    content |= {"arms": kept, "evaluation": evaluation}
+    if budget.resources:
+        content["resources"] = {**(content.get("resources") or {}), **budget.resources}
+    chosen = {"seeds": budget.seeds, "tuning_seeds": budget.tuning_seeds}
+    return content | {key: value for key, value in chosen.items() if value is not None}
+
+
+def _check_budget_names(names: Iterable[str], file: Path) -> None:
+    """A budget is part of a path, and is named on the command line, where Snakemake reads numbers and truth values."""
+    for name in names:
+        key = f"budgets.{name}"
+        if not re.fullmatch(NAME, name):
+            raise BenchError(f"{name!r} cannot be part of a path", file=file, key=key, remedy=PATTERNS[NAME])
+        read = "a truth value" if name in ("True", "False") else None
+        with contextlib.suppress(ValueError):
+            float(name)
+            read = "a number"
+        if read:
+            problem = f"--config budget={name} is read as {read}"
+            raise BenchError(problem, file=file, key=key, remedy=f"give its name a letter more, as b{name}")
+
+
+def _kept(there: Mapping[str, Any], patterns: Iterable[str], key: str, file: Path) -> dict[str, Any]:
+    """What a budget keeps, by names or patterns; each must name something, or a misspelt one would leave it out."""
+    wanted: set[str] = set()
+    for pattern in patterns:
+        found = {name for name in there if fnmatch.fnmatchcase(name, pattern)}
+        if not found:
+            close = difflib.get_close_matches(pattern, there, n=1)
+            remedy = f"did you mean {close[0]!r}?" if close else f"choose of: {', '.join(there)}"
+            raise BenchError(f"nothing is called {pattern!r}", file=file, key=key, remedy=remedy)
+        wanted |= found
+    return {name: value for name, value in there.items() if name in wanted}
+
+
+def _longer(settings: dict[str, Any], factor: float) -> dict[str, Any]:
+    """Settings with more iterations; a value that is no finite number is left to the schema, which says so."""
+    iterations = settings.get("iterations")
+    if factor == 1.0 or not isinstance(iterations, int | float):
+        return settings
+    try:
+        return {**settings, "iterations": round(factor * iterations)}
+    except (OverflowError, ValueError):
+        return settings
+
+
+def _check_keys(settings: Mapping[str, Any], model: type[Model], key: str, file: Path) -> None:
+    """Refuse an unknown key where it stands, not in every arm that it reaches."""
+    for unknown in settings.keys() - model.model_fields.keys():
+        close = difflib.get_close_matches(str(unknown), model.model_fields, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(model.model_fields)}"
+        raise BenchError(f"unknown key {unknown!r}", file=file, key=f"{key}.{unknown}", remedy=remedy)
+
+
+def _check_twin(arm: str, settings: dict[str, Any], made: dict[str, str], key: str, file: Path) -> None:
+    """Refuse two arms of one list that are one setting, as 1e-3 and 0.001 are one rate; `made` are those before."""
+    with contextlib.suppress(ValidationError):  # which is said where the arm is read
+        other = made.setdefault(Arm.model_validate(settings).model_dump_json(), arm)
+        if other != arm:
+            remedy = "take one of the two values out of its list"
+            raise BenchError(f"{other!r} and {arm!r} are one setting", file=file, key=key, remedy=remedy)
+
+
+def _expand(template: str, settings: Mapping[str, Any], file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One arm for each combination of list-valued settings; `{key}` in strings takes the value."""
+    place = f"arms.{template}"
+    lists = [key for key, value in settings.items() if isinstance(value, list) and key not in LISTS]
+    for key in lists:
+        if not settings[key]:
+            remedy = f"give {key!r} a value, or remove the arm"
+            raise BenchError("an empty list makes no arm", file=file, key=f"{place}.{key}", remedy=remedy)
+    for values in itertools.product(*(settings[key] for key in lists)):
+        chosen = {**settings, **dict(zip(lists, values, strict=True))}
+        try:
+            filled = {key: _fill(value, chosen) if isinstance(value, str) else value for key, value in chosen.items()}
+            name = _fill(template, chosen)
+        except KeyError as error:
+            remedy = f"braces take the arm's own keys: {', '.join(chosen)}"
+            problem = f"cannot fill the braces of {template!r}: there is no key {error}"
+            raise BenchError(problem, file=file, key=place, remedy=remedy) from error
+        yield name, filled
+
+
+def _fill(text: str, values: Mapping[str, Any]) -> str:
+    """`{key}` replaced by its value; nothing else that str.format knows, such as attributes and widths."""
+    return re.sub(r"\{(\w+)\}", lambda found: str(values[found[1]]), text)

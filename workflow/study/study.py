@@ -1,0 +1,297 @@
+"""What a study is: the checks between its parts, and the one place that names runs and paths.
+
+Imports nothing heavy (no torch), since every start of the workflow reads it.
+"""
+
+import fnmatch
+import shlex
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from core.constants import MID_TIME
+from workflow.machine.files import identity
+from workflow.study.checks import check
+from workflow.study.claim import Claim, ClaimName
+from workflow.study.schema import (
+    Arm,
+    ConvertedTeacher,
+    Data,
+    Evaluation,
+    Experiment,
+    Model,
+    Name,
+    Resources,
+    Sampler,
+    Seed,
+    Size,
+)
+
+DEFAULT_BUDGET = "laptop"
+DEFAULT_STUDIES = ("oracle", "digits")
+"""What the workflow makes where it is told nothing else."""
+NO_PART_OF_A_RUN = {"teacher", "rate_of", "samplers", "microbatch", "sharded"}
+"""Keys of an arm that say how it is computed, or that its specification gives in full elsewhere."""
+
+
+BUILT_IN = {
+    "few": Sampler(solver="few", times=((), (MID_TIME,))),
+    "one": Sampler(solver="few", times=((),)),
+    "segments": Sampler(solver="segments"),
+    "heun": Sampler(solver="heun", evaluations=(35,)),
+}
+"""Samplers that every study has: the papers' own for each kind of method."""
+
+
+class Sampling(Model):
+    """One way in which one run is sampled."""
+
+    sampler: str
+    solver: str
+    steps: int
+    """Maps, or network evaluations of an ODE solver."""
+    times: tuple[float, ...] = ()
+    """Middle angles."""
+    guidance: float | None = None
+    metrics: tuple[str, ...] | None = None
+    """What is measured; empty for all."""
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """How a record names it (workflow.study.records.Value)."""
+        said = {"steps": self.steps, "sampler": self.sampler, "guidance": self.guidance}
+        return said | {"mid_time": self.times[0] if self.times else None, "times": self.times or None}
+
+    @property
+    def key(self) -> str:
+        """Its name in samples.npz."""
+        times = "".join(f"-t{_exact(time)}" for time in self.times)
+        return f"{self.sampler}-{self.steps}{times}" + ("" if self.guidance is None else f"-g{_exact(self.guidance)}")
+
+
+def _exact(number: float) -> str:
+    """In few digits where these say all of it, else in all: two numbers never share a name."""
+    return short if float(short := f"{number:g}") == number else repr(number)
+
+
+class Run(Model):
+    """An arm with a seed: what is trained, once, however many experiments ask for it."""
+
+    arm: str
+    seed: int
+
+
+class Study(Model):
+    """A validated study under one budget."""
+
+    study: Name
+    title: str
+    summary: str
+    sigma_d: PositiveFloat
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    data: dict[Name, Data]
+    sizes: dict[Name, Size]
+    arms: dict[Name, Arm]
+    samplers: dict[Name, Sampler] = Field(default_factory=dict)
+    """Beside the built-in ones."""
+    evaluation: Evaluation
+    tuning_seeds: tuple[Seed, ...] = ()
+    """Of the runs that choose a rate; never reported."""
+    tuning_metric: str = "fd_train"
+    """What the rate is chosen by, at the fewest steps of the main sampler."""
+    experiments: dict[Name, Experiment]
+    claims: dict[ClaimName, Claim] = Field(default_factory=dict)
+    """Of the study's own, beside those of workflow/claims.yaml; no part of what a run is."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """What runs are computed on; `auto` is a GPU where there is one. No part of what a run is."""
+    resources: Resources = Resources()
+    budget: Name = DEFAULT_BUDGET
+    file: Path
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check(self)
+        return self
+
+    # --- names and paths: computed here and nowhere else -----------------------------------------
+
+    @property
+    def label(self) -> str:
+        """The study's name, with its budget unless that is the default; a target of the workflow."""
+        return self.study if self.budget == DEFAULT_BUDGET else f"{self.study}-{self.budget}"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether this is the study as its file has it; another budget may leave arms out."""
+        return self.budget == DEFAULT_BUDGET
+
+    @property
+    def is_shipped(self) -> bool:
+        """Whether it is one of the project's own, which the workflow knows by name."""
+        return self.file.resolve().parent == Path(__file__).resolve().parents[1] / "studies"
+
+    def command(self, part: str = "") -> str:
+        """The command that makes it, or a part of it (an experiment's name); `claims/<id>` makes what that needs."""
+        target = part if part.startswith("claims/") else "/".join(filter(None, (self.label, part)))
+        known = self.is_shipped and (not part.startswith("claims/") or self.study in DEFAULT_STUDIES)
+        chosen = [] if known else [f"study={self.study if self.is_shipped else self.file}"]
+        chosen += [] if self.budget == DEFAULT_BUDGET else [f"budget={self.budget}"]
+        return " ".join(["snakemake", target, *(["--config", *map(shlex.quote, chosen)] if chosen else [])])
+
+    @property
+    def all_samplers(self) -> dict[str, Sampler]:
+        return BUILT_IN | self.samplers
+
+    @property
+    def folder(self) -> Path:
+        return Path("results") / self.label
+
+    @property
+    def report(self) -> Path:
+        return Path("reports") / f"{self.label}.html"
+
+    @property
+    def published(self) -> Path:
+        """The committed results of the same study, beside the workflow."""
+        return Path(__file__).parents[2] / "results" / "published" / self.study
+
+    @property
+    def verdicts_file(self) -> Path:
+        """The table of verdicts."""
+        return self.folder / "claims.csv"
+
+    @property
+    def details_file(self) -> Path:
+        """All that is known of every verdict, for the report."""
+        return self.verdicts_file.with_suffix(".json")
+
+    def verdict_file(self, claim: str) -> Path:
+        """One claim's verdict."""
+        return self.folder / "claims" / f"{claim}.json"
+
+    def data_file(self, data: str) -> Path:
+        return self.folder / "data" / f"{data}.npz"
+
+    def run_folder(self, run: Run) -> Path:
+        return self.folder / "runs" / run.arm / f"seed-{run.seed}"
+
+    def checkpoint_folder(self, run: Run) -> Path:
+        """Not an output of any rule: a place that the workflow never clears."""
+        return self.folder / "checkpoints" / run.arm / f"seed-{run.seed}"
+
+    def measured_file(self, experiment: str) -> Path:
+        """What the experiment measured beside its runs; apart from its folder, which drawing anew replaces."""
+        return self.folder / "measurements" / f"{experiment}.json"
+
+    def experiment_folder(self, experiment: str) -> Path:
+        return self.folder / "experiments" / experiment
+
+    # --- runs ------------------------------------------------------------------------------------
+
+    def arms_of(self, experiment: str) -> list[str]:
+        """The experiment's arms, in the order of the file."""
+        patterns = self.experiments[experiment].arms
+        reported = [name for name, arm in self.arms.items() if not arm.tuning]
+        return [arm for arm in reported if any(fnmatch.fnmatchcase(arm, p) for p in patterns)]
+
+    def runs_of(self, experiment: str) -> list[Run]:
+        return [Run(arm=arm, seed=seed) for arm in self.arms_of(experiment) for seed in self.seeds]
+
+    def runs(self) -> list[Run]:
+        """Every run that some experiment needs, once, with those that teach it or choose its rate."""
+        pending = [run for experiment in self.experiments for run in self.runs_of(experiment)]
+        wanted: set[Run] = set()
+        while pending:
+            run = pending.pop()
+            if run not in wanted:
+                wanted.add(run)
+                teacher = self.teacher_run(run)
+                pending += [*([teacher] if teacher else []), *self.candidate_runs(run)]
+        return sorted(wanted, key=lambda run: (list(self.arms).index(run.arm), run.seed))
+
+    def candidates(self, arm: str) -> list[str]:
+        """The tuning arms that choose an arm's rate."""
+        pattern = self.arms[arm].rate_of
+        if pattern is None:
+            return []
+        return [name for name, other in self.arms.items() if other.tuning and fnmatch.fnmatchcase(name, pattern)]
+
+    def candidate_runs(self, run: Run) -> list[Run]:
+        """The runs that choose a run's rate: the same for all its seeds."""
+        return [Run(arm=arm, seed=seed) for arm in self.candidates(run.arm) for seed in self.tuning_seeds]
+
+    def samplers_of(self, arm: str) -> tuple[str, ...]:
+        """The names of an arm's samplers, the main one first."""
+        return self.arms[arm].samplers or (self.arms[arm].method.sampler,)
+
+    def samplings(self, arm: str) -> list[Sampling]:
+        """Every way in which the arm's runs are sampled."""
+        found = []
+        for name in self.samplers_of(arm):
+            sampler = self.all_samplers[name]
+            if sampler.times is not None:
+                ways = [(len(times) + 1, times) for times in sampler.times]
+            else:
+                ways = [(steps, ()) for steps in sampler.evaluations or (self.arms[arm].segments or 1,)]
+            found += [
+                Sampling(
+                    sampler=name,
+                    solver=sampler.solver,
+                    steps=steps,
+                    times=times,
+                    guidance=guidance,
+                    metrics=sampler.metrics,
+                )
+                for steps, times in ways
+                for guidance in sampler.guidance or (None,)
+            ]
+        return found
+
+    def teacher_run(self, run: Run) -> Run | None:
+        """The run whose averaged weights teach this one, if any."""
+        teacher = self.arms[run.arm].teacher
+        return Run(arm=teacher, seed=run.seed) if isinstance(teacher, str) and teacher != "exact" else None
+
+    def teacher_file(self, arm: str) -> Path | None:
+        """The file of a converted teacher, if it is one that teaches the arm."""
+        teacher = self.arms[arm].teacher
+        return Path(teacher.file) if isinstance(teacher, ConvertedTeacher) else None
+
+    def generation(self, run: Run) -> int:
+        """How many runs come before it, one after the other: its teacher, those that choose its rate, and theirs."""
+        teacher = self.teacher_run(run)
+        before = [*self.candidate_runs(run), *([teacher] if teacher else [])]
+        return max((1 + self.generation(other) for other in before), default=0)
+
+    def specification(self, run: Run) -> dict[str, Any]:
+        """Everything that decides the run's numbers, its name excluded; plain data, for hashing.
+
+        What is None does not apply and is left out: so a key that is new to the schema leaves
+        finished runs fresh, while a changed default does not.
+        """
+        arm = self.arms[run.arm]
+        teacher = self.teacher_run(run)
+        taught: Any = self.specification(teacher) if teacher else arm.teacher
+        if isinstance(taught, ConvertedTeacher):  # whatever the file is called
+            taught = {"kind": taught.kind, "content": identity(Path(taught.file))}
+        return {
+            "arm": arm.model_dump(exclude=NO_PART_OF_A_RUN | (set() if arm.tf32 else {"tf32"}), exclude_none=True),
+            "samplings": [sampling.model_dump(exclude_none=True) for sampling in self.samplings(run.arm)],
+            "rate_from": [self.specification(candidate) for candidate in self.candidate_runs(run)],
+            "rate_by": self.tuning_metric if self.candidates(run.arm) else None,
+            "teacher": taught,
+            "data": self.data[arm.data].model_dump(),
+            "size": self.sizes[arm.size].model_dump(exclude_none=True),
+            "evaluation": self.evaluation.model_dump(exclude_none=True),
+            "sigma_d": self.sigma_d,
+            "seed": run.seed,
+        }
+
+    def data_specification(self, data: str) -> dict[str, Any]:
+        """Everything that decides a prepared data set; plain data, for hashing."""
+        return {
+            "data": self.data[data].model_dump(),
+            "evaluation": self.evaluation.model_dump(),
+            "sigma_d": self.sigma_d,
+        }
