@@ -12,12 +12,14 @@ from jaxtyping import Float64
 from numpy import ndarray
 from torch import Tensor
 
+from core.constants import EMA_RAMPUP
+
 Parameters = Mapping[str, Tensor]
 SHOWN = 5
 """Names that an error gives."""
 
 
-def half_life_beta(batch: int, half_life: float, seen: int | None = None, rampup: float = 0.05) -> float:
+def half_life_beta(batch: int, half_life: float, seen: int | None = None, rampup: float = EMA_RAMPUP) -> float:
     """Decay per step for a half-life counted in images; with `seen`, at most rampup * seen (EDM's start).
 
     Raises ValueError unless batch, half-life and rampup are positive and seen is not negative.

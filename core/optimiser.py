@@ -13,15 +13,17 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.radam import radam
 
+from core.constants import ADAM_BETAS, ADAM_EPSILON
+
 
 @dataclass(frozen=True)
 class AdamSettings:
     """Of the paper's students on ImageNet but for their epsilon, and of all runs that name nothing else (App. G)."""
 
     method: Literal["adam", "radam"] = "adam"
-    beta1: float = 0.9
-    beta2: float = 0.99
-    epsilon: float = 1e-8
+    beta1: float = ADAM_BETAS[0]
+    beta2: float = ADAM_BETAS[1]
+    epsilon: float = ADAM_EPSILON
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from core.constants import SIGMA_MAX, SIGMA_MIN
 from core.trigflow import angle_from_noise_level, check_angles
 
 
@@ -92,10 +93,6 @@ def ict_points(step: int, total: int, first: int = 10, last: int = 1280) -> int:
     if period < 1:
         raise ValueError(f"{total} steps are fewer than the {levels:g} levels from {first} to {last}: train longer")
     return min(first * 2 ** (step // period), last) + 1
-
-
-SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
-"""The ends of EDM's noise levels, which the whole lineage keeps."""
 
 
 def largest_angle(sigma_d: float) -> float:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from core.constants import SIGMA_D
 from core.networks.conditioning import (
     CONDITIONINGS,
     Condition,
@@ -67,7 +68,7 @@ class DDPMpp(nn.Module):
         conditioning: Conditioning = "double",
         embedding: Embedding = "positional",
         coordinate: NoiseCoordinate = "angle",
-        sigma_d: float = 0.5,
+        sigma_d: float = SIGMA_D,
     ) -> None:
         super().__init__()
         check_choice("conditioning", conditioning, CONDITIONINGS)

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from core.constants import SIGMA_D
 from core.networks.conditioning import (
     CONDITIONINGS,
     Condition,
@@ -73,7 +74,7 @@ class EDM2(nn.Module):
         conditioning: Conditioning = "double",
         embedding: Literal["positional", "fourier"] = "positional",
         coordinate: NoiseCoordinate = "angle",
-        sigma_d: float = 0.5,
+        sigma_d: float = SIGMA_D,
     ) -> None:
         super().__init__()
         check_choice("conditioning", conditioning, CONDITIONINGS)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from core.constants import SIGMA_D
 from core.networks.conditioning import Condition, ToldNumbers, full_precision, labels_and_numbers
 from core.networks.embeddings import (
     FOURIER_SCALE,
@@ -70,7 +71,7 @@ class ResidualMLP(nn.Module):
         coordinate: NoiseCoordinate = "angle",
         conditioning: Conditioning = "double",
         classes: int = 0,
-        sigma_d: float = 0.5,
+        sigma_d: float = SIGMA_D,
         told: int = 0,
     ) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from core.constants import SIGMA_D
 from core.conversions import TimedNetwork, field_from_edm_network, field_from_vp
 from core.fields import bind
 from core.networks import ddpmpp, edm2
@@ -91,7 +92,7 @@ def edm_network(state: Mapping[str, Tensor]) -> DDPMpp | EDM2:
 
 
 def edm_field(
-    network: nn.Module, sigma_d: float = 0.5, condition: Condition = None, precision: torch.dtype = torch.float32
+    network: nn.Module, sigma_d: float = SIGMA_D, condition: Condition = None, precision: torch.dtype = torch.float32
 ) -> Field:
     """A network of EDM's preconditioning as a field for t in (0, pi/2), in unit variance.
 

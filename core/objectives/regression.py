@@ -11,6 +11,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from core.constants import NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from core.samplers.ode import Step
 from core.tangents import Control, Derivative, Direction, derivative_along, normalise
 from core.trigflow import ProposalGrid, TimeFunction
@@ -20,13 +21,13 @@ from core.trigflow import ProposalGrid, TimeFunction
 class Settings:
     """What an objective may be told besides its fields; the defaults are the paper's, in unit variance."""
 
-    sigma_d: float = 0.5
-    proposal_mean: float = -1.0
-    proposal_std: float = 1.4
+    sigma_d: float = SIGMA_D
+    proposal_mean: float = PROPOSAL_MEAN
+    proposal_std: float = PROPOSAL_STD
     warmup: float = 1.0
     """r of this step (core.schedules.tangent_warmup)."""
-    control: Control = field(default_factory=lambda: partial(normalise, constant=0.2))
-    """0.2 is the paper's c = 0.1 divided by sigma_d = 0.5."""
+    control: Control = field(default_factory=lambda: partial(normalise, constant=NORMALISER / SIGMA_D))
+    """0.1 / 0.5 = 0.2."""
     derivative: Derivative = derivative_along
     grid: ProposalGrid | None = None
     """Discrete objectives only; holds the proposal already split over its intervals."""
@@ -44,7 +45,7 @@ class Settings:
     """The same, at which the fake learns (Table 5)."""
     score_scale: Literal["adaptive", "dmd"] = "adaptive"
     """What scales the difference of scores: the learned e^w, or DMD's mean distance to the teacher's estimate."""
-    score_weight: float = 0.5
+    score_weight: float = SIGMA_D
     """lambda_VSD: the paper's 1.0 times sigma_d = 0.5, since its residual mixes data units and F."""
 
 

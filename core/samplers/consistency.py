@@ -8,21 +8,24 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from core.samplers import Callback
 from core.trigflow import Field, check_angles, check_floating, consistency_map, interpolate, rotate
-
-MID_TIME = 1.1
-"""The paper's middle angle of two-step sampling, for every data set (arXiv 2410.11081, App. G)."""
 
 
 def sample_consistency(
-    field: Field, noise: Float[Tensor, "steps batch *shape"], times: Sequence[float], boundary: float = 0.0
+    field: Field,
+    noise: Float[Tensor, "steps batch *shape"],
+    times: Sequence[float],
+    boundary: float = 0.0,
+    callback: Callback | None = None,
 ) -> Float[Tensor, "batch *shape"]:
     """One map a step: from noise at times[0], then re-noised to each later time and mapped again.
 
     `noise` is standard normal, one slice a step, all of it in unit variance: re-noising is
     cos(t) x + sin(t) z. `boundary` is the angle at which the field's map is the identity: 0, or
     arctan(sigma_min / sigma_d) of CM's (core.conversions.field_with_boundary), whose samples already are
-    at sigma_min, so that its Alg. 1 adds sqrt(sigma^2 - sigma_min^2) z and not sigma z.
+    at sigma_min, so that its Alg. 1 adds sqrt(sigma^2 - sigma_min^2) z and not sigma z. `callback` gets each step
+    with its re-noised point and what that is mapped to (core.samplers.Callback).
 
     Raises ValueError unless there is one slice per time and times are angles that descend in
     [boundary, pi/2]; 1.57080 counts as pi/2. A noise level is no angle: angle_from_noise_level makes one.
@@ -39,7 +42,10 @@ def sample_consistency(
         if step and boundary:
             z = _lacking(time, boundary) * z  # noqa: PLW2901
         # the first point is pure noise: x = sin(t_max) z, sigma_max cos(t_max) in EDM's terms
-        sample = consistency_map(field, interpolate(sample, z, t), t)
+        x = interpolate(sample, z, t)
+        sample = consistency_map(field, x, t)
+        if callback is not None:
+            callback(step, t, x, sample)
     return sample
 
 
@@ -50,18 +56,25 @@ def _lacking(t: float, boundary: float) -> float:
 
 
 def sample_segments(
-    field_to: Callable[[Tensor], Field], noise: Float[Tensor, "batch *shape"], edges: Float[Tensor, " edges"]
+    field_to: Callable[[Tensor], Field],
+    noise: Float[Tensor, "batch *shape"],
+    edges: Float[Tensor, " edges"],
+    callback: Callback | None = None,
 ) -> Float[Tensor, "batch *shape"]:
     """Multi-step sCD: one deterministic map a segment, from edges[-1] down to edges[0] = 0 in unit variance.
 
-    `field_to(u)` is the student that maps down to u. Nothing is re-noised. Raises ValueError unless
-    edges are angles that ascend from 0 within [0, pi/2].
+    `field_to(u)` is the student that maps down to u. Nothing is re-noised. `callback` gets each segment with the
+    points at both its ends (core.samplers.Callback). Raises ValueError unless edges are angles that ascend from 0
+    within [0, pi/2].
     """
     check_angles(edges, "ascending", at_least=2)
     if not edges.is_meta and edges[0] != 0:
         raise ValueError(f"segments end at 0, where data are; the lowest edge is {float(edges[0]):.6g}")
     x = torch.sin(edges[-1]).to(noise.dtype) * noise
-    for t, u in itertools.pairwise(edges.flip(0)):
+    for step, (t, u) in enumerate(itertools.pairwise(edges.flip(0))):
         now, then = t.expand(len(x)), u.expand(len(x))
-        x = rotate(x, field_to(then)(x, now), now, then)
+        lower = rotate(x, field_to(then)(x, now), now, then)
+        if callback is not None:
+            callback(step, now, x, lower)
+        x = lower
     return x

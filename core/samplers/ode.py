@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from core.samplers import Callback
 from core.trigflow import Field, check_angles, consistency_map, cos_sin, rotate
 
 Batch = Float[Tensor, "batch *shape"]
@@ -61,26 +62,39 @@ def dpm_solver_pp_2s_step(field: Field, x: Batch, t: Times, u: Times, ratio: flo
     return _unless_zero(u, ddim + s_step / (2 * ratio * s) * change, ddim)
 
 
-def solve(step: Step, field: Field, x: Batch, times: Float[Tensor, " edges"]) -> Batch:
+def solve(
+    step: Step, field: Field, x: Batch, times: Float[Tensor, " edges"], callback: Callback | None = None
+) -> Batch:
     """Apply a single-step solver along descending `times` (first: where x is; last: where to end).
 
+    `callback` gets each step with the point that it starts from and the data predicted there (core.samplers.Callback).
     Raises ValueError unless these are two or more angles that descend in [0, pi/2]; pi/2 itself, where ln tan t
     diverges, is for DDIM alone.
     """
     _check(times, from_noise=step is ddim_step)
-    for t, u in itertools.pairwise(times):
-        x = step(field, x, t.expand(len(x)), u.expand(len(x)))
+    for number, (now, then) in enumerate(itertools.pairwise(times)):
+        t, u = now.expand(len(x)), then.expand(len(x))
+        if callback is None:
+            x = step(field, x, t, u)
+            continue
+        start, outputs = x, list[Tensor]()
+        x = step(_noted(field, start, t, outputs), start, t, u)
+        data = rotate(start, outputs[0], t, torch.zeros_like(t)) if outputs else None
+        callback(number, t, start, data)
     return x
 
 
-def solve_dpm_solver_pp_2m(field: Field, x: Batch, times: Float[Tensor, " edges"]) -> Batch:
+def solve_dpm_solver_pp_2m(
+    field: Field, x: Batch, times: Float[Tensor, " edges"], callback: Callback | None = None
+) -> Batch:
     """Multi-step DPM-Solver++-2 (Eq. 28 with s' > s): one evaluation a step, the first step DDIM.
 
-    Raises ValueError unless `times` are two or more angles that descend in [0, pi/2), as of `solve`.
+    `callback` as of `solve`. Raises ValueError unless `times` are two or more angles that descend in [0, pi/2), as
+    of `solve`.
     """
     _check(times, from_noise=False)
     previous: tuple[Tensor, Tensor] | None = None
-    for now, then in itertools.pairwise(times):
+    for number, (now, then) in enumerate(itertools.pairwise(times)):
         t, u = now.expand(len(x)), then.expand(len(x))
         F = field(x, t)
         data = rotate(x, F, t, torch.zeros_like(t))
@@ -91,9 +105,23 @@ def solve_dpm_solver_pp_2m(field: Field, x: Batch, times: Float[Tensor, " edges"
             _, s = cos_sin(t, x)
             _, s_step = cos_sin(t - u, x)
             x_next = x_next + s_step / (2 * ratio.to(x.dtype) * s) * (data_before - data)
+        if callback is not None:
+            callback(number, t, x, data)
         previous = (now, data)
         x = x_next
     return x
+
+
+def _noted(field: Field, x: Batch, t: Times, outputs: list[Tensor]) -> Field:
+    """The field, its outputs at (x, t) kept."""
+
+    def noted(point: Tensor, time: Tensor) -> Tensor:
+        F = field(point, time)
+        if point is x and time is t:
+            outputs.append(F)
+        return F
+
+    return noted
 
 
 def _check(times: Float[Tensor, " edges"], from_noise: bool) -> None:

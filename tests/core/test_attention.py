@@ -254,7 +254,8 @@ V = draw(13)[0][2]
 
 @pytest.mark.parametrize("name", CALLS)
 def test_pairs_take_attention_in_one_rule(name, monkeypatch):
-    monkeypatch.setattr(pairs, "_fallback", lambda func, *_: pytest.fail(f"{func} has no rule"))
+    for room in ("pair", "kernels"):
+        monkeypatch.setattr(f"core.pairs.{room}.fall_back", lambda func, *_: pytest.fail(f"{func} has no rule"))
     primals, tangents = draw(14)
     inputs = [p.requires_grad_() for p in primals]
     value, tangent = value_and_tangent(CALLS[name], primals, tangents)
@@ -300,7 +301,8 @@ def test_multihead_attention_needs_no_fallback(weights, training, monkeypatch):
     module = nn.MultiheadAttention(12, 3, batch_first=True, dtype=torch.float64).train(training)
     (x, y, _), (dx, dy, _) = draw(18, (2,), 7, 9, 12, 12)
     padding = torch.arange(18).reshape(2, 9) % 5 == 0
-    monkeypatch.setattr(pairs, "_fallback", lambda func, *_: pytest.fail(f"{func} has no rule"))
+    for room in ("pair", "kernels"):
+        monkeypatch.setattr(f"core.pairs.{room}.fall_back", lambda func, *_: pytest.fail(f"{func} has no rule"))
 
     def function(x, y):
         return module(x, y, y, need_weights=weights, key_padding_mask=None if weights else padding)[0]

@@ -23,6 +23,7 @@ from core.forward_mode import METHODS, value_and_tangent
 from core.networks.log_weight import LogWeight
 from core.networks.mlp import ResidualMLP
 from core.pairs import FallbackWarning
+from core.pairs.table import operations
 
 # torch's own forward mode compiles decompositions by the deprecated torch.jit.script on first use
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
@@ -214,8 +215,17 @@ def test_operations_without_a_rule_are_exact_too(name):
         torch.testing.assert_close(tangent, central_difference(FALLEN[name], primals, tangents), rtol=1e-6, atol=1e-6)
 
 
+def test_every_name_of_the_table_is_an_operation_of_torchs():
+    """A misspelt one would fall back in silence of its own."""
+    names = [name for names in pairs.TABLE for name in names.split()]
+    assert len(names) == len(set(names))
+    assert [name for name in names if not list(operations(name))] == []
+    assert {func for name in names for _, func in operations(name)} == set(pairs.RULES)
+
+
 def test_every_elementwise_rule_is_tested():
     names = {name for names in pairs.ELEMENTWISE for name in names.split()}
+    names = {name.removeprefix("functional.") for name in names}
     assert names - {"pow", "__pow__", "clip", "clamp_min", "clamp_max"} <= set(RULED)
 
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from core import oracle
+from core.constants import MID_TIME
 from core.conversions import edm_denoiser_from_field
 from core.fields import bind
 from core.networks.mlp import ResidualMLP
-from core.samplers.consistency import MID_TIME, sample_consistency
+from core.samplers.consistency import sample_consistency, sample_segments
 from core.samplers.noise import noise_of_samples
 from core.samplers.ode import (
     ddim_step,
@@ -246,3 +247,86 @@ def test_the_same_sample_comes_out_whatever_the_batch(generator_of):
 def test_times_that_do_not_fit_the_noise_or_do_not_descend_are_refused(times):
     with pytest.raises(ValueError, match="descending"):
         sample_consistency(lambda x, t: x, torch.zeros(2, 3, 4), times)
+
+
+# --- what is called once a step --------------------------------------------------------------------
+
+
+class Trace:
+    """A callback that keeps what it is given, and how often the field was evaluated until then."""
+
+    def __init__(self, field):
+        self.field, self.seen, self.evaluations = field, [], 0
+
+    def counted(self, x, t):
+        self.evaluations += 1
+        return self.field(x, t)
+
+    def __call__(self, step, t, x, output):
+        self.seen.append((step, t, x.clone(), output))
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_solvers_callback_sees_each_step_and_the_data_predicted_there_and_changes_nothing(mixture, unchecked, name):
+    x, times = points(8, 2), torch.tensor([1.4, 0.9, 0.4, 0.0], dtype=torch.float64)
+    with unchecked():
+        trace = Trace(lambda x, t: oracle.velocity(mixture, x, t))
+        ends = SOLVERS[name](trace.counted, x, times, callback=trace)
+        evaluations = trace.evaluations
+        assert torch.equal(ends, SOLVERS[name](trace.counted, x, times))
+        assert trace.evaluations == 2 * evaluations
+        assert [step for step, *_ in trace.seen] == [0, 1, 2]
+        for step, t, at, data in trace.seen:
+            assert torch.equal(t, times[step].expand(8))
+            assert torch.equal(at, SOLVERS[name](trace.field, x, times[: step + 1]) if step else x)
+            denoised = torch.cos(t)[:, None] * at - torch.sin(t)[:, None] * oracle.velocity(mixture, at, t)
+            torch.testing.assert_close(data, denoised, rtol=1e-12, atol=1e-12)
+
+
+def test_a_step_that_evaluates_the_field_elsewhere_predicts_nothing(tanh_net):
+    trace = Trace(tanh_net(3))
+    solve(lambda field, x, t, u: x + field(x, u), trace.counted, points(2, 3), torch.tensor([1.0, 0.5]), callback=trace)
+    assert [output for *_, output in trace.seen] == [None]
+
+
+def test_consistency_samplings_callback_sees_the_noisy_point_and_the_exact_map_of_it(mixture, unchecked):
+    noise, times = torch.stack([points(8, 2, i) for i in range(3)]), [T_MAX, MID_TIME, 0.4]
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        return (torch.cos(t)[:, None] * x - oracle.consistency_map(mixture, x, t, 16)) / torch.sin(t)[:, None]
+
+    with unchecked():
+        trace = Trace(field)
+        samples = sample_consistency(trace.counted, noise, times, callback=trace)
+        assert trace.evaluations == 3
+        assert torch.equal(samples, sample_consistency(field, noise, times))
+        last = torch.zeros_like(noise[0])
+        for (step, t, x, output), z, time in zip(trace.seen, noise, times, strict=True):
+            assert step == times.index(time) and torch.equal(t, torch.full((8,), time, dtype=torch.float64))
+            assert torch.equal(x, interpolate(last, z, t))
+            torch.testing.assert_close(output, oracle.consistency_map(mixture, x, t, 16), rtol=1e-10, atol=1e-10)
+            last = output
+    assert torch.equal(last, samples)
+
+
+def test_a_segments_callback_sees_both_its_ends_on_the_exact_trajectory(mixture, unchecked):
+    noise, edges = points(8, 2), torch.tensor([0.0, 0.5, 1.0, 1.5], dtype=torch.float64)
+
+    def field_to(u: Tensor):
+        def field(x: Tensor, t: Tensor) -> Tensor:
+            exact = oracle.segment_map(mixture, x, t, u, 16)
+            return (torch.cos(t - u)[:, None] * x - exact) / torch.sin(t - u)[:, None]
+
+        return field
+
+    with unchecked():
+        trace = Trace(None)
+        samples = sample_segments(field_to, noise, edges, callback=trace)
+        assert torch.equal(samples, sample_segments(field_to, noise, edges))
+        start = torch.sin(edges[-1]) * noise
+        for step, t, x, lower in trace.seen:
+            u = edges.flip(0)[step + 1].expand(8)
+            assert torch.equal(t, edges.flip(0)[step].expand(8)) and torch.equal(x, start)
+            torch.testing.assert_close(lower, oracle.segment_map(mixture, x, t, u, 16), rtol=1e-10, atol=1e-10)
+            start = lower
+    assert len(trace.seen) == 3 and torch.equal(start, samples)

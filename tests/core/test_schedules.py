@@ -1,6 +1,8 @@
 """Schedules and grids against values of the papers (papers.md 1.5, 2.10, 3.2, sec. 10's table)."""
 
+import ast
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -156,3 +158,14 @@ def test_cms_target_decay_of_the_published_cifar_run():
     """s0 = 2, mu0 = 0.9, N from 2 to 151."""
     decays = [schedules.cm_target_decay(schedules.cm_points(k, 800_000, 2, 150)) for k in (0, 400_000, 800_000)]
     assert decays == pytest.approx([0.9, 0.9980325, 0.9986055], abs=1e-7)
+
+
+def test_edms_noise_levels_stand_in_one_place():
+    """Those of the plan once stood beside the core's, and the middle angle in three files."""
+    root = Path(__file__).parents[2]
+    places = {"0.002": set(), "80.0": set()}
+    for path in (*root.glob("core/**/*.py"), *root.glob("workflow/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and type(node.value) is float and repr(node.value) in places:
+                places[repr(node.value)].add(path.relative_to(root).as_posix())
+    assert places == {"0.002": {"core/constants.py"}, "80.0": {"core/constants.py"}}

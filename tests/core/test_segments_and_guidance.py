@@ -16,9 +16,9 @@ from core import oracle
 from core.conversions import edm_denoiser_from_field, field_with_boundary
 from core.fields import Draws, Fields, bind
 from core.forward_mode import value_and_tangent
+from core.guidance import guided
 from core.networks.mlp import ResidualMLP
 from core.objectives.continuous import ms_scd, scd
-from core.objectives.guidance import guided
 from core.objectives.regression import Regression, Settings
 from core.samplers.consistency import sample_consistency, sample_segments
 from core.schedules import largest_angle, uniform_angles

@@ -94,7 +94,7 @@ def _elsewhere(monkeypatch) -> None:
     real = torch.autocast
     monkeypatch.setattr(torch, "autocast", lambda kind, **how: nullcontext() if kind == "meta" else real(kind, **how))
     for module in (assembly, sampling):
-        monkeypatch.setattr(module, "device_of", lambda study: torch.device("meta"))
+        monkeypatch.setattr(module, "device_of", lambda *asked: torch.device("meta"))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)

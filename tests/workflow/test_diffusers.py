@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from core.constants import SIGMA_MIN
 from core.conversions import field_with_boundary, trig_from_vp
 from core.forward_mode import Method, value_and_tangent
 from core.networks.teachers import field_from_discrete_vp
 from core.samplers.consistency import sample_consistency
-from core.schedules import SIGMA_MIN
 from core.trigflow import angle_from_noise_level, consistency_map
 
 SIGMA_D = 0.5

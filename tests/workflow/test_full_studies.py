@@ -131,7 +131,7 @@ def test_cifar10_tells_the_time_as_the_paper_s_fig_4_does() -> None:
 
 @pytest.mark.parametrize("data, size", [("img64", "s"), ("img64", "xl"), ("img512", "m"), ("img512", "xxl")])
 def test_networks_of_the_full_studies_are_the_presets(data: str, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workflow.run.assembly.device_of", lambda study: torch.device("meta"))
+    monkeypatch.setattr("workflow.run.assembly.device_of", lambda *asked: torch.device("meta"))
     study = load("imagenet64" if data == "img64" else "imagenet512")
     arm = study.arms[f"teacher-{size}"]
     with torch.device("meta"):

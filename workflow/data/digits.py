@@ -10,11 +10,12 @@ from torch import Tensor
 
 from core.trigflow import Field
 from workflow.data.dataset import Dataset, checked_labels
-from workflow.data.features.classifier import FEATURES, features, to_pixels, train_classifier
+from workflow.data.features.classifier import features, to_pixels, train_classifier
 from workflow.data.features.metrics import frechet_distance, kernel_distance, nearest_distance, precision_recall
 from workflow.data.parts import check_enough
 from workflow.data.randomness import generator
 from workflow.machine.files import Arrays
+from workflow.study.dimensions import CLASSIFIER
 from workflow.study.kinds import MEASURED
 from workflow.study.records import Value
 
@@ -33,7 +34,7 @@ def prepare(data: "DigitsData", evaluation: "Evaluation", sigma_d: float) -> tup
     images, labels = digits["images"].reshape(-1, 1, 8, 8).astype(np.float32), digits["target"]
     order = torch.randperm(len(images), generator=generator(data.seed, "split")).numpy()
     held, train = np.split(order, [round(data.held_out * len(images))])
-    check_enough(len(train), len(held), FEATURES)
+    check_enough(len(train), len(held), CLASSIFIER)
     mean, std = float(images[train].mean()), float(images[train].std())
     extractor, accuracy = train_classifier(images[train], labels[train], images[held], labels[held], data.seed)
     arrays = {

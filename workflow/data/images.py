@@ -14,7 +14,6 @@ from core.trigflow import Field
 from workflow.data.dataset import Dataset, checked_labels
 from workflow.data.digits import METRICS
 from workflow.data.features.extractors import (
-    FEATURES,
     RESIZING,
     Extractor,
     accuracy,
@@ -30,6 +29,7 @@ from workflow.data.parts import check_enough
 from workflow.data.randomness import generator
 from workflow.machine.files import Arrays
 from workflow.machine.tensors import write_tensors
+from workflow.study.dimensions import CLASSIFIER
 from workflow.study.fingerprint import digest
 from workflow.study.records import Value
 
@@ -51,7 +51,7 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
 
     Raises BenchError on missing weights before any image is read.
     """
-    dimensions = FEATURES
+    dimensions = CLASSIFIER
     if data.extractor.weights is not None:
         published = open_extractor(data.extractor.kind, check_weights(data.extractor.kind, data.extractor.weights))
         dimensions = published.dimensions(data.size)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from core.constants import MID_TIME
 from workflow.claims.statistics import per_seed
 from workflow.report.drawing import (
     arm_of,
@@ -57,8 +58,6 @@ SOLVERS = {
     "dpm_pp_2m": ("-.", "h", "DPM-Solver++ 2M"),
 }
 """Line, marker and words for the teacher's solvers."""
-MID_TIME = 1.1
-"""The paper's middle angle of two steps."""
 
 
 def discretisation(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
@@ -392,7 +391,7 @@ def mid_time(experiment: Experiment, runs: Frame, curves: Frame, known: Quantiti
             label=label,
             zorder=3,
         )
-    axes[0].axvline(MID_TIME, color="#999999", linestyle=":", linewidth=1.4, label="1.1, the paper's")
+    axes[0].axvline(MID_TIME, color="#999999", linestyle=":", linewidth=1.4, label=f"{MID_TIME:g}, the paper's")
     axes[0].set_xlabel("middle angle of two steps  (0: data, π/2: noise)")
     if rows.mid_time.nunique():
         axes[0].set_xticks(sorted(rows.mid_time.unique()))

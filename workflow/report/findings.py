@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from core.constants import MID_TIME
 from workflow.claims.statistics import Interval, interval, over_seeds, paired, per_seed
 from workflow.report.drawing import (
     arm_of,
@@ -19,7 +20,7 @@ from workflow.report.drawing import (
     steps_label,
     taught_by,
 )
-from workflow.report.figures import MID_TIME, ORDERS, SEARCH, SOLVERS, sampling_compute, training_compute, with_solver
+from workflow.report.figures import ORDERS, SEARCH, SOLVERS, sampling_compute, training_compute, with_solver
 from workflow.report.style import name
 from workflow.study.quantities import QUANTITIES, Quantities, Quantity
 from workflow.study.schema import Experiment

@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.constants import SIGMA_MIN
 from core.conversions import field_with_boundary
 from core.fields import Fields, bind
+from core.guidance import guided
 from core.networks.dropout import masks, number_layers
 from core.networks.log_weight import LogWeight
 from core.networks.mlp import ResidualMLP
-from core.objectives.guidance import guided
 from core.objectives.regression import Regression, Settings
 from core.samplers.ode import ddim_step, heun_step
 from core.schedules import (
-    SIGMA_MIN,
     cm_angles,
     cm_points,
     constant_rate,

@@ -10,10 +10,12 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from core.constants import SIGMA_D, SIGMA_MAX, SIGMA_MIN
 from workflow.errors import Mistake
 from workflow.study import measurements
 from workflow.study.claim import refuse_one_statistic
 from workflow.study.converted import header_of
+from workflow.study.dimensions import DIMENSIONS
 from workflow.study.kinds import MEASURED
 from workflow.study.quantities import CURVES, QUANTITIES, Quantity
 from workflow.study.schema import (
@@ -31,14 +33,10 @@ from workflow.study.schema import (
 if TYPE_CHECKING:
     from workflow.study.study import Study
 
-FEATURES = {"classifier": 64, "random": 64, "inception": 2048, "dinov2": 1024}
-"""Dimensions of the feature spaces; a covariance of as many needs more samples. The digits have a classifier, too."""
 TAKEN = {"assets", "claims", "figures", "index", "published", "tables"} | {
     "all", "claim", "collect", "experiment", "measure", "page", "prepare", "run",
 }  # fmt: skip
 """No study may be called so: folders of results and reports, and rules of the workflow."""
-EDM_SIGMA_D = 0.5
-"""Of the data that published networks of EDM and EDM2 were trained on."""
 LATENT_CHANNELS, PIXELS_A_LATENT = 4, 8
 """Of the autoencoder of LatentsData."""
 SOLVERS = {"heun": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "segments": ("segments",)}
@@ -51,10 +49,6 @@ DRAWN = {"map_error": "map_rms", "memorisation": "nearest_train", "tangents": "t
 """What kinds of figure show beside the experiment's metric."""
 OfData = Mapping[str, Mapping[str, Collection[str]]]
 """By data set its METRICS (workflow.study.kinds)."""
-
-
-ENDS = (0.002, 80.0)
-"""core.schedules.SIGMA_MIN and SIGMA_MAX, whose module takes torch."""
 
 
 def check(study: "Study") -> None:
@@ -94,10 +88,10 @@ def unlabelled(data: Data) -> bool:
 def features_of(data: Data) -> int:
     """Dimensions of the largest feature space in which samples of the data are judged; 0 where there is none."""
     if isinstance(data, LatentsData):
-        return max(FEATURES[data.extractor.kind], FEATURES["dinov2"] if data.dinov2 else 0)
+        return max(DIMENSIONS[data.extractor.kind], DIMENSIONS["dinov2"] if data.dinov2 else 0)
     if isinstance(data, ImagesData):
-        return FEATURES[data.extractor.kind]
-    return FEATURES["classifier"] if isinstance(data, DigitsData) else 0
+        return DIMENSIONS[data.extractor.kind]
+    return DIMENSIONS["classifier"] if isinstance(data, DigitsData) else 0
 
 
 def measured(study: "Study", name: str, samplers: Collection[str], of_data: OfData) -> set[str]:
@@ -310,7 +304,7 @@ def _check_samplers(study: "Study", name: str, arm: Arm) -> None:
             raise Mistake(f"{key}: {sampler!r} is guided, and the arm is not", f"give the arm {lacks}")
         if arm.guidance_max and not settings.guidance:
             raise Mistake(f"{key}: the arm is told its guidance scale", f"give {sampler!r} its 'guidance'")
-        lowest, highest = (math.atan(level / study.sigma_d) for level in ENDS)
+        lowest, highest = (math.atan(level / study.sigma_d) for level in (SIGMA_MIN, SIGMA_MAX))
         lowest = lowest if arm.method.boundary else 0.0
         for time in (time for times in settings.times or () for time in times):
             if not lowest <= time < highest:
@@ -376,11 +370,9 @@ def _check_converted(study: "Study", name: str, arm: Arm, teacher: ConvertedTeac
     if isinstance(study.data[arm.data], LatentsData):
         problem = f"the latents of data {arm.data!r} are normalised as in arXiv 2410.11081, App. G, and EDM2's are not"
         refuse(problem, "let a diffusion arm on these data teach")
-    if study.sigma_d != EDM_SIGMA_D:
-        problem = (
-            f"networks of EDM and EDM2 are of data with a standard deviation of {EDM_SIGMA_D}, not {study.sigma_d}"
-        )
-        refuse(problem, f"set sigma_d: {EDM_SIGMA_D}, or let a diffusion arm teach")
+    if study.sigma_d != SIGMA_D:
+        problem = f"networks of EDM and EDM2 are of data with a standard deviation of {SIGMA_D}, not {study.sigma_d}"
+        refuse(problem, f"set sigma_d: {SIGMA_D}, or let a diffusion arm teach")
     convert = "make it by `python -m workflow.steps.convert` (docs/teachers.md)"
     try:
         found = header_of(path)

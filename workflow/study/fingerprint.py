@@ -29,7 +29,7 @@ from workflow.study.syntax import read_syntax
 
 ROOT = Path(__file__).parents[2]
 STEPS = ("workflow.run.training", "workflow.run.samples", "workflow.run.evaluation")
-FOLLOWED = ("core", "workflow.data", "workflow.run")
+FOLLOWED = ("core", "workflow.data", "workflow.run", "workflow.study.dimensions")
 TABLES = frozenset({"core.objectives"})
 """Whose entries are hashed one by one, so that a further one leaves finished runs fresh."""
 

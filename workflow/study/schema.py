@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
+from core.constants import ADAM_BETAS, ADAM_EPSILON, EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
 from core.objectives import OBJECTIVES, Method, method_of
 from workflow.errors import Mistake
 from workflow.machine.plain import resolved
@@ -208,9 +209,9 @@ class Optimiser(Model):
     """What moves the parameters, as App. G of the paper has it for its networks."""
 
     method: Literal["adam", "radam"] = "adam"
-    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    epsilon: PositiveFloat = 1e-8
+    beta1: Annotated[float, Field(ge=0, lt=1)] = ADAM_BETAS[0]
+    beta2: Annotated[float, Field(gt=0, lt=1)] = ADAM_BETAS[1]
+    epsilon: PositiveFloat = ADAM_EPSILON
 
 
 class ConvertedTeacher(Model):
@@ -255,8 +256,8 @@ class Arm(Model):
     rampup: Annotated[int, Field(ge=0)] = 0
     optimiser: Optimiser | None = None
     """Empty for Adam with betas (0.9, 0.99) and epsilon 1e-8."""
-    proposal_mean: float = -1.0
-    proposal_std: PositiveFloat = 1.4
+    proposal_mean: float = PROPOSAL_MEAN
+    proposal_std: PositiveFloat = PROPOSAL_STD
     intervals: PositiveInt | None = None
     """N of the discrete objectives."""
     grid: Literal["karras", "uniform"] = "karras"
@@ -271,7 +272,7 @@ class Arm(Model):
     sharded: bool = False
     """Several processes share parameters, moments and averages out (FSDP2) and hold a part each; else each has all."""
     control: Literal["normalise", "normalise_rms", "clip", "raw"] = "normalise"
-    control_constant: PositiveFloat = 0.1
+    control_constant: PositiveFloat = NORMALISER
     """c of the normalisation in the paper's units (0.1 / sigma_d in ours)."""
     tangent_method: Literal["auto", "pairs", "func", "two_pass", "difference"] = "auto"
     """How the tangent is computed (core.forward_mode); results do not depend on it, cost does."""
@@ -302,7 +303,7 @@ class Arm(Model):
     """In images seen."""
     ema_std: Annotated[float, Field(gt=0, lt=0.28)] | None = None
     """Instead: sigma_rel of a power-function average (EDM2)."""
-    ema_rampup: PositiveFloat = 0.05
+    ema_rampup: PositiveFloat = EMA_RAMPUP
     """The half-life is at most this share of the images seen so far (EDM's start)."""
     snapshots: PositiveInt | None = None
     """How often along training the average is kept and judged."""

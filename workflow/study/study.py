@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from core.constants import MID_TIME
 from workflow.machine.files import identity
 from workflow.study.checks import check
 from workflow.study.claim import Claim, ClaimName
@@ -35,7 +36,7 @@ NO_PART_OF_A_RUN = {"teacher", "rate_of", "samplers", "microbatch", "sharded"}
 
 
 BUILT_IN = {
-    "few": Sampler(solver="few", times=((), (1.1,))),
+    "few": Sampler(solver="few", times=((), (MID_TIME,))),
     "one": Sampler(solver="few", times=((),)),
     "segments": Sampler(solver="segments"),
     "heun": Sampler(solver="heun", evaluations=(35,)),

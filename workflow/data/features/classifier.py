@@ -9,8 +9,8 @@ from torch.func import functional_call
 
 from core.optimiser import adam_step, initial_state
 from workflow.data.randomness import generator, seed_for
+from workflow.study.dimensions import CLASSIFIER
 
-FEATURES = 64
 GREY_LEVELS = 16
 """The digits' pixels are integers in [0, 16]; samples are rounded to them, as FID protocols round to 255."""
 
@@ -23,9 +23,9 @@ def classifier() -> nn.Sequential:
         nn.Conv2d(32, 64, 3, stride=2, padding=1),
         nn.SiLU(),
         nn.Flatten(),
-        nn.Linear(64 * 16, 64),
+        nn.Linear(64 * 16, CLASSIFIER),
         nn.SiLU(),
-        nn.Linear(64, 10),
+        nn.Linear(CLASSIFIER, 10),
     )
 
 

@@ -26,10 +26,9 @@ from workflow.machine.devices import best_device
 from workflow.machine.files import sha256 as sha256_of
 from workflow.machine.progress import Progress
 from workflow.machine.tensors import read_tensors
+from workflow.study.dimensions import CLASSIFIER
 
 BATCH = 250
-FEATURES = 64
-"""Of the classifier, and of the same network with random weights."""
 EPOCHS, FEWEST_STEPS = 3, 200
 """Passes over the training part; more of them where it is so small that they are fewer steps."""
 TRAINED_ON = 128
@@ -135,8 +134,8 @@ def classifier(classes: int, stages: int) -> nn.Sequential:
     layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, padding=1), nn.SiLU()]
     for inputs, outputs in itertools.pairwise(widths):
         layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.SiLU()]
-    ends = [nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * widths[-1], FEATURES), nn.SiLU()]
-    return nn.Sequential(*layers, *ends, nn.Linear(FEATURES, classes))
+    ends = [nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * widths[-1], CLASSIFIER), nn.SiLU()]
+    return nn.Sequential(*layers, *ends, nn.Linear(CLASSIFIER, classes))
 
 
 def classifier_of(tensors: Mapping[str, Tensor]) -> nn.Sequential:

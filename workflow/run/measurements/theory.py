@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from core import oracle
+from core.constants import SIGMA_MIN
 from core.fields import Draws, Fields
 from core.objectives.lineage import cd, ct
 from core.objectives.regression import Regression, Settings
 from core.samplers.ode import Step, ddim_step, heun_step
-from core.schedules import SIGMA_MIN, cm_angles
+from core.schedules import cm_angles
 from core.trigflow import Field, angle_from_noise_level, even_grid
 from workflow.data.randomness import generator, seed_for
 from workflow.run.assembly import open_data
