@@ -1,0 +1,122 @@
+"""Consistency models, continuous in time: exact tangents, objectives, samplers and an audit, tested against oracles.
+
+These names are what others rely on; each is imported when it is asked for, so that `import trigbench` takes no torch.
+Below stand the rooms: `trigbench.core`, tensors in and tensors out, and `trigbench.workflow`, the benchmark.
+"""
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trigbench import core as core
+    from trigbench import workflow as workflow
+    from trigbench.core.attention import attention_with_tangent as attention_with_tangent
+    from trigbench.core.audit import AuditReport as AuditReport
+    from trigbench.core.audit import audit_loss as audit_loss
+    from trigbench.core.audit import audit_tangent as audit_tangent
+    from trigbench.core.fields import Draws as Draws
+    from trigbench.core.fields import Fields as Fields
+    from trigbench.core.fields import bind as bind
+    from trigbench.core.forward_mode import value_and_tangent as value_and_tangent
+    from trigbench.core.networks.ddpmpp import DDPMpp as DDPMpp
+    from trigbench.core.networks.dit import DiT as DiT
+    from trigbench.core.networks.edm2 import EDM2 as EDM2
+    from trigbench.core.networks.mlp import ResidualMLP as ResidualMLP
+    from trigbench.core.objectives.continuous import ms_scd as ms_scd
+    from trigbench.core.objectives.continuous import scd as scd
+    from trigbench.core.objectives.continuous import sct as sct
+    from trigbench.core.objectives.diffusion import diffusion as diffusion
+    from trigbench.core.objectives.discrete import dscd as dscd
+    from trigbench.core.objectives.discrete import dsct as dsct
+    from trigbench.core.objectives.guidance import guided as guided
+    from trigbench.core.objectives.lineage import cd as cd
+    from trigbench.core.objectives.lineage import ct as ct
+    from trigbench.core.objectives.lineage import ect as ect
+    from trigbench.core.objectives.lineage import ict as ict
+    from trigbench.core.objectives.regression import Regression as Regression
+    from trigbench.core.objectives.regression import Settings as Settings
+    from trigbench.core.objectives.regression import regress as regress
+    from trigbench.core.objectives.score_distillation import scd_vsd as scd_vsd
+    from trigbench.core.objectives.score_distillation import vsd as vsd
+    from trigbench.core.samplers.consistency import sample_consistency as sample_consistency
+    from trigbench.core.samplers.consistency import sample_segments as sample_segments
+    from trigbench.core.tangents import map_tangent as map_tangent
+    from trigbench.core.tangents import segment_direction as segment_direction
+    from trigbench.core.trigflow import angle_from_noise_level as angle_from_noise_level
+    from trigbench.core.trigflow import consistency_map as consistency_map
+    from trigbench.core.trigflow import interpolate as interpolate
+    from trigbench.core.trigflow import lognormal_angle as lognormal_angle
+    from trigbench.core.trigflow import noise_level_from_angle as noise_level_from_angle
+    from trigbench.core.trigflow import rotate as rotate
+    from trigbench.core.trigflow import score as score
+    from trigbench.core.trigflow import velocity as velocity
+
+__version__ = "0.1.0"
+
+HOMES = {
+    # the process
+    "interpolate": "trigbench.core.trigflow",
+    "velocity": "trigbench.core.trigflow",
+    "rotate": "trigbench.core.trigflow",
+    "consistency_map": "trigbench.core.trigflow",
+    "score": "trigbench.core.trigflow",
+    "angle_from_noise_level": "trigbench.core.trigflow",
+    "noise_level_from_angle": "trigbench.core.trigflow",
+    "lognormal_angle": "trigbench.core.trigflow",
+    # exact tangents, and what is wrong with somebody's
+    "value_and_tangent": "trigbench.core.forward_mode",
+    "attention_with_tangent": "trigbench.core.attention",
+    "map_tangent": "trigbench.core.tangents",
+    "segment_direction": "trigbench.core.tangents",
+    "audit_loss": "trigbench.core.audit",
+    "audit_tangent": "trigbench.core.audit",
+    "AuditReport": "trigbench.core.audit",
+    # what an objective sees and gives
+    "bind": "trigbench.core.fields",
+    "Fields": "trigbench.core.fields",
+    "Draws": "trigbench.core.fields",
+    "Settings": "trigbench.core.objectives.regression",
+    "Regression": "trigbench.core.objectives.regression",
+    "regress": "trigbench.core.objectives.regression",
+    "guided": "trigbench.core.objectives.guidance",
+    # objectives, by the papers' names
+    "diffusion": "trigbench.core.objectives.diffusion",
+    "scd": "trigbench.core.objectives.continuous",
+    "sct": "trigbench.core.objectives.continuous",
+    "ms_scd": "trigbench.core.objectives.continuous",
+    "dscd": "trigbench.core.objectives.discrete",
+    "dsct": "trigbench.core.objectives.discrete",
+    "cd": "trigbench.core.objectives.lineage",
+    "ct": "trigbench.core.objectives.lineage",
+    "ict": "trigbench.core.objectives.lineage",
+    "ect": "trigbench.core.objectives.lineage",
+    "vsd": "trigbench.core.objectives.score_distillation",
+    "scd_vsd": "trigbench.core.objectives.score_distillation",
+    # samples
+    "sample_consistency": "trigbench.core.samplers.consistency",
+    "sample_segments": "trigbench.core.samplers.consistency",
+    # networks
+    "ResidualMLP": "trigbench.core.networks.mlp",
+    "DDPMpp": "trigbench.core.networks.ddpmpp",
+    "DiT": "trigbench.core.networks.dit",
+    "EDM2": "trigbench.core.networks.edm2",
+}
+"""Where each name of the public face is defined; the imports above say the same to type checkers."""
+
+if not os.path.isdir(os.path.join(__path__[0], "core")):  # a checkout without links, as on Windows
+    __path__.append(os.path.dirname(__path__[0]))
+
+
+def __getattr__(name: str) -> Any:
+    """The name's value, from its home, or one of the rooms."""
+    if name in ("core", "workflow"):
+        return import_module(f"{__name__}.{name}")
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({"__version__", "core", "workflow", *HOMES})
