@@ -30,17 +30,17 @@ $(READY): constraints.txt pyproject.toml
 
 reproduce: env  ## both studies, from data to reports/index.html
 	@now=$$(date +%s); snakemake; status=$$?; \
-	python -m workflow.steps.summary --started $(STARTED) --workflow-started $$now; exit $$status
+	python -m trigbench.workflow.steps.summary --started $(STARTED) --workflow-started $$now; exit $$status
 
 smoke: env  ## both studies end to end in two minutes, at a toy budget
 	snakemake --config budget=smoke
 
 estimate: env  ## GPU-hours and storage of a study before they are spent: make estimate STUDY=cifar10
-	python -m workflow.steps.estimate --study $(or $(STUDY),cifar10) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
+	python -m trigbench.workflow.steps.estimate --study $(or $(STUDY),cifar10) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
 
 report: env  ## the reports, from whatever results there are
-	@for study in $(STUDIES); do python -m workflow.steps.report --study $$study --partial || exit; done
-	@python -m workflow.steps.report --index
+	@for study in $(STUDIES); do python -m trigbench.workflow.steps.report --study $$study --partial || exit; done
+	@python -m trigbench.workflow.steps.report --index
 
 test: env system  ## the whole test suite
 	pytest -m "slow or not slow" -n 4 --dist worksteal  # some tests wait more than they compute
@@ -64,7 +64,7 @@ system:
 	else echo "the browser and cluster tests need: sudo apt-get install $$packages"; fi
 
 publish: env  ## results/published from a finished run of budget=full
-	@for study in $(STUDIES); do python -m workflow.steps.publish --study $$study --budget full || exit; done
+	@for study in $(STUDIES); do python -m trigbench.workflow.steps.publish --study $$study --budget full || exit; done
 
 bench: env  ## what steps and attention cost as ratios, and how exact tangents are, in ten minutes
 	python benchmarks/steps.py

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from core.attention import attention_with_tangent
+from trigbench.core.attention import attention_with_tangent
 
 UNIT = "fused forward"
 LENGTHS = {"cpu": (256, 1024), "cuda": (256, 1024, 4096)}

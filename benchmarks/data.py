@@ -19,14 +19,14 @@ import pandas as pd
 import torch
 from shared import interleaved, publish
 
-from workflow.data.dataset import Dataset
-from workflow.data.files.shards import write_shards
-from workflow.run.batches import draw_batch
-from workflow.run.estimates import counts_of, shape_of
-from workflow.study.kinds import kind_module
-from workflow.study.reading import load
-from workflow.study.schema import LatentsData
-from workflow.study.study import Run, Study
+from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.data.files.shards import write_shards
+from trigbench.workflow.run.batches import draw_batch
+from trigbench.workflow.run.estimates import counts_of, shape_of
+from trigbench.workflow.study.kinds import kind_module
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.schema import LatentsData
+from trigbench.workflow.study.study import Run, Study
 
 ARMS = {
     "cifar10-small": ("teacher", "scd", "vsd"),

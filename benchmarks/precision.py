@@ -21,13 +21,13 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from core.fields import bind
-from core.networks.ddpmpp import DDPMpp
-from core.networks.dit import DiT
-from core.networks.mlp import ResidualMLP
-from core.tangents import derivative_along
-from core.trigflow import Field
-from workflow.report.style import apply_style
+from trigbench.core.fields import bind
+from trigbench.core.networks.ddpmpp import DDPMpp
+from trigbench.core.networks.dit import DiT
+from trigbench.core.networks.mlp import ResidualMLP
+from trigbench.core.tangents import derivative_along
+from trigbench.core.trigflow import Field
+from trigbench.workflow.report.style import apply_style
 
 ANGLES = (0.02, 0.1, 0.3, 0.6, 0.9, 1.1, 1.3, 1.45, 1.55)
 BATCH, SEEDS, SIGMA_D = 8, 3, 0.5

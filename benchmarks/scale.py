@@ -24,7 +24,7 @@ SEEDS = 5
 BLOCK = 250
 """Jobs over which the seconds of one are averaged."""
 STAND_IN = """#!/bin/bash
-# stands for `python -m workflow.steps.NAME ...`: leaves what the rule promises, empty, and the fingerprints of runs
+# stands for `python -m trigbench.workflow.steps.NAME ...`: leaves what the rule promises, empty, and the fingerprints of runs
 step=${2##*.}
 shift 2
 while [ $# -gt 1 ]; do
@@ -45,7 +45,7 @@ if [ $step = run ]; then printf '{"fingerprint": "%s"}' $fingerprint > "${files[
 
 MEASURED = """
 import atexit, pathlib, snakemake.cli
-from workflow.machine.provenance import peak_memory_mb
+from trigbench.workflow.machine.provenance import peak_memory_mb
 atexit.register(lambda: pathlib.Path("peak").write_text(str(peak_memory_mb())))
 snakemake.cli.main()
 """
@@ -155,7 +155,7 @@ def publish(table: pd.DataFrame) -> None:
     import shared  # noqa: PLC0415 (torch, for which measuring alone need not wait)
     from matplotlib import pyplot as plt  # noqa: PLC0415
 
-    from workflow.report.style import apply_style  # noqa: PLC0415
+    from trigbench.workflow.report.style import apply_style  # noqa: PLC0415
 
     apply_style()
     figure, ax = plt.subplots(figsize=(6, 3))

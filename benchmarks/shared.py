@@ -18,9 +18,9 @@ import torch
 from matplotlib.figure import Figure
 from torch.profiler import ProfilerActivity, profile
 
-from workflow.machine.devices import exact_products
-from workflow.machine.provenance import provenance
-from workflow.report.style import save
+from trigbench.workflow.machine.devices import exact_products
+from trigbench.workflow.machine.provenance import provenance
+from trigbench.workflow.report.style import save
 
 exact_products()
 PUBLISHED = Path(__file__).parents[1] / "results/published/benchmarks"

@@ -22,19 +22,19 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from core.fields import Draws, Fields, bind
-from core.networks import dit, edm2
-from core.networks.ddpmpp import DDPMpp
-from core.networks.dit import DiT
-from core.networks.edm2 import EDM2
-from core.networks.mlp import ResidualMLP
-from core.objectives import OBJECTIVES
-from core.objectives.regression import Settings
-from core.schedules import karras_angles
-from core.tangents import Derivative, derivative_along
-from core.trigflow import Field, proposal_grid
-from workflow.report.style import NAMES, apply_style
-from workflow.run.operations import Operations
+from trigbench.core.fields import Draws, Fields, bind
+from trigbench.core.networks import dit, edm2
+from trigbench.core.networks.ddpmpp import DDPMpp
+from trigbench.core.networks.dit import DiT
+from trigbench.core.networks.edm2 import EDM2
+from trigbench.core.networks.mlp import ResidualMLP
+from trigbench.core.objectives import OBJECTIVES
+from trigbench.core.objectives.regression import Settings
+from trigbench.core.schedules import karras_angles
+from trigbench.core.tangents import Derivative, derivative_along
+from trigbench.core.trigflow import Field, proposal_grid
+from trigbench.workflow.report.style import NAMES, apply_style
+from trigbench.workflow.run.operations import Operations
 
 UNIT = "diffusion"
 LIMITS = {"scd": 5 / 3, "sct": 4 / 3}

@@ -112,7 +112,7 @@ def _mask_of_four_axes(mask: Tensor, batch: torch.Size) -> Tensor:
 
 def _implementation(q: Any, *others: Any, **options: Any) -> Callable[..., tuple[Tensor, Tensor]]:
     if q.is_cuda and _has_triton() and not torch._C._are_functorch_transforms_active():
-        kernel = import_module("core.attention_triton")  # only here: triton is an extra, and slow to import
+        kernel = import_module("trigbench.core.attention_triton")  # only here: triton is an extra, and slow to import
         if kernel.covers(q, *others, **options):
             return kernel.value_and_tangent
     return _value_then_tangent

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.trigflow import Field, below_half_pi, consistency_map, cos_sin, inside, tan
+from trigbench.core.trigflow import Field, below_half_pi, consistency_map, cos_sin, inside, tan
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]

@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from numpy import ndarray
 from torch import Tensor
 
-from core.constants import EMA_RAMPUP
+from trigbench.core.constants import EMA_RAMPUP
 
 Parameters = Mapping[str, Tensor]
 SHOWN = 5

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from core.trigflow import Field, TimeFunction, check_floating, time_dtype
+from trigbench.core.trigflow import Field, TimeFunction, check_floating, time_dtype
 
 
 @dataclass(frozen=True)

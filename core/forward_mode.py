@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from core import holdings, pairs
+from trigbench.core import holdings, pairs
 
 Function = Callable[..., Any]
 Tensors = Sequence[Tensor]

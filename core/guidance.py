@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from core.trigflow import Field
+from trigbench.core.trigflow import Field
 
 
 def guided(conditional: Field, unconditional: Field, scale: Float[Tensor, " batch"]) -> Field:

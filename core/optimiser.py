@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.radam import radam
 
-from core.constants import ADAM_BETAS, ADAM_EPSILON
+from trigbench.core.constants import ADAM_BETAS, ADAM_EPSILON
 
 
 @dataclass(frozen=True)

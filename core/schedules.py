@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from core.constants import SIGMA_MAX, SIGMA_MIN
-from core.trigflow import angle_from_noise_level, check_angles
+from trigbench.core.constants import SIGMA_MAX, SIGMA_MIN
+from trigbench.core.trigflow import angle_from_noise_level, check_angles
 
 
 def tangent_warmup(step: int, steps: int) -> float:

@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.forward_mode import Method, draws_again, value_and_tangent
-from core.trigflow import Field, cos_sin
+from trigbench.core.forward_mode import Method, draws_again, value_and_tangent
+from trigbench.core.trigflow import Field, cos_sin
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]

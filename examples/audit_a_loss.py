@@ -8,9 +8,9 @@ This loss has a mistake that is easy to make and invisible at sigma_d = 1. Run i
 import torch
 from torch import nn
 
-from core.audit import audit_loss
-from core.fields import bind
-from core.networks.mlp import ResidualMLP
+from trigbench.core.audit import audit_loss
+from trigbench.core.fields import bind
+from trigbench.core.networks.mlp import ResidualMLP
 
 SIGMA_D = 0.5
 

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow.data.dataset import Dataset
-from workflow.data.features.metrics import sliced_wasserstein
-from workflow.data.randomness import generator
-from workflow.study.quantities import Quantity
-from workflow.study.records import Value
+from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.data.features.metrics import sliced_wasserstein
+from trigbench.workflow.data.randomness import generator
+from trigbench.workflow.study.quantities import Quantity
+from trigbench.workflow.study.records import Value
 
 METRICS = {"map": (), "samples": ("sliced_wasserstein", "near")}
 QUANTITIES = {"near": Quantity("samples near the spiral", "higher", "share within 0.05", signed=True, unit="%")}

@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
 
-from core import oracle
+from trigbench.core import oracle
 
 settings.register_profile(
     "suite",

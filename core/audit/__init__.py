@@ -23,7 +23,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from core.audit.diagnose import (
+from trigbench.core.audit.diagnose import (
     AuditReport,
     about_clock,
     about_norm,
@@ -35,9 +35,9 @@ from core.audit.diagnose import (
     report_of,
     unexplained,
 )
-from core.audit.norms import shape_of, weights_of
-from core.audit.others import judge_by_order, judge_discrete
-from core.audit.probe import (
+from trigbench.core.audit.norms import shape_of, weights_of
+from trigbench.core.audit.others import judge_by_order, judge_discrete
+from trigbench.core.audit.probe import (
     MAX_CALLS,
     Batch,
     Call,
@@ -59,8 +59,8 @@ from core.audit.probe import (
     velocity_of,
     watched,
 )
-from core.audit.split import Seen, Split, explain, follows, largest_of, powers_of
-from core.trigflow import Field
+from trigbench.core.audit.split import Seen, Split, explain, follows, largest_of, powers_of
+from trigbench.core.trigflow import Field
 
 
 def audit_tangent(

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.audit.norms import Norm, fit_norm, moves, shape_of
-from core.audit.probe import NOISE, Given, Gradient, Student
-from core.audit.split import (
+from trigbench.core.audit.norms import Norm, fit_norm, moves, shape_of
+from trigbench.core.audit.probe import NOISE, Given, Gradient, Student
+from trigbench.core.audit.split import (
     DATA_PATH,
     DATA_VELOCITY,
     PARTS,

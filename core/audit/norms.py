@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.audit.probe import NOISE, Given, Gradient, Student
-from core.audit.split import TOLERANCE
+from trigbench.core.audit.probe import NOISE, Given, Gradient, Student
+from trigbench.core.audit.split import TOLERANCE
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from core.audit.diagnose import OTHERS
-from core.audit.probe import NOISE, Call, Given, Gradient, repeated
-from core.audit.split import DATA_PATH, PARTS, TOLERANCE, Seen, algorithm_1, functions_of_time, parts_of
+from trigbench.core.audit.diagnose import OTHERS
+from trigbench.core.audit.probe import NOISE, Call, Given, Gradient, repeated
+from trigbench.core.audit.split import DATA_PATH, PARTS, TOLERANCE, Seen, algorithm_1, functions_of_time, parts_of
 
 NEAR = 1e-4
 """Of t: two times that are nearer are one, and a loss of both may be a difference of the derivative."""

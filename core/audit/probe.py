@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.pairs import Pair
-from core.trigflow import Field
+from trigbench.core.pairs import Pair
+from trigbench.core.trigflow import Field
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]

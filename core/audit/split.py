@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.audit.probe import NOISE, STEP, Call, Given, Gradient, Student, Tangent, column
+from trigbench.core.audit.probe import NOISE, STEP, Call, Given, Gradient, Student, Tangent, column
 
 PARTS: tuple[str, ...] = ("F", "dx/dt", "x", "dF/dx", "dF/dt")
 DATA_PATH, DATA_VELOCITY, STUDENT_PATH = "dF/dx along the data's path", "the data's dx/dt", "dF/dx along F"

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from core.networks.embeddings import PositionalEmbedding
-from core.trigflow import time_dtype
+from trigbench.core.networks.embeddings import PositionalEmbedding
+from trigbench.core.trigflow import time_dtype
 
 Labels = Int[Tensor, " batch"]
 Condition = Tensor | tuple[Tensor | None, ...] | None

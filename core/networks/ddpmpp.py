@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from core.constants import SIGMA_D
-from core.networks.conditioning import (
+from trigbench.core.constants import SIGMA_D
+from trigbench.core.networks.conditioning import (
     CONDITIONINGS,
     Condition,
     Conditioning,
@@ -21,8 +21,8 @@ from core.networks.conditioning import (
     labels_and_numbers,
     one_hot,
 )
-from core.networks.dropout import Dropout
-from core.networks.embeddings import (
+from trigbench.core.networks.dropout import Dropout
+from trigbench.core.networks.embeddings import (
     FOURIER_SCALE,
     FourierEmbedding,
     NoiseCoordinate,
@@ -30,9 +30,9 @@ from core.networks.embeddings import (
     noise_coordinate,
     pixel_norm,
 )
-from core.networks.images import Image, Output, attend, check_shape, resample, square_side
-from core.networks.unet import Place, plan_of, walk
-from core.trigflow import time_dtype
+from trigbench.core.networks.images import Image, Output, attend, check_shape, resample, square_side
+from trigbench.core.networks.unet import Place, plan_of, walk
+from trigbench.core.trigflow import time_dtype
 
 PLAIN: Mapping[str, Any] = {"conditioning": "plain", "embedding": "edm"}
 """The network as EDM published it."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, scaled_dot_product_attention, silu
 
-from core.networks.conditioning import (
+from trigbench.core.networks.conditioning import (
     CONDITIONINGS,
     Condition,
     Conditioning,
@@ -18,9 +18,9 @@ from core.networks.conditioning import (
     full_precision,
     labels_and_numbers,
 )
-from core.networks.embeddings import PositionalEmbedding, pixel_norm
-from core.networks.images import Image, check_shape, square_side
-from core.trigflow import time_dtype
+from trigbench.core.networks.embeddings import PositionalEmbedding, pixel_norm
+from trigbench.core.networks.images import Image, check_shape, square_side
+from trigbench.core.trigflow import time_dtype
 
 SIZES: Mapping[str, Mapping[str, int]] = {
     "s": {"width": 384, "depth": 12, "heads": 6},

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core.constants import SIGMA_D
-from core.networks.conditioning import (
+from trigbench.core.constants import SIGMA_D
+from trigbench.core.networks.conditioning import (
     CONDITIONINGS,
     Condition,
     Conditioning,
@@ -24,11 +24,11 @@ from core.networks.conditioning import (
     labels_and_numbers,
     one_hot,
 )
-from core.networks.dropout import Dropout
-from core.networks.embeddings import NoiseCoordinate, PositionalEmbedding, noise_coordinate
-from core.networks.images import Image, Output, attend, check_shape, resample, square_side
-from core.networks.unet import Place, plan_of, walk
-from core.trigflow import time_dtype
+from trigbench.core.networks.dropout import Dropout
+from trigbench.core.networks.embeddings import NoiseCoordinate, PositionalEmbedding, noise_coordinate
+from trigbench.core.networks.images import Image, Output, attend, check_shape, resample, square_side
+from trigbench.core.networks.unet import Place, plan_of, walk
+from trigbench.core.trigflow import time_dtype
 
 PLAIN: Mapping[str, Any] = {"conditioning": "plain", "embedding": "fourier"}
 """The network as EDM2 published it."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core.trigflow import inside
+from trigbench.core.trigflow import inside
 
 FOURIER_SCALE = 16.0
 """NCSN++'s (arXiv 2011.13456), which sCM's Fig. 4 holds against the positional embedding."""

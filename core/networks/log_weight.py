@@ -3,8 +3,8 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core.networks.embeddings import PositionalEmbedding
-from core.trigflow import time_dtype
+from trigbench.core.networks.embeddings import PositionalEmbedding
+from trigbench.core.trigflow import time_dtype
 
 
 class LogWeight(nn.Module):

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core.constants import SIGMA_D
-from core.networks.conditioning import Condition, ToldNumbers, full_precision, labels_and_numbers
-from core.networks.embeddings import (
+from trigbench.core.constants import SIGMA_D
+from trigbench.core.networks.conditioning import Condition, ToldNumbers, full_precision, labels_and_numbers
+from trigbench.core.networks.embeddings import (
     FOURIER_SCALE,
     FourierEmbedding,
     NoiseCoordinate,
@@ -18,7 +18,7 @@ from core.networks.embeddings import (
     noise_coordinate,
     pixel_norm,
 )
-from core.trigflow import time_dtype
+from trigbench.core.trigflow import time_dtype
 
 Conditioning = Literal["double", "adagn", "none"]
 

@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core.constants import SIGMA_D
-from core.conversions import TimedNetwork, field_from_edm_network, field_from_vp
-from core.fields import bind
-from core.networks import ddpmpp, edm2
-from core.networks.conditioning import Condition
-from core.networks.ddpmpp import DDPMpp
-from core.networks.edm2 import EDM2
-from core.trigflow import Field, time_dtype
+from trigbench.core.constants import SIGMA_D
+from trigbench.core.conversions import TimedNetwork, field_from_edm_network, field_from_vp
+from trigbench.core.fields import bind
+from trigbench.core.networks import ddpmpp, edm2
+from trigbench.core.networks.conditioning import Condition
+from trigbench.core.networks.ddpmpp import DDPMpp
+from trigbench.core.networks.edm2 import EDM2
+from trigbench.core.trigflow import Field, time_dtype
 
 LISTED = 5
 """Names that an error gives of each kind."""

@@ -7,7 +7,7 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from core.networks.images import Image, Output, Resampling
+from trigbench.core.networks.images import Image, Output, Resampling
 
 
 @dataclass(frozen=True)

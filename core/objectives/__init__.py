@@ -35,24 +35,24 @@ class Method:
 
 
 OBJECTIVES: dict[str, Method] = {
-    "diffusion": Method("core.objectives.diffusion:diffusion", sampler="heun"),
-    "sct": Method("core.objectives.continuous:sct"),
-    "scd": Method("core.objectives.continuous:scd", teacher=True),
-    "dsct": Method("core.objectives.discrete:dsct", intervals=True),
-    "dscd": Method("core.objectives.discrete:dscd", teacher=True, intervals=True),
-    "ms_scd": Method("core.objectives.continuous:ms_scd", teacher=True, segments=True, sampler="segments"),
+    "diffusion": Method("trigbench.core.objectives.diffusion:diffusion", sampler="heun"),
+    "sct": Method("trigbench.core.objectives.continuous:sct"),
+    "scd": Method("trigbench.core.objectives.continuous:scd", teacher=True),
+    "dsct": Method("trigbench.core.objectives.discrete:dsct", intervals=True),
+    "dscd": Method("trigbench.core.objectives.discrete:dscd", teacher=True, intervals=True),
+    "ms_scd": Method("trigbench.core.objectives.continuous:ms_scd", teacher=True, segments=True, sampler="segments"),
     "vsd": Method(
-        "core.objectives.score_distillation:vsd",
+        "trigbench.core.objectives.score_distillation:vsd",
         teacher=True, fake=True, log_weights=("score_log_weight", "fake_log_weight"), sampler="one",
     ),
     "scd_vsd": Method(
-        "core.objectives.score_distillation:scd_vsd",
+        "trigbench.core.objectives.score_distillation:scd_vsd",
         teacher=True, fake=True, log_weights=("log_weight", "score_log_weight", "fake_log_weight"),
     ),
-    "cd": Method("core.objectives.lineage:cd", teacher=True, intervals=True, log_weights=(), boundary=True),
-    "ct": Method("core.objectives.lineage:ct", points=True, log_weights=(), boundary=True),
-    "ict": Method("core.objectives.lineage:ict", points=True, log_weights=(), boundary=True),
-    "ect": Method("core.objectives.lineage:ect", log_weights=()),
+    "cd": Method("trigbench.core.objectives.lineage:cd", teacher=True, intervals=True, log_weights=(), boundary=True),
+    "ct": Method("trigbench.core.objectives.lineage:ct", points=True, log_weights=(), boundary=True),
+    "ict": Method("trigbench.core.objectives.lineage:ict", points=True, log_weights=(), boundary=True),
+    "ect": Method("trigbench.core.objectives.lineage:ect", log_weights=()),
 }  # fmt: skip
 
 

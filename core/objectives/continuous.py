@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.fields import Draws, Fields
-from core.objectives.regression import Regression, Settings, regress
-from core.tangents import segment_direction
-from core.trigflow import Field, interpolate, lognormal_angle, lower_edge, velocity
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives.regression import Regression, Settings, regress
+from trigbench.core.tangents import segment_direction
+from trigbench.core.trigflow import Field, interpolate, lognormal_angle, lower_edge, velocity
 
 Batch = Float[Tensor, "batch *shape"]
 

@@ -3,10 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from core.fields import Draws, Fields
-from core.objectives.regression import Regression, Settings, regress
-from core.tangents import Direction
-from core.trigflow import interpolate, lognormal_angle, velocity
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives.regression import Regression, Settings, regress
+from trigbench.core.tangents import Direction
+from trigbench.core.trigflow import interpolate, lognormal_angle, velocity
 
 
 def diffusion(fields: Fields, x0: Float[Tensor, "batch *shape"], draws: Draws, settings: Settings) -> Regression:

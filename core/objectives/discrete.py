@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.fields import Draws, Fields
-from core.objectives.regression import Regression, Settings, regress
-from core.tangents import Direction
-from core.trigflow import Field, ProposalGrid, cos_sin, draw_interval, interpolate, rotate, velocity
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives.regression import Regression, Settings, regress
+from trigbench.core.tangents import Direction
+from trigbench.core.trigflow import Field, ProposalGrid, cos_sin, draw_interval, interpolate, rotate, velocity
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.fields import Draws, Fields
-from core.objectives.discrete import grid_of
-from core.objectives.regression import Regression, Settings, regress
-from core.samplers.ode import heun_step
-from core.schedules import ect_lower_level
-from core.tangents import Direction
-from core.trigflow import (
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives.discrete import grid_of
+from trigbench.core.objectives.regression import Regression, Settings, regress
+from trigbench.core.samplers.ode import heun_step
+from trigbench.core.schedules import ect_lower_level
+from trigbench.core.tangents import Direction
+from trigbench.core.trigflow import (
     consistency_map,
     cos_sin,
     draw_interval,

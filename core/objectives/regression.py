@@ -11,10 +11,10 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from core.constants import NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
-from core.samplers.ode import Step
-from core.tangents import Control, Derivative, Direction, derivative_along, normalise
-from core.trigflow import ProposalGrid, TimeFunction
+from trigbench.core.constants import NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
+from trigbench.core.samplers.ode import Step
+from trigbench.core.tangents import Control, Derivative, Direction, derivative_along, normalise
+from trigbench.core.trigflow import ProposalGrid, TimeFunction
 
 
 @dataclass(frozen=True)

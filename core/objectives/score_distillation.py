@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.fields import Draws, Fields
-from core.objectives.continuous import scd
-from core.objectives.diffusion import diffusion
-from core.objectives.regression import Regression, Settings, regress
-from core.schedules import largest_angle
-from core.tangents import Direction
-from core.trigflow import consistency_map, interpolate, lognormal_angle, rotate
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives.continuous import scd
+from trigbench.core.objectives.diffusion import diffusion
+from trigbench.core.objectives.regression import Regression, Settings, regress
+from trigbench.core.schedules import largest_angle
+from trigbench.core.tangents import Direction
+from trigbench.core.trigflow import consistency_map, interpolate, lognormal_angle, rotate
 
 Batch = Float[Tensor, "batch *shape"]
 

@@ -9,8 +9,8 @@ whole function because weights have no tangents to add and the tangent's graph i
 stand by family in `linear`, `products`, `functions` and `kernels`.
 """
 
-from core.pairs.evaluation import evaluate, map_tensors
-from core.pairs.pair import (
+from trigbench.core.pairs.evaluation import evaluate, map_tensors
+from trigbench.core.pairs.pair import (
     ASSIGNMENTS,
     BACKWARD,
     IN_PLACE,
@@ -27,7 +27,7 @@ from core.pairs.pair import (
     Rule,
     Spent,
 )
-from core.pairs.table import ELEMENTWISE, LINEAR, PLAIN, TABLE
+from trigbench.core.pairs.table import ELEMENTWISE, LINEAR, PLAIN, TABLE
 
 __all__ = [
     "ASSIGNMENTS", "BACKWARD", "ELEMENTWISE", "IN_PLACE", "LINEAR", "PAST_PAIRS", "PLAIN", "RULES", "SHARED", "TABLE",

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from core.holdings import held_by, refuse_scripts
-from core.pairs.pair import RUNNING, Evaluation, NestingError, Pair, Spent, is_over, join
+from trigbench.core.holdings import held_by, refuse_scripts
+from trigbench.core.pairs.pair import RUNNING, Evaluation, NestingError, Pair, Spent, is_over, join
 
 
 def evaluate(function: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> tuple[Any, Any]:

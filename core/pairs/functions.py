@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from core.pairs.pair import Rule, only_first
+from trigbench.core.pairs.pair import Rule, only_first
 
 aten = torch.ops.aten
 

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from core.attention import attention_with_tangent
-from core.pairs.pair import Pair, fall_back, join, parts_of
+from trigbench.core.attention import attention_with_tangent
+from trigbench.core.pairs.pair import Pair, fall_back, join, parts_of
 
 aten = torch.ops.aten
 _AT_ONCE = 2**20

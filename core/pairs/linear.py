@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.pairs.pair import SEQUENCES, DetachWarning, Pair, only_first, parts_of, primal_of, with_pairs
+from trigbench.core.pairs.pair import SEQUENCES, DetachWarning, Pair, only_first, parts_of, primal_of, with_pairs
 
 
 def plain(func, args, kwargs, value):

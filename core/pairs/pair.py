@@ -12,7 +12,7 @@ from weakref import ref
 import torch
 from torch import Tensor
 
-from core.holdings import refusal_of
+from trigbench.core.holdings import refusal_of
 
 Rule = Callable[[Callable[..., Any], Sequence[Any], dict[str, Any], Any], Any]
 """(operation, args, kwargs, its value) -> its tangent; None if it has none, NotImplemented if not covered."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from core.pairs.pair import SEQUENCES, Pair, Rule, parts_of
+from trigbench.core.pairs.pair import SEQUENCES, Pair, Rule, parts_of
 
 
 def two(combine: Callable[..., Any], reflected: bool = False) -> Rule:

@@ -10,10 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from core.pairs import pair
-from core.pairs.functions import batch_norm, elementwise, group_norm, layer_norm, power, rms_norm, softmax, wide
-from core.pairs.kernels import attention, distances, dropout, sampled, written_out
-from core.pairs.linear import (
+from trigbench.core.pairs import pair
+from trigbench.core.pairs.functions import (
+    batch_norm,
+    elementwise,
+    group_norm,
+    layer_norm,
+    power,
+    rms_norm,
+    softmax,
+    wide,
+)
+from trigbench.core.pairs.kernels import attention, distances, dropout, sampled, written_out
+from trigbench.core.pairs.linear import (
     affine,
     assigned,
     copied,
@@ -29,8 +38,8 @@ from core.pairs.linear import (
     view,
     view_as,
 )
-from core.pairs.pair import RULES, WHOLE, Pair, Rule, apply, has_kept, of_values
-from core.pairs.products import add, bilinear, divide, einsum, hypotenuse, multiply, subtract, two, where
+from trigbench.core.pairs.pair import RULES, WHOLE, Pair, Rule, apply, has_kept, of_values
+from trigbench.core.pairs.products import add, bilinear, divide, einsum, hypotenuse, multiply, subtract, two, where
 
 aten = torch.ops.aten
 

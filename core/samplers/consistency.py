@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.samplers import Callback
-from core.trigflow import Field, check_angles, check_floating, consistency_map, interpolate, rotate
+from trigbench.core.samplers import Callback
+from trigbench.core.trigflow import Field, check_angles, check_floating, consistency_map, interpolate, rotate
 
 
 def sample_consistency(

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from core.samplers import Callback
-from core.trigflow import Field, check_angles, consistency_map, cos_sin, rotate
+from trigbench.core.samplers import Callback
+from trigbench.core.trigflow import Field, check_angles, consistency_map, cos_sin, rotate
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]

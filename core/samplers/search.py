@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
-from core.trigflow import check_angles
+from trigbench.core.trigflow import check_angles
 
 Score = Callable[[Sequence[float]], float]
 """Middle times, descending -> what is to be small."""

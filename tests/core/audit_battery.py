@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.audit import AuditReport, audit_loss
-from core.forward_mode import value_and_tangent
+from trigbench.core.audit import AuditReport, audit_loss
+from trigbench.core.forward_mode import value_and_tangent
 
 PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
 ELEMENTS = 24

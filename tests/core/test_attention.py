@@ -15,9 +15,9 @@ from torch.nn import functional as nnf
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from core import attention, pairs
-from core.attention import attention_with_tangent
-from core.forward_mode import value_and_tangent
+from trigbench.core import attention, pairs
+from trigbench.core.attention import attention_with_tangent
+from trigbench.core.forward_mode import value_and_tangent
 
 
 def written_out(q, k, v, mask=None, causal=False, scale=None):
@@ -255,7 +255,9 @@ V = draw(13)[0][2]
 @pytest.mark.parametrize("name", CALLS)
 def test_pairs_take_attention_in_one_rule(name, monkeypatch):
     for room in ("pair", "kernels"):
-        monkeypatch.setattr(f"core.pairs.{room}.fall_back", lambda func, *_: pytest.fail(f"{func} has no rule"))
+        monkeypatch.setattr(
+            f"trigbench.core.pairs.{room}.fall_back", lambda func, *_: pytest.fail(f"{func} has no rule")
+        )
     primals, tangents = draw(14)
     inputs = [p.requires_grad_() for p in primals]
     value, tangent = value_and_tangent(CALLS[name], primals, tangents)
@@ -302,7 +304,9 @@ def test_multihead_attention_needs_no_fallback(weights, training, monkeypatch):
     (x, y, _), (dx, dy, _) = draw(18, (2,), 7, 9, 12, 12)
     padding = torch.arange(18).reshape(2, 9) % 5 == 0
     for room in ("pair", "kernels"):
-        monkeypatch.setattr(f"core.pairs.{room}.fall_back", lambda func, *_: pytest.fail(f"{func} has no rule"))
+        monkeypatch.setattr(
+            f"trigbench.core.pairs.{room}.fall_back", lambda func, *_: pytest.fail(f"{func} has no rule")
+        )
 
     def function(x, y):
         return module(x, y, y, need_weights=weights, key_padding_mask=None if weights else padding)[0]
@@ -336,7 +340,7 @@ TOLERANCES = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 def check_kernel(device: str) -> None:
     """Against the formula in float64; what the suite runs in another process."""
-    kernel = importlib.import_module("core.attention_triton")
+    kernel = importlib.import_module("trigbench.core.attention_triton")
     for dtype in (torch.float32, torch.float16) if device == "cpu" else TOLERANCES:  # no bfloat16 in the interpreter
         for batch, queries, keys, dim, kind, causal, still in KERNELS[:: 1 if dtype is torch.float32 else 3]:
             primals, tangents = draw(20, batch, queries, keys, dim, dim, dtype, device)

@@ -10,15 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.audit import audit_loss, audit_tangent
-from core.fields import Draws, Fields, bind
-from core.forward_mode import value_and_tangent
-from core.networks.mlp import ResidualMLP
-from core.objectives.continuous import scd, sct
-from core.objectives.discrete import dscd
-from core.objectives.lineage import cd, ct, ect, ict
-from core.objectives.regression import Settings
-from core.trigflow import ProposalGrid
 from tests.core.audit_battery import (
     BLIND,
     LEARNED,
@@ -37,6 +28,15 @@ from tests.core.audit_battery import (
 from tests.core.audit_battery import (
     RIGHT as RIGHT_CASES,
 )
+from trigbench.core.audit import audit_loss, audit_tangent
+from trigbench.core.fields import Draws, Fields, bind
+from trigbench.core.forward_mode import value_and_tangent
+from trigbench.core.networks.mlp import ResidualMLP
+from trigbench.core.objectives.continuous import scd, sct
+from trigbench.core.objectives.discrete import dscd
+from trigbench.core.objectives.lineage import cd, ct, ect, ict
+from trigbench.core.objectives.regression import Settings
+from trigbench.core.trigflow import ProposalGrid
 
 SHAPE, SIGMA = (3, 4, 4), 0.5
 TIMES = torch.tensor([0.1, 0.5, 1.0, 1.4], dtype=torch.float64).repeat_interleave(5)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from core import conversions as conv
-from core import oracle
-from core.trigflow import consistency_map, interpolate, velocity
+from trigbench.core import conversions as conv
+from trigbench.core import oracle
+from trigbench.core.trigflow import consistency_map, interpolate, velocity
 
 SIGMA_D = st.sampled_from([0.3, 0.5, 1.0])
 SEEDS = st.integers(0, 2**31)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from core.forward_mode import value_and_tangent
-from core.networks.dropout import Dropout, mask, masks, number_layers
+from trigbench.core.forward_mode import value_and_tangent
+from trigbench.core.networks.dropout import Dropout, mask, masks, number_layers
 
 KEYS = torch.randint(2**31, (64,), generator=torch.Generator().manual_seed(0), dtype=torch.int32)
 

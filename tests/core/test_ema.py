@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import ema
+from trigbench.core import ema
 
 # papers.md 2.10: sigma_rel -> gamma
 GAMMAS = {

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 from torch.utils.checkpoint import checkpoint
 
-from core.forward_mode import METHODS, Method, value_and_tangent
-from core.pairs import DetachWarning, FallbackWarning
+from trigbench.core.forward_mode import METHODS, Method, value_and_tangent
+from trigbench.core.pairs import DetachWarning, FallbackWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 
@@ -93,7 +93,9 @@ def writing(first: str, alias: Callable[[Tensor], Tensor]) -> Callable[[Tensor],
     return function
 
 
-@pytest.mark.filterwarnings("ignore::core.pairs.DetachWarning", "ignore::core.pairs.FallbackWarning")
+@pytest.mark.filterwarnings(
+    "ignore::trigbench.core.pairs.DetachWarning", "ignore::trigbench.core.pairs.FallbackWarning"
+)
 @pytest.mark.parametrize("first", ["the tensor", "the alias", "the input"])
 def test_a_write_to_memory_with_several_names_is_seen_under_each_or_refused(first):
     x, dx = points()
@@ -363,7 +365,9 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], Method | None]] = {
 
 
 @pytest.mark.filterwarnings(
-    "ignore::core.pairs.DetachWarning", "ignore:None of the inputs have requires_grad", "ignore:.*flex_attention.*"
+    "ignore::trigbench.core.pairs.DetachWarning",
+    "ignore:None of the inputs have requires_grad",
+    "ignore:.*flex_attention.*",
 )
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_pairs_refuse_names_a_method_that_works_and_auto_takes_func_where_it_is_right(name):

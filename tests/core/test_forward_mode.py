@@ -17,13 +17,13 @@ from torch.func import functional_call
 from torch.nn import functional as nnf
 from torch.utils.checkpoint import checkpoint
 
-from core import pairs
-from core.fields import bind
-from core.forward_mode import METHODS, value_and_tangent
-from core.networks.log_weight import LogWeight
-from core.networks.mlp import ResidualMLP
-from core.pairs import FallbackWarning
-from core.pairs.table import operations
+from trigbench.core import pairs
+from trigbench.core.fields import bind
+from trigbench.core.forward_mode import METHODS, value_and_tangent
+from trigbench.core.networks.log_weight import LogWeight
+from trigbench.core.networks.mlp import ResidualMLP
+from trigbench.core.pairs import FallbackWarning
+from trigbench.core.pairs.table import operations
 
 # torch's own forward mode compiles decompositions by the deprecated torch.jit.script on first use
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")

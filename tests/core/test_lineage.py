@@ -15,14 +15,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import oracle
-from core.conversions import field_with_boundary
-from core.fields import Draws, Fields
-from core.objectives.lineage import PSEUDO_HUBER, cd, ct, ect, ict
-from core.objectives.regression import Settings
-from core.samplers.ode import ddim_step, heun_step
-from core.schedules import cm_angles, ect_lower_level
-from core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
+from trigbench.core import oracle
+from trigbench.core.conversions import field_with_boundary
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives.lineage import PSEUDO_HUBER, cd, ct, ect, ict
+from trigbench.core.objectives.regression import Settings
+from trigbench.core.samplers.ode import ddim_step, heun_step
+from trigbench.core.schedules import cm_angles, ect_lower_level
+from trigbench.core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
 
 SIGMA_D, EPSILON, SIGMA_MAX = 0.5, 0.002, 80.0
 MEAN, STD = -1.1, 2.0  # iCT's and ECT's proposal on CIFAR-10

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from core.fields import Draws, Fields, bind
-from core.networks.embeddings import FourierEmbedding, PositionalEmbedding, noise_coordinate, pixel_norm
-from core.networks.log_weight import LogWeight
-from core.networks.mlp import ConditionedBlock, ResidualMLP
-from core.objectives.continuous import scd
-from core.objectives.diffusion import diffusion
-from core.objectives.regression import Settings
-from core.trigflow import consistency_map
+from trigbench.core.fields import Draws, Fields, bind
+from trigbench.core.networks.embeddings import FourierEmbedding, PositionalEmbedding, noise_coordinate, pixel_norm
+from trigbench.core.networks.log_weight import LogWeight
+from trigbench.core.networks.mlp import ConditionedBlock, ResidualMLP
+from trigbench.core.objectives.continuous import scd
+from trigbench.core.objectives.diffusion import diffusion
+from trigbench.core.objectives.regression import Settings
+from trigbench.core.trigflow import consistency_map
 
 SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
 

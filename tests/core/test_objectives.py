@@ -18,16 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from core.fields import Draws, Fields
-from core.objectives import OBJECTIVES
-from core.objectives.continuous import scd, sct
-from core.objectives.diffusion import diffusion
-from core.objectives.discrete import chord_velocity, discrete_direction, dscd, dsct
-from core.objectives.regression import Settings, regress
-from core.samplers.ode import heun_step
-from core.schedules import karras_angles
-from core.tangents import Direction, clip, derivative_along, normalise, raw, segment_direction
-from core.trigflow import consistency_map, interpolate, proposal_grid, rotate, velocity
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives import OBJECTIVES
+from trigbench.core.objectives.continuous import scd, sct
+from trigbench.core.objectives.diffusion import diffusion
+from trigbench.core.objectives.discrete import chord_velocity, discrete_direction, dscd, dsct
+from trigbench.core.objectives.regression import Settings, regress
+from trigbench.core.samplers.ode import heun_step
+from trigbench.core.schedules import karras_angles
+from trigbench.core.tangents import Direction, clip, derivative_along, normalise, raw, segment_direction
+from trigbench.core.trigflow import consistency_map, interpolate, proposal_grid, rotate, velocity
 
 SIGMA_D, MEAN, STD = 0.5, -1.0, 1.4
 BATCH, SIZE = 6, 4

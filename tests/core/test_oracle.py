@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import oracle
+from trigbench.core import oracle
 
 SEEDS = st.integers(0, 10_000)
 

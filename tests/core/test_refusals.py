@@ -9,22 +9,22 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import ema, oracle, schedules
-from core.conversions import edm_from_trig, field_from_edm_network, field_with_boundary
-from core.fields import bind
-from core.forward_mode import value_and_tangent
-from core.networks.ddpmpp import DDPMpp
-from core.networks.dit import DiT
-from core.networks.edm2 import EDM2
-from core.networks.embeddings import noise_coordinate
-from core.networks.log_weight import LogWeight
-from core.networks.mlp import ResidualMLP
-from core.networks.teachers import field_from_discrete_vp
-from core.samplers.consistency import sample_consistency, sample_segments
-from core.samplers.noise import noise_of_samples
-from core.samplers.ode import ddim_step, heun_step, solve, solve_dpm_solver_pp_2m
-from core.samplers.search import greedy_times, ternary_search
-from core.trigflow import (
+from trigbench.core import ema, oracle, schedules
+from trigbench.core.conversions import edm_from_trig, field_from_edm_network, field_with_boundary
+from trigbench.core.fields import bind
+from trigbench.core.forward_mode import value_and_tangent
+from trigbench.core.networks.ddpmpp import DDPMpp
+from trigbench.core.networks.dit import DiT
+from trigbench.core.networks.edm2 import EDM2
+from trigbench.core.networks.embeddings import noise_coordinate
+from trigbench.core.networks.log_weight import LogWeight
+from trigbench.core.networks.mlp import ResidualMLP
+from trigbench.core.networks.teachers import field_from_discrete_vp
+from trigbench.core.samplers.consistency import sample_consistency, sample_segments
+from trigbench.core.samplers.noise import noise_of_samples
+from trigbench.core.samplers.ode import ddim_step, heun_step, solve, solve_dpm_solver_pp_2m
+from trigbench.core.samplers.search import greedy_times, ternary_search
+from trigbench.core.trigflow import (
     angle_from_noise_level,
     consistency_map,
     draw_interval,

@@ -5,12 +5,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from core.fields import Draws, Fields
-from core.objectives.discrete import dscd
-from core.objectives.regression import Settings
-from core.samplers.ode import ddim_step
-from core.schedules import karras_angles
-from core.trigflow import proposal_grid
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives.discrete import dscd
+from trigbench.core.objectives.regression import Settings
+from trigbench.core.samplers.ode import ddim_step
+from trigbench.core.schedules import karras_angles
+from trigbench.core.trigflow import proposal_grid
 
 
 def _student(x: Tensor, t: Tensor) -> Tensor:

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import oracle
-from core.constants import MID_TIME
-from core.conversions import edm_denoiser_from_field
-from core.fields import bind
-from core.networks.mlp import ResidualMLP
-from core.samplers.consistency import sample_consistency, sample_segments
-from core.samplers.noise import noise_of_samples
-from core.samplers.ode import (
+from trigbench.core import oracle
+from trigbench.core.constants import MID_TIME
+from trigbench.core.conversions import edm_denoiser_from_field
+from trigbench.core.fields import bind
+from trigbench.core.networks.mlp import ResidualMLP
+from trigbench.core.samplers.consistency import sample_consistency, sample_segments
+from trigbench.core.samplers.noise import noise_of_samples
+from trigbench.core.samplers.ode import (
     ddim_step,
     dpm_solver_2s_step,
     dpm_solver_pp_2s_step,
@@ -26,8 +26,8 @@ from core.samplers.ode import (
     solve,
     solve_dpm_solver_pp_2m,
 )
-from core.schedules import karras_noise_levels
-from core.trigflow import angle_from_noise_level, interpolate, velocity
+from trigbench.core.schedules import karras_noise_levels
+from trigbench.core.trigflow import angle_from_noise_level, interpolate, velocity
 
 SIGMA_D = 0.5
 T_MAX = math.atan(80 / SIGMA_D)

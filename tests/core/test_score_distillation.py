@@ -19,13 +19,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import oracle
-from core.fields import Draws, Fields
-from core.objectives.continuous import scd
-from core.objectives.diffusion import diffusion
-from core.objectives.regression import Regression, Settings
-from core.objectives.score_distillation import scd_vsd, vsd
-from core.trigflow import consistency_map, interpolate
+from trigbench.core import oracle
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives.continuous import scd
+from trigbench.core.objectives.diffusion import diffusion
+from trigbench.core.objectives.regression import Regression, Settings
+from trigbench.core.objectives.score_distillation import scd_vsd, vsd
+from trigbench.core.trigflow import consistency_map, interpolate
 
 SIGMA_D, T_MAX = 0.5, math.atan(80 / 0.5)
 BATCH, SHAPE = 7, (2, 3)

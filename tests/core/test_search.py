@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.samplers.search import greedy_times, ternary_search
+from trigbench.core.samplers.search import greedy_times, ternary_search
 
 
 @given(st.floats(0.05, 1.5), st.floats(0.5, 3.0))

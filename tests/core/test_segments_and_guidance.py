@@ -12,17 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from core import oracle
-from core.conversions import edm_denoiser_from_field, field_with_boundary
-from core.fields import Draws, Fields, bind
-from core.forward_mode import value_and_tangent
-from core.guidance import guided
-from core.networks.mlp import ResidualMLP
-from core.objectives.continuous import ms_scd, scd
-from core.objectives.regression import Regression, Settings
-from core.samplers.consistency import sample_consistency, sample_segments
-from core.schedules import largest_angle, uniform_angles
-from core.trigflow import Field, consistency_map
+from trigbench.core import oracle
+from trigbench.core.conversions import edm_denoiser_from_field, field_with_boundary
+from trigbench.core.fields import Draws, Fields, bind
+from trigbench.core.forward_mode import value_and_tangent
+from trigbench.core.guidance import guided
+from trigbench.core.networks.mlp import ResidualMLP
+from trigbench.core.objectives.continuous import ms_scd, scd
+from trigbench.core.objectives.regression import Regression, Settings
+from trigbench.core.samplers.consistency import sample_consistency, sample_segments
+from trigbench.core.schedules import largest_angle, uniform_angles
+from trigbench.core.trigflow import Field, consistency_map
 
 SIGMA_D, EPSILON = 0.5, 0.002
 T_MAX = largest_angle(SIGMA_D)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from core.fields import bind
-from core.forward_mode import Method, value_and_tangent
-from core.holdings import copied, held_by
-from core.pairs import FallbackWarning
+from trigbench.core.fields import bind
+from trigbench.core.forward_mode import Method, value_and_tangent
+from trigbench.core.holdings import copied, held_by
+from trigbench.core.pairs import FallbackWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 
@@ -350,7 +350,7 @@ def hidden(net):
 BY_NAME: dict[str, nn.Module] = {}
 
 
-@pytest.mark.filterwarnings("ignore::core.pairs.FallbackWarning")
+@pytest.mark.filterwarnings("ignore::trigbench.core.pairs.FallbackWarning")
 @pytest.mark.parametrize(
     "holding", [lambda net: lambda x: part_in_place(net(x)), held_by_a_trainer, held_by_a_global_dict, hidden]
 )

@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from core import oracle
-from core.fields import Draws, Fields
-from core.objectives.continuous import scd, sct
-from core.objectives.diffusion import diffusion
-from core.objectives.discrete import chord_velocity, discrete_direction, dscd
-from core.objectives.regression import Settings
-from core.samplers.ode import Step, ddim_step, heun_step
-from core.tangents import normalise, raw, segment_direction
-from core.trigflow import Field, ProposalGrid, lognormal_angle
+from trigbench.core import oracle
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives.continuous import scd, sct
+from trigbench.core.objectives.diffusion import diffusion
+from trigbench.core.objectives.discrete import chord_velocity, discrete_direction, dscd
+from trigbench.core.objectives.regression import Settings
+from trigbench.core.samplers.ode import Step, ddim_step, heun_step
+from trigbench.core.tangents import normalise, raw, segment_direction
+from trigbench.core.trigflow import Field, ProposalGrid, lognormal_angle
 
 STDS = [0.2 / 0.5, 0.5 / 0.5, 1.3 / 0.5]  # row 12's s, in units of sigma_d
 RAW = partial(raw, sigma_d=1.0)

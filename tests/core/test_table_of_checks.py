@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.objectives.regression import regress
-from core.tangents import Direction, normalise
+from trigbench.core.objectives.regression import regress
+from trigbench.core.tangents import Direction, normalise
 
 ROWS: dict[str, list[str]] = {
     "1 jvp of f equals the closed form": [

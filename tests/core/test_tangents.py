@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from core.forward_mode import METHODS, value_and_tangent
-from core.networks.embeddings import noise_coordinate
-from core.tangents import (
+from trigbench.core.forward_mode import METHODS, value_and_tangent
+from trigbench.core.networks.embeddings import noise_coordinate
+from trigbench.core.tangents import (
     clip,
     derivative_along,
     map_tangent,
@@ -24,7 +24,7 @@ from core.tangents import (
     raw,
     segment_direction,
 )
-from core.trigflow import consistency_map, interpolate, rotate, velocity
+from trigbench.core.trigflow import consistency_map, interpolate, rotate, velocity
 
 SIGMA_D = 0.5
 SEEDS = st.integers(0, 10_000)

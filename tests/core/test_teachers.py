@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from core.conversions import edm_denoiser_from_field, trig_from_vp
-from core.networks.ddpmpp import DDPMpp
-from core.networks.edm2 import EDM2
-from core.networks.teachers import edm_field, edm_network, field_from_discrete_vp, step_at
-from core.trigflow import consistency_map
+from trigbench.core.conversions import edm_denoiser_from_field, trig_from_vp
+from trigbench.core.networks.ddpmpp import DDPMpp
+from trigbench.core.networks.edm2 import EDM2
+from trigbench.core.networks.teachers import edm_field, edm_network, field_from_discrete_vp, step_at
+from trigbench.core.trigflow import consistency_map
 
 LAYOUTS = json.loads(Path(__file__).with_name("layouts.json").read_text())
 CLASSES, SIDE, WIDTHS, SIGMA_D = 3, 8, (64, 128), 0.5

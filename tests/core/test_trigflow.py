@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from core import oracle
-from core.schedules import karras_angles, uniform_angles
-from core.trigflow import (
+from trigbench.core import oracle
+from trigbench.core.schedules import karras_angles, uniform_angles
+from trigbench.core.trigflow import (
     angle_from_noise_level,
     consistency_map,
     cos_sin,

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from core.fields import bind
-from core.forward_mode import Method, value_and_tangent
-from core.networks import ddpmpp, dit, edm2
-from core.networks.ddpmpp import DDPMpp, EDMEmbedding
-from core.networks.dit import DiT
-from core.networks.edm2 import EDM2, FourierPhases, MPLayer, mp_cat, mp_silu, mp_sum, unit
-from core.networks.embeddings import noise_coordinate
-from core.networks.images import attend, resample
-from core.networks.mlp import ResidualMLP
-from core.networks.unet import plan_of
+from trigbench.core.fields import bind
+from trigbench.core.forward_mode import Method, value_and_tangent
+from trigbench.core.networks import ddpmpp, dit, edm2
+from trigbench.core.networks.ddpmpp import DDPMpp, EDMEmbedding
+from trigbench.core.networks.dit import DiT
+from trigbench.core.networks.edm2 import EDM2, FourierPhases, MPLayer, mp_cat, mp_silu, mp_sum, unit
+from trigbench.core.networks.embeddings import noise_coordinate
+from trigbench.core.networks.images import attend, resample
+from trigbench.core.networks.mlp import ResidualMLP
+from trigbench.core.networks.unet import plan_of
 
 SHAPE = (3, 8, 8)
 U_NET: dict[str, Any] = {"shape": SHAPE, "width": 16, "multipliers": (1, 2), "blocks": 1, "attention": (4,)}

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from core.objectives import OBJECTIVES
-from workflow.steps.prepare import prepare
-from workflow.study.fingerprint import source_digest, syntax_digest
-from workflow.study.reading import load
-from workflow.study.study import Study
+from trigbench.core.objectives import OBJECTIVES
+from trigbench.workflow.steps.prepare import prepare
+from trigbench.workflow.study.fingerprint import source_digest, syntax_digest
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Study
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -160,7 +160,7 @@ def environment() -> dict[str, str]:
 
 def step(name: str, *arguments: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run one step by hand, as its help says."""
-    command = [sys.executable, "-m", f"workflow.steps.{name}", *map(str, arguments)]
+    command = [sys.executable, "-m", f"trigbench.workflow.steps.{name}", *map(str, arguments)]
     done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stderr
     return done

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from workflow.claims.judge import judge_study
-from workflow.claims.tables import write_table
-from workflow.machine.files import write_arrays, write_json
-from workflow.steps import report as step
-from workflow.study.fingerprint import fingerprint
-from workflow.study.records import RunRecord, Value, write_record
-from workflow.study.study import Run, Study
+from trigbench.workflow.claims.judge import judge_study
+from trigbench.workflow.claims.tables import write_table
+from trigbench.workflow.machine.files import write_arrays, write_json
+from trigbench.workflow.steps import report as step
+from trigbench.workflow.study.fingerprint import fingerprint
+from trigbench.workflow.study.records import RunRecord, Value, write_record
+from trigbench.workflow.study.study import Run, Study
 
 STUDY = """
 study: tiny

@@ -17,28 +17,28 @@ from torch import Tensor
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
-from core.fields import Draws, Fields, bind
-from core.objectives.diffusion import diffusion
-from core.objectives.regression import Settings
-from workflow.data.dataset import Dataset
-from workflow.errors import BenchError
-from workflow.machine import checkpoints
-from workflow.machine.files import write_json
-from workflow.machine.tensors import write_tensors
-from workflow.run import sampling
-from workflow.run import training as train_module
-from workflow.run.assembly import make_modules, open_data
-from workflow.run.distributed import Layout, World, lay_out, world_of
-from workflow.run.samples import sample
-from workflow.run.state import State, initial, resume, save
-from workflow.study.reading import load
-from workflow.study.schema import Arm
-from workflow.study.study import Run, Study
+from trigbench.core.fields import Draws, Fields, bind
+from trigbench.core.objectives.diffusion import diffusion
+from trigbench.core.objectives.regression import Settings
+from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import checkpoints
+from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.machine.tensors import write_tensors
+from trigbench.workflow.run import sampling
+from trigbench.workflow.run import training as train_module
+from trigbench.workflow.run.assembly import make_modules, open_data
+from trigbench.workflow.run.distributed import Layout, World, lay_out, world_of
+from trigbench.workflow.run.samples import sample
+from trigbench.workflow.run.state import State, initial, resume, save
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.schema import Arm
+from trigbench.workflow.study.study import Run, Study
 
 EDM2 = {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4], "dropout": 0.3, "conditioning": "plain"}
 SIZES = {
     "small": {"width": 16, "blocks": 1},
-    "image": {"network": "core.networks.edm2:EDM2", "settings": EDM2},
+    "image": {"network": "trigbench.core.networks.edm2:EDM2", "settings": EDM2},
     "spectral": {"network": "tests.workflow.test_buffers:spectral"},
 }
 METHODS: dict[str, dict[str, Any]] = {

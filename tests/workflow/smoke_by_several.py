@@ -2,9 +2,9 @@
 
 import torch
 
-from workflow.run.distributed import world_of
-from workflow.run.make import make_run
-from workflow.study.reading import load
+from trigbench.workflow.run.distributed import world_of
+from trigbench.workflow.run.make import make_run
+from trigbench.workflow.study.reading import load
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -8,12 +8,12 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from workflow.claims.statistics import COLUMNS
-from workflow.claims.tables import CURVE_COLUMNS
-from workflow.run.estimates import sampling_evaluations
-from workflow.study.claim import written
-from workflow.study.quantities import QUANTITIES
-from workflow.study.study import Study
+from trigbench.workflow.claims.statistics import COLUMNS
+from trigbench.workflow.claims.tables import CURVE_COLUMNS
+from trigbench.workflow.run.estimates import sampling_evaluations
+from trigbench.workflow.study.claim import written
+from trigbench.workflow.study.quantities import QUANTITIES
+from trigbench.workflow.study.study import Study
 
 FLOORS = {
     "digits": {"fd_train": 12.0, "precision": 0.92, "recall": 0.91, "nearest_train": 4.0},

@@ -13,26 +13,26 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from core.fields import Draws, Fields, bind
-from core.objectives.diffusion import diffusion
-from core.objectives.regression import Regression, Settings
 from tests.workflow.conftest import saved_every
-from workflow.data.dataset import Dataset
-from workflow.errors import BenchError
-from workflow.machine import checkpoints
-from workflow.machine.checkpoints import remove_all
-from workflow.machine.tensors import read_tensors, write_tensors
-from workflow.run import evaluation as evaluate_module
-from workflow.run import training as train_module
-from workflow.run.assembly import make_network, open_data, student_field
-from workflow.run.distributed import World
-from workflow.run.evaluation import evaluate
-from workflow.run.samples import sample
-from workflow.run.sampling import draw_samples
-from workflow.run.training import checkpoint_mark, train
-from workflow.run.weights import buffers_of, checksum, kept_of
-from workflow.study.schema import OwnData
-from workflow.study.study import Run, Study
+from trigbench.core.fields import Draws, Fields, bind
+from trigbench.core.objectives.diffusion import diffusion
+from trigbench.core.objectives.regression import Regression, Settings
+from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import checkpoints
+from trigbench.workflow.machine.checkpoints import remove_all
+from trigbench.workflow.machine.tensors import read_tensors, write_tensors
+from trigbench.workflow.run import evaluation as evaluate_module
+from trigbench.workflow.run import training as train_module
+from trigbench.workflow.run.assembly import make_network, open_data, student_field
+from trigbench.workflow.run.distributed import World
+from trigbench.workflow.run.evaluation import evaluate
+from trigbench.workflow.run.samples import sample
+from trigbench.workflow.run.sampling import draw_samples
+from trigbench.workflow.run.training import checkpoint_mark, train
+from trigbench.workflow.run.weights import buffers_of, checksum, kept_of
+from trigbench.workflow.study.schema import OwnData
+from trigbench.workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)
 

@@ -15,20 +15,20 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import ROOT, environment, snakemake
-from workflow.claims.collecting import collect, tabulate_study
-from workflow.claims.history import UNKNOWN, Dated, rule_commits, rule_first
-from workflow.claims.judge import Tables, judge, judge_claim, judge_study
-from workflow.claims.ledger import CLAIMS, Ledger, check_claims, claims_of, read_claims, resolved
-from workflow.claims.statistics import COLUMNS
-from workflow.claims.tables import CURVE_COLUMNS, write_table
-from workflow.claims.words import sentence
-from workflow.errors import BenchError
-from workflow.machine.files import write_json
-from workflow.steps.judge import CLAIM_NEW, RULE_CHANGED
-from workflow.study.claim import claims_digest
-from workflow.study.freshness import FRESH, collected_from, verdict
-from workflow.study.reading import load, shipped
-from workflow.study.study import Run, Study
+from trigbench.workflow.claims.collecting import collect, tabulate_study
+from trigbench.workflow.claims.history import UNKNOWN, Dated, rule_commits, rule_first
+from trigbench.workflow.claims.judge import Tables, judge, judge_claim, judge_study
+from trigbench.workflow.claims.ledger import CLAIMS, Ledger, check_claims, claims_of, read_claims, resolved
+from trigbench.workflow.claims.statistics import COLUMNS
+from trigbench.workflow.claims.tables import CURVE_COLUMNS, write_table
+from trigbench.workflow.claims.words import sentence
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.steps.judge import CLAIM_NEW, RULE_CHANGED
+from trigbench.workflow.study.claim import claims_digest
+from trigbench.workflow.study.freshness import FRESH, collected_from, verdict
+from trigbench.workflow.study.reading import load, shipped
+from trigbench.workflow.study.study import Run, Study
 
 FINER = {
     "paper": "sCM", "place": "Fig. 5c", "topic": "discretisation", "claim": "Finer is better.",
@@ -85,7 +85,7 @@ def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:
 
 
 def test_reading_the_ledger_imports_nothing_heavy() -> None:
-    code = "import sys, workflow.claims.ledger; assert not {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)"
+    code = "import sys, trigbench.workflow.claims.ledger; assert not {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
 
 

@@ -13,29 +13,29 @@ import torch
 import yaml
 from torch import Tensor
 
-from core.fields import Draws, Fields
-from core.networks import ddpmpp, edm2, teachers
-from core.networks.ddpmpp import DDPMpp
-from core.networks.edm2 import EDM2
-from core.networks.teachers import edm_field
-from core.objectives.continuous import scd
-from core.objectives.regression import Regression, Settings
 from tests.workflow.conftest import ROOT, as_a_new_process
-from workflow.claims.tables import _about
-from workflow.errors import BenchError
-from workflow.machine.tensors import read_tensors, write_tensors
-from workflow.run import training as train_module
-from workflow.run.assembly import open_teacher, started_modules, student_field
-from workflow.run.estimates import counts_of, stand_in
-from workflow.run.operations import Operations
-from workflow.run.teachers import open_edm_network
-from workflow.run.training import train
-from workflow.study import fingerprint as fingerprint_module
-from workflow.study.converted import header_of
-from workflow.study.fingerprint import fingerprint
-from workflow.study.freshness import inputs_of, marks_of
-from workflow.study.reading import load
-from workflow.study.study import Run, Study
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.networks import ddpmpp, edm2, teachers
+from trigbench.core.networks.ddpmpp import DDPMpp
+from trigbench.core.networks.edm2 import EDM2
+from trigbench.core.networks.teachers import edm_field
+from trigbench.core.objectives.continuous import scd
+from trigbench.core.objectives.regression import Regression, Settings
+from trigbench.workflow.claims.tables import _about
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.tensors import read_tensors, write_tensors
+from trigbench.workflow.run import training as train_module
+from trigbench.workflow.run.assembly import open_teacher, started_modules, student_field
+from trigbench.workflow.run.estimates import counts_of, stand_in
+from trigbench.workflow.run.operations import Operations
+from trigbench.workflow.run.teachers import open_edm_network
+from trigbench.workflow.run.training import train
+from trigbench.workflow.study import fingerprint as fingerprint_module
+from trigbench.workflow.study.converted import header_of
+from trigbench.workflow.study.fingerprint import fingerprint
+from trigbench.workflow.study.freshness import inputs_of, marks_of
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)
 SMALL: dict[str, Any] = {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4]}
@@ -44,7 +44,7 @@ FAMILIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "edm2": (EDM2, {**SMALL, "width": 32, **edm2.PLAIN}),
 }
 INCEPTION = {"kind": "inception", "weights": "w.safetensors"}
-PATHS = {"ddpmpp": "core.networks.ddpmpp:DDPMpp", "edm2": "core.networks.edm2:EDM2"}
+PATHS = {"ddpmpp": "trigbench.core.networks.ddpmpp:DDPMpp", "edm2": "trigbench.core.networks.edm2:EDM2"}
 
 
 def published(family: str, path: Path, shape: tuple[int, ...] = (1, 8, 8), classes: int = 10, seed: int = 0) -> Path:
@@ -150,7 +150,7 @@ def test_a_student_starts_as_its_teacher_from_a_file_or_is_refused(
         started_modules(taught(file, wider, start="teacher"), X, arm, data, open_teacher(study, X, arm, data))
     opened: list[Path] = []
     monkeypatch.setattr(
-        "workflow.run.teachers.open_edm_network", lambda path: opened.append(path) or open_edm_network(path)
+        "trigbench.workflow.run.teachers.open_edm_network", lambda path: opened.append(path) or open_edm_network(path)
     )
     train(taught(file, size, start="teacher"), X)
     assert len(opened) == 1
@@ -185,7 +185,7 @@ LOG = {"network": PATHS["edm2"], "settings": FAMILIES["edm2"][1]}
 REFUSED: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str]]] = {
     "no file": (Path.unlink, {}, ["arms.x.teacher.file", "No such file", "where the workflow is started"]),
     "a folder": (lambda f: (f.unlink(), f.mkdir()), {}, ["arms.x.teacher.file", "directory"]),
-    "text": (_text, {}, ["arms.x.teacher.file", "not a whole .safetensors file", "workflow.steps.convert"]),
+    "text": (_text, {}, ["arms.x.teacher.file", "not a whole .safetensors file", "trigbench.workflow.steps.convert"]),
     "cut short": (_cut, {}, ["arms.x.teacher.file", "not a whole .safetensors file"]),
     "another header": (_no_header, {}, ["arms.x.teacher.file", "not a whole .safetensors file"]),
     "another network": (_other, {}, ["arms.x.teacher.file", "neither EDM's DDPM++", "docs/teachers.md"]),
@@ -199,7 +199,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str]]] = {
     "latents": (str, {"data": "latents"}, ["arms.x.teacher.file", "App. G", "diffusion arm"]),
     "another scale": (str, {"sigma_d": 0.4}, ["arms.x.teacher.file", "standard deviation of 0.5, not 0.4"]),
     "guidance": (str, {"guidance_max": 2.0, "samplers": ["g"]}, ["arms.x.guidance_max", "label_dropout"]),
-    "an MLP": (str, {"start": "teacher"}, ["arms.x.start", "core.networks.ddpmpp:DDPMpp", "an MLP"]),
+    "an MLP": (str, {"start": "teacher"}, ["arms.x.start", "trigbench.core.networks.ddpmpp:DDPMpp", "an MLP"]),
     "another family": (str, {"start": "teacher", "size": LOG}, ["arms.x.start", PATHS["edm2"]]),
     "a kind": (str, {"teacher": {"file": "f", "kind": "vp"}}, ["arms.x.teacher.kind", "'edm'"]),
     "a key": (str, {"teacher": {"fil": "f", "kind": "edm"}}, ["arms.x.teacher.fil", "file"]),
@@ -233,7 +233,8 @@ def test_another_content_makes_runs_stale_and_another_place_does_not(taught, tmp
     os.utime(file)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "workflow.machine.files.sha256", lambda path: pytest.fail("gigabytes are read, where the header says it")
+            "trigbench.workflow.machine.files.sha256",
+            lambda path: pytest.fail("gigabytes are read, where the header says it"),
         )
         assert fingerprint(study.specification(X)) == before
     published("ddpmpp", file, seed=1)

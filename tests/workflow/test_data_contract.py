@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from examples import own_data
-from workflow.data import digits
-from workflow.data.dataset import Dataset, checked
-from workflow.data.shares import labels_in_shares
-from workflow.errors import BenchError
-from workflow.machine.files import read_json
-from workflow.run.assembly import open_data
-from workflow.run.batches import draw_batch
-from workflow.run.sampling import labels_of_samples
-from workflow.steps.prepare import prepare
-from workflow.study.protocol import protocol
-from workflow.study.reading import load
-from workflow.study.study import Run, Study
+from trigbench.workflow.data import digits
+from trigbench.workflow.data.dataset import Dataset, checked
+from trigbench.workflow.data.shares import labels_in_shares
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import read_json
+from trigbench.workflow.run.assembly import open_data
+from trigbench.workflow.run.batches import draw_batch
+from trigbench.workflow.run.sampling import labels_of_samples
+from trigbench.workflow.steps.prepare import prepare
+from trigbench.workflow.study.protocol import protocol
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Run, Study
 
 Drawn = tuple[Any, Any]
 Opened = Callable[..., Study]

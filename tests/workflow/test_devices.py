@@ -12,29 +12,29 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core.objectives import OBJECTIVES
-from core.tangents import Apart, derivative_along
 from tests.workflow import several
 from tests.workflow.conftest import step
-from workflow.data.randomness import generator
-from workflow.errors import BenchError
-from workflow.machine import checkpoints, devices
-from workflow.machine.checkpoints import Part
-from workflow.machine.files import read_json
-from workflow.run import assembly, batches, gradients, sampling
-from workflow.run import training as train_module
-from workflow.run.assembly import make_modules, make_network, open_data, step_function, student_field
-from workflow.run.batches import Batch, ahead, draw_batch, mapped
-from workflow.run.distributed import World
-from workflow.run.journal import Journal
-from workflow.run.training import train
-from workflow.study.reading import load
-from workflow.study.schema import Sampler
-from workflow.study.study import Run, Study
+from trigbench.core.objectives import OBJECTIVES
+from trigbench.core.tangents import Apart, derivative_along
+from trigbench.workflow.data.randomness import generator
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import checkpoints, devices
+from trigbench.workflow.machine.checkpoints import Part
+from trigbench.workflow.machine.files import read_json
+from trigbench.workflow.run import assembly, batches, gradients, sampling
+from trigbench.workflow.run import training as train_module
+from trigbench.workflow.run.assembly import make_modules, make_network, open_data, step_function, student_field
+from trigbench.workflow.run.batches import Batch, ahead, draw_batch, mapped
+from trigbench.workflow.run.distributed import World
+from trigbench.workflow.run.journal import Journal
+from trigbench.workflow.run.training import train
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.schema import Sampler
+from trigbench.workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)
 IMAGE = {
-    "network": "core.networks.ddpmpp:DDPMpp",
+    "network": "trigbench.core.networks.ddpmpp:DDPMpp",
     "settings": {"width": 16, "multipliers": [1, 1], "blocks": 1, "attention": [4], "dropout": 0.3},
 }
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from core.constants import SIGMA_MIN
-from core.conversions import field_with_boundary, trig_from_vp
-from core.forward_mode import Method, value_and_tangent
-from core.networks.teachers import field_from_discrete_vp
-from core.samplers.consistency import sample_consistency
-from core.trigflow import angle_from_noise_level, consistency_map
+from trigbench.core.constants import SIGMA_MIN
+from trigbench.core.conversions import field_with_boundary, trig_from_vp
+from trigbench.core.forward_mode import Method, value_and_tangent
+from trigbench.core.networks.teachers import field_from_discrete_vp
+from trigbench.core.samplers.consistency import sample_consistency
+from trigbench.core.trigflow import angle_from_noise_level, consistency_map
 
 SIGMA_D = 0.5
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from workflow.data import digits
-from workflow.data.features.classifier import features, to_pixels
-from workflow.data.features.metrics import frechet_distance
-from workflow.errors import BenchError
-from workflow.study.reading import load
-from workflow.study.schema import DigitsData, Evaluation
+from trigbench.workflow.data import digits
+from trigbench.workflow.data.features.classifier import features, to_pixels
+from trigbench.workflow.data.features.metrics import frechet_distance
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.schema import DigitsData, Evaluation
 
 
 @pytest.fixture(scope="module")

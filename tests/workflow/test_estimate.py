@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from core.networks.edm2 import EDM2
 from tests.workflow.conftest import step
-from workflow.errors import BenchError
-from workflow.run.estimates import (
+from trigbench.core.networks.edm2 import EDM2
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.run.estimates import (
     Cost,
     costs_of,
     counts_of,
@@ -21,18 +21,18 @@ from workflow.run.estimates import (
     shape_of,
     stand_in,
 )
-from workflow.steps.estimate import JUDGED, check, table
-from workflow.study.fingerprint import fingerprint
-from workflow.study.reading import load
-from workflow.study.records import RunRecord, write_record
-from workflow.study.schema import ImagesData
-from workflow.study.study import Run, Sampling, Study
+from trigbench.workflow.steps.estimate import JUDGED, check, table
+from trigbench.workflow.study.fingerprint import fingerprint
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.records import RunRecord, write_record
+from trigbench.workflow.study.schema import ImagesData
+from trigbench.workflow.study.study import Run, Sampling, Study
 
 IMAGES = {"kind": "images_folder", "path": "nowhere", "size": 16, "held_out": 0.5, "classes": 3}
 SMALL = {"multipliers": [1, 2], "blocks": 1, "attention": [8]}
 NETWORKS = {
-    "ddpmpp": {"network": "core.networks.ddpmpp:DDPMpp", "settings": SMALL},
-    "edm2": {"network": "core.networks.edm2:EDM2", "settings": SMALL},
+    "ddpmpp": {"network": "trigbench.core.networks.ddpmpp:DDPMpp", "settings": SMALL},
+    "edm2": {"network": "trigbench.core.networks.edm2:EDM2", "settings": SMALL},
 }
 
 
@@ -59,7 +59,7 @@ def test_operations_at_a_large_width_follow_exactly_from_small_ones(network: str
     wide = study(network, 128)
     data = stand_in(wide, "mixture")
     followed = counts_of(wide, arm, data)
-    monkeypatch.setattr("workflow.run.estimates.WIDTHS", (128, 128, 128))  # counted as it is
+    monkeypatch.setattr("trigbench.workflow.run.estimates.WIDTHS", (128, 128, 128))  # counted as it is
     counted = counts_of(wide, arm, data)
     assert followed.step == pytest.approx(counted.step, rel=1e-9)
     assert followed.evaluation == pytest.approx(counted.evaluation, rel=1e-9)

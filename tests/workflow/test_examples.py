@@ -7,23 +7,23 @@ import pandas as pd
 import pytest
 import yaml
 
-from core.objectives import OBJECTIVES
 from tests.workflow.conftest import ROOT, as_a_new_process, snakemake
 from tests.workflow.made_up import tabulated
-from workflow.claims.judge import judge_study
-from workflow.claims.tables import experiment_tables, read_table
-from workflow.errors import BenchError
-from workflow.machine.files import write_json
-from workflow.report.drawing import drawn
-from workflow.report.figures import FIGURES
-from workflow.report.findings import FINDINGS
-from workflow.report.pages.study import study_page
-from workflow.run.own import check_study
-from workflow.study.fingerprint import fingerprint
-from workflow.study.quantities import quantities_of
-from workflow.study.reading import load
-from workflow.study.records import RunRecord, Value, write_record
-from workflow.study.study import Run
+from trigbench.core.objectives import OBJECTIVES
+from trigbench.workflow.claims.judge import judge_study
+from trigbench.workflow.claims.tables import experiment_tables, read_table
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.report.drawing import drawn
+from trigbench.workflow.report.figures import FIGURES
+from trigbench.workflow.report.findings import FINDINGS
+from trigbench.workflow.report.pages.study import study_page
+from trigbench.workflow.run.own import check_study
+from trigbench.workflow.study.fingerprint import fingerprint
+from trigbench.workflow.study.quantities import quantities_of
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.records import RunRecord, Value, write_record
+from trigbench.workflow.study.study import Run
 
 EXAMPLES = ("own_objective", "own_network", "own_data")
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from workflow.data.features import metrics
-from workflow.data.features import reference as reference_module
-from workflow.data.features.dinov2 import DINOv2, dinov2_of, normalised
-from workflow.data.features.extractors import Extractor, check_weights, open_extractor
-from workflow.data.features.reference import frechet_to, open_reference, reference_file
-from workflow.errors import BenchError
-from workflow.machine.tensors import read_tensors, write_tensors
+from trigbench.workflow.data.features import metrics
+from trigbench.workflow.data.features import reference as reference_module
+from trigbench.workflow.data.features.dinov2 import DINOv2, dinov2_of, normalised
+from trigbench.workflow.data.features.extractors import Extractor, check_weights, open_extractor
+from trigbench.workflow.data.features.reference import frechet_to, open_reference, reference_file
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 
 PIXELS = torch.randint(256, (3, 3, 20, 20), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
 
@@ -59,7 +59,7 @@ def test_weights_that_are_not_there_are_asked_for(tmp_path: Path) -> None:
             (tmp_path / "weights.pth").write_bytes(b"a pickle")
             with pytest.raises(BenchError) as caught:
                 check_weights(kind, str(tmp_path / name))
-            for wanted in (name, "workflow.steps.convert", "docs/data.md", kind):
+            for wanted in (name, "trigbench.workflow.steps.convert", "docs/data.md", kind):
                 assert wanted in str(caught.value)
 
 

@@ -11,19 +11,19 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from tests.workflow.synthetic import rows_of
-from workflow.claims.statistics import COLUMNS, summary
-from workflow.claims.tables import CURVE_COLUMNS
-from workflow.errors import BenchError
-from workflow.report import drawing, pictures
-from workflow.report.drawing import WIDTH
-from workflow.report.figures import FIGURES
-from workflow.report.findings import FINDINGS, NOTHING
-from workflow.report.matrix import draw_matrix
-from workflow.report.pages.charts import main_chart
-from workflow.report.style import COLOURS, MARKERS, NAMES, apply_style, save
-from workflow.study.reading import load
-from workflow.study.schema import Sampler
-from workflow.study.study import Run, Study
+from trigbench.workflow.claims.statistics import COLUMNS, summary
+from trigbench.workflow.claims.tables import CURVE_COLUMNS
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.report import drawing, pictures
+from trigbench.workflow.report.drawing import WIDTH
+from trigbench.workflow.report.figures import FIGURES
+from trigbench.workflow.report.findings import FINDINGS, NOTHING
+from trigbench.workflow.report.matrix import draw_matrix
+from trigbench.workflow.report.pages.charts import main_chart
+from trigbench.workflow.report.style import COLOURS, MARKERS, NAMES, apply_style, save
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.schema import Sampler
+from trigbench.workflow.study.study import Run, Study
 
 STUDIES = {name: load(name) for name in ("cifar10", "imagenet64", "imagenet512", "oracle", "digits")}
 ONE_OF_EACH_KIND = {

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from workflow.claims.statistics import (
+from trigbench.workflow.claims.statistics import (
     COLUMNS,
     at_best_guidance,
     difference,
@@ -16,11 +16,11 @@ from workflow.claims.statistics import (
     refuse_doubles,
     summary,
 )
-from workflow.claims.tables import CURVE_COLUMNS
-from workflow.report.drawing import numeric
-from workflow.report.findings import FINDINGS
-from workflow.study.quantities import QUANTITIES, Quantity, is_signed
-from workflow.study.schema import Experiment
+from trigbench.workflow.claims.tables import CURVE_COLUMNS
+from trigbench.workflow.report.drawing import numeric
+from trigbench.workflow.report.findings import FINDINGS
+from trigbench.workflow.study.quantities import QUANTITIES, Quantity, is_signed
+from trigbench.workflow.study.schema import Experiment
 
 NO_CURVES = pd.DataFrame()
 WIN, LOSS = [0.01, 0.012, 0.011], [0.05, 0.052, 0.049]

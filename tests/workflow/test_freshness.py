@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from workflow.errors import BenchError
-from workflow.machine.files import identity, write_arrays, write_json
-from workflow.machine.tensors import write_tensors
-from workflow.study.freshness import (
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import identity, write_arrays, write_json
+from trigbench.workflow.machine.tensors import write_tensors
+from trigbench.workflow.study.freshness import (
     FILES,
     FRESH,
     INPUTS,
@@ -29,8 +29,8 @@ from workflow.study.freshness import (
     source_of,
     verdict,
 )
-from workflow.study.reading import load
-from workflow.study.study import Run, Study, freshness
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Run, Study, freshness
 
 
 @pytest.fixture

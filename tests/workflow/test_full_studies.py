@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from core.networks.edm2 import PRESETS
 from tests.workflow.conftest import snakemake, step
-from workflow.claims.ledger import check_claims, read_claims
-from workflow.data.files.shards import write_shards
-from workflow.machine.files import write_arrays
-from workflow.run import training as train_module
-from workflow.run.assembly import make_network
-from workflow.run.estimates import counts_of, stand_in
-from workflow.run.training import train
-from workflow.study.reading import load
-from workflow.study.schema import ImagesData, Optimiser
-from workflow.study.study import Run, Study
+from trigbench.core.networks.edm2 import PRESETS
+from trigbench.workflow.claims.ledger import check_claims, read_claims
+from trigbench.workflow.data.files.shards import write_shards
+from trigbench.workflow.machine.files import write_arrays
+from trigbench.workflow.run import training as train_module
+from trigbench.workflow.run.assembly import make_network
+from trigbench.workflow.run.estimates import counts_of, stand_in
+from trigbench.workflow.run.training import train
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.schema import ImagesData, Optimiser
+from trigbench.workflow.study.study import Run, Study
 
 FULL = ("cifar10", "imagenet64", "imagenet512")
 SHIPPED = ("cifar10-small", *FULL)
@@ -131,7 +131,7 @@ def test_cifar10_tells_the_time_as_the_paper_s_fig_4_does() -> None:
 
 @pytest.mark.parametrize("data, size", [("img64", "s"), ("img64", "xl"), ("img512", "m"), ("img512", "xxl")])
 def test_networks_of_the_full_studies_are_the_presets(data: str, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workflow.run.assembly.device_of", lambda *asked: torch.device("meta"))
+    monkeypatch.setattr("trigbench.workflow.run.assembly.device_of", lambda *asked: torch.device("meta"))
     study = load("imagenet64" if data == "img64" else "imagenet512")
     arm = study.arms[f"teacher-{size}"]
     with torch.device("meta"):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.workflow.conftest import ROOT, environment
-from workflow.errors import BenchError
-from workflow.machine.gpus import VISIBLE, gpu_slot, visible_gpus
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.gpus import VISIBLE, gpu_slot, visible_gpus
 
 TWO = ("GPU-a", "GPU-b")
 
@@ -111,7 +111,7 @@ def test_a_killed_job_gives_its_gpu_back(tmp_path: Path) -> None:
 def test_a_job_that_becomes_another_program_keeps_its_gpu(tmp_path: Path) -> None:
     code = f"""if True:
         import os, pathlib
-        from workflow.machine.gpus import gpu_slot
+        from trigbench.workflow.machine.gpus import gpu_slot
         with gpu_slot(1, {TWO}, pathlib.Path({str(tmp_path)!r})):
             os.execvp("sh", ["sh", "-c", "echo $CUDA_VISIBLE_DEVICES; read line"])
     """
@@ -127,5 +127,5 @@ def test_a_job_that_becomes_another_program_keeps_its_gpu(tmp_path: Path) -> Non
 
 
 def test_finding_gpus_imports_no_torch() -> None:
-    code = "import sys, workflow.machine.gpus, workflow.machine.cluster; sys.exit('torch' in sys.modules)"
+    code = "import sys, trigbench.workflow.machine.gpus, trigbench.workflow.machine.cluster; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=environment()).returncode == 0

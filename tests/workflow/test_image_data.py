@@ -14,16 +14,16 @@ from pydantic import ValidationError
 
 from tests.workflow.conftest import snakemake, step
 from tests.workflow.drawn import CLASSES, draw, write_images
-from workflow.data import images
-from workflow.data.features import extractors
-from workflow.errors import BenchError
-from workflow.machine.files import read_json, write_arrays
-from workflow.run.sampling import labels_of_samples
-from workflow.study.kinds import kind_module
-from workflow.study.reading import load, remedy_of
-from workflow.study.records import read_record
-from workflow.study.schema import Evaluation, ImagesData, LatentsData
-from workflow.study.study import Run, Study
+from trigbench.workflow.data import images
+from trigbench.workflow.data.features import extractors
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import read_json, write_arrays
+from trigbench.workflow.run.sampling import labels_of_samples
+from trigbench.workflow.study.kinds import kind_module
+from trigbench.workflow.study.reading import load, remedy_of
+from trigbench.workflow.study.records import read_record
+from trigbench.workflow.study.schema import Evaluation, ImagesData, LatentsData
+from trigbench.workflow.study.study import Run, Study
 
 SIDE, PER_CLASS = 16, 60
 STUDIED = 8
@@ -266,7 +266,7 @@ def small_study(home: Path, tiny: dict) -> dict:
         "study": "folder",
         "data": {"images": {"kind": "images_folder", "path": str(home / "my images"), "size": STUDIED,
                             "held_out": 0.5}},
-        "sizes": {"net": {"network": "core.networks.ddpmpp:DDPMpp",
+        "sizes": {"net": {"network": "trigbench.core.networks.ddpmpp:DDPMpp",
                           "settings": {"width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [4]}}},
         "defaults": {"data": "images", "size": "net", "iterations": 3, "batch": 4, "rate": 1e-3, "ema_half_life": 1000,
                      "adaptive_weight": True},

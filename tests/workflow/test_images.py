@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from tests.workflow.drawn import CLASSES, draw, write_images
-from workflow.data.files.cifar10 import cifar10_parts
-from workflow.data.files.pictures import Part, centre_crop, check_classes, check_counts, folder_part
-from workflow.errors import BenchError
+from trigbench.workflow.data.files.cifar10 import cifar10_parts
+from trigbench.workflow.data.files.pictures import Part, centre_crop, check_classes, check_counts, folder_part
+from trigbench.workflow.errors import BenchError
 
 
 def _read(path: Path, size: int = 8, resize: str = "none", convert: bool = False, labelled: bool = True) -> Part:

@@ -13,14 +13,20 @@ import torch
 
 from tests.workflow.conftest import step
 from tests.workflow.drawn import write_images
-from workflow.data import images, latents
-from workflow.data.features.dinov2 import DINOv2
-from workflow.data.files.autoencoder import check_autoencoder, denormalise, load_diffusers, normalise, open_autoencoder
-from workflow.data.files.shards import open_shards
-from workflow.errors import BenchError
-from workflow.machine.tensors import write_tensors
-from workflow.steps.encode import command
-from workflow.study.schema import Evaluation, LatentsData
+from trigbench.workflow.data import images, latents
+from trigbench.workflow.data.features.dinov2 import DINOv2
+from trigbench.workflow.data.files.autoencoder import (
+    check_autoencoder,
+    denormalise,
+    load_diffusers,
+    normalise,
+    open_autoencoder,
+)
+from trigbench.workflow.data.files.shards import open_shards
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.tensors import write_tensors
+from trigbench.workflow.steps.encode import command
+from trigbench.workflow.study.schema import Evaluation, LatentsData
 
 pytest.importorskip("diffusers")
 SIDE, PER_CLASS = 32, 24

@@ -14,19 +14,19 @@ import pytest
 import torch
 
 from tests.workflow.conftest import environment, snakemake
-from workflow.errors import BenchError
-from workflow.machine import limits
-from workflow.machine.cluster import seconds_left
-from workflow.machine.files import read_arrays
-from workflow.machine.limits import stopping
-from workflow.machine.tensors import read_tensors, write_tensors
-from workflow.run import make as run_module
-from workflow.run import samples as sample_module
-from workflow.run import sampling
-from workflow.run import training as train_module
-from workflow.run.samples import sample
-from workflow.run.training import train
-from workflow.study.study import Run, Study
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import limits
+from trigbench.workflow.machine.cluster import seconds_left
+from trigbench.workflow.machine.files import read_arrays
+from trigbench.workflow.machine.limits import stopping
+from trigbench.workflow.machine.tensors import read_tensors, write_tensors
+from trigbench.workflow.run import make as run_module
+from trigbench.workflow.run import samples as sample_module
+from trigbench.workflow.run import sampling
+from trigbench.workflow.run import training as train_module
+from trigbench.workflow.run.samples import sample
+from trigbench.workflow.run.training import train
+from trigbench.workflow.study.study import Run, Study
 
 SCD = Run(arm="scd", seed=0)
 
@@ -133,7 +133,17 @@ def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
 ) -> None:
     tiny["resources"] = {"checkpoint_every": 100}
     study = scd_arm(iterations=1000)
-    command = [sys.executable, "-m", "workflow.steps.run", "--study", str(study.file), "--arm", "scd", "--seed", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "trigbench.workflow.steps.run",
+        "--study",
+        str(study.file),
+        "--arm",
+        "scd",
+        "--seed",
+        "0",
+    ]
     whole = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
     undisturbed = _made(study)

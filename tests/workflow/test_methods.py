@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from tests.workflow.conftest import ROOT, saved_every
-from workflow.errors import BenchError
-from workflow.machine.checkpoints import remove_all
-from workflow.machine.files import write_json
-from workflow.machine.tensors import read_tensors
-from workflow.run import training as train_module
-from workflow.run.assembly import (
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.checkpoints import remove_all
+from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.run import training as train_module
+from trigbench.workflow.run.assembly import (
     Tensors,
     guided_field,
     make_modules,
@@ -24,17 +24,17 @@ from workflow.run.assembly import (
     step_function,
     student_field,
 )
-from workflow.run.measurements import costs, normalisation_bias, search, theory
-from workflow.run.operations import Operations
-from workflow.run.own import check_study
-from workflow.run.sampling import draw_samples
-from workflow.run.training import target_decay, train
-from workflow.run.tuning import tuned
-from workflow.steps.prepare import prepare
-from workflow.study.reading import load
-from workflow.study.records import Value
-from workflow.study.schema import Sampler, Size
-from workflow.study.study import Run, Study
+from trigbench.workflow.run.measurements import costs, normalisation_bias, search, theory
+from trigbench.workflow.run.operations import Operations
+from trigbench.workflow.run.own import check_study
+from trigbench.workflow.run.sampling import draw_samples
+from trigbench.workflow.run.training import target_decay, train
+from trigbench.workflow.run.tuning import tuned
+from trigbench.workflow.steps.prepare import prepare
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.records import Value
+from trigbench.workflow.study.schema import Sampler, Size
+from trigbench.workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)
 
@@ -410,9 +410,9 @@ def test_what_is_no_number_steers_no_search_and_publishes_no_time(searchable: St
 
 
 IMAGE_NETWORKS = {
-    "core.networks.dit:DiT": {"width": 24, "depth": 1, "heads": 2},
-    "core.networks.ddpmpp:DDPMpp": {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4]},
-    "core.networks.edm2:EDM2": {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4]},
+    "trigbench.core.networks.dit:DiT": {"width": 24, "depth": 1, "heads": 2},
+    "trigbench.core.networks.ddpmpp:DDPMpp": {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4]},
+    "trigbench.core.networks.edm2:EDM2": {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4]},
 }
 
 

@@ -11,24 +11,24 @@ import numpy as np
 import pytest
 import torch
 
-from workflow.claims.tables import experiment_tables
-from workflow.data.dataset import not_numbers
-from workflow.data.features.classifier import classifier
-from workflow.data.features.extractors import classifier as colour_classifier
-from workflow.data.features.extractors import open_extractor
-from workflow.data.features.reference import reference_file
-from workflow.data.files.shards import write_shards
-from workflow.machine.files import write_arrays, write_json, write_text
-from workflow.machine.tensors import write_tensors
-from workflow.report.pictures import pictures
-from workflow.run.assembly import make_network, open_data
-from workflow.run.evaluation import evaluate
-from workflow.run.measurements import search
-from workflow.run.training import LOG_COLUMNS, Outcome
-from workflow.study.freshness import made_from
-from workflow.study.reading import load
-from workflow.study.records import RunRecord, read_record
-from workflow.study.study import Run, Study
+from trigbench.workflow.claims.tables import experiment_tables
+from trigbench.workflow.data.dataset import not_numbers
+from trigbench.workflow.data.features.classifier import classifier
+from trigbench.workflow.data.features.extractors import classifier as colour_classifier
+from trigbench.workflow.data.features.extractors import open_extractor
+from trigbench.workflow.data.features.reference import reference_file
+from trigbench.workflow.data.files.shards import write_shards
+from trigbench.workflow.machine.files import write_arrays, write_json, write_text
+from trigbench.workflow.machine.tensors import write_tensors
+from trigbench.workflow.report.pictures import pictures
+from trigbench.workflow.run.assembly import make_network, open_data
+from trigbench.workflow.run.evaluation import evaluate
+from trigbench.workflow.run.measurements import search
+from trigbench.workflow.run.training import LOG_COLUMNS, Outcome
+from trigbench.workflow.study.freshness import made_from
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.records import RunRecord, read_record
+from trigbench.workflow.study.study import Run, Study
 
 COUNT = 70
 RUN = Run(arm="x", seed=0)
@@ -85,7 +85,7 @@ DATA: dict[str, tuple[dict[str, Any], str]] = {
 def made(tiny: dict, write_study, with_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     """A study on such data, with all that a run of two samplings leaves before it is judged; its samples are noise."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("workflow.run.evaluation.TANGENT_ANGLES", 1)
+    monkeypatch.setattr("trigbench.workflow.run.evaluation.TANGENT_ANGLES", 1)
 
     def make(kind: str, snapshots: int | None = None) -> Study:
         settings, metric = DATA[kind]

@@ -7,25 +7,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.constants import SIGMA_MAX, SIGMA_MIN
-from core.fields import bind
-from core.networks.mlp import ResidualMLP
-from core.objectives.discrete import discrete_direction
-from core.samplers.consistency import sample_consistency
-from core.trigflow import interpolate, velocity
-from workflow.data import mixture
-from workflow.errors import BenchError
-from workflow.machine import devices
-from workflow.run import sampling, training
-from workflow.run.assembly import boundary_of, make_modules, make_network, open_data, student_field
-from workflow.run.measurements import costs
-from workflow.run.sampling import draw_samples
-from workflow.steps.measure import measure
-from workflow.steps.prepare import prepare
-from workflow.study.fingerprint import fingerprint
-from workflow.study.reading import load
-from workflow.study.schema import Sampler
-from workflow.study.study import Run
+from trigbench.core.constants import SIGMA_MAX, SIGMA_MIN
+from trigbench.core.fields import bind
+from trigbench.core.networks.mlp import ResidualMLP
+from trigbench.core.objectives.discrete import discrete_direction
+from trigbench.core.samplers.consistency import sample_consistency
+from trigbench.core.trigflow import interpolate, velocity
+from trigbench.workflow.data import mixture
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import devices
+from trigbench.workflow.run import sampling, training
+from trigbench.workflow.run.assembly import boundary_of, make_modules, make_network, open_data, student_field
+from trigbench.workflow.run.measurements import costs
+from trigbench.workflow.run.sampling import draw_samples
+from trigbench.workflow.steps.measure import measure
+from trigbench.workflow.steps.prepare import prepare
+from trigbench.workflow.study.fingerprint import fingerprint
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.schema import Sampler
+from trigbench.workflow.study.study import Run
 
 X = Run(arm="x", seed=0)
 CPU = torch.device("cpu")
@@ -89,7 +89,7 @@ def test_data_are_prepared_and_experiments_measured_in_float32(one_arm, monkeypa
 
     monkeypatch.setattr(mixture, "prepare", look)
     monkeypatch.setattr(costs, "measure", look)
-    monkeypatch.setattr("workflow.steps.measure.measured_from", lambda *about: "")
+    monkeypatch.setattr("trigbench.workflow.steps.measure.measured_from", lambda *about: "")
     for step, name in ((prepare, "mixture"), (measure, "training")):
         somebody_s_settings()
         with pytest.raises(InterruptedError):

@@ -9,12 +9,12 @@ from typing import Literal
 import pytest
 
 from tests.workflow.conftest import ROOT, environment, snakemake
-from workflow.errors import FINAL, BenchError, is_final
-from workflow.machine.named import fits
-from workflow.run import own
-from workflow.run.own import check_own, check_study
-from workflow.steps.prepare import prepare
-from workflow.study.reading import load
+from trigbench.workflow.errors import FINAL, BenchError, is_final
+from trigbench.workflow.machine.named import fits
+from trigbench.workflow.run import own
+from trigbench.workflow.run.own import check_own, check_study
+from trigbench.workflow.steps.prepare import prepare
+from trigbench.workflow.study.reading import load
 
 MODULE = """
 from examples.own_data import *
@@ -145,15 +145,15 @@ BAD = {
         ["claims.mine.decided_by.tiny", "no way that fits", "{steps: 1, sampling: few}, {steps: 2, "],
     ),
     "patches that do not divide the image": (
-        lambda c: _on_images(c, "core.networks.dit:DiT", width=64, depth=1, heads=2, patch=3),
+        lambda c: _on_images(c, "trigbench.core.networks.dit:DiT", width=64, depth=1, heads=2, patch=3),
         ["sizes.waves.settings", "points of shape (1, 8, 8)", "patch must divide the side", "change the settings"],
     ),
     "levels that do not divide the image": (
-        lambda c: _on_images(c, "core.networks.ddpmpp:DDPMpp", width=16, multipliers=[1, 1, 1, 1, 1], blocks=1),
+        lambda c: _on_images(c, "trigbench.core.networks.ddpmpp:DDPMpp", width=16, multipliers=[1, 1, 1, 1, 1], blocks=1),
         ["sizes.waves.settings", "5 levels need a resolution divisible by 16"],
     ),
     "a setting of the project's own network": (
-        lambda c: _on_images(c, "core.networks.dit:DiT", widht=64),
+        lambda c: _on_images(c, "trigbench.core.networks.dit:DiT", widht=64),
         ["sizes.waves.settings.widht", "did you mean 'width'?"],
     ),
 }  # fmt: skip
@@ -220,7 +220,7 @@ def test_a_plan_imports_neither_torch_nor_somebody_s_code_and_starts_no_process_
 ) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process"))
     check_own([load("oracle"), load("digits")])
-    code = "import sys, workflow.run.own; assert not {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)"
+    code = "import sys, trigbench.workflow.run.own; assert not {'torch', 'numpy', 'pandas', 'scipy'} & set(sys.modules)"
     done = subprocess.Popen([sys.executable, "-c", code], env=environment(), cwd=ROOT)
     assert done.wait() == 0
 
@@ -287,7 +287,7 @@ def test_a_mistake_in_the_plan_stands_plainly_and_one_that_a_job_finds_is_not_tr
     assert plan.returncode == 1
     assert "did you mean 'turns'?" in plan.stdout
     assert "WorkflowError" not in plan.stdout and "common.smk" not in plan.stdout and "Traceback" not in plan.stdout
-    late = "\nfrom workflow.errors import BenchError\ndef prepare(data, evaluation, sigma_d):\n"
+    late = "\nfrom trigbench.workflow.errors import BenchError\ndef prepare(data, evaluation, sigma_d):\n"
     late += "    raise BenchError('labels from 1 to 10', remedy='count from 0', again={})\n"
     for again in (False, True):
         study = load(study_of(module=MODULE + late.format(again)))

@@ -14,20 +14,20 @@ import pytest
 import torch
 
 from tests.workflow.conftest import ROOT, environment
-from workflow.claims.tables import is_fresh
-from workflow.errors import BenchError
-from workflow.machine import provenance as module
-from workflow.machine.files import read_json, write_arrays, write_json
-from workflow.machine.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
-from workflow.run import training as train_module
-from workflow.run.evaluation import evaluate
-from workflow.run.make import make_run
-from workflow.steps.publish import own_code_outside, publish
-from workflow.study.fingerprint import fingerprint
-from workflow.study.freshness import INPUTS, SETTINGS, run_verdict
-from workflow.study.reading import load
-from workflow.study.records import read_record, write_record
-from workflow.study.study import Run, Study
+from trigbench.workflow.claims.tables import is_fresh
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import provenance as module
+from trigbench.workflow.machine.files import read_json, write_arrays, write_json
+from trigbench.workflow.machine.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
+from trigbench.workflow.run import training as train_module
+from trigbench.workflow.run.evaluation import evaluate
+from trigbench.workflow.run.make import make_run
+from trigbench.workflow.steps.publish import own_code_outside, publish
+from trigbench.workflow.study.fingerprint import fingerprint
+from trigbench.workflow.study.freshness import INPUTS, SETTINGS, run_verdict
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.records import read_record, write_record
+from trigbench.workflow.study.study import Run, Study
 
 
 def test_provenance_names_versions_and_hardware() -> None:
@@ -49,7 +49,7 @@ def test_provenance_names_the_build_of_torch_where_it_is_imported(monkeypatch) -
 
 
 def test_the_peak_of_memory_is_the_process_s_own_and_not_of_what_started_it() -> None:
-    own = "from workflow.machine.provenance import peak_memory_mb; print(peak_memory_mb())"
+    own = "from trigbench.workflow.machine.provenance import peak_memory_mb; print(peak_memory_mb())"
     large = f"import os, sys; held = bytearray(600 * 2**20); os.execv(sys.executable, [sys.executable, '-c', {own!r}])"
     said = subprocess.run([sys.executable, "-c", large], env=environment(), capture_output=True, text=True, check=True)
     assert 5 < float(said.stdout) < 300

@@ -19,11 +19,11 @@ import pytest
 import torch
 
 from tests.workflow.conftest import ROOT, environment, snakemake, step
-from workflow.machine.files import read_arrays
-from workflow.machine.tensors import read_tensors
-from workflow.study.reading import load
-from workflow.study.records import read_record
-from workflow.study.study import Run, Study
+from trigbench.workflow.machine.files import read_arrays
+from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.records import read_record
+from trigbench.workflow.study.study import Run, Study
 
 TABLE = ROOT / "docs" / "reliability.md"
 
@@ -131,7 +131,7 @@ def _until(condition: Callable[[], object], every: float = 0.001, seconds: float
 def _works(pid: int) -> bool:
     """Whether that process is a worker of ours (and no later owner of its number)."""
     try:
-        return b"workflow.steps.run" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"trigbench.workflow.steps.run" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 
@@ -267,7 +267,17 @@ def test_out_of_memory_names_the_setting_to_lower(tiny: dict, write_study, with_
     ):
         shown = {"training": tiny["experiments"]["training"]}
         write_study(tiny | {"arms": {"scd": tiny["arms"]["scd"]}, "experiments": shown} | change)
-        command = [sys.executable, "-m", "workflow.steps.run", "--study", str(study), "--arm", "scd", "--seed", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "trigbench.workflow.steps.run",
+            "--study",
+            str(study),
+            "--arm",
+            "scd",
+            "--seed",
+            "0",
+        ]
         limited = ["bash", "-c", 'ulimit -v 8000000; exec "$@"', "bash", *command]
         done = subprocess.run(limited, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300)
         assert done.returncode == 2, done.stderr

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import ROOT, snakemake, step
-from workflow.machine.files import CHECKSUM, read_json, write_json
-from workflow.study.reading import load
-from workflow.study.study import Run, Study
+from trigbench.workflow.machine.files import CHECKSUM, read_json, write_json
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Run, Study
 
 pytestmark = pytest.mark.slow
 SCD, DSCD = Run(arm="scd", seed=0), Run(arm="dscd-4", seed=0)

@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 
 from tests.workflow.conftest import ROOT, TINY, snakemake, step
 from tests.workflow.test_convert import Intruder
-from workflow.claims.tables import read_table, write_table
-from workflow.errors import BenchError
-from workflow.machine import checkpoints
-from workflow.machine.files import read_arrays, read_json, sha256, write_arrays, write_json
-from workflow.machine.tensors import read_tensors, write_tensors
-from workflow.study.checks import TAKEN
-from workflow.study.reading import STUDIES, load
-from workflow.study.study import Study
+from trigbench.workflow.claims.tables import read_table, write_table
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import checkpoints
+from trigbench.workflow.machine.files import read_arrays, read_json, sha256, write_arrays, write_json
+from trigbench.workflow.machine.tensors import read_tensors, write_tensors
+from trigbench.workflow.study.checks import TAKEN
+from trigbench.workflow.study.reading import STUDIES, load
+from trigbench.workflow.study.study import Study
 
 # --- nothing is executed --------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ def test_no_source_file_loads_in_a_way_that_runs_code() -> None:
 
 WORDS = st.sampled_from(
     ["", "exact", "{", "{batch.real}", "{nothing}", "{0}", "a:b:c", "..x:y", "math:pi", "é漢\u202e", "2024-02-30", "<<",
-     "none", "../..", "a b", "index", "all", "x" * 300, "*", "[", "core.networks.dit:Nothing"]
+     "none", "../..", "a b", "index", "all", "x" * 300, "*", "[", "trigbench.core.networks.dit:Nothing"]
 )  # fmt: skip
 NUMBERS = st.one_of(st.integers(), st.floats(), st.sampled_from([0, -1, 10**400, 1e308, float("inf"), float("nan")]))
 SCALARS = st.one_of(st.none(), st.booleans(), NUMBERS, WORDS, st.text(max_size=6))

@@ -19,12 +19,12 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.workflow.made_up import CLAIMS, DIVERGED, STUDY, ledger_in_git, make_results, publish
-from workflow.claims.judge import judge_study
-from workflow.machine.files import write_json
-from workflow.report.pages import front
-from workflow.steps import report as step
-from workflow.study.reading import load
-from workflow.study.study import Run, Study
+from trigbench.workflow.claims.judge import judge_study
+from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.report.pages import front
+from trigbench.workflow.steps import report as step
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Run, Study
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -106,7 +106,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         publish(full, root / "published" / "tiny", {"continuous": 2.0, "discrete-8": 1.0})
         make_results(lacking, [Run(arm="continuous", seed=0), Run(arm="continuous", seed=1)], commit=before)
         printed = subprocess.run(
-            [sys.executable, "-m", "workflow.steps.report", "--study", "tiny.yaml", "--budget", "short", "--partial"],
+            [sys.executable, "-m", "trigbench.workflow.steps.report", "--study", "tiny.yaml", "--budget", "short", "--partial"],
             env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
         for study in (lacking, full):

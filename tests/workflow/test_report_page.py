@@ -14,20 +14,20 @@ import pytest
 import yaml
 
 from tests.workflow.made_up import DIVERGED, STUDY, ledger_in_git, make_results, publish, tabulated
-from workflow.claims.ledger import claims_of, read_claims
-from workflow.claims.statistics import COLUMNS
-from workflow.claims.tables import compared, read_table
-from workflow.errors import BenchError
-from workflow.machine.files import write_json
-from workflow.report.pages.charts import in_words, main_chart
-from workflow.report.pages.claim import claim_pages, rule_words
-from workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
-from workflow.report.pages.gaps import missing
-from workflow.report.pages.study import entry, study_page
-from workflow.steps import report as step
-from workflow.study.reading import load
-from workflow.study.records import Value, read_record, write_record
-from workflow.study.study import Run, Study
+from trigbench.workflow.claims.ledger import claims_of, read_claims
+from trigbench.workflow.claims.statistics import COLUMNS
+from trigbench.workflow.claims.tables import compared, read_table
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.report.pages.charts import in_words, main_chart
+from trigbench.workflow.report.pages.claim import claim_pages, rule_words
+from trigbench.workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
+from trigbench.workflow.report.pages.gaps import missing
+from trigbench.workflow.report.pages.study import entry, study_page
+from trigbench.workflow.steps import report as step
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.records import Value, read_record, write_record
+from trigbench.workflow.study.study import Run, Study
 
 ROOT = Path(__file__).parents[2]
 
@@ -182,7 +182,7 @@ def test_the_index_takes_the_pages_that_are_there(tmp_path: Path):
 def test_the_command_needs_a_study_or_the_index(tmp_path: Path):
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "workflow.steps.report", *arguments]
+        command = [sys.executable, "-m", "trigbench.workflow.steps.report", *arguments]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     refused, made = run(), run("--index")

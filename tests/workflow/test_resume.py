@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from tests.workflow.conftest import environment, saved_every, step
-from workflow.machine.checkpoints import remove_all
-from workflow.machine.files import read_arrays, read_json, write_arrays, write_json
-from workflow.machine.tensors import read_tensors, write_tensors
-from workflow.run import samples as sample_module
-from workflow.run import sampling as sampling_module
-from workflow.run import training as train_module
-from workflow.run.assembly import make_network, open_data
-from workflow.run.training import train
-from workflow.study.reading import load
-from workflow.study.study import Run, Study
+from trigbench.workflow.machine.checkpoints import remove_all
+from trigbench.workflow.machine.files import read_arrays, read_json, write_arrays, write_json
+from trigbench.workflow.machine.tensors import read_tensors, write_tensors
+from trigbench.workflow.run import samples as sample_module
+from trigbench.workflow.run import sampling as sampling_module
+from trigbench.workflow.run import training as train_module
+from trigbench.workflow.run.assembly import make_network, open_data
+from trigbench.workflow.run.training import train
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Run, Study
 
 SCD = Run(arm="scd", seed=0)
 
@@ -39,7 +39,17 @@ def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_b
 ) -> None:
     tiny["resources"] = {"checkpoint_every": 20}
     study = scd_arm(iterations=600, adaptive_weight=adaptive, precision="bf16" if adaptive else "fp32")
-    command = [sys.executable, "-m", "workflow.steps.train", "--study", str(study.file), "--arm", "scd", "--seed", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "trigbench.workflow.steps.train",
+        "--study",
+        str(study.file),
+        "--arm",
+        "scd",
+        "--seed",
+        "0",
+    ]
     whole = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert whole.returncode == 0, whole.stderr
     uninterrupted, log = _weights(study), (study.run_folder(SCD) / "log.csv").read_text()
@@ -119,7 +129,7 @@ def test_damaged_data_and_a_damaged_teacher_are_named(tiny, write_study, with_da
     study = load(write_study(tiny))
     missing = step("run", "--study", study.file, "--arm", "scd", "--seed", "0", cwd=tmp_path, check=False)
     assert missing.returncode == 2
-    assert "workflow.steps.prepare" in missing.stderr
+    assert "trigbench.workflow.steps.prepare" in missing.stderr
     study = with_data(tiny)
     weights = study.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors"
     weights.parent.mkdir(parents=True)

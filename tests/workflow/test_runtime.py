@@ -13,23 +13,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.optimiser import AdamSettings, adam_step, initial_state
 from tests.workflow.conftest import ROOT
-from workflow.data.features.metrics import (
+from trigbench.core.optimiser import AdamSettings, adam_step, initial_state
+from trigbench.workflow.data.features.metrics import (
     frechet_distance,
     kernel_distance,
     nearest_distance,
     precision_recall,
     sliced_wasserstein,
 )
-from workflow.data.features.reference import Reference, frechet_to
-from workflow.data.randomness import generator, seed_for
-from workflow.errors import BenchError
-from workflow.machine import checkpoints
-from workflow.machine.files import exclusive, read_arrays, read_json, write_atomically, write_json
-from workflow.machine.tensors import read_tensors
-from workflow.run.training import average_decay
-from workflow.study.reading import load
+from trigbench.workflow.data.features.reference import Reference, frechet_to
+from trigbench.workflow.data.randomness import generator, seed_for
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import checkpoints
+from trigbench.workflow.machine.files import exclusive, read_arrays, read_json, write_atomically, write_json
+from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.run.training import average_decay
+from trigbench.workflow.study.reading import load
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path: Path, capsys) -
 
 def test_a_second_process_on_the_same_run_is_refused_by_name(tmp_path: Path) -> None:
     code = (
-        "import sys, time, pathlib\nfrom workflow.machine.files import exclusive\n"
+        "import sys, time, pathlib\nfrom trigbench.workflow.machine.files import exclusive\n"
         "with exclusive(pathlib.Path(sys.argv[1]), 'x'):\n    print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)

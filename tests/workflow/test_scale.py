@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import scale
 from tests.workflow.conftest import as_a_new_process
-from workflow.study.fingerprint import fingerprint, source_digest
-from workflow.study.reading import load
+from trigbench.workflow.study.fingerprint import fingerprint, source_digest
+from trigbench.workflow.study.reading import load
 
 pytestmark = pytest.mark.slow
 

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from tests.workflow import several
 from tests.workflow.conftest import ROOT, TINY, environment, step
-from workflow.machine import checkpoints
-from workflow.machine.files import read_arrays, read_json
-from workflow.machine.tensors import read_tensors
-from workflow.run import sampling
-from workflow.run.samples import sample
-from workflow.run.training import train
-from workflow.steps.prepare import prepare
-from workflow.study.reading import load
-from workflow.study.records import read_record
-from workflow.study.study import Study
+from trigbench.workflow.machine import checkpoints
+from trigbench.workflow.machine.files import read_arrays, read_json
+from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.run import sampling
+from trigbench.workflow.run.samples import sample
+from trigbench.workflow.run.training import train
+from trigbench.workflow.steps.prepare import prepare
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.records import read_record
+from trigbench.workflow.study.study import Study
 
 pytestmark = pytest.mark.slow
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workflow.data.files.shards import Shards, in_parallel, open_shards, write_shards
-from workflow.errors import BenchError
-from workflow.machine.files import sha256 as sha256_of
+from trigbench.workflow.data.files.shards import Shards, in_parallel, open_shards, write_shards
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import sha256 as sha256_of
 
 SHAPE, ROWS = (3, 4, 4), 700
 PIXELS = np.random.default_rng(0).integers(0, 256, (ROWS, *SHAPE), np.uint8)

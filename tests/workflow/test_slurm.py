@@ -19,13 +19,13 @@ import yaml
 
 from tests.workflow.conftest import ROOT, snakemake, step
 from tests.workflow.one_node_slurm import PACKAGES, Slurm, missing, one_node_slurm
-from workflow.errors import BenchError
-from workflow.machine import cluster
-from workflow.machine.cluster import Site, read_site
-from workflow.machine.tensors import read_tensors
-from workflow.study.reading import load
-from workflow.study.schema import Resources
-from workflow.study.study import Run, Study
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import cluster
+from trigbench.workflow.machine.cluster import Site, read_site
+from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.schema import Resources
+from trigbench.workflow.study.study import Run, Study
 
 PACED = '''
 """Diffusion at a pace, and diffusion that kills its own process while a file says so."""
@@ -36,7 +36,7 @@ import signal
 import time
 from pathlib import Path
 
-from core.objectives.diffusion import diffusion
+from trigbench.core.objectives.diffusion import diffusion
 
 
 def paced(fields, x0, draws, settings):

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from core.objectives import OBJECTIVES
-from workflow.errors import BenchError
-from workflow.machine.cluster import SITE, read_site
-from workflow.machine.plain import StrictLoader, resolved
-from workflow.study.reading import budget_said, load, read_mapping, studies_said
-from workflow.study.study import Run
+from trigbench.core.objectives import OBJECTIVES
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.cluster import SITE, read_site
+from trigbench.workflow.machine.plain import StrictLoader, resolved
+from trigbench.workflow.study.reading import budget_said, load, read_mapping, studies_said
+from trigbench.workflow.study.study import Run
 
 
 def _set(path: str, value: object) -> Callable[[dict], None]:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from workflow.claims.ledger import Rule
-from workflow.claims.verdicts import (
+from trigbench.workflow.claims.ledger import Rule
+from trigbench.workflow.claims.verdicts import (
     Direction,
     Effects,
     Judgement,
@@ -22,7 +22,7 @@ from workflow.claims.verdicts import (
     p_value,
     totals,
 )
-from workflow.errors import BenchError
+from trigbench.workflow.errors import BenchError
 
 SIMULATIONS = 40_000
 D = 0.5

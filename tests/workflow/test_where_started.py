@@ -16,16 +16,16 @@ import yte
 from matplotlib import pyplot as plt
 
 from tests.workflow.conftest import ROOT, environment
-from workflow.errors import BenchError
-from workflow.machine import cores
-from workflow.machine.cores import cores_here
-from workflow.machine.files import check_writable, write_json
-from workflow.machine.limits import stopping
-from workflow.report.style import apply_style, save
-from workflow.run.training import train
-from workflow.steps import summary
-from workflow.steps.command import main
-from workflow.study.study import Run, Study
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import cores
+from trigbench.workflow.machine.cores import cores_here
+from trigbench.workflow.machine.files import check_writable, write_json
+from trigbench.workflow.machine.limits import stopping
+from trigbench.workflow.report.style import apply_style, save
+from trigbench.workflow.run.training import train
+from trigbench.workflow.steps import summary
+from trigbench.workflow.steps.command import main
+from trigbench.workflow.study.study import Run, Study
 
 # --- matplotlib ---------------------------------------------------------------------------------------
 
@@ -40,9 +40,9 @@ image.cmap: jet
 """
 DRAW = """
 from pathlib import Path
-import workflow.steps
+import trigbench.workflow.steps
 from matplotlib import pyplot as plt
-from workflow.report.style import apply_style, save
+from trigbench.workflow.report.style import apply_style, save
 apply_style()
 figure, ax = plt.subplots()
 ax.plot([0, 1], [1, 0], label="line")

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import ROOT, TINY, environment, snakemake
-from workflow.machine.cores import cores_here
+from trigbench.workflow.machine.cores import cores_here
 
 pytestmark = pytest.mark.slow
 ONE_CORE = ("--cores", "1")
@@ -245,9 +245,9 @@ def test_a_workflow_killed_in_the_middle_goes_on_from_the_run_s_checkpoint(
 
 
 def test_a_budget_that_makes_a_study_smaller_is_published_with_no_verdict(tmp_path: Path) -> None:
-    from workflow.claims.tables import read_table, write_table  # noqa: PLC0415
-    from workflow.steps.publish import undecided  # noqa: PLC0415
-    from workflow.study.reading import load  # noqa: PLC0415
+    from trigbench.workflow.claims.tables import read_table, write_table  # noqa: PLC0415
+    from trigbench.workflow.steps.publish import undecided  # noqa: PLC0415
+    from trigbench.workflow.study.reading import load  # noqa: PLC0415
 
     here = {"claim": "a", "experiment": "steps", "verdict": "reproduced", "holm_verdict": "reproduced", "effect": -0.5,
             "low": -0.6, "high": -0.4, "p": 0.01, "seeds": 3, "note": None, "rule_first": "yes"}  # fmt: skip
@@ -263,12 +263,12 @@ def test_a_budget_that_makes_a_study_smaller_is_published_with_no_verdict(tmp_pa
 def test_results_are_published_only_when_whole_clean_and_of_the_published_budget(
     made: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    from workflow.claims.judge import judge_study  # noqa: PLC0415
-    from workflow.errors import BenchError  # noqa: PLC0415
-    from workflow.machine.files import read_json, write_json  # noqa: PLC0415
-    from workflow.steps.publish import publish  # noqa: PLC0415
-    from workflow.study.reading import load  # noqa: PLC0415
-    from workflow.study.study import Study  # noqa: PLC0415
+    from trigbench.workflow.claims.judge import judge_study  # noqa: PLC0415
+    from trigbench.workflow.errors import BenchError  # noqa: PLC0415
+    from trigbench.workflow.machine.files import read_json, write_json  # noqa: PLC0415
+    from trigbench.workflow.steps.publish import publish  # noqa: PLC0415
+    from trigbench.workflow.study.reading import load  # noqa: PLC0415
+    from trigbench.workflow.study.study import Study  # noqa: PLC0415
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Study, "published", property(lambda self: tmp_path / "published" / self.study))

@@ -6,17 +6,24 @@ from typing import Any
 
 import pandas as pd
 
-from workflow.claims.judge import judge_study
-from workflow.claims.ledger import claims_of, read_claims
-from workflow.claims.statistics import COLUMNS, summary
-from workflow.claims.tables import CURVE_COLUMNS, experiment_tables, finished_runs, is_fresh, read_table, write_table
-from workflow.errors import BenchError
-from workflow.machine.files import read_json, write_json
-from workflow.machine.provenance import provenance
-from workflow.study.freshness import MADE_FROM, collected_from
-from workflow.study.quantities import quantities_of
-from workflow.study.records import read_record
-from workflow.study.study import Study
+from trigbench.workflow.claims.judge import judge_study
+from trigbench.workflow.claims.ledger import claims_of, read_claims
+from trigbench.workflow.claims.statistics import COLUMNS, summary
+from trigbench.workflow.claims.tables import (
+    CURVE_COLUMNS,
+    experiment_tables,
+    finished_runs,
+    is_fresh,
+    read_table,
+    write_table,
+)
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import read_json, write_json
+from trigbench.workflow.machine.provenance import provenance
+from trigbench.workflow.study.freshness import MADE_FROM, collected_from
+from trigbench.workflow.study.quantities import quantities_of
+from trigbench.workflow.study.records import read_record
+from trigbench.workflow.study.study import Study
 
 NO_SETTINGS = {"file", "resources", "claims"}
 """Of a study, what decides none of its results."""

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import yaml
 
-from workflow.claims.ledger import CLAIMS
-from workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED
-from workflow.errors import Mistake
-from workflow.machine.git import is_ancestor, versions
-from workflow.machine.plain import StrictLoader
-from workflow.machine.provenance import attribution
+from trigbench.workflow.claims.ledger import CLAIMS
+from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED
+from trigbench.workflow.errors import Mistake
+from trigbench.workflow.machine.git import is_ancestor, versions
+from trigbench.workflow.machine.plain import StrictLoader
+from trigbench.workflow.machine.provenance import attribution
 
 RULE_FIRST = "yes"
 UNKNOWN = "unknown"

@@ -7,18 +7,27 @@ from typing import Any
 
 import pandas as pd
 
-from workflow.claims.history import UNKNOWN, Dated, key_of, rule_commits, rule_first
-from workflow.claims.ledger import CLAIMS, all_claims, check_claims, claims_of, in_full, read_claims, resolved, unknown
-from workflow.claims.statistics import COLUMNS
-from workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
-from workflow.claims.verdicts import Effects, Judgement, effects, holm_verdicts, judged
-from workflow.errors import BenchError, Mistake
-from workflow.machine.files import read_json, write_json
-from workflow.study.claim import Claim
-from workflow.study.freshness import MADE_FROM, claim_from
-from workflow.study.quantities import QUANTITIES, quantities_of
-from workflow.study.records import read_record
-from workflow.study.study import Study
+from trigbench.workflow.claims.history import UNKNOWN, Dated, key_of, rule_commits, rule_first
+from trigbench.workflow.claims.ledger import (
+    CLAIMS,
+    all_claims,
+    check_claims,
+    claims_of,
+    in_full,
+    read_claims,
+    resolved,
+    unknown,
+)
+from trigbench.workflow.claims.statistics import COLUMNS
+from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
+from trigbench.workflow.claims.verdicts import Effects, Judgement, effects, holm_verdicts, judged
+from trigbench.workflow.errors import BenchError, Mistake
+from trigbench.workflow.machine.files import read_json, write_json
+from trigbench.workflow.study.claim import Claim
+from trigbench.workflow.study.freshness import MADE_FROM, claim_from
+from trigbench.workflow.study.quantities import QUANTITIES, quantities_of
+from trigbench.workflow.study.records import read_record
+from trigbench.workflow.study.study import Study
 
 VERDICT_COLUMNS = [
     "claim", "paper", "place", "study", "verdict", "effect", "low", "high", "seeds", "experiment",

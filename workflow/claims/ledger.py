@@ -11,14 +11,14 @@ from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 
-from workflow.errors import BenchError, Mistake
-from workflow.study.checks import OfData, measured
-from workflow.study.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic
-from workflow.study.kinds import MEASURED
-from workflow.study.quantities import COSTS, CURVES, QUANTITIES
-from workflow.study.reading import load, read_mapping, remedy_of
-from workflow.study.schema import Model
-from workflow.study.study import DEFAULT_BUDGET, Sampling, Study
+from trigbench.workflow.errors import BenchError, Mistake
+from trigbench.workflow.study.checks import OfData, measured
+from trigbench.workflow.study.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic
+from trigbench.workflow.study.kinds import MEASURED
+from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES
+from trigbench.workflow.study.reading import load, read_mapping, remedy_of
+from trigbench.workflow.study.schema import Model
+from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
 CLAIMS = Path(__file__).parents[1] / "claims.yaml"
 PAPERS = ("sCM", "CM", "iCT", "ECT")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from workflow.study.quantities import QUANTITIES, Quantities
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 
 COLUMNS = [
     "study", "data", "experiment", "arm", "objective", "intervals", "precision", "size", "steps", "guidance",

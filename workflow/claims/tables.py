@@ -7,15 +7,23 @@ from typing import Any
 
 import pandas as pd
 
-from workflow.claims.statistics import COLUMNS, SAMPLING, Interval, difference, per_seed, refuse_doubles, summary
-from workflow.errors import BenchError
-from workflow.machine.files import read_json, write_text
-from workflow.study.claim import written
-from workflow.study.fingerprint import fingerprint
-from workflow.study.freshness import FRESH, run_verdict
-from workflow.study.quantities import QUANTITIES, Quantities, quantities_of
-from workflow.study.records import RunRecord, Value, read_record
-from workflow.study.study import Run, Study
+from trigbench.workflow.claims.statistics import (
+    COLUMNS,
+    SAMPLING,
+    Interval,
+    difference,
+    per_seed,
+    refuse_doubles,
+    summary,
+)
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import read_json, write_text
+from trigbench.workflow.study.claim import written
+from trigbench.workflow.study.fingerprint import fingerprint
+from trigbench.workflow.study.freshness import FRESH, run_verdict
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities, quantities_of
+from trigbench.workflow.study.records import RunRecord, Value, read_record
+from trigbench.workflow.study.study import Run, Study
 
 COSTS = ("train_seconds", "total_seconds", "peak_memory_mb")
 CURVE_COLUMNS = [

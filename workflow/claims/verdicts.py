@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from workflow.claims.statistics import interval
-from workflow.errors import BenchError
-from workflow.study.claim import Rule, Term
-from workflow.study.quantities import QUANTITIES, Quantities
+from trigbench.workflow.claims.statistics import interval
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.study.claim import Rule, Term
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 
 Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not run"]
 Direction = Literal["less", "more", "same"]

@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from workflow.claims.history import UNKNOWN
-from workflow.claims.verdicts import totals
+from trigbench.workflow.claims.history import UNKNOWN
+from trigbench.workflow.claims.verdicts import totals
 
 
 def sentence(content: Mapping[str, Any]) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.trigflow import Field
-from workflow.errors import BenchError
-from workflow.machine.files import Arrays
+from trigbench.core.trigflow import Field
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import Arrays
 
 NUMBERED = "give each sample one whole number from 0 to {last}: a tensor of ({count},), such as torch.int64"
 

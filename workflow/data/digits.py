@@ -8,19 +8,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.trigflow import Field
-from workflow.data.dataset import Dataset, checked_labels
-from workflow.data.features.classifier import features, to_pixels, train_classifier
-from workflow.data.features.metrics import frechet_distance, kernel_distance, nearest_distance, precision_recall
-from workflow.data.parts import check_enough
-from workflow.data.randomness import generator
-from workflow.machine.files import Arrays
-from workflow.study.dimensions import CLASSIFIER
-from workflow.study.kinds import MEASURED
-from workflow.study.records import Value
+from trigbench.core.trigflow import Field
+from trigbench.workflow.data.dataset import Dataset, checked_labels
+from trigbench.workflow.data.features.classifier import features, to_pixels, train_classifier
+from trigbench.workflow.data.features.metrics import (
+    frechet_distance,
+    kernel_distance,
+    nearest_distance,
+    precision_recall,
+)
+from trigbench.workflow.data.parts import check_enough
+from trigbench.workflow.data.randomness import generator
+from trigbench.workflow.machine.files import Arrays
+from trigbench.workflow.study.dimensions import CLASSIFIER
+from trigbench.workflow.study.kinds import MEASURED
+from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
-    from workflow.study.schema import DigitsData, Evaluation
+    from trigbench.workflow.study.schema import DigitsData, Evaluation
 
 CLASSES = 10
 METRICS = MEASURED["digits"]

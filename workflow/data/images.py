@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.trigflow import Field
-from workflow.data.dataset import Dataset, checked_labels
-from workflow.data.digits import METRICS
-from workflow.data.features.extractors import (
+from trigbench.core.trigflow import Field
+from trigbench.workflow.data.dataset import Dataset, checked_labels
+from trigbench.workflow.data.digits import METRICS
+from trigbench.workflow.data.features.extractors import (
     RESIZING,
     Extractor,
     accuracy,
@@ -22,21 +22,21 @@ from workflow.data.features.extractors import (
     random_weights,
     train_classifier,
 )
-from workflow.data.features.metrics import kernel_distance, nearest_distance, precision_recall
-from workflow.data.features.reference import frechet_to, open_reference, reference_file
-from workflow.data.files.shards import SHARDS, Shards, in_parallel, open_shards, write_shards
-from workflow.data.parts import check_enough
-from workflow.data.randomness import generator
-from workflow.machine.files import Arrays
-from workflow.machine.tensors import write_tensors
-from workflow.study.dimensions import CLASSIFIER
-from workflow.study.fingerprint import digest
-from workflow.study.records import Value
+from trigbench.workflow.data.features.metrics import kernel_distance, nearest_distance, precision_recall
+from trigbench.workflow.data.features.reference import frechet_to, open_reference, reference_file
+from trigbench.workflow.data.files.shards import SHARDS, Shards, in_parallel, open_shards, write_shards
+from trigbench.workflow.data.parts import check_enough
+from trigbench.workflow.data.randomness import generator
+from trigbench.workflow.machine.files import Arrays
+from trigbench.workflow.machine.tensors import write_tensors
+from trigbench.workflow.study.dimensions import CLASSIFIER
+from trigbench.workflow.study.fingerprint import digest
+from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
-    from workflow.data.files.pictures import Part
-    from workflow.study.schema import Evaluation, ImagesData
-    from workflow.study.schema import Extractor as ExtractorSettings
+    from trigbench.workflow.data.files.pictures import Part
+    from trigbench.workflow.study.schema import Evaluation, ImagesData
+    from trigbench.workflow.study.schema import Extractor as ExtractorSettings
 
 PARTS = ("train", "held_out")
 NEAREST = tuple(f"nearest_{part}" for part in PARTS)
@@ -58,7 +58,8 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
     parts = dict(zip(("train", "held_out"), parts_of(data), strict=True))
     check_enough(parts["train"].rows, parts["held_out"].rows, dimensions, data.reference, data.path)
     folder = SHARDS / digest(
-        [part.digest for part in parts.values()], ["workflow.data.files.pictures", "workflow.data.files.cifar10"]
+        [part.digest for part in parts.values()],
+        ["trigbench.workflow.data.files.pictures", "trigbench.workflow.data.files.cifar10"],
     )
     shape = (3, data.size, data.size)
     about: dict[str, Any] = {"folder": str(folder), "conditional": data.conditional, "flips": data.flips}
@@ -94,8 +95,8 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
 
 def parts_of(data: "ImagesData") -> tuple["Part", "Part"]:
     """The training and the held-out images, with as many images and classes as the study expects."""
-    from workflow.data.files.cifar10 import cifar10_parts  # noqa: PLC0415 - Pillow, for the preparation alone
-    from workflow.data.files.pictures import check_classes, check_counts, folder_part  # noqa: PLC0415
+    from trigbench.workflow.data.files.cifar10 import cifar10_parts  # noqa: PLC0415 - Pillow, for the preparation alone
+    from trigbench.workflow.data.files.pictures import check_classes, check_counts, folder_part  # noqa: PLC0415
 
     read = partial(folder_part, size=data.size, resize=data.resize, convert=data.convert, labelled=data.labels)
     if data.kind == "cifar10":
@@ -118,7 +119,7 @@ def make_extractor(settings: "ExtractorSettings", folder: Path, train: Shards, s
     kind, side = settings.kind, train.manifest.shape[-1]
     if settings.weights is not None:
         return open_extractor(kind, check_weights(kind, settings.weights))
-    path = folder / f"{kind}-{digest([source, seed], ['workflow.data.features.extractors'])}.safetensors"
+    path = folder / f"{kind}-{digest([source, seed], ['trigbench.workflow.data.features.extractors'])}.safetensors"
     if not path.is_file() and kind == "random":
         write_tensors(path, random_weights(side))
     elif not path.is_file():
@@ -261,7 +262,7 @@ def _class_facts(train: Shards, conditional: bool) -> dict[str, Any]:
 
 
 def _accuracy(extractor: Extractor, held: Shards) -> float:
-    from workflow.machine.tensors import read_tensors  # noqa: PLC0415
+    from trigbench.workflow.machine.tensors import read_tensors  # noqa: PLC0415
 
     assert held.labels is not None
     rows = np.arange(len(held))[:LARGEST_FLOOR]

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.trigflow import Field
-from workflow.data import images
-from workflow.data.dataset import Dataset, not_numbers
-from workflow.data.features.extractors import RESIZING, Extractor, check_weights, open_extractor
-from workflow.data.features.reference import frechet_to, open_reference, reference_file
-from workflow.data.files.autoencoder import (
+from trigbench.core.trigflow import Field
+from trigbench.workflow.data import images
+from trigbench.workflow.data.dataset import Dataset, not_numbers
+from trigbench.workflow.data.features.extractors import RESIZING, Extractor, check_weights, open_extractor
+from trigbench.workflow.data.features.reference import frechet_to, open_reference, reference_file
+from trigbench.workflow.data.files.autoencoder import (
     CHANNELS,
     FACTOR,
     check_autoencoder,
@@ -24,18 +24,18 @@ from workflow.data.files.autoencoder import (
     normalise,
     open_autoencoder,
 )
-from workflow.data.files.shards import SHARDS, in_parallel, open_shards, write_shards
-from workflow.data.parts import check_enough
-from workflow.data.randomness import generator
-from workflow.machine.files import Arrays
-from workflow.machine.files import sha256 as sha256_of
-from workflow.study.fingerprint import digest
-from workflow.study.kinds import MEASURED
-from workflow.study.records import Value
+from trigbench.workflow.data.files.shards import SHARDS, in_parallel, open_shards, write_shards
+from trigbench.workflow.data.parts import check_enough
+from trigbench.workflow.data.randomness import generator
+from trigbench.workflow.machine.files import Arrays
+from trigbench.workflow.machine.files import sha256 as sha256_of
+from trigbench.workflow.study.fingerprint import digest
+from trigbench.workflow.study.kinds import MEASURED
+from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
-    from workflow.data.files.pictures import Part
-    from workflow.study.schema import Evaluation, LatentsData
+    from trigbench.workflow.data.files.pictures import Part
+    from trigbench.workflow.study.schema import Evaluation, LatentsData
 
 METRICS = MEASURED["imagenet512"]
 AGAIN = images.AGAIN
@@ -50,7 +50,7 @@ def encode(data: "LatentsData", parts: Mapping[str, "Part"]) -> dict[str, Any]:
     """
     files = check_autoencoder(Path(data.vae))
     marks = [*(part.digest for part in parts.values()), *(sha256_of(file) for file in files), data.size]
-    modules = ["workflow.data.files.pictures", "workflow.data.files.autoencoder"]
+    modules = ["trigbench.workflow.data.files.pictures", "trigbench.workflow.data.files.autoencoder"]
     folder = SHARDS / digest(marks, modules)
     side = data.size // FACTOR
     encoded = {
@@ -65,7 +65,7 @@ def encode(data: "LatentsData", parts: Mapping[str, "Part"]) -> dict[str, Any]:
 
 def parts_of(data: "LatentsData") -> dict[str, "Part"]:
     """The images of both parts, with as many of them and classes as the study expects."""
-    from workflow.data.files.pictures import check_classes, check_counts, folder_part  # noqa: PLC0415 - Pillow, for the preparation alone
+    from trigbench.workflow.data.files.pictures import check_classes, check_counts, folder_part  # noqa: PLC0415 - Pillow, for the preparation alone
 
     train, held = (
         folder_part(Path(path), data.size, "adm", convert=True, labelled=True) for path in (data.path, data.held_out)

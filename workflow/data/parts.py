@@ -1,6 +1,6 @@
 """How many images the parts of a data set must have to be judged."""
 
-from workflow.errors import BenchError
+from trigbench.workflow.errors import BenchError
 
 
 def check_enough(

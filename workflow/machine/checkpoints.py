@@ -14,9 +14,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from workflow.errors import BenchError
-from workflow.machine.files import read_json, sha256, write_json
-from workflow.machine.tensors import write_tensors
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import read_json, sha256, write_json
+from trigbench.workflow.machine.tensors import write_tensors
 
 KEPT = 2
 

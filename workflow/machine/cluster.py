@@ -11,8 +11,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
-from workflow.errors import BenchError, Mistake
-from workflow.machine.plain import StrictLoader
+from trigbench.workflow.errors import BenchError, Mistake
+from trigbench.workflow.machine.plain import StrictLoader
 
 ROOT = Path(__file__).parents[2]
 SITE = Path("profiles/slurm/site.yaml")

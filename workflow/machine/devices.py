@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.trigflow import Field
-from workflow.errors import BenchError
+from trigbench.core.trigflow import Field
+from trigbench.workflow.errors import BenchError
 
 TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 """By which NVIDIA's libraries are told to disregard what a program sets."""

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from workflow.errors import BenchError
+from trigbench.workflow.errors import BenchError
 
 if TYPE_CHECKING:
     import numpy as np  # the plan, which writes and reads no arrays, does without

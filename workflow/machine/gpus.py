@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from workflow.errors import BenchError
+from trigbench.workflow.errors import BenchError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SLOTS = Path(tempfile.gettempdir()) / f"trigbench-gpus-{os.getuid()}"

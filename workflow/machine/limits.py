@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from workflow.machine.cluster import seconds_left
-from workflow.machine.provenance import seconds_since_start
+from trigbench.workflow.machine.cluster import seconds_left
+from trigbench.workflow.machine.provenance import seconds_since_start
 
 StopNow = Callable[[], str | None]
 """Says why to stop now, or None."""

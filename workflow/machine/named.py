@@ -9,7 +9,7 @@ import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from workflow.errors import BenchError
+from trigbench.workflow.errors import BenchError
 
 
 def named(path: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from workflow.errors import Mistake
+from trigbench.workflow.errors import Mistake
 
 INT = re.compile(r"[-+]?(0|[1-9][0-9]*|0x[0-9a-fA-F]+)")
 FLOAT = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")

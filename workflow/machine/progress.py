@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workflow.errors import BenchError
+from trigbench.workflow.errors import BenchError
 
 
 @dataclass

@@ -11,9 +11,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from workflow.machine.cores import cores_here
-from workflow.machine.files import sha256
-from workflow.machine.git import git
+from trigbench.workflow.machine.cores import cores_here
+from trigbench.workflow.machine.files import sha256
+from trigbench.workflow.machine.git import git
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "torch-fidelity", "snakemake")

@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from workflow.errors import BenchError
-from workflow.machine.files import CHECKSUM, write_atomically
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import CHECKSUM, write_atomically
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

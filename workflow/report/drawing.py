@@ -14,11 +14,11 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from workflow.claims.statistics import COLUMNS, SAMPLING, at_best_guidance, per_seed
-from workflow.claims.tables import CURVE_COLUMNS
-from workflow.report.style import colour
-from workflow.study.quantities import QUANTITIES, Quantities, Quantity
-from workflow.study.schema import Experiment
+from trigbench.workflow.claims.statistics import COLUMNS, SAMPLING, at_best_guidance, per_seed
+from trigbench.workflow.claims.tables import CURVE_COLUMNS
+from trigbench.workflow.report.style import colour
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
+from trigbench.workflow.study.schema import Experiment
 
 WIDTH = 9.4
 """Inches of a full figure: shown 700 pixels wide, its text of 9 points is 9 pixels high."""

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from core.constants import MID_TIME
-from workflow.claims.statistics import per_seed
-from workflow.report.drawing import (
+from trigbench.core.constants import MID_TIME
+from trigbench.workflow.claims.statistics import per_seed
+from trigbench.workflow.report.drawing import (
     arm_of,
     crosses,
     evaluations,
@@ -39,9 +39,9 @@ from workflow.report.drawing import (
     steps_label,
     taught_by,
 )
-from workflow.report.style import PRECISIONS, colour, dashes, marker, name
-from workflow.study.quantities import QUANTITIES, Quantities, Quantity
-from workflow.study.schema import Experiment
+from trigbench.workflow.report.style import PRECISIONS, colour, dashes, marker, name
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
+from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 ANGLE = "angle t  (0: data, π/2: noise)"

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from core.constants import MID_TIME
-from workflow.claims.statistics import Interval, interval, over_seeds, paired, per_seed
-from workflow.report.drawing import (
+from trigbench.core.constants import MID_TIME
+from trigbench.workflow.claims.statistics import Interval, interval, over_seeds, paired, per_seed
+from trigbench.workflow.report.drawing import (
     arm_of,
     evaluations,
     first_way,
@@ -20,10 +20,10 @@ from workflow.report.drawing import (
     steps_label,
     taught_by,
 )
-from workflow.report.figures import ORDERS, SEARCH, SOLVERS, sampling_compute, training_compute, with_solver
-from workflow.report.style import name
-from workflow.study.quantities import QUANTITIES, Quantities, Quantity
-from workflow.study.schema import Experiment
+from trigbench.workflow.report.figures import ORDERS, SEARCH, SOLVERS, sampling_compute, training_compute, with_solver
+from trigbench.workflow.report.style import name
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
+from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from workflow.claims.verdicts import totals
-from workflow.report.drawing import WIDTH
+from trigbench.workflow.claims.verdicts import totals
+from trigbench.workflow.report.drawing import WIDTH
 
 MARKS = {
     "reproduced": ("#00619a", "$✓$"),

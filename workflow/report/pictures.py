@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from workflow.data.shares import labels_in_shares
-from workflow.machine.files import Arrays, read_arrays
-from workflow.report.drawing import steps_label
-from workflow.report.style import colour
-from workflow.study.schema import DigitsData, ImagesData, LatentsData
-from workflow.study.study import Run, Study
+from trigbench.workflow.data.shares import labels_in_shares
+from trigbench.workflow.machine.files import Arrays, read_arrays
+from trigbench.workflow.report.drawing import steps_label
+from trigbench.workflow.report.style import colour
+from trigbench.workflow.study.schema import DigitsData, ImagesData, LatentsData
+from trigbench.workflow.study.study import Run, Study
 
 AGAIN = "delete the file; the workflow makes the run again"
 COLUMNS = 20

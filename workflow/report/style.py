@@ -7,7 +7,7 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from workflow.machine.files import write_atomically
+from trigbench.workflow.machine.files import write_atomically
 
 # Okabe and Ito's palette first; a hue per family: distilled blue and green, trained on data orange to red, with
 # a score model purple. Any two also differ in their marker, for the eyes to which some pairs come close.

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from snakemake.logging import logger
 
-from workflow.claims.ledger import all_claims, check_claims, claims_of, read_claims
-from workflow.study.claim import claims_digest
-from workflow.errors import BenchError, is_final
-from workflow.run.own import check_own
-from workflow.machine.cluster import limits, refuse_orphans
-from workflow.study.fingerprint import data_fingerprint, fingerprint
-from workflow.machine.files import check_writable
-from workflow.study.freshness import inputs_of, measurement_mark
-from workflow.machine.progress import watch
-from workflow.study.reading import budget_said, load, shipped, studies_said
-from workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Run
+from trigbench.workflow.claims.ledger import all_claims, check_claims, claims_of, read_claims
+from trigbench.workflow.study.claim import claims_digest
+from trigbench.workflow.errors import BenchError, is_final
+from trigbench.workflow.run.own import check_own
+from trigbench.workflow.machine.cluster import limits, refuse_orphans
+from trigbench.workflow.study.fingerprint import data_fingerprint, fingerprint
+from trigbench.workflow.machine.files import check_writable
+from trigbench.workflow.study.freshness import inputs_of, measurement_mark
+from trigbench.workflow.machine.progress import watch
+from trigbench.workflow.study.reading import budget_said, load, shipped, studies_said
+from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Run
 
 
 CORES_PER_GPU = 4

@@ -17,4 +17,4 @@ rule prepare:
         runtime=lambda wc: SITE.runtime(10 if small_data(wc) else 24 * 60),
     threads: lambda wc: 1 if small_data(wc) else DECODING
     shell:
-        "python -m workflow.steps.prepare {resources.study} --data {wildcards.data} > {log} 2>&1"
+        "python -m trigbench.workflow.steps.prepare {resources.study} --data {wildcards.data} > {log} 2>&1"

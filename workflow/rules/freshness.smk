@@ -9,7 +9,7 @@ import snakemake.jobs
 from snakemake.logging import logger
 from snakemake.persistence import NO_PARAMS_CHANGE
 
-from workflow.study.freshness import (FRESH, claim_from, claim_record, collected_from, data_verdict, experiment_from, index_from, measured_from, page_from, page_record, run_verdict, verdict)
+from trigbench.workflow.study.freshness import (FRESH, claim_from, claim_record, collected_from, data_verdict, experiment_from, index_from, measured_from, page_from, page_record, run_verdict, verdict)
 
 REPORTS = Path("reports")
 COSTLY = {"run": "run", "prepare": "data set", "measure": "measurement"}

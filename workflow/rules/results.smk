@@ -16,7 +16,7 @@ rule measure:
         study=select_study,
     threads: 1
     shell:
-        "python -m workflow.steps.measure {resources.study} --experiment {wildcards.experiment} > {log} 2>&1"
+        "python -m trigbench.workflow.steps.measure {resources.study} --experiment {wildcards.experiment} > {log} 2>&1"
 
 
 rule experiment:
@@ -58,7 +58,7 @@ rule experiment:
         study=select_study,
     threads: 1
     shell:
-        "python -m workflow.steps.experiment {resources.study} --experiment {wildcards.experiment} > {log} 2>&1"
+        "python -m trigbench.workflow.steps.experiment {resources.study} --experiment {wildcards.experiment} > {log} 2>&1"
 
 
 rule collect:
@@ -79,7 +79,7 @@ rule collect:
         study=select_study,
     threads: 1
     shell:
-        "python -m workflow.steps.collect {resources.study} > {log} 2>&1"
+        "python -m trigbench.workflow.steps.collect {resources.study} > {log} 2>&1"
 
 
 rule page:
@@ -97,7 +97,7 @@ rule page:
         study=select_study,
     threads: 1
     shell:
-        "python -m workflow.steps.report {resources.study} > {log} 2>&1"
+        "python -m trigbench.workflow.steps.report {resources.study} > {log} 2>&1"
 
 
 rule index:
@@ -110,4 +110,4 @@ rule index:
         "results/index.log",
     threads: 1
     shell:
-        "python -m workflow.steps.report --index > {log} 2>&1"
+        "python -m trigbench.workflow.steps.report --index > {log} 2>&1"

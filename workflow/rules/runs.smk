@@ -29,5 +29,5 @@ rule run:
     group:
         group_of if SITE.runs_per_job > 1 else None
     shell:  # exec: a signal of the scheduler reaches the run itself, which then writes a checkpoint
-        "exec python -m workflow.steps.run {resources.study} --arm {wildcards.arm} --seed {wildcards.seed}"
+        "exec python -m trigbench.workflow.steps.run {resources.study} --arm {wildcards.arm} --seed {wildcards.seed}"
         " --fingerprint {params.fingerprint} {params.where} > {log} 2>&1"

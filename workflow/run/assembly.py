@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.constants import SIGMA_MIN
-from core.conversions import field_with_boundary
-from core.fields import Fields, bind
-from core.guidance import guided
-from core.networks.dropout import masks, number_layers
-from core.networks.log_weight import LogWeight
-from core.networks.mlp import ResidualMLP
-from core.objectives.regression import Regression, Settings
-from core.samplers.ode import ddim_step, heun_step
-from core.schedules import (
+from trigbench.core.constants import SIGMA_MIN
+from trigbench.core.conversions import field_with_boundary
+from trigbench.core.fields import Fields, bind
+from trigbench.core.guidance import guided
+from trigbench.core.networks.dropout import masks, number_layers
+from trigbench.core.networks.log_weight import LogWeight
+from trigbench.core.networks.mlp import ResidualMLP
+from trigbench.core.objectives.regression import Regression, Settings
+from trigbench.core.samplers.ode import ddim_step, heun_step
+from trigbench.core.schedules import (
     cm_angles,
     cm_points,
     constant_rate,
@@ -33,21 +33,21 @@ from core.schedules import (
     tangent_warmup,
     uniform_angles,
 )
-from core.tangents import Apart, Control, clip, derivative_along, normalise, raw
-from core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
-from workflow.data.dataset import Dataset, checked
-from workflow.data.randomness import seed_globals, seeded
-from workflow.errors import BenchError
-from workflow.machine.devices import device_of, on
-from workflow.machine.files import read_arrays
-from workflow.machine.named import named, takes
-from workflow.machine.tensors import read_tensors
-from workflow.run.batches import Batch, draw_batch, mapped
-from workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, unkept
-from workflow.study.converted import OPENED_BY
-from workflow.study.kinds import kind_module
-from workflow.study.schema import Arm, ConvertedTeacher, OwnData
-from workflow.study.study import Run, Study
+from trigbench.core.tangents import Apart, Control, clip, derivative_along, normalise, raw
+from trigbench.core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
+from trigbench.workflow.data.dataset import Dataset, checked
+from trigbench.workflow.data.randomness import seed_globals, seeded
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.devices import device_of, on
+from trigbench.workflow.machine.files import read_arrays
+from trigbench.workflow.machine.named import named, takes
+from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.run.batches import Batch, draw_batch, mapped
+from trigbench.workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, unkept
+from trigbench.workflow.study.converted import OPENED_BY
+from trigbench.workflow.study.kinds import kind_module
+from trigbench.workflow.study.schema import Arm, ConvertedTeacher, OwnData
+from trigbench.workflow.study.study import Run, Study
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 SOLVERS = {"ddim": ddim_step, "heun": heun_step}
@@ -88,7 +88,9 @@ class Modules:
 def open_data(study: Study, arm: Arm) -> Dataset:
     """The prepared data set of an arm, whose draws are checked."""
     path = study.data_file(arm.data)
-    made_by = f"python -m workflow.steps.prepare --study {study.file} --budget {study.budget} --data {arm.data}"
+    made_by = (
+        f"python -m trigbench.workflow.steps.prepare --study {study.file} --budget {study.budget} --data {arm.data}"
+    )
     arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
     kind = kind_module(study.data[arm.data])
     dataset = checked(kind.open_dataset(arrays, study.sigma_d), f"data.{arm.data}", study.file)

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.fields import Draws
-from workflow.data.dataset import Dataset
-from workflow.data.randomness import generator
-from workflow.study.schema import Arm
-from workflow.study.study import Run
+from trigbench.core.fields import Draws
+from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.data.randomness import generator
+from trigbench.workflow.study.schema import Arm
+from trigbench.workflow.study.study import Run
 
 BLOCK = 512
 """Changing it changes the draws of every arm of a larger batch."""

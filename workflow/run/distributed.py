@@ -19,8 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from workflow.machine.checkpoints import Part
-from workflow.run.weights import checksum
+from trigbench.workflow.machine.checkpoints import Part
+from trigbench.workflow.run.weights import checksum
 
 BUCKET = 2**25
 """Numbers that are summed in one message."""

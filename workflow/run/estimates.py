@@ -14,16 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workflow.data.dataset import Dataset
-from workflow.errors import BenchError
-from workflow.machine import checkpoints
-from workflow.machine.devices import products
-from workflow.run.assembly import make_modules, make_network, open_teacher, step_function
-from workflow.run.operations import Operations
-from workflow.run.weights import kept_of
-from workflow.study.checks import known_shape
-from workflow.study.schema import Arm, ImagesData, LatentsData, Size
-from workflow.study.study import Run, Sampling, Study
+from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import checkpoints
+from trigbench.workflow.machine.devices import products
+from trigbench.workflow.run.assembly import make_modules, make_network, open_teacher, step_function
+from trigbench.workflow.run.operations import Operations
+from trigbench.workflow.run.weights import kept_of
+from trigbench.workflow.study.checks import known_shape
+from trigbench.workflow.study.schema import Arm, ImagesData, LatentsData, Size
+from trigbench.workflow.study.study import Run, Sampling, Study
 
 WIDTHS = (16, 32, 64)
 """At which operations are counted; a network that is no wider is counted as it is. All suit groups and heads."""

@@ -13,25 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.forward_mode import value_and_tangent
-from core.schedules import largest_angle
-from core.trigflow import Field, interpolate, velocity
-from workflow.data.dataset import Dataset, not_numbers
-from workflow.data.randomness import generator, seed_globals
-from workflow.errors import BenchError
-from workflow.machine.devices import carried, device_name, device_of, on
-from workflow.machine.files import read_arrays, read_json
-from workflow.machine.progress import sign_of_life
-from workflow.machine.provenance import peak_memory_mb, provenance
-from workflow.machine.tensors import read_tensors
-from workflow.run.assembly import check_weights, make_network, open_data, snapshot_steps, student_field
-from workflow.run.sampling import draw_samples
-from workflow.study.freshness import made_from
-from workflow.study.kinds import kind_module
-from workflow.study.protocol import protocol
-from workflow.study.records import RunRecord, Value, read_record, write_record
-from workflow.study.schema import Arm
-from workflow.study.study import Run, Sampling, Study
+from trigbench.core.forward_mode import value_and_tangent
+from trigbench.core.schedules import largest_angle
+from trigbench.core.trigflow import Field, interpolate, velocity
+from trigbench.workflow.data.dataset import Dataset, not_numbers
+from trigbench.workflow.data.randomness import generator, seed_globals
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.devices import carried, device_name, device_of, on
+from trigbench.workflow.machine.files import read_arrays, read_json
+from trigbench.workflow.machine.progress import sign_of_life
+from trigbench.workflow.machine.provenance import peak_memory_mb, provenance
+from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.run.assembly import check_weights, make_network, open_data, snapshot_steps, student_field
+from trigbench.workflow.run.sampling import draw_samples
+from trigbench.workflow.study.freshness import made_from
+from trigbench.workflow.study.kinds import kind_module
+from trigbench.workflow.study.protocol import protocol
+from trigbench.workflow.study.records import RunRecord, Value, read_record, write_record
+from trigbench.workflow.study.schema import Arm
+from trigbench.workflow.study.study import Run, Sampling, Study
 
 AGAIN = "delete the run's folder; the workflow makes it again"
 MAP = "map"
@@ -112,7 +112,7 @@ def _still_made_from(study: Study, run: Run, training: Mapping[str, Any]) -> dic
     now = made_from(study, run)
     if other := [name for name, value in now.items() if training.get(name) != value]:
         problem = f"{run.arm} seed {run.seed} was trained from something else: its {' and '.join(other)} changed since"
-        remedy = "make the run again, by the workflow or by workflow.steps.run"
+        remedy = "make the run again, by the workflow or by trigbench.workflow.steps.run"
         raise BenchError(problem, file=study.run_folder(run) / "training.json", remedy=remedy, again=True)
     return now
 

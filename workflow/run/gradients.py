@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from core.networks.dropout import masks
-from core.objectives.regression import Regression
-from workflow.errors import BenchError
-from workflow.run.assembly import (
+from trigbench.core.networks.dropout import masks
+from trigbench.core.objectives.regression import Regression
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.run.assembly import (
     Modules,
     Tensors,
 )
-from workflow.run.batches import Batch
-from workflow.run.distributed import World
-from workflow.run.weights import as_bytes, copied, put
-from workflow.study.schema import Arm
-from workflow.study.study import Run, Study
+from trigbench.workflow.run.batches import Batch
+from trigbench.workflow.run.distributed import World
+from trigbench.workflow.run.weights import as_bytes, copied, put
+from trigbench.workflow.study.schema import Arm
+from trigbench.workflow.study.study import Run, Study
 
 
 def evaluate_step(

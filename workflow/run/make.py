@@ -3,16 +3,16 @@
 import contextlib
 from collections.abc import Iterator
 
-from workflow.errors import BenchError
-from workflow.machine import checkpoints
-from workflow.machine.devices import device_of
-from workflow.machine.provenance import seconds_since_start
-from workflow.run.distributed import is_first, world_of
-from workflow.run.evaluation import evaluate
-from workflow.run.samples import remove_parts, sample
-from workflow.run.training import train_here, working_on
-from workflow.study.records import RunRecord
-from workflow.study.study import Run, Study
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import checkpoints
+from trigbench.workflow.machine.devices import device_of
+from trigbench.workflow.machine.provenance import seconds_since_start
+from trigbench.workflow.run.distributed import is_first, world_of
+from trigbench.workflow.run.evaluation import evaluate
+from trigbench.workflow.run.samples import remove_parts, sample
+from trigbench.workflow.run.training import train_here, working_on
+from trigbench.workflow.study.records import RunRecord
+from trigbench.workflow.study.study import Run, Study
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
 """What torch says of it, in RuntimeErrors."""

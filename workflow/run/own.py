@@ -13,15 +13,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from workflow.claims.ledger import check_rule, in_full
-from workflow.errors import BenchError, Mistake
-from workflow.machine.named import check_call, named, problem_of, takes
-from workflow.study.checks import OfData, check_declared, check_metrics, known_shape
-from workflow.study.kinds import MEASURED, kind_module, settings_of
-from workflow.study.quantities import quantities_of
-from workflow.study.reading import load
-from workflow.study.schema import Arm, OwnData
-from workflow.study.study import Study
+from trigbench.workflow.claims.ledger import check_rule, in_full
+from trigbench.workflow.errors import BenchError, Mistake
+from trigbench.workflow.machine.named import check_call, named, problem_of, takes
+from trigbench.workflow.study.checks import OfData, check_declared, check_metrics, known_shape
+from trigbench.workflow.study.kinds import MEASURED, kind_module, settings_of
+from trigbench.workflow.study.quantities import quantities_of
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.schema import Arm, OwnData
+from trigbench.workflow.study.study import Study
 
 JUDGES = {
     "open_dataset": "arrays, sigma_d",
@@ -48,7 +48,7 @@ def check_own(studies: Iterable[Study]) -> None:
     asked = json.dumps([(str(study.file), study.budget) for study in studies if names_own(study)])
     if asked == "[]":
         return
-    command = [sys.executable, "-m", "workflow.run.own"]
+    command = [sys.executable, "-m", "trigbench.workflow.run.own"]
     done = subprocess.run(command, input=asked, capture_output=True, check=False, encoding="utf-8", errors="replace")
     if done.returncode == 0:
         return
@@ -57,7 +57,9 @@ def check_own(studies: Iterable[Study]) -> None:
     except ValueError:  # somebody's code ended the process
         words = done.stderr.strip().splitlines() or ["it said nothing"]
         problem = f"importing what studies name by its path ended with status {done.returncode}: {words[-1]}"
-        raise BenchError(problem, remedy=f"mend it; again by: echo '{asked}' | python -m workflow.run.own") from None
+        raise BenchError(
+            problem, remedy=f"mend it; again by: echo '{asked}' | python -m trigbench.workflow.run.own"
+        ) from None
     raise BenchError(**said)
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from workflow.errors import BenchError
-from workflow.machine.devices import device_of
-from workflow.machine.files import names_of_arrays, read_arrays, read_json, sha256, write_arrays
-from workflow.machine.limits import StopNow, stopping
-from workflow.machine.tensors import read_tensors
-from workflow.run.assembly import open_data
-from workflow.run.distributed import World, world_of
-from workflow.run.sampling import Part, Place, draw_parts, parts_of, put, room_for_samples
-from workflow.study.fingerprint import digest, fingerprint
-from workflow.study.study import Run, Study
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.devices import device_of
+from trigbench.workflow.machine.files import names_of_arrays, read_arrays, read_json, sha256, write_arrays
+from trigbench.workflow.machine.limits import StopNow, stopping
+from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.run.assembly import open_data
+from trigbench.workflow.run.distributed import World, world_of
+from trigbench.workflow.run.sampling import Part, Place, draw_parts, parts_of, put, room_for_samples
+from trigbench.workflow.study.fingerprint import digest, fingerprint
+from trigbench.workflow.study.study import Run, Study
 
 AGAIN = "delete the run's folder; the workflow makes it again"
 REMOVE = "delete it; the samples in it are drawn again"

@@ -9,17 +9,17 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from core.samplers.consistency import sample_consistency, sample_segments
-from core.samplers.noise import noise_of_samples
-from core.samplers.ode import ddim_step, dpm_solver_2s_step, heun_step, solve, solve_dpm_solver_pp_2m
-from core.schedules import karras_noise_levels, largest_angle
-from core.trigflow import Field, angle_from_noise_level
-from workflow.data.dataset import Dataset
-from workflow.data.randomness import generator, seed_globals
-from workflow.data.shares import labels_in_shares
-from workflow.machine.devices import device_of, on, products
-from workflow.machine.progress import Progress, sign_of_life
-from workflow.run.assembly import (
+from trigbench.core.samplers.consistency import sample_consistency, sample_segments
+from trigbench.core.samplers.noise import noise_of_samples
+from trigbench.core.samplers.ode import ddim_step, dpm_solver_2s_step, heun_step, solve, solve_dpm_solver_pp_2m
+from trigbench.core.schedules import karras_noise_levels, largest_angle
+from trigbench.core.trigflow import Field, angle_from_noise_level
+from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.data.randomness import generator, seed_globals
+from trigbench.workflow.data.shares import labels_in_shares
+from trigbench.workflow.machine.devices import device_of, on, products
+from trigbench.workflow.machine.progress import Progress, sign_of_life
+from trigbench.workflow.run.assembly import (
     Tensors,
     boundary_of,
     check_weights,
@@ -29,9 +29,9 @@ from workflow.run.assembly import (
     segment_edges,
     student_field,
 )
-from workflow.run.distributed import is_first
-from workflow.study.schema import Arm
-from workflow.study.study import Sampling, Study
+from trigbench.workflow.run.distributed import is_first
+from trigbench.workflow.study.schema import Arm
+from trigbench.workflow.study.study import Sampling, Study
 
 Place = tuple[str, int]
 """(Sampling.key, first row) of samples that are drawn together."""

@@ -9,14 +9,14 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from core.optimiser import AdamState, initial_state
-from workflow.errors import BenchError
-from workflow.machine import checkpoints
-from workflow.run.assembly import Modules, Tensors
-from workflow.run.distributed import Layout, World
-from workflow.run.journal import Journal
-from workflow.run.weights import copied, difference, put
-from workflow.study.schema import Arm
+from trigbench.core.optimiser import AdamState, initial_state
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine import checkpoints
+from trigbench.workflow.run.assembly import Modules, Tensors
+from trigbench.workflow.run.distributed import Layout, World
+from trigbench.workflow.run.journal import Journal
+from trigbench.workflow.run.weights import copied, difference, put
+from trigbench.workflow.study.schema import Arm
 
 WHOLE = ("steps/", "buffers/")
 """Adam's counts and the buffers, which no layout shares out."""

@@ -1,19 +1,19 @@
-"""Teachers from files: published networks, converted to .safetensors by `python -m workflow.steps.convert`."""
+"""Teachers from files: published networks, converted to .safetensors by `python -m trigbench.workflow.steps.convert`."""
 
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from core.fields import bind
-from core.networks.ddpmpp import DDPMpp
-from core.networks.edm2 import EDM2
-from core.networks.teachers import edm_field, edm_network
-from core.trigflow import Field
-from workflow.data.randomness import generator
-from workflow.errors import BenchError
-from workflow.machine.tensors import read_tensors
-from workflow.run.weights import Tensors, kept_of
+from trigbench.core.fields import bind
+from trigbench.core.networks.ddpmpp import DDPMpp
+from trigbench.core.networks.edm2 import EDM2
+from trigbench.core.networks.teachers import edm_field, edm_network
+from trigbench.core.trigflow import Field
+from trigbench.workflow.data.randomness import generator
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.run.weights import Tensors, kept_of
 
 POINTS = 8
 """At which a student that starts from a teacher is held against it."""

@@ -11,19 +11,19 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from core import ema
-from core.networks.log_weight import LogWeight
-from core.objectives.regression import Regression
-from core.optimiser import AdamSettings, adam_step
-from core.schedules import cm_target_decay, largest_angle
-from workflow.data.dataset import Dataset
-from workflow.errors import BenchError
-from workflow.machine.devices import busy_clock, device_of, products
-from workflow.machine.files import exclusive, read_json, write_json, write_text
-from workflow.machine.limits import StopNow, stopping
-from workflow.machine.progress import Progress, sign_of_life
-from workflow.machine.tensors import write_tensors
-from workflow.run.assembly import (
+from trigbench.core import ema
+from trigbench.core.networks.log_weight import LogWeight
+from trigbench.core.objectives.regression import Regression
+from trigbench.core.optimiser import AdamSettings, adam_step
+from trigbench.core.schedules import cm_target_decay, largest_angle
+from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.devices import busy_clock, device_of, products
+from trigbench.workflow.machine.files import exclusive, read_json, write_json, write_text
+from trigbench.workflow.machine.limits import StopNow, stopping
+from trigbench.workflow.machine.progress import Progress, sign_of_life
+from trigbench.workflow.machine.tensors import write_tensors
+from trigbench.workflow.run.assembly import (
     Modules,
     Tensors,
     learning_rate,
@@ -34,17 +34,17 @@ from workflow.run.assembly import (
     started_modules,
     step_function,
 )
-from workflow.run.batches import Batch, batches, draw_batch
-from workflow.run.distributed import Layout, World, is_first, lay_out, world_of
-from workflow.run.gradients import check_parts, evaluate_step, other_buffers
-from workflow.run.journal import Journal
-from workflow.run.state import State, initial, is_finite, resume, save
-from workflow.run.tuning import tuned
-from workflow.run.weights import buffers_of, copied, difference
-from workflow.study.fingerprint import digest
-from workflow.study.freshness import made_from
-from workflow.study.schema import Arm
-from workflow.study.study import Run, Study
+from trigbench.workflow.run.batches import Batch, batches, draw_batch
+from trigbench.workflow.run.distributed import Layout, World, is_first, lay_out, world_of
+from trigbench.workflow.run.gradients import check_parts, evaluate_step, other_buffers
+from trigbench.workflow.run.journal import Journal
+from trigbench.workflow.run.state import State, initial, is_finite, resume, save
+from trigbench.workflow.run.tuning import tuned
+from trigbench.workflow.run.weights import buffers_of, copied, difference
+from trigbench.workflow.study.fingerprint import digest
+from trigbench.workflow.study.freshness import made_from
+from trigbench.workflow.study.schema import Arm
+from trigbench.workflow.study.study import Run, Study
 
 LOOK_EVERY = 500
 """Steps between looks at whether all it carries is finite; no setting, since it can decide where a run diverged."""

@@ -2,11 +2,11 @@
 
 import math
 
-from workflow.errors import BenchError
-from workflow.study.quantities import quantities_of
-from workflow.study.records import read_record
-from workflow.study.schema import Arm
-from workflow.study.study import Run, Study
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.study.quantities import quantities_of
+from trigbench.workflow.study.records import read_record
+from trigbench.workflow.study.schema import Arm
+from trigbench.workflow.study.study import Run, Study
 
 
 def tuned(study: Study, run: Run) -> Arm:

@@ -1,4 +1,4 @@
-"""One command per rule of the workflow; each runs by hand: python -m workflow.steps.train --help."""
+"""One command per rule of the workflow; each runs by hand: python -m trigbench.workflow.steps.train --help."""
 
 import os
 import sys

@@ -1,8 +1,8 @@
 """Collect a study's tables and judge its claims in one process, as the workflow does."""
 
-from workflow.claims.collecting import collect
-from workflow.claims.words import summary
-from workflow.steps.command import main, parser, study_of
+from trigbench.workflow.claims.collecting import collect
+from trigbench.workflow.claims.words import summary
+from trigbench.workflow.steps.command import main, parser, study_of
 
 
 def command() -> None:

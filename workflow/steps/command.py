@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import Literal
 
-from workflow.errors import FINAL, BenchError
-from workflow.study.reading import load
-from workflow.study.study import DEFAULT_BUDGET, Run, Study
+from trigbench.workflow.errors import FINAL, BenchError
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import DEFAULT_BUDGET, Run, Study
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

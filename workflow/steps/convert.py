@@ -13,9 +13,9 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from workflow.errors import BenchError
-from workflow.machine.tensors import write_tensors
-from workflow.steps.command import main
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.tensors import write_tensors
+from trigbench.workflow.steps.command import main
 
 REFUSED = (
     "save the state dict alone in the environment that the checkpoint comes from, "

@@ -3,10 +3,10 @@
 Goes on where it was interrupted. The workflow's own preparation does the same where it was not done.
 """
 
-from workflow.data import latents
-from workflow.errors import BenchError
-from workflow.steps.command import main, one_of
-from workflow.study.schema import LatentsData
+from trigbench.workflow.data import latents
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.steps.command import main, one_of
+from trigbench.workflow.study.schema import LatentsData
 
 
 def command() -> None:

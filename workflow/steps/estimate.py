@@ -6,14 +6,14 @@ device's peak and a utilisation that you state. With --check a finished study's 
 
 import argparse
 
-from workflow.claims.tables import is_fresh
-from workflow.errors import BenchError
-from workflow.machine.progress import duration
-from workflow.run.estimates import Cost, costs_of, device_hours, machine_hours
-from workflow.run.evaluation import TANGENT_ANGLES, TANGENT_POINTS
-from workflow.steps.command import main, parser, study_of
-from workflow.study.records import read_record
-from workflow.study.study import Study
+from trigbench.workflow.claims.tables import is_fresh
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.progress import duration
+from trigbench.workflow.run.estimates import Cost, costs_of, device_hours, machine_hours
+from trigbench.workflow.run.evaluation import TANGENT_ANGLES, TANGENT_POINTS
+from trigbench.workflow.steps.command import main, parser, study_of
+from trigbench.workflow.study.records import read_record
+from trigbench.workflow.study.study import Study
 
 DEVICE, TFLOPS, UTILISATION = "NVIDIA H200, bfloat16 dense", 989.0, 0.2
 JUDGED = TANGENT_POINTS * TANGENT_ANGLES * 2 * 2

@@ -2,8 +2,8 @@
 
 import json
 
-from workflow.run.evaluation import evaluate
-from workflow.steps.command import main, run_of, run_parser, study_of
+from trigbench.workflow.run.evaluation import evaluate
+from trigbench.workflow.steps.command import main, run_of, run_parser, study_of
 
 
 def command() -> None:

@@ -1,8 +1,8 @@
 """Tabulate and plot one experiment in one process, as the workflow does."""
 
-from workflow.claims.collecting import tabulate_experiment
-from workflow.steps.command import main, one_of
-from workflow.steps.plot import plot
+from trigbench.workflow.claims.collecting import tabulate_experiment
+from trigbench.workflow.steps.command import main, one_of
+from trigbench.workflow.steps.plot import plot
 
 
 def command() -> None:

@@ -4,9 +4,9 @@ Beside it, results/<study>/claims.json says all that is known of each. With --cl
 experiment's tables alone, and its verdict is printed.
 """
 
-from workflow.claims.judge import judge_claim, judge_study
-from workflow.claims.words import sentence, summary
-from workflow.steps.command import main, parser, study_of
+from trigbench.workflow.claims.judge import judge_claim, judge_study
+from trigbench.workflow.claims.words import sentence, summary
+from trigbench.workflow.steps.command import main, parser, study_of
 
 
 def command() -> None:

@@ -3,14 +3,14 @@
 import dataclasses
 import importlib
 
-from workflow.errors import BenchError
-from workflow.machine.devices import exact_products
-from workflow.machine.files import write_json
-from workflow.machine.provenance import provenance
-from workflow.steps.command import main, one_of
-from workflow.study.freshness import MADE_FROM, measured_from
-from workflow.study.measurements import MEASUREMENTS
-from workflow.study.study import Study
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.devices import exact_products
+from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.machine.provenance import provenance
+from trigbench.workflow.steps.command import main, one_of
+from trigbench.workflow.study.freshness import MADE_FROM, measured_from
+from trigbench.workflow.study.measurements import MEASUREMENTS
+from trigbench.workflow.study.study import Study
 
 
 def measure(study: Study, experiment: str) -> None:

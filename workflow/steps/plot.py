@@ -3,17 +3,17 @@
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from workflow.claims.tables import finished_runs, read_table
-from workflow.machine.files import write_json
-from workflow.report.drawing import AT_BEST, drawn
-from workflow.report.figures import FIGURES
-from workflow.report.findings import FINDINGS, NOTHING
-from workflow.report.pictures import pictures
-from workflow.report.style import apply_style, save
-from workflow.steps.command import main, one_of
-from workflow.study.freshness import FILES, MADE_FROM, experiment_from
-from workflow.study.quantities import quantities_of
-from workflow.study.study import Run, Study
+from trigbench.workflow.claims.tables import finished_runs, read_table
+from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.report.drawing import AT_BEST, drawn
+from trigbench.workflow.report.figures import FIGURES
+from trigbench.workflow.report.findings import FINDINGS, NOTHING
+from trigbench.workflow.report.pictures import pictures
+from trigbench.workflow.report.style import apply_style, save
+from trigbench.workflow.steps.command import main, one_of
+from trigbench.workflow.study.freshness import FILES, MADE_FROM, experiment_from
+from trigbench.workflow.study.quantities import quantities_of
+from trigbench.workflow.study.study import Run, Study
 
 PICTURED = ("methods", "steps")
 """The figures that samples stand beside: those of the papers' tables of methods."""

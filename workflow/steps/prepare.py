@@ -1,16 +1,16 @@
 """Prepare a data set: arrays, exact values or a feature extractor, and the floors of every metric."""
 
-from workflow.data.dataset import checked
-from workflow.data.randomness import generator
-from workflow.data.shares import said_of_labels
-from workflow.machine.devices import exact_products
-from workflow.machine.files import write_arrays, write_json
-from workflow.machine.provenance import provenance
-from workflow.steps.command import main, one_of
-from workflow.study.fingerprint import data_fingerprint
-from workflow.study.freshness import FILES, source_of
-from workflow.study.kinds import kind_module, settings_of
-from workflow.study.study import Study
+from trigbench.workflow.data.dataset import checked
+from trigbench.workflow.data.randomness import generator
+from trigbench.workflow.data.shares import said_of_labels
+from trigbench.workflow.machine.devices import exact_products
+from trigbench.workflow.machine.files import write_arrays, write_json
+from trigbench.workflow.machine.provenance import provenance
+from trigbench.workflow.steps.command import main, one_of
+from trigbench.workflow.study.fingerprint import data_fingerprint
+from trigbench.workflow.study.freshness import FILES, source_of
+from trigbench.workflow.study.kinds import kind_module, settings_of
+from trigbench.workflow.study.study import Study
 
 DRAWN = 512
 """Samples that are looked at before the data set is written."""

@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from workflow.claims.tables import read_table, write_table
-from workflow.errors import BenchError
-from workflow.machine.files import read_json
-from workflow.report.matrix import draw_matrix
-from workflow.report.style import apply_style, save
-from workflow.steps.command import main, parser, study_of
-from workflow.steps.plot import sample_pictures
-from workflow.study.fingerprint import ROOT, own_file
-from workflow.study.reading import budgets_of
-from workflow.study.study import DEFAULT_BUDGET, Study
+from trigbench.workflow.claims.tables import read_table, write_table
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import read_json
+from trigbench.workflow.report.matrix import draw_matrix
+from trigbench.workflow.report.style import apply_style, save
+from trigbench.workflow.steps.command import main, parser, study_of
+from trigbench.workflow.steps.plot import sample_pictures
+from trigbench.workflow.study.fingerprint import ROOT, own_file
+from trigbench.workflow.study.reading import budgets_of
+from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 BUDGET = "full"
 """Five seeds and longer training than a laptop's first look; a study without it publishes any budget but a trial."""

@@ -8,19 +8,19 @@ import shutil
 import sys
 from pathlib import Path
 
-from workflow.claims.collecting import tabulate_experiment, tabulate_study
-from workflow.claims.judge import judge_study
-from workflow.claims.tables import finished_runs, write_table
-from workflow.errors import BenchError
-from workflow.machine.files import write_atomically, write_json, write_text
-from workflow.report.pages.claim import claim_pages
-from workflow.report.pages.common import ASSETS, render
-from workflow.report.pages.front import front_page, read_entries
-from workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
-from workflow.steps.command import main, parser, study_of
-from workflow.steps.plot import plot
-from workflow.study.freshness import FILES, MADE_FROM, index_from, page_from, page_record
-from workflow.study.study import Study
+from trigbench.workflow.claims.collecting import tabulate_experiment, tabulate_study
+from trigbench.workflow.claims.judge import judge_study
+from trigbench.workflow.claims.tables import finished_runs, write_table
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import write_atomically, write_json, write_text
+from trigbench.workflow.report.pages.claim import claim_pages
+from trigbench.workflow.report.pages.common import ASSETS, render
+from trigbench.workflow.report.pages.front import front_page, read_entries
+from trigbench.workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
+from trigbench.workflow.steps.command import main, parser, study_of
+from trigbench.workflow.steps.plot import plot
+from trigbench.workflow.study.freshness import FILES, MADE_FROM, index_from, page_from, page_record
+from trigbench.workflow.study.study import Study
 
 REPORTS = Path("reports")
 TIMING = Path("results") / "timing.json"

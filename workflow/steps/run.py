@@ -5,18 +5,18 @@ import os
 import sys
 from typing import NoReturn
 
-from workflow.errors import BenchError
-from workflow.machine.gpus import gpu_slot
-from workflow.machine.progress import end_if_hung
-from workflow.run.distributed import by_torchrun
-from workflow.run.make import make_run
-from workflow.steps.command import main, run_of, run_parser, study_of
-from workflow.study.fingerprint import fingerprint
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.gpus import gpu_slot
+from trigbench.workflow.machine.progress import end_if_hung
+from trigbench.workflow.run.distributed import by_torchrun
+from trigbench.workflow.run.make import make_run
+from trigbench.workflow.steps.command import main, run_of, run_parser, study_of
+from trigbench.workflow.study.fingerprint import fingerprint
 
 
 def become_torchrun(processes: int) -> NoReturn:
     """Go on as torchrun, with this command in so many processes; it passes signals on to them."""
-    start = ["--standalone", "--nproc-per-node", str(processes), "-m", "workflow.steps.run"]
+    start = ["--standalone", "--nproc-per-node", str(processes), "-m", "trigbench.workflow.steps.run"]
     os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", *start, *sys.argv[1:]])
 
 

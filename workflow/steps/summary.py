@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from workflow.machine.cores import cores_here
-from workflow.machine.files import write_json
-from workflow.machine.progress import duration
-from workflow.steps.command import main
-from workflow.steps.report import index
-from workflow.study.reading import load
-from workflow.study.records import read_record
-from workflow.study.study import DEFAULT_BUDGET, Study
+from trigbench.workflow.machine.cores import cores_here
+from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.machine.progress import duration
+from trigbench.workflow.steps.command import main
+from trigbench.workflow.steps.report import index
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.records import read_record
+from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 PARTS = ("train", "sample", "evaluate")
 

@@ -2,16 +2,16 @@
 
 On several devices, one process for each:
 
-  torchrun --standalone --nproc-per-node 8 -m workflow.steps.train --study cifar10 --arm scd --seed 0
+  torchrun --standalone --nproc-per-node 8 -m trigbench.workflow.steps.train --study cifar10 --arm scd --seed 0
 
 They divide every batch among them and end as one process would, but for rounding. Each holds all parameters
 and averages, unless the arm has `sharded: true`, which shares them out (FSDP2); `microbatch: 64` lets a
 process take its rows 64 at a time. Any number of processes resumes what any other number has left.
 """
 
-from workflow.run.distributed import is_first
-from workflow.run.training import train
-from workflow.steps.command import main, run_of, run_parser, study_of
+from trigbench.workflow.run.distributed import is_first
+from trigbench.workflow.run.training import train
+from trigbench.workflow.steps.command import main, run_of, run_parser, study_of
 
 
 def command() -> None:

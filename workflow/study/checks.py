@@ -10,15 +10,15 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from core.constants import SIGMA_D, SIGMA_MAX, SIGMA_MIN
-from workflow.errors import Mistake
-from workflow.study import measurements
-from workflow.study.claim import refuse_one_statistic
-from workflow.study.converted import header_of
-from workflow.study.dimensions import DIMENSIONS
-from workflow.study.kinds import MEASURED
-from workflow.study.quantities import CURVES, QUANTITIES, Quantity
-from workflow.study.schema import (
+from trigbench.core.constants import SIGMA_D, SIGMA_MAX, SIGMA_MIN
+from trigbench.workflow.errors import Mistake
+from trigbench.workflow.study import measurements
+from trigbench.workflow.study.claim import refuse_one_statistic
+from trigbench.workflow.study.converted import header_of
+from trigbench.workflow.study.dimensions import DIMENSIONS
+from trigbench.workflow.study.kinds import MEASURED
+from trigbench.workflow.study.quantities import CURVES, QUANTITIES, Quantity
+from trigbench.workflow.study.schema import (
     Arm,
     ConvertedTeacher,
     Data,
@@ -31,7 +31,7 @@ from workflow.study.schema import (
 )
 
 if TYPE_CHECKING:
-    from workflow.study.study import Study
+    from trigbench.workflow.study.study import Study
 
 TAKEN = {"assets", "claims", "figures", "index", "published", "tables"} | {
     "all", "claim", "collect", "experiment", "measure", "page", "prepare", "run",
@@ -373,7 +373,7 @@ def _check_converted(study: "Study", name: str, arm: Arm, teacher: ConvertedTeac
     if study.sigma_d != SIGMA_D:
         problem = f"networks of EDM and EDM2 are of data with a standard deviation of {SIGMA_D}, not {study.sigma_d}"
         refuse(problem, f"set sigma_d: {SIGMA_D}, or let a diffusion arm teach")
-    convert = "make it by `python -m workflow.steps.convert` (docs/teachers.md)"
+    convert = "make it by `python -m trigbench.workflow.steps.convert` (docs/teachers.md)"
     try:
         found = header_of(path)
     except OSError as error:

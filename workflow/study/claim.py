@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from workflow.errors import Mistake
-from workflow.study.quantities import COSTS, CURVES, Quantity, is_signed
-from workflow.study.schema import Model, Name
+from trigbench.workflow.errors import Mistake
+from trigbench.workflow.study.quantities import COSTS, CURVES, Quantity, is_signed
+from trigbench.workflow.study.schema import Model, Name
 
 ClaimName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-OPENED_BY = {"edm": "workflow.run.teachers:EdmTeacher"}
+OPENED_BY = {"edm": "trigbench.workflow.run.teachers:EdmTeacher"}
 """kind of a converted teacher -> what opens one; part of no other run's mathematics."""
 LONGEST_HEADER = 100_000_000
 """Of the format, in bytes."""
@@ -23,8 +23,8 @@ class Family:
 
 
 EDM = (
-    Family("core.networks.ddpmpp:DDPMpp", "model.", 0, "model.map_label.weight"),
-    Family("core.networks.edm2:EDM2", "unet.", 1, "unet.emb_label.weight"),
+    Family("trigbench.core.networks.ddpmpp:DDPMpp", "model.", 0, "model.map_label.weight"),
+    Family("trigbench.core.networks.edm2:EDM2", "unet.", 1, "unet.emb_label.weight"),
 )
 
 

@@ -22,15 +22,15 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from core.objectives import method_of
-from workflow.study.converted import OPENED_BY
-from workflow.study.kinds import KINDS
-from workflow.study.syntax import read_syntax
+from trigbench.core.objectives import method_of
+from trigbench.workflow.study.converted import OPENED_BY
+from trigbench.workflow.study.kinds import KINDS
+from trigbench.workflow.study.syntax import read_syntax
 
 ROOT = Path(__file__).parents[2]
-STEPS = ("workflow.run.training", "workflow.run.samples", "workflow.run.evaluation")
-FOLLOWED = ("core", "workflow.data", "workflow.run", "workflow.study.dimensions")
-TABLES = frozenset({"core.objectives"})
+STEPS = ("trigbench.workflow.run.training", "trigbench.workflow.run.samples", "trigbench.workflow.run.evaluation")
+FOLLOWED = ("core", "trigbench.workflow.data", "trigbench.workflow.run", "trigbench.workflow.study.dimensions")
+TABLES = frozenset({"trigbench.core.objectives"})
 """Whose entries are hashed one by one, so that a further one leaves finished runs fresh."""
 
 

@@ -14,13 +14,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from workflow.errors import BenchError
-from workflow.machine.cores import cores_here
-from workflow.machine.files import identity, sha256, write_json
-from workflow.study.claim import Claim, claims_digest
-from workflow.study.fingerprint import digest, fingerprint
-from workflow.study.measurements import MEASUREMENTS
-from workflow.study.study import Run, Study
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.cores import cores_here
+from trigbench.workflow.machine.files import identity, sha256, write_json
+from trigbench.workflow.study.claim import Claim, claims_digest
+from trigbench.workflow.study.fingerprint import digest, fingerprint
+from trigbench.workflow.study.measurements import MEASUREMENTS
+from trigbench.workflow.study.study import Run, Study
 
 FRESH = ""
 """The answer where a result is what would be made; else the answer says why not, and is None where no record is."""

@@ -14,15 +14,15 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from workflow.machine.named import imported
+from trigbench.workflow.machine.named import imported
 
 KINDS = {
-    "mixture": "workflow.data.mixture",
-    "digits": "workflow.data.digits",
-    "images_folder": "workflow.data.images",
-    "cifar10": "workflow.data.images",
-    "imagenet64": "workflow.data.images",
-    "imagenet512": "workflow.data.latents",
+    "mixture": "trigbench.workflow.data.mixture",
+    "digits": "trigbench.workflow.data.digits",
+    "images_folder": "trigbench.workflow.data.images",
+    "cifar10": "trigbench.workflow.data.images",
+    "imagenet64": "trigbench.workflow.data.images",
+    "imagenet512": "trigbench.workflow.data.latents",
 }
 
 _FEATURES = ("fd_train", "fd_held_out", "kid_train", "precision", "recall")

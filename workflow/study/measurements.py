@@ -5,10 +5,10 @@ and one line here. Imports nothing heavy, since every plan reads the table.
 """
 
 MEASUREMENTS = {
-    "costs": "workflow.run.measurements.costs",
-    "normalisation_bias": "workflow.run.measurements.normalisation_bias",
-    "search": "workflow.run.measurements.search",
-    "theory": "workflow.run.measurements.theory",
+    "costs": "trigbench.workflow.run.measurements.costs",
+    "normalisation_bias": "trigbench.workflow.run.measurements.normalisation_bias",
+    "search": "trigbench.workflow.run.measurements.search",
+    "theory": "trigbench.workflow.run.measurements.theory",
 }
 
 MEASURED = {

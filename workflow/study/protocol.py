@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from workflow.machine.files import read_json
-from workflow.study.study import Run, Study
+from trigbench.workflow.machine.files import read_json
+from trigbench.workflow.study.study import Run, Study
 
 
 def protocol(study: Study, run: Run) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from workflow.errors import BenchError
-from workflow.study.kinds import kind_module
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.study.kinds import kind_module
 
 
 @dataclass(frozen=True)
@@ -169,5 +169,5 @@ def quantities_of(data_sets: Iterable[Any]) -> dict[str, Quantity]:
 
 
 def _undeclared(module: str, problem: str, wanted: str) -> BenchError:
-    remedy = f"give QUANTITIES of {module} {wanted}; Quantity is of workflow.study.quantities"
+    remedy = f"give QUANTITIES of {module} {wanted}; Quantity is of trigbench.workflow.study.quantities"
     return BenchError(problem, file=module, key="QUANTITIES", remedy=remedy)

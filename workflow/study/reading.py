@@ -12,10 +12,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from workflow.errors import BenchError, Mistake
-from workflow.machine.plain import StrictLoader, number
-from workflow.study.claim import Claim, Rule, Term
-from workflow.study.schema import (
+from trigbench.workflow.errors import BenchError, Mistake
+from trigbench.workflow.machine.plain import StrictLoader, number
+from trigbench.workflow.study.claim import Claim, Rule, Term
+from trigbench.workflow.study.schema import (
     NAME,
     PATH,
     Arm,
@@ -33,7 +33,7 @@ from workflow.study.schema import (
     Sampler,
     Size,
 )
-from workflow.study.study import DEFAULT_BUDGET, Study
+from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 STUDIES = Path(__file__).parents[1] / "studies"
 

@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from workflow.errors import BenchError
-from workflow.machine.files import read_json, write_json
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import read_json, write_json
 
 
 class Value(BaseModel):

@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from core.constants import ADAM_BETAS, ADAM_EPSILON, EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
-from core.objectives import OBJECTIVES, Method, method_of
-from workflow.errors import Mistake
-from workflow.machine.plain import resolved
-from workflow.study.measurements import MEASUREMENTS
+from trigbench.core.constants import ADAM_BETAS, ADAM_EPSILON, EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
+from trigbench.core.objectives import OBJECTIVES, Method, method_of
+from trigbench.workflow.errors import Mistake
+from trigbench.workflow.machine.plain import resolved
+from trigbench.workflow.study.measurements import MEASUREMENTS
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"
 """Of what becomes part of a path."""
@@ -215,7 +215,7 @@ class Optimiser(Model):
 
 
 class ConvertedTeacher(Model):
-    """A published network in a file that `python -m workflow.steps.convert` made (docs/teachers.md)."""
+    """A published network in a file that `python -m trigbench.workflow.steps.convert` made (docs/teachers.md)."""
 
     file: str
     """A .safetensors file; relative to where the workflow is started."""

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
-from core.constants import MID_TIME
-from workflow.machine.files import identity
-from workflow.study.checks import check
-from workflow.study.claim import Claim, ClaimName
-from workflow.study.schema import (
+from trigbench.core.constants import MID_TIME
+from trigbench.workflow.machine.files import identity
+from trigbench.workflow.study.checks import check
+from trigbench.workflow.study.claim import Claim, ClaimName
+from trigbench.workflow.study.schema import (
     Arm,
     ConvertedTeacher,
     Data,

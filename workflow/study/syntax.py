@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from workflow.errors import BenchError
+from trigbench.workflow.errors import BenchError
 
 PROJECT = frozenset({"core", "workflow"})
 """Packages whose names are known to mean what these tables say; of one's own code they may be anything."""
@@ -27,8 +27,8 @@ FOR_ANNOTATIONS = frozenset(
         "torch",
         "types",
         "typing",
-        "workflow.study.schema",
-        "workflow.study.study",
+        "trigbench.workflow.study.schema",
+        "trigbench.workflow.study.study",
     }
 )
 """Modules whose import does nothing, so that an unused name of them is nothing."""

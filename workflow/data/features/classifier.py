@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from core.optimiser import adam_step, initial_state
-from workflow.data.randomness import generator, seed_for
-from workflow.study.dimensions import CLASSIFIER
+from trigbench.core.optimiser import adam_step, initial_state
+from trigbench.workflow.data.randomness import generator, seed_for
+from trigbench.workflow.study.dimensions import CLASSIFIER
 
 GREY_LEVELS = 16
 """The digits' pixels are integers in [0, 16]; samples are rounded to them, as FID protocols round to 255."""

@@ -16,17 +16,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from core.optimiser import adam_step, initial_state
-from workflow.data.features.dinov2 import dinov2_of, normalised
-from workflow.data.features.metrics import fidelity
-from workflow.data.files.shards import check_file
-from workflow.data.randomness import generator, seed_for
-from workflow.errors import BenchError
-from workflow.machine.devices import best_device
-from workflow.machine.files import sha256 as sha256_of
-from workflow.machine.progress import Progress
-from workflow.machine.tensors import read_tensors
-from workflow.study.dimensions import CLASSIFIER
+from trigbench.core.optimiser import adam_step, initial_state
+from trigbench.workflow.data.features.dinov2 import dinov2_of, normalised
+from trigbench.workflow.data.features.metrics import fidelity
+from trigbench.workflow.data.files.shards import check_file
+from trigbench.workflow.data.randomness import generator, seed_for
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.devices import best_device
+from trigbench.workflow.machine.files import sha256 as sha256_of
+from trigbench.workflow.machine.progress import Progress
+from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.study.dimensions import CLASSIFIER
 
 BATCH = 250
 EPOCHS, FEWEST_STEPS = 3, 200
@@ -78,9 +78,7 @@ def check_weights(kind: str, path: str) -> Path:
     weights = Path(path)
     if weights.suffix != ".safetensors" or not weights.is_file():
         problem = f"the weights of the extractor {kind!r} are not there, as a .safetensors file"
-        how = (
-            f"fetch {PUBLISHED[kind]}, and: python -m workflow.steps.convert FILE {weights.with_suffix('.safetensors')}"
-        )
+        how = f"fetch {PUBLISHED[kind]}, and: python -m trigbench.workflow.steps.convert FILE {weights.with_suffix('.safetensors')}"
         raise BenchError(problem, file=weights, key="extractor.weights", remedy=f"{how} (docs/data.md)")
     return weights
 

@@ -10,8 +10,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from workflow.data.randomness import generator
-from workflow.errors import BenchError
+from trigbench.workflow.data.randomness import generator
+from trigbench.workflow.errors import BenchError
 
 NEIGHBOURS = 3
 """k of precision and recall: a sample's neighbourhood reaches to its k-th nearest."""

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow.data.features.extractors import Extractor
-from workflow.data.features.metrics import check_features, fidelity
-from workflow.data.files.shards import check_file
-from workflow.errors import BenchError
-from workflow.machine.files import read_arrays, write_arrays
-from workflow.machine.files import sha256 as sha256_of
-from workflow.study.fingerprint import digest
+from trigbench.workflow.data.features.extractors import Extractor
+from trigbench.workflow.data.features.metrics import check_features, fidelity
+from trigbench.workflow.data.files.shards import check_file
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.files import read_arrays, write_arrays
+from trigbench.workflow.machine.files import sha256 as sha256_of
+from trigbench.workflow.study.fingerprint import digest
 
 KEPT = 50_000
 """Features that are kept for kernel distance, precision and recall; mean and covariance are of all images."""
@@ -45,7 +45,7 @@ def reference_file(
     `source` is a digest of the images, `rows` which of them and in what order, `images` rows -> uint8 pixels.
     """
     origin = {"part": part, "source": source, "kind": extractor.name, "weights": extractor.sha256, "rows": len(rows)}
-    made_by = ["workflow.data.features.extractors", __name__]
+    made_by = ["trigbench.workflow.data.features.extractors", __name__]
     path = folder / f"reference-{digest([origin, rows.tolist()[:1000]], made_by)}.npz"
     if not path.is_file():
         partial = path.with_suffix(".partial.npz")

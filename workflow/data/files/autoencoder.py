@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workflow.errors import BenchError
-from workflow.machine.devices import best_device
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.devices import best_device
 
 MEAN, STD = (1.56, -0.695, 0.483, 0.729), (5.27, 5.91, 4.21, 4.31)
 CHANNELS = len(MEAN)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from workflow.data.files.pictures import Part, folder_part
-from workflow.errors import BenchError
+from trigbench.workflow.data.files.pictures import Part, folder_part
+from trigbench.workflow.errors import BenchError
 
 SHAPE = (3, 32, 32)
 ROW = 3 * 32 * 32

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from workflow.errors import BenchError
-from workflow.machine.cores import cores_here
-from workflow.machine.files import read_json, write_atomically, write_json
-from workflow.machine.files import sha256 as sha256_of
-from workflow.machine.progress import Progress
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.cores import cores_here
+from trigbench.workflow.machine.files import read_json, write_atomically, write_json
+from trigbench.workflow.machine.files import sha256 as sha256_of
+from trigbench.workflow.machine.progress import Progress
 
 SHARDS = Path("results") / "shards"
 """Where shards lie, by what they are made from: studies and budgets on the same images share them."""

@@ -7,12 +7,12 @@ from typing import Literal
 
 import pandas as pd
 
-from workflow.claims.statistics import over_seeds, per_seed
-from workflow.report.drawing import evaluations, family, lines, steps_label
-from workflow.report.pages.common import REAL, capital, label, meaning
-from workflow.report.style import colour
-from workflow.study.quantities import QUANTITIES, Quantities, is_signed
-from workflow.study.schema import Experiment
+from trigbench.workflow.claims.statistics import over_seeds, per_seed
+from trigbench.workflow.report.drawing import evaluations, family, lines, steps_label
+from trigbench.workflow.report.pages.common import REAL, capital, label, meaning
+from trigbench.workflow.report.style import colour
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities, is_signed
+from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 ANGLE = "angle t (0: data, π/2: noise)"

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED
-from workflow.report.pages.common import Badge, Cell, Table, label, short, shown
+from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED
+from trigbench.workflow.report.pages.common import Badge, Cell, Table, label, short, shown
 
 Content = Mapping[str, Any]
 """What is known of one claim on one study: an entry of results/<study>/claims.json."""

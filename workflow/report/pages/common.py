@@ -11,9 +11,9 @@ from typing import Any, Literal
 import jinja2
 import pandas as pd
 
-from workflow.machine.files import read_json
-from workflow.report.style import colour
-from workflow.study.quantities import COSTS, CURVES, QUANTITIES, Quantities
+from trigbench.workflow.machine.files import read_json
+from trigbench.workflow.report.style import colour
+from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES, Quantities
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 ASSETS = Path(__file__).parents[1] / "assets"

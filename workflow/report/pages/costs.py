@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from workflow.claims.tables import COSTS, read_table
-from workflow.report.pages.common import Table, arm_cell, number_cell
-from workflow.study.study import Study
+from trigbench.workflow.claims.tables import COSTS, read_table
+from trigbench.workflow.report.pages.common import Table, arm_cell, number_cell
+from trigbench.workflow.study.study import Study
 
 
 def cost_table(study: Study) -> pd.DataFrame | None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from workflow.claims.tables import compared, read_table
-from workflow.report.drawing import AT_BEST, drawn
-from workflow.report.findings import NOTHING
-from workflow.report.pages.charts import Chart, main_chart, other_charts
-from workflow.report.pages.common import (
+from trigbench.workflow.claims.tables import compared, read_table
+from trigbench.workflow.report.drawing import AT_BEST, drawn
+from trigbench.workflow.report.findings import NOTHING
+from trigbench.workflow.report.pages.charts import Chart, main_chart, other_charts
+from trigbench.workflow.report.pages.common import (
     DASH,
     REAL,
     SYMBOLS,
@@ -29,12 +29,12 @@ from workflow.report.pages.common import (
     sentences,
     shown,
 )
-from workflow.report.pages.costs import costs_shown
-from workflow.report.pages.gaps import Missing, is_done
-from workflow.study.quantities import QUANTITIES, Quantities
-from workflow.study.records import read_record
-from workflow.study.schema import DigitsData, ImagesData, LatentsData, MixtureData
-from workflow.study.study import Run, Study
+from trigbench.workflow.report.pages.costs import costs_shown
+from trigbench.workflow.report.pages.gaps import Missing, is_done
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities
+from trigbench.workflow.study.records import read_record
+from trigbench.workflow.study.schema import DigitsData, ImagesData, LatentsData, MixtureData
+from trigbench.workflow.study.study import Run, Study
 
 SEEDS_SHOWN = "Lines and points are means over seeds, bars and bands span the seeds"
 CAPTIONS = {

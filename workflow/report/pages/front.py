@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from workflow.report.pages.claim import ClaimPage, Decision
-from workflow.report.pages.common import SYMBOLS, Cell, Table, content, duration
+from trigbench.workflow.report.pages.claim import ClaimPage, Decision
+from trigbench.workflow.report.pages.common import SYMBOLS, Cell, Table, content, duration
 
 NOVEL = Path(__file__).parents[1] / "novel.yaml"
 Entry = Mapping[str, Any]

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from workflow.claims.tables import finished_runs
-from workflow.study.study import Run, Study
+from trigbench.workflow.claims.tables import finished_runs
+from trigbench.workflow.study.study import Run, Study
 
 
 @dataclass(frozen=True)

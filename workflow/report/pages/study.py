@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from workflow.claims.statistics import COLUMNS, SAMPLING
-from workflow.claims.tables import read_table
-from workflow.claims.verdicts import totals
-from workflow.report.pages.common import (
+from trigbench.workflow.claims.statistics import COLUMNS, SAMPLING
+from trigbench.workflow.claims.tables import read_table
+from trigbench.workflow.claims.verdicts import totals
+from trigbench.workflow.report.pages.common import (
     SYMBOLS,
     Badge,
     Cell,
@@ -24,12 +24,12 @@ from workflow.report.pages.common import (
     meaning,
     shown,
 )
-from workflow.report.pages.costs import cost_table, costs_shown
-from workflow.report.pages.experiment import ExperimentPage, experiment_page, verdict_cell
-from workflow.report.pages.gaps import Missing, is_done, missing
-from workflow.study.quantities import COSTS, CURVES, Quantities, quantities_of
-from workflow.study.schema import Data, DigitsData, ImagesData, LatentsData, MixtureData
-from workflow.study.study import DEFAULT_BUDGET, Study
+from trigbench.workflow.report.pages.costs import cost_table, costs_shown
+from trigbench.workflow.report.pages.experiment import ExperimentPage, experiment_page, verdict_cell
+from trigbench.workflow.report.pages.gaps import Missing, is_done, missing
+from trigbench.workflow.study.quantities import COSTS, CURVES, Quantities, quantities_of
+from trigbench.workflow.study.schema import Data, DigitsData, ImagesData, LatentsData, MixtureData
+from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 FACTS = {
     "train": "images in the training part",
@@ -220,7 +220,7 @@ def _glossary(study: Study, known: Quantities) -> list[tuple[str, str, str]]:
 def _commands(study: Study) -> list[str]:
     name = study.study if study.is_shipped else shlex.quote(str(study.file))
     budget = "" if study.budget == DEFAULT_BUDGET else f" --budget {study.budget}"
-    return [study.command(), f"python -m workflow.steps.report --study {name}{budget}"]
+    return [study.command(), f"python -m trigbench.workflow.steps.report --study {name}{budget}"]
 
 
 def _copies(study: Study) -> dict[str, Path]:

@@ -1,10 +1,10 @@
 """Floating-point operations of training and sampling: those of one image, times images."""
 
-from workflow.run.assembly import open_data
-from workflow.run.estimates import Counts, counts_of, sampling_evaluations
-from workflow.run.measurements.measured import Measured, Row
-from workflow.study.records import Value
-from workflow.study.study import Study
+from trigbench.workflow.run.assembly import open_data
+from trigbench.workflow.run.estimates import Counts, counts_of, sampling_evaluations
+from trigbench.workflow.run.measurements.measured import Measured, Row
+from trigbench.workflow.study.records import Value
+from trigbench.workflow.study.study import Study
 
 
 def measure(study: Study, experiment: str) -> Measured:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from workflow.study.records import Value
+from trigbench.workflow.study.records import Value
 
 
 @dataclass(frozen=True)

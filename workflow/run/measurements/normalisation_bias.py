@@ -14,13 +14,13 @@ import statistics
 import torch
 from torch import Tensor
 
-from core import oracle
-from core.tangents import normalise
-from core.trigflow import cos_sin, interpolate
-from workflow.data.randomness import generator
-from workflow.run.measurements.measured import Measured, Row
-from workflow.study.records import Value
-from workflow.study.study import Study
+from trigbench.core import oracle
+from trigbench.core.tangents import normalise
+from trigbench.core.trigflow import cos_sin, interpolate
+from trigbench.workflow.data.randomness import generator
+from trigbench.workflow.run.measurements.measured import Measured, Row
+from trigbench.workflow.study.records import Value
+from trigbench.workflow.study.study import Study
 
 DIMENSIONS = (1, 2, 4, 8, 16, 32)
 ANGLES = (0.4, 0.8, 1.2)

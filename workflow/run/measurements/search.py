@@ -4,20 +4,20 @@ import math
 
 import torch
 
-from core.samplers.consistency import sample_consistency
-from core.samplers.noise import noise_of_samples
-from core.samplers.search import greedy_times
-from core.schedules import largest_angle
-from workflow.data.dataset import not_numbers
-from workflow.data.randomness import generator, seed_globals
-from workflow.machine.devices import device_of, on
-from workflow.machine.tensors import read_tensors
-from workflow.run.assembly import boundary_of, check_weights, make_network, open_data, student_field
-from workflow.run.measurements.measured import Measured, Row
-from workflow.run.sampling import labels_of_samples
-from workflow.study.kinds import kind_module
-from workflow.study.records import Value
-from workflow.study.study import Run, Study
+from trigbench.core.samplers.consistency import sample_consistency
+from trigbench.core.samplers.noise import noise_of_samples
+from trigbench.core.samplers.search import greedy_times
+from trigbench.core.schedules import largest_angle
+from trigbench.workflow.data.dataset import not_numbers
+from trigbench.workflow.data.randomness import generator, seed_globals
+from trigbench.workflow.machine.devices import device_of, on
+from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.run.assembly import boundary_of, check_weights, make_network, open_data, student_field
+from trigbench.workflow.run.measurements.measured import Measured, Row
+from trigbench.workflow.run.sampling import labels_of_samples
+from trigbench.workflow.study.kinds import kind_module
+from trigbench.workflow.study.records import Value
+from trigbench.workflow.study.study import Run, Study
 
 MIDDLE_TIMES = 2
 LOW, HIGH, WIDTH = 0.2, 1.54, 0.05

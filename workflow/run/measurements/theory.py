@@ -17,19 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from core import oracle
-from core.constants import SIGMA_MIN
-from core.fields import Draws, Fields
-from core.objectives.lineage import cd, ct
-from core.objectives.regression import Regression, Settings
-from core.samplers.ode import Step, ddim_step, heun_step
-from core.schedules import cm_angles
-from core.trigflow import Field, angle_from_noise_level, even_grid
-from workflow.data.randomness import generator, seed_for
-from workflow.run.assembly import open_data
-from workflow.run.measurements.measured import Measured, Row
-from workflow.study.records import Value
-from workflow.study.study import Study
+from trigbench.core import oracle
+from trigbench.core.constants import SIGMA_MIN
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives.lineage import cd, ct
+from trigbench.core.objectives.regression import Regression, Settings
+from trigbench.core.samplers.ode import Step, ddim_step, heun_step
+from trigbench.core.schedules import cm_angles
+from trigbench.core.trigflow import Field, angle_from_noise_level, even_grid
+from trigbench.workflow.data.randomness import generator, seed_for
+from trigbench.workflow.run.assembly import open_data
+from trigbench.workflow.run.measurements.measured import Measured, Row
+from trigbench.workflow.study.records import Value
+from trigbench.workflow.study.study import Study
 
 POINTS = (8, 16, 32, 64, 128, 256, 512)
 """Intervals N of the grids."""
