@@ -24,7 +24,8 @@ SEEDS = 5
 BLOCK = 250
 """Jobs over which the seconds of one are averaged."""
 STAND_IN = """#!/bin/bash
-# stands for `python -m trigbench.workflow.steps.NAME ...`: leaves what the rule promises, empty, and the fingerprints of runs
+# stands for `python -m trigbench.workflow.steps.NAME ...`: leaves what the rule promises, empty, and the
+# fingerprints of runs
 step=${2##*.}
 shift 2
 while [ $# -gt 1 ]; do

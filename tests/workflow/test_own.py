@@ -149,7 +149,7 @@ BAD = {
         ["sizes.waves.settings", "points of shape (1, 8, 8)", "patch must divide the side", "change the settings"],
     ),
     "levels that do not divide the image": (
-        lambda c: _on_images(c, "trigbench.core.networks.ddpmpp:DDPMpp", width=16, multipliers=[1, 1, 1, 1, 1], blocks=1),
+        lambda c: _on_images(c, "trigbench.core.networks.ddpmpp:DDPMpp", width=16, multipliers=[1] * 5, blocks=1),
         ["sizes.waves.settings", "5 levels need a resolution divisible by 16"],
     ),
     "a setting of the project's own network": (

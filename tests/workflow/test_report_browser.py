@@ -106,7 +106,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         publish(full, root / "published" / "tiny", {"continuous": 2.0, "discrete-8": 1.0})
         make_results(lacking, [Run(arm="continuous", seed=0), Run(arm="continuous", seed=1)], commit=before)
         printed = subprocess.run(
-            [sys.executable, "-m", "trigbench.workflow.steps.report", "--study", "tiny.yaml", "--budget", "short", "--partial"],
+            [sys.executable, "-m", "trigbench.workflow.steps.report",
+             "--study", "tiny.yaml", "--budget", "short", "--partial"],
             env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
         for study in (lacking, full):

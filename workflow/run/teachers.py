@@ -1,4 +1,4 @@
-"""Teachers from files: published networks, converted to .safetensors by `python -m trigbench.workflow.steps.convert`."""
+"""Teachers from files: published networks, made .safetensors by `python -m trigbench.workflow.steps.convert`."""
 
 from pathlib import Path
 

@@ -78,7 +78,8 @@ def check_weights(kind: str, path: str) -> Path:
     weights = Path(path)
     if weights.suffix != ".safetensors" or not weights.is_file():
         problem = f"the weights of the extractor {kind!r} are not there, as a .safetensors file"
-        how = f"fetch {PUBLISHED[kind]}, and: python -m trigbench.workflow.steps.convert FILE {weights.with_suffix('.safetensors')}"
+        convert = f"python -m trigbench.workflow.steps.convert FILE {weights.with_suffix('.safetensors')}"
+        how = f"fetch {PUBLISHED[kind]}, and: {convert}"
         raise BenchError(problem, file=weights, key="extractor.weights", remedy=f"{how} (docs/data.md)")
     return weights
 
