@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trigbench.core.fields import Fields as Fields
     from trigbench.core.fields import bind as bind
     from trigbench.core.forward_mode import value_and_tangent as value_and_tangent
+    from trigbench.core.guidance import guided as guided
     from trigbench.core.networks.ddpmpp import DDPMpp as DDPMpp
     from trigbench.core.networks.dit import DiT as DiT
     from trigbench.core.networks.edm2 import EDM2 as EDM2
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from trigbench.core.objectives.diffusion import diffusion as diffusion
     from trigbench.core.objectives.discrete import dscd as dscd
     from trigbench.core.objectives.discrete import dsct as dsct
-    from trigbench.core.objectives.guidance import guided as guided
     from trigbench.core.objectives.lineage import cd as cd
     from trigbench.core.objectives.lineage import ct as ct
     from trigbench.core.objectives.lineage import ect as ect
@@ -79,7 +79,7 @@ HOMES = {
     "Settings": "trigbench.core.objectives.regression",
     "Regression": "trigbench.core.objectives.regression",
     "regress": "trigbench.core.objectives.regression",
-    "guided": "trigbench.core.objectives.guidance",
+    "guided": "trigbench.core.guidance",
     # objectives, by the papers' names
     "diffusion": "trigbench.core.objectives.diffusion",
     "scd": "trigbench.core.objectives.continuous",

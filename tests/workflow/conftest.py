@@ -96,6 +96,15 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     return write
 
 
+def copied_project(folder: Path) -> Path:
+    """The project's source in another folder, where it may be edited."""
+    ignored = shutil.ignore_patterns("__pycache__", "site.yaml")
+    for part in ("trigbench", "core", "workflow", "profiles"):
+        shutil.copytree(ROOT / part, folder / part, ignore=ignored, symlinks=True)
+    shutil.copy(ROOT / "Snakefile", folder)
+    return folder
+
+
 def saved_every(study: Study, steps: int) -> Study:
     """The study with a checkpoint every so many steps."""
     return study.model_copy(update={"resources": study.resources.model_copy(update={"checkpoint_every": steps})})

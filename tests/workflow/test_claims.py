@@ -3,7 +3,6 @@
 import copy
 import math
 import shlex
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -14,7 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.workflow.conftest import ROOT, environment, snakemake
+from tests.workflow.conftest import copied_project, environment, snakemake
 from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.history import UNKNOWN, Dated, rule_commits, rule_first
 from trigbench.workflow.claims.judge import Tables, judge, judge_claim, judge_study
@@ -554,9 +553,7 @@ def test_a_claim_is_a_target_that_makes_its_experiment_alone(
     claims: dict, tiny: dict, write_study, tmp_path: Path
 ) -> None:
     source, here = tmp_path / "source", tmp_path / "here"
-    for package in ("core", "workflow", "profiles"):
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Snakefile", source)
+    copied_project(source)
     here.mkdir()
     tiny["seeds"] = [0, 1]
     tiny["experiments"]["coarse"] = tiny["experiments"]["discretisation"] | {"arms": ["dscd-*"]}

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import as_a_new_process
-from workflow.errors import BenchError
-from workflow.study.fingerprint import fingerprint, source_digest
-from workflow.study.reading import load
-from workflow.study.study import Run
-from workflow.study.syntax import syntax_of
+from tests.workflow.conftest import as_a_new_process, copied_project
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.study.fingerprint import fingerprint, source_digest
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Run
+from trigbench.workflow.study.syntax import syntax_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,9 +25,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """A copy of the project's source that may be edited."""
-    for package in ("core", "workflow"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
+    return copied_project(tmp_path)
 
 
 def _edit(source: Path, file: str, old: str, new: str) -> None:
@@ -45,13 +43,17 @@ def _marks(source: Path) -> dict[str, str]:
 
 
 HARMLESS = {
-    "a comment": ("core/tangents.py", "from core.forward_mode", "# a remark\nfrom core.forward_mode"),
+    "a comment": (
+        "core/tangents.py",
+        "from trigbench.core.forward_mode",
+        "# a remark\nfrom trigbench.core.forward_mode",
+    ),
     "a docstring": ("core/objectives/continuous.py", '"""Continuous-time', '"""The continuous-time'),
     "layout": ("core/trigflow.py", "return c * x0 + s * z", "return (\n        c * x0 + s * z\n    )"),
     "the table of objectives": (
         "core/objectives/__init__.py",
         "OBJECTIVES: dict[str, Method] = {",
-        'OBJECTIVES: dict[str, Method] = {\n    "mine": Method("core.objectives.mine:mine"),',
+        'OBJECTIVES: dict[str, Method] = {\n    "mine": Method("trigbench.core.objectives.mine:mine"),',
     ),
     "the report": ("workflow/report/style.py", '"scd": "#0072B2"', '"scd": "#0072B3"'),
     "the schema": ("workflow/study/study.py", 'DEFAULT_BUDGET = "laptop"', 'DEFAULT_BUDGET = "desk"'),
@@ -104,9 +106,10 @@ def test_a_key_that_does_not_apply_is_no_part_of_a_run() -> None:
 # --- what computes nothing ----------------------------------------------------------------------------
 
 HASHED = {name: f"workflow/run/{name}.py" for name in ("training", "gradients", "distributed")}
+STEP_MODULES = ("trigbench.workflow.run.training", "trigbench.core.objectives.continuous")
 
 
-def _text(source: str, module: str = "workflow.run.training") -> str:
+def _text(source: str, module: str = "trigbench.workflow.run.training") -> str:
     return syntax_of(ast.parse(source), module).text
 
 
@@ -140,8 +143,8 @@ SAYING = {
     "an annotation of a variable": ("gradients", "gradients: list[Tensor] = []", "gradients: list = []"),
     "an import for annotations": (
         "training",
-        "from workflow.study.schema import Arm\n",
-        "from workflow.study.schema import Arm, Model\n",
+        "from trigbench.workflow.study.schema import Arm\n",
+        "from trigbench.workflow.study.schema import Arm, Model\n",
     ),
 }
 
@@ -174,7 +177,7 @@ def _operators(tree: ast.AST) -> list[str]:
 
 @pytest.mark.parametrize("name", ["training", "gradients", "distributed"])
 def test_every_number_attribute_and_operator_that_computes_counts(name: str) -> None:
-    module = HASHED[name].removesuffix(".py").replace("/", ".")
+    module = "trigbench." + HASHED[name].removesuffix(".py").replace("/", ".")
     tree, marks = ast.parse((ROOT / HASHED[name]).read_text(encoding="utf-8")), list[str]()
     operators = _operators(tree)
     for number, node in enumerate(_computing(tree)):
@@ -238,13 +241,15 @@ def test_what_looks_like_a_message_or_an_annotation_and_computes_counts(what: st
 
 
 EVERY_MODULE = """
-import hashlib, json, sys
+import hashlib, importlib.util, json, sys
 from pathlib import Path
-from workflow.study.syntax import read_syntax
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name: found(name) or name in ("pydantic", "yaml")  # of which reading takes none
+from trigbench.workflow.study.syntax import read_syntax
 found = {}
 folders = ("core", "workflow/data", "workflow/run")
 for path in sorted(path for folder in folders for path in Path(folder).rglob("*.py")):
-    text = read_syntax(path, path.with_suffix("").as_posix().replace("/", ".")).text
+    text = read_syntax(path, "trigbench." + path.with_suffix("").as_posix().replace("/", ".")).text
     found[path.as_posix()] = hashlib.sha256(text.encode()).hexdigest()
 print(json.dumps(found))
 """
@@ -374,3 +379,68 @@ def test_own_code_in_any_encoding_is_read_by_what_it_says_and_broken_code_is_nam
     as_a_new_process()
     with pytest.raises(BenchError, match=r"(?s)cannot read the source.*own\.py"):
         source_digest(("own",), str(ROOT), str(tmp_path))
+
+
+FACE = {
+    "a name": "from trigbench import scd",
+    "a name by another": "from trigbench import scd as mine",
+    "the package": "import trigbench as tb\nx = tb.scd",
+    "a room": "import trigbench.core.fields\nx = trigbench.scd",
+    "all names": "from trigbench import *",
+    "import_module": "from importlib import import_module\nx = import_module('trigbench').scd",
+    "its home": "from trigbench.core.objectives.continuous import scd",
+    "the checkout's short name": "from core.objectives.continuous import scd",
+}
+
+
+@pytest.mark.parametrize("how", FACE)
+def test_own_code_is_followed_through_the_public_names_to_where_they_are_defined(
+    how: str, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(FACE[how])
+    as_a_new_process()
+    before = source_digest(("mine",), str(source), str(tmp_path))
+    _edit(source, "core/tangents.py", "-c * c * (F - v)", "-c * (F - v)")
+    as_a_new_process()
+    assert source_digest(("mine",), str(source), str(tmp_path)) != before
+    _edit(source, "core/objectives/lineage.py", "def ", "def another(): ...\n\n\ndef ")
+    as_a_new_process()
+    followed_alone = source_digest(("mine",), str(source), str(tmp_path))
+    _edit(source, "core/objectives/lineage.py", "def another(): ...\n\n\n", "")
+    as_a_new_process()
+    other = source_digest(("mine",), str(source), str(tmp_path)) != followed_alone
+    assert other == (how in ("the package", "a room", "all names", "import_module")), "what is not used counts nothing"
+
+
+def test_a_core_of_one_s_own_is_one_s_own(source: Path, tmp_path: Path) -> None:
+    here, marks = tmp_path / "here", set()
+    (here / "core").mkdir(parents=True)
+    (here / "core/__init__.py").write_text("")
+    (here / "mine.py").write_text("from core.pairs import f")
+    for value in range(2):
+        (here / "core/pairs.py").write_text(f"f = {value}")
+        as_a_new_process()
+        marks.add(source_digest(("mine",), str(source), str(here)))
+    _edit(source, "core/pairs/__init__.py", "import", "x = 1\nimport")
+    as_a_new_process()
+    assert len(marks) == 2 and source_digest(("mine",), str(source), str(here)) in marks
+
+
+def test_libraries_beside_an_installed_trigbench_are_not_one_s_own(source: Path, tmp_path: Path) -> None:
+    """Nor is a `core` that another package has put there."""
+    installed, here = tmp_path / "site-packages", tmp_path / "here"
+    shutil.copytree(source / "trigbench", installed / "trigbench")
+    for library in ("core", "torch"):
+        (installed / library).mkdir()
+        (installed / library / "__init__.py").write_text("a = 1")
+    here.mkdir()
+    (here / "mine.py").write_text("import torch\nfrom core import a\nfrom trigbench import scd")
+    as_a_new_process()
+    before = source_digest(("mine",), str(installed), str(here))
+    for library in ("core", "torch"):
+        (installed / library / "__init__.py").write_text("a = 2")
+    as_a_new_process()
+    assert source_digest(("mine",), str(installed), str(here)) == before
+    runs = {name: source_digest((*STEP_MODULES,), str(root), str(here)) for name, root in
+            (("checkout", source), ("installed", installed))}  # fmt: skip
+    assert runs["checkout"] == runs["installed"]

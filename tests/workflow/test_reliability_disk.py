@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.workflow.conftest import ROOT, snakemake, step
+from tests.workflow.conftest import copied_project, snakemake, step
 from trigbench.workflow.machine.files import CHECKSUM, read_json, write_json
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
@@ -167,9 +167,7 @@ def test_a_flipped_bit_in_a_teacher_s_weights_is_named_before_anything_is_taught
 def test_a_study_runs_from_and_in_folders_with_spaces_quotes_and_umlauts(tiny: dict, tmp_path: Path) -> None:
     place = tmp_path / "it's größer, 一 & zwei"
     source, here = place / "the source", place / "mes résultats"
-    for package in ("core", "workflow", "profiles"):
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Snakefile", source)
+    copied_project(source)
     here.mkdir()
     tiny["title"] = "Größe, 一, and 'quotes'"
     path = here / "my study, größer.yaml"

@@ -17,7 +17,7 @@ import pytest
 import torch
 import yaml
 
-from tests.workflow.conftest import ROOT, snakemake, step
+from tests.workflow.conftest import ROOT, copied_project, snakemake, step
 from tests.workflow.one_node_slurm import PACKAGES, Slurm, missing, one_node_slurm
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import cluster
@@ -208,11 +208,7 @@ def _times(folder: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_the_first_steps_of_the_documentation_work_word_by_word(slurm: Slurm, tmp_path: Path) -> None:
-    here = tmp_path / "trigbench"
-    for part in ("core", "workflow", "profiles"):
-        ignored = shutil.ignore_patterns("__pycache__", "site.yaml")
-        shutil.copytree(ROOT / part, here / part, ignore=ignored)
-    shutil.copy(ROOT / "Snakefile", here)
+    here = copied_project(tmp_path / "trigbench")
     editor = tmp_path / "editor"
     editor.write_text("#!/bin/sh\nsed -i 's/^# partition:.*/partition: main/; s/^poll:.*/poll: 1/' \"$1\"\n")
     editor.chmod(0o755)

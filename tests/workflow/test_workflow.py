@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.workflow.conftest import ROOT, TINY, environment, snakemake
+from tests.workflow.conftest import ROOT, TINY, copied_project, environment, snakemake
 from trigbench.workflow.machine.cores import cores_here
 
 pytestmark = pytest.mark.slow
@@ -143,9 +143,7 @@ def test_editing_mathematics_retrains_what_used_it_and_editing_a_docstring_nothi
     tiny: dict, write_study, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
-    for package in ("core", "workflow", "profiles"):
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "Snakefile", source)
+    copied_project(source)
     study, here = write_study(tiny), tmp_path / "here"
     here.mkdir()
     snakemake("tiny/discretisation", "--config", f"study={study}", "--cores", "2", cwd=here, root=source)

@@ -75,6 +75,8 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "runs_missing": len(runs) - len(records),
         "runs_diverged": sum(r.status == "diverged" for r in records),
         "commits": seen("commit"),
+        "releases": seen("version"),
+        "sources": seen("source"),
         "commit_of": {f"{r.arm}/seed-{r.seed}": r.provenance.get("commit") for r in records},
         "dirty": any(o.get("dirty") for o in (*origins, *_beside_runs(study))),
         **{key: seen(key) for key in ("processor", "cores", "device", "cuda", "platform", "python", "libraries")},

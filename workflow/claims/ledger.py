@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 
+from trigbench._places import ROOT, place_of
 from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.study.checks import OfData, measured
 from trigbench.workflow.study.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic
@@ -20,7 +21,7 @@ from trigbench.workflow.study.reading import load, read_mapping, remedy_of
 from trigbench.workflow.study.schema import Model
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
-CLAIMS = Path(__file__).parents[1] / "claims.yaml"
+CLAIMS = ROOT / "workflow" / "claims.yaml"
 PAPERS = ("sCM", "CM", "iCT", "ECT")
 TOPICS = (
     "compute", "conditioning", "discretisation", "guidance", "lineage", "mid time", "sizes", "stability of time",
@@ -58,7 +59,7 @@ class Ledger(Model):
 
 def read_claims(path: Path = CLAIMS) -> Ledger:
     """The ledger. Raises BenchError naming file, key and remedy."""
-    content = read_mapping(path, "a ledger", "see workflow/claims.yaml")
+    content = read_mapping(path, "a ledger", f"see {place_of('workflow/claims.yaml')}")
     try:
         return Ledger.model_validate(content)
     except ValidationError as error:

@@ -3,6 +3,7 @@
 import getpass
 import os
 import re
+import shlex
 import subprocess
 import time
 from datetime import timedelta
@@ -11,10 +12,10 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
+from trigbench._places import ROOT, place_of
 from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.machine.plain import StrictLoader
 
-ROOT = Path(__file__).parents[2]
 SITE = Path("profiles/slurm/site.yaml")
 TIME_LEFT = re.compile(r"(?:(?:(?P<days>\d+)-)?(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
 RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -59,7 +60,8 @@ def read_site() -> Site:
     """The settings from where one starts, or else beside the workflow; raises BenchError naming file and remedy."""
     path = next((p for p in (SITE, ROOT / SITE) if p.is_file()), None)
     if path is None:
-        remedy = f"cp {SITE}.example {SITE}, and put your cluster's names there (docs/cluster.md)"
+        example = shlex.quote(place_of(f"{SITE}.example"))
+        remedy = f"mkdir -p {SITE.parent} && cp {example} {SITE}, and put your cluster's names there (docs/cluster.md)"
         raise BenchError("the cluster's settings are missing", file=SITE, remedy=remedy)
     try:
         return Site.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader) or {})

@@ -11,11 +11,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from trigbench._places import ROOT
 from trigbench.workflow.machine.cores import cores_here
 from trigbench.workflow.machine.files import sha256
 from trigbench.workflow.machine.git import git
 
-ROOT = Path(__file__).parents[2]
 LIBRARIES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "torch-fidelity", "snakemake")
 SOURCES = ("core", "workflow", "Snakefile")
 """What computes: of the project's files those that a digest stands for where no commit does."""

@@ -2,8 +2,9 @@
 
 Snakemake does not see imported modules, so the source is hashed here: the modules of the
 objective and of the steps, and what these import, each without what computes nothing
-(workflow.study.syntax). Own code is followed through relative imports, packages, siblings and
-`import_module` of a literal name; not through names that are put together when it runs, compiled
+(workflow.study.syntax), by the names that an installed package and a checkout share. Own code is
+followed through relative imports, packages, siblings, the names of `trigbench` to where these are
+defined, and `import_module` of a literal name; not through names that are put together when it runs, compiled
 extensions, installed packages of which the study names nothing, and files that it reads.
 
 Tables that name objectives and data sets, schemas and bookkeeping are left out, so that adding an
@@ -22,15 +23,25 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from trigbench import HOMES
+from trigbench._places import PACKAGE
 from trigbench.core.objectives import method_of
 from trigbench.workflow.study.converted import OPENED_BY
 from trigbench.workflow.study.kinds import KINDS
 from trigbench.workflow.study.syntax import read_syntax
 
-ROOT = Path(__file__).parents[2]
+ROOT = PACKAGE.parent
+"""Where `trigbench` is imported from."""
 STEPS = ("trigbench.workflow.run.training", "trigbench.workflow.run.samples", "trigbench.workflow.run.evaluation")
-FOLLOWED = ("core", "trigbench.workflow.data", "trigbench.workflow.run", "trigbench.workflow.study.dimensions")
-TABLES = frozenset({"trigbench.core.objectives"})
+FOLLOWED = (
+    "trigbench.core",
+    "trigbench.workflow.data",
+    "trigbench.workflow.run",
+    "trigbench.workflow.study.dimensions",
+)
+SHORT = ("core", "workflow")
+"""What a checkout also calls trigbench.core and trigbench.workflow."""
+TABLES = frozenset({"trigbench", "trigbench.core.objectives"})
 """Whose entries are hashed one by one, so that a further one leaves finished runs fresh."""
 
 
@@ -73,7 +84,8 @@ def source_digest(modules: tuple[str, ...], root: str, here: str) -> str:
     """
     importlib.invalidate_caches()  # files may be new
     named = frozenset(module.partition(".")[0] for module in modules)
-    pending, seen = [(module, not _of_project(module)) for module in modules], dict[str, str | None]()
+    pending = [(name, not _of_project(name)) for module in modules for name in _whole(module, root, here)]
+    seen = dict[str, str | None]()
     while pending:
         module, own = pending.pop()
         if module in seen or module in TABLES:
@@ -85,7 +97,7 @@ def source_digest(modules: tuple[str, ...], root: str, here: str) -> str:
             seen[module] = None
             continue
         seen[module], imported = syntax_digest(path, module)
-        for name in imported:
+        for name in (whole for said in imported for whole in (_whole(said, root, here) if own else [said])):
             if name.startswith(FOLLOWED) or (own and not _of_project(name)):
                 pending.append((name, not _of_project(name)))
     digests = sorted((module, found) for module, found in seen.items() if found is not None)
@@ -100,7 +112,23 @@ def syntax_digest(path: Path, module: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _of_project(module: str) -> bool:
-    return module.partition(".")[0] in ("core", "workflow")
+    return module.partition(".")[0] == "trigbench"
+
+
+def _whole(name: str, root: str, here: str) -> list[str]:
+    """The modules behind a name that own code imports: of the public face, or by a checkout's short name.
+
+    Who imports `trigbench` itself may use all of its names. A `core` of one's own, where Python finds that, stays.
+    """
+    if name == "trigbench":
+        return sorted({*HOMES.values()})
+    top, _, below = name.partition(".")
+    if top == "trigbench":
+        return [HOMES.get(below, name)]
+    if top in SHORT:
+        ours, found = Path(root, "trigbench", top, "__init__.py"), file_of(top, _places_of_own(root, here))
+        return [f"trigbench.{name}"] if found is not None and ours.is_file() and found.samefile(ours) else [name]
+    return [name]
 
 
 def _python_path() -> list[str]:
@@ -110,11 +138,18 @@ def _python_path() -> list[str]:
 def own_file(module: str, root: str, here: str, named: Collection[str] = ()) -> Path | None:
     """The file of a module of one's own: of those that Python would find, in its order, the first.
 
-    It is looked for `here`, on PYTHONPATH and under the project's root; elsewhere, as of an editable install, only
+    It is looked for `here`, on PYTHONPATH and at the top of a checkout; elsewhere, as of an editable install, only
     what is `named` or is in such a package, as else every library would be one's own.
     """
     top = module.partition(".")[0]
-    return file_of(module, [here, *_python_path(), root], elsewhere=top in named)
+    return file_of(module, _places_of_own(root, here), elsewhere=top in named)
+
+
+def _places_of_own(root: str, here: str) -> list[str]:
+    """Beside an installed trigbench (then `root`) stand libraries."""
+    short, whole = Path(root, "core"), Path(root, "trigbench", "core")
+    checkout = short.is_dir() and whole.is_dir() and short.samefile(whole)
+    return [here, *_python_path(), *([root] if checkout else [])]
 
 
 def file_of(module: str, folders: Iterable[str], elsewhere: bool = False) -> Path | None:

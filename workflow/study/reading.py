@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from trigbench._places import ROOT, place_of
 from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.machine.plain import StrictLoader, number
 from trigbench.workflow.study.claim import Claim, Rule, Term
@@ -35,7 +36,8 @@ from trigbench.workflow.study.schema import (
 )
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
-STUDIES = Path(__file__).parents[1] / "studies"
+STUDIES = ROOT / "workflow" / "studies"
+EXAMPLE = f"see {place_of('workflow/studies/oracle.yaml')}"
 
 
 def shipped() -> list[str]:
@@ -65,7 +67,7 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
     if not path.is_file():
         known = ", ".join(shipped())
         raise BenchError(f"there is no study {study}", file=path, remedy=f"name a YAML file, or one of: {known}")
-    content = read_mapping(path, "a study", "see workflow/studies/oracle.yaml")
+    content = read_mapping(path, "a study", EXAMPLE)
     try:
         return Study.model_validate({**_under_budget(content, budget, path), "budget": budget, "file": path})
     except ValidationError as error:
@@ -99,7 +101,7 @@ def budget_said(said: Any) -> str:
 
 def budgets_of(study: Path) -> list[str]:
     """The names of a study's budgets beside the default one."""
-    return list(read_mapping(study, "a study", "see workflow/studies/oracle.yaml").get("budgets") or {})
+    return list(read_mapping(study, "a study", EXAMPLE).get("budgets") or {})
 
 
 def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
@@ -127,7 +129,7 @@ def remedy_of(error: Any) -> str:
     if kind == "missing":
         return f"add the key {place[-1]!r}"
     if kind != "extra_forbidden":
-        return remedy_of_value(error, f"workflow/{'claim' if place[:1] == ['claims'] else 'schema'}.py")
+        return remedy_of_value(error, place_of(f"workflow/study/{'claim' if place[:1] == ['claims'] else 'schema'}.py"))
     models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
     models["resources"] = Resources
     if place[0] == "data" and len(place) > 2:

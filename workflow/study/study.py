@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, model_validator
 
+from trigbench._places import IS_CHECKOUT, ROOT
 from trigbench.core.constants import MID_TIME
 from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.checks import check
@@ -132,7 +133,14 @@ class Study(Model):
         return self.file.resolve().parent == Path(__file__).resolve().parents[1] / "studies"
 
     def command(self, part: str = "") -> str:
-        """The command that makes it, or a part of it (an experiment's name); `claims/<id>` makes what that needs."""
+        """The command that makes it, or a part of it (an experiment's name); `claims/<id>` makes what that needs.
+
+        In a checkout it is Snakemake's; where trigbench is installed, no Snakefile lies where one starts.
+        """
+        if not IS_CHECKOUT:
+            budget = [] if self.budget == DEFAULT_BUDGET else ["--budget", self.budget]
+            name = self.study if self.is_shipped else str(self.file)
+            return shlex.join(["trigbench", "run", name, *filter(None, [part]), *budget])
         target = part if part.startswith("claims/") else "/".join(filter(None, (self.label, part)))
         known = self.is_shipped and (not part.startswith("claims/") or self.study in DEFAULT_STUDIES)
         chosen = [] if known else [f"study={self.study if self.is_shipped else self.file}"]
@@ -154,7 +162,7 @@ class Study(Model):
     @property
     def published(self) -> Path:
         """The committed results of the same study, beside the workflow."""
-        return Path(__file__).parents[2] / "results" / "published" / self.study
+        return ROOT / "results" / "published" / self.study
 
     @property
     def verdicts_file(self) -> Path:

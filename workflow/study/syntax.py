@@ -11,8 +11,8 @@ from pathlib import Path
 
 from trigbench.workflow.errors import BenchError
 
-PROJECT = frozenset({"core", "workflow"})
-"""Packages whose names are known to mean what these tables say; of one's own code they may be anything."""
+PROJECT = frozenset({"trigbench"})
+"""The package whose names are known to mean what these tables say; of one's own code they may be anything."""
 SHOWN = frozenset({"print", "warn", "BenchError"})
 """Calls, beside exceptions that are raised, whose texts are messages."""
 REMEDIES = {"read_json": 1, "read_arrays": 1, "read_tensors": 1, "names_of_arrays": 1}
@@ -85,10 +85,14 @@ def _imported(nodes: Iterable[ast.AST], package: str) -> Iterator[str]:
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+            if any(alias.name.startswith("trigbench.") and not alias.asname for alias in node.names):
+                yield "trigbench"  # which it binds
         elif isinstance(node, ast.ImportFrom):
             base = _absolute("." * node.level + (node.module or ""), package)
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
+            names = [alias.name for alias in node.names]
+            if base != "trigbench" or "*" in names:  # a name of the public face says by itself where it is from
+                yield base
+            yield from (f"{base}.{name}" for name in names if name != "*")
         elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__") and node.args:
             name, *around = [a.value if isinstance(a, ast.Constant) else None for a in node.args[:2]]
             if isinstance(name, str):

@@ -182,8 +182,14 @@ def entry(page: StudyPage, study: Study) -> dict[str, Any]:
     }  # fmt: skip
 
 
+OF_A_COPY = {"releases": "version", "sources": "files"}
+"""What of the provenance stands for a commit where there is none, and how it is called."""
+
+
 def _in_short(study: Study, provenance: Mapping[str, Any], there: int) -> list[tuple[str, str]]:
-    commits = [str(c)[:12] if c else "unknown (made outside a git checkout)" for c in provenance.get("commits", [])]
+    known = [f"{key} {', '.join(filter(None, provenance.get(name, [])))}" for name, key in OF_A_COPY.items()]
+    copy = f"unknown (made outside a git checkout: {', '.join(known)})"
+    commits = [str(c)[:12] if c else copy for c in provenance.get("commits", [])]
     seeds = ", ".join(map(str, study.seeds))
     runs = f"{there} of {len(study.runs())}"
     lines = [("Budget", study.budget), ("Seeds", seeds), ("Runs", runs)]

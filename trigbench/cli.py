@@ -1,0 +1,40 @@
+"""The command `trigbench`: one module of trigbench.commands each, as `trigbench run`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from trigbench import __version__
+from trigbench._extras import MissingExtra
+from trigbench.commands import run
+
+COMMANDS = (run,)
+"""Modules with `add_parser(subparsers)` and `main(arguments)`; what an extra brings, main imports."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Do what the command line says. A BenchError becomes its message (file, key, remedy) and exit status 1."""
+    parser = argparse.ArgumentParser(prog="trigbench", description="Which claims on consistency models hold?")
+    parser.add_argument("--version", action="version", version=f"trigbench {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(commands).set_defaults(main=command.main)
+    words = list(sys.argv[1:] if words is None else words)
+    end = words.index("--") if "--" in words else len(words)
+    more = words[end + 1 :]
+    arguments = parser.parse_args(words[:end], argparse.Namespace(engine=more))
+    if more and arguments.main is not run.main:
+        parser.error("what follows -- is for `trigbench run`, which gives it to Snakemake")
+    try:
+        _do(arguments)
+    except MissingExtra as error:
+        sys.exit(f"error: {error}")
+
+
+def _do(arguments: argparse.Namespace) -> None:
+    from trigbench.workflow.errors import BenchError  # noqa: PLC0415 - of the workflow, whose extra may be missing
+
+    try:
+        arguments.main(arguments)
+    except BenchError as error:
+        sys.exit(f"error: {error}")

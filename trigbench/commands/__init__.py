@@ -1,0 +1,1 @@
+"""What follows `trigbench` on the command line, one module each."""
