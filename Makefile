@@ -76,4 +76,4 @@ scale: env  ## what the workflow costs for 5,000 runs, and how fast batches are 
 	python benchmarks/data.py
 
 clean:  ## results and reports, not the published ones
-	rm -rf .snakemake reports results/oracle* results/digits* results/index.log
+	rm -rf .snakemake build reports results/oracle* results/digits* results/index.log

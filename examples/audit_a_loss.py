@@ -8,9 +8,7 @@ This loss has a mistake that is easy to make and invisible at sigma_d = 1. Run i
 import torch
 from torch import nn
 
-from trigbench.core.audit import audit_loss
-from trigbench.core.fields import bind
-from trigbench.core.networks.mlp import ResidualMLP
+from trigbench import ResidualMLP, audit_loss, bind
 
 SIGMA_D = 0.5
 

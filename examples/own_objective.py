@@ -9,10 +9,17 @@ pair's, which has no error and much variance. This one follows their mean. Try i
 import torch
 from torch import Tensor
 
-from trigbench.core.fields import Draws, Fields
-from trigbench.core.objectives.regression import Regression, Settings, regress
-from trigbench.core.tangents import segment_direction
-from trigbench.core.trigflow import interpolate, lognormal_angle, velocity
+from trigbench import (
+    Draws,
+    Fields,
+    Regression,
+    Settings,
+    interpolate,
+    lognormal_angle,
+    regress,
+    segment_direction,
+    velocity,
+)
 
 
 def blended(fields: Fields, x0: Tensor, draws: Draws, settings: Settings) -> Regression:

@@ -26,15 +26,11 @@ def main(words: Sequence[str] | None = None) -> None:
     if more and arguments.main is not run.main:
         parser.error("what follows -- is for `trigbench run`, which gives it to Snakemake")
     try:
-        _do(arguments)
+        arguments.main(arguments)
     except MissingExtra as error:
         sys.exit(f"error: {error}")
-
-
-def _do(arguments: argparse.Namespace) -> None:
-    from trigbench.workflow.errors import BenchError  # noqa: PLC0415 - of the workflow, whose extra may be missing
-
-    try:
-        arguments.main(arguments)
-    except BenchError as error:
+    except Exception as error:
+        errors = sys.modules.get("trigbench.workflow.errors")  # which itself is of an extra
+        if errors is None or not isinstance(error, errors.BenchError):
+            raise
         sys.exit(f"error: {error}")
