@@ -23,7 +23,10 @@ from tests.workflow.conftest import ROOT, copied_project
 from trigbench import HOMES, _extras, cli
 from trigbench._extras import EXTRAS, MissingExtra, need
 from trigbench.commands.run import snakemake
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.named import imported
 from trigbench.workflow.machine.provenance import _digest_of_files
+from trigbench.workflow.steps import publish as publish_module
 from trigbench.workflow.study import study as study_module
 from trigbench.workflow.study.fingerprint import data_fingerprint, fingerprint
 from trigbench.workflow.study.reading import load
@@ -168,6 +171,16 @@ def test_pages_name_the_command_that_works_where_they_are_read(
         f"trigbench run {own.file}",
         f"trigbench run {own.file} claims/mine",
     ]
+
+
+def test_a_short_name_that_is_not_ours_is_named_and_results_are_published_in_a_checkout_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(BenchError, match=r"(?s)cannot import 'core.nothing'.*remedy: write trigbench.core.nothing"):
+        imported("core.nothing", "sizes.small.network")
+    monkeypatch.setattr(publish_module, "IS_CHECKOUT", False)
+    with pytest.raises(BenchError, match=r"(?s)in a checkout.*remedy: clone"):
+        publish_module.publish(load("oracle", "full"))
 
 
 # --- extras ------------------------------------------------------------------------------------------

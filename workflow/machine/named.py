@@ -29,6 +29,8 @@ def imported(module: str, key: str) -> types.ModuleType:
     except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
         remedy = "start the workflow where the module can be imported from, or install it"
+        if module.startswith(("core.", "workflow.")):  # as a checkout also calls its own
+            remedy = f"write trigbench.{module}, if this project's is meant"
         said = f"cannot import {module!r}: {problem_of(error)}"
         raise BenchError(said, key=key, remedy=remedy if missing else "mend that module") from error
 

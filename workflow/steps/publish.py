@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from trigbench._places import IS_CHECKOUT
 from trigbench.workflow.claims.tables import read_table, write_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json
@@ -29,6 +30,9 @@ TRIAL = "smoke"
 
 def publish(study: Study) -> None:
     """Replace the published folder. Raises BenchError unless the study is whole, clean and of the published budget."""
+    if not IS_CHECKOUT:
+        remedy = "clone the project, and publish there"
+        raise BenchError("results are published in a checkout, beside the code that made them", remedy=remedy)
     known = budgets_of(study.file)
     if study.budget == TRIAL or (BUDGET in known and study.budget != BUDGET):
         remedy = f"make it with budget={BUDGET}" if BUDGET in known else f"make it with another budget than {TRIAL}"
