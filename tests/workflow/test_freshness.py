@@ -13,6 +13,7 @@ import torch
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import identity, write_arrays, write_json
 from trigbench.workflow.machine.tensors import write_tensors
+from trigbench.workflow.study import freshness
 from trigbench.workflow.study.freshness import (
     FILES,
     FRESH,
@@ -30,7 +31,7 @@ from trigbench.workflow.study.freshness import (
     verdict,
 )
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.study import Run, Study, freshness
+from trigbench.workflow.study.study import Run, Study
 
 
 @pytest.fixture
