@@ -27,6 +27,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.named import imported
 from trigbench.workflow.machine.provenance import _digest_of_files
 from trigbench.workflow.steps import publish as publish_module
+from trigbench.workflow.steps.command import main
 from trigbench.workflow.study import study as study_module
 from trigbench.workflow.study.fingerprint import data_fingerprint, fingerprint
 from trigbench.workflow.study.reading import load
@@ -196,11 +197,20 @@ def test_the_table_of_extras_is_pyproject_s() -> None:
         assert {MODULES.get(name, name.replace("-", "_")) for name in names} == {*modules}, extra
 
 
-def test_what_an_extra_brings_is_asked_for_by_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_extra_brings_is_asked_for_by_the_line_to_type(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     need("workflow", "this")
     monkeypatch.setattr(_extras, "find_spec", lambda name: None if name == "pandas" else name)
     with pytest.raises(MissingExtra, match=r"(?s)^this needs pandas.*pip install 'trigbench\[workflow\]'$"):
         need("workflow", "this")
+
+    def step(missing: str) -> None:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    with pytest.raises(SystemExit):
+        main(lambda: step("sklearn.datasets"))
+    assert "pip install 'trigbench[workflow]'\n  again:  no" in capsys.readouterr().err
+    with pytest.raises(ModuleNotFoundError, match="somebody_s"):
+        main(lambda: step("somebody_s"))
     with pytest.raises(SystemExit, match=r"(?s)^error: trigbench run needs pandas.*\[workflow\]'$"):
         cli.main(["run", "oracle"])
 

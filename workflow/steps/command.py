@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Literal
 
+from trigbench._extras import remedy_for
 from trigbench.workflow.errors import FINAL, BenchError
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Run, Study
@@ -62,7 +63,8 @@ def check_known(study: Study, key: Literal["arms", "data", "experiments"], name:
 def main(command: Callable[[], None]) -> None:
     """Run a step's command on one thread; a BenchError becomes its message and exit status 2.
 
-    Below one that no second try mends stands so, for the workflow to read (workflow/rules/engine.smk).
+    A library that an extra would have brought is one, too. Below one that no second try mends stands so, for the
+    workflow to read (workflow/rules/engine.smk).
 
     One thread a process: the workflow fills the cores with processes, and results do not depend
     on how many there are.
@@ -78,4 +80,9 @@ def main(command: Callable[[], None]) -> None:
         command()
     except BenchError as error:
         print(f"error: {error}", *([] if error.again else [FINAL]), sep="\n", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (said := remedy_for(error)) is None:
+            raise
+        print(f"error: {said}", FINAL, sep="\n", file=sys.stderr)
         sys.exit(2)
