@@ -146,7 +146,7 @@ def _check_network(study: Study, arm: Arm, called: set[str]) -> None:
         raise BenchError(problem, remedy="let it take 'told', or train another size by guidance or in segments")
     check_call(path, make, ABOUT, size.settings, key)
     shape, classes = known_shape(study.data[arm.data])
-    if path.startswith("core.") and shape is not None:
+    if path.startswith("trigbench.core.") and shape is not None:
         classes = 1 if classes is None else classes
         about: dict[str, Any] = dict(zip(ABOUT, (shape, classes, study.sigma_d, arm.told), strict=True))
         shape_of_it = json.dumps([path, shape, classes, {k: v for k, v in size.settings.items() if k != "dropout"}])
