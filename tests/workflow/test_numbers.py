@@ -22,7 +22,6 @@ from trigbench.workflow.run.measurements import costs
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.steps.measure import measure
 from trigbench.workflow.steps.prepare import prepare
-from trigbench.workflow.study import checks
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.schema import Sampler
