@@ -21,11 +21,11 @@ from shared import interleaved, publish
 
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.files.shards import write_shards
+from trigbench.workflow.data.kinds.latents import LatentsData
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.estimates import counts_of, shape_of
 from trigbench.workflow.study.kinds import kind_module
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.schema import LatentsData
 from trigbench.workflow.study.study import Run, Study
 
 ARMS = {

@@ -18,6 +18,7 @@ from trigbench.core.fields import Draws, Fields, bind
 from trigbench.core.objectives.diffusion import diffusion
 from trigbench.core.objectives.regression import Regression, Settings
 from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.data.kinds.own import OwnData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.checkpoints import remove_all
@@ -31,7 +32,6 @@ from trigbench.workflow.run.samples import sample
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.training import checkpoint_mark, train
 from trigbench.workflow.run.weights import buffers_of, checksum, kept_of
-from trigbench.workflow.study.schema import OwnData
 from trigbench.workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)

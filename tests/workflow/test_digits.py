@@ -7,9 +7,10 @@ import torch
 from trigbench.workflow.data import digits
 from trigbench.workflow.data.features.classifier import features, to_pixels
 from trigbench.workflow.data.features.metrics import frechet_distance
+from trigbench.workflow.data.kinds.digits import DigitsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.schema import DigitsData, Evaluation
+from trigbench.workflow.study.schema import Evaluation
 
 
 @pytest.fixture(scope="module")

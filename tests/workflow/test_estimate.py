@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.workflow.conftest import step
 from trigbench.core.networks.edm2 import EDM2
+from trigbench.workflow.data.kinds.images import ImagesData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.estimates import (
     Cost,
@@ -25,7 +26,6 @@ from trigbench.workflow.steps.estimate import JUDGED, check, table
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import RunRecord, write_record
-from trigbench.workflow.study.schema import ImagesData
 from trigbench.workflow.study.study import Run, Sampling, Study
 
 IMAGES = {"kind": "images_folder", "path": "nowhere", "size": 16, "held_out": 0.5, "classes": 3}

@@ -11,13 +11,14 @@ from tests.workflow.conftest import snakemake, step
 from trigbench.core.networks.edm2 import PRESETS
 from trigbench.workflow.claims.ledger import check_claims, read_claims
 from trigbench.workflow.data.files.shards import write_shards
+from trigbench.workflow.data.kinds.images import ImagesData
 from trigbench.workflow.machine.files import write_arrays
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.assembly import make_network
 from trigbench.workflow.run.estimates import counts_of, stand_in
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.schema import ImagesData, Optimiser
+from trigbench.workflow.study.schema import Optimiser
 from trigbench.workflow.study.study import Run, Study
 
 FULL = ("cifar10", "imagenet64", "imagenet512")

@@ -16,13 +16,15 @@ from tests.workflow.conftest import snakemake, step
 from tests.workflow.drawn import CLASSES, draw, write_images
 from trigbench.workflow.data import images
 from trigbench.workflow.data.features import extractors
+from trigbench.workflow.data.kinds.images import ImagesData
+from trigbench.workflow.data.kinds.latents import LatentsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, write_arrays
 from trigbench.workflow.run.sampling import labels_of_samples
 from trigbench.workflow.study.kinds import kind_module
 from trigbench.workflow.study.reading import load, remedy_of
 from trigbench.workflow.study.records import read_record
-from trigbench.workflow.study.schema import Evaluation, ImagesData, LatentsData
+from trigbench.workflow.study.schema import Evaluation
 from trigbench.workflow.study.study import Run, Study
 
 SIDE, PER_CLASS = 16, 60

@@ -23,10 +23,11 @@ from trigbench.workflow.data.files.autoencoder import (
     open_autoencoder,
 )
 from trigbench.workflow.data.files.shards import open_shards
+from trigbench.workflow.data.kinds.latents import LatentsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.steps.encode import command
-from trigbench.workflow.study.schema import Evaluation, LatentsData
+from trigbench.workflow.study.schema import Evaluation
 
 pytest.importorskip("diffusers")
 SIDE, PER_CLASS = 32, 24

@@ -13,12 +13,12 @@ from pydantic import ValidationError, model_validator
 
 from trigbench._places import ROOT, place_of
 from trigbench.workflow.errors import BenchError, Mistake
-from trigbench.workflow.study.checks import OfData, measured
 from trigbench.workflow.study.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic
-from trigbench.workflow.study.kinds import MEASURED
+from trigbench.workflow.study.kinds import metrics_of
+from trigbench.workflow.study.metrics import OfData, measured
+from trigbench.workflow.study.models import Model
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES
 from trigbench.workflow.study.reading import load, read_mapping, remedy_of
-from trigbench.workflow.study.schema import Model
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
 CLAIMS = ROOT / "workflow" / "claims.yaml"
@@ -85,7 +85,7 @@ def check_claims(ledger: Ledger, studies: Iterable[Study], path: Path = CLAIMS) 
             for name, claim in claims.items():
                 rule = claim.decided_by.get(study.study)
                 if rule is not None:
-                    check_rule(rule, whole, file, f"claims.{name}.decided_by.{study.study}", _of_kinds(whole))
+                    check_rule(rule, whole, file, f"claims.{name}.decided_by.{study.study}", metrics_of(whole.data))
         for name in study.claims:
             if name in taken:
                 remedy = "give it another id: claims are targets of the workflow, claims/<id>"
@@ -104,11 +104,6 @@ def claims_of(ledger: Ledger, study: Study) -> dict[str, Claim]:
     only those that it decides."""
     kept = {n: c for n, c in ledger.claims.items() if study.is_shipped or study.study in c.decided_by}
     return kept | dict(study.claims)
-
-
-def _of_kinds(study: Study) -> OfData:
-    """What the project's own kinds of data measure."""
-    return {name: MEASURED[data.kind] for name, data in study.data.items() if data.kind in MEASURED}
 
 
 def check_rule(rule: Rule, study: Study, path: Path, key: str, of_data: OfData) -> None:

@@ -17,18 +17,16 @@ from trigbench.workflow.data.features.metrics import (
     nearest_distance,
     precision_recall,
 )
+from trigbench.workflow.data.kinds.digits import METRICS
 from trigbench.workflow.data.parts import check_enough
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.machine.files import Arrays
-from trigbench.workflow.study.dimensions import CLASSIFIER
-from trigbench.workflow.study.kinds import MEASURED
+from trigbench.workflow.study.dimensions import CLASSIFIER, DIGIT_CLASSES
 from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
-    from trigbench.workflow.study.schema import DigitsData, Evaluation
-
-CLASSES = 10
-METRICS = MEASURED["digits"]
+    from trigbench.workflow.data.kinds.digits import DigitsData
+    from trigbench.workflow.study.schema import Evaluation
 
 
 def prepare(data: "DigitsData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
@@ -58,14 +56,14 @@ def prepare(data: "DigitsData", evaluation: "Evaluation", sigma_d: float) -> tup
 def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
     """Data units divided by sigma_d; labels are the digits."""
     images = torch.from_numpy(arrays["train"]).float() / sigma_d
-    labels = checked_labels(torch.from_numpy(arrays["train_labels"]), len(images), CLASSES)
+    labels = checked_labels(torch.from_numpy(arrays["train_labels"]), len(images), DIGIT_CLASSES)
 
     def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
         chosen = torch.randint(len(images), (batch,), generator=g)
         return images[chosen], labels[chosen]
 
-    shares = tuple(torch.bincount(labels, minlength=CLASSES).tolist())
-    return Dataset(tuple(images.shape[1:]), CLASSES, draw, None, arrays, shares)
+    shares = tuple(torch.bincount(labels, minlength=DIGIT_CLASSES).tolist())
+    return Dataset(tuple(images.shape[1:]), DIGIT_CLASSES, draw, None, arrays, shares)
 
 
 def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]:

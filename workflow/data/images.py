@@ -12,7 +12,6 @@ from torch import Tensor
 
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset, checked_labels
-from trigbench.workflow.data.digits import METRICS
 from trigbench.workflow.data.features.extractors import (
     RESIZING,
     Extractor,
@@ -25,6 +24,7 @@ from trigbench.workflow.data.features.extractors import (
 from trigbench.workflow.data.features.metrics import kernel_distance, nearest_distance, precision_recall
 from trigbench.workflow.data.features.reference import frechet_to, open_reference, reference_file
 from trigbench.workflow.data.files.shards import SHARDS, Shards, in_parallel, open_shards, write_shards
+from trigbench.workflow.data.kinds.images import METRICS
 from trigbench.workflow.data.parts import check_enough
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.machine.files import Arrays
@@ -34,9 +34,10 @@ from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
+    from trigbench.workflow.data.features.settings import Extractor as ExtractorSettings
     from trigbench.workflow.data.files.pictures import Part
-    from trigbench.workflow.study.schema import Evaluation, ImagesData
-    from trigbench.workflow.study.schema import Extractor as ExtractorSettings
+    from trigbench.workflow.data.kinds.images import ImagesData
+    from trigbench.workflow.study.schema import Evaluation
 
 PARTS = ("train", "held_out")
 NEAREST = tuple(f"nearest_{part}" for part in PARTS)

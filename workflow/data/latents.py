@@ -25,19 +25,19 @@ from trigbench.workflow.data.files.autoencoder import (
     open_autoencoder,
 )
 from trigbench.workflow.data.files.shards import SHARDS, in_parallel, open_shards, write_shards
+from trigbench.workflow.data.kinds.latents import METRICS
 from trigbench.workflow.data.parts import check_enough
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.machine.files import Arrays
 from trigbench.workflow.machine.files import sha256 as sha256_of
 from trigbench.workflow.study.fingerprint import digest
-from trigbench.workflow.study.kinds import MEASURED
 from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
     from trigbench.workflow.data.files.pictures import Part
-    from trigbench.workflow.study.schema import Evaluation, LatentsData
+    from trigbench.workflow.data.kinds.latents import LatentsData
+    from trigbench.workflow.study.schema import Evaluation
 
-METRICS = MEASURED["imagenet512"]
 AGAIN = images.AGAIN
 AT_ONCE = 64
 """Samples that are decoded and looked at together."""

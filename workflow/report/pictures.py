@@ -6,17 +6,14 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from trigbench.workflow.data.shares import labels_in_shares
 from trigbench.workflow.machine.files import Arrays, read_arrays
 from trigbench.workflow.report.drawing import steps_label
 from trigbench.workflow.report.style import colour
-from trigbench.workflow.study.schema import DigitsData, ImagesData, LatentsData
+from trigbench.workflow.study.kinds import Images, kind_of, known_of
 from trigbench.workflow.study.study import Run, Study
 
 AGAIN = "delete the file; the workflow makes the run again"
 COLUMNS = 20
-CLASSES = 10
-"""Of the digits."""
 Drawn = list[tuple[Run, int, np.ndarray]]
 
 
@@ -26,17 +23,16 @@ def pictures(study: Study, runs: list[Run], real: bool = True) -> Figure | None:
     With `real` images of the training part stand above.
     """
     data = study.arms[runs[0].arm].data if runs else None
-    if data is None or isinstance(study.data[data], LatentsData):
+    if data is None or not known_of(study.data[data]).seen:
         return None
     arrays = read_arrays(study.data_file(data), AGAIN)
     alike = [run for run in runs if study.arms[run.arm].data == data]
     drawn = [(run, k, s) for run in alike for k, s in _samples(study, run) if len(s)]
     if not drawn:
         return None
-    if isinstance(study.data[data], DigitsData):
-        return _digits(study, drawn, arrays, real)
-    if isinstance(study.data[data], ImagesData):
-        return _colour_images(study, drawn, arrays, real)
+    seen_by = kind_of(study.data[data]).images
+    if seen_by is not None:
+        return _strips(study, drawn, seen_by(arrays, COLUMNS), real)
     reference = arrays.get("reference")  # fresh data, where the data set keeps any
     flat = reference is not None and reference.ndim == 2 and reference.shape[1] == 2
     return _clouds(study, drawn, arrays) if flat else None
@@ -50,35 +46,17 @@ def _samples(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
     return [(way.steps, archive[way.key]) for way in ways if way.key in archive]
 
 
-def _digits(study: Study, drawn: Drawn, arrays: Arrays, real: bool) -> Figure:
-    labels = arrays["train_labels"]
-    drawn_of = labels_in_shares(range(COLUMNS), np.bincount(labels, minlength=CLASSES).tolist())
-    # above each column of samples a training image of its label, another one where the label comes again
-    by_label = [np.flatnonzero(labels == k)[(drawn_of[:i] == k).sum()] for i, k in enumerate(drawn_of)]
-    low, high = -float(arrays["mean"] / arrays["std"]), float((16 - arrays["mean"]) / arrays["std"])
-    rows = [("training images", arrays["train"][by_label][:, 0] / arrays["sigma_d"])] if real else []
-    rows += [(name, samples[:, 0]) for name, samples in _named(study, drawn)]
-    return _strips(rows, gap=np.nan, cmap="gray", vmin=low, vmax=high)
-
-
-def _colour_images(study: Study, drawn: Drawn, arrays: Arrays, real: bool) -> Figure:
-    half = float(arrays["sigma_d"]) / 2
-    rows = [("training images", arrays["train_shown"][:COLUMNS] / 255)] if real else []
-    # what is no number is left white, as the gaps are
-    rows += [(name, np.nan_to_num((s * half + 0.5).clip(0, 1), nan=1.0)) for name, s in _named(study, drawn)]
-    return _strips([(name, images.transpose(0, 2, 3, 1)) for name, images in rows], gap=1.0)
-
-
-def _named(study: Study, drawn: Drawn) -> list[tuple[str, np.ndarray]]:
-    return [(f"{run.arm}, {steps_label(k, study.arms[run.arm].objective)}", s[:COLUMNS]) for run, k, s in drawn]
-
-
-def _strips(rows: list[tuple[str, np.ndarray]], gap: float, **how: Any) -> Figure:
+def _strips(study: Study, drawn: Drawn, images: Images, real: bool) -> Figure:
     """One row per method and number of steps, one column per noise."""
+    rows = [("training images", images.real)] if real else []
+    for run, k, samples in drawn:
+        rows.append((f"{run.arm}, {steps_label(k, study.arms[run.arm].objective)}", images.decoded(samples[:COLUMNS])))
     figure, axes = plt.subplots(len(rows), 1, figsize=(10.5, 0.62 * len(rows)))
-    for ax, (label, images) in zip(np.atleast_1d(axes), rows, strict=True):
-        between = [(0, 0), (0, 0), (0, 1), *[(0, 0)] * (images.ndim - 3)]
-        padded = np.pad(images, between, constant_values=gap)
+    for ax, (label, shown) in zip(np.atleast_1d(axes), rows, strict=True):
+        grey = shown.ndim == 3
+        between = [(0, 0), (0, 0), (0, 1), *[(0, 0)] * (shown.ndim - 3)]
+        padded = np.pad(shown, between, constant_values=np.nan if grey else 1.0)
+        how: dict[str, Any] = {"cmap": "gray", "vmin": images.black, "vmax": images.white} if grey else {}
         ax.imshow(np.concatenate(list(padded), axis=1), interpolation="nearest", **how)
         ax.set(xticks=[], yticks=[])
         ax.set_ylabel(label, rotation=0, ha="right", va="center")

@@ -45,8 +45,8 @@ from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.batches import Batch, draw_batch, mapped
 from trigbench.workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, unkept
 from trigbench.workflow.study.converted import OPENED_BY
-from trigbench.workflow.study.kinds import kind_module
-from trigbench.workflow.study.schema import Arm, ConvertedTeacher, OwnData
+from trigbench.workflow.study.kinds import is_own, kind_module
+from trigbench.workflow.study.schema import Arm, ConvertedTeacher
 from trigbench.workflow.study.study import Run, Study
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -94,7 +94,7 @@ def open_data(study: Study, arm: Arm) -> Dataset:
     arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
     kind = kind_module(study.data[arm.data])
     dataset = checked(kind.open_dataset(arrays, study.sigma_d), f"data.{arm.data}", study.file)
-    if isinstance(study.data[arm.data], OwnData):
+    if is_own(study.data[arm.data]):
         return dataclasses.replace(dataset, draw=_from_its_generator(study, arm, dataset.draw))
     return dataset
 

@@ -21,8 +21,8 @@ from trigbench.workflow.machine.devices import products
 from trigbench.workflow.run.assembly import make_modules, make_network, open_teacher, step_function
 from trigbench.workflow.run.operations import Operations
 from trigbench.workflow.run.weights import kept_of
-from trigbench.workflow.study.checks import known_shape
-from trigbench.workflow.study.schema import Arm, ImagesData, LatentsData, Size
+from trigbench.workflow.study.kinds import known_of
+from trigbench.workflow.study.schema import Arm, Size
 from trigbench.workflow.study.study import Run, Sampling, Study
 
 WIDTHS = (16, 32, 64)
@@ -127,11 +127,10 @@ def stand_in(study: Study, data: str) -> Dataset:
 
 def shape_of(study: Study, data: str) -> tuple[tuple[int, ...], int]:
     """(shape, classes that networks are told) of a data set that need not be there. Raises BenchError for one's own."""
-    settings = study.data[data]
-    shape, classes = known_shape(settings)
-    if shape is not None and classes is not None:
-        return shape, classes
-    if isinstance(settings, ImagesData | LatentsData):
+    known = known_of(study.data[data])
+    if known.shape is not None and known.classes is not None:
+        return known.shape, known.classes
+    if known.shape is not None:
         remedy = "say how many classes the data have"
         raise BenchError(
             "the number of classes is not given", file=study.file, key=f"data.{data}.classes", remedy=remedy

@@ -16,11 +16,12 @@ from typing import Any
 from trigbench.workflow.claims.ledger import check_rule, in_full
 from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.machine.named import check_call, named, problem_of, takes
-from trigbench.workflow.study.checks import OfData, check_declared, check_metrics, known_shape
-from trigbench.workflow.study.kinds import MEASURED, kind_module, settings_of
+from trigbench.workflow.study.checks import check_declared
+from trigbench.workflow.study.kinds import Metrics, is_own, kind_module, known_of, metrics_of, settings_of
+from trigbench.workflow.study.metrics import OfData, check_metrics
 from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.schema import Arm, OwnData
+from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Study
 
 JUDGES = {
@@ -37,7 +38,7 @@ ABOUT = ("shape", "classes", "sigma_d", "told")
 def names_own(study: Study) -> bool:
     """Whether anything of the study is named by its path."""
     return (
-        any(isinstance(data, OwnData) for data in study.data.values())
+        any(is_own(data) for data in study.data.values())
         or any(size.network for size in study.sizes.values())
         or any(arm.method.own for arm in study.arms.values())
     )
@@ -65,9 +66,9 @@ def check_own(studies: Iterable[Study]) -> None:
 
 def check_study(study: Study) -> None:
     """Raise BenchError for what is named by its path and is not there, or does not go with the study's settings."""
-    tables: dict[str, Any] = {name: MEASURED[data.kind] for name, data in study.data.items() if data.kind in MEASURED}
+    tables = metrics_of(study.data)
     for name, data in study.data.items():
-        if isinstance(data, OwnData):
+        if is_own(data):
             with _at(study, f"data.{name}.module"):
                 tables[name] = _metrics_of(data, f"data.{name}.settings")
     _check_metrics(study, tables)
@@ -106,7 +107,7 @@ def _check_metrics(study: Study, tables: OfData) -> None:
         check_rule(claim.decided_by[study.study], whole, study.file, f"claims.{name}.decided_by.{study.study}", tables)
 
 
-def _metrics_of(data: OwnData, key: str) -> Mapping[str, tuple[str, ...]]:
+def _metrics_of(data: Any, key: str) -> Metrics:
     """METRICS of a module, once all of its functions are there and take what they are given."""
     module = kind_module(data)
     for name in ("prepare", *JUDGES):
@@ -145,7 +146,8 @@ def _check_network(study: Study, arm: Arm, called: set[str]) -> None:
         problem = f"{path} takes no 'told', the count of numbers that it is told"
         raise BenchError(problem, remedy="let it take 'told', or train another size by guidance or in segments")
     check_call(path, make, ABOUT, size.settings, key)
-    shape, classes = known_shape(study.data[arm.data])
+    data = known_of(study.data[arm.data])
+    shape, classes = data.shape, data.classes
     if path.startswith("trigbench.core.") and shape is not None:
         classes = 1 if classes is None else classes
         about: dict[str, Any] = dict(zip(ABOUT, (shape, classes, study.sigma_d, arm.told), strict=True))

@@ -12,6 +12,7 @@ from trigbench.workflow.machine.progress import duration
 from trigbench.workflow.run.estimates import Cost, costs_of, device_hours, machine_hours
 from trigbench.workflow.run.evaluation import TANGENT_ANGLES, TANGENT_POINTS
 from trigbench.workflow.steps.command import main, parser, study_of
+from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.study import Study
 
@@ -44,6 +45,13 @@ def table(costs: list[Cost], tflops: float, utilisation: float) -> str:
     lines = [[cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
              for row in (head, *rows, total)]  # fmt: skip
     return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
+def prepared(study: Study) -> str:
+    """What is written once of the data sets whose images are counted; empty where there are none."""
+    stored = {name: known_of(data).stored for name, data in study.data.items()}
+    said = ", ".join(f"{name} {size / 1e9:.3g} GB" for name, size in stored.items() if size)
+    return f"Prepared data, once for all studies on the same images: {said}." if said else ""
 
 
 def check(study: Study, costs: list[Cost]) -> str:
@@ -106,6 +114,8 @@ def command() -> None:
             f"Here: one process at {rates[0] / 1e9:.3g} to {rates[-1] / 1e9:.3g} GFLOP/s, from timed steps "
             f"(about: of a narrower network); {duration(3600 * hours)} of it in all."
         )
+    if said := prepared(study):
+        print(said)
     if parsed.check:
         print(check(study, costs))
 

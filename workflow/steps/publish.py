@@ -20,6 +20,7 @@ from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.steps.command import main, parser, study_of
 from trigbench.workflow.steps.plot import sample_pictures
 from trigbench.workflow.study.fingerprint import ROOT, own_file
+from trigbench.workflow.study.kinds import is_own, module_of
 from trigbench.workflow.study.reading import budgets_of
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
@@ -82,7 +83,7 @@ def own_code_outside(study: Study) -> list[str]:
     """The modules of one's own that the study names and that are not in this checkout, whose commit says nothing."""
     named = [arm.objective for arm in study.arms.values()] + [size.network or "" for size in study.sizes.values()]
     modules = {path.partition(":")[0] for path in named if ":" in path}
-    modules |= {data.module for data in study.data.values() if data.kind == "own"}
+    modules |= {module_of(data) for data in study.data.values() if is_own(data)}
     files = {module: own_file(module, str(ROOT), os.getcwd(), {module.partition(".")[0]}) for module in modules}
     return sorted(module for module, file in files.items() if file is None or not _in_checkout(file))
 

@@ -27,7 +27,7 @@ from trigbench import HOMES
 from trigbench._places import PACKAGE
 from trigbench.core.objectives import method_of
 from trigbench.workflow.study.converted import OPENED_BY
-from trigbench.workflow.study.kinds import KINDS
+from trigbench.workflow.study.kinds import kind_named
 from trigbench.workflow.study.syntax import read_syntax
 
 ROOT = PACKAGE.parent
@@ -39,6 +39,9 @@ FOLLOWED = (
     "trigbench.workflow.run",
     "trigbench.workflow.study.dimensions",
 )
+KINDS = "trigbench.workflow.data.kinds"
+"""Said of data for plans and pages, so that no other module's imports of it are followed; the maths of a kind in one
+file is hashed, as the module that makes the data."""
 SHORT = ("core", "workflow")
 """What a checkout also calls trigbench.core and trigbench.workflow."""
 TABLES = frozenset({"trigbench", "trigbench.core.objectives"})
@@ -65,7 +68,7 @@ def data_fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str
 
 
 def _source_of(data: Mapping[str, Any]) -> str:
-    return data.get("module") or KINDS[data["kind"]]
+    return kind_named(data["kind"]).module or data["module"]
 
 
 def digest(specification: Any, modules: Iterable[str], root: Path = ROOT) -> str:
@@ -98,7 +101,9 @@ def source_digest(modules: tuple[str, ...], root: str, here: str) -> str:
             continue
         seen[module], imported = syntax_digest(path, module)
         for name in (whole for said in imported for whole in (_whole(said, root, here) if own else [said])):
-            if name.startswith(FOLLOWED) or (own and not _of_project(name)):
+            only_said = name.startswith(KINDS) and not module.startswith(KINDS)
+            followed = name.startswith(FOLLOWED) and not only_said
+            if followed or (own and not _of_project(name)):
                 pending.append((name, not _of_project(name)))
     digests = sorted((module, found) for module, found in seen.items() if found is not None)
     return hashlib.sha256(json.dumps(digests).encode()).hexdigest()

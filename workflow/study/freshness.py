@@ -19,6 +19,7 @@ from trigbench.workflow.machine.cores import cores_here
 from trigbench.workflow.machine.files import identity, sha256, write_json
 from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.fingerprint import digest, fingerprint
+from trigbench.workflow.study.kinds import kind_named
 from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.study import Run, Study
 
@@ -38,8 +39,6 @@ FILES = "files"
 OTHER = "what it is made from changed since"
 HEAD = 4096
 """Bytes of a run's record in which fingerprint and inputs stand."""
-PLACES = frozenset({"path", "held_out", "vae", "weights", "dinov2"})
-"""Keys of a data set that name files or folders; of one's own data, any setting that does."""
 MADE = (Path("results"), Path("reports"))
 """Folders of the workflow's own; a data set may stand in one, and hold one, but is not made from it."""
 
@@ -166,8 +165,10 @@ def claim_record(study: Study, claim: str) -> Path:
 
 
 def places_of(data: Mapping[str, Any]) -> list[Path]:
-    """The files and folders that a data set's settings (Study.data_specification) name, and that are there."""
-    named = [value for key, value in _strings(data) if key in PLACES]
+    """The files and folders that a data set's settings (Study.data_specification) name, and that are there; of one's
+    own data, any setting may."""
+    places = kind_named(data["kind"]).places
+    named = [value for key, value in _strings(data) if key in places]
     named += [value for _, value in _strings(data.get("settings") or {})]
     return [path for path in map(Path, dict.fromkeys(named)) if path.exists()]
 

@@ -1,49 +1,159 @@
-"""Data sets: the table of kinds.
+"""Kinds of data: the table, and what plans, estimates and pages ask of one. Takes no torch, since every plan reads it.
 
-A kind is a module with `prepare(data, evaluation, sigma_d)`, which makes arrays and facts (`files` among
-them: what it has written beside, without which the data count as missing),
+Adding a kind is one file in workflow/data/kinds, with the schema of its settings and its Kind, and a line in the
+table. What makes and judges the data takes torch and is the Kind's `module`, imported when data are made: a
+module of its own, or the same file with torch imported in its functions. It has `prepare(data, evaluation, sigma_d)`,
+which makes arrays and facts (`files` among them: what it has written beside, without which the data count as missing),
 `open_dataset(arrays, sigma_d)`, `judge_samples(dataset, samples, wanted)`, `judge_map(dataset, field)`,
-`floors(dataset)`, and METRICS, the names of what the judges return; one of one's own declares in
-QUANTITIES what these are where the project does not know them. Adding one is such a module and
-a line in both tables here; one that stands elsewhere is named in the study (`kind: own`, `module: ...`), and its
+`floors(dataset)`, and METRICS, the names of what the judges return. One that stands elsewhere is named in the study
+(`kind: own`, `module: ...`); it declares in QUANTITIES what METRICS are where the project does not know them, and its
 `prepare` may take the study's `settings` as further parameters, which are checked before any job.
-Imports nothing heavy, since every plan reads the table.
 """
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cache, reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
 
-from trigbench.workflow.machine.named import imported
+from pydantic import Field, PlainValidator, SerializeAsAny, TypeAdapter
+
+from trigbench.workflow.machine.named import imported, named
+from trigbench.workflow.study.models import DataSettings
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+    from trigbench.workflow.machine.files import Arrays
+    from trigbench.workflow.study.schema import Arm
 
 KINDS = {
-    "mixture": "trigbench.workflow.data.mixture",
-    "digits": "trigbench.workflow.data.digits",
-    "images_folder": "trigbench.workflow.data.images",
-    "cifar10": "trigbench.workflow.data.images",
-    "imagenet64": "trigbench.workflow.data.images",
-    "imagenet512": "trigbench.workflow.data.latents",
+    "mixture": "trigbench.workflow.data.kinds.mixture:MIXTURE",
+    "digits": "trigbench.workflow.data.kinds.digits:DIGITS",
+    "images_folder": "trigbench.workflow.data.kinds.images:IMAGES",
+    "cifar10": "trigbench.workflow.data.kinds.images:IMAGES",
+    "imagenet64": "trigbench.workflow.data.kinds.images:IMAGES",
+    "imagenet512": "trigbench.workflow.data.kinds.latents:IMAGENET512",
+    "own": "trigbench.workflow.data.kinds.own:OWN",
 }
+"""Where the Kind of each name is."""
 
-_FEATURES = ("fd_train", "fd_held_out", "kid_train", "precision", "recall")
-_IMAGES = {"map": (), "samples": (*_FEATURES, "nearest_train", "nearest_held_out")}
-MEASURED: dict[str, dict[str, tuple[str, ...]]] = {
-    "mixture": {"map": ("map_rms", "map_rms_one_step", "map_worst"), "samples": ("sliced_wasserstein",)},
-    "digits": _IMAGES,
-    "images_folder": _IMAGES,
-    "cifar10": _IMAGES,
-    "imagenet64": _IMAGES,
-    "imagenet512": {"map": (), "samples": (*_FEATURES, "fdd_train")},
-}
-"""METRICS of each kind: what its judges return of a map that goes from every angle to 0, and of samples."""
+Metrics = Mapping[str, Collection[str]]
+"""What judges return of a map that goes from every angle to 0 (`map`), and of samples (`samples`)."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What settings say of data that need not be there."""
+
+    sentence: str
+    """For the page."""
+    shape: tuple[int, ...] | None = None
+    """None for what only the data know."""
+    classes: int | None = None
+    """That networks are told, 0 for none; None for what only the data know."""
+    metrics: Metrics | None = None
+    """None where only the module knows them."""
+    features: int = 0
+    """Dimensions of the largest feature space in which samples are judged; a covariance needs more samples."""
+    seen: bool = True
+    """Whether samples have a picture."""
+    stored: int = 0
+    """Bytes that are written beside the prepared arrays, of the images whose number is given."""
+
+
+@dataclass(frozen=True)
+class Images:
+    """How a prepared data set and samples of it are seen as images, (n, h, w) in grey or (n, h, w, 3)."""
+
+    real: "ndarray"
+    """Of the training part."""
+    decoded: "Callable[[ndarray], ndarray]"
+    """Samples (n, *shape) -> images."""
+    black: float = 0.0
+    white: float = 1.0
+
+
+def _fits(data: DataSettings, name: str, arm: "Arm") -> None:
+    """Every arm goes with the data."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of data."""
+
+    schema: type[DataSettings]
+    known: Callable[[Any], Known]
+    """Of its settings."""
+    module: str | None
+    """What makes and judges the data; None where the study names it."""
+    parts: bool = True
+    """Whether there are a training and a held-out part; without, data are drawn afresh."""
+    exact: bool = False
+    """Whether data may know their own velocity, so that it can teach."""
+    small: bool = True
+    """Whether data are made in seconds, by one core; else images are read, and seen by an extractor."""
+    places: frozenset[str] = frozenset()
+    """Keys of the settings that name files and folders."""
+    images: "Callable[[Arrays, int], Images] | None" = None
+    """(prepared arrays, how many real ones) -> how images are seen; None for what is drawn as points, if at all."""
+    check_arm: "Callable[[Any, str, Arm], None]" = _fits
+    """Raises Mistake, its key first, for (settings, an arm's name, the arm) that do not go together."""
+
+
+def kind_named(name: str) -> Kind:
+    """The kind of that name, which must be in the table."""
+    return named(KINDS[name])
+
+
+def kind_of(data: DataSettings) -> Kind:
+    """The kind of a study's data set."""
+    return kind_named(data.kind)
+
+
+def is_own(data: DataSettings) -> bool:
+    """Whether a module makes and judges the data that the study names."""
+    return kind_of(data).module is None
+
+
+def module_of(data: Any) -> str:
+    """The name of what makes and judges the data."""
+    return kind_of(data).module or data.module
+
+
+def known_of(data: DataSettings) -> Known:
+    """What a data set's settings say of it."""
+    return kind_of(data).known(data)
+
+
+def metrics_of(data_sets: Mapping[str, DataSettings]) -> dict[str, Metrics]:
+    """By data set what its judges return, of all that need not import somebody's own code to know."""
+    found = {name: known_of(data).metrics for name, data in data_sets.items()}
+    return {name: metrics for name, metrics in found.items() if metrics is not None}
 
 
 def kind_module(data: Any) -> Any:
-    """The module that knows a study's data set (of the schema), or BenchError where it cannot be imported."""
-    return imported(data.module if data.kind == "own" else KINDS[data.kind], "data")
+    """What makes and judges a study's data set, or BenchError where it cannot be imported."""
+    return imported(module_of(data), "data")
 
 
 def settings_of(data: Any, prepare: Callable[..., Any]) -> dict[str, Any]:
     """What a data set of one's own is given by name: its settings, where `prepare` has more than three parameters."""
     more = list(inspect.signature(prepare).parameters)[3:]
-    return dict(data.settings) if data.kind == "own" and more else {}
+    return dict(data.settings) if is_own(data) and more else {}
+
+
+def read_data(given: Any) -> DataSettings:
+    """The settings by the schema of the kind that they name. Raises pydantic's ValidationError."""
+    return _one_of(tuple(dict.fromkeys(kind_named(name).schema for name in KINDS))).validate_python(given)
+
+
+@cache
+def _one_of(schemas: tuple[type[DataSettings], ...]) -> TypeAdapter[Any]:
+    either: Any = reduce(or_, schemas)
+    return TypeAdapter(Annotated[either, Field(discriminator="kind")])  # pyright: ignore - a type that the table makes
+
+
+Data = Annotated[SerializeAsAny[DataSettings], PlainValidator(read_data)]
+"""A data set's settings, of any kind in the table."""

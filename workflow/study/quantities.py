@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.study.kinds import kind_module
+from trigbench.workflow.study.kinds import is_own, kind_module
 
 
 @dataclass(frozen=True)
@@ -144,13 +144,13 @@ def is_signed(metric: str, known: Quantities = QUANTITIES) -> bool:
 
 
 def quantities_of(data_sets: Iterable[Any]) -> dict[str, Quantity]:
-    """All that a study with these data sets (workflow.study.schema.Data) may measure: the project's, and declared ones.
+    """All that a study with these data sets (workflow.study.kinds.Data) may measure: the project's, and declared ones.
 
     Imports the modules of data sets of one's own. Raises BenchError where one measures what nothing declares, or
     declares what is no Quantity or has another meaning already.
     """
     found = dict(QUANTITIES)
-    for module, data in {data.module: data for data in data_sets if data.kind == "own"}.items():
+    for module, data in {data.module: data for data in data_sets if is_own(data)}.items():
         own = kind_module(data)
         declared = getattr(own, "QUANTITIES", {})
         for name, quantity in declared.items() if isinstance(declared, Mapping) else [("QUANTITIES", None)]:

@@ -15,21 +15,16 @@ from pydantic import ValidationError
 from trigbench._places import ROOT, place_of
 from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.machine.plain import StrictLoader, number
+from trigbench.workflow.study.checks import check
 from trigbench.workflow.study.claim import Claim, Rule, Term
+from trigbench.workflow.study.kinds import kind_named
+from trigbench.workflow.study.models import NAME, PATH, Model
 from trigbench.workflow.study.schema import (
-    NAME,
-    PATH,
     Arm,
     Budget,
     ConvertedTeacher,
-    DigitsData,
     Evaluation,
     Experiment,
-    ImagesData,
-    LatentsData,
-    MixtureData,
-    Model,
-    OwnData,
     Resources,
     Sampler,
     Size,
@@ -47,13 +42,6 @@ def shipped() -> list[str]:
 
 LISTS = ("points", "samplers")
 """Settings of an arm that are lists themselves; a list of any other makes one arm of each value."""
-DATA: dict[str, type[Model]] = {
-    "mixture": MixtureData,
-    "digits": DigitsData,
-    "imagenet512": LatentsData,
-    "own": OwnData,
-}
-"""By kind; the others are of ImagesData."""
 
 
 def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
@@ -69,15 +57,21 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
         raise BenchError(f"there is no study {study}", file=path, remedy=f"name a YAML file, or one of: {known}")
     content = read_mapping(path, "a study", EXAMPLE)
     try:
-        return Study.model_validate({**_under_budget(content, budget, path), "budget": budget, "file": path})
+        found = Study.model_validate({**_under_budget(content, budget, path), "budget": budget, "file": path})
     except ValidationError as error:
         first: Any = error.errors()[0]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         key = ".".join(str(part) or "''" for part in first["loc"] if part != "[key]") or None
         problem = first["msg"].removeprefix("Value error, ")
-        if key is None and ": " in problem:  # a check between parts says its key itself (workflow.study.checks)
+        if key is None and ": " in problem:  # of the study's own keys
             key, problem = problem.split(": ", 1)
         raise BenchError(problem + more, file=path, key=key, remedy=remedy_of(first)) from error
+    try:
+        check(found)
+    except Mistake as error:
+        key, problem = str(error).split(": ", 1)
+        raise BenchError(problem, file=path, key=key, remedy=error.remedy) from error
+    return found
 
 
 def studies_said(said: Any) -> list[str]:
@@ -133,7 +127,7 @@ def remedy_of(error: Any) -> str:
     models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
     models["resources"] = Resources
     if place[0] == "data" and len(place) > 2:
-        models["data"] = DATA.get(place[2], ImagesData)
+        models["data"] = kind_named(place[2]).schema
     if place[0] == "arms" and place[2:3] == ["teacher"]:
         models["arms"] = ConvertedTeacher
     known = list(models.get(place[0], Study).model_fields)

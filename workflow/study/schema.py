@@ -1,4 +1,4 @@
-"""What may stand in a study's YAML file: data, sizes, arms, evaluation, experiments, budgets.
+"""What may stand in a study's YAML file: sizes, arms, evaluation, experiments, budgets; data are of their kinds.
 
 Imports nothing heavy (no torch), since every start of the workflow reads it.
 """
@@ -9,178 +9,13 @@ import re
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from trigbench.core.constants import ADAM_BETAS, ADAM_EPSILON, EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.workflow.errors import Mistake
-from trigbench.workflow.machine.plain import resolved
 from trigbench.workflow.study.measurements import MEASUREMENTS
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,199}$"
-"""Of what becomes part of a path."""
-Name = Annotated[str, Field(pattern=NAME)]
-Seed = Annotated[int, Field(ge=0, le=2**53)]
-"""Tables hold it as a number that other programs read as a float."""
-Settings = Annotated[dict[str, Any], BeforeValidator(resolved)]
-"""Of somebody's own code, whose types the schema does not know."""
-
-PATH = r"^[\w.]+:\w+$"
-"""Of what stands elsewhere, `package.module:name`."""
-
-
-class Model(BaseModel):
-    """Frozen, closed to unknown keys and to numbers that are not finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_truth_value_for_a_number(cls, given: Any) -> Any:
-        """Pydantic takes true for 1."""
-        for name, value in given.items() if isinstance(given, dict) else ():
-            listed = value if isinstance(value, list) else [value]
-            if name not in cls.model_fields or cls.model_fields[name].annotation is bool:
-                continue
-            if any(one is True or one is False for one in listed):
-                raise Mistake(f"{name}: {name!r} cannot be true or false", remedy="write a number, or text in quotes")
-        return given
-
-
-def _unfit(what: str, needed: bool, key: str) -> Mistake:
-    """Of a key that is missing where it is needed, or set where nothing uses it."""
-    return Mistake(f"{what} {'needs' if needed else 'takes no'} {key!r}", "add it" if needed else f"remove {key!r}")
-
-
-class MixtureData(Model):
-    """A Gaussian mixture whose consistency map is known (core.oracle), standardised to unit variance."""
-
-    kind: Literal["mixture"]
-    dimension: PositiveInt
-    components: PositiveInt
-    std: Annotated[float, Field(ge=0.2, le=2.0)]
-    """Of each component, before standardisation, against means of standard deviation 1; below 0.2
-    the exact map's fixed steps would lose their stated accuracy."""
-    seed: int = 0
-    evaluation_points: PositiveInt = 512
-    """Points at each angle at which the learned map is held against the exact one."""
-
-
-class DigitsData(Model):
-    """scikit-learn's 8x8 digits: 1797 labelled images, nothing to download."""
-
-    kind: Literal["digits"]
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    seed: int = 0
-
-
-class Extractor(Model):
-    """The features in which images are compared; docs/data.md says where weights come from."""
-
-    kind: Literal["classifier", "random", "inception", "dinov2"] = "classifier"
-    """The workflow's own classifier of the training part, a network of fixed random weights, which needs no labels, or
-    a published network."""
-    weights: str | None = None
-    """A .safetensors file, of a published network."""
-
-    @model_validator(mode="after")
-    def _weights_where_published(self) -> Self:
-        if (self.kind in ("classifier", "random")) != (self.weights is None):
-            raise _unfit(f"extractor {self.kind!r}", self.weights is None, "weights")
-        return self
-
-
-class ImagesData(Model):
-    """Square RGB images, in [-1, 1] before sigma_d."""
-
-    kind: Literal["images_folder", "cifar10", "imagenet64"]
-    """`images_folder` is any folder or zip. `cifar10` is the data set's python or binary files, or folders
-    `train` and `test` of images; `imagenet64` a folder or zip of the originals. Both have their counts set."""
-    path: str
-    """Relative to where the workflow is started."""
-    held_out: Annotated[float, Field(gt=0, lt=1)] | str | None = None
-    """A share of the images, or another folder or zip; `cifar10` has its own test part."""
-    size: PositiveInt
-    """Pixels of a side."""
-    resize: Literal["none", "adm"] = "none"
-    """`none` refuses images of another size; `adm` halves by boxes, then bicubic, then crops the centre."""
-    convert: bool = False
-    """Grey, palette and transparent images become RGB; without it they are refused."""
-    labels: bool = True
-    """Named by the subfolders; without it the data are unconditional."""
-    conditional: bool = True
-    """Whether networks are told the labels, which the classifier needs in any case."""
-    count: PositiveInt | None = None
-    """Of the training part; another number found is an error. Empty for any."""
-    held_out_count: PositiveInt | None = None
-    classes: PositiveInt | None = None
-    flips: bool = False
-    """Mirror half of what is drawn in training."""
-    reference: PositiveInt | None = None
-    """How many training images distances are to; empty for all."""
-    extractor: Extractor = Extractor()
-    seed: int = 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_kind(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return {**PRESETS.get(str(given.get("kind")), {}), **given} if isinstance(given, dict) else given
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.kind == "cifar10") != (self.held_out is None):
-            raise _unfit(self.kind, self.held_out is None, "held_out")
-        if self.extractor.kind == "classifier" and not self.labels:
-            problem = "extractor: the classifier learns from labels, and there are none"
-            raise Mistake(problem, "set {kind: random}, or name inception or dinov2")
-        return self
-
-
-class LatentsData(Model):
-    """ImageNet at 512 pixels in the latents of an autoencoder, normalised as in arXiv 2410.11081, App. G."""
-
-    kind: Literal["imagenet512"]
-    path: str
-    """A folder or zip of the originals, in a subfolder for each class."""
-    held_out: str
-    size: PositiveInt = 512
-    vae: str
-    """A folder that diffusers' AutoencoderKL reads: config.json and a .safetensors file."""
-    count: PositiveInt | None = 1_281_167
-    held_out_count: PositiveInt | None = None
-    classes: PositiveInt | None = 1000
-    reference: PositiveInt | None = None
-    """How many training images distances are to; empty for all."""
-    extractor: Extractor
-    """Of fd_train and all that is not `dinov2`'s."""
-    dinov2: str | None = None
-    """Weights of DINOv2, in whose features fdd_train is measured as well."""
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _published_features(self) -> Self:
-        if self.extractor.weights is None:
-            raise Mistake("extractor: latents are judged as images of 512 pixels", "name inception or dinov2")
-        return self
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "cifar10": {"size": 32, "count": 50_000, "held_out_count": 10_000, "classes": 10},
-    "imagenet64": {"size": 64, "resize": "adm", "convert": True, "count": 1_281_167, "classes": 1000},
-}
-"""What kinds of ImagesData set, unless a study does."""
-
-
-class OwnData(Model):
-    """Somebody's own: a module as workflow.study.kinds describes, importable from where one starts."""
-
-    kind: Literal["own"]
-    module: str
-    settings: Settings = Field(default_factory=dict)
-    """Whatever the module's `prepare` wants."""
-
-
-Data = Annotated[MixtureData | DigitsData | ImagesData | LatentsData | OwnData, Field(discriminator="kind")]
+from trigbench.workflow.study.models import PATH, Model, Name, Settings, unfit
 
 
 class Size(Model):
@@ -346,10 +181,10 @@ class Arm(Model):
                 raise Mistake("'points' are for ct and ict", "give an objective of one's own 'intervals'")
             return self
         if method.intervals != (self.intervals is not None):
-            raise _unfit(f"objective {self.objective!r}", method.intervals, "intervals")
+            raise unfit(f"objective {self.objective!r}", method.intervals, "intervals")
         for key, used in (("segments", method.segments), ("points", method.points)):
             if used != (getattr(self, key) is not None):
-                raise _unfit(f"objective {self.objective!r}", used, key)
+                raise unfit(f"objective {self.objective!r}", used, key)
         uses = {
             "stages": self.objective == "ect",
             "solver": self.objective in ("cd", "dscd"),
@@ -363,7 +198,7 @@ class Arm(Model):
         }
         for key, used in uses.items():
             if getattr(self, key) and not used:
-                raise _unfit(f"objective {self.objective!r}", False, key)
+                raise unfit(f"objective {self.objective!r}", False, key)
         if method.teacher and self.teacher is None:
             remedy = "name an arm, 'exact' for a mixture, or a file"
             raise Mistake(f"objective {self.objective!r} needs a 'teacher'", remedy)
@@ -393,7 +228,7 @@ class Sampler(Model):
     def _consistent(self) -> Self:
         for key, used in (("times", self.solver == "few"), ("evaluations", self.solver not in ("few", "segments"))):
             if used != bool(getattr(self, key)):
-                raise _unfit(f"solver {self.solver!r}", used, key)
+                raise unfit(f"solver {self.solver!r}", used, key)
         for key in ("times", "evaluations", "guidance"):
             given = getattr(self, key) or ()
             if len(set(given)) != len(given):
@@ -481,6 +316,6 @@ class Budget(Model):
     """Names or patterns; empty for all."""
     longer: PositiveFloat = 1.0
     """Multiplies the iterations of every arm."""
-    override: dict[str, Any] = {}
-    evaluation: dict[str, Any] = {}
-    resources: dict[str, Any] = {}
+    override: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+    resources: dict[str, Any] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a study is: the checks between its parts, and the one place that names runs and paths.
+"""What a study is, and the one place that names runs and paths. What must hold between its parts, reading checks.
 
 Imports nothing heavy (no torch), since every start of the workflow reads it.
 """
@@ -6,28 +6,17 @@ Imports nothing heavy (no torch), since every start of the workflow reads it.
 import fnmatch
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, PositiveFloat
 
 from trigbench._places import IS_CHECKOUT, ROOT
 from trigbench.core.constants import MID_TIME
 from trigbench.workflow.machine.files import identity
-from trigbench.workflow.study.checks import check
 from trigbench.workflow.study.claim import Claim, ClaimName
-from trigbench.workflow.study.schema import (
-    Arm,
-    ConvertedTeacher,
-    Data,
-    Evaluation,
-    Experiment,
-    Model,
-    Name,
-    Resources,
-    Sampler,
-    Seed,
-    Size,
-)
+from trigbench.workflow.study.kinds import Data
+from trigbench.workflow.study.models import Model, Name, Seed
+from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Evaluation, Experiment, Resources, Sampler, Size
 
 DEFAULT_BUDGET = "laptop"
 DEFAULT_STUDIES = ("oracle", "digits")
@@ -84,7 +73,7 @@ class Run(Model):
 
 
 class Study(Model):
-    """A validated study under one budget."""
+    """A study under one budget; what must hold between its parts is checked where it is read."""
 
     study: Name
     title: str
@@ -109,11 +98,6 @@ class Study(Model):
     resources: Resources = Resources()
     budget: Name = DEFAULT_BUDGET
     file: Path
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        check(self)
-        return self
 
     # --- names and paths: computed here and nowhere else -----------------------------------------
 

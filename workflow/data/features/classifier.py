@@ -9,10 +9,7 @@ from torch.func import functional_call
 
 from trigbench.core.optimiser import adam_step, initial_state
 from trigbench.workflow.data.randomness import generator, seed_for
-from trigbench.workflow.study.dimensions import CLASSIFIER
-
-GREY_LEVELS = 16
-"""The digits' pixels are integers in [0, 16]; samples are rounded to them, as FID protocols round to 255."""
+from trigbench.workflow.study.dimensions import CLASSIFIER, DIGIT_CLASSES, GREY_LEVELS
 
 
 def classifier() -> nn.Sequential:
@@ -25,7 +22,7 @@ def classifier() -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(64 * 16, CLASSIFIER),
         nn.SiLU(),
-        nn.Linear(CLASSIFIER, 10),
+        nn.Linear(CLASSIFIER, DIGIT_CLASSES),
     )
 
 

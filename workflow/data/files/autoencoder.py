@@ -15,11 +15,10 @@ from torch import Tensor
 
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import best_device
+from trigbench.workflow.study.dimensions import LATENT_CHANNELS, PIXELS_A_LATENT
 
 MEAN, STD = (1.56, -0.695, 0.483, 0.729), (5.27, 5.91, 4.21, 4.31)
-CHANNELS = len(MEAN)
-FACTOR = 8
-"""Pixels of a side for each latent."""
+CHANNELS, FACTOR = LATENT_CHANNELS, PIXELS_A_LATENT
 BATCH = 8
 INSTRUCTIONS = (
     "fetch stabilityai/sd-vae-ft-mse (config.json and diffusion_pytorch_model.safetensors) into that folder, "

@@ -31,9 +31,9 @@ from trigbench.workflow.report.pages.common import (
 )
 from trigbench.workflow.report.pages.costs import costs_shown
 from trigbench.workflow.report.pages.gaps import Missing, is_done
+from trigbench.workflow.study.kinds import kind_of, known_of
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 from trigbench.workflow.study.records import read_record
-from trigbench.workflow.study.schema import DigitsData, ImagesData, LatentsData, MixtureData
 from trigbench.workflow.study.study import Run, Study
 
 SEEDS_SHOWN = "Lines and points are means over seeds, bars and bands span the seeds"
@@ -309,11 +309,10 @@ def _pictures(study: Study, name: str, copies: Mapping[str, Path]) -> Picture | 
     runs = [Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(name)]
     first = [run for run in runs if is_done(study, run)]
     data = study.data[study.arms[study.arms_of(name)[0]].data]
-    seen = not isinstance(data, LatentsData) and not (isinstance(data, MixtureData) and data.dimension != 2)
-    if not first or not seen:
+    if not first or not known_of(data).seen:
         return None
     names = ", ".join(run.arm for run in first)
-    if isinstance(data, DigitsData | ImagesData):
+    if kind_of(data).images is not None:
         caption = "In each column, every method starts from the same noise and label; the first row is training images"
     else:
         caption = "Every method starts from the same noise; fresh data in grey"

@@ -27,8 +27,8 @@ from trigbench.workflow.report.pages.common import (
 from trigbench.workflow.report.pages.costs import cost_table, costs_shown
 from trigbench.workflow.report.pages.experiment import ExperimentPage, experiment_page, verdict_cell
 from trigbench.workflow.report.pages.gaps import Missing, is_done, missing
+from trigbench.workflow.study.kinds import kind_of, known_of
 from trigbench.workflow.study.quantities import COSTS, CURVES, Quantities, quantities_of
-from trigbench.workflow.study.schema import Data, DigitsData, ImagesData, LatentsData, MixtureData
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 FACTS = {
@@ -299,13 +299,8 @@ def _data(study: Study, data: str, known: Quantities) -> DataSection | None:
     if not found:
         return None
     settings = study.data[data]
-    if isinstance(settings, MixtureData):
-        description = (
-            f"A mixture of {settings.components} Gaussians in {settings.dimension} dimensions, of unit variance."
-        )
-        against = f"fresh data against fresh data, n = {study.evaluation.samples} each"
-    else:
-        description = _described(settings)
+    against = f"fresh data against fresh data, n = {study.evaluation.samples} each"
+    if kind_of(settings).parts:
         facts = found.get("facts", {})
         counts = f"n = {facts.get('held_out', '?')}, training part: n = {facts.get('train', '?')}"
         against = f"the held-out part judged as if it were samples ({counts})"
@@ -316,17 +311,7 @@ def _data(study: Study, data: str, known: Quantities) -> DataSection | None:
     rows = [[Cell(label(v["metric"], known)), mean_cell(v["value"])] for v in found.get("floors", [])]
     caption = f"Floors: {against}"
     floors = Table(f"floors-{data}", caption, [("Metric", False), ("Real data", True)], rows) if rows else None
-    return DataSection(data, description, facts, floors, f"tables/{study.label}/data-{data}.json")
-
-
-def _described(settings: Data) -> str:
-    if isinstance(settings, DigitsData):
-        return "scikit-learn's digits: 8×8 grey images with labels."
-    if isinstance(settings, ImagesData):
-        return f"Images of {settings.size}×{settings.size} pixels from {settings.path} (kind {settings.kind})."
-    if isinstance(settings, LatentsData):
-        return f"Images of {settings.size}×{settings.size} pixels from {settings.path}, in an autoencoder's latents."
-    return "A data set of one's own."
+    return DataSection(data, known_of(settings).sentence, facts, floors, f"tables/{study.label}/data-{data}.json")
 
 
 def _fact(value: bool | int | float | str) -> str:

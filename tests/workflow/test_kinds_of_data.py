@@ -1,0 +1,227 @@
+"""A kind of data has one home: a file, and a line in the table."""
+
+import ast
+import filecmp
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import ROOT, as_a_new_process, snakemake
+from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.report.pictures import pictures
+from trigbench.workflow.run.assembly import open_data
+from trigbench.workflow.run.estimates import shape_of
+from trigbench.workflow.steps.estimate import prepared
+from trigbench.workflow.steps.prepare import prepare
+from trigbench.workflow.steps.report import report
+from trigbench.workflow.steps.run import make_run
+from trigbench.workflow.study.fingerprint import data_fingerprint, fingerprint
+from trigbench.workflow.study.kinds import KINDS, kind_module, kind_named, kind_of, known_of
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Run, Study
+
+LINE = '    "ring": "trigbench.workflow.data.kinds.ring:RING",\n'
+RING = """
+from typing import Literal
+
+from pydantic import PositiveInt
+
+from trigbench.workflow.errors import Mistake
+from trigbench.workflow.study.kinds import Kind, Known
+from trigbench.workflow.study.models import DataSettings
+
+METRICS = {"map": (), "samples": ("sliced_wasserstein",)}
+
+
+class RingData(DataSettings):
+    kind: Literal["ring"]
+    beads: PositiveInt
+
+
+def _known(data):
+    return Known(f"{data.beads} beads on a ring.", shape=(2,), classes=0, metrics=METRICS)
+
+
+def _check_arm(data, name, arm):
+    if arm.batch < data.beads:
+        raise Mistake(f"arms.{name}.batch: fewer than the {data.beads} beads of {arm.data!r}", "draw more")
+
+
+RING = Kind(RingData, _known, __name__, parts=False, check_arm=_check_arm)
+
+
+def prepare(data, evaluation, sigma_d):
+    import torch
+
+    angle = 2 * torch.pi * torch.arange(data.beads) / data.beads
+    means = 2**0.5 * torch.stack([angle.cos(), angle.sin()], 1)
+    arrays = {"weights": torch.ones(data.beads) / data.beads, "means": means, "stds": torch.full((data.beads,), 0.01)}
+    arrays["reference"] = means[torch.arange(evaluation.samples) % data.beads]
+    return {name: value.numpy() for name, value in arrays.items()}, {"beads": data.beads}
+
+
+def open_dataset(arrays, sigma_d):
+    from dataclasses import replace
+    from trigbench.workflow.data.mixture import open_dataset as opened
+
+    return replace(opened(arrays, sigma_d), velocity=None)
+
+
+def judge_map(dataset, field):
+    return [], []
+
+
+def judge_samples(dataset, samples, wanted=METRICS["samples"]):
+    from trigbench.workflow.data.mixture import judge_samples as judged
+
+    return judged(dataset, samples, wanted)
+
+
+def floors(dataset):
+    return []
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A copy of the project with one more kind of data."""
+    place = tmp_path / "source"
+    for package in ("core", "workflow", "profiles"):
+        shutil.copytree(ROOT / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "Snakefile", place)
+    table, at = place / "workflow/study/kinds.py", '    "own": '
+    text = table.read_text(encoding="utf-8")
+    assert text.count(at) == 1
+    table.write_text(text.replace(at, LINE + at), encoding="utf-8")
+    (place / "workflow/data/kinds/ring.py").write_text(RING)
+    return place
+
+
+@pytest.fixture
+def ring(tiny: dict, write_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A study on such data."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(**settings: object) -> Path:
+        tiny["data"] = {"beads": {"kind": "ring", "beads": 8, **settings}}
+        tiny["defaults"] |= {"data": "beads", "iterations": 2}
+        tiny["arms"] = {"teacher": {"objective": "diffusion"}, "sct": {"objective": "sct"}}
+        shown = {"figure": "methods", "metric": "sliced_wasserstein", "arms": ["*"]}
+        tiny["experiments"] = {"methods": {**next(iter(tiny["experiments"].values())), **shown}}
+        return write_study(tiny)
+
+    return write
+
+
+@pytest.fixture
+def known_here(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy's kind, in this process."""
+    places = [*workflow.data.kinds.__path__, str(source / "workflow/data/kinds")]
+    monkeypatch.setattr(workflow.data.kinds, "__path__", places)
+    monkeypatch.setitem(KINDS, "ring", "trigbench.workflow.data.kinds.ring:RING")
+    monkeypatch.delitem(sys.modules, "trigbench.workflow.data.kinds.ring", raising=False)
+
+
+def _differing(compared: filecmp.dircmp, inside: str = "") -> tuple[set[str], set[str]]:
+    """(new files, changed files) of a comparison."""
+    new, changed = ({inside + name for name in names} for names in (compared.right_only, compared.diff_files))
+    for name, below in compared.subdirs.items():
+        more, other = _differing(below, f"{inside}{name}/")
+        new, changed = new | more, changed | other
+    return new, changed
+
+
+def test_a_kind_is_one_file_and_a_line_and_its_mathematics_is_hashed(source: Path, ring, known_here) -> None:
+    new, changed = _differing(filecmp.dircmp(ROOT / "workflow", source / "workflow", ignore=["__pycache__"]))
+    assert (new, changed) == ({"data/kinds/ring.py"}, {"study/kinds.py"})
+    study = load(ring())
+
+    def marks() -> tuple[str, str]:
+        as_a_new_process()
+        data, run = study.data_specification("beads"), study.specification(Run(arm="sct", seed=0))
+        return data_fingerprint(data, source), fingerprint(run, source)
+
+    before, file = marks(), source / "workflow/data/kinds/ring.py"
+    file.write_text(RING.replace("0.01", "0.02"))
+    assert not {*before} & {*marks()}
+
+
+def test_a_kind_from_outside_is_checked_estimated_run_and_shown(ring, known_here) -> None:
+    for settings, wanted in (
+        ({"bead": 3}, ["data.beads.ring.bead", "did you mean 'beads'?"]),
+        ({"beads": 17}, ["arms.teacher.batch", "fewer than the 17 beads of 'beads'", "draw more"]),
+        ({"kind": "rings"}, ["data.beads", "choose of: 'mixture'", "'ring'"]),
+    ):
+        with pytest.raises(BenchError) as caught:
+            load(ring(**settings))
+        assert all(part in str(caught.value) for part in wanted), caught.value
+    study = load(ring())
+    assert shape_of(study, "beads") == ((2,), 0)
+    prepare(study, "beads")
+    for run in study.runs():
+        record = make_run(study, run)
+        assert record is not None and "sliced_wasserstein" in {value.metric for value in record.metrics}
+    assert pictures(study, study.runs()) is not None
+    report(study, partial=True)
+    assert "8 beads on a ring." in study.report.read_text(encoding="utf-8")
+    assert (study.experiment_folder("methods") / "figure.svg").is_file()
+
+
+@pytest.mark.slow
+def test_a_kind_from_outside_is_planned(source: Path, ring, tmp_path: Path) -> None:
+    plan = snakemake("-n", "--config", f"study={ring()}", cwd=tmp_path, root=source).stdout
+    assert "preparing beads of tiny" in plan
+
+
+def test_no_kind_takes_torch_or_numpy_to_be_known() -> None:
+    code = (
+        "import sys; from trigbench.workflow.study.kinds import KINDS, kind_named; [kind_named(name) for name in KINDS]"
+    )
+    code += "; assert not {'torch', 'numpy', 'pandas'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_what_computes_takes_of_a_kind_the_names_of_metrics_alone() -> None:
+    """Fingerprints do not follow it there."""
+    for file in (*ROOT.glob("workflow/data/**/*.py"), *ROOT.glob("workflow/run/**/*.py")):
+        if file.parent.name == "kinds":
+            continue
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        checked = [line for node in ast.walk(tree) if isinstance(node, ast.If) for line in ast.walk(node)]
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and "data.kinds" in (node.module or "") and node not in checked:
+                assert [name.name for name in node.names] == ["METRICS"], file
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_says_of_its_settings_what_its_schema_has(name: str) -> None:
+    kind = kind_named(name)
+    assert name in kind.schema.model_fields["kind"].annotation.__args__  # pyright: ignore
+    assert kind.places <= {*kind.schema.model_fields, "weights"}
+    assert (kind.module is None) == (name == "own")
+
+
+def test_what_is_known_beforehand_is_what_the_data_are(mixture: Path, tiny: dict, with_data) -> None:
+    study = with_data(tiny)
+    assert isinstance(study, Study)
+    data: Dataset = open_data(study, study.arms["scd"])
+    known = known_of(study.data["mixture"])
+    assert (data.shape, data.classes, data.velocity is not None) == (
+        known.shape,
+        known.classes,
+        kind_of(study.data["mixture"]).exact,
+    )
+    for settings in (study.data["mixture"], load("digits").data["digits"]):
+        assert known_of(settings).metrics == kind_module(settings).METRICS
+
+
+def test_prepared_images_are_estimated() -> None:
+    assert prepared(load("oracle")) == ""
+    said = prepared(load("imagenet512"))
+    images = 1_281_167 + (load("imagenet512").data["imagenet512"].held_out_count or 0)  # pyright: ignore
+    assert f"imagenet512 {images * 65536 / 1e9:.3g} GB" in said, "mean and deviation of 4 x 64 x 64, in float16"

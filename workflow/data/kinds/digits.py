@@ -1,0 +1,42 @@
+"""scikit-learn's digits, as plans and pages know them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trigbench.workflow.data.features.settings import IN_FEATURES
+from trigbench.workflow.machine.files import Arrays
+from trigbench.workflow.study.dimensions import CLASSIFIER, DIGIT_CLASSES, GREY_LEVELS
+from trigbench.workflow.study.kinds import Images, Kind, Known
+from trigbench.workflow.study.models import DataSettings
+
+METRICS = {"map": (), "samples": (*IN_FEATURES, "nearest_train", "nearest_held_out")}
+
+
+class DigitsData(DataSettings):
+    """scikit-learn's 8x8 digits: 1797 labelled images, nothing to download."""
+
+    kind: Literal["digits"]
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    seed: int = 0
+
+
+def _known(data: DigitsData) -> Known:
+    sentence = "scikit-learn's digits: 8×8 grey images with labels."
+    return Known(sentence, (1, 8, 8), DIGIT_CLASSES, METRICS, CLASSIFIER)
+
+
+def _images(arrays: Arrays, count: int) -> Images:
+    """Above each column of samples a training image of its label, another one where the label comes again."""
+    import numpy as np  # noqa: PLC0415 - for pictures alone
+
+    from trigbench.workflow.data.shares import labels_in_shares  # noqa: PLC0415
+
+    labels, mean, std = arrays["train_labels"], arrays["mean"], arrays["std"]
+    drawn = labels_in_shares(range(count), np.bincount(labels, minlength=DIGIT_CLASSES).tolist())
+    by_label = [np.flatnonzero(labels == k)[(drawn[:i] == k).sum()] for i, k in enumerate(drawn)]
+    real = arrays["train"][by_label][:, 0] / arrays["sigma_d"]
+    return Images(real, lambda samples: samples[:, 0], -float(mean / std), float((GREY_LEVELS - mean) / std))
+
+
+DIGITS = Kind(DigitsData, _known, "trigbench.workflow.data.digits", images=_images)

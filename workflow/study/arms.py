@@ -1,0 +1,156 @@
+"""What must hold of an arm beside what its own keys say: of its samplers, its grid, its rate and its teacher."""
+
+import math
+from pathlib import Path
+from typing import NoReturn
+
+from trigbench.core.constants import SIGMA_D, SIGMA_MAX, SIGMA_MIN
+from trigbench.workflow.errors import Mistake
+from trigbench.workflow.study.converted import header_of
+from trigbench.workflow.study.kinds import kind_of, known_of
+from trigbench.workflow.study.metrics import check_quantity
+from trigbench.workflow.study.models import check_known
+from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
+from trigbench.workflow.study.study import Study
+
+SOLVERS = {"heun": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "segments": ("segments",)}
+"""The solvers that may stand in for a method's own sampler; `few` for any other."""
+
+
+def check_arm(study: Study, name: str, arm: Arm) -> None:
+    """Raise Mistake for the first that does not hold."""
+    check_known(f"arms.{name}.data", arm.data, study.data)
+    check_known(f"arms.{name}.size", arm.size, study.sizes)
+    data = study.data[arm.data]
+    if arm.label_dropout and known_of(data).classes == 0:
+        raise Mistake(f"arms.{name}.label_dropout: data {arm.data!r} have no labels to withhold", "remove it")
+    kind_of(data).check_arm(data, name, arm)
+    _check_teacher(study, name, arm)
+    _check_samplers(study, name, arm)
+    _check_rate(study, name, arm)
+    _check_points(name, arm)
+
+
+def _check_samplers(study: Study, name: str, arm: Arm) -> None:
+    key = f"arms.{name}.samplers"
+    for sampler in arm.samplers:
+        check_known(key, sampler, study.all_samplers)
+    if len(set(arm.samplers)) != len(arm.samplers):
+        raise Mistake(f"{key}: each sampler may stand once", "take the repeated one out")
+    for sampler in study.samplers_of(name):
+        settings = study.all_samplers[sampler]
+        for metric in settings.metrics or ():
+            check_quantity(f"samplers.{sampler}.metrics", metric, [study.data[arm.data]])
+        if settings.guidance and arm.guidance_max and max(settings.guidance) > arm.guidance_max:
+            problem = f"{key}: {sampler!r} guides beyond the arm's 'guidance_max', {arm.guidance_max:g}"
+            raise Mistake(problem, "lower its 'guidance', or raise 'guidance_max'")
+        of_segments = arm.method.own and arm.segments is not None  # its network is told an edge, which only they know
+        allowed = ("segments",) if of_segments else SOLVERS.get(arm.method.sampler, ("few",))
+        if settings.solver not in allowed:
+            problem = f"{key}: {sampler!r} does not sample objective {arm.objective!r}"
+            problem += " with 'segments'" if of_segments else ""
+            raise Mistake(problem, f"name a sampler whose solver is {' or '.join(allowed)}")
+        if settings.guidance and not (arm.guidance_max or (arm.label_dropout and arm.method.sampler == "heun")):
+            lacks = "'label_dropout'" if arm.method.sampler == "heun" else "'guidance_max'"
+            raise Mistake(f"{key}: {sampler!r} is guided, and the arm is not", f"give the arm {lacks}")
+        if arm.guidance_max and not settings.guidance:
+            raise Mistake(f"{key}: the arm is told its guidance scale", f"give {sampler!r} its 'guidance'")
+        lowest, highest = (math.atan(level / study.sigma_d) for level in (SIGMA_MIN, SIGMA_MAX))
+        lowest = lowest if arm.method.boundary else 0.0
+        for time in (time for times in settings.times or () for time in times):
+            if not lowest <= time < highest:
+                where = f"is not between arms.{name}'s last angle {lowest:.4g} and its first, {highest:.4g}"
+                raise Mistake(f"samplers.{sampler}.times: {time:g} {where}", "choose a time between them")
+
+
+def _check_points(name: str, arm: Arm) -> None:
+    if arm.points is None:
+        return
+    first, last = arm.points
+    fewest = 2 if arm.objective == "ct" else 1  # ct's grid has s0 points, ict's one more
+    if not fewest <= first <= last:
+        problem = f"arms.{name}.points: {arm.objective} cannot grow from {first} to {last} points"
+        raise Mistake(problem, f"write [s0, s1] with {fewest} <= s0 <= s1")
+    levels = int(math.log2(last // first)) + 1
+    if arm.objective == "ict" and arm.iterations < levels:
+        problem = f"{arm.iterations} are fewer than the {levels} levels from {first} to {last} of 'points'"
+        raise Mistake(f"arms.{name}.iterations: {problem}", "train longer, or grow to fewer points")
+
+
+def _check_rate(study: Study, name: str, arm: Arm) -> None:
+    if arm.rate_of is None or not study.is_whole:
+        return
+    candidates = [study.arms[candidate] for candidate in study.candidates(name)]
+    if not candidates or not study.tuning_seeds:
+        problem = f"arms.{name}.rate_of: needs 'tuning_seeds', and arms with 'tuning' called {arm.rate_of!r}"
+        raise Mistake(problem, "add them, or set 'rate' and remove 'rate_of'")
+    own = {"rate", "rate_of", "tuning", "samplers", "snapshots"}
+    if any(candidate.model_dump(exclude=own) != arm.model_dump(exclude=own) for candidate in candidates):
+        raise Mistake(f"arms.{name}.rate_of: candidates may differ in 'rate' alone", "make the others equal")
+
+
+def _check_teacher(study: Study, name: str, arm: Arm) -> None:
+    key = f"arms.{name}.teacher"
+    if arm.teacher is None:
+        return
+    if isinstance(arm.teacher, ConvertedTeacher):
+        _check_converted(study, name, arm, arm.teacher)
+        return
+    if arm.teacher == "exact":
+        if not kind_of(study.data[arm.data]).exact:
+            raise Mistake(f"{key}: only a mixture has an exact velocity, {arm.data!r} has none", "name a diffusion arm")
+        if arm.guidance_max:
+            raise Mistake(f"{key}: the exact velocity has no labels to be guided by", "remove 'guidance_max'")
+        return
+    teacher = study.arms.get(arm.teacher)
+    if teacher is None:
+        raise Mistake(f"{key}: there is no arm {arm.teacher!r}", f"name 'exact', or one of: {', '.join(study.arms)}")
+    if teacher.objective != "diffusion" or teacher.data != arm.data:
+        raise Mistake(f"{key}: {arm.teacher!r} must be a diffusion arm on data {arm.data!r}", "name such an arm")
+    if arm.start == "teacher" and teacher.size in study.sizes and not _alike(study, teacher.size, arm.size):
+        raise Mistake(f"arms.{name}.start: the teacher's size {teacher.size!r} is not {arm.size!r}", "start: random")
+    if arm.guidance_max and not teacher.label_dropout:
+        raise Mistake(f"{key}: {arm.teacher!r} cannot guide itself", "give it 'label_dropout'")
+
+
+def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeacher) -> None:
+    def refuse(problem: str, remedy: str, key: str = "teacher.file") -> NoReturn:
+        raise Mistake(f"arms.{name}.{key}: {problem}", remedy)
+
+    path = Path(teacher.file)
+    if study.sigma_d != SIGMA_D:
+        problem = f"networks of EDM and EDM2 are of data with a standard deviation of {SIGMA_D}, not {study.sigma_d}"
+        refuse(problem, f"set sigma_d: {SIGMA_D}, or let a diffusion arm teach")
+    convert = "make it by `python -m trigbench.workflow.steps.convert` (docs/teachers.md)"
+    try:
+        found = header_of(path)
+    except OSError as error:
+        start = "a path starts where the workflow is started"
+        refuse(f"cannot read {path}: {error.strerror or error}", f"{convert}; {start}")
+    except ValueError as error:
+        refuse(f"{path} is no network of EDM or EDM2: {error}", convert)
+    data = known_of(study.data[arm.data])
+    shape, classes = data.shape, data.classes
+    if shape is not None and shape != found.shape:
+        problem = f"{path} is a network of {found.shape}, data {arm.data!r} are of {shape}"
+        refuse(problem, "name a network of the data's channels and pixels")
+    if classes is not None and classes != found.classes:
+        problem = f"{path} is told {found.classes} classes, networks on data {arm.data!r} {classes}"
+        refuse(problem, "name a network of as many classes, or let the data be unconditional (or not)")
+    if arm.guidance_max:
+        problem = f"{path} is not known to have a branch without labels, by which to guide it"
+        refuse(problem, "remove it, or let an arm with 'label_dropout' teach", "guidance_max")
+    if arm.start == "teacher" and study.sizes[arm.size].network != found.network:
+        problem = f"{path} is of {found.network}, size {arm.size!r} of {study.sizes[arm.size].network or 'an MLP'}"
+        refuse(problem, f"let the size be 'network: {found.network}' with its settings, or remove it", "start")
+
+
+def _alike(study: Study, size: str, other: str) -> bool:
+    """Whether a network of one size can start from the weights of the other: they may differ in dropout."""
+
+    def without_dropout(settings: Size) -> Size:
+        kept = {key: value for key, value in settings.settings.items() if key != "dropout"}
+        return settings.model_copy(update={"settings": kept})
+
+    one, two = (without_dropout(study.sizes[name]) for name in (size, other))
+    return one == two
