@@ -6,7 +6,6 @@ BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
-STUDIES := oracle digits
 STARTED := $(shell date +%s)
 
 .PHONY: help env reproduce smoke estimate report test check system publish bench scale clean
@@ -38,9 +37,8 @@ smoke: env  ## both studies end to end in two minutes, at a toy budget
 estimate: env  ## GPU-hours and storage of a study before they are spent: make estimate STUDY=cifar10
 	python -m trigbench.workflow.steps.estimate --study $(or $(STUDY),cifar10) $(if $(BUDGET),--budget $(BUDGET)) $(ARGS)
 
-report: env  ## the reports, from whatever results there are
-	@for study in $(STUDIES); do python -m trigbench.workflow.steps.report --study $$study --partial || exit; done
-	@python -m trigbench.workflow.steps.report --index
+report: env  ## the reports of all studies in results/, from whatever runs there are
+	@python -m trigbench.workflow.steps.report --all
 
 test: env system  ## the whole test suite
 	pytest -m "slow or not slow" -n 4 --dist worksteal  # some tests wait more than they compute
@@ -63,8 +61,8 @@ system:
 	    echo "could not install them; the browser and cluster tests need: apt-get install $$packages"; \
 	else echo "the browser and cluster tests need: sudo apt-get install $$packages"; fi
 
-publish: env  ## results/published from a finished run of budget=full
-	@for study in $(STUDIES); do python -m trigbench.workflow.steps.publish --study $$study --budget full || exit; done
+publish: env  ## results/published from the finished studies in results/ of budget=full
+	@python -m trigbench.workflow.steps.publish --all
 
 bench: env  ## what steps and attention cost as ratios, and how exact tangents are, in ten minutes
 	python benchmarks/steps.py
@@ -75,5 +73,5 @@ scale: env  ## what the workflow costs for 5,000 runs, and how fast batches are 
 	python benchmarks/scale.py
 	python benchmarks/data.py
 
-clean:  ## results and reports, not the published ones
-	rm -rf .snakemake build reports results/oracle* results/digits* results/index.log
+clean:  ## the results of all studies, or of STUDY=..., and the reports; not the published results
+	rm -rf .snakemake build reports $(filter-out results/published,$(wildcard results/$(or $(STUDY),*)))

@@ -33,7 +33,7 @@ from trigbench.core.objectives.regression import Settings
 from trigbench.core.schedules import karras_angles
 from trigbench.core.tangents import Derivative, derivative_along
 from trigbench.core.trigflow import Field, proposal_grid
-from trigbench.workflow.report.style import NAMES, apply_style
+from trigbench.workflow.report.style import apply_style, look
 from trigbench.workflow.run.operations import Operations
 
 UNIT = "diffusion"
@@ -259,7 +259,7 @@ def draw(table: pd.DataFrame) -> Figure:
             ax.hlines(heights, own.time_low, own.time_high, color=f"C{place}")
             ax.plot(own.time, heights, "osD^v"[place], color=f"C{place}", label=name)
         ax.axvline(limit, color="#555555", linestyle="--", linewidth=1)
-        ax.set(title=NAMES[objective], xlabel="time of a step / of a diffusion step", xlim=(1, None))
+        ax.set(title=look(objective).name, xlabel="time of a step / of a diffusion step", xlim=(1, None))
         ax.set_yticks(range(len(WAYS)), [words for words, _ in WAYS.values()])
     axes[0].invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)

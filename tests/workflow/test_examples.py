@@ -14,9 +14,7 @@ from trigbench.workflow.claims.judge import judge_study
 from trigbench.workflow.claims.tables import experiment_tables, read_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
-from trigbench.workflow.report.drawing import drawn
-from trigbench.workflow.report.figures import FIGURES
-from trigbench.workflow.report.findings import FINDINGS
+from trigbench.workflow.report.kinds import kind_of
 from trigbench.workflow.report.pages.study import study_page
 from trigbench.workflow.run.own import check_study
 from trigbench.workflow.study.fingerprint import fingerprint
@@ -69,9 +67,10 @@ def test_a_quantity_that_a_data_set_of_one_s_own_declares_leads_an_experiment(
     table = read_table(study.experiment_folder("coverage") / "table.csv").set_index("arm")
     means = dict(zip(table.index, table["mean"], strict=True))
     assert (means["scd"], means["sct"]) == (91.0, -math.inf), "a diverged run is worst"
-    shown = drawn(settings, *experiment_tables(study, "coverage", study.runs_of("coverage")), known)
-    assert "Samples near the spiral, 1 step, best first: scd 91" in FINDINGS["methods"](settings, *shown, known)
-    (ax, *_) = FIGURES["methods"](settings, *shown, known).axes
+    kind = kind_of("methods")
+    shown = kind.shown(settings, *experiment_tables(study, "coverage", study.runs_of("coverage")), known)
+    assert "Samples near the spiral, 1 step, best first: scd 91" in kind.say(settings, *shown, known)
+    (ax, *_) = kind.draw(settings, *shown, known).axes
     assert (ax.get_xlabel(), ax.get_xscale()) == ("samples near the spiral, %", "linear")
     page = study_page(study).experiments[1]
     assert page.main is not None and page.main.caption.startswith("Samples near the spiral, % (higher is better)")

@@ -1,5 +1,6 @@
 """Every kind of figure is drawn from whole, thin and broken results, and shows what it must."""
 
+import itertools
 import re
 from pathlib import Path
 
@@ -10,17 +11,24 @@ from matplotlib import colors
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
+from tests.workflow.made_up import STUDY, make_results, tabulated
 from tests.workflow.synthetic import rows_of
+from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.claims.statistics import COLUMNS, summary
 from trigbench.workflow.claims.tables import CURVE_COLUMNS
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.report import drawing, pictures
+from trigbench.workflow.report import pictures
 from trigbench.workflow.report.drawing import WIDTH
-from trigbench.workflow.report.figures import FIGURES
-from trigbench.workflow.report.findings import FINDINGS, NOTHING
+from trigbench.workflow.report.kinds import kind_of
 from trigbench.workflow.report.matrix import draw_matrix
 from trigbench.workflow.report.pages.charts import main_chart
-from trigbench.workflow.report.style import COLOURS, MARKERS, NAMES, apply_style, save
+from trigbench.workflow.report.pages.common import ASSETS
+from trigbench.workflow.report.pages.study import study_page
+from trigbench.workflow.report.rows import arm_of
+from trigbench.workflow.report.style import LOOKS, VERDICTS, apply_style, save
+from trigbench.workflow.report.words import NOTHING
+from trigbench.workflow.steps.plot import plot
+from trigbench.workflow.study.figures import FIGURES, FigureKind
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.schema import Sampler
 from trigbench.workflow.study.study import Run, Study
@@ -41,10 +49,11 @@ def _styled():
 def drawn(study: Study, name: str, tables: tuple[pd.DataFrame, pd.DataFrame]) -> tuple[Figure, str]:
     """Figure and finding, as the workflow's step makes them."""
     settings = study.experiments[name]
-    shown = drawing.drawn(settings, *tables)
-    figure = FIGURES[settings.figure](settings, *shown)
+    kind = kind_of(settings.figure)
+    shown = kind.shown(settings, *tables)
+    figure = kind.draw(settings, *shown)
     figure.draw_without_rendering()
-    return figure, FINDINGS[settings.figure](settings, *shown)
+    return figure, kind.say(settings, *shown)
 
 
 def crosses(figure: Figure) -> int:
@@ -55,8 +64,67 @@ def sound(sentence: str) -> bool:
     return sentence.endswith(".") and not {"nan", "NaN", "inf"} & set(sentence.replace(",", " ").split())
 
 
-def test_every_kind_of_the_schema_has_a_figure_and_a_finding() -> None:
-    assert set(ONE_OF_EACH_KIND) == set(FIGURES) == set(FINDINGS)
+def test_the_shipped_studies_draw_every_kind() -> None:
+    assert set(ONE_OF_EACH_KIND) == set(FIGURES)
+
+
+OUTSIDE = '''
+"""How far the seeds of an arm lie apart."""
+
+from trigbench.workflow.report.drawing import panels
+from trigbench.workflow.report.kinds import Along, Kind
+from trigbench.workflow.report.rows import results
+
+
+def draw(experiment, runs, curves, known):
+    figure, (ax,) = panels(1, 3)
+    spread = results(runs, experiment.metric).groupby("arm").value.std()
+    ax.barh(spread.index, spread)
+    ax.set_xlabel(f"spread of the {known[experiment.metric].title}")
+    return figure
+
+
+def say(experiment, runs, curves, known):
+    spread = results(runs, experiment.metric).groupby("arm").value.std()
+    return f"Seeds lie farthest apart for {spread.idxmax()}."
+
+
+AXIS = Along("seed", "seed", False, ("arm", "steps"))
+KIND = Kind(draw, say, "{label} of each seed, and how far they lie apart.", AXIS)
+'''
+
+
+def test_a_kind_of_figure_is_one_file_and_its_line_in_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kind_from_outside.py").write_text(OUTSIDE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(FIGURES, "spread", FigureKind("kind_from_outside:KIND"))  # nothing else is touched
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(STUDY.replace("figure: methods", "figure: spread"))
+    study = load(tmp_path / "tiny.yaml")
+    make_results(study, study.runs())
+    tabulated(study)
+    plot(study, "one_and_two")
+    page = study_page(study).experiments[0]
+    assert page.finding == ["Seeds lie farthest apart for discrete-8."]
+    assert page.figure is not None and page.chart is not None
+    assert "spread of the sliced Wasserstein" in (study.experiment_folder("one_and_two") / "figure.svg").read_text()
+    assert page.figure.caption.startswith("Sliced Wasserstein distance of each seed, and how far")
+    assert [(line.name, len(line.points)) for line in page.chart.series][:2] == [
+        ("continuous, 1 step", 3), ("continuous, 2 steps", 3),
+    ]  # fmt: skip
+
+
+def test_no_code_knows_a_kind_of_figure_by_name_but_the_table() -> None:
+    own = ("map_error", "memorisation", "quality_curves", "tangents")  # no other words of ours
+    assert set(own) < set(FIGURES)
+    root, found = Path(figures.__file__).parents[1], set[str]()
+    for path in (path for path in root.rglob("*") if path.suffix in (".py", ".smk", ".rst", ".j2", ".js")):
+        text = path.read_text(encoding="utf-8")
+        found |= {path.name for name in own if re.search(rf"[\"'`]{name}[\"'`]", text)}
+        found |= {path.name for _ in re.finditer(r"\.figure (==|!=|in|not in) ", text)}
+    assert found == {"figures.py"}
 
 
 @pytest.mark.parametrize(
@@ -102,7 +170,7 @@ def test_a_diverged_run_is_a_cross(kind: str) -> None:
 def test_no_line_or_chart_of_a_guided_study_averages_over_scales() -> None:
     study = STUDIES["imagenet512"]
     for name, experiment in study.experiments.items():
-        runs, curves = drawing.drawn(experiment, *rows_of(study, name, seeds=(0,)))
+        runs, curves = kind_of(experiment.figure).shown(experiment, *rows_of(study, name, seeds=(0,)))
         assert set(curves.groupby(["arm", "metric", "steps", "x"], dropna=False).size()) == {1}, name
         if experiment.figure != "guidance":
             ways = ["arm", "metric", "steps", "sampler", "mid_time"]
@@ -131,9 +199,9 @@ def test_no_figure_chart_or_finding_takes_two_ways_of_sampling_for_two_seeds(kin
     tables = rows_of(study, name, seeds=(0,))
     assert set(summary(tables[0]).seeds) == {1}
     settings = study.experiments[name]
-    shown = drawing.drawn(settings, *tables)
-    FIGURES[kind](settings, *shown)  # raises where a line would be of two settings
-    assert not re.search(r"\d \[", FINDINGS[kind](settings, *shown)), "one seed has no interval"
+    shown = kind_of(kind).shown(settings, *tables)
+    kind_of(kind).draw(settings, *shown)  # raises where a line would be of two settings
+    assert not re.search(r"\d \[", kind_of(kind).say(settings, *shown)), "one seed has no interval"
     chart = main_chart(name, settings, *shown)
     assert chart is not None
     if chart.kind == "lines":
@@ -145,8 +213,8 @@ def test_no_figure_chart_or_finding_takes_two_ways_of_sampling_for_two_seeds(kin
 
 def test_ways_of_sampling_with_equal_steps_are_named_apart() -> None:
     study = sampled_in_more_ways(STUDIES["digits"], "methods")
-    runs, _ = drawing.drawn(study.experiments["methods"], *rows_of(study, "methods", seeds=(0,)))
-    of_scd = runs[(runs.arm.map(drawing.arm_of) == "scd-m") & runs.steps.notna()]
+    runs, _ = kind_of("methods").shown(study.experiments["methods"], *rows_of(study, "methods", seeds=(0,)))
+    of_scd = runs[(runs.arm.map(arm_of) == "scd-m") & runs.steps.notna()]
     found = {arm: sorted(set(rows.steps)) for arm, rows in of_scd.groupby("arm")}
     assert found == {"scd-m": [1, 2], "scd-m by mine": [1, 2, 3], "scd-m by mine at [1.1, 0.05]": [3]}
 
@@ -171,7 +239,7 @@ def test_multi_step_students_are_compared_network_by_network() -> None:
     lines = [np.size(line.get_xdata()) for line in figure.axes[0].lines]
     assert lines.count(4) == 5, "2, 4, 8 and 16 segments, for each network"
     settings = study.experiments["steps"]
-    chart = main_chart("steps", settings, *drawing.drawn(settings, *rows_of(study, "steps")))
+    chart = main_chart("steps", settings, *kind_of("steps").shown(settings, *rows_of(study, "steps")))
     assert chart is not None
     assert [len(line.points) for line in chart.series].count(4) == 5, "the same lines"
     assert max(point[0] or 0 for line in chart.series for point in line.points) == 126
@@ -307,11 +375,17 @@ def lab(colour: str, vision: str) -> np.ndarray:
 
 @pytest.mark.parametrize("vision", VISION)
 def test_methods_of_one_figure_differ_to_every_eye(vision: str) -> None:
-    methods = [name for name in COLOURS if name != "data"]
-    assert set(methods) < set(MARKERS)
-    assert set(COLOURS) == set(NAMES) == set(MARKERS)
-    assert len({MARKERS[name] for name in methods}) == len(methods)
-    for i, one in enumerate(methods):
-        for other in methods[i + 1 :]:
-            apart = np.linalg.norm(lab(COLOURS[one], vision) - lab(COLOURS[other], vision))
-            assert apart > (25 if vision == "full" else 10), f"{one} and {other} look alike"
+    methods = {name: look for name, look in LOOKS.items() if name != "data"}
+    assert set(methods) == set(OBJECTIVES)
+    assert (
+        len({look.marker for look in methods.values()}) == len({look.name for look in methods.values()}) == len(methods)
+    )
+    for (one, look), (other, beside) in itertools.combinations(methods.items(), 2):
+        apart = np.linalg.norm(lab(look.colour, vision) - lab(beside.colour, vision))
+        assert apart > (25 if vision == "full" else 10), f"{one} and {other} look alike"
+
+
+def test_verdicts_have_the_same_colours_in_figures_and_on_pages() -> None:
+    light = (ASSETS / "colours.css").read_text(encoding="utf-8").partition("}")[0]
+    for verdict in ("reproduced", "not reproduced"):
+        assert f"--{verdict.replace(' ', '-')}: {VERDICTS[verdict][0]};" in light

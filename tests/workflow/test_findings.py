@@ -17,8 +17,8 @@ from trigbench.workflow.claims.statistics import (
     summary,
 )
 from trigbench.workflow.claims.tables import CURVE_COLUMNS
-from trigbench.workflow.report.drawing import numeric
-from trigbench.workflow.report.findings import FINDINGS
+from trigbench.workflow.report.kinds import kind_of
+from trigbench.workflow.report.rows import numeric
 from trigbench.workflow.study.quantities import QUANTITIES, Quantity, is_signed
 from trigbench.workflow.study.schema import Experiment
 
@@ -58,7 +58,7 @@ def _sweep(continuous: list[float], best: list[float], other: list[float]) -> pd
     ],
 )
 def test_the_sweep_s_finding_says_win_loss_tie_and_divergence(continuous, best, other, wanted) -> None:
-    text = FINDINGS["discretisation"](
+    text = kind_of("discretisation").say(
         _experiment("discretisation", "map_rms"), _sweep(continuous, best, other), NO_CURVES
     )
     assert "dsCD is best at N = 8" in text
@@ -67,7 +67,7 @@ def test_the_sweep_s_finding_says_win_loss_tie_and_divergence(continuous, best, 
 
 def test_the_sweep_s_finding_turns_round_where_more_is_better() -> None:
     rows = _sweep([0.9, 0.91, 0.92], [0.5, 0.51, 0.52], [0.1, 0.11, 0.12]).assign(metric="recall")
-    text = FINDINGS["discretisation"](_experiment("discretisation", "recall"), rows, NO_CURVES)
+    text = kind_of("discretisation").say(_experiment("discretisation", "recall"), rows, NO_CURVES)
     assert "best at N = 8" in text
     assert "better than every N" in text
 
@@ -77,7 +77,7 @@ def test_memorisation_names_nearer_not_nearer_and_undecided() -> None:
     for arm, values in {"copy": [1.0, 1.1, 1.05], "far": [3.0, 3.1, 3.05], "unsure": [1.8, 2.3, 1.9]}.items():
         rows += _rows(arm, "scd", values, "nearest_train", steps=1)
     rows += _rows("lost", "sct", [math.inf] * 3, "nearest_train", steps=1)
-    text = FINDINGS["memorisation"](_experiment("memorisation", "nearest_train"), pd.DataFrame(rows), NO_CURVES)
+    text = kind_of("memorisation").say(_experiment("memorisation", "nearest_train"), pd.DataFrame(rows), NO_CURVES)
     nearer, not_nearer, undecided = (part for part in text.split("; ")[1:])
     assert nearer.startswith("nearer: copy")
     assert not_nearer.startswith("not nearer: far")
@@ -93,7 +93,7 @@ def test_map_error_counts_the_arms_whose_error_grows() -> None:
             for x, v in zip((0.1, 1.5), values, strict=True)
         ]
     )
-    text = FINDINGS["map_error"](_experiment("map_error", "map_rms_one_step"), pd.DataFrame(), curves)
+    text = kind_of("map_error").say(_experiment("map_error", "map_rms_one_step"), pd.DataFrame(), curves)
     assert "for 1 of 2 arms" in text
 
 
@@ -126,7 +126,7 @@ def test_a_seed_with_two_values_under_one_setting_is_an_error_and_not_two_seeds(
         with pytest.raises(ValueError, match=r"'scd', seed 0, has several values under one setting.*steps 3"):
             pooled(twice)
     with pytest.raises(ValueError, match="'scd', seed 0"):
-        FINDINGS["methods"](_experiment("methods", "map_rms"), twice, NO_CURVES)
+        kind_of("methods").say(_experiment("methods", "map_rms"), twice, NO_CURVES)
 
 
 def test_floors_of_two_data_sets_are_two_numbers() -> None:
@@ -140,7 +140,7 @@ def test_a_number_that_may_be_negative_is_compared_by_its_difference() -> None:
     rows = _rows("scd", "scd", [-3.0, -3.1, -2.9], "likelihood", steps=1)
     rows += _rows("scd-clip", "scd", [-2.0, -2.1, -1.9], "likelihood", steps=1)
     experiment = _experiment("methods", "likelihood")
-    text = FINDINGS["methods"](experiment, pd.DataFrame(rows, columns=COLUMNS), NO_CURVES, known)
+    text = kind_of("methods").say(experiment, pd.DataFrame(rows, columns=COLUMNS), NO_CURVES, known)
     assert text.startswith("Log-likelihood, 1 step, against scd (-3 [-3.25, -2.75]): better: scd-clip +1 [+1, +1].")
     assert known["likelihood"].worst == -math.inf and is_signed("likelihood", known) and not is_signed("map_rms")
 
@@ -150,7 +150,7 @@ def test_a_number_that_may_be_negative_is_compared_by_its_difference() -> None:
 
 def _said(kind: str, rows: list[dict], metric: str = "fd_train", curves: list[dict] | None = None) -> str:
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    return FINDINGS[kind](_experiment(kind, metric), frame, pd.DataFrame(curves or []))
+    return kind_of(kind).say(_experiment(kind, metric), frame, pd.DataFrame(curves or []))
 
 
 def _curve(arm: str, metric: str, values: dict[float, float], seed: int = 0, **more) -> list[dict]:

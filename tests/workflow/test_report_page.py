@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
@@ -179,15 +177,19 @@ def test_the_index_takes_the_pages_that_are_there(tmp_path: Path):
     assert [entry["label"] for entry in read_entries(tmp_path)] == ["a", "b"]
 
 
-def test_the_command_needs_a_study_or_the_index(tmp_path: Path):
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "trigbench.workflow.steps.report", *arguments]
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+def test_the_command_needs_a_study_or_all_of_them_or_the_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["report", *arguments])
+        step.command()
 
-    refused, made = run(), run("--index")
-    assert refused.returncode == 2 and "remedy:" in refused.stderr and "Traceback" not in refused.stderr
-    assert made.returncode == 0 and made.stdout.strip() == "reports/index.html"
+    monkeypatch.chdir(tmp_path)
+    for wrong in ((), ("--index", "--all"), ("--study", "oracle", "--all")):
+        with pytest.raises(BenchError, match=r"--study(.|\n)*remedy:"):
+            run(*wrong)
+    run("--index")
+    assert capsys.readouterr().out.strip() == "reports/index.html"
     assert "No report yet" in (tmp_path / "reports" / "index.html").read_text()
 
 

@@ -64,7 +64,7 @@ BAD = {
     "unknown kind of data": (_set("data/mixture/kind", "images"), ["kind", "images"]),
     "unknown size": (_set("defaults/size", "huge"), ["'huge'"]),
     "experiment of an unknown arm": (_set("experiments/training/arms", ["ctm"]), ["experiments.training", "'ctm'"]),
-    "unknown figure": (_set("experiments/training/figure", "pie"), ["figure", "Input should be"]),
+    "unknown figure": (_set("experiments/training/figure", "pie"), ["training.figure", "there are discretisation"]),
     "a seed twice": (_set("seeds", [0, 0]), ["each seed may stand once"]),
     "no seed": (_set("seeds", []), ["seeds", "at least 1"]),
     "a list that the arm's name leaves out": (_set("arms/scd/rate", [1e-3, 1e-2]), ["two arms", "'scd'", "braces"]),

@@ -8,14 +8,8 @@ from matplotlib.lines import Line2D
 
 from trigbench.workflow.claims.verdicts import totals
 from trigbench.workflow.report.drawing import WIDTH
+from trigbench.workflow.report.style import QUIET, VERDICTS
 
-MARKS = {
-    "reproduced": ("#00619a", "$✓$"),
-    "not reproduced": ("#b04a00", "$✕$"),
-    "inconclusive": ("#8a6d00", "$?$"),
-    "not run": ("#777777", "$–$"),
-}
-"""Colour and sign of each verdict."""
 NOWHERE = "no study here"
 GAP = 1.5
 """Squares of space between two columns."""
@@ -47,8 +41,8 @@ def draw_matrix(verdicts: pd.DataFrame) -> Figure:
     ax.tick_params(axis="y", length=0)
     ax.set_xticks([])
     ax.spines[:].set_visible(False)
-    entries = [Line2D([], [], **_look(verdict, False), linestyle="", label=verdict) for verdict in MARKS]
-    solid = Line2D([], [], linestyle="", marker="s", markersize=10, color="#555555", label="filled: also after Holm")
+    entries = [Line2D([], [], **_look(verdict, False), linestyle="", label=verdict) for verdict in VERDICTS]
+    solid = Line2D([], [], linestyle="", marker="s", markersize=10, color=QUIET, label="filled: also after Holm")
     figure.legend(handles=[*entries, solid], loc="outside lower center", ncols=5, handletextpad=0.3)
     return figure
 
@@ -70,19 +64,26 @@ def _heading(name: str, rows: pd.DataFrame) -> tuple[str, str, str]:
 
 
 def _squares(ax: Axes, rows: pd.DataFrame, left: float, height: int) -> None:
-    order = list(MARKS)
+    order = list(VERDICTS)
     ranked = rows.assign(
         rank=rows.verdict.map(order.index), weak=rows.holm_verdict != rows.verdict
     ).sort_values(["rank", "weak"])  # fmt: skip
     for place, row in enumerate(ranked.itertuples()):
         solid = not row.weak and row.verdict in order[:2]
         ax.plot(left + place, height, **_look(str(row.verdict), solid))
-        face, sign = MARKS[str(row.verdict)]
-        ax.plot(left + place, height, marker=sign, markersize=5, color="white" if solid else face, markeredgewidth=0.4)
+        face, sign = VERDICTS[str(row.verdict)]
+        ax.plot(
+            left + place,
+            height,
+            marker=f"${sign}$",
+            markersize=5,
+            color="white" if solid else face,
+            markeredgewidth=0.4,
+        )
 
 
 def _look(verdict: str, solid: bool) -> dict:
-    face = MARKS[verdict][0]
+    face = VERDICTS[verdict][0]
     shape = {"not reproduced": "o", "inconclusive": "D"}.get(verdict, "s")
     size = {"inconclusive": 8.0, "not run": 9.0}.get(verdict, 11.0)
     edge = "#bbbbbb" if verdict == "not run" else face

@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from trigbench.workflow.machine.files import Arrays, read_arrays
-from trigbench.workflow.report.drawing import steps_label
+from trigbench.workflow.report.rows import steps_label
 from trigbench.workflow.report.style import colour
 from trigbench.workflow.study.kinds import Images, kind_of, known_of
 from trigbench.workflow.study.study import Run, Study

@@ -4,7 +4,7 @@ import argparse
 import gc
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from trigbench._extras import remedy_for
@@ -13,10 +13,10 @@ from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Run, Study
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
+def parser(description: str | None, needs_study: bool = True) -> argparse.ArgumentParser:
     """A parser with the arguments that every step takes."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--study", required=True, help="a study's name, such as oracle, or a YAML file")
+    made.add_argument("--study", required=needs_study, help="a study's name, such as oracle, or a YAML file")
     made.add_argument("--budget", default=DEFAULT_BUDGET, help="a budget of that study (default: %(default)s)")
     return made
 
@@ -58,6 +58,14 @@ def check_known(study: Study, key: Literal["arms", "data", "experiments"], name:
     table = getattr(study, key)
     if name not in table:
         raise BenchError(f"unknown {name!r}", file=study.file, key=key, remedy=f"choose of: {', '.join(table)}")
+
+
+def raise_all(problems: Sequence[BenchError]) -> None:
+    """Raise the last of these, if there is any; the others are printed before."""
+    for problem in problems[:-1]:
+        print(f"error: {problem}", file=sys.stderr)
+    if problems:
+        raise problems[-1]
 
 
 def main(command: Callable[[], None]) -> None:

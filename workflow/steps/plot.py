@@ -5,30 +5,27 @@ from matplotlib.figure import Figure
 
 from trigbench.workflow.claims.tables import finished_runs, read_table
 from trigbench.workflow.machine.files import write_json
-from trigbench.workflow.report.drawing import AT_BEST, drawn
-from trigbench.workflow.report.figures import FIGURES
-from trigbench.workflow.report.findings import FINDINGS, NOTHING
+from trigbench.workflow.report.kinds import AT_BEST, kind_of
 from trigbench.workflow.report.pictures import pictures
 from trigbench.workflow.report.style import apply_style, save
+from trigbench.workflow.report.words import NOTHING
 from trigbench.workflow.steps.command import main, one_of
 from trigbench.workflow.study.freshness import FILES, MADE_FROM, experiment_from
 from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.study import Run, Study
-
-PICTURED = ("methods", "steps")
-"""The figures that samples stand beside: those of the papers' tables of methods."""
 
 
 def plot(study: Study, experiment: str) -> None:
     """Write figure.{svg,png}, finding.json, and pictures.{svg,png} where samples say something."""
     apply_style()
     settings, folder = study.experiments[experiment], study.experiment_folder(experiment)
+    kind = kind_of(settings.figure)
     runs, curves = read_table(folder / "runs.csv"), read_table(folder / "curves.csv")
     if (runs.objective != "data").any():
         known = quantities_of(study.data.values())
-        shown = drawn(settings, runs, curves, known)
-        figure = FIGURES[settings.figure](settings, *shown, known)
-        sentence = FINDINGS[settings.figure](settings, *shown, known)
+        shown = kind.shown(settings, runs, curves, known)
+        figure = kind.draw(settings, *shown, known)
+        sentence = kind.say(settings, *shown, known)
         sentence += f" {AT_BEST}" if len(shown[0]) < len(runs) and sentence != NOTHING else ""
         lost = _diverged(study, experiment)
         if lost:
@@ -39,7 +36,7 @@ def plot(study: Study, experiment: str) -> None:
     else:
         save(plt.figure(figsize=(4, 1)), folder / "figure")
         sentence = NOTHING
-    samples = sample_pictures(study, experiment) if settings.figure in PICTURED else None
+    samples = sample_pictures(study, experiment) if kind.pictured else None
     if samples is not None:
         save(samples, folder / "pictures")
     plt.close("all")

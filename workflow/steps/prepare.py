@@ -10,6 +10,7 @@ from trigbench.workflow.steps.command import main, one_of
 from trigbench.workflow.study.fingerprint import data_fingerprint
 from trigbench.workflow.study.freshness import FILES, source_of
 from trigbench.workflow.study.kinds import kind_module, settings_of
+from trigbench.workflow.study.standing import MADE_BY, made_by
 from trigbench.workflow.study.study import Study
 
 DRAWN = 512
@@ -35,7 +36,8 @@ def prepare(study: Study, data: str) -> None:
     values = [value.model_dump() for value in kind.floors(dataset)]
     beside = facts.pop(FILES, [])
     made_from = {"fingerprint": data_fingerprint(study.data_specification(data)), "source": source, FILES: beside}
-    write_json(path.with_suffix(".json"), {**made_from, "facts": facts, "floors": values, "provenance": provenance()})
+    about = {MADE_BY: made_by(study), "facts": facts, "floors": values, "provenance": provenance()}
+    write_json(path.with_suffix(".json"), {**made_from, **about})
 
 
 def command() -> None:

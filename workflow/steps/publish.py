@@ -6,6 +6,7 @@ images are somebody else's.
 """
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.report.matrix import draw_matrix
 from trigbench.workflow.report.style import apply_style, save
-from trigbench.workflow.steps.command import main, parser, study_of
+from trigbench.workflow.steps.command import main, parser, raise_all, study_of
 from trigbench.workflow.steps.plot import sample_pictures
 from trigbench.workflow.study.fingerprint import ROOT, own_file
 from trigbench.workflow.study.kinds import is_own, module_of
 from trigbench.workflow.study.reading import budgets_of
+from trigbench.workflow.study.standing import RESULTS, standing
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 BUDGET = "full"
@@ -29,30 +31,50 @@ BUDGET = "full"
 TRIAL = "smoke"
 
 
+def publish_all() -> None:
+    """Publish every study in results/ that was made with a budget to publish.
+
+    Raises BenchError where there is none, or, once for all and in the end, where some cannot be published.
+    """
+    studies, problems = standing()
+    ready = [study for study in studies if _budget_said(study) is None]
+    for study in studies:
+        same = [other.label for other in ready if other.study == study.study]
+        try:
+            if study not in ready:
+                print(f"left out: {study.label}, as {_budget_said(study)}")
+            elif len(same) > 1:
+                chosen = f"--study {shlex.quote(study.said)} --budget {study.budget}"
+                remedy = f"choose: python -m trigbench.workflow.steps.publish {chosen}"
+                raise BenchError(f"{' and '.join(same)} are one study", file=study.folder, remedy=remedy)
+            else:
+                publish(study)
+        except BenchError as error:
+            problems.append(error)
+    if not ready and not problems:
+        remedy = f"make one, as by: snakemake --config budget={BUDGET}"
+        raise BenchError("no study stands there that was made with a budget to publish", file=RESULTS, remedy=remedy)
+    raise_all(problems)
+
+
+def _budget_said(study: Study) -> str | None:
+    """Why the study's budget is none to publish; nothing where it is one."""
+    known = budgets_of(study.file)
+    if study.budget == TRIAL or (BUDGET in known and study.budget != BUDGET):
+        return f"the budget {study.budget!r} is none to publish"
+    return None
+
+
 def publish(study: Study) -> None:
     """Replace the published folder. Raises BenchError unless the study is whole, clean and of the published budget."""
     if not IS_CHECKOUT:
         remedy = "clone the project, and publish there"
         raise BenchError("results are published in a checkout, beside the code that made them", remedy=remedy)
-    known = budgets_of(study.file)
-    if study.budget == TRIAL or (BUDGET in known and study.budget != BUDGET):
-        remedy = f"make it with budget={BUDGET}" if BUDGET in known else f"make it with another budget than {TRIAL}"
-        raise BenchError(f"the budget {study.budget!r} is none to publish", file=study.file, remedy=remedy)
-    origin = read_json(study.folder / "provenance.json", f"make the study first: {study.command()}")
-    problems = {
-        f"{origin['runs_missing']} runs are missing": origin["runs_missing"] > 0,
-        "runs were made from uncommitted changes": origin["dirty"],
-        "runs carry no commit": None in origin["commits"] or not origin["commits"],
-        "no record says which of several commits made which run": len(origin["commits"]) > 1
-        and set(origin.get("commit_of", {})) != set(origin["fingerprints"]),
-    }
-    if outside := own_code_outside(study):
-        remedy = "move it into the checkout, commit it, and make the study again"
-        raise BenchError(f"no commit holds {', '.join(outside)}", file=study.file, remedy=remedy)
-    for problem, holds in problems.items():
-        if holds:
-            remedy = f"commit, then make the study again from a clean checkout: delete {study.folder}, start it there"
-            raise BenchError(problem, file=study.folder / "provenance.json", remedy=remedy)
+    if problem := _budget_said(study):
+        full = BUDGET in budgets_of(study.file)
+        remedy = f"make it with budget={BUDGET}" if full else f"make it with another budget than {TRIAL}"
+        raise BenchError(problem, file=study.file, remedy=remedy)
+    commits = _commits_of(study)
     apply_style()
     target = study.published.with_name(f".{study.study}.new")
     shutil.rmtree(target, ignore_errors=True)
@@ -76,7 +98,27 @@ def publish(study: Study) -> None:
     claims = pd.concat([read_table(path) for path in sorted(study.published.parent.glob("*/claims.csv"))])
     if len(claims):  # a study of one's own may have none
         save(draw_matrix(claims), study.published.parent / "claims")
-    print(f"published {study.label} of commit {', '.join(origin['commits'])} to {study.published}")
+    print(f"published {study.label} of commit {', '.join(commits)} to {study.published}")
+
+
+def _commits_of(study: Study) -> list[str]:
+    """The commits that made the study. Raises BenchError unless it is whole and they say all that made it."""
+    origin = read_json(study.folder / "provenance.json", f"make the study first: {study.command()}")
+    problems = {
+        f"{origin['runs_missing']} runs are missing": origin["runs_missing"] > 0,
+        "runs were made from uncommitted changes": origin["dirty"],
+        "runs carry no commit": None in origin["commits"] or not origin["commits"],
+        "no record says which of several commits made which run": len(origin["commits"]) > 1
+        and set(origin.get("commit_of", {})) != set(origin["fingerprints"]),
+    }
+    if outside := own_code_outside(study):
+        remedy = "move it into the checkout, commit it, and make the study again"
+        raise BenchError(f"no commit holds {', '.join(outside)}", file=study.file, remedy=remedy)
+    for problem, holds in problems.items():
+        if holds:
+            remedy = f"commit, then make the study again from a clean checkout: delete {study.folder}, start it there"
+            raise BenchError(problem, file=study.folder / "provenance.json", remedy=remedy)
+    return origin["commits"]
 
 
 def own_code_outside(study: Study) -> list[str]:
@@ -103,7 +145,12 @@ def undecided(verdicts: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 def command() -> None:
     """Parse the arguments and publish."""
-    publish(study_of(parser(__doc__).parse_args()))
+    arguments = parser(__doc__, needs_study=False)
+    arguments.add_argument("--all", action="store_true", help="every study in results/ of a budget to publish")
+    parsed = arguments.parse_args()
+    if (parsed.study is not None) == parsed.all:
+        raise BenchError("no one study is named", key="--study", remedy="name one, or ask for every one with --all")
+    publish_all() if parsed.all else publish(study_of(parsed))
 
 
 if __name__ == "__main__":

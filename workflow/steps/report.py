@@ -1,9 +1,9 @@
 """Write the pages of one study and its experiments, and the front page with a page for every claim.
 
-With --partial the tables and figures are first made anew from the runs that are there, and what is missing is named.
+With --partial the tables and figures are first made anew from the runs that are there, and what is missing is named;
+--all does so for the laptop's studies and for every other that stands in results/.
 """
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -17,10 +17,12 @@ from trigbench.workflow.report.pages.claim import claim_pages
 from trigbench.workflow.report.pages.common import ASSETS, render
 from trigbench.workflow.report.pages.front import front_page, read_entries
 from trigbench.workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
-from trigbench.workflow.steps.command import main, parser, study_of
+from trigbench.workflow.steps.command import main, parser, raise_all, study_of
 from trigbench.workflow.steps.plot import plot
 from trigbench.workflow.study.freshness import FILES, MADE_FROM, index_from, page_from, page_record
-from trigbench.workflow.study.study import Study
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.standing import standing
+from trigbench.workflow.study.study import DEFAULT_STUDIES, Study
 
 REPORTS = Path("reports")
 TIMING = Path("results") / "timing.json"
@@ -67,6 +69,24 @@ def index(reports: Path = REPORTS) -> Path:
     return path
 
 
+def report_all() -> None:
+    """The pages of the laptop's studies and of all others in results/, from the runs that are there.
+
+    Raises BenchError in the end, once for all, where a folder has no study or its results cannot be read.
+    """
+    studies, problems = standing()
+    there = {study.label for study in studies}
+    studies += [load(name) for name in DEFAULT_STUDIES if name not in there]
+    for study in studies:
+        try:
+            _print_missing(report(study, partial=True))
+            print(study.report)
+        except BenchError as error:
+            problems.append(error)
+    print(index())
+    raise_all(problems)
+
+
 def _collect(study: Study) -> None:
     """Tables and figures of every experiment with at least one run, the study's tables, and its verdicts."""
     for experiment in study.experiments:
@@ -100,28 +120,24 @@ def _print_missing(page: StudyPage) -> None:
 
 def command() -> None:
     """Parse the arguments and write the page, or the index alone."""
-    arguments = parser(__doc__)
-    _make_optional(arguments, "--study")
+    arguments = parser(__doc__, needs_study=False)
     arguments.add_argument(
         "--partial", action="store_true", help="take the runs that are there, name those that are not"
     )
     arguments.add_argument("--index", action="store_true", help="write the index alone, of the pages that are there")
+    arguments.add_argument("--all", action="store_true", help="the pages of every study in results/, as --partial")
     parsed = arguments.parse_args()
-    if parsed.study is None and not parsed.index:
-        raise BenchError("no study is named", key="--study", remedy="name one, or ask for the index with --index")
-    if parsed.study is not None:
+    if (parsed.study is not None) + parsed.index + parsed.all != 1:
+        remedy = "name one, or ask for every study in results/ with --all, or for the index with --index"
+        raise BenchError("no one study is named", key="--study", remedy=remedy)
+    if parsed.all:
+        report_all()
+    elif parsed.index:
+        print(index())
+    else:
         study = study_of(parsed)
         _print_missing(report(study, parsed.partial))
-        print(study.report)
-        print(study.report.parent / "index.html")
-    else:
-        print(index())
-
-
-def _make_optional(arguments: argparse.ArgumentParser, option: str) -> None:
-    for action in arguments._actions:
-        if option in action.option_strings:
-            action.required = False
+        print(study.report, study.report.parent / "index.html", sep="\n")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from trigbench.workflow.steps.command import main
 from trigbench.workflow.steps.report import index
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import read_record
-from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
+from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Study
 
 PARTS = ("train", "sample", "evaluate")
 
@@ -79,7 +79,9 @@ def summarise(studies: list[Study], started: float | None, workflow_started: flo
 def command() -> None:
     """Parse the arguments and print."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--studies", default="oracle,digits", help="comma-separated (default: %(default)s)")
+    arguments.add_argument(
+        "--studies", default=",".join(DEFAULT_STUDIES), help="comma-separated (default: %(default)s)"
+    )
     arguments.add_argument("--budget", default=DEFAULT_BUDGET)
     arguments.add_argument("--started", type=float, help="when everything began, in seconds since 1970")
     arguments.add_argument("--workflow-started", type=float, help="when the workflow began, likewise")

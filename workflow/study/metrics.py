@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study import measurements
+from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.kinds import Metrics, is_own
 from trigbench.workflow.study.models import DataSettings, check_known
 from trigbench.workflow.study.quantities import QUANTITIES
@@ -13,8 +14,6 @@ EVERY_RUN = {
     "direction_spike", "gradient_spike", "training_loss", "training_direction_norm", "training_direction_norm_max",
     "training_gradient_norm", "training_gradient_norm_max",
 }  # fmt: skip
-DRAWN = {"map_error": "map_rms", "memorisation": "nearest_train", "tangents": "time_tangent"}
-"""What kinds of figure show beside the experiment's metric."""
 OfData = Mapping[str, Metrics]
 """By data set its METRICS (workflow.study.kinds)."""
 
@@ -82,13 +81,14 @@ def _check_metric(study: Study, name: str, of_data: OfData) -> None:
         for data in dict.fromkeys(study.arms[arm].data for arm in arms)
     ]
     everywhere = sorted(set.intersection(*could))
-    for key, metric in (("metric", experiment.metric), ("figure", DRAWN.get(experiment.figure, experiment.metric))):
+    kind = FIGURES[experiment.figure]
+    for key, metric in (("metric", experiment.metric), ("figure", kind.metric or experiment.metric)):
         if metric not in everywhere:
             problem = (
                 f"experiments.{name}.{key}: {metric!r} is not measured of its arms, on their data and by its samplers"
             )
             raise Mistake(problem, f"choose of: {', '.join(everywhere)}")
-    if experiment.figure == "quality_curves" and not any(study.arms[arm].snapshots for arm in arms):
+    if kind.snapshots and not any(study.arms[arm].snapshots for arm in arms):
         raise Mistake(f"experiments.{name}.figure: none of its arms has 'snapshots'", "set 'snapshots' of its arms")
 
 

@@ -43,6 +43,7 @@ class Curve:
     """What is measured along something alone."""
 
     meaning: str
+    along: Literal["step", "angle", "intervals", "dimension"]
     signed: bool = False
     """As of a quantity."""
 
@@ -116,25 +117,34 @@ COSTS: dict[str, str] = {
 """What a run costs: neither better nor worse by itself."""
 
 CURVES: dict[str, Curve] = {
-    "training_loss": Curve("loss, mean since the last point; x is the optimiser step", signed=True),
-    "training_direction_norm": Curve("norm of the direction before any control, mean since the last point"),
-    "training_direction_norm_max": Curve("the largest such norm since the last point"),
-    "training_gradient_norm": Curve("norm of the gradient, mean since the last point"),
-    "training_gradient_norm_max": Curve("the largest such norm since the last point"),
-    "log_weight": Curve("the learned w(t) at the end of training; x is the angle", signed=True),
-    "space_tangent": Curve("norm of dF/dx v over sqrt(D), mean over points; x is the angle"),
-    "time_tangent": Curve("norm of dF/dt over sqrt(D), mean over points; x is the angle"),
-    "fixed_point_error_euler": Curve("RMS distance of Euler's own trajectory to the exact map; x is N"),
-    "fixed_point_error_heun": Curve("the same of Heun's"),
-    "ct_minus_cd_loss": Curve("CT's loss over CD's, less one, at a fixed network; x is N"),
+    "training_loss": Curve("loss, mean since the last point; x is the optimiser step", "step", signed=True),
+    "training_direction_norm": Curve("norm of the direction before any control, mean since the last point", "step"),
+    "training_direction_norm_max": Curve("the largest such norm since the last point", "step"),
+    "training_gradient_norm": Curve("norm of the gradient, mean since the last point", "step"),
+    "training_gradient_norm_max": Curve("the largest such norm since the last point", "step"),
+    "log_weight": Curve("the learned w(t) at the end of training; x is the angle", "angle", signed=True),
+    "space_tangent": Curve("norm of dF/dx v over sqrt(D), mean over points; x is the angle", "angle"),
+    "time_tangent": Curve("norm of dF/dt over sqrt(D), mean over points; x is the angle", "angle"),
+    "fixed_point_error_euler": Curve("RMS distance of Euler's own trajectory to the exact map; x is N", "intervals"),
+    "fixed_point_error_heun": Curve("the same of Heun's", "intervals"),
+    "ct_minus_cd_loss": Curve("CT's loss over CD's, less one, at a fixed network; x is N", "intervals"),
     "gradient_bias": Curve(
-        "mean gradient over the grid's step against its limit in N, relative, at a fixed network; x is N"
+        "mean gradient over the grid's step against its limit in N, relative, at a fixed network; x is N", "intervals"
     ),
-    "gradient_noise": Curve("standard deviation of the gradient over batches, over its mean; x is N"),
-    "normalisation_bias": Curve("mean normalised direction of sCT at the exact map over its RMS; x is the dimension"),
-    "critical_batch": Curve("batch at which the noise of sCT's mean direction equals that bias; x is the dimension"),
+    "gradient_noise": Curve("standard deviation of the gradient over batches, over its mean; x is N", "intervals"),
+    "normalisation_bias": Curve(
+        "mean normalised direction of sCT at the exact map over its RMS; x is the dimension", "dimension"
+    ),
+    "critical_batch": Curve(
+        "batch at which the noise of sCT's mean direction equals that bias; x is the dimension", "dimension"
+    ),
 }
 """What is measured along something, beside the quantities above."""
+
+
+def along(metric: str) -> str:
+    """What a metric of curves.csv goes along, as a Curve has it: the error of a map along the angle, others in time."""
+    return CURVES[metric].along if metric in CURVES else "angle" if metric == "map_rms" else "step"
 
 
 def is_signed(metric: str, known: Quantities = QUANTITIES) -> bool:

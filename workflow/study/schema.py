@@ -9,11 +9,12 @@ import re
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from trigbench.core.constants import ADAM_BETAS, ADAM_EPSILON, EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.workflow.errors import Mistake
+from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.models import PATH, Model, Name, Settings, unfit
 
@@ -255,6 +256,12 @@ class Evaluation(Model):
     seed: int = 1_000_003
 
 
+def _figure(kind: str) -> str:
+    if kind not in FIGURES:
+        raise Mistake(f"unknown kind of figure {kind!r}", f"there are {', '.join(FIGURES)}")
+    return kind
+
+
 class Experiment(Model):
     """One figure or table of a paper: the arms it needs and what to look at."""
 
@@ -263,10 +270,8 @@ class Experiment(Model):
     question: str
     expectation: str
     """What the paper shows, in our words."""
-    figure: Literal[
-        "discretisation", "map_error", "sizes", "methods", "training", "memorisation", "tangents", "quality_curves",
-        "guidance", "steps", "mid_time", "compute", "theory",
-    ]  # fmt: skip
+    figure: Annotated[str, AfterValidator(_figure)]
+    """A kind of figure (workflow.study.figures.FIGURES)."""
     metric: str
     """The column of runs.csv that the figure and its finding rest on."""
     arms: tuple[str, ...]

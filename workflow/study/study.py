@@ -116,6 +116,11 @@ class Study(Model):
         """Whether it is one of the project's own, which the workflow knows by name."""
         return self.file.resolve().parent == Path(__file__).resolve().parents[1] / "studies"
 
+    @property
+    def said(self) -> str:
+        """What a command line calls it: one of the project's own by its name, others by their file."""
+        return self.study if self.is_shipped else str(self.file)
+
     def command(self, part: str = "") -> str:
         """The command that makes it, or a part of it (an experiment's name); `claims/<id>` makes what that needs.
 
@@ -127,7 +132,7 @@ class Study(Model):
             return shlex.join(["trigbench", "run", name, *filter(None, [part]), *budget])
         target = part if part.startswith("claims/") else "/".join(filter(None, (self.label, part)))
         known = self.is_shipped and (not part.startswith("claims/") or self.study in DEFAULT_STUDIES)
-        chosen = [] if known else [f"study={self.study if self.is_shipped else self.file}"]
+        chosen = [] if known else [f"study={self.said}"]
         chosen += [] if self.budget == DEFAULT_BUDGET else [f"budget={self.budget}"]
         return " ".join(["snakemake", target, *(["--config", *map(shlex.quote, chosen)] if chosen else [])])
 

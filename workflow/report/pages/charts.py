@@ -8,28 +8,15 @@ from typing import Literal
 import pandas as pd
 
 from trigbench.workflow.claims.statistics import over_seeds, per_seed
-from trigbench.workflow.report.drawing import evaluations, family, lines, steps_label
-from trigbench.workflow.report.pages.common import REAL, capital, label, meaning
-from trigbench.workflow.report.style import colour
-from trigbench.workflow.study.quantities import QUANTITIES, Quantities, is_signed
+from trigbench.workflow.report.kinds import OfCurve, kind_of
+from trigbench.workflow.report.pages.common import REAL, label, meaning
+from trigbench.workflow.report.rows import lines, steps_label
+from trigbench.workflow.report.style import ANGLE, AXES, STEP, colour
+from trigbench.workflow.report.words import capital
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities, along, is_signed
 from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
-ANGLE = "angle t (0: data, π/2: noise)"
-INTERVALS = "number of intervals N"
-STEP = "optimiser step"
-ALONG = {
-    "discretisation": ("intervals", INTERVALS, True, ("family", "steps")),
-    "theory": ("intervals", INTERVALS, True, ("family", "steps")),
-    "sizes": ("parameters", "parameters", True, ("objective", "steps")),
-    "compute": ("parameters", "parameters", True, ("objective", "steps")),
-    "guidance": ("guidance", "guidance scale (1: none)", False, ("arm", "steps")),
-    "steps": ("steps", "evaluations of the network per sample", True, ("family", "sampler")),
-    "mid_time": ("mid_time", "middle angle of two steps", False, ("arm", "sampler")),
-}
-"""By kind of figure: the column of runs.csv along which it goes, its label, whether logarithmic, what makes a line."""
-CURVED = ("map_error", "training", "tangents", "quality_curves")
-"""Kinds of figure that go along the x of curves.csv."""
 Dash = Literal["", "dashed", "dotted", "dashdot"]
 DASHES: tuple[Dash, ...] = ("", "dashed", "dotted", "dashdot")
 MOST = 8
@@ -71,30 +58,22 @@ def main_chart(
     name: str, settings: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES
 ) -> Chart | None:
     """The experiment's own figure; None where there is nothing to draw."""
-    metric, kind = settings.metric, settings.figure
-    if kind in CURVED:
-        return curve_chart(f"{name}-chart", "map_rms" if kind == "map_error" else metric, curves, known)
-    rows = runs[(runs.metric == metric) & (runs.arm != REAL)]
-    if kind not in ALONG:
+    metric, axis = settings.metric, kind_of(settings.figure).axis
+    if isinstance(axis, OfCurve):
+        return curve_chart(f"{name}-chart", axis.metric or metric, curves, known)
+    rows, title = runs[(runs.metric == metric) & (runs.arm != REAL)], label(metric, known)
+    if axis is None:
         series = [_dots(str(arm), group) for arm, group in rows.groupby("arm", sort=False)]
         log = _logarithmic(metric, rows.value, known)
-        return _chart(
-            Chart(f"{name}-chart", label(metric, known), "dots", label(metric, known), "", log, False, series)
-        )
-    column, text, log, keys = ALONG[kind]
-    swept = rows.intervals
-    if kind == "steps":  # a student of segments is one of a family, too
-        swept, rows = rows.steps.where(rows.objective == "ms_scd"), rows.assign(steps=evaluations(rows))
-    rows = rows.assign(family=[family(arm, n) for arm, n in zip(rows.arm, swept, strict=True)])
-    rows = rows if kind in ("discretisation", "theory") else rows[rows[column].notna()]
-    rows = rows[rows.steps == 2] if kind == "mid_time" else rows
+        return _chart(Chart(f"{name}-chart", title, "dots", title, "", log, False, series))
+    rows = axis.rows(rows)
+    rows = rows if axis.flat else rows[rows[axis.column].notna()]
     series = [
-        _line(_named(rows, group, keys) + words, group, column) for _, words, group in lines(rows, list(keys), column)
+        _line(_named(rows, group, axis.keys) + words, group, axis.column)
+        for _, words, group in lines(rows, list(axis.keys), axis.column)
     ]
     vertical = _logarithmic(metric, rows.value, known)
-    return _chart(
-        Chart(f"{name}-chart", label(metric, known), "lines", text, label(metric, known), log, vertical, series)
-    )
+    return _chart(Chart(f"{name}-chart", title, "lines", axis.label, title, axis.log, vertical, series))
 
 
 def curve_chart(name: str, metric: str, curves: Frame, known: Quantities = QUANTITIES) -> Chart | None:
@@ -105,14 +84,15 @@ def curve_chart(name: str, metric: str, curves: Frame, known: Quantities = QUANT
         _line(_named(rows, group, ("arm", "steps")), group, "x")
         for _, group in rows.groupby(["arm", "steps"], dropna=False, sort=False)
     ]
-    x, vertical, words = _axis(metric, known), _logarithmic(metric, rows.value, known), in_words(metric, curves, known)
+    x, vertical, words = AXES[along(metric)], _logarithmic(metric, rows.value, known), in_words(metric, curves, known)
     text = label(metric, known)
     return _chart(Chart(name, text, "lines", x, text, x not in (ANGLE, STEP), vertical, series, words))
 
 
 def other_charts(name: str, settings: Experiment, curves: Frame, known: Quantities = QUANTITIES) -> dict[str, Chart]:
     """Every other curve that the experiment has, by metric."""
-    drawn = "map_rms" if settings.figure == "map_error" else settings.metric if settings.figure in CURVED else None
+    axis = kind_of(settings.figure).axis
+    drawn = (axis.metric or settings.metric) if isinstance(axis, OfCurve) else None
     metrics = [str(metric) for metric in dict.fromkeys(curves.metric) if metric != drawn]
     found = {metric: curve_chart(f"{name}-{metric}", metric, curves, known) for metric in metrics}
     return {metric: chart for metric, chart in found.items() if chart}
@@ -122,7 +102,7 @@ def in_words(metric: str, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """What a measured curve is at its ends and at its largest, with intervals over seeds; empty for training's own."""
     rows = curves[curves.metric == metric].dropna(subset=["value"])
     groups = list(rows.assign(arm=rows.arm.fillna(rows.objective)).groupby("arm", sort=False))
-    x = _axis(metric, known)
+    x = AXES[along(metric)]
     if x == STEP or not 0 < len(groups) <= MOST:
         return ""
     parts = []
@@ -134,15 +114,7 @@ def in_words(metric: str, curves: Frame, known: Quantities = QUANTITIES) -> str:
         shown += [f"at most {values[top]} at {top:.3g}"] if top not in ends else []
         parts.append(f"{arm}: {', '.join(shown)}")
     about = meaning(metric, known).split("; ")[0]
-    return f"{capital(about)}, along the {x.split(' (')[0]}: {'; '.join(parts)}."
-
-
-def _axis(metric: str, known: Quantities) -> str:
-    if metric in ("map_rms", "log_weight", "space_tangent", "time_tangent"):
-        return ANGLE
-    if metric.startswith("training_") or metric in known:
-        return STEP
-    return "dimension" if metric in ("normalisation_bias", "critical_batch") else INTERVALS
+    return f"{capital(about)}, along the {x.split(' (')[0].strip()}: {'; '.join(parts)}."
 
 
 def _chart(chart: Chart) -> Chart | None:

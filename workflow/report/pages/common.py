@@ -12,7 +12,8 @@ import jinja2
 import pandas as pd
 
 from trigbench.workflow.machine.files import read_json
-from trigbench.workflow.report.style import colour
+from trigbench.workflow.report.style import VERDICTS, colour
+from trigbench.workflow.report.words import capital
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES, Quantities
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
@@ -22,8 +23,8 @@ DASH = "–"
 REAL = "data"
 """The arm of runs.csv that stands for real data judged as if they were samples."""
 
-SYMBOLS = {"reproduced": "✓", "not reproduced": "✕", "inconclusive": "?", "not run": "–"}
-"""Of the verdicts, from the surest good news to none; a symbol never stands without its word or its colour alone."""
+SYMBOLS = {verdict: sign for verdict, (_, sign) in VERDICTS.items()}
+"""A symbol never stands without its word or its colour alone."""
 
 
 @dataclass(frozen=True)
@@ -165,11 +166,6 @@ def meaning(metric: str, known: Quantities = QUANTITIES) -> str:
     if quantity is None:
         return CURVES[metric].meaning if metric in CURVES else COSTS.get(metric, "")
     return quantity.meaning if quantity.better == "neither" else f"{quantity.meaning}; {quantity.better} is better"
-
-
-def capital(text: str) -> str:
-    """The text with its first letter in upper case."""
-    return text[:1].upper() + text[1:]
 
 
 def short(commits: str | None) -> str:

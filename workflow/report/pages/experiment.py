@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 
 from trigbench.workflow.claims.tables import compared, read_table
-from trigbench.workflow.report.drawing import AT_BEST, drawn
-from trigbench.workflow.report.findings import NOTHING
+from trigbench.workflow.report.kinds import AT_BEST, kind_of
 from trigbench.workflow.report.pages.charts import Chart, main_chart, other_charts
 from trigbench.workflow.report.pages.common import (
     DASH,
@@ -31,33 +30,11 @@ from trigbench.workflow.report.pages.common import (
 )
 from trigbench.workflow.report.pages.costs import costs_shown
 from trigbench.workflow.report.pages.gaps import Missing, is_done
-from trigbench.workflow.study.kinds import kind_of, known_of
+from trigbench.workflow.report.words import NOTHING
+from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.study import Run, Study
-
-SEEDS_SHOWN = "Lines and points are means over seeds, bars and bands span the seeds"
-CAPTIONS = {
-    "discretisation": "{label} against the number of intervals N of the discrete objective. {seeds}; methods without N "
-    "are horizontal lines. A cross at the upper edge is a diverged run.",
-    "map_error": "RMS error of the learned map at angle t, from data (0) to pure noise (π/2). {seeds}.",
-    "training": "Norm of the direction before any control, mean over the batch, along training. {seeds}.",
-    "methods": "{label} by arm and number of steps, every seed a point; precision and recall beside it where measured. "
-    "The dashed line is real data judged as if they were samples.",
-    "sizes": "Left: {label} against the number of parameters. Right: the ratio of each student to the teacher that "
-    "taught it, of the same seed. {seeds}.",
-    "memorisation": "Mean distance of samples to the nearest training and to the nearest held-out image, every seed a "
-    "point. The dashed line is the distance of held-out images to their nearest training image.",
-    "tangents": "The two parts of the tangent along the angle, from data (0) to pure noise (π/2). {seeds}.",
-    "quality_curves": "{label} of samples along training, by number of steps. {seeds}.",
-    "guidance": "{label}, precision and recall against the scale of guidance; 1 is none. {seeds}.",
-    "steps": "{label} against evaluations of the network per sample; a guided teacher takes two for each of its "
-    "solver's. {seeds}.",
-    "mid_time": "{label} of two-step samples against their middle angle. {seeds}.",
-    "compute": "{label} against what one sample and what training costs; sizes are connected. {seeds}.",
-    "theory": "Errors of trained maps and of exact fixed points against the number of intervals N. {seeds}.",
-}
-"""By kind of figure."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +111,7 @@ def experiment_page(
     rest = table[~is_main] if len(table) else table
     others = _means(f"{name}-others", "Other metrics of the same runs", rest, known, True) if len(rest) else None
     own = None if costs is None or not some else costs[costs.arm.isin(study.arms_of(name))]
-    shown_runs, shown_curves = drawn(settings, runs, curves, known) if some else (runs, curves)
+    shown_runs, shown_curves = kind_of(settings.figure).shown(settings, runs, curves, known) if some else (runs, curves)
     at_best = len(shown_runs) + len(shown_curves) < len(runs) + len(curves)
     chart = main_chart(name, settings, shown_runs, shown_curves, known) if some else None
     return ExperimentPage(
@@ -298,7 +275,7 @@ def _notes(study: Study, runs: pd.DataFrame, has_main: bool, *metrics: str) -> l
 def _figure(study: Study, name: str, copies: Mapping[str, Path], at_best: bool, known: Quantities) -> Picture | None:
     settings = study.experiments[name]
     text = label(settings.metric, known)
-    caption = CAPTIONS[settings.figure].format(label=text, seeds=SEEDS_SHOWN)
+    caption = kind_of(settings.figure).captioned(text)
     caption += f" {AT_BEST} The table has every scale." if at_best else ""
     alt = f"Chart, {settings.title}: {text}. Its finding and its numbers stand beside it as text and table."
     return picture(f"figures/{study.label}/{name}-figure", alt, caption, copies)

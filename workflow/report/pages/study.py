@@ -224,9 +224,8 @@ def _glossary(study: Study, known: Quantities) -> list[tuple[str, str, str]]:
 
 
 def _commands(study: Study) -> list[str]:
-    name = study.study if study.is_shipped else shlex.quote(str(study.file))
     budget = "" if study.budget == DEFAULT_BUDGET else f" --budget {study.budget}"
-    return [study.command(), f"python -m trigbench.workflow.steps.report --study {name}{budget}"]
+    return [study.command(), f"python -m trigbench.workflow.steps.report --study {shlex.quote(study.said)}{budget}"]
 
 
 def _copies(study: Study) -> dict[str, Path]:

@@ -1,0 +1,157 @@
+"""Arms side by side, every seed a point."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from trigbench.workflow.claims.statistics import over_seeds, per_seed
+from trigbench.workflow.report.drawing import crosses, floor, legend, line, log_scale, mark, panels, styles
+from trigbench.workflow.report.kinds import Kind
+from trigbench.workflow.report.rows import arm_of, in_order, is_lost, points, results, steps_label
+from trigbench.workflow.report.style import ANGLE, DIMENSION, FAINT, colour, marker
+from trigbench.workflow.report.words import NOTHING, best_first, capital, compared, lead_of, mean_of
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
+from trigbench.workflow.study.schema import Experiment
+
+Frame = pd.DataFrame
+
+
+def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
+    """The metric by arm and number of steps, every seed a point.
+
+    Beside it precision and recall where measured; or the learned weight, where one method's arms differ in having one;
+    or the bias of normalising sCT's directions, where that was measured.
+    """
+    weights = _weights_in_question(results(runs, experiment.metric), points(curves, "log_weight"))
+    bias = points(curves, "normalisation_bias")
+    bias = bias[bias.value.notna()]
+    wanted = [m for m in (experiment.metric, "precision", "recall") if m in set(runs.metric)] or [experiment.metric]
+    wanted = wanted[:1] if len(weights) or len(bias) else wanted
+    arms = _in_blocks(in_order(experiment, results(runs, *wanted)))
+    count = len(wanted) + (len(weights) > 0 or len(bias) > 0)
+    figure, axes = panels(count, 1.6 + 0.34 * max(len(arms), 4), ratios=[1.25, *[1.0] * (count - 1)])
+    for ax, metric in zip(axes, wanted, strict=False):
+        _by_arm(ax, results(runs, metric), arms, known[metric])
+        floor(ax, runs, metric, across=True)
+        ax.tick_params(axis="y", left=False, labelleft=ax is axes[0])
+    if len(weights):
+        for arm, style in styles(weights):
+            line(axes[-1], weights[weights.arm == arm], "x", band=True, **(style | {"label": arm}))
+        axes[-1].set(xlabel=ANGLE, ylabel="learned w(t), log weight")
+        axes[-1].legend(loc="best", fontsize=8)
+    elif len(bias):
+        line(axes[-1], bias, "x", color=colour("sct"), linestyle="-", marker=marker("sct"))
+        axes[-1].set(xlabel=DIMENSION, ylabel="bias of sCT's normalised direction,\nmean over root mean square")
+        axes[-1].set_xscale("log", base=2)
+    counts = results(runs, experiment.metric)[["steps", "objective"]].dropna().drop_duplicates()
+    marks = [mark(_steps_marker(k), "", steps_label(k, o)) for k, o in sorted(counts.itertuples(index=False))]
+    legend(figure, axes[: len(wanted)], marks)
+    return figure
+
+
+def _weights_in_question(rows: Frame, weights: Frame) -> Frame:
+    """The learned weights of the methods that the experiment runs with and without one."""
+    without = set(rows[~rows.arm.map(arm_of).isin(weights.arm) & (rows.status != "diverged")].objective)
+    return weights[weights.objective.isin(without)]
+
+
+def _in_blocks(rows: Frame) -> list[str]:
+    """Arms in their order, those of one method and data together."""
+    firsts = rows.drop_duplicates("arm")
+    return [arm for _, block in firsts.groupby(["data", "objective"], sort=False, dropna=False) for arm in block.arm]
+
+
+def _by_arm(ax: Axes, rows: Frame, arms: list[str], quantity: Quantity) -> None:
+    better = quantity.better
+    for position, arm in enumerate(arms):
+        mine = rows[rows.arm == arm]
+        if not len(mine):
+            continue
+        lost, face = is_lost(mine), colour(mine.objective.iloc[0])
+        crosses(ax, np.array([position] if lost.any() else []), face, better, across=True)
+        counts = sorted(mine.steps.dropna().unique()) or [np.nan]
+        for rank, steps in enumerate(counts):
+            values = per_seed(mine[~lost & (mine.steps.isna() if np.isnan(steps) else mine.steps == steps)])
+            if not len(values):
+                continue
+            y, symbol = position + (rank - (len(counts) - 1) / 2) * 0.34, _steps_marker(steps)
+            ax.hlines(y, values.min(), values.max(), color=face, linewidth=1.5)
+            ax.scatter(values, [y] * len(values), color=face, marker=symbol, s=18, alpha=0.5, linewidth=0)
+            ax.scatter(values.mean(), y, facecolor=face, edgecolor="white", marker=symbol, s=52, zorder=3)
+    ax.set(yticks=range(len(arms)), yticklabels=arms, ylim=(len(arms) - 0.4, -0.6))
+    first = rows.drop_duplicates("arm").set_index("arm")
+    blocks = first[["objective", "data"]].drop_duplicates()
+    for position, (one, other) in enumerate(itertools.pairwise(arms)) if len(blocks) < len(first) else ():
+        if one in first.index and other in first.index and first.objective[one] != first.objective[other]:
+            ax.axhline(position + 0.5, color=FAINT, linewidth=0.8)
+    values = rows.value[~is_lost(rows)]
+    ax.set_xlabel(quantity.title)
+    if better == "lower" and not quantity.signed and len(values) and values.max() > 8 * values.min() > 0:
+        log_scale(ax.xaxis)
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.grid(axis="x", alpha=0.3)
+
+
+def _steps_marker(count: float) -> str:
+    """One, two, more; a circle for what has no steps."""
+    return "o" if np.isnan(count) or count == 1 else "s" if count == 2 else "D"
+
+
+def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
+    """Arms of one method against the first of them; where every arm is a method of its own, their order."""
+    rows = in_order(experiment, results(runs, experiment.metric))
+    label = capital(known[experiment.metric].label)
+    sentences, ratios = [], ""
+    for steps, at in rows.groupby("steps", sort=True, dropna=False):
+        blocks = [block for _, block in at.groupby(["objective", "data", "intervals"], sort=False, dropna=False)]
+        where = "" if pd.isna(steps) else f"{steps_label(steps, at.objective.iloc[0])}, "
+        found = [_against_first(block, known[experiment.metric]) for block in blocks if block.arm.nunique() > 1]
+        ratios = " Ratios are paired by seed, each with its own 95% interval." if found else ratios
+        sentences += [f"{where}{text}" for text in found] or [f"{where}{_ranked(at, known[experiment.metric])}"]
+    bias = _bias(points(curves, "normalisation_bias"))
+    return f"{label}, {'. '.join(_sentences(sentences))}.{ratios}{bias}" if sentences else NOTHING
+
+
+def _bias(rows: Frame) -> str:
+    """What normalising sCT's directions does where their mean should be zero, at the least and the most dimensions."""
+    at = rows.dropna(subset=["value"]).groupby("x")
+    if not len(at):
+        return ""
+    shown = [f"{over_seeds(at.get_group(x))} in {x:.0f} dimensions" for x in (min(at.groups), max(at.groups))]
+    return f" At the exact map sCT's mean direction is zero; normalised, it is {' and '.join(shown)} of its size."
+
+
+def _sentences(parts: list[str]) -> list[str]:
+    return parts[:1] + [capital(part) for part in parts[1:]]
+
+
+def _against_first(block: Frame, of: Quantity) -> str:
+    """`against scd-m (12.3): better: ...; worse: ...; undecided: ...`, ratios paired by seed."""
+    arms = list(dict.fromkeys(block.arm))
+    sides: dict[str, list[str]] = {"better": [], "worse": [], "undecided": []}
+    for arm in arms[1:]:
+        side, shown = compared(block, arms[0], arm, of)
+        sides[side].append(f"{arm} {shown}")
+    parts = [f"{side}: {', '.join(found)}" for side, found in sides.items() if found]
+    return f"against {arms[0]} ({mean_of(block, arms[0])}): {'; '.join(parts)}"
+
+
+def _ranked(rows: Frame, of: Quantity) -> str:
+    """`best first: scd 12.3 [..], ...`, and whether the first is ahead of the second."""
+    arms = best_first(rows, of)
+    text = ", ".join(f"{arm} {mean_of(rows, arm)}" for arm in arms)
+    return text if len(arms) == 1 else f"best first: {text}; {lead_of(rows, arms, of)}"
+
+
+KIND = Kind(
+    draw=draw,
+    say=say,
+    caption="{label} by arm and number of steps, every seed a point; precision and recall beside it where "
+    "measured. The dashed line is real data judged as if they were samples.",
+    pictured=True,
+)

@@ -1,0 +1,105 @@
+"""Quality against what a sample costs in evaluations of the network."""
+
+import math
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from trigbench.workflow.report.drawing import floor, legend, line, log_metric, panels, say_when_empty
+from trigbench.workflow.report.kinds import Along, Kind, of_families
+from trigbench.workflow.report.rows import evaluations, is_lost, lines, results, steps_label, taught_by
+from trigbench.workflow.report.style import colour, marker, name
+from trigbench.workflow.report.words import NOTHING, best_first, compared, mean_of, with_worst
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities
+from trigbench.workflow.study.schema import Experiment
+
+Frame = pd.DataFrame
+
+SOLVERS = {
+    "heun": ("-", "d", "Heun"),
+    "ddim": (":", "<", "DDIM"),
+    "dpm_2s": ("--", "P", "DPM-Solver 2S"),
+    "dpm_pp_2m": ("-.", "h", "DPM-Solver++ 2M"),
+}
+"""Line, marker and words for the teacher's solvers."""
+
+
+def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
+    """The metric against what a sample costs in evaluations of the network, a line per method, solver and network."""
+    rows = results(runs, experiment.metric)
+    rows = rows[rows.steps.notna()]
+    rows = rows.assign(teacher=taught_by(rows).fillna(""), steps=evaluations(rows))
+    networks = list(rows.sort_values("parameters", kind="stable").teacher.unique())
+    figure, axes = panels(1, 4.6)
+    for (objective, sampler), alike in rows.groupby(["objective", "sampler"], sort=False):
+        style, symbol, words = SOLVERS.get(sampler, ("-", marker(objective), ""))
+        face = {"markerfacecolor": "white"} if sampler in SOLVERS else {}
+        for (network, _), own, group in sorted(
+            lines(alike.sort_values(["teacher", "size"], kind="stable"), ["teacher", "size"], "steps"),
+            key=lambda found: networks.index(found[0][0]),
+        ):
+            label = name(objective) + (f", {words}" if words else "")
+            label += (f", {group['size'].iloc[0]}" if len(networks) > 1 else "") + own
+            shade = sns.light_palette(colour(objective), len(networks) + 1)[1 + networks.index(network)]
+            line(
+                axes[0], group, "steps", known[experiment.metric].better,
+                color=shade, linestyle=style, marker=symbol, label=label, **face,
+            )  # fmt: skip
+    floor(axes[0], runs, experiment.metric)
+    axes[0].set_xlabel("evaluations of the network per sample (steps of a student)")
+    axes[0].set_xscale("log", base=2)
+    doubling = [2**k for k in range(8) if 2**k <= rows.steps.max()] or [1]
+    axes[0].set_xticks(doubling, [str(k) for k in doubling])
+    axes[0].minorticks_off()
+    log_metric(axes[0], known[experiment.metric])
+    say_when_empty(axes[0])
+    legend(figure, axes)
+    return figure
+
+
+def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
+    """The best way to sample at each budget of evaluations, and two-step sCD against multi-step sCD of two segments."""
+    of = known[experiment.metric]
+    rows = results(runs, experiment.metric)
+    rows = rows[rows.steps.notna()].assign(value=lambda r: with_worst(r, of), steps=evaluations, teacher=taught_by)
+    if is_lost(rows).all():
+        return NOTHING
+    ways = rows.assign(way=[_way(*row) for row in zip(rows.arm, rows.objective, rows.sampler, rows.steps, strict=True)])
+    best, parts = "", []
+    for budget in sorted(ways.steps.unique()):
+        within = ways[ways.steps <= budget].assign(arm=ways.way)
+        leader = best_first(within, of)[0]
+        if leader != best and math.isfinite(mean_of(within, leader).mean):
+            parts.append(f"{budget:.0f}: {leader}, {mean_of(within, leader)}")
+        best = leader
+    text = f"Best within a budget of evaluations (where it changes): {'; '.join(parts)}"
+    two = rows[(rows.steps == 2) & rows.objective.isin(["scd", "ms_scd"])]
+    for _, alike in two.groupby("teacher", sort=False):
+        pair = [next(iter(alike[alike.objective == objective].arm), None) for objective in ("ms_scd", "scd")]
+        if None not in pair:
+            side, shown = compared(alike, str(pair[0]), str(pair[1]), of)
+            text += f". Two steps of {pair[1]} against {pair[0]}: {side}, {shown}"
+    return text + "."
+
+
+def _way(arm: str, objective: str, sampler: str, count: float) -> str:
+    solver = f" by {SOLVERS[sampler][2]}" if sampler in SOLVERS else ""
+    return f"{arm}{solver} in {steps_label(count, objective)}"
+
+
+def _by_cost(rows: Frame) -> Frame:
+    """By evaluations; a student of segments is one of a family, too."""
+    swept = rows.steps.where(rows.objective == "ms_scd")
+    return of_families(rows.assign(steps=evaluations(rows)), swept)
+
+
+KIND = Kind(
+    draw=draw,
+    say=say,
+    caption="{label} against evaluations of the network per sample; a guided teacher takes two for each of its "
+    "solver's. {seeds}.",
+    axis=Along("steps", "evaluations of the network per sample", True, ("family", "sampler"), _by_cost),
+    separate=("sampler",),
+    pictured=True,
+)

@@ -1,0 +1,73 @@
+"""Which studies stand in results/: whatever was made there, under every budget."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.study.reading import STUDIES, budgets_of, load, shipped
+from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Study
+
+RESULTS = Path("results")
+MADE_BY = "made_by"
+"""Of the record beside prepared data: what a command line calls the study, and its budget."""
+
+
+def made_by(study: Study) -> dict[str, str]:
+    """What that record says."""
+    return {"study": study.said, "budget": study.budget}
+
+
+def standing(results: Path = RESULTS) -> tuple[list[Study], list[BenchError]]:
+    """(the studies that have results there, the laptop's own first; what is wrong with the folders of others)."""
+    found, problems = dict[str, Study](), list[BenchError]()
+    for folder in sorted(results.iterdir()) if results.is_dir() else ():
+        if folder.name != "published" and (folder / "data").is_dir():
+            try:
+                found[folder.name] = _study_in(folder)
+            except BenchError as error:
+                problems.append(error)
+    first = sorted(found.values(), key=lambda study: study.study not in DEFAULT_STUDIES)
+    return first, problems
+
+
+def _study_in(folder: Path) -> Study:
+    """The study that made the folder: as its data say, else the project's own of that name. Raises BenchError."""
+    named = _said(folder) or _shipped(folder.name)
+    command = "python -m trigbench.workflow.steps.report --partial --study FILE"
+    again = f"write its pages by name ({command}), or delete the folder"
+    if named is None:
+        raise BenchError("nothing says which study made this, or its file is gone", file=folder, remedy=again)
+    study = load(*named)
+    if study.label != folder.name:
+        raise BenchError(f"what made this is called {study.label!r} now", file=folder, remedy=f"rename one; or {again}")
+    return study
+
+
+def _said(folder: Path) -> tuple[str, str] | None:
+    """The study and budget in the records of its data; nothing where that file is not there."""
+    for path in sorted((folder / "data").glob("*.json")):
+        said = _content(path).get(MADE_BY) or {}
+        if "study" in said and (said["study"] in shipped() or Path(said["study"]).is_file()):
+            return said["study"], said.get("budget", DEFAULT_BUDGET)
+    return None
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Of a damaged record nothing is known."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _shipped(label: str) -> tuple[str, str] | None:
+    """The project's own study of that label, and its budget."""
+    for name in sorted(shipped(), key=len, reverse=True):  # `cifar10-small` is no budget of `cifar10`
+        if label == name:
+            return name, DEFAULT_BUDGET
+        budget = label.removeprefix(f"{name}-")
+        if budget != label and budget in budgets_of(STUDIES / f"{name}.yaml"):
+            return name, budget
+    return None
