@@ -13,6 +13,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ from trigbench.core.networks.dit import DiT
 from trigbench.core.networks.edm2 import EDM2
 from trigbench.core.networks.mlp import ResidualMLP
 from trigbench.core.objectives import OBJECTIVES
-from trigbench.core.objectives.regression import Settings
+from trigbench.core.objectives.regression import settings_for
 from trigbench.core.schedules import karras_angles
 from trigbench.core.tangents import Derivative, derivative_along
 from trigbench.core.trigflow import Field, proposal_grid
@@ -111,7 +112,7 @@ class Step:
     teacher: nn.Module
     x0: Tensor
     draws: Draws
-    settings: Settings
+    settings: Any
 
     def __call__(self) -> tuple[Tensor, ...]:
         """The gradient in all parameters."""
@@ -127,11 +128,12 @@ def steps(case: Case, device: str, dtype: torch.dtype = torch.float32) -> dict[s
     uniform = torch.rand(case.batch, dtype=torch.float64, device=device)
     x0, noise = (torch.randn(case.batch, *case.shape, device=device, dtype=dtype) for _ in range(2))
     grid = proposal_grid(karras_angles(1024, 0.5).to(device), -1.0, 1.4, 0.5)
-    settings = Settings(grid=grid)
-    return {
-        name: Step(_function(objective), student, teacher, x0, Draws(uniform, noise), replace(settings, derivative=way))
-        for name, (objective, way) in METHODS.items()
-    }
+    made = {}
+    for name, (objective, way) in METHODS.items():
+        function = _function(objective)
+        settings = settings_for(function, grid=grid, derivative=way)
+        made[name] = Step(function, student, teacher, x0, Draws(uniform, noise), settings)
+    return made
 
 
 def _awake(network: nn.Module) -> nn.Module:

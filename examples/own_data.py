@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trigbench.core.condition import UNTOLD, Condition
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.features.metrics import sliced_wasserstein
 from trigbench.workflow.data.randomness import generator
@@ -27,8 +28,8 @@ def open_dataset(arrays: dict[str, np.ndarray], sigma_d: float) -> Dataset:
     """What training draws from, in unit variance."""
     points = torch.from_numpy(arrays["train"])
 
-    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, None]:
-        return points[torch.randint(len(points), (batch,), generator=g)], None
+    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:
+        return points[torch.randint(len(points), (batch,), generator=g)], UNTOLD
 
     return Dataset((2,), classes=0, draw=draw, velocity=None, arrays=arrays)
 

@@ -1,11 +1,6 @@
-"""What a network is told besides point and time: labels, and numbers such as a guidance scale or a second time.
+"""How networks embed what they are told besides point and time: labels, a guidance scale, a second time."""
 
-A condition is None, labels, or a tuple (labels or None, number, ...) with as many numbers per sample
-as the network was made to be told. Labels are whole numbers, from 0 to classes - 1, and `classes` for none; torch
-refuses others where it looks them up.
-"""
-
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, get_args
 
@@ -13,11 +8,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from trigbench.core.condition import Condition, parts_of
 from trigbench.core.networks.embeddings import PositionalEmbedding
 from trigbench.core.trigflow import time_dtype
 
 Labels = Int[Tensor, " batch"]
-Condition = Tensor | tuple[Tensor | None, ...] | None
+Told = Condition | Tensor | None
+"""A Condition, or labels alone."""
+NUMBERS = ("scale", "target_time")
+"""Parts of a Condition that are a number per sample, in the order in which networks name those that they are told."""
 Conditioning = Literal["double", "plain"]
 """Adaptive double normalisation (arXiv 2410.11081, Sec. 4.1), or what the network was published with."""
 CONDITIONINGS = get_args(Conditioning)
@@ -35,16 +34,22 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
-def labels_and_numbers(condition: Condition, told: int) -> tuple[Tensor | None, tuple[Tensor | None, ...]]:
-    """The parts of a condition. Raises ValueError unless it holds `told` numbers, and whole ones as labels."""
-    labels, *numbers = condition if isinstance(condition, tuple) else (condition,)
-    if len(numbers) != told or any(number is None for number in numbers):
-        given = sum(number is not None for number in numbers)
-        raise ValueError(f"the network is told {told} numbers per sample, (labels or None, number, ...); got {given}")
+def labels_and_numbers(condition: Told, told: Sequence[str]) -> tuple[Tensor | None, dict[str, Tensor]]:
+    """The labels and, by name, the numbers of a condition. Labels of `classes` are none; torch refuses larger ones.
+
+    Raises ValueError unless it holds the numbers that the network is `told` and no more, and whole ones as labels.
+    """
+    if condition is not None and not isinstance(condition, Condition | Tensor):
+        raise ValueError(f"a condition is a core.condition.Condition, labels or None, got a {type(condition).__name__}")
+    parts = parts_of(condition if isinstance(condition, Condition) else Condition(label=condition))
+    labels = parts.pop("label", None)
+    if parts.keys() != set(told):
+        wanted, given = (", ".join(names) or "nothing" for names in (told, parts))
+        raise ValueError(f"beside labels the network is told {wanted}, as a core.condition.Condition; got {given}")
     if labels is not None and (labels.ndim != 1 or labels.dtype.is_floating_point or labels.dtype == torch.bool):
         problem = f"got {labels.dtype} of {tuple(labels.shape)}"
         raise ValueError(f"labels are whole numbers from 0, one a sample, not fractions or one-hot; {problem}")
-    return labels, tuple(numbers)
+    return labels, {name: parts[name] for name in told}
 
 
 def one_hot(
@@ -57,20 +62,25 @@ def one_hot(
 
 
 class ToldNumbers(nn.Module):
-    """The embedding plus W (p(n) - p(0)) for each number n: nothing at n = 0, nor before training, as W starts at 0."""
+    """The embedding plus W (p(n) - p(0)) for each number n: nothing at n = 0, nor before training, as W starts at 0.
 
-    def __init__(self, told: int, channels: int, embedding: int) -> None:
+    `told` names them, each of NUMBERS. Raises ValueError for others.
+    """
+
+    def __init__(self, told: Sequence[str], channels: int, embedding: int) -> None:
         super().__init__()
+        if isinstance(told, str | int) or not set(told) <= set(NUMBERS) or len(set(told)) != len(told):
+            raise ValueError(f"a network is told numbers by name, as ('scale', 'target_time'), got {told!r}")
         self.embed = PositionalEmbedding(channels)
-        lifts = [nn.Linear(channels, embedding, bias=False) for _ in range(told)]
-        for lift in lifts:
+        lifts = {name: nn.Linear(channels, embedding, bias=False) for name in told}
+        for lift in lifts.values():
             nn.init.zeros_(lift.weight)
-        self.lifts = nn.ModuleList(lifts)
+        self.lifts = nn.ModuleDict(lifts)
 
     def forward(
-        self, e: Float[Tensor, "batch embedding"], numbers: tuple[Float[Tensor, " batch"], ...]
+        self, e: Float[Tensor, "batch embedding"], numbers: dict[str, Float[Tensor, " batch"]]
     ) -> Float[Tensor, "batch embedding"]:
-        for lift, number in zip(self.lifts, numbers, strict=True):
+        for name, number in numbers.items():
             n = number.to(time_dtype(e))
-            e = e + lift((self.embed(n) - self.embed(torch.zeros_like(n))).to(e.dtype))
+            e = e + self.lifts[name]((self.embed(n) - self.embed(torch.zeros_like(n))).to(e.dtype))
         return e

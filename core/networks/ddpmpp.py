@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from trigbench.core.condition import Condition
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.networks.conditioning import (
     CONDITIONINGS,
-    Condition,
     Conditioning,
     ToldNumbers,
     check_choice,
@@ -59,7 +59,7 @@ class DDPMpp(nn.Module):
         self,
         shape: Sequence[int],
         classes: int = 0,
-        told: int = 0,
+        told: Sequence[str] = (),
         width: int = 128,
         multipliers: Sequence[int] = (2, 2, 2),
         blocks: int = 4,
@@ -76,7 +76,7 @@ class DDPMpp(nn.Module):
         check_choice("coordinate", coordinate, get_args(NoiseCoordinate))
         self.coordinate: NoiseCoordinate = coordinate
         self.sigma_d = sigma_d
-        self.shape, self.classes, self.told = tuple(shape), classes, told
+        self.shape, self.classes, self.told = tuple(shape), classes, tuple(told)
         widths = [width * multiplier for multiplier in multipliers]
         self.plan = plan_of(square_side(shape), width, widths, blocks, attention, decoder_attention="last")
 
@@ -95,14 +95,16 @@ class DDPMpp(nn.Module):
         self.out_norm = _group_norm(widths[0])
         self.out_conv = _xavier(nn.Conv2d(widths[0], shape[0], 3, padding=1), NEARLY_ZERO)
 
-    def forward(self, x: Image, t: Float[Tensor, " batch"], condition: Condition = None) -> Image:
+    def forward(self, x: Image, t: Float[Tensor, " batch"], condition: Condition | Tensor | None = None) -> Image:
         check_shape(x, self.shape)
         with full_precision(x):
             e = self.embed(t.to(time_dtype(x)), condition)
         h = walk(self.plan, self.enc, self.dec, x, e, join=lambda h, skip: torch.cat([h, skip], dim=1))
         return self.out_conv(silu(self.out_norm(h)))
 
-    def embed(self, t: Float[Tensor, " batch"], condition: Condition) -> Float[Tensor, "batch embedding"]:
+    def embed(
+        self, t: Float[Tensor, " batch"], condition: Condition | Tensor | None
+    ) -> Float[Tensor, "batch embedding"]:
         """Of time and condition, for every block."""
         labels, numbers = labels_and_numbers(condition, self.told)
         e = self.embed_time(noise_coordinate(t, self.coordinate, self.sigma_d)).to(self.map_layer0.weight.dtype)

@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import pixel_shuffle, scaled_dot_product_attention, silu
 
+from trigbench.core.condition import Condition
 from trigbench.core.networks.conditioning import (
     CONDITIONINGS,
-    Condition,
     Conditioning,
+    Told,
     ToldNumbers,
     check_choice,
     full_precision,
@@ -55,7 +56,7 @@ class DiT(nn.Module):
         self,
         shape: Sequence[int],
         classes: int = 0,
-        told: int = 0,
+        told: Sequence[str] = (),
         width: int = 384,
         depth: int = 12,
         heads: int = 6,
@@ -67,7 +68,7 @@ class DiT(nn.Module):
         side = square_side(shape)
         if side % patch or width % heads:
             raise ValueError(f"patch must divide the side and heads the width: {patch}, {side}; {heads}, {width}")
-        self.shape, self.told, self.patch, self.tokens = tuple(shape), told, patch, side // patch
+        self.shape, self.told, self.patch, self.tokens = tuple(shape), tuple(told), patch, side // patch
         self.conditioning: Conditioning = conditioning
 
         self.embed_time = PositionalEmbedding(TIME_CHANNELS)
@@ -83,7 +84,7 @@ class DiT(nn.Module):
         self.initialise()
         self.tell = ToldNumbers(told, TIME_CHANNELS, width)
 
-    def forward(self, x: Image, t: Float[Tensor, " batch"], condition: Condition = None) -> Image:
+    def forward(self, x: Image, t: Float[Tensor, " batch"], condition: Condition | Tensor | None = None) -> Image:
         check_shape(x, self.shape)
         with full_precision(x):
             e = self.embed(t.to(time_dtype(x)), condition)
@@ -95,7 +96,7 @@ class DiT(nn.Module):
         h = self.project(self.norm(h) * scale + shift)
         return pixel_shuffle(h.transpose(1, 2).unflatten(2, (self.tokens, self.tokens)), self.patch)
 
-    def embed(self, t: Float[Tensor, " batch"], condition: Condition) -> Embedding:
+    def embed(self, t: Float[Tensor, " batch"], condition: Told) -> Embedding:
         """Of time and condition, for every block."""
         labels, numbers = labels_and_numbers(condition, self.told)
         e = self.mix(self.embed_time(t).to(self.modulate.weight.dtype))

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trigbench.core.condition import Condition
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.networks.conditioning import (
     CONDITIONINGS,
-    Condition,
     Conditioning,
     ToldNumbers,
     check_choice,
@@ -65,7 +65,7 @@ class EDM2(nn.Module):
         self,
         shape: Sequence[int],
         classes: int = 0,
-        told: int = 0,
+        told: Sequence[str] = (),
         width: int = 192,
         multipliers: Sequence[int] = (1, 2, 3, 4),
         blocks: int = 3,
@@ -82,7 +82,7 @@ class EDM2(nn.Module):
         check_choice("coordinate", coordinate, get_args(NoiseCoordinate))
         self.coordinate: NoiseCoordinate = coordinate
         self.sigma_d = sigma_d
-        self.shape, self.classes, self.told = tuple(shape), classes, told
+        self.shape, self.classes, self.told = tuple(shape), classes, tuple(told)
         widths = [width * multiplier for multiplier in multipliers]
         self.plan = plan_of(square_side(shape), widths[0], widths, blocks, attention, decoder_attention="every")
 
@@ -101,7 +101,7 @@ class EDM2(nn.Module):
         self.out_conv = MPLayer(widths[0], shape[0], kernel=3)
         self.out_gain = nn.Parameter(torch.zeros(()))
 
-    def forward(self, x: Image, t: Float[Tensor, " batch"], condition: Condition = None) -> Image:
+    def forward(self, x: Image, t: Float[Tensor, " batch"], condition: Condition | Tensor | None = None) -> Image:
         check_shape(x, self.shape)
         with full_precision(x):
             e = self.embed(t.to(time_dtype(x)), condition)
@@ -109,7 +109,9 @@ class EDM2(nn.Module):
         h = walk(self.plan, self.enc, self.dec, torch.cat([x, bias], dim=1), e, join=mp_cat)
         return self.out_conv(h, self.out_gain)
 
-    def embed(self, t: Float[Tensor, " batch"], condition: Condition) -> Float[Tensor, "batch embedding"]:
+    def embed(
+        self, t: Float[Tensor, " batch"], condition: Condition | Tensor | None
+    ) -> Float[Tensor, "batch embedding"]:
         """Of time and condition, for every block."""
         labels, numbers = labels_and_numbers(condition, self.told)
         told = noise_coordinate(t, self.coordinate, self.sigma_d)

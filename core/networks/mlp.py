@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trigbench.core.condition import Condition
 from trigbench.core.constants import SIGMA_D
-from trigbench.core.networks.conditioning import Condition, ToldNumbers, full_precision, labels_and_numbers
+from trigbench.core.networks.conditioning import ToldNumbers, full_precision, labels_and_numbers
 from trigbench.core.networks.embeddings import (
     FOURIER_SCALE,
     FourierEmbedding,
@@ -53,11 +54,11 @@ class ConditionedBlock(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """F(x, t, labels) for points of any `shape`, in unit variance.
+    """F(x, t, condition) for points of any `shape`, in unit variance.
 
     `classes` labels get an embedding each (and one more, index `classes`, for 'no label'). A network
-    that is `told` numbers per sample (guidance scale, lower edge of a segment) is given `(labels,
-    number, ...)` as its condition; a number adds nothing at 0, nor anywhere before training.
+    that is `told` numbers per sample, as ("scale", "target_time"), is given a Condition with these; a
+    number adds nothing at 0, nor anywhere before training.
     The time path runs in the weights' dtype even under autocast, its embedding in float32 at least.
     """
 
@@ -72,10 +73,10 @@ class ResidualMLP(nn.Module):
         conditioning: Conditioning = "double",
         classes: int = 0,
         sigma_d: float = SIGMA_D,
-        told: int = 0,
+        told: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.shape, self.sigma_d, self.told = tuple(shape), sigma_d, told
+        self.shape, self.sigma_d, self.told = tuple(shape), sigma_d, tuple(told)
         self.coordinate: NoiseCoordinate = coordinate
         size = math.prod(shape)
         self.embed_time = (
@@ -94,7 +95,7 @@ class ResidualMLP(nn.Module):
         self,
         x: Float[Tensor, "batch *shape"],
         t: Float[Tensor, " batch"],
-        condition: Condition = None,
+        condition: Condition | Tensor | None = None,
     ) -> Float[Tensor, "batch *shape"]:
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"the network was made for points of shape {self.shape}, got {tuple(x.shape[1:])}")

@@ -16,7 +16,7 @@ from trigbench.core.constants import SIGMA_D
 from trigbench.core.conversions import TimedNetwork, field_from_edm_network, field_from_vp
 from trigbench.core.fields import bind
 from trigbench.core.networks import ddpmpp, edm2
-from trigbench.core.networks.conditioning import Condition
+from trigbench.core.networks.conditioning import Told
 from trigbench.core.networks.ddpmpp import DDPMpp
 from trigbench.core.networks.edm2 import EDM2
 from trigbench.core.trigflow import Field, time_dtype
@@ -92,7 +92,7 @@ def edm_network(state: Mapping[str, Tensor]) -> DDPMpp | EDM2:
 
 
 def edm_field(
-    network: nn.Module, sigma_d: float = SIGMA_D, condition: Condition = None, precision: torch.dtype = torch.float32
+    network: nn.Module, sigma_d: float = SIGMA_D, condition: Told = None, precision: torch.dtype = torch.float32
 ) -> Field:
     """A network of EDM's preconditioning as a field for t in (0, pi/2), in unit variance.
 

@@ -1,12 +1,65 @@
-"""The table of objectives: the papers' name -> where it stands and what it needs.
+"""The table of objectives: the papers' name -> where it stands, what it needs, what a study may set, how it is shown.
 
-Plain data and no import of torch, so that a study is validated, and its plan made, without one.
-Adding an objective is one function `(fields, x0, draws, settings) -> Regression` and one line here;
-one that stands elsewhere is named by its path, `package.module:function`.
+Plain data and no import of torch, so that a study is validated, and its plan made, without one. Adding an objective
+is one function `(fields, x0, draws, settings) -> Regression` and one entry here; one that stands elsewhere is named by
+its path, `package.module:function`. What it is told stands in the dataclass that its `settings` are annotated as, whose
+fields are filled by their names.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A number, word or truth value of one method alone, of the name that its dataclass gives it."""
+
+    kind: type | tuple[str, ...]
+    """int, float, bool or str, or the words to choose from."""
+    least: int | float | None = None
+    most: int | float | None = None
+    needed: bool = False
+
+    def refusal(self, value: Any) -> str | None:
+        """What to write instead of a value that does not fit; None where it does.
+
+        >>> Setting(float, least=0).refusal(-1.0), Setting(("low", "high")).refusal("low")
+        ('a number of 0 at least', None)
+        """
+        if isinstance(self.kind, tuple):
+            return None if value in self.kind else f"one of {', '.join(self.kind)}"
+        number = self.kind in (int, float)
+        kinds = (int, float) if self.kind is float else self.kind
+        fits = isinstance(value, kinds) and not (number and isinstance(value, bool))
+        if fits and (self.least is None or value >= self.least) and (self.most is None or value <= self.most):
+            return None
+        name = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.kind]
+        ends = [f"{end:g} at {which}" for end, which in ((self.least, "least"), (self.most, "most")) if end is not None]
+        return f"{name} of {' and '.join(ends)}" if ends else name
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """A growing number of grid points, from s0 to s1 of an arm's `points`."""
+
+    path: str
+    """(step from 0, steps, s0, s1) -> points, as `module:function`."""
+    fewest: int
+    """s0 at least."""
+    doubles: bool = False
+    """In levels, of which training needs as many steps."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is named and drawn; no part of what it computes."""
+
+    name: str
+    paper: str
+    colour: str
+    marker: str
 
 
 @dataclass(frozen=True)
@@ -14,48 +67,110 @@ class Method:
     """One objective, as `module:function`."""
 
     path: str
-    teacher: bool = False
-    """Uses fields.teacher."""
-    intervals: bool = False
-    """Uses settings.grid with a fixed number of intervals."""
-    points: bool = False
-    """Uses settings.grid with a number of points that grows, from s0 to s1."""
-    segments: bool = False
-    """Uses settings.segments and fields.student_to."""
+    accepts: tuple[str, ...] = ()
+    """Settings that an arm may give it, of those that workflow.study.schema.Arm has for several methods."""
+    needs: tuple[str, ...] = ()
+    """Of these, those that it cannot do without."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """Those of its own."""
+    teacher: bool | None = False
+    """Uses fields.teacher; None where its author alone knows."""
+    two_times: bool = False
+    """Its network is told a target time: it uses fields.student_to, and draws.lower and .middle are drawn."""
     fake: bool = False
     """Trains fields.fake beside the student."""
     log_weights: tuple[str, ...] = ("log_weight",)
     """The adaptive weights that it may use, by their names in Fields."""
-    sampler: Literal["few", "one", "segments", "heun"] = "few"
-    """How it is sampled unless told: a map from every angle, from t_max alone, by segments, or as an ODE."""
+    sampler: Literal["few", "one", "segments", "jumps", "heun"] = "few"
+    """How it is sampled unless told: a map from every angle, from t_max alone, by segments, by jumps between any
+    angles, or as an ODE."""
     own: bool = False
     """Stands outside the table: what it uses is known to its author alone."""
     boundary: bool = False
     """Keeps CM's boundary: the map is the identity at sigma_min, not at 0."""
+    points: Curriculum | None = None
+    """Of settings.grid, where the number of its points grows."""
+    even: bool = False
+    """The intervals of settings.grid are CM's, and drawn evenly."""
+    look: Look | None = None
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """All settings that an arm may give it."""
+        return (*self.accepts, *self.settings)
 
 
+PROPOSAL = ("proposal_mean", "proposal_std")
+WEIGHT = ("adaptive_weight", "weight_max")
+CONTROL = ("control", "control_constant", "warmup")
+CONTINUOUS = (*PROPOSAL, *WEIGHT, *CONTROL, "tangent_method", "tangent_precision")
+DISCRETE = (*PROPOSAL, *WEIGHT, *CONTROL, "intervals", "grid")
+SCORE = ("score_scale", "fake_rate")
+SCM = "arXiv 2410.11081"
+CM = "arXiv 2303.01469"
+
+# Okabe and Ito's palette first; a hue per family: distilled blue and green, trained on data orange to red, with
+# a score model purple. Any two also differ in their marker, for the eyes to which some pairs come close.
 OBJECTIVES: dict[str, Method] = {
-    "diffusion": Method("trigbench.core.objectives.diffusion:diffusion", sampler="heun"),
-    "sct": Method("trigbench.core.objectives.continuous:sct"),
-    "scd": Method("trigbench.core.objectives.continuous:scd", teacher=True),
-    "dsct": Method("trigbench.core.objectives.discrete:dsct", intervals=True),
-    "dscd": Method("trigbench.core.objectives.discrete:dscd", teacher=True, intervals=True),
-    "ms_scd": Method("trigbench.core.objectives.continuous:ms_scd", teacher=True, segments=True, sampler="segments"),
+    "diffusion": Method(
+        "trigbench.core.objectives.diffusion:diffusion", (*PROPOSAL, *WEIGHT, "label_dropout"), sampler="heun",
+        look=Look("teacher", SCM, "#000000", "d"),
+    ),
+    "sct": Method(
+        "trigbench.core.objectives.continuous:sct", CONTINUOUS, look=Look("sCT (continuous)", SCM, "#D55E00", "s"),
+    ),
+    "scd": Method(
+        "trigbench.core.objectives.continuous:scd", (*CONTINUOUS, "guidance_max"), teacher=True,
+        look=Look("sCD (continuous)", SCM, "#0072B2", "o"),
+    ),
+    "dsct": Method(
+        "trigbench.core.objectives.discrete:dsct", DISCRETE, ("intervals",),
+        look=Look("discrete sCT", SCM, "#CC79A7", "h"),
+    ),
+    "dscd": Method(
+        "trigbench.core.objectives.discrete:dscd", (*DISCRETE, "solver", "guidance_max"), ("intervals",), teacher=True,
+        look=Look("dsCD (discrete)", SCM, "#009E73", "v"),
+    ),
+    "ms_scd": Method(
+        "trigbench.core.objectives.continuous:ms_scd", (*CONTINUOUS, "guidance_max", "segments"), ("segments",),
+        teacher=True, two_times=True, sampler="segments", look=Look("multi-step sCD", SCM, "#56B4E9", "D"),
+    ),
     "vsd": Method(
-        "trigbench.core.objectives.score_distillation:vsd",
-        teacher=True, fake=True, log_weights=("score_log_weight", "fake_log_weight"), sampler="one",
+        "trigbench.core.objectives.score_distillation:vsd", (*WEIGHT, *SCORE, "guidance_max"), teacher=True, fake=True,
+        log_weights=("score_log_weight", "fake_log_weight"), sampler="one", look=Look("VSD", SCM, "#5B1A99", "*"),
     ),
     "scd_vsd": Method(
-        "trigbench.core.objectives.score_distillation:scd_vsd",
-        teacher=True, fake=True, log_weights=("log_weight", "score_log_weight", "fake_log_weight"),
+        "trigbench.core.objectives.score_distillation:scd_vsd", (*CONTINUOUS, *SCORE, "guidance_max"), teacher=True,
+        fake=True,
+        log_weights=("log_weight", "score_log_weight", "fake_log_weight"),
+        look=Look("sCD-VSD", SCM, "#C44FD0", "p"),
     ),
-    "cd": Method("trigbench.core.objectives.lineage:cd", teacher=True, intervals=True, log_weights=(), boundary=True),
-    "ct": Method("trigbench.core.objectives.lineage:ct", points=True, log_weights=(), boundary=True),
-    "ict": Method("trigbench.core.objectives.lineage:ict", points=True, log_weights=(), boundary=True),
-    "ect": Method("trigbench.core.objectives.lineage:ect", log_weights=()),
+    "cd": Method(
+        "trigbench.core.objectives.lineage:cd", ("intervals", "solver", "target_decay", "guidance_max"), ("intervals",),
+        teacher=True, log_weights=(), boundary=True, even=True, look=Look("CD", CM, "#8FBC5A", "^"),
+    ),
+    "ct": Method(
+        "trigbench.core.objectives.lineage:ct", ("points", "target_decay"), ("points",), log_weights=(), boundary=True,
+        points=Curriculum("trigbench.core.schedules:cm_points", fewest=2), even=True,
+        look=Look("CT", CM, "#E69F00", "<"),
+    ),
+    "ict": Method(
+        "trigbench.core.objectives.lineage:ict", (*PROPOSAL, "points"), ("points",), log_weights=(), boundary=True,
+        points=Curriculum("trigbench.core.schedules:ict_points", fewest=1, doubles=True),
+        look=Look("iCT", "arXiv 2310.14189", "#5C2E0B", ">"),
+    ),
+    "ect": Method(
+        "trigbench.core.objectives.lineage:ect", (*PROPOSAL, "stages"), log_weights=(),
+        look=Look("ECT", "arXiv 2406.14548", "#882255", "P"),
+    ),
 }  # fmt: skip
 
 
 def method_of(name: str) -> Method | None:
     """The table's method, or somebody's own by its path `package.module:function`; None for neither."""
-    return OBJECTIVES.get(name) or (Method(name, own=True) if ":" in name else None)
+    return OBJECTIVES.get(name) or (Method(name, teacher=None, own=True) if ":" in name else None)
+
+
+def hashed(method: Method) -> dict[str, Any]:
+    """What the table says of a method that decides numbers."""
+    return {key: value for key, value in dataclasses.asdict(method).items() if key != "look"}

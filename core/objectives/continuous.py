@@ -1,18 +1,49 @@
 """Continuous-time consistency distillation and training: sCD, sCT (arXiv 2410.11081, Alg. 1), multi-step sCD."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from trigbench.core.fields import Draws, Fields
-from trigbench.core.objectives.regression import Regression, Settings, regress
-from trigbench.core.tangents import segment_direction
+from trigbench.core.objectives.regression import NORMALISED, Regression, regress
+from trigbench.core.tangents import Control, Derivative, derivative_along, segment_direction
 from trigbench.core.trigflow import Field, interpolate, lognormal_angle, lower_edge, velocity
 
 Batch = Float[Tensor, "batch *shape"]
 
 
-def scd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+@dataclass(frozen=True)
+class ContinuousSettings:
+    """Of `scd` and `sct`, in unit variance; as in core.objectives.regression.Settings."""
+
+    sigma_d: float = SIGMA_D
+    proposal_mean: float = PROPOSAL_MEAN
+    proposal_std: float = PROPOSAL_STD
+    warmup: float = 1.0
+    control: Control = NORMALISED
+    derivative: Derivative = derivative_along
+    log_weight_max: float | None = None
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """Of `ms_scd`: sCD's, and the segments."""
+
+    segments: Float[Tensor, " edges"]
+    """Lower edges, ascending from 0."""
+    sigma_d: float = SIGMA_D
+    proposal_mean: float = PROPOSAL_MEAN
+    proposal_std: float = PROPOSAL_STD
+    warmup: float = 1.0
+    control: Control = NORMALISED
+    derivative: Derivative = derivative_along
+    log_weight_max: float | None = None
+
+
+def scd(fields: Fields, x0: Batch, draws: Draws, settings: ContinuousSettings) -> Regression:
     """sCD: the tangent follows the teacher's velocity. Raises ValueError without a teacher."""
     if fields.teacher is None:
         raise ValueError("scd needs fields.teacher")
@@ -23,15 +54,14 @@ def scd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regressi
     return _regress_map(fields.student, fields, x, t, torch.zeros_like(t), v, settings)
 
 
-def ms_scd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+def ms_scd(fields: Fields, x0: Batch, draws: Draws, settings: SegmentSettings) -> Regression:
     """Multi-step sCD: within each segment, the map from t down to the segment's lower edge.
 
     The paper gives results (Table 6) and no algorithm; this is sCD with t - u for t, and sCD bit for
-    bit when the only edge is 0. Raises ValueError without a teacher, segments, or a student that is
-    told its edge.
+    bit when the only edge is 0. Raises ValueError without a teacher, or a student that is told its edge.
     """
-    if fields.teacher is None or fields.student_to is None or settings.segments is None:
-        raise ValueError("ms_scd needs fields.teacher, fields.student_to and settings.segments")
+    if fields.teacher is None or fields.student_to is None:
+        raise ValueError("ms_scd needs fields.teacher and fields.student_to")
     t = lognormal_angle(draws.uniform, settings.proposal_mean, settings.proposal_std, settings.sigma_d)
     x = interpolate(x0, draws.noise, t)
     u = lower_edge(settings.segments, t)
@@ -40,7 +70,7 @@ def ms_scd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regre
     return _regress_map(fields.student_to(u), fields, x, t, u, v, settings)
 
 
-def sct(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+def sct(fields: Fields, x0: Batch, draws: Draws, settings: ContinuousSettings) -> Regression:
     """sCT: the tangent follows the velocity of the drawn pair (x0, z)."""
     t = lognormal_angle(draws.uniform, settings.proposal_mean, settings.proposal_std, settings.sigma_d)
     x = interpolate(x0, draws.noise, t)
@@ -48,7 +78,13 @@ def sct(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regressi
 
 
 def _regress_map(
-    student: Field, fields: Fields, x: Batch, t: Tensor, u: Tensor, v: Batch, settings: Settings
+    student: Field,
+    fields: Fields,
+    x: Batch,
+    t: Tensor,
+    u: Tensor,
+    v: Batch,
+    settings: ContinuousSettings | SegmentSettings,
 ) -> Regression:
     direction = segment_direction(student, x, t, u, v, settings.warmup, settings.derivative)
     return regress(direction, t, fields.log_weight, settings.log_weight_max, settings.control)

@@ -1,16 +1,32 @@
 """Discrete-time counterparts on any time grid: dsCD (arXiv 2410.11081, App. E) and its sCT twin."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.fields import Draws, Fields
-from trigbench.core.objectives.regression import Regression, Settings, regress
-from trigbench.core.tangents import Direction
+from trigbench.core.objectives.regression import NORMALISED, Regression, regress
+from trigbench.core.samplers.ode import Step
+from trigbench.core.tangents import Control, Direction
 from trigbench.core.trigflow import Field, ProposalGrid, cos_sin, draw_interval, interpolate, rotate, velocity
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class DiscreteSettings:
+    """Of `dscd` and `dsct`, in unit variance; as in core.objectives.regression.Settings."""
+
+    grid: ProposalGrid
+    """Holds the proposal already split over its intervals."""
+    solver: Step | None = None
+    """The teacher's step in dsCD; None is the paper's DDIM, whose velocity needs no (rounded) difference."""
+    warmup: float = 1.0
+    control: Control = NORMALISED
+    log_weight_max: float | None = None
 
 
 def chord_velocity(x: Batch, x_u: Batch, t: Times, u: Times) -> Batch:
@@ -39,14 +55,14 @@ def discrete_direction(field: Field, x: Batch, t: Times, u: Times, v: Batch, r: 
         return Direction(F_t, c * quotient)
 
 
-def dscd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+def dscd(fields: Fields, x0: Batch, draws: Draws, settings: DiscreteSettings) -> Regression:
     """dsCD: the lower end of each interval is one solver step of the teacher away (Alg. 2).
 
-    Raises ValueError without a teacher or a grid.
+    Raises ValueError without a teacher.
     """
     if fields.teacher is None:
         raise ValueError("dscd needs fields.teacher")
-    t, u = draw_interval(grid_of(settings), draws.uniform)
+    t, u = draw_interval(settings.grid, draws.uniform)
     x = interpolate(x0, draws.noise, t)
     with torch.no_grad():
         if settings.solver is None:
@@ -56,20 +72,13 @@ def dscd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regress
     return _regress_chord(fields, x, t, u, v, settings)
 
 
-def dsct(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
-    """Discrete sCT: both ends of the interval lie on the drawn pair (x0, z). Raises ValueError without a grid."""
-    t, u = draw_interval(grid_of(settings), draws.uniform)
+def dsct(fields: Fields, x0: Batch, draws: Draws, settings: DiscreteSettings) -> Regression:
+    """Discrete sCT: both ends of the interval lie on the drawn pair (x0, z)."""
+    t, u = draw_interval(settings.grid, draws.uniform)
     x = interpolate(x0, draws.noise, t)
     return _regress_chord(fields, x, t, u, velocity(x0, draws.noise, t), settings)
 
 
-def grid_of(settings: Settings) -> ProposalGrid:
-    """The grid that a discrete objective needs; raises ValueError without one."""
-    if settings.grid is None:
-        raise ValueError("discrete objectives need settings.grid")
-    return settings.grid
-
-
-def _regress_chord(fields: Fields, x: Batch, t: Tensor, u: Tensor, v: Batch, settings: Settings) -> Regression:
+def _regress_chord(fields: Fields, x: Batch, t: Tensor, u: Tensor, v: Batch, settings: DiscreteSettings) -> Regression:
     direction = discrete_direction(fields.student, x, t, u, v, settings.warmup)
     return regress(direction, t, fields.log_weight, settings.log_weight_max, settings.control)

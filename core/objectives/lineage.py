@@ -7,18 +7,20 @@ at sigma_min is the field's business (core.conversions.field_with_boundary).
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from trigbench.core.fields import Draws, Fields
-from trigbench.core.objectives.discrete import grid_of
-from trigbench.core.objectives.regression import Regression, Settings, regress
-from trigbench.core.samplers.ode import heun_step
+from trigbench.core.objectives.regression import Regression, regress
+from trigbench.core.samplers.ode import Step, heun_step
 from trigbench.core.schedules import ect_lower_level
 from trigbench.core.tangents import Direction
 from trigbench.core.trigflow import (
+    ProposalGrid,
     consistency_map,
     cos_sin,
     draw_interval,
@@ -33,37 +35,69 @@ PSEUDO_HUBER = 0.00054
 """iCT's c over sqrt(D), in data units."""
 
 
-def cd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+@dataclass(frozen=True)
+class CDSettings:
+    """Of `cd`."""
+
+    grid: ProposalGrid
+    solver: Step | None = None
+    """The teacher's step; None is CM's own, Heun's."""
+
+
+@dataclass(frozen=True)
+class CTSettings:
+    """Of `ct`."""
+
+    grid: ProposalGrid
+
+
+@dataclass(frozen=True)
+class ICTSettings:
+    """Of `ict`."""
+
+    grid: ProposalGrid
+    sigma_d: float = SIGMA_D
+
+
+@dataclass(frozen=True)
+class ECTSettings:
+    """Of `ect`."""
+
+    sigma_d: float = SIGMA_D
+    proposal_mean: float = PROPOSAL_MEAN
+    proposal_std: float = PROPOSAL_STD
+    stage: int = 0
+    """How often the gap between its two noise levels was halved."""
+
+
+def cd(fields: Fields, x0: Batch, draws: Draws, settings: CDSettings) -> Regression:
     """Consistency distillation: the lower point is one solver step of the teacher away, Heun's unless told.
 
-    Squared distance, lambda = 1. Raises ValueError without a teacher or a grid.
+    Squared distance, lambda = 1. Raises ValueError without a teacher.
     """
     if fields.teacher is None:
         raise ValueError("cd needs fields.teacher")
-    t, u = draw_interval(grid_of(settings), draws.uniform)
+    t, u = draw_interval(settings.grid, draws.uniform)
     x = interpolate(x0, draws.noise, t)
     with torch.no_grad():
         x_u = (settings.solver or heun_step)(fields.teacher, x, t, u)
     return _compare(fields, x, t, x_u, u, torch.ones_like(t))
 
 
-def ct(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
-    """Consistency training: both points lie on the drawn pair (x0, z). Raises ValueError without a grid."""
-    t, u = draw_interval(grid_of(settings), draws.uniform)
+def ct(fields: Fields, x0: Batch, draws: Draws, settings: CTSettings) -> Regression:
+    """Consistency training: both points lie on the drawn pair (x0, z)."""
+    t, u = draw_interval(settings.grid, draws.uniform)
     return _compare_pair(fields, x0, draws.noise, t, u, torch.ones_like(t))
 
 
-def ict(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
-    """Improved consistency training: Pseudo-Huber over the whole vector, weight 1 / (sigma_t - sigma_u).
-
-    Raises ValueError without a grid.
-    """
-    t, u = draw_interval(grid_of(settings), draws.uniform)
+def ict(fields: Fields, x0: Batch, draws: Draws, settings: ICTSettings) -> Regression:
+    """Improved consistency training: Pseudo-Huber over the whole vector, weight 1 / (sigma_t - sigma_u)."""
+    t, u = draw_interval(settings.grid, draws.uniform)
     huber = PSEUDO_HUBER * math.sqrt(x0[0].numel()) / settings.sigma_d
     return _compare_pair(fields, x0, draws.noise, t, u, 1 / (torch.tan(t) - torch.tan(u)), huber)
 
 
-def ect(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+def ect(fields: Fields, x0: Batch, draws: Draws, settings: ECTSettings) -> Regression:
     """Easy consistency tuning: continuous t, lower level by its stage, the plain norm over sigma_t - sigma_u."""
     t = lognormal_angle(draws.uniform, settings.proposal_mean, settings.proposal_std, settings.sigma_d)
     lower = ect_lower_level(settings.sigma_d * torch.tan(t), settings.stage)

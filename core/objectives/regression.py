@@ -4,9 +4,11 @@ An objective computes a Direction; `regress` turns it into the loss. Diffusion, 
 discrete methods differ in the direction alone.
 """
 
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, get_type_hints
 
 from jaxtyping import Float
 from torch import Tensor
@@ -16,18 +18,24 @@ from trigbench.core.samplers.ode import Step
 from trigbench.core.tangents import Control, Derivative, Direction, derivative_along, normalise
 from trigbench.core.trigflow import ProposalGrid, TimeFunction
 
+NORMALISED: Control = partial(normalise, constant=NORMALISER / SIGMA_D)
+"""The paper's c = 0.1 divided by sigma_d = 0.5: 0.2."""
+
 
 @dataclass(frozen=True)
 class Settings:
-    """What an objective may be told besides its fields; the defaults are the paper's, in unit variance."""
+    """What an objective of one's own is told unless it names a dataclass of its own; those here have theirs.
+
+    A field of any such dataclass is filled by its name: with what an arm says, or what is made of that. The defaults
+    are the paper's, in unit variance.
+    """
 
     sigma_d: float = SIGMA_D
     proposal_mean: float = PROPOSAL_MEAN
     proposal_std: float = PROPOSAL_STD
     warmup: float = 1.0
     """r of this step (core.schedules.tangent_warmup)."""
-    control: Control = field(default_factory=lambda: partial(normalise, constant=NORMALISER / SIGMA_D))
-    """0.1 / 0.5 = 0.2."""
+    control: Control = NORMALISED
     derivative: Derivative = derivative_along
     grid: ProposalGrid | None = None
     """Discrete objectives only; holds the proposal already split over its intervals."""
@@ -39,14 +47,44 @@ class Settings:
     """Lower edges of the segments of multi-step sCD, ascending from 0."""
     stage: int = 0
     """Of ECT's schedule: how often the gap between its two noise levels was halved."""
-    score_proposal: tuple[float, float] = (0.4, 2.0)
-    """Mean and standard deviation of ln sigma at which scores are compared (Table 5)."""
-    fake_proposal: tuple[float, float] = (-0.8, 1.6)
-    """The same, at which the fake learns (Table 5)."""
-    score_scale: Literal["adaptive", "dmd"] = "adaptive"
-    """What scales the difference of scores: the learned e^w, or DMD's mean distance to the teacher's estimate."""
-    score_weight: float = SIGMA_D
-    """lambda_VSD: the paper's 1.0 times sigma_d = 0.5, since its residual mixes data units and F."""
+
+
+def settings_for(objective: Callable[..., Any], **values: Any) -> Any:
+    """What an objective is told: the dataclass that its `settings` are annotated as, or Settings.
+
+    Its fields, and those of a dataclass within it that has a default, are filled by name from `values`. Raises
+    ValueError where a field has neither a value nor a default.
+
+    >>> settings_for(lambda fields, x0, draws, settings: None, sigma_d=1.0, unknown=0).sigma_d
+    1.0
+    """
+    return _filled(settings_class(objective), values)
+
+
+def settings_class(objective: Callable[..., Any]) -> Any:
+    """The dataclass that the objective's `settings` are annotated as, or Settings."""
+    hint = _hints(objective).get("settings")
+    return hint if dataclasses.is_dataclass(hint) else Settings
+
+
+def _filled(kind: Any, values: Mapping[str, Any]) -> Any:
+    hints, given = _hints(kind), {}
+    for field in dataclasses.fields(kind):
+        if field.name in values:
+            given[field.name] = values[field.name]
+        elif field.default_factory is not dataclasses.MISSING:
+            if dataclasses.is_dataclass(hints.get(field.name)):
+                given[field.name] = _filled(hints[field.name], values)
+        elif field.default is dataclasses.MISSING:
+            raise ValueError(f"the objective is told {field.name!r} in its {kind.__name__}, and nothing gives it")
+    return kind(**given)
+
+
+def _hints(of: Any) -> dict[str, Any]:
+    try:
+        return get_type_hints(of)
+    except NameError:  # of names that only a type checker knows
+        return {}
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,17 @@
 """Variational score distillation in TrigFlow, alone and beside sCD (arXiv 2410.11081, App. C)."""
 
-import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Draws, Fields
-from trigbench.core.objectives.continuous import scd
-from trigbench.core.objectives.diffusion import diffusion
-from trigbench.core.objectives.regression import Regression, Settings, regress
+from trigbench.core.objectives.continuous import ContinuousSettings, scd
+from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
+from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
 from trigbench.core.tangents import Direction
 from trigbench.core.trigflow import consistency_map, interpolate, lognormal_angle, rotate
@@ -17,7 +19,31 @@ from trigbench.core.trigflow import consistency_map, interpolate, lognormal_angl
 Batch = Float[Tensor, "batch *shape"]
 
 
-def vsd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+@dataclass(frozen=True)
+class ScoreSettings:
+    """Of `vsd`, in unit variance."""
+
+    sigma_d: float = SIGMA_D
+    score_proposal: tuple[float, float] = (0.4, 2.0)
+    """Mean and standard deviation of ln sigma at which scores are compared (Table 5)."""
+    fake_proposal: tuple[float, float] = (-0.8, 1.6)
+    """The same, at which the fake learns (Table 5)."""
+    score_scale: Literal["adaptive", "dmd"] = "adaptive"
+    """What scales the difference of scores: the learned e^w, or DMD's mean distance to the teacher's estimate."""
+    score_weight: float = SIGMA_D
+    """lambda_VSD: the paper's 1.0 times sigma_d = 0.5, since its residual mixes data units and F."""
+    log_weight_max: float | None = None
+
+
+@dataclass(frozen=True)
+class ScdVsdSettings:
+    """Of `scd_vsd`: those of both."""
+
+    consistency: ContinuousSettings = field(default_factory=ContinuousSettings)
+    score: ScoreSettings = field(default_factory=ScoreSettings)
+
+
+def vsd(fields: Fields, x0: Batch, draws: Draws, settings: ScoreSettings) -> Regression:
     """aVSD: the student's one-step samples move along F_fake - F_teacher, while the fake learns their diffusion.
 
     x0 is not used: the data enter through the teacher. The two losses share no parameters, so their
@@ -39,21 +65,21 @@ def vsd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regressi
         Fields(fields.fake, log_weight=fields.fake_log_weight),
         generated.detach(),
         draws.fake,
-        dataclasses.replace(settings, proposal_mean=mean, proposal_std=std),
+        DiffusionSettings(settings.sigma_d, mean, std, settings.log_weight_max),
     )
     return Regression(moved.loss + learned.loss, moved.direction_norm)
 
 
-def scd_vsd(fields: Fields, x0: Batch, draws: Draws, settings: Settings) -> Regression:
+def scd_vsd(fields: Fields, x0: Batch, draws: Draws, settings: ScdVsdSettings) -> Regression:
     """L_sCD + lambda L_VSD (Sec. 5.2), and the fake's loss; norms watched are sCD's.
 
     Raises ValueError as scd and vsd do.
     """
-    consistency = scd(fields, x0, draws, settings)
-    return Regression(consistency.loss + vsd(fields, x0, draws, settings).loss, consistency.direction_norm)
+    consistency = scd(fields, x0, draws, settings.consistency)
+    return Regression(consistency.loss + vsd(fields, x0, draws, settings.score).loss, consistency.direction_norm)
 
 
-def _score_regression(fields: Fields, generated: Batch, draws: Draws, settings: Settings) -> Regression:
+def _score_regression(fields: Fields, generated: Batch, draws: Draws, settings: ScoreSettings) -> Regression:
     """lambda times e^w / D ||x - sg(x) - (F_fake - F_teacher)||^2 - w, x the generated samples (App. C.2)."""
     assert fields.teacher is not None and fields.fake is not None
     t = lognormal_angle(draws.uniform, *settings.score_proposal, settings.sigma_d)

@@ -35,7 +35,7 @@ from trigbench.core.networks.mlp import ResidualMLP
 from trigbench.core.objectives.continuous import scd, sct
 from trigbench.core.objectives.discrete import dscd
 from trigbench.core.objectives.lineage import cd, ct, ect, ict
-from trigbench.core.objectives.regression import Settings
+from trigbench.core.objectives.regression import settings_for
 from trigbench.core.trigflow import ProposalGrid
 
 SHAPE, SIGMA = (3, 4, 4), 0.5
@@ -302,7 +302,8 @@ def this_project(objective, **settings):
     def loss(field, teacher, x0, z, t, r):
         uniform = torch.special.ndtr((torch.log(SIGMA * torch.tan(t)) + 1.0) / 1.4)
         draws = Draws(uniform, z / SIGMA)
-        chosen = replace(Settings(proposal_mean=-1.0, proposal_std=1.4, sigma_d=SIGMA, warmup=r), **settings)
+        defaults = {"proposal_mean": -1.0, "proposal_std": 1.4, "sigma_d": SIGMA, "warmup": r}
+        chosen = settings_for(objective, **defaults | settings)
         return objective(Fields(field, teacher), x0 / SIGMA, draws, chosen).loss
 
     return loss
@@ -585,7 +586,8 @@ def test_the_discrete_objectives_of_this_project_are_called_discrete(objective):
     uniform = share[torch.searchsorted(edges, TIMES)] - 1 / 16
 
     def loss(field, teacher, x0, z, t, r):
-        chosen = Settings(proposal_mean=-1.0, sigma_d=SIGMA, stage=3, grid=ProposalGrid(edges, share))
+        grid = ProposalGrid(edges, share)
+        chosen = settings_for(objective, proposal_mean=-1.0, sigma_d=SIGMA, stage=3, grid=grid)
         of_noise_level = torch.special.ndtr((torch.log(SIGMA * torch.tan(t)) + 1.0) / 1.4)
         draws = Draws(of_noise_level if objective is ect else uniform, z / SIGMA)
         return objective(Fields(field, teacher), x0 / SIGMA, draws, chosen).loss

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from trigbench.core import oracle
 from trigbench.core.conversions import field_with_boundary
 from trigbench.core.fields import Draws, Fields
-from trigbench.core.objectives.lineage import PSEUDO_HUBER, cd, ct, ect, ict
-from trigbench.core.objectives.regression import Settings
+from trigbench.core.objectives.lineage import PSEUDO_HUBER, CDSettings, ECTSettings, ICTSettings, cd, ct, ect, ict
+from trigbench.core.objectives.regression import settings_for
 from trigbench.core.samplers.ode import ddim_step, heun_step
 from trigbench.core.schedules import cm_angles, ect_lower_level
 from trigbench.core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
@@ -73,8 +74,8 @@ class Step:
         """The gradient in every parameter of the student."""
         bounded = partial(field_with_boundary, sigma_min=EPSILON, sigma_d=SIGMA_D) if boundary else lambda field: field
         fields = Fields(bounded(self.student), self.teacher, target=None if self.own_target else bounded(self.target))
-        defaults = Settings(sigma_d=SIGMA_D, proposal_mean=MEAN, proposal_std=STD)
-        result = objective(fields, self.x0, Draws(self.uniform, self.noise), replace(defaults, **settings))
+        chosen = settings_for(objective, proposal_mean=MEAN, proposal_std=STD, **settings)
+        result = objective(fields, self.x0, Draws(self.uniform, self.noise), chosen)
         others = [*self.teacher.parameters(), *([] if self.own_target else self.target.parameters())]
         unused = torch.autograd.grad(result.loss, others, retain_graph=True, allow_unused=True)
         assert all(gradient is None for gradient in unused)
@@ -178,7 +179,7 @@ def test_ect_needs_no_value_of_the_network_at_zero_noise(tanh_net):
     """A network that is told a sine of ln sigma has none there; the clean image stands in for what it says."""
     k = Step(tanh_net, 0)
     fields = Fields(lambda x, t: k.student(x, torch.sin(torch.tan(t).log())))
-    loss = ect(fields, k.x0, Draws(k.uniform, k.noise), Settings(proposal_mean=MEAN, proposal_std=STD)).loss
+    loss = ect(fields, k.x0, Draws(k.uniform, k.noise), ECTSettings(proposal_mean=MEAN, proposal_std=STD)).loss
     assert all(g.isfinite().all() and g.any() for g in torch.autograd.grad(loss, list(k.student.parameters())))
 
 
@@ -189,10 +190,10 @@ def test_the_lower_point_and_its_map_are_not_recorded(tanh_net):
         return lambda x, t: recording.append((name, torch.is_grad_enabled())) or field(x, t)
 
     fields = Fields(noting("student", k.student), noting("teacher", k.teacher), target=noting("target", k.target))
-    settings = Settings(grid=even_grid(cm_angles(18, SIGMA_D)))
+    grid = even_grid(cm_angles(18, SIGMA_D))
     for objective, asked in ((cd, 2), (ct, 0), (ict, 0), (ect, 0)):
         recording.clear()
-        objective(fields, k.x0, Draws(k.uniform, k.noise), settings)
+        objective(fields, k.x0, Draws(k.uniform, k.noise), settings_for(objective, grid=grid))
         assert sorted(recording) == [("student", True), ("target", False), *[("teacher", False)] * asked]
 
 
@@ -212,7 +213,7 @@ def test_pseudo_hubers_constant_is_the_published_one(shape, published):
         return x / torch.tan(t)[:, None, None, None] + torch.where(t[:, None, None, None] > 0.7, aside, 0)
 
     draws = Draws(torch.tensor([0.5], dtype=torch.float64), torch.randn(1, *shape, dtype=torch.float64))
-    norm = ict(Fields(field), x0, draws, Settings(grid=grid)).direction_norm
+    norm = ict(Fields(field), x0, draws, ICTSettings(grid=grid)).direction_norm
     per_level = math.sin(0.9) / (math.tan(0.9) - math.tan(0.5))
     assert norm.item() == pytest.approx(math.prod(shape) / 2 * per_level / math.sqrt(2), rel=1e-9)
 
@@ -253,7 +254,7 @@ def test_cd_is_stationary_at_the_exact_map_with_the_exact_solver(mixture, sigma_
     teacher = partial(oracle.velocity, mixture)
     angles = cm_angles(18, SIGMA_D)
     grid = even_grid(angles if sigma_min else torch.cat([torch.zeros(1, dtype=torch.float64), angles]))
-    settings = Settings(grid=grid, solver=lambda field, x, t, u: oracle.segment_map(mixture, x, t, u, STEPS))
+    settings = CDSettings(grid=grid, solver=lambda field, x, t, u: oracle.segment_map(mixture, x, t, u, STEPS))
     exact = Fields(exact_field(mixture, sigma_min), teacher)
     assert cd(exact, x0, draws, settings).direction_norm.max() < 1e-8
     assert cd(Fields(teacher, teacher), x0, draws, settings).direction_norm.max() > 1e-2
@@ -269,7 +270,7 @@ def test_direction_of_cd_at_the_exact_map_shrinks_at_the_order_of_its_solver(mix
     sizes = []
     for h in (0.04, 0.02, 0.01):
         grid = even_grid(torch.tensor([1.0 - h, 1.0], dtype=torch.float64))
-        sizes.append(float(cd(fields, x0, draws, Settings(grid=grid, solver=solver)).direction_norm.norm()) / h)
+        sizes.append(float(cd(fields, x0, draws, CDSettings(grid=grid, solver=solver)).direction_norm.norm()) / h)
     orders = [math.log2(a / b) for a, b in pairwise(sizes)]
     assert orders == pytest.approx([order, order], abs=0.15)
 
@@ -296,7 +297,7 @@ def posterior_pairs(mixture: oracle.Mixture, x_t: float, t: float, nodes: int) -
     return x0, (x_t - c * x0) / s, weights
 
 
-def directions(objective: Callable, student: Field, x0: Tensor, z: Tensor, settings: Settings) -> Tensor:
+def directions(objective: Callable, student: Field, x0: Tensor, z: Tensor, settings: Any) -> Tensor:
     """g of every pair, read off the gradient of the loss in a shift of the student's output."""
     shift = torch.zeros(len(x0), 1, dtype=torch.float64, requires_grad=True)
     draws = Draws(torch.full((len(x0),), 0.5, dtype=torch.float64), z)
@@ -312,7 +313,7 @@ def relative_mean(
     x0, z, weights = posterior_pairs(mixture, 0.4, t, nodes)
     level = math.log(SIGMA_D * math.tan(t))
     grid = ProposalGrid(torch.tensor([u, t], dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64))
-    settings = Settings(proposal_mean=level, grid=grid, stage=stage)  # the middle draw of ECT is t
+    settings = settings_for(objective, proposal_mean=level, grid=grid, stage=stage)  # the middle draw of ECT is t
     g = directions(objective, student, x0, z, settings)
     return float((weights * g).sum() / (weights * g.square()).sum().sqrt())
 

@@ -14,7 +14,7 @@ from trigbench.core.networks.log_weight import LogWeight
 from trigbench.core.networks.mlp import ConditionedBlock, ResidualMLP
 from trigbench.core.objectives.continuous import scd
 from trigbench.core.objectives.diffusion import diffusion
-from trigbench.core.objectives.regression import Settings
+from trigbench.core.objectives.regression import settings_for
 from trigbench.core.trigflow import consistency_map
 
 SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=3).map(tuple)
@@ -262,7 +262,7 @@ def test_a_foreign_module_trains_with_every_continuous_objective():
     draws = Draws(torch.rand(3, generator=generator, dtype=torch.float64), noise)
     fields = Fields(bind(student, parameters_of(student)), bind(teacher, parameters_of(teacher)), weight)
     for objective in (scd, diffusion):
-        loss = objective(fields, x0, draws, Settings()).loss
+        loss = objective(fields, x0, draws, settings_for(objective)).loss
         gradients = torch.autograd.grad(loss, [*student.parameters(), *weight.parameters()])
         assert all(bool(g.isfinite().all()) and bool(g.any()) for g in gradients)
     zero = torch.zeros(3, dtype=torch.float64)

@@ -6,11 +6,11 @@ Z ~ N(0, sigma_d^2), f(X, t) = cos t X - sigma_d sin t F(X / sigma_d, t).
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from importlib import import_module
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ from trigbench.core.objectives import OBJECTIVES
 from trigbench.core.objectives.continuous import scd, sct
 from trigbench.core.objectives.diffusion import diffusion
 from trigbench.core.objectives.discrete import chord_velocity, discrete_direction, dscd, dsct
-from trigbench.core.objectives.regression import Settings, regress
+from trigbench.core.objectives.regression import NORMALISED, Settings, regress, settings_for
 from trigbench.core.samplers.ode import heun_step
 from trigbench.core.schedules import karras_angles
 from trigbench.core.tangents import Direction, clip, derivative_along, normalise, raw, segment_direction
@@ -53,8 +53,9 @@ class Step:
 
     def ours(self, objective: Callable, **settings: object) -> tuple[Tensor, list[Tensor], Tensor]:
         fields = Fields(self.student, self.teacher, self.w)
-        defaults = Settings(grid=proposal_grid(self.grid, MEAN, STD, SIGMA_D))  # the paper's CIFAR-10 settings
-        result = objective(fields, self.x0, Draws(self.uniform, self.noise), replace(defaults, **settings))
+        grid = proposal_grid(self.grid, MEAN, STD, SIGMA_D)  # the paper's CIFAR-10 settings
+        chosen = settings_for(objective, grid=grid, **settings)
+        result = objective(fields, self.x0, Draws(self.uniform, self.noise), chosen)
         return result.loss, self.gradients(result.loss), result.direction_norm
 
     def gradients(self, loss: Tensor) -> list[Tensor]:
@@ -92,7 +93,7 @@ PAPERS_CONTROLS = {
     "raw": lambda g: g,
 }
 CONTROLS = {
-    "normalise": Settings().control,
+    "normalise": NORMALISED,
     "clip": partial(clip, sigma_d=SIGMA_D),
     "raw": partial(raw, sigma_d=SIGMA_D),
 }
@@ -279,11 +280,11 @@ def test_the_derivative_of_the_settings_is_the_one_that_is_used(step, objective)
 
 NEEDS = {
     "teacher": {"fields.teacher"},
-    "intervals": {"settings.grid"},
-    "segments": {"fields.student_to", "settings.segments"},
+    "two_times": {"fields.student_to"},
     "fake": {"fields.fake", "draws.start", "draws.score", "draws.fake"},
-    "boundary": {"settings.grid"},  # CM's grid starts at CM's boundary, whether N is fixed (cd) or grows (ct, ict)
 }
+TOLD = {"intervals": "grid", "points": "grid", "segments": "segments"}
+"""What a setting that a method needs becomes in what it is told."""
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -296,25 +297,39 @@ def test_a_method_refuses_to_do_without_what_the_table_says_it_needs_and_ignores
     parts = {
         "fields": Fields(k.student, k.teacher, k.w, student_to=lambda u: k.student, fake=k.teacher),
         "draws": Draws(k.uniform, k.noise, k.noise.flip(1), pair, pair),
-        "settings": Settings(
-            grid=proposal_grid(k.grid, MEAN, STD, SIGMA_D), segments=torch.tensor([0.0, 0.8], dtype=torch.float64)
-        ),
     }
+    edges = torch.tensor([0.0, 0.8], dtype=torch.float64)
+    settings = {"grid": proposal_grid(k.grid, MEAN, STD, SIGMA_D), "segments": edges}
 
-    def loss(parts: dict[str, Any]) -> Tensor:
-        return objective(parts["fields"], k.x0, parts["draws"], parts["settings"]).loss
+    def loss(parts: dict[str, Any], settings: dict[str, Any]) -> Tensor:
+        return objective(parts["fields"], k.x0, parts["draws"], settings_for(objective, **settings)).loss
 
-    whole = loss(parts)
+    whole = loss(parts, settings)
     assert whole.isfinite()
     needed = set().union(*(NEEDS[flag] for flag in NEEDS if getattr(OBJECTIVES[name], flag)))
-    for item in set().union(*NEEDS.values()):
+    needed |= {f"settings.{TOLD[setting]}" for setting in OBJECTIVES[name].needs}
+    for item in {"settings.grid", "settings.segments"}.union(*NEEDS.values()):
         part, attribute = item.split(".")
-        without = parts | {part: replace(parts[part], **{attribute: None})}  # type: ignore
+        fewer = {name: value for name, value in settings.items() if item != f"settings.{name}"}
+        without = parts if part == "settings" else parts | {part: replace(parts[part], **{attribute: None})}  # type: ignore
         if item in needed:
             with pytest.raises(ValueError, match=attribute):
-                loss(without)
+                loss(without, fewer)
         else:
-            assert torch.equal(loss(without), whole)
+            assert torch.equal(loss(without, fewer), whole)
+
+
+def kind_of(name: str) -> Any:
+    module, function = OBJECTIVES[name].path.split(":")
+    return get_type_hints(getattr(import_module(module), function))["settings"]
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_method_s_settings_are_its_own_small_dataclass(name):
+    kind = kind_of(name)
+    assert is_dataclass(kind) and kind is not Settings and len(fields(kind)) <= 8
+    assert set(OBJECTIVES[name].needs) <= set(OBJECTIVES[name].accepted)
+    assert {field.name for field in fields(kind)} >= set(OBJECTIVES[name].settings)
 
 
 def test_velocity_of_the_pair_is_what_sct_and_diffusion_see(step):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trigbench.core import ema, oracle, schedules
+from trigbench.core.condition import Condition
 from trigbench.core.conversions import edm_from_trig, field_from_edm_network, field_with_boundary
 from trigbench.core.fields import bind
 from trigbench.core.forward_mode import value_and_tangent
@@ -370,14 +371,19 @@ def test_a_network_told_ln_sigma_has_a_value_and_a_tangent_at_0_and_pi_half(embe
 
 # --- precision of times -----------------------------------------------------------------------------
 
+SCALE = ("scale",)
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
-    "mlp": lambda: ResidualMLP((1, 8, 8), 32, 1, embedding="fourier", told=1),
-    "mlp, ln sigma": lambda: ResidualMLP((1, 8, 8), 32, 1, embedding="fourier", coordinate="log_noise_level", told=1),
-    "ddpmpp": lambda: DDPMpp(
-        (1, 8, 8), told=1, width=16, multipliers=(1,), blocks=1, attention=(), embedding="fourier"
+    "mlp": lambda: ResidualMLP((1, 8, 8), 32, 1, embedding="fourier", told=SCALE),
+    "mlp, ln sigma": lambda: ResidualMLP(
+        (1, 8, 8), 32, 1, embedding="fourier", coordinate="log_noise_level", told=SCALE
     ),
-    "edm2": lambda: EDM2((1, 8, 8), told=1, width=16, multipliers=(1,), blocks=1, attention=(), embedding="fourier"),
-    "dit": lambda: DiT((1, 8, 8), told=1, width=32, depth=1, heads=2, patch=4),
+    "ddpmpp": lambda: DDPMpp(
+        (1, 8, 8), told=SCALE, width=16, multipliers=(1,), blocks=1, attention=(), embedding="fourier"
+    ),
+    "edm2": lambda: EDM2(
+        (1, 8, 8), told=SCALE, width=16, multipliers=(1,), blocks=1, attention=(), embedding="fourier"
+    ),
+    "dit": lambda: DiT((1, 8, 8), told=SCALE, width=32, depth=1, heads=2, patch=4),
 }
 
 
@@ -400,10 +406,10 @@ def test_points_in_bfloat16_leave_times_and_told_numbers_in_float32(name):
     assert torch.equal(t.bfloat16(), later.bfloat16()) and torch.equal(scale.bfloat16(), larger.bfloat16())
     with torch.no_grad():
         for module, precision in ((net, torch.bfloat16), (copy.deepcopy(net).bfloat16(), torch.float32)):
-            field = bind(module, condition=(None, scale), precision=precision)
+            field = bind(module, condition=Condition(scale=scale), precision=precision)
             assert field(x, t).dtype == torch.bfloat16
             assert not torch.equal(field(x, t), field(x, later))
-            other = bind(module, condition=(None, larger), precision=precision)
+            other = bind(module, condition=Condition(scale=larger), precision=precision)
             assert not torch.equal(field(x, t), other(x, t))
 
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from trigbench.core.fields import Draws, Fields
-from trigbench.core.objectives.discrete import dscd
-from trigbench.core.objectives.regression import Settings
+from trigbench.core.objectives.discrete import DiscreteSettings, dscd
 from trigbench.core.samplers.ode import ddim_step
 from trigbench.core.schedules import karras_angles
 from trigbench.core.trigflow import proposal_grid
@@ -25,12 +24,12 @@ def test_in_float32_dscd_keeps_the_digits_that_a_difference_of_points_would_lose
     g = torch.Generator().manual_seed(0)
     x0, noise = torch.randn(2, 512, 4, generator=g, dtype=torch.float64)
     draws = Draws(torch.rand(512, generator=g, dtype=torch.float64), noise)
-    settings = Settings(grid=proposal_grid(karras_angles(65536, 0.5), -1.0, 1.4, 0.5))
+    settings = DiscreteSettings(grid=proposal_grid(karras_angles(65536, 0.5), -1.0, 1.4, 0.5))
     fields = Fields(_student, _teacher)
     exact = dscd(fields, x0, draws, settings).direction_norm
     single = Draws(draws.uniform, noise.float())
 
-    def error(chosen: Settings) -> float:
+    def error(chosen: DiscreteSettings) -> float:
         found = dscd(fields, x0.float(), single, chosen).direction_norm
         return float((found.double() - exact).abs().mean())
 

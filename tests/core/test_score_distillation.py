@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from trigbench.core import oracle
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.continuous import scd
-from trigbench.core.objectives.diffusion import diffusion
-from trigbench.core.objectives.regression import Regression, Settings
-from trigbench.core.objectives.score_distillation import scd_vsd, vsd
+from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
+from trigbench.core.objectives.regression import Regression, settings_for
+from trigbench.core.objectives.score_distillation import ScoreSettings, scd_vsd, vsd
 from trigbench.core.trigflow import consistency_map, interpolate
 
 SIGMA_D, T_MAX = 0.5, math.atan(80 / 0.5)
@@ -70,7 +70,7 @@ class Step:
         )
 
     def ours(self, objective: Callable = vsd, draws: Draws | None = None, **settings: object) -> Regression:
-        return objective(self.fields, self.x0, draws or self.draws, replace(Settings(sigma_d=SIGMA_D), **settings))
+        return objective(self.fields, self.x0, draws or self.draws, settings_for(objective, **settings))
 
     def gradient(self, loss: Tensor, module: nn.Module) -> list[Tensor]:
         parameters = list(module.parameters())
@@ -159,7 +159,7 @@ def test_lambda_scales_the_generators_loss_and_not_the_fakes(step, scale):
 def test_without_weights_the_losses_are_the_papers_with_w_zero(step):
     k = step(1)
     plain = Fields(k.student, k.teacher, fake=k.fake)
-    ours = vsd(plain, k.x0, k.draws, Settings(sigma_d=SIGMA_D)).loss
+    ours = vsd(plain, k.x0, k.draws, ScoreSettings(sigma_d=SIGMA_D)).loss
     for module in (k.psi, k.phi_w):
         module.abc.data.zero_()
     torch.testing.assert_close(ours, SIGMA_D * k.papers_generator() + k.papers_fake(), rtol=1e-10, atol=0)
@@ -170,7 +170,7 @@ def test_the_fakes_loss_is_diffusion_of_the_samples_and_neither_loss_reaches_the
     k = step(2)
     with torch.no_grad():
         samples = k.generated() / SIGMA_D
-    settings = Settings(sigma_d=SIGMA_D, proposal_mean=FAKE[0], proposal_std=FAKE[1])
+    settings = DiffusionSettings(sigma_d=SIGMA_D, proposal_mean=FAKE[0], proposal_std=FAKE[1])
     learned = diffusion(Fields(k.fake, log_weight=k.phi_w), samples, k.draws.fake, settings).loss
     alone = k.ours(score_weight=0.0).loss
     torch.testing.assert_close(alone, learned, rtol=1e-12, atol=0)
@@ -190,7 +190,7 @@ def test_scores_are_compared_at_fresh_noise_and_the_fake_learns_at_its_own(step)
         return field
 
     fields = replace(k.fields, teacher=noting("teacher", k.teacher), fake=noting("fake", k.fake))
-    vsd(fields, k.x0, k.draws, Settings(sigma_d=SIGMA_D))
+    vsd(fields, k.x0, k.draws, ScoreSettings(sigma_d=SIGMA_D))
     assert [call[:2] for call in seen] == [("teacher", False), ("fake", False), ("fake", True)]
     samples = k.generated().detach()
     score, fake = (k.noised(samples, d, p) for d, p in ((k.draws.score, SCORE), (k.draws.fake, FAKE)))
@@ -296,7 +296,7 @@ def mean_gradients(student: Gain, teacher: Gain, fake: Gain, uniform: float) -> 
         return (weights * len(weights)).log()
 
     fields = Fields(student, teacher, fake=fake, score_log_weight=log_weight, fake_log_weight=log_weight)
-    loss = vsd(fields, torch.zeros_like(draws.noise), draws, Settings(sigma_d=SIGMA_D)).loss
+    loss = vsd(fields, torch.zeros_like(draws.noise), draws, ScoreSettings(sigma_d=SIGMA_D)).loss
     return tuple(float(g) for g in torch.autograd.grad(loss, [student.gain, fake.gain]))  # type: ignore
 
 

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trigbench.core import oracle
+from trigbench.core.condition import Condition
 from trigbench.core.conversions import edm_denoiser_from_field, field_with_boundary
 from trigbench.core.fields import Draws, Fields, bind
 from trigbench.core.forward_mode import value_and_tangent
 from trigbench.core.guidance import guided
 from trigbench.core.networks.mlp import ResidualMLP
-from trigbench.core.objectives.continuous import ms_scd, scd
-from trigbench.core.objectives.regression import Regression, Settings
+from trigbench.core.objectives.continuous import ContinuousSettings, SegmentSettings, ms_scd, scd
+from trigbench.core.objectives.regression import Regression, settings_for
 from trigbench.core.samplers.consistency import sample_consistency, sample_segments
 from trigbench.core.schedules import largest_angle, uniform_angles
 from trigbench.core.trigflow import Field, consistency_map
@@ -67,7 +68,7 @@ def test_multi_step_scd_is_stationary_at_the_exact_segment_maps(mixture, uncheck
         return segment_field(mixture, u)
 
     fields = Fields(teacher, teacher, student_to=student_to)
-    settings = Settings(sigma_d=SIGMA_D, segments=edges[:-1])
+    settings = SegmentSettings(segments=edges[:-1])
     with unchecked():
         norms = ms_scd(fields, x0, Draws(uniform, noise), settings).direction_norm
         assert norms.max() < 1e-8
@@ -81,7 +82,9 @@ def test_multi_step_scd_is_stationary_at_the_exact_segment_maps(mixture, uncheck
         assert (moving[inside] > 1e-3).all() and moving[~inside].max() < 1e-8
 
 
-def told_network(shape: tuple[int, ...] = (3,), seed: int = 0, classes: int = 0, told: int = 1) -> ResidualMLP:
+def told_network(
+    shape: tuple[int, ...] = (3,), seed: int = 0, classes: int = 0, told: tuple[str, ...] = ("target_time",)
+) -> ResidualMLP:
     """In float64, with a last layer (and a told number) that does not start at zero."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -94,7 +97,7 @@ def told_network(shape: tuple[int, ...] = (3,), seed: int = 0, classes: int = 0,
 
 def untold(network: ResidualMLP, classes: int = 0) -> ResidualMLP:
     """The same network without the part that is told a number."""
-    twin = told_network(network.shape, classes=classes, told=0)
+    twin = told_network(network.shape, classes=classes, told=())
     twin.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("tell.")})
     return twin
 
@@ -104,15 +107,15 @@ def untold(network: ResidualMLP, classes: int = 0) -> ResidualMLP:
 def test_one_segment_is_scd_bit_for_bit(tanh_net, time_net, seed, warmup):
     x0, noise = normals(seed, 2, 6, 3)
     draws = Draws(torch.linspace(0.05, 0.95, 6, dtype=torch.float64), noise)
-    settings = Settings(sigma_d=SIGMA_D, segments=torch.zeros(1, dtype=torch.float64), warmup=warmup)
+    edges = torch.zeros(1, dtype=torch.float64)
     teacher, weight, plain, told = tanh_net(3, 50), time_net(), tanh_net(3, seed), told_network(seed=seed)
 
     def student_to(u: Tensor) -> Field:
-        return bind(told, condition=(None, u))
+        return bind(told, condition=Condition(target_time=u))
 
     def outcome(objective: Callable, student: Field, to: Callable | None, module: nn.Module) -> list[Tensor]:
         fields = Fields(student, teacher, weight, student_to=to)
-        found: Regression = objective(fields, x0, draws, settings)
+        found: Regression = objective(fields, x0, draws, settings_for(objective, segments=edges, warmup=warmup))
         parameters = [p for name, p in module.named_parameters() if not name.startswith("tell.")]
         return [found.loss, found.direction_norm, *torch.autograd.grad(found.loss, [*parameters, *weight.parameters()])]
 
@@ -151,8 +154,8 @@ def test_sampling_with_exact_segment_maps_ends_on_the_exact_consistency_map(mixt
 def test_sampling_in_one_segment_is_one_step_sampling_bit_for_bit(dtype):
     network = told_network().to(dtype)
     noise = normals(2, 9, 3).to(dtype)
-    one = sample_consistency(bind(network, condition=(None, torch.zeros(9))), noise[None], [T_MAX])
-    ends = sample_segments(lambda u: bind(network, condition=(None, u)), noise, uniform_angles(1, T_MAX))
+    one = sample_consistency(bind(network, condition=Condition(target_time=torch.zeros(9))), noise[None], [T_MAX])
+    ends = sample_segments(lambda u: bind(network, condition=Condition(target_time=u)), noise, uniform_angles(1, T_MAX))
     assert torch.equal(ends, one) and ends.dtype == dtype
 
 
@@ -210,8 +213,9 @@ def test_a_told_zero_adds_nothing_whatever_the_weights(seed, classes):
     network = told_network(seed=seed, classes=classes)
     x, t = normals(seed, 4, 3), torch.linspace(0.1, 1.5, 4, dtype=torch.float64)
     for labels in (None, torch.tensor([0, 1, 2, 3])) if classes else (None,):
-        assert torch.equal(network(x, t, (labels, torch.zeros(4))), untold(network, classes)(x, t, labels))
-        assert not torch.allclose(network(x, t, (labels, torch.ones(4))), network(x, t, (labels, torch.zeros(4))))
+        zero, one = (network(x, t, Condition(labels, target_time=torch.full((4,), n))) for n in (0.0, 1.0))
+        assert torch.equal(zero, untold(network, classes)(x, t, labels))
+        assert not torch.allclose(one, zero)
 
 
 @given(seed=st.integers(0, 100), number=NUMBERS)
@@ -219,14 +223,14 @@ def test_before_training_a_told_number_adds_nothing_and_then_learns(seed, number
     """Only its own layer starts at zero, so the rest of a teacher's weights may be taken over."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = ResidualMLP((3,), width=16, blocks=2, told=2).double()
+        network = ResidualMLP((3,), width=16, blocks=2, told=("scale", "target_time")).double()
         nn.init.normal_(network.project.weight)
     x, t = normals(seed, 4, 3), torch.linspace(0.1, 1.5, 4, dtype=torch.float64)
-    output = network(x, t, (None, number, 2 * number))
-    assert torch.equal(output, network(x, t, (None, 0 * number, 0 * number)))
+    output = network(x, t, Condition(None, number, 2 * number))
+    assert torch.equal(output, network(x, t, Condition(None, 0 * number, 0 * number)))
     assert torch.equal(output, untold(network)(x, t))
     told = list(network.tell.parameters())
-    learn = torch.autograd.grad(network(x, t, (None, number + 5, number + 6)).sum(), told)
+    learn = torch.autograd.grad(network(x, t, Condition(None, number + 5, number + 6)).sum(), told)
     assert len(learn) == 2 and all(gradient.any() for gradient in learn)
     assert not torch.equal(*learn), "each number has a layer of its own"
 
@@ -235,32 +239,38 @@ def test_each_sample_is_told_its_own_number():
     network = told_network()
     x, t = normals(0, 4, 3), torch.linspace(0.1, 1.5, 4, dtype=torch.float64)
     number = torch.tensor([0.0, 0.4, 1.0, 2.0], dtype=torch.float64)
-    alone = [network(x[i : i + 1], t[i : i + 1], (None, number[i : i + 1])) for i in range(4)]
-    torch.testing.assert_close(torch.cat(alone), network(x, t, (None, number)), rtol=1e-12, atol=1e-12)
+    alone = [network(x[i : i + 1], t[i : i + 1], Condition(target_time=number[i : i + 1])) for i in range(4)]
+    torch.testing.assert_close(torch.cat(alone), network(x, t, Condition(target_time=number)), rtol=1e-12, atol=1e-12)
 
 
 def test_the_told_number_stays_float32_under_autocast():
     network, seen = told_network().float(), []
-    network.tell.lifts[0].register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    network.tell.lifts["target_time"].register_forward_hook(lambda _, __, output: seen.append(output.dtype))
     number = torch.tensor([0.0, 0.4, 1.0, 2.0], dtype=torch.float64)
-    field = bind(network, condition=(None, number), precision=torch.bfloat16)
+    field = bind(network, condition=Condition(target_time=number), precision=torch.bfloat16)
     assert field(normals(0, 4, 3).float(), torch.full((4,), 0.7, dtype=torch.float64)).dtype == torch.float32
     assert seen == [torch.float32]
 
 
 def test_a_number_is_refused_by_a_network_that_is_told_none_and_missed_by_one_that_is():
     x, t, number = torch.zeros(2, 3), torch.ones(2), torch.ones(2)
-    plain, told = (ResidualMLP((3,), width=8, blocks=1, classes=2, told=told) for told in (0, 1))
+    plain, told = (ResidualMLP((3,), width=8, blocks=1, classes=2, told=told) for told in ((), ("scale",)))
     labels = torch.tensor([0, 1])
     for network, condition in (
-        (plain, (None, number)),
-        (plain, (labels, number)),
+        (plain, Condition(None, number)),
+        (plain, Condition(labels, number)),
+        (plain, Condition(labels, observation=x)),
         (told, None),
         (told, labels),
+        (told, Condition(labels, target_time=number)),
+        (told, Condition(labels, number, number)),
     ):
-        with pytest.raises(ValueError, match="numbers per sample"):
+        with pytest.raises(ValueError, match=r"beside labels the network is told (nothing|scale), as a .*; got"):
             network(x, t, condition)
-    assert told(x, t, (labels, number)).shape == plain(x, t, labels).shape == x.shape
+    for wrong in ("scale", ("edge",), ("scale", "scale")):
+        with pytest.raises(ValueError, match="told numbers by name"):
+            ResidualMLP((3,), width=8, blocks=1, told=wrong)  # type: ignore[arg-type]
+    assert told(x, t, Condition(labels, number)).shape == plain(x, t, labels).shape == x.shape
 
 
 # --- CM's boundary -----------------------------------------------------------------------------------
@@ -331,7 +341,7 @@ def test_scd_with_cms_boundary_has_gradients_in_every_parameter(tanh_net):
     x0, noise = normals(5, 2, 6, 3)
     draws = Draws(torch.linspace(0.05, 0.95, 6, dtype=torch.float64), noise)
     bounded = field_with_boundary(net, EPSILON, SIGMA_D)
-    loss = scd(Fields(bounded, teacher), x0, draws, Settings()).loss
+    loss = scd(Fields(bounded, teacher), x0, draws, ContinuousSettings()).loss
     assert all(g.isfinite().all() and g.any() for g in torch.autograd.grad(loss, list(net.parameters())))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,12 +14,12 @@ from torch import Tensor
 
 from trigbench.core import oracle
 from trigbench.core.fields import Draws, Fields
-from trigbench.core.objectives.continuous import scd, sct
+from trigbench.core.objectives.continuous import ContinuousSettings, scd, sct
 from trigbench.core.objectives.diffusion import diffusion
-from trigbench.core.objectives.discrete import chord_velocity, discrete_direction, dscd
-from trigbench.core.objectives.regression import Settings
+from trigbench.core.objectives.discrete import DiscreteSettings, chord_velocity, discrete_direction, dscd
+from trigbench.core.objectives.regression import settings_for
 from trigbench.core.samplers.ode import Step, ddim_step, heun_step
-from trigbench.core.tangents import normalise, raw, segment_direction
+from trigbench.core.tangents import derivative_along, normalise, raw, segment_direction
 from trigbench.core.trigflow import Field, ProposalGrid, lognormal_angle
 
 STDS = [0.2 / 0.5, 0.5 / 0.5, 1.3 / 0.5]  # row 12's s, in units of sigma_d
@@ -83,15 +84,15 @@ def test_exact_field_of_unit_gaussian_is_minus_tan_of_half_the_angle():
     assert fields.teacher is not None and not fields.teacher(x, t).any()
     torch.testing.assert_close(fields.student(x, t), -torch.tan(t / 2)[:, None] * x, rtol=1e-12, atol=1e-12)
     by_name = Fields(lambda x, t: -torch.tan(t / 2)[:, None] * x, fields.teacher)
-    assert scd(by_name, x, draws(7, 1), Settings()).direction_norm.max() < 1e-13
+    assert scd(by_name, x, draws(7, 1), ContinuousSettings()).direction_norm.max() < 1e-13
 
 
 @pytest.mark.parametrize("std", STDS)
 def test_scd_is_stationary_at_the_exact_map_of_a_gaussian(std):
     generator = torch.Generator().manual_seed(3)
     x0 = std * torch.randn(64, 3, generator=generator, dtype=torch.float64)
-    assert scd(gaussian_fields(std), x0, draws(64, 3), Settings()).direction_norm.max() < 1e-12
-    half_way = scd(gaussian_fields(std), x0, draws(64, 3), Settings(warmup=0.5)).direction_norm
+    assert scd(gaussian_fields(std), x0, draws(64, 3), ContinuousSettings()).direction_norm.max() < 1e-12
+    half_way = scd(gaussian_fields(std), x0, draws(64, 3), ContinuousSettings(warmup=0.5)).direction_norm
     assert half_way.max() > 1e-3  # only the full tangent is zero there
 
 
@@ -99,8 +100,9 @@ def reference_derivative(field: Field, x: Tensor, t: Tensor, v: Tensor, scale: T
     return torch.func.jvp(field, (x, t), (scale[:, None] * v, scale))[:2]
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(derivative=reference_derivative)], ids=["auto", "jvp"])
-def test_scd_is_stationary_at_the_exact_map_of_a_mixture(mixture, settings):
+@pytest.mark.parametrize("derivative", [derivative_along, reference_derivative], ids=["auto", "jvp"])
+def test_scd_is_stationary_at_the_exact_map_of_a_mixture(mixture, derivative):
+    settings = ContinuousSettings(derivative=derivative)
     noise = draws(6, 2, low=0.1)
     x0 = oracle.sample(mixture, noise.uniform.flip(0), noise.noise.flip(0))
     assert scd(mixture_fields(mixture), x0, noise, settings).direction_norm.max() < 1e-8
@@ -134,12 +136,12 @@ def posterior_pairs(mixture: oracle.Mixture, x_t: float, t: float, nodes: int = 
     return x0, (x_t - c * x0) / s, joint
 
 
-def mean_direction(objective: Callable, student: Field, mixture: oracle.Mixture, settings: Settings) -> Tensor:
+def mean_direction(objective: Callable, student: Field, mixture: oracle.Mixture, **settings: Any) -> Tensor:
     """E[g | x_t] of an objective at some (x_t, t), read off the gradient of its loss in a shift of the student."""
-    means = []
+    means, chosen = [], settings_for(objective, **settings)
     for x_t, uniform in ((-0.2, 0.6), (0.4, 0.9)):
         u = torch.tensor([uniform], dtype=torch.float64)
-        t = float(lognormal_angle(u, settings.proposal_mean, settings.proposal_std, settings.sigma_d))
+        t = float(lognormal_angle(u, chosen.proposal_mean, chosen.proposal_std, chosen.sigma_d))
         x0, z, weights = posterior_pairs(mixture, x_t, t)
         shift = torch.zeros(1, dtype=torch.float64, requires_grad=True)
 
@@ -149,7 +151,7 @@ def mean_direction(objective: Callable, student: Field, mixture: oracle.Mixture,
         def log_weight(_: Tensor, weights: Tensor = weights) -> Tensor:
             return weights.clamp(min=1e-300).log()
 
-        loss = objective(Fields(shifted, None, log_weight), x0, Draws(u.expand(len(x0)), z), settings).loss
+        loss = objective(Fields(shifted, None, log_weight), x0, Draws(u.expand(len(x0)), z), chosen).loss
         (gradient,) = torch.autograd.grad(loss, shift)
         means.append(-gradient * len(x0) / 2)  # gradient of the loss is -2/B sum_i weight_i g_i
     return torch.cat(means)
@@ -171,24 +173,24 @@ def test_quadrature_has_the_posterior_mean_of_the_velocity(mixture_1d):
 def test_diffusion_at_the_exact_velocity_has_no_mean_direction(mixture_1d, gaussian_1d):
     for mixture in (gaussian_1d, mixture_1d):
         exact = partial(oracle.velocity, mixture)
-        assert mean_direction(diffusion, exact, mixture, Settings()).abs().max() < 1e-12
-        wrong = mean_direction(diffusion, lambda x, t, e=exact: 1.5 * e(x, t), mixture, Settings())
+        assert mean_direction(diffusion, exact, mixture).abs().max() < 1e-12
+        wrong = mean_direction(diffusion, lambda x, t, e=exact: 1.5 * e(x, t), mixture)
         assert wrong.abs().max() > 1e-2
 
 
 def test_sct_at_the_exact_map_has_no_mean_direction_before_normalising(mixture_1d, gaussian_1d):
     gaussian = gaussian_fields(0.6).student
-    assert mean_direction(sct, gaussian, gaussian_1d, Settings(control=RAW)).abs().max() < 1e-12
+    assert mean_direction(sct, gaussian, gaussian_1d, control=RAW).abs().max() < 1e-12
     exact = mixture_fields(mixture_1d).student
-    assert mean_direction(sct, exact, mixture_1d, Settings(control=RAW)).abs().max() < 1e-8
+    assert mean_direction(sct, exact, mixture_1d, control=RAW).abs().max() < 1e-8
 
 
 def test_normalising_the_noisy_direction_of_sct_biases_it(mixture_1d, gaussian_1d):
     """A Gaussian's posterior is symmetric and hides the bias; a mixture's is not."""
     gaussian = gaussian_fields(0.6).student
-    assert mean_direction(sct, gaussian, gaussian_1d, Settings()).abs().max() < 1e-12
+    assert mean_direction(sct, gaussian, gaussian_1d).abs().max() < 1e-12
     exact = mixture_fields(mixture_1d).student
-    assert mean_direction(sct, exact, mixture_1d, Settings()).abs().max() > 0.01
+    assert mean_direction(sct, exact, mixture_1d).abs().max() > 0.01
 
 
 # --- discrete objectives ---------------------------------------------------------------------------
@@ -207,9 +209,9 @@ def test_dscd_is_stationary_at_the_exact_map_with_the_exact_solver(mixture, t, u
     noise = draws(4, 2)
     x0 = oracle.sample(mixture, noise.uniform, noise.noise.flip(0))
     fields, grid = mixture_fields(mixture), one_interval(t, u)
-    exact = dscd(fields, x0, noise, Settings(grid=grid, solver=exact_step(mixture)))
+    exact = dscd(fields, x0, noise, DiscreteSettings(grid=grid, solver=exact_step(mixture)))
     assert exact.direction_norm.max() < 1e-8
-    assert dscd(fields, x0, noise, Settings(grid=grid)).direction_norm.max() > 1e-3  # DDIM is not exact
+    assert dscd(fields, x0, noise, DiscreteSettings(grid=grid)).direction_norm.max() > 1e-3  # DDIM is not exact
 
 
 @pytest.mark.parametrize(("solver", "order"), [(ddim_step, 1), (heun_step, 2)])

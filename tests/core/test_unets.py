@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
 from trigbench.core.forward_mode import Method, value_and_tangent
 from trigbench.core.networks import ddpmpp, dit, edm2
+from trigbench.core.networks.conditioning import NUMBERS
 from trigbench.core.networks.ddpmpp import DDPMpp, EDMEmbedding
 from trigbench.core.networks.dit import DiT
 from trigbench.core.networks.edm2 import EDM2, FourierPhases, MPLayer, mp_cat, mp_silu, mp_sum, unit
@@ -67,22 +69,22 @@ def rms(x: Tensor, *dims: int) -> Tensor:
 
 @ALL
 def test_the_output_depends_on_all_that_is_given_and_every_parameter_learns(name):
-    network, (x, t) = made(name, torch.float64, classes=4, told=2), points(torch.float64)
+    network, (x, t) = made(name, torch.float64, classes=4, told=NUMBERS), points(torch.float64)
     labels, scale, edge = torch.tensor([0, 3, 4]), torch.tensor([1.0, 1.5, 2.0]), torch.tensor([0.1, 0.2, 0.3])
-    output = network(x, t, (labels, scale, edge))
+    output = network(x, t, Condition(labels, scale, edge))
     assert output.shape == x.shape and output.isfinite().all()
     others = [
-        (x + 0.1, t, (labels, scale, edge)),
-        (x, t + 0.1, (labels, scale, edge)),
-        (x, t, (labels.flip(0), scale, edge)),
-        (x, t, (labels, scale + 0.1, edge)),
-        (x, t, (labels, scale, edge + 0.1)),
+        (x + 0.1, t, Condition(labels, scale, edge)),
+        (x, t + 0.1, Condition(labels, scale, edge)),
+        (x, t, Condition(labels.flip(0), scale, edge)),
+        (x, t, Condition(labels, scale + 0.1, edge)),
+        (x, t, Condition(labels, scale, edge + 0.1)),
     ]
     assert all((network(*other) - output).abs().max() > 1e-6 for other in others)
     gradients = torch.autograd.grad(output.square().sum(), list(network.parameters()))
     still = [n for (n, _), g in zip(network.named_parameters(), gradients, strict=True) if not g.any()]
     assert not still and all(g.isfinite().all() for g in gradients)
-    single = [network(x[i : i + 1], t[i : i + 1], (labels[[i]], scale[[i]], edge[[i]])) for i in range(3)]
+    single = [network(x[i : i + 1], t[i : i + 1], Condition(labels[[i]], scale[[i]], edge[[i]])) for i in range(3)]
     torch.testing.assert_close(torch.cat(single), output, rtol=1e-9, atol=1e-9)  # samples do not mix
 
 
@@ -113,23 +115,26 @@ def test_labels_that_are_no_whole_numbers_of_a_class_are_refused(name):
 def test_a_number_adds_nothing_at_zero_nor_before_training(name):
     x, t = points()
     number = torch.tensor([0.5, 1.0, 2.0])
-    awake, asleep = made(name, told=1), made(name, awake=False, told=1)
+    awake, asleep = made(name, told=("scale",)), made(name, awake=False, told=("scale",))
     if hasattr(asleep, "out_gain"):
         nn.init.ones_(asleep.out_gain)
-    assert torch.equal(asleep(x, t, (None, number)), asleep(x, t, (None, 0 * number)))
-    at_zero = awake(x, t, (None, 0 * number))
-    assert not torch.allclose(awake(x, t, (None, number)), at_zero)
-    nn.init.zeros_(awake.tell.lifts[0].weight)
-    assert torch.equal(awake(x, t, (None, number)), at_zero)
+    assert torch.equal(asleep(x, t, Condition(None, number)), asleep(x, t, Condition(None, 0 * number)))
+    at_zero = awake(x, t, Condition(None, 0 * number))
+    assert not torch.allclose(awake(x, t, Condition(None, number)), at_zero)
+    nn.init.zeros_(awake.tell.lifts["scale"].weight)
+    assert torch.equal(awake(x, t, Condition(None, number)), at_zero)
+
+
+ONE = Condition(None, torch.ones(3))
 
 
 @ALL
-@pytest.mark.parametrize(("told", "condition"), [(1, None), (0, (None, torch.ones(3))), (2, (None, torch.ones(3)))])
+@pytest.mark.parametrize(("told", "condition"), [(("scale",), None), ((), ONE), (NUMBERS, ONE)])
 def test_a_wrong_number_of_numbers_is_refused(name, told, condition):
-    with pytest.raises(ValueError, match=f"told {told} numbers per sample"):
+    with pytest.raises(ValueError, match=f"told {', '.join(told) or 'nothing'}, as"):
         made(name, told=told)(*points(), condition)
-    with pytest.raises(ValueError, match="told 1 numbers per sample"):
-        made(name, told=1)(*points(), (None, None))
+    with pytest.raises(ValueError, match="told scale, as"):
+        made(name, told=("scale",))(*points(), Condition())
 
 
 @ALL
@@ -261,7 +266,7 @@ def test_the_weights_magnitude_does_not_matter_to_edm2():
 
 
 def test_forced_normalisation_is_pure_idempotent_and_outside_the_graph():
-    network = made("edm2-plain", torch.float64, classes=3, told=1)
+    network = made("edm2-plain", torch.float64, classes=3, told=("scale",))
     parameters = dict(network.named_parameters())
     before = {name: p.detach().clone() for name, p in parameters.items()}
     forced = network.normalised_weights(parameters)
@@ -272,12 +277,12 @@ def test_forced_normalisation_is_pure_idempotent_and_outside_the_graph():
     for p in forced.values():
         sizes = rms(p, *range(1, p.ndim))
         torch.testing.assert_close(sizes, torch.ones_like(sizes), rtol=1e-3, atol=0)
-    assert {"out_gain", "tell.lifts.0.weight"} <= parameters.keys() - forced.keys()
+    assert {"out_gain", "tell.lifts.scale.weight"} <= parameters.keys() - forced.keys()
     again = network.normalised_weights(forced)
     for name in layers:
         torch.testing.assert_close(again[name], forced[name], rtol=1e-3, atol=0)  # the epsilon of `unit`
     x, t = points(torch.float64)
-    condition = (torch.tensor([0, 1, 2]), torch.ones(3))
+    condition = Condition(torch.tensor([0, 1, 2]), torch.ones(3))
     outputs = [bind(network, p, condition)(x, t) for p in (parameters, {**parameters, **forced})]
     torch.testing.assert_close(*outputs, rtol=1e-2, atol=1e-3)
 
@@ -392,7 +397,7 @@ TIME_PATH = ("map_", "affine", "emb_", "tell", "mix", "modulate", "gate", "embed
 
 @ALL
 def test_the_time_path_stays_float32_under_autocast_and_the_rest_does_not(name):
-    network, seen = made(name, classes=3, told=1), {}
+    network, seen = made(name, classes=3, told=("scale",)), {}
     for part, module in network.named_modules():
         if not list(module.children()) and list(module.parameters()):
 
@@ -401,14 +406,14 @@ def test_the_time_path_stays_float32_under_autocast_and_the_rest_does_not(name):
 
             module.register_forward_hook(note)
     x, t = points()
-    field = bind(network, condition=(torch.tensor([0, 1, 2]), torch.ones(3)), precision=torch.bfloat16)
+    field = bind(network, condition=Condition(torch.tensor([0, 1, 2]), torch.ones(3)), precision=torch.bfloat16)
     output = field(x, t.double())
     assert output.dtype == torch.float32
     time = {part for part in seen if any(f".{part}".count(f".{start}") for start in TIME_PATH)}
     assert len(time) > 5 and {seen[part] for part in time} == {torch.float32}
     norms = {part for part in seen if "norm" in part}
     assert {seen[part] for part in seen.keys() - time - norms} == {torch.bfloat16}
-    exact = bind(network, condition=(torch.tensor([0, 1, 2]), torch.ones(3)))(x, t)
+    exact = bind(network, condition=Condition(torch.tensor([0, 1, 2]), torch.ones(3)))(x, t)
     assert 0 < (output - exact).abs().max() < 0.1 * exact.abs().max()
 
 
@@ -416,7 +421,7 @@ def found_by(method: Method, network: nn.Module, dtype: torch.dtype, wrap: Calla
     """Value, tangent and the parameters' gradients, the same dropout masks for every method."""
     x, t = points(dtype, batch=2)
     numbers = torch.tensor([1.2, 1.9], dtype=dtype)
-    function = wrap(lambda x, t: network(x, t, (torch.tensor([1, 4]), numbers)))
+    function = wrap(lambda x, t: network(x, t, Condition(torch.tensor([1, 4]), numbers)))
     directions = (normal(*x.shape, seed=3).to(dtype), torch.ones_like(t))
     torch.manual_seed(5)
     value, tangent = value_and_tangent(function, (x, t), directions, method)
@@ -434,7 +439,7 @@ def assert_near(found: list[Tensor], expected: list[Tensor], tolerance: float) -
 
 @ALL
 def test_the_fast_tangent_equals_the_reference_and_trains_as_it(name):
-    network = made(name, torch.float64, classes=4, told=1)
+    network = made(name, torch.float64, classes=4, told=("scale",))
     found = {method: found_by(method, network, torch.float64) for method in ("auto", "func")}
     for ours, reference in zip(found["auto"], found["func"], strict=True):
         torch.testing.assert_close(ours, reference, rtol=1e-12, atol=1e-12)
@@ -443,14 +448,14 @@ def test_the_fast_tangent_equals_the_reference_and_trains_as_it(name):
 
 @ALL
 def test_the_fast_tangent_is_exact_in_single_precision(name):
-    network = made(name, torch.float64, classes=4, told=1)
+    network = made(name, torch.float64, classes=4, told=("scale",))
     exact = found_by("func", network, torch.float64)
     assert_near(found_by("auto", network.float(), torch.float32), exact, 1e-5)
 
 
 @pytest.mark.parametrize("name", [name for name in SMALL if not name.startswith("dit")])
 def test_the_fast_tangent_has_the_values_dropout_masks(name):
-    network = made(name, torch.float64, classes=4, told=1, dropout=0.4).train()
+    network = made(name, torch.float64, classes=4, told=("scale",), dropout=0.4).train()
     found = found_by("auto", network, torch.float64)
     assert_near(found, found_by("func", network, torch.float64), 1e-12)
     dry = found_by("auto", network.eval(), torch.float64)
@@ -459,7 +464,7 @@ def test_the_fast_tangent_has_the_values_dropout_masks(name):
 
 @ALL
 def test_the_fast_tangent_goes_through_checkpointed_parts(name):
-    network = made(name, torch.float64, classes=4, told=1)
+    network = made(name, torch.float64, classes=4, told=("scale",))
 
     def checkpointed(function: Callable) -> Callable:
         return lambda x, t: checkpoint(function, x, t, use_reentrant=False)
@@ -471,8 +476,8 @@ def test_the_fast_tangent_goes_through_checkpointed_parts(name):
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_the_fast_tangent_under_autocast_trains_as_the_value_alone(name, precision):
     """torch's forward mode cannot run these convolutions in autocast, so that full precision is the reference."""
-    network, (x, t) = made(name, classes=4, told=1), points(batch=2)
-    condition = (torch.tensor([1, 4]), torch.tensor([1.2, 1.9]))
+    network, (x, t) = made(name, classes=4, told=("scale",)), points(batch=2)
+    condition = Condition(torch.tensor([1, 4]), torch.tensor([1.2, 1.9]))
     directions = (normal(*x.shape, seed=3).float(), torch.ones_like(t))
     field = bind(network, condition=condition, precision=precision)
     value, tangent = value_and_tangent(field, (x, t), directions)

@@ -18,8 +18,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from trigbench.core.fields import Draws, Fields, bind
-from trigbench.core.objectives.diffusion import diffusion
-from trigbench.core.objectives.regression import Settings
+from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
@@ -190,7 +189,7 @@ def _hold_against_torch(world: World, out: Path) -> None:
 
     def loss(called: torch.nn.Module) -> Tensor:
         draws = Draws(uniform[rows], noise[rows])
-        return diffusion(Fields(bind(called)), x0[rows], draws, Settings()).loss
+        return diffusion(Fields(bind(called)), x0[rows], draws, DiffusionSettings()).loss
 
     wrapped = DistributedDataParallel(network)
     loss(wrapped).backward()

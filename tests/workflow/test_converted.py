@@ -14,6 +14,7 @@ import yaml
 from torch import Tensor
 
 from tests.workflow.conftest import ROOT, as_a_new_process
+from trigbench.core.condition import Condition
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.networks import ddpmpp, edm2, teachers
 from trigbench.core.networks.ddpmpp import DDPMpp
@@ -139,7 +140,7 @@ def test_a_student_starts_as_its_teacher_from_a_file_or_is_refused(
     modules = started_modules(study, X, arm, data, open_teacher(study, X, arm, data))
     x, t = torch.randn(5, 1, 8, 8), torch.linspace(0.05, 1.55, 5, dtype=torch.float64)
     field = edm_field(open_edm_network(file), study.sigma_d, torch.arange(5))
-    ours = student_field(study, arm, modules.student.eval(), None, torch.arange(5))(x, t)
+    ours = student_field(study, arm, modules.student.eval(), None, Condition(torch.arange(5)))(x, t)
     torch.testing.assert_close(ours, field(x, t), rtol=1e-3, atol=1e-4)
     other = {"network": PATHS[family], "settings": {**settings, "coordinate": "angle"}}
     with pytest.raises(BenchError, match="computes something else") as caught:

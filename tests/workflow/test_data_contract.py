@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from examples import own_data
+from trigbench.core.condition import Condition
 from trigbench.workflow.data import digits
 from trigbench.workflow.data.dataset import Dataset, checked
 from trigbench.workflow.data.shares import labels_in_shares
@@ -79,6 +81,12 @@ BAD: dict[str, tuple[Callable[[torch.Generator, int], Drawn], str]] = {
     ),
     "too few": (_labels(lambda y: y[1:]), "draws labels that are"),
     "of numpy": (_labels(lambda y: y.numpy()), "draws labels that are int64"),
+    "a scale beside": (_labels(lambda y: Condition(y, torch.ones(len(y)))), "draws 'scale' in its condition"),
+    "what samples are not told": (
+        _labels(lambda y: Condition(y, observation=y)),
+        "draws a condition with a observation",
+    ),
+    "too many in a condition": (_labels(lambda y: Condition(y + 1)), "draws labels from 1 to 3"),
     "none": (_labels(lambda y: None), "has 3 classes and draws no labels"),
     "points of another shape": (_points(lambda x: x[:, :1]), r"draws torch\.float32 of \(\d+, 1\)"),
     "whole numbers": (_points(lambda x: x.long()), r"draws torch\.int64"),
@@ -118,10 +126,12 @@ def test_shares_that_are_none_of_the_classes_are_refused(shares: tuple | None, l
 def test_a_draw_is_not_changed_by_being_looked_at() -> None:
     plain = Dataset((2,), 3, _fair, None, {}, (1, 1, 1))
     (x0, labels), (same, alike) = (d.draw(torch.Generator().manual_seed(0), 9) for d in (plain, checked(plain, "data")))
-    assert torch.equal(x0, same) and labels is not None and alike is not None and torch.equal(labels, alike)
+    assert torch.equal(x0, same) and isinstance(alike, Condition) and bool((labels == alike.label).all())
+    as_condition = replace(plain, draw=lambda g, batch: (x0, Condition(label=labels)))
+    assert (checked(as_condition, "data").draw(torch.Generator(), 9)[1].label == labels).all()
     few = Dataset((2,), 3, _labels(lambda y: y.to(torch.uint8)), None, {}, (1, 1, 1))
     drawn = checked(few, "data").draw(torch.Generator().manual_seed(0), 9)[1]
-    assert drawn is not None and drawn.dtype == torch.int64 and torch.equal(drawn, labels)
+    assert drawn.label.dtype == torch.int64 and torch.equal(drawn.label, labels)
 
 
 def test_prepared_digits_of_other_labels_are_refused() -> None:

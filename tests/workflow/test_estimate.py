@@ -128,8 +128,8 @@ def test_hours_and_totals_of_the_table() -> None:
 def test_data_need_not_be_there_and_must_be_of_a_known_shape(study, tiny: dict, write_study) -> None:
     made = study("edm2", 32)
     dataset = stand_in(made, "mixture")
-    images, labels = dataset.draw(torch.Generator().manual_seed(0), 5)
-    assert images.shape == (5, 3, 16, 16) and labels is not None and int(labels.max()) < 3
+    images, condition = dataset.draw(torch.Generator().manual_seed(0), 5)
+    assert images.shape == (5, 3, 16, 16) and condition.label is not None and int(condition.label.max()) < 3
     unknown = made.model_copy(update={"data": {"mixture": ImagesData.model_validate(IMAGES | {"classes": None})}})
     with pytest.raises(BenchError, match=r"number of classes[\s\S]*data\.mixture\.classes"):
         shape_of(unknown, "mixture")

@@ -72,11 +72,11 @@ def test_draws_are_of_the_generator_alone_in_unit_range_and_keep_their_labels(th
     assert dataset.shape == (3, SIDE, SIDE) and dataset.classes == 3 and dataset.velocity is None
     one, two, other = (dataset.draw(torch.Generator().manual_seed(s), 40) for s in (1, 1, 2))
     assert torch.equal(one[0], two[0]) and not torch.equal(one[0], other[0])
-    assert one[1] is not None and two[1] is not None and torch.equal(one[1], two[1])
+    assert torch.equal(one[1].label, two[1].label)
     assert one[0].dtype == torch.float32 and float(one[0].abs().max()) <= 2
     redness = one[0].amax((2, 3)).argmax(1)  # the disc's colour is the class
     colour = torch.tensor([2 - CLASSES.index(name) for name in sorted(CLASSES)])
-    assert torch.equal(redness, colour[one[1]])
+    assert torch.equal(redness, colour[one[1].label])
 
 
 def test_half_of_the_draws_are_mirrored_where_that_is_asked_for(there) -> None:
@@ -85,9 +85,9 @@ def test_half_of_the_draws_are_mirrored_where_that_is_asked_for(there) -> None:
     mirrored = images.open_dataset({**arrays, "about": np.array(json.dumps(about))}, 0.5)
     plain = images.open_dataset(arrays, 0.5)
     assert mirrored.classes == 0
-    (a, labels), (b, _) = (d.draw(torch.Generator().manual_seed(0), 200) for d in (mirrored, plain))
+    (a, condition), (b, _) = (d.draw(torch.Generator().manual_seed(0), 200) for d in (mirrored, plain))
     same, flipped = (a == b).flatten(1).all(1), (a == b.flip(-1)).flatten(1).all(1)
-    assert labels is None and bool((same | flipped).all()) and 60 < int(same.sum()) < 140
+    assert condition.label is None and bool((same | flipped).all()) and 60 < int(same.sum()) < 140
 
 
 def test_pixels_make_the_round_trip(there) -> None:
@@ -127,8 +127,8 @@ def test_a_perfect_generator_of_uneven_classes_is_near_the_floor(tmp_path: Path,
     drawn, found = dataset.draw(torch.Generator().manual_seed(0), 2000), []
     for shares in (dataset.shares, (1, 1)):
         labels = labels_of_samples(range(150), dataclasses.replace(dataset, shares=shares))
-        assert labels is not None and drawn[1] is not None
-        rows = [torch.nonzero(drawn[1] == k).flatten().tolist() for k in range(2)]
+        assert labels is not None and drawn[1].label is not None
+        rows = [torch.nonzero(drawn[1].label == k).flatten().tolist() for k in range(2)]
         samples = drawn[0][[rows[label].pop() for label in labels.tolist()]]
         found.append(images.judge_samples(dataset, samples, ["fd_train"])["fd_train"])
     floor = images.judge_samples(dataset, drawn[0][-150:], ["fd_train"])["fd_train"]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.workflow.conftest import ROOT, saved_every
+from trigbench.core.condition import Condition
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.checkpoints import remove_all
 from trigbench.workflow.machine.files import write_json
@@ -147,7 +148,12 @@ def test_a_sampling_evaluates_its_network_as_often_as_it_says(
     network = make_network(study, arm, open_data(study, arm))
     calls = []
     real = type(network).forward
-    monkeypatch.setattr(type(network), "forward", lambda self, *a: calls.append(1) or real(self, *a))
+
+    def forward(self, x, t, c: Condition):
+        calls.append(1)
+        return real(self, x, t, c)
+
+    monkeypatch.setattr(type(network), "forward", forward)
     for way in study.samplings("x"):
         calls.clear()
         drawn = draw_samples(study, arm, dict(network.named_parameters()), [way], 5)
@@ -217,8 +223,10 @@ def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tel
     taught = read_tensors(guided.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors", "")
     student = make_modules(guided, arm, data, seed=0, start=taught).student
     x, t, labels = torch.randn(10, 1, 8, 8), torch.full((10,), 0.9), torch.arange(10)
-    told = [student_field(guided, arm, student, None, labels, (torch.full((10,), s),))(x, t) for s in (1.0, 2.0)]
-    plain = student_field(guided, teacher, make_network(guided, teacher, data), taught, labels)(x, t)
+    told = [
+        student_field(guided, arm, student, None, Condition(labels, torch.full((10,), s)))(x, t) for s in (1.0, 2.0)
+    ]
+    plain = student_field(guided, teacher, make_network(guided, teacher, data), taught, Condition(labels))(x, t)
     assert torch.equal(told[0], told[1])
     assert torch.equal(told[0], plain)
     train(guided, Run(arm="scd", seed=0))
@@ -233,21 +241,26 @@ def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tel
 def test_a_guided_student_of_segments_is_told_its_scale_and_its_edge(guided: Study, monkeypatch) -> None:
     run = Run(arm="ms-scd", seed=0)
     arm = guided.arms["ms-scd"]
-    assert arm.told == 2
+    assert arm.told == ("scale", "target_time")
     train(guided, run)
     weights = read_tensors(guided.run_folder(run) / "weights.safetensors", "")
     learned = {name: w for name, w in weights.items() if name.startswith("tell.")}
     assert len(learned) == 2 and all(w.any() for w in learned.values()), "both are learned, and apart"
     network = make_network(guided, arm, open_data(guided, arm))
     told, real = [], type(network).forward
-    monkeypatch.setattr(type(network), "forward", lambda self, x, t, c: told.append((t, c)) or real(self, x, t, c))
+
+    def forward(self, x, t, c: Condition):
+        told.append((t, c))
+        return real(self, x, t, c)
+
+    monkeypatch.setattr(type(network), "forward", forward)
     ways = guided.samplings("ms-scd")
     assert [(way.steps, way.guidance) for way in ways] == [(2, 1.0), (2, 2.0)]
     weak, strong = draw_samples(guided, arm, weights, ways, 10).values()
     assert not torch.equal(weak, strong)
     edges = segment_edges(arm, guided.sigma_d)
-    for (t, (_, scale, edge)), (place, expected) in zip(told, [(2, 1.0), (1, 1.0), (2, 2.0), (1, 2.0)], strict=True):
-        assert (t == edges[place]).all() and (edge == edges[place - 1]).all() and (scale == expected).all()
+    for (t, c), (place, expected) in zip(told, [(2, 1.0), (1, 1.0), (2, 2.0), (1, 2.0)], strict=True):
+        assert (t == edges[place]).all() and (c.target_time == edges[place - 1]).all() and (c.scale == expected).all()
 
 
 def test_a_scale_of_one_is_no_guidance_and_labels_matter_beyond_it(guided: Study) -> None:
@@ -256,7 +269,7 @@ def test_a_scale_of_one_is_no_guidance_and_labels_matter_beyond_it(guided: Study
     taught = read_tensors(guided.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors", "")
     x, t, labels = torch.randn(6, 1, 8, 8), torch.full((6,), 0.9), torch.arange(6)
     plain, one, two = (
-        guided_field(network, taught, labels, s)(x, t) for s in (None, torch.ones(6), torch.full((6,), 2.0))
+        guided_field(network, taught, Condition(labels, s))(x, t) for s in (None, torch.ones(6), torch.full((6,), 2.0))
     )
     torch.testing.assert_close(one, plain)
     assert not torch.allclose(two, plain)
@@ -425,8 +438,8 @@ def test_a_study_names_the_papers_networks_by_their_path(path: str, arm: str) ->
     dataset = SimpleNamespace(shape=(1, 8, 8), classes=10)
     network = make_network(study, study.arms[arm], dataset)  # type: ignore
     x, t, labels = torch.randn(2, 1, 8, 8), torch.tensor([0.3, 1.2]), torch.tensor([1, 10])
-    told = study.arms[arm].told
-    assert network(x, t, (labels, *[torch.ones(2)] * told) if told else labels).shape == x.shape
+    told = dict.fromkeys(study.arms[arm].told, torch.ones(2))
+    assert network(x, t, Condition(labels, **told)).shape == x.shape
 
 
 def test_a_network_that_cannot_be_told_is_refused_by_name(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ BAD = {
         ["arms.try", "'try' needs 'try'"],
     ),
     "a network told its edge, sampled without": (
-        lambda c: c["arms"].update(mine={"objective": "my.module:mine", "segments": 2}),
+        lambda c: c["arms"].update(mine={"objective": "my.module:mine", "segments": 2, "samplers": ["few"]}),
         ["arms.mine.samplers", "'few' does not sample", "solver is segments"],
     ),
     "guidance of a network that is not told it": (

@@ -71,6 +71,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "study": study.label,
         "budget": study.budget,
         "seeds": study.seeds,
+        "seeds_of": {name: e.seeds for name, e in study.experiments.items() if e.seeds is not None},
         "runs": len(records),
         "runs_missing": len(runs) - len(records),
         "runs_diverged": sum(r.status == "diverged" for r in records),

@@ -184,7 +184,7 @@ def _measured_rows(study: Study, experiment: str) -> tuple[list[dict[str, Any]],
         for row in content[kind]:
             value = Value.model_validate(row["value"])
             about: dict[str, Any] = {"study": study.label, "experiment": experiment, "objective": row["objective"]}
-            for seed in study.seeds if row["seed"] is None else (row["seed"],):
+            for seed in study.seeds_of(experiment) if row["seed"] is None else (row["seed"],):
                 if row["arm"] is not None:
                     about = _about(study, experiment, Run(arm=row["arm"], seed=seed))
                 number = {"seed": seed, "metric": value.metric, "value": value.value, "x": value.x}

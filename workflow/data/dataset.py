@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trigbench.core.condition import UNTOLD, Condition, parts_of
 from trigbench.core.trigflow import Field
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import Arrays
@@ -25,8 +26,10 @@ class Dataset:
 
     shape: tuple[int, ...]
     classes: int
-    draw: Callable[[torch.Generator, int], tuple[Tensor, Tensor | None]]
-    """(generator, batch) -> (x0 of (batch, *shape), labels of (batch,) from 0 to classes - 1; None without classes)."""
+    draw: Callable[[torch.Generator, int], tuple[Tensor, Any]]
+    """(generator, batch) -> (x0 of (batch, *shape), the core.condition.Condition with its label of (batch,) from 0 to
+    classes - 1; without classes UNTOLD). One of somebody's own may give the labels alone, or None; `checked` makes
+    these a Condition."""
     velocity: Field | None
     """The exact diffusion field, where it is known."""
     arrays: Arrays
@@ -53,8 +56,8 @@ def checked(dataset: Dataset, key: str, file: Path | None = None) -> Dataset:
         remedy = "give one number for each class, such as its count; equal ones to draw samples of every class alike"
         raise refused(problem, remedy)
 
-    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Tensor | None]:
-        x0, labels = dataset.draw(g, batch)
+    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:
+        x0, said = dataset.draw(g, batch)
         expected = (batch, *dataset.shape)
         if not isinstance(x0, Tensor) or x0.shape != expected or not x0.is_floating_point():
             problem = f"draws {_described(x0)}, where floats of {expected} were expected"
@@ -62,15 +65,19 @@ def checked(dataset: Dataset, key: str, file: Path | None = None) -> Dataset:
         if not bool(x0.isfinite().all()):
             problem = f"draws samples that are not numbers, {not_numbers(x0)} of {batch}"
             raise refused(problem, "take them out when the data are prepared")
+        if more := [name for name in parts_of(said) if name != "label"] if isinstance(said, Condition) else []:
+            remedy = "let it be None: scales and target times are the workflow's, and samples are told no observation"
+            raise refused(f"draws {more[0]!r} in its condition", remedy)
+        labels = said.label if isinstance(said, Condition) else said
         if (labels is None) != (dataset.classes == 0):
             drawn = "no labels" if labels is None else "labels"
             raise refused(f"has {dataset.classes} classes and draws {drawn}", "let both say whether there are labels")
         if labels is None:
-            return x0, None
+            return x0, UNTOLD
         if fault := fault_of_labels(labels, batch, dataset.classes):
             remedy = NUMBERED.format(last=dataset.classes - 1, count=batch)
             raise refused(f"has {dataset.classes} classes and draws {fault}", remedy)
-        return x0, labels.long()
+        return x0, Condition(label=labels.long())
 
     return dataclasses.replace(dataset, draw=draw)
 

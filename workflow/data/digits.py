@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trigbench.core.condition import Condition
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset, checked_labels
 from trigbench.workflow.data.features.classifier import features, to_pixels, train_classifier
@@ -58,9 +59,9 @@ def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
     images = torch.from_numpy(arrays["train"]).float() / sigma_d
     labels = checked_labels(torch.from_numpy(arrays["train_labels"]), len(images), DIGIT_CLASSES)
 
-    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
+    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:
         chosen = torch.randint(len(images), (batch,), generator=g)
-        return images[chosen], labels[chosen]
+        return images[chosen], Condition(label=labels[chosen])
 
     shares = tuple(torch.bincount(labels, minlength=DIGIT_CLASSES).tolist())
     return Dataset(tuple(images.shape[1:]), DIGIT_CLASSES, draw, None, arrays, shares)

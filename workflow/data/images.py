@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trigbench.core.condition import Condition
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset, checked_labels
 from trigbench.workflow.data.features.extractors import (
@@ -150,13 +151,13 @@ def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
     told = about["conditional"] and shards.labels is not None
     shares = shares_of(shards, Path(about["folder"])) if told else ()
 
-    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Tensor | None]:
+    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:
         chosen = torch.randint(len(shards), (batch,), generator=g).numpy()
         images = to_unit_variance(torch.from_numpy(shards.rows(chosen)), sigma_d)
         if about["flips"]:
             images = torch.where(torch.rand(batch, 1, 1, 1, generator=g) < 0.5, images, images.flip(-1))
         labels = torch.from_numpy(np.array(shards.labels[chosen])) if told and shards.labels is not None else None
-        return images, labels
+        return images, Condition(label=labels)
 
     return Dataset(shards.manifest.shape, len(shares), draw, None, arrays, shares or None)
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trigbench.core.condition import Condition
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data import images
 from trigbench.workflow.data.dataset import Dataset, not_numbers
@@ -114,12 +115,12 @@ def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
     shards = open_shards(Path(about["folder"]) / "train", about["parts"]["train"], AGAIN)
     _, *image = shards.manifest.shape
 
-    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Tensor]:
+    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:
         assert shards.labels is not None  # folders of ImageNet have them
         chosen = torch.randint(len(shards), (batch,), generator=g).numpy()
         noise = torch.randn(batch, CHANNELS, *image, generator=g)
         latents = normalise(torch.from_numpy(shards.rows(chosen)), noise)
-        return latents, torch.from_numpy(np.array(shards.labels[chosen]))
+        return latents, Condition(label=torch.from_numpy(np.array(shards.labels[chosen])))
 
     shares = images.shares_of(shards, Path(about["folder"]))
     return Dataset((CHANNELS, *image), len(shares), draw, None, arrays, shares)

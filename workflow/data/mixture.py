@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from trigbench.core import oracle
+from trigbench.core.condition import UNTOLD, Condition
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import Field, consistency_map, interpolate
 from trigbench.workflow.data.dataset import Dataset
@@ -51,8 +52,9 @@ def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
     mixture = oracle.Mixture(*(torch.from_numpy(arrays[k]).float() for k in ("weights", "means", "stds")))
     dimension = mixture.means.shape[1]
 
-    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, None]:
-        return oracle.sample(mixture, torch.rand(batch, generator=g), torch.randn(batch, dimension, generator=g)), None
+    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:
+        uniform, noise = torch.rand(batch, generator=g), torch.randn(batch, dimension, generator=g)
+        return oracle.sample(mixture, uniform, noise), UNTOLD
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         there = oracle.Mixture(*(part.to(x) for part in (mixture.weights, mixture.means, mixture.stds)))

@@ -1,6 +1,5 @@
 """One look for every figure: a colour per method, readable to colour-blind people, on paper and screen."""
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -8,37 +7,9 @@ import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from trigbench.core.objectives import OBJECTIVES, Look
 from trigbench.workflow.machine.files import write_atomically
 
-
-@dataclass(frozen=True)
-class Look:
-    """How an objective is shown in every figure."""
-
-    colour: str
-    marker: str
-    """Where lines are methods."""
-    name: str
-
-
-# Okabe and Ito's palette first; a hue per family: distilled blue and green, trained on data orange to red, with
-# a score model purple. Any two also differ in their marker, for the eyes to which some pairs come close.
-LOOKS = {
-    "scd": Look("#0072B2", "o", "sCD (continuous)"),
-    "ms_scd": Look("#56B4E9", "D", "multi-step sCD"),
-    "dscd": Look("#009E73", "v", "dsCD (discrete)"),
-    "cd": Look("#8FBC5A", "^", "CD"),
-    "sct": Look("#D55E00", "s", "sCT (continuous)"),
-    "dsct": Look("#CC79A7", "h", "discrete sCT"),
-    "ct": Look("#E69F00", "<", "CT"),
-    "ict": Look("#5C2E0B", ">", "iCT"),
-    "ect": Look("#882255", "P", "ECT"),
-    "vsd": Look("#5B1A99", "*", "VSD"),
-    "scd_vsd": Look("#C44FD0", "p", "sCD-VSD"),
-    "diffusion": Look("#000000", "d", "teacher"),
-    "data": Look("#777777", "", "real against real"),
-}
-"""Of the project's objectives, and of real data in their place."""
 GUIDE, QUIET, FAINT = "#999999", "#555555", "#dddddd"
 """Greys: lines to read by, words and marks that speak of no one method, what separates."""
 VERDICTS = {
@@ -48,6 +19,8 @@ VERDICTS = {
     "not run": ("#777777", "–"),
 }
 """Colour and sign of each verdict, from the surest good news to none; the pages' are in assets/colours.css."""
+REAL = Look("real against real", "", "#777777", "")
+"""Of rows of the data themselves; a method's own is in the table of objectives."""
 PRECISIONS = {"fp32": ("-", "o"), "fp16": ("--", "s"), "bf16": (":", "^")}
 """Line style and marker."""
 STEP = "optimiser step"
@@ -78,8 +51,11 @@ def apply_style() -> None:
 
 
 def look(objective: str) -> Look:
-    """How an objective is shown: here and nowhere else. Somebody's own is grey and has its function's name."""
-    return LOOKS.get(objective) or Look(GUIDE, "X", objective.rsplit(":", maxsplit=1)[-1])
+    """How a method, or `data`, is named and drawn: here and nowhere else. Grey where the table does not know it, as
+    somebody's own, which has its function's name."""
+    method = OBJECTIVES.get(objective)
+    own = Look(objective.rsplit(":", maxsplit=1)[-1], "", GUIDE, "X")
+    return REAL if objective == "data" else (method and method.look) or own
 
 
 def colour(objective: str) -> str:

@@ -166,7 +166,7 @@ def small_data(wildcards):
 def samples_of(wildcards):
     """Pictures show the first seed of every arm."""
     study = study_of(wildcards)
-    first = (Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(wildcards.experiment))
+    first = (Run(arm=arm, seed=study.seeds_of(wildcards.experiment)[0]) for arm in study.arms_of(wildcards.experiment))
     return paths(study.run_folder(run) / "samples.npz" for run in first)
 
 

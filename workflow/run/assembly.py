@@ -12,21 +12,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
+from trigbench.core.condition import UNTOLD, Condition, takes_condition
 from trigbench.core.constants import SIGMA_MIN
 from trigbench.core.conversions import field_with_boundary
-from trigbench.core.fields import Fields, bind
+from trigbench.core.fields import Fields, Jump, bind
 from trigbench.core.guidance import guided
 from trigbench.core.networks.dropout import masks, number_layers
 from trigbench.core.networks.log_weight import LogWeight
 from trigbench.core.networks.mlp import ResidualMLP
-from trigbench.core.objectives.regression import Regression, Settings
+from trigbench.core.objectives.regression import Regression, settings_for
 from trigbench.core.samplers.ode import ddim_step, heun_step
 from trigbench.core.schedules import (
     cm_angles,
-    cm_points,
     constant_rate,
-    ict_points,
     inverse_sqrt_rate,
     karras_angles,
     largest_angle,
@@ -46,7 +46,7 @@ from trigbench.workflow.run.batches import Batch, draw_batch, mapped
 from trigbench.workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, unkept
 from trigbench.workflow.study.converted import OPENED_BY
 from trigbench.workflow.study.kinds import is_own, kind_module
-from trigbench.workflow.study.schema import Arm, ConvertedTeacher
+from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher
 from trigbench.workflow.study.study import Run, Study
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -106,7 +106,7 @@ def _from_its_generator(study: Study, arm: Arm, draw: Callable[..., Any]) -> Cal
     def drawn(g: torch.Generator, batch: int) -> Any:
         other = draw(g.clone_state(), batch) if unseen else None
         found = draw(g, batch)
-        if other and not all(a is b or torch.equal(a, b) for a, b in zip(found, other, strict=True)):
+        if other and not all(map(torch.equal, tree_leaves(found), tree_leaves(other))):
             problem = "the data are drawn from another generator than the one that `draw` is given: no draw comes again"
             remedy = "draw from that one, or from one that is seeded by it; hold nothing from draw to draw"
             raise BenchError(problem, file=study.file, key=f"data.{arm.data}.module", remedy=remedy)
@@ -120,13 +120,17 @@ def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.
     """The arm's network on the study's device, not in training; its initial parameters a function of the seed.
 
     One that is named by its path is called with its settings and what it takes of shape, classes, sigma_d and
-    told, the count of numbers that it is told. Raises BenchError where it has state that would not be kept.
+    told, the names of what it is told beside labels. Raises BenchError where it has state that would not be kept.
     """
     with seeded(seed, "initial parameters"):  # drawn on the CPU for every device
         network = _make_network(study, arm, dataset)
     if lost := unkept(network):
         problem = f"the network's state holds what is no dense parameter or buffer: {', '.join(lost)}"
         remedy = "keep state in dense, persistent buffers, or register them with persistent=False (docs/networks.md)"
+        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
+    if arm.told and not takes_condition(network):
+        problem = f"the network takes labels alone, and the arm tells it its {' and '.join(arm.told)}"
+        remedy = "annotate the third parameter of its forward: condition: core.condition.Condition (docs/networks.md)"
         raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
     number_layers(network)
     return network.to(device_of(study.device, study.file)).eval()
@@ -179,13 +183,14 @@ def _check_width(study: Study, arm: Arm, network: nn.Module) -> None:
 
 
 def _start_from(study: Study, arm: Arm, network: nn.Module, start: Tensors) -> None:
-    """Give the network a teacher's weights; parameters of numbers that only the student is told stay as they are."""
+    """Give the network other weights; parameters of numbers that only the student is told stay as they are."""
     own = kept_of(network)
     new = {name for name, _ in network.named_parameters() if name not in start} if arm.told else set()
     own = {name: tensor for name, tensor in own.items() if name not in new}
     if wrong := difference(own, start):
-        problem = f"the teacher's weights do not fit the student's network: {wrong}"
-        remedy = "give both the same 'size', or remove 'start: teacher'"
+        whose = "the teacher's weights" if arm.start == "teacher" else f"the weights of {arm.start!r}"
+        problem = f"{whose} do not fit the student's network: {wrong}"
+        remedy = f"give both the same 'size', or remove 'start: {arm.start}'"
         raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}", remedy=remedy)
     put(own, start)
 
@@ -199,10 +204,13 @@ def check_weights(study: Study, arm: Arm, network: nn.Module, weights: Tensors) 
 
 
 def started_modules(study: Study, run: Run, arm: Arm, dataset: Dataset, teacher: Any) -> Modules:
-    """What the run trains, as it starts: drawn from its seed, or from the weights of its teacher (`open_teacher`).
+    """What the run trains, as it starts: drawn from its seed, or from the weights of its teacher (`open_teacher`), or
+    of another run.
 
     Raises BenchError where these do not fit, or make another function of the student's network than of the teacher's.
     """
+    if (start := study.start_run(run)) is not None:
+        return make_modules(study, arm, dataset, run.seed, _weights_of(study, start))
     if arm.start != "teacher" or not isinstance(arm.teacher, ConvertedTeacher):
         return make_modules(study, arm, dataset, run.seed, teacher if arm.start == "teacher" else None)
     modules = make_modules(study, arm, dataset, run.seed, teacher.weights())
@@ -223,8 +231,13 @@ def open_teacher(study: Study, run: Run, arm: Arm, dataset: Dataset) -> Any:
     teacher = study.teacher_run(run)
     if teacher is None:
         return None
-    remedy = f"delete the file; the workflow trains {teacher.arm} seed {teacher.seed} again"
-    weights = read_tensors(study.run_folder(teacher) / "weights.safetensors", remedy)
+    return _weights_of(study, teacher)
+
+
+def _weights_of(study: Study, run: Run) -> Tensors:
+    """The averaged weights of a run that is there."""
+    remedy = f"delete the file; the workflow trains {run.arm} seed {run.seed} again"
+    weights = read_tensors(study.run_folder(run) / "weights.safetensors", remedy)
     return on(device_of(study.device, study.file), weights)
 
 
@@ -233,21 +246,30 @@ def student_field(
     arm: Arm,
     network: nn.Module,
     weights: Tensors | None = None,
-    labels: Tensor | None = None,
-    numbers: tuple[Tensor, ...] = (),
+    condition: Condition = UNTOLD,
     precision: str = "fp32",
     tangent_precision: str | None = None,
 ) -> Field:
-    """The network as a field, told its labels and its numbers, with its method's boundary.
+    """The network as a field, told its condition, with its method's boundary.
 
     `tangent_precision` is that in which its tangent is computed, if not in that of its value.
     """
-    bound = partial(bind, network, weights, (labels, *numbers) if numbers else labels)
+    bound = partial(bind, network, weights, condition)
     field = bound(PRECISIONS[precision])
     if tangent_precision not in (None, precision):
         field = Apart(field, bound(PRECISIONS[tangent_precision]))
     bounded = arm.method.boundary
     return field_with_boundary(field, SIGMA_MIN, study.sigma_d) if bounded else field
+
+
+def jump_of(field: Callable[[Condition], Field], condition: Condition) -> Jump:
+    """u -> the field that is told the condition with the target time u."""
+    return lambda u: field(dataclasses.replace(condition, target_time=u))
+
+
+def to_data(jump: Jump) -> Field:
+    """The jump's field to 0, where data are."""
+    return lambda x, t: jump(torch.zeros_like(t))(x, t)
 
 
 def boundary_of(arm: Arm, sigma_d: float) -> float:
@@ -268,8 +290,8 @@ def step_function(
     Draws are a function of (seed, step, purpose) and of the sample's place in the batch (workflow.run.batches).
     """
     device = device_of(study.device, study.file)
-    settings = mapped(lambda value: value.to(device), make_settings(arm, study.sigma_d))
     objective = named(arm.method.path)
+    settings_at = settings_of(objective, study, run, arm)
     teacher_of = _teacher(study, arm, dataset, taught)
     teacher = study.arms.get(str(arm.teacher))
     sizes = [arm.size, *([teacher.size] if teacher else [])]
@@ -277,43 +299,77 @@ def step_function(
 
     def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
         batch = draw_batch(run, arm, dataset, step).to(device) if rows is None else rows
-        labels, scale = batch.labels, batch.scale
-        told = () if scale is None else (scale,)
-        bound = partial(
-            student_field, study, arm, labels=labels, precision=arm.precision, tangent_precision=arm.tangent_precision
-        )
-        fake = modules.extras.get("fake")
-        fields = Fields(
-            bound(modules.student, numbers=told) if arm.segments is None else _untold,
-            teacher_of(labels, scale),
-            target=bound(modules.student, weights=target, numbers=told) if target else None,
-            student_to=(lambda u: bound(modules.student, numbers=(*told, u))) if arm.segments else None,
-            fake=bound(fake, numbers=told) if fake else None,
-            **{name: module for name, module in modules.extras.items() if name != "fake"},
-        )
+        bound = partial(student_field, study, arm, precision=arm.precision, tangent_precision=arm.tangent_precision)
+        fields = _fields(arm, modules, bound, batch.condition, target)
+        fields = dataclasses.replace(fields, teacher=teacher_of(batch.condition))
         if own_code:  # it may draw from global generators, which must not depend on what came before
             seed_globals(run.seed, step, "dropout", batch.first)
         with masks(batch.keys):
-            return objective(fields, batch.x0, batch.draws, _settings_at(settings, arm, study.sigma_d, step, device))
+            return objective(fields, batch.x0, batch.draws, mapped(lambda value: value.to(device), settings_at(step)))
 
     return evaluate
 
 
-def make_settings(arm: Arm, sigma_d: float) -> Settings:
-    """The arm's settings, in the paper's units, as the core's, in unit variance."""
-    return Settings(
-        sigma_d=sigma_d,
-        proposal_mean=arm.proposal_mean,
-        proposal_std=arm.proposal_std,
-        control=_control(arm, sigma_d),
-        derivative=partial(derivative_along, method=arm.tangent_method),
-        grid=_fixed_grid(arm, sigma_d),
-        solver=SOLVERS[arm.solver] if arm.solver else None,
-        log_weight_max=math.log(arm.weight_max) if arm.weight_max else None,
-        segments=segment_edges(arm, sigma_d)[:-1] if arm.segments else None,
-        score_scale=arm.score_scale or "adaptive",
-        score_weight=sigma_d,  # the paper's lambda = 1 in its mixed units
-    )
+def _fields(arm: Arm, modules: Modules, bound: Callable[..., Field], condition: Condition, target: Tensors) -> Fields:
+    """What is trained, as fields told their condition, and the targets' average where there is one."""
+    averaged = partial(bound, modules.student, target)
+    student = partial(bound, modules.student, None)
+    fake = modules.extras.get("fake")
+    weights = {name: module for name, module in modules.extras.items() if name != "fake"}
+    beside: dict[str, Any] = weights | {"fake": bound(fake, None, condition) if fake else None}
+    if "target_time" not in arm.told:
+        return Fields(student(condition), target=averaged(condition) if target else None, **beside)
+    student_to, target_to = jump_of(student, condition), jump_of(averaged, condition) if target else None
+    beside |= {"student_to": student_to, "target_to": target_to}
+    return Fields(to_data(student_to), target=to_data(target_to) if target_to else None, **beside)
+
+
+def settings_of(objective: Callable[..., Regression], study: Study, run: Run, arm: Arm) -> Callable[[int], Any]:
+    """step -> what the objective is told then, by the names of its settings' fields (settings_for).
+
+    Each is what the arm's words, in the paper's units, are in unit variance, or the arm's own setting of that name.
+    Raises BenchError for one that has neither, nor a default.
+    """
+    fixed = _in_unit_variance(arm, study.sigma_d)
+
+    def at(step: int) -> Any:
+        try:
+            return settings_for(objective, **fixed | _of_step(arm, study.sigma_d, step))
+        except ValueError as error:
+            raise BenchError(str(error), file=study.file, key=f"arms.{run.arm}", remedy="add it there") from error
+
+    return at
+
+
+MADE = (
+    *METHOD_SETTINGS, "sigma_d", "derivative", "log_weight_max", "score_weight", "stage",
+)  # fmt: skip
+"""Names of fields of settings that are filled with what the arm's words, or the study's, are made into."""
+
+
+def _in_unit_variance(arm: Arm, sigma_d: float) -> dict[str, Any]:
+    """By the names of fields of settings: the arm's, in the paper's units, as the core's; None leaves their default."""
+    values = {name: getattr(arm, name) for name in METHOD_SETTINGS} | arm.settings
+    values |= {
+        "sigma_d": sigma_d,
+        "control": _control(arm, sigma_d),
+        "derivative": partial(derivative_along, method=arm.tangent_method),
+        "grid": _fixed_grid(arm, sigma_d),
+        "solver": SOLVERS[arm.solver] if arm.solver else None,
+        "log_weight_max": math.log(arm.weight_max) if arm.weight_max else None,
+        "segments": segment_edges(arm, sigma_d)[:-1] if arm.segments else None,
+        "score_weight": sigma_d,  # the paper's lambda = 1 in its mixed units
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _of_step(arm: Arm, sigma_d: float, step: int) -> dict[str, Any]:
+    """The same, of what changes along training."""
+    values = {"warmup": tangent_warmup(step - 1, arm.warmup), "stage": (arm.stages or 1) * (step - 1) // arm.iterations}
+    points = points_at(arm, step)
+    if points is None:
+        return values
+    return values | {"grid": _grid_of_points(points, arm.proposal_mean, arm.proposal_std, arm.method.even, sigma_d)}
 
 
 def learning_rate(arm: Arm, step: int, rate: float | None = None) -> float:
@@ -325,11 +381,11 @@ def learning_rate(arm: Arm, step: int, rate: float | None = None) -> float:
 
 
 def points_at(arm: Arm, step: int) -> int | None:
-    """N(k) of the curricula of CT and iCT; None for other objectives."""
-    if arm.points is None:
+    """N(k) of the method's curriculum; None where it has none."""
+    curriculum = arm.method.points
+    if curriculum is None or arm.points is None:
         return None
-    curriculum = {"ct": cm_points, "ict": ict_points}[arm.objective]
-    return curriculum(step - 1, arm.iterations, *arm.points)
+    return named(curriculum.path)(step - 1, arm.iterations, *arm.points)
 
 
 def snapshot_steps(arm: Arm) -> list[int]:
@@ -337,29 +393,17 @@ def snapshot_steps(arm: Arm) -> list[int]:
     return [round(arm.iterations * (i + 1) / arm.snapshots) for i in range(arm.snapshots)] if arm.snapshots else []
 
 
-def _settings_at(settings: Settings, arm: Arm, sigma_d: float, step: int, device: torch.device) -> Settings:
-    points = points_at(arm, step)
-    stage = (arm.stages or 1) * (step - 1) // arm.iterations
-    grid = settings.grid
-    if points is not None:
-        made = _grid_of_points(points, arm.proposal_mean, arm.proposal_std, arm.objective == "ct", sigma_d)
-        grid = mapped(lambda value: value.to(device), made)
-    return dataclasses.replace(settings, warmup=tangent_warmup(step - 1, arm.warmup), grid=grid, stage=stage)
-
-
-def _teacher(
-    study: Study, arm: Arm, dataset: Dataset, taught: Any
-) -> Callable[[Tensor | None, Tensor | None], Field | None]:
-    """(labels, guidance scale) -> the teacher as a field: exact, trained, guided, or none."""
+def _teacher(study: Study, arm: Arm, dataset: Dataset, taught: Any) -> Callable[[Condition], Field | None]:
+    """The student's condition -> the teacher as a field: exact, trained, guided, or none."""
     if arm.teacher is None or arm.teacher == "exact":
-        return lambda labels, scale: dataset.velocity if arm.teacher else None
+        return lambda condition: dataset.velocity if arm.teacher else None
     if taught is None:
         raise BenchError("the teacher has no weights", file=study.file, key="teacher", remedy="train the teacher first")
     if isinstance(arm.teacher, ConvertedTeacher):
-        return lambda labels, scale: taught.field(labels)
+        return lambda condition: taught.field(condition.label)
     network = make_network(study, study.arms[arm.teacher], dataset)
     check_weights(study, study.arms[arm.teacher], network, taught)
-    return lambda labels, scale: guided_field(network, taught, labels, scale)
+    return partial(guided_field, network, taught)
 
 
 def _open_converted(study: Study, arm: Arm, teacher: ConvertedTeacher, dataset: Dataset) -> Any:
@@ -372,14 +416,12 @@ def _open_converted(study: Study, arm: Arm, teacher: ConvertedTeacher, dataset: 
     return opened
 
 
-def guided_field(network: nn.Module, weights: Tensors, labels: Tensor | None, scale: Tensor | None) -> Field:
+def guided_field(network: nn.Module, weights: Tensors, condition: Condition) -> Field:
     """A diffusion model, guided by its own branch without labels where a scale is given."""
-    conditional = bind(network, weights, labels)
-    return conditional if scale is None else guided(conditional, bind(network, weights, None), scale)
-
-
-def _untold(x: Tensor, t: Tensor) -> Tensor:
-    raise ValueError("a multi-step student needs its edge: use fields.student_to")
+    conditional = bind(network, weights, Condition(label=condition.label))
+    if condition.scale is None:
+        return conditional
+    return guided(conditional, bind(network, weights, UNTOLD), condition.scale)
 
 
 def _control(arm: Arm, sigma_d: float) -> Control:
@@ -395,7 +437,7 @@ def _control(arm: Arm, sigma_d: float) -> Control:
 def _fixed_grid(arm: Arm, sigma_d: float) -> ProposalGrid | None:
     if arm.intervals is None:
         return None
-    if arm.objective == "cd":
+    if arm.method.even:
         return even_grid(cm_angles(arm.intervals + 1, sigma_d))
     if arm.grid == "karras":
         angles = karras_angles(arm.intervals, sigma_d)

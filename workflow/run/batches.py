@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trigbench.core.condition import Condition
 from trigbench.core.fields import Draws
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.randomness import generator
@@ -31,9 +32,8 @@ class Batch:
     first: int
     """Its first row's place in the whole batch."""
     x0: Tensor
-    labels: Tensor | None
-    scale: Tensor | None
-    """The guidance scale that the student is told."""
+    condition: Condition
+    """What the student is told: labels, and the guidance scale."""
     keys: Tensor
     """Of dropout's masks (core.networks.dropout)."""
     draws: Draws
@@ -110,13 +110,13 @@ def _draw_block(run: Run, arm: Arm, dataset: Dataset, step: int, block: int, siz
     def draws_for(purpose: str) -> torch.Generator:
         return generator(run.seed, step, purpose, *([block] if block else []))  # the first as before there were others
 
-    x0, labels = dataset.draw(draws_for("data"), size)
-    if labels is not None and arm.label_dropout:
+    x0, condition = dataset.draw(draws_for("data"), size)
+    if condition.label is not None and arm.label_dropout:
         lost = torch.rand(size, generator=draws_for("label dropout")) < arm.label_dropout
-        labels = torch.where(lost, dataset.classes, labels)
-    scale = None
+        condition = dataclasses.replace(condition, label=torch.where(lost, dataset.classes, condition.label))
     if arm.guidance_max is not None:  # s ~ U[1, guidance_max]
         scale = 1 + (arm.guidance_max - 1) * torch.rand(size, generator=draws_for("guidance"))
+        condition = dataclasses.replace(condition, scale=scale)
     keys = torch.randint(2**31, (size,), generator=draws_for("dropout"), dtype=torch.int32)
 
     def normal(purpose: str) -> Tensor:
@@ -127,6 +127,11 @@ def _draw_block(run: Run, arm: Arm, dataset: Dataset, step: int, block: int, siz
         return Draws(uniform, normal(f"{prefix}noise"))
 
     drawn = draws("")
+    if arm.method.two_times:
+        lower, middle = (
+            torch.rand(size, generator=draws_for(purpose), dtype=torch.float64) for purpose in ("lower", "middle")
+        )
+        drawn = dataclasses.replace(drawn, lower=lower, middle=middle)
     if arm.method.fake:
         drawn = dataclasses.replace(drawn, start=normal("start"), score=draws("score "), fake=draws("fake "))
-    return Batch(block * BLOCK, x0, labels, scale, keys, drawn)
+    return Batch(block * BLOCK, x0, condition, keys, drawn)

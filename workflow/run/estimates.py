@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trigbench.core.condition import Condition
+from trigbench.core.fields import bind
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
@@ -110,7 +112,7 @@ def machine_hours(cost: Cost) -> float | None:
 
 def sampling_evaluations(way: Sampling) -> int:
     """Evaluations of the network for one sample; a guided diffusion model is evaluated twice each time."""
-    guided = way.guidance is not None and way.solver not in ("few", "segments")
+    guided = way.guidance is not None and way.solver not in ("few", "segments", "jumps")
     return way.steps * (2 if guided else 1)
 
 
@@ -118,9 +120,9 @@ def stand_in(study: Study, data: str) -> Dataset:
     """A data set of the right shape and classes whose images are noise."""
     shape, classes = shape_of(study, data)
 
-    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Tensor | None]:
+    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:
         labels = torch.randint(classes, (batch,), generator=g) if classes else None
-        return torch.randn(batch, *shape, generator=g), labels
+        return torch.randn(batch, *shape, generator=g), Condition(labels)
 
     return Dataset(shape, classes, draw, lambda x, t: x, {})
 
@@ -198,11 +200,10 @@ def _count(study: Study, arm: str, data: Dataset) -> Counts:
     step, network, weights = _prepared(study, arm, data, COUNTED)
     with Operations() as training:
         torch.autograd.grad(step(1, {}).loss, weights, materialize_grads=True)
-    condition: Any = torch.zeros(COUNTED, dtype=torch.long) if data.classes else None
-    if told := study.arms[arm].told:
-        condition = (condition, *[torch.ones(COUNTED)] * told)
+    labels = torch.zeros(COUNTED, dtype=torch.long) if data.classes else None
+    condition = Condition(labels, **{name: torch.ones(COUNTED) for name in study.arms[arm].told})
     with Operations() as once, torch.no_grad():
-        network(torch.zeros(COUNTED, *data.shape), torch.ones(COUNTED), condition)
+        bind(network, condition=condition)(torch.zeros(COUNTED, *data.shape), torch.ones(COUNTED))
     parameters = sum(p.numel() for p in network.parameters())
     return Counts(training.total / COUNTED, once.total / COUNTED, parameters)
 

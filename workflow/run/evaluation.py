@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trigbench.core.condition import Condition
 from trigbench.core.forward_mode import value_and_tangent
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import Field, interpolate, velocity
@@ -25,6 +26,7 @@ from trigbench.workflow.machine.progress import sign_of_life
 from trigbench.workflow.machine.provenance import peak_memory_mb, provenance
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.assembly import check_weights, make_network, open_data, snapshot_steps, student_field
+from trigbench.workflow.run.batches import mapped
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.study.freshness import made_from
 from trigbench.workflow.study.kinds import kind_module
@@ -168,12 +170,12 @@ def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
     return curves
 
 
-def tangent_norms(study: Study, dataset: Dataset, field_of: Callable[[Tensor | None], Field]) -> list[Value]:
+def tangent_norms(study: Study, dataset: Dataset, field_of: Callable[[Condition], Field]) -> list[Value]:
     """Norms of dF/dx v and of dF/dt along the angle, v the velocity of drawn pairs (arXiv 2410.11081, Fig. 4)."""
     device = device_of(study.device, study.file)
-    x0, labels = dataset.draw(generator("tangent norms"), TANGENT_POINTS)
+    x0, condition = dataset.draw(generator("tangent norms"), TANGENT_POINTS)
     z = torch.randn(x0.shape, generator=generator("tangent norms", "noise")).to(device)
-    x0, field = x0.to(device), field_of(None if labels is None else labels.to(device))
+    x0, field = x0.to(device), field_of(mapped(lambda part: part.to(device), condition))
     found = []
     for angle in torch.linspace(0.05, largest_angle(study.sigma_d), TANGENT_ANGLES, dtype=torch.float64):
         t = angle.to(device).expand(len(x0))

@@ -22,7 +22,7 @@ from trigbench.workflow.study.metrics import OfData, check_metrics
 from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.schema import Arm
-from trigbench.workflow.study.study import Study
+from trigbench.workflow.study.study import Run, Study
 
 JUDGES = {
     "open_dataset": "arrays, sigma_d",
@@ -77,6 +77,7 @@ def check_study(study: Study) -> None:
         if arm.method.own:
             with _at(study, f"arms.{name}.objective"):
                 _check_places(arm.objective, named(arm.objective), "fields, x0, draws, settings")
+                _check_settings(study, name, arm)
         if study.sizes[arm.size].network is not None and (arm.size, arm.data, arm.told) not in tried:
             tried.add((arm.size, arm.data, arm.told))
             with _at(study, f"sizes.{arm.size}.network"):
@@ -135,6 +136,16 @@ def _check_places(path: str, function: Callable[..., Any], given: str) -> None:
             raise BenchError(f"{path} cannot be called: {error}", remedy=f"let it take ({given})") from error
 
 
+def _check_settings(study: Study, name: str, arm: Arm) -> None:
+    """Raise BenchError for a setting that the objective's dataclass lacks, of another type, or that nothing gives."""
+    from trigbench.core.objectives.regression import settings_class  # noqa: PLC0415 - with torch, which the objective has brought
+    from trigbench.workflow.run.assembly import MADE, settings_of  # noqa: PLC0415
+
+    function, key = named(arm.objective), f"arms.{name}.objective.settings"
+    check_call(f"the settings of {arm.objective}", settings_class(function), MADE, arm.settings, key)
+    settings_of(function, study, Run(arm=name, seed=study.seeds[0]), arm)(1)
+
+
 def _check_network(study: Study, arm: Arm, called: set[str]) -> None:
     """`called` are those that need no call any more: to call one takes a second, to make it a tenth."""
     size, key = study.sizes[arm.size], f"sizes.{arm.size}.settings"
@@ -143,8 +154,12 @@ def _check_network(study: Study, arm: Arm, called: set[str]) -> None:
     if not callable(make):
         raise BenchError(f"{path} is no class or function", remedy="name what makes a network")
     if arm.told and not takes(make, "told"):
-        problem = f"{path} takes no 'told', the count of numbers that it is told"
+        problem = f"{path} takes no 'told', the names of what it is told beside labels"
         raise BenchError(problem, remedy="let it take 'told', or train another size by guidance or in segments")
+    if arm.told and isinstance(make, type) and not _takes_condition(make):
+        problem = f"{path} takes labels alone, and an arm of it is told its {' and '.join(arm.told)}"
+        remedy = "annotate the third parameter of its forward: condition: core.condition.Condition (docs/networks.md)"
+        raise BenchError(problem, remedy=remedy)
     check_call(path, make, ABOUT, size.settings, key)
     data = known_of(study.data[arm.data])
     shape, classes = data.shape, data.classes
@@ -162,6 +177,12 @@ def _check_network(study: Study, arm: Arm, called: set[str]) -> None:
         called.add(shape_of_it)
 
 
+def _takes_condition(make: type) -> bool:
+    from trigbench.core.condition import takes_condition  # noqa: PLC0415 - with torch, which a network has brought
+
+    return takes_condition(make)
+
+
 def _made(make: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
     """A network whose tensors have shapes and no memory."""
     import torch  # noqa: PLC0415 - heavy, and for networks alone
@@ -170,13 +191,15 @@ def _made(make: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
         return make(**settings)
 
 
-def _call(network: Any, shape: Sequence[int], classes: int, sigma_d: float, told: int) -> None:
+def _call(network: Any, shape: Sequence[int], classes: int, sigma_d: float, told: Sequence[str]) -> None:
     import torch  # noqa: PLC0415
+
+    from trigbench.core.condition import Condition  # noqa: PLC0415
 
     with torch.device("meta"):
         x, t, labels = torch.ones(2, *shape), torch.ones(2), torch.ones(2, dtype=torch.long) if classes else None
     with torch.no_grad():
-        network(x, t, (labels, *[t] * told) if told else labels)
+        network(x, t, Condition(labels, **dict.fromkeys(told, t)))
 
 
 def command() -> None:

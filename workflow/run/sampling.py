@@ -9,7 +9,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from trigbench.core.condition import Condition
 from trigbench.core.samplers.consistency import sample_consistency, sample_segments
+from trigbench.core.samplers.jumps import sample_jumps
 from trigbench.core.samplers.noise import noise_of_samples
 from trigbench.core.samplers.ode import ddim_step, dpm_solver_2s_step, heun_step, solve, solve_dpm_solver_pp_2m
 from trigbench.core.schedules import karras_noise_levels, largest_angle
@@ -24,10 +26,12 @@ from trigbench.workflow.run.assembly import (
     boundary_of,
     check_weights,
     guided_field,
+    jump_of,
     make_network,
     open_data,
     segment_edges,
     student_field,
+    to_data,
 )
 from trigbench.workflow.run.distributed import is_first
 from trigbench.workflow.study.schema import Arm
@@ -98,7 +102,7 @@ def draw_parts(
     dataset, device = open_data(study, arm), device_of(study.device, study.file)
     network, weights = make_network(study, arm, dataset), on(device, weights)
     check_weights(study, arm, network, weights)
-    slices = max([len(s.times) + 1 for s in samplings if s.solver == "few"], default=1)
+    slices = max([len(s.times) + 1 for s in samplings if s.solver in ("few", "jumps")], default=1)
     progress, drawn = Progress("samples", sum(len(part.rows) for part in parts)), 0
     for rows, alike in itertools.groupby(parts, lambda part: part.rows):
         generators = [generator(study.evaluation.seed, "sample", row) for row in rows]
@@ -129,16 +133,18 @@ def _draw(
     study: Study, arm: Arm, network: nn.Module, weights: Tensors, labels: Tensor | None, noise: Tensor, how: Sampling
 ) -> Tensor:
     scale = None if how.guidance is None else torch.full((noise.shape[1],), how.guidance, device=noise.device)
-    told = () if scale is None else (scale,)
-    bound = partial(student_field, study, arm, network, weights, labels)
+    condition, bound = Condition(labels, scale), partial(student_field, study, arm, network, weights)
+    times, jump = [largest_angle(study.sigma_d), *how.times], jump_of(bound, condition)
     if how.solver == "few":
-        times, boundary = [largest_angle(study.sigma_d), *how.times], boundary_of(arm, study.sigma_d)
-        return sample_consistency(bound(told), noise[: how.steps], times, boundary)
+        field = to_data(jump) if "target_time" in arm.told else bound(condition)
+        return sample_consistency(field, noise[: how.steps], times, boundary_of(arm, study.sigma_d))
+    if how.solver == "jumps":
+        return sample_jumps(jump, noise[: how.steps], times, how.gamma or 0.0)
     if how.solver == "segments":
         edges = segment_edges(arm, study.sigma_d).to(noise.device)
-        return sample_segments(lambda u: bound((*told, u)), noise[0], edges)
-    field = guided_field(network, weights, labels, scale)
+        return sample_segments(jump, noise[0], edges)
+    field = guided_field(network, weights, condition)
     steps = math.ceil(how.steps / 2) if how.solver in TWO_EVALUATIONS else how.steps
     levels = torch.cat([karras_noise_levels(steps), torch.zeros(1, dtype=torch.float64)])
-    times = angle_from_noise_level(levels, study.sigma_d).to(noise.device)
-    return ODE[how.solver](field, torch.sin(times[0]).to(noise.dtype) * noise[0], times)
+    angles = angle_from_noise_level(levels, study.sigma_d).to(noise.device)
+    return ODE[how.solver](field, torch.sin(angles[0]).to(noise.dtype) * noise[0], angles)

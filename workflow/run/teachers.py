@@ -1,10 +1,12 @@
 """Teachers from files: published networks, made .safetensors by `python -m trigbench.workflow.steps.convert`."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
 from trigbench.core.networks.ddpmpp import DDPMpp
 from trigbench.core.networks.edm2 import EDM2
@@ -47,14 +49,14 @@ class EdmTeacher:
         kept = kept_of(self.network)
         return {name: -value if name.startswith("out_conv.") else value for name, value in kept.items()}
 
-    def is_start_of(self, student: torch.nn.Module, told: int) -> bool:
+    def is_start_of(self, student: torch.nn.Module, told: Collection[str]) -> bool:
         """Whether the student, with `weights`, computes what the teacher does; its numbers add nothing yet."""
         weights = kept_of(student)
         device, training, g = next(iter(weights.values())).device, student.training, generator("start")
         x = torch.randn(POINTS, *self.network.shape, generator=g).to(device)
         t = torch.linspace(0.1, 1.5, POINTS, dtype=torch.float64, device=device)
         labels = torch.arange(POINTS, device=device) % self.network.classes if self.network.classes else None
-        condition = (labels, *[torch.ones(POINTS, device=device)] * told) if told else labels
+        condition = Condition(labels, **{name: torch.ones(POINTS, device=device) for name in told})
         with torch.no_grad():
             ours = bind(student.eval(), weights, condition)(x, t)
             theirs = self.field(labels)(x, t)

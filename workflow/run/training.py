@@ -27,6 +27,7 @@ from trigbench.workflow.run.assembly import (
     Modules,
     Tensors,
     learning_rate,
+    make_modules,
     open_data,
     open_teacher,
     points_at,
@@ -129,9 +130,11 @@ def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
 def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
     arm = tuned(study, run)
     dataset = open_data(study, arm)
-    lost = _lost_teacher(study, run)
+    lost = _lost_before(study, run)
     taught = None if lost else open_teacher(study, run, arm, dataset)
-    modules = started_modules(study, run, arm, dataset, taught)
+    modules = (
+        make_modules(study, arm, dataset, run.seed, None) if lost else started_modules(study, run, arm, dataset, taught)
+    )
     check_parts(study, run, arm, modules, world)
     layout = lay_out(world, modules.parameters(), arm.sharded)
     state = initial(modules, layout, arm)
@@ -293,15 +296,17 @@ def _learned_weight(modules: Modules, sigma_d: float) -> list[list[float]]:
     return [[t, w] for t, w in zip(angles.tolist(), weights.tolist(), strict=True)]
 
 
-def _lost_teacher(study: Study, run: Run) -> str | None:
-    """Why the run cannot be taught, if its teacher diverged: then so did all that it would teach."""
-    teacher = study.teacher_run(run)
-    if teacher is None:
-        return None
-    path = study.run_folder(teacher) / "training.json"
-    remedy = f"train the teacher first: {teacher.arm} seed {teacher.seed}"
-    reason = read_json(path, remedy)["reason"]
-    return f"its teacher {teacher.arm} seed {teacher.seed} diverged: {reason}" if reason else None
+def _lost_before(study: Study, run: Run) -> str | None:
+    """Why the run cannot be made, if its teacher diverged, or the run that it starts from: then so did this one."""
+    for words, other in (("its teacher", study.teacher_run(run)), ("it starts from", study.start_run(run))):
+        if other is None:
+            continue
+        path = study.run_folder(other) / "training.json"
+        reason = read_json(path, f"train it first: {other.arm} seed {other.seed}")["reason"]
+        if reason:
+            said = f"{words} {other.arm} seed {other.seed}"
+            return f"{said} diverged: {reason}" if words == "its teacher" else f"{said}, which diverged: {reason}"
+    return None
 
 
 def _update(state: State, gradients: Sequence[Tensor], arm: Arm, step: int) -> State:

@@ -47,7 +47,7 @@ def plot(study: Study, experiment: str) -> None:
 
 def sample_pictures(study: Study, experiment: str, real: bool = True) -> Figure | None:
     """Samples of the first seed of every arm, as `pictures` has them; with `real`, training images above them."""
-    first = [Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(experiment)]
+    first = [Run(arm=arm, seed=study.seeds_of(experiment)[0]) for arm in study.arms_of(experiment)]
     there = set(finished_runs(study, experiment)[0])
     return pictures(study, [run for run in first if run in there], real)
 

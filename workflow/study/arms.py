@@ -13,7 +13,8 @@ from trigbench.workflow.study.models import check_known
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.study import Study
 
-SOLVERS = {"heun": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "segments": ("segments",)}
+SOLVERS = {"heun": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "segments": ("segments",),
+           "jumps": ("jumps", "few")}  # fmt: skip
 """The solvers that may stand in for a method's own sampler; `few` for any other."""
 
 
@@ -26,6 +27,7 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
         raise Mistake(f"arms.{name}.label_dropout: data {arm.data!r} have no labels to withhold", "remove it")
     kind_of(data).check_arm(data, name, arm)
     _check_teacher(study, name, arm)
+    _check_start(study, name, arm)
     _check_samplers(study, name, arm)
     _check_rate(study, name, arm)
     _check_points(name, arm)
@@ -44,11 +46,11 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
         if settings.guidance and arm.guidance_max and max(settings.guidance) > arm.guidance_max:
             problem = f"{key}: {sampler!r} guides beyond the arm's 'guidance_max', {arm.guidance_max:g}"
             raise Mistake(problem, "lower its 'guidance', or raise 'guidance_max'")
-        of_segments = arm.method.own and arm.segments is not None  # its network is told an edge, which only they know
-        allowed = ("segments",) if of_segments else SOLVERS.get(arm.method.sampler, ("few",))
+        any_jumps = arm.method.two_times and arm.method.sampler in ("few", "one")
+        allowed = SOLVERS.get("jumps" if any_jumps else arm.method.sampler, ("few",))
         if settings.solver not in allowed:
             problem = f"{key}: {sampler!r} does not sample objective {arm.objective!r}"
-            problem += " with 'segments'" if of_segments else ""
+            problem += " with 'segments'" if arm.method.own and arm.segments else ""
             raise Mistake(problem, f"name a sampler whose solver is {' or '.join(allowed)}")
         if settings.guidance and not (arm.guidance_max or (arm.label_dropout and arm.method.sampler == "heun")):
             lacks = "'label_dropout'" if arm.method.sampler == "heun" else "'guidance_max'"
@@ -64,15 +66,15 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
 
 
 def _check_points(name: str, arm: Arm) -> None:
-    if arm.points is None:
+    curriculum = arm.method.points
+    if arm.points is None or curriculum is None:
         return
-    first, last = arm.points
-    fewest = 2 if arm.objective == "ct" else 1  # ct's grid has s0 points, ict's one more
+    (first, last), fewest = arm.points, curriculum.fewest
     if not fewest <= first <= last:
         problem = f"arms.{name}.points: {arm.objective} cannot grow from {first} to {last} points"
         raise Mistake(problem, f"write [s0, s1] with {fewest} <= s0 <= s1")
     levels = int(math.log2(last // first)) + 1
-    if arm.objective == "ict" and arm.iterations < levels:
+    if curriculum.doubles and arm.iterations < levels:
         problem = f"{arm.iterations} are fewer than the {levels} levels from {first} to {last} of 'points'"
         raise Mistake(f"arms.{name}.iterations: {problem}", "train longer, or grow to fewer points")
 
@@ -111,6 +113,25 @@ def _check_teacher(study: Study, name: str, arm: Arm) -> None:
         raise Mistake(f"arms.{name}.start: the teacher's size {teacher.size!r} is not {arm.size!r}", "start: random")
     if arm.guidance_max and not teacher.label_dropout:
         raise Mistake(f"{key}: {arm.teacher!r} cannot guide itself", "give it 'label_dropout'")
+
+
+def _check_start(study: Study, name: str, arm: Arm) -> None:
+    """Of an arm that starts from another's weights."""
+    if arm.starts_from is None:
+        return
+    key, start = f"arms.{name}.start", study.arms.get(arm.starts_from)
+    if start is None:
+        known = ", ".join(["random", "teacher", *study.arms])
+        raise Mistake(f"{key}: there is no arm {arm.start!r}", f"choose of: {known}")
+    if start.data != arm.data or start.tuning:
+        problem = "only chooses a rate" if start.tuning else f"is on data {start.data!r}, not {arm.data!r}"
+        raise Mistake(f"{key}: {arm.start!r} {problem}", "name an arm on the same data, or set start: random")
+    if start.size in study.sizes and not _alike(study, start.size, arm.size):
+        problem = f"{key}: {arm.start!r} is of size {start.size!r}, this arm of {arm.size!r}"
+        raise Mistake(problem, "give both one size, or set start: random")
+    if more := [part for part in start.told if part not in arm.told]:
+        problem = f"{key}: the network of {arm.start!r} is told its {' and '.join(more)}, and this arm's is not"
+        raise Mistake(problem, "start from an arm that is told no more, or set start: random")
 
 
 def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeacher) -> None:

@@ -72,15 +72,17 @@ def _check_cycles(study: Study) -> None:
     """No run may have to wait for itself."""
 
     def before(name: str) -> list[str]:
-        teacher = study.arms[name].teacher
-        return [*([teacher] if isinstance(teacher, str) and teacher in study.arms else []), *study.candidates(name)]
+        named = (study.arms[name].teacher, study.arms[name].starts_from)
+        return [*(arm for arm in named if isinstance(arm, str) and arm in study.arms), *study.candidates(name)]
 
     done: set[str] = set()
 
     def walk(name: str, path: tuple[str, ...]) -> None:
         if name in path:
             circle = " needs ".join(repr(arm) for arm in (*path[path.index(name) :], name))
-            raise Mistake(f"arms.{name}: its run waits for itself: {circle}", "take one 'teacher' or 'rate_of' out")
+            raise Mistake(
+                f"arms.{name}: its run waits for itself: {circle}", "take one 'teacher', 'start' or 'rate_of' out"
+            )
         if name not in done:
             for other in before(name):
                 walk(other, (*path, name))
@@ -93,8 +95,12 @@ def _check_cycles(study: Study) -> None:
 def _check_seeds(study: Study) -> None:
     if len(set(study.seeds)) != len(study.seeds):
         raise Mistake("seeds: each seed may stand once", "take the repeated one out")
-    if set(study.seeds) & set(study.tuning_seeds):
-        raise Mistake("tuning_seeds: a seed that chooses a rate must not be reported", "choose others than 'seeds'")
+    for name, experiment in study.experiments.items():
+        if len(set(experiment.seeds or ())) != len(experiment.seeds or ()):
+            raise Mistake(f"experiments.{name}.seeds: each seed may stand once", "take the repeated one out")
+    if set(study.tuning_seeds) & set(study.seeds).union(*(study.seeds_of(name) for name in study.experiments)):
+        problem = "tuning_seeds: a seed that chooses a rate must not be reported"
+        raise Mistake(problem, "choose others than 'seeds', of the study and of its experiments")
     check_quantity("tuning_metric", study.tuning_metric, study.data.values())
     for metric in study.evaluation.snapshot_metrics or ():
         check_quantity("evaluation.snapshot_metrics", metric, study.data.values())

@@ -12,12 +12,11 @@ objective or an arm, or editing the report, leaves finished runs fresh.
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 
 from trigbench import HOMES
 from trigbench._places import PACKAGE
-from trigbench.core.objectives import method_of
+from trigbench.core.objectives import hashed, method_of
 from trigbench.workflow.study.converted import OPENED_BY
 from trigbench.workflow.study.kinds import kind_named
 from trigbench.workflow.study.syntax import read_syntax
@@ -50,16 +49,23 @@ TABLES = frozenset({"trigbench", "trigbench.core.objectives"})
 
 def fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
     """A digest of a run's specification (Study.specification) and of the mathematics that it uses."""
-    taught_by = specification["teacher"]
-    by_file = OPENED_BY.get(taught_by.get("kind", "")) if isinstance(taught_by, Mapping) else None
-    runs = [specification, *([taught_by] if isinstance(taught_by, Mapping) and not by_file else [])]
+    runs = list(_with_those_before(specification))
+    files = [OPENED_BY.get(run["teacher"].get("kind", "")) for run in runs if isinstance(run["teacher"], Mapping)]
     methods = [method for run in runs if (method := method_of(run["arm"]["objective"]))]
     networks = [network for run in runs if (network := run["size"].get("network"))]
-    paths = [*(method.path for method in methods), *networks, *([by_file] if by_file else [])]
+    paths = [*(method.path for method in methods), *networks, *filter(None, files)]
     modules = [path.split(":")[0] for path in paths]
     # the table that names methods is left out of the source; what it says of these ones is not
-    said = {"run": specification, "methods": [dataclasses.asdict(method) for method in methods]}
+    said = {"run": specification, "methods": [hashed(method) for method in methods]}
     return digest(said, (*STEPS, *modules, _source_of(specification["data"])), root)
+
+
+def _with_those_before(specification: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A run's specification, and those of the runs that teach it and that it starts from, and of theirs."""
+    yield specification
+    for other in (specification["teacher"], specification.get("start")):
+        if isinstance(other, Mapping) and "arm" in other:  # a converted teacher has its kind
+            yield from _with_those_before(other)
 
 
 def data_fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:

@@ -30,6 +30,7 @@ SOURCE = "the files that it was prepared from changed since"
 INPUTS = {
     "data": "its data changed since",
     "teacher": "its teacher changed since",
+    "start": "the run that it starts from changed since",
     "candidates": "the runs that choose its rate changed since",
 }
 MADE_FROM = "made_from"
@@ -51,6 +52,8 @@ def inputs_of(study: Study, run: Run) -> dict[str, list[Path]]:
         found["teacher"] = [study.run_folder(teacher) / "weights.safetensors"]
     if (file := study.teacher_file(run.arm)) is not None:
         found["teacher"] = [file]
+    if (start := study.start_run(run)) is not None:
+        found["start"] = [study.run_folder(start) / "weights.safetensors"]
     candidates = study.candidate_runs(run)
     if candidates:  # they choose the run's rate
         found["candidates"] = [study.run_folder(c) / "metrics.json" for c in candidates]

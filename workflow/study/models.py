@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -32,7 +32,8 @@ class Model(BaseModel):
         """Pydantic takes true for 1."""
         for name, value in given.items() if isinstance(given, dict) else ():
             listed = value if isinstance(value, list) else [value]
-            if name not in cls.model_fields or cls.model_fields[name].annotation is bool:
+            hint = cls.model_fields[name].annotation if name in cls.model_fields else bool
+            if bool in (hint, *get_args(hint)):
                 continue
             if any(one is True or one is False for one in listed):
                 raise Mistake(f"{name}: {name!r} cannot be true or false", remedy="write a number, or text in quotes")

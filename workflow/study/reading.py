@@ -5,7 +5,7 @@ import difflib
 import fnmatch
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,15 @@ import yaml
 from pydantic import ValidationError
 
 from trigbench._places import ROOT, place_of
+from trigbench.core.objectives import method_of
 from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.machine.plain import StrictLoader, number
 from trigbench.workflow.study.checks import check
 from trigbench.workflow.study.claim import Claim, Rule, Term
 from trigbench.workflow.study.kinds import kind_named
-from trigbench.workflow.study.models import NAME, PATH, Model
+from trigbench.workflow.study.models import NAME, PATH
 from trigbench.workflow.study.schema import (
+    METHOD_SETTINGS,
     Arm,
     Budget,
     ConvertedTeacher,
@@ -28,6 +30,7 @@ from trigbench.workflow.study.schema import (
     Resources,
     Sampler,
     Size,
+    keys_of_arms,
 )
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
@@ -131,6 +134,7 @@ def remedy_of(error: Any) -> str:
     if place[0] == "arms" and place[2:3] == ["teacher"]:
         models["arms"] = ConvertedTeacher
     known = list(models.get(place[0], Study).model_fields)
+    known = keys_of_arms() if models.get(place[0]) is Arm else known
     if place[0] == "claims":
         known = [*Claim.model_fields, *Rule.model_fields, *Term.model_fields]
     close = difflib.get_close_matches(place[-1], known, n=1)
@@ -198,24 +202,27 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
         first: Any = error.errors()[0]
         key = ".".join(map(str, ("budgets", name, *first["loc"])))
         raise BenchError(first["msg"], file=file, key=key, remedy=remedy_of(first)) from error
-    _check_keys(defaults, Arm, "defaults", file)
-    _check_keys(budget.override, Arm, f"budgets.{name}.override", file)
+    _check_keys(defaults, "defaults", file)
+    _check_keys(budget.override, f"budgets.{name}.override", file)
     arms = {}
     for template, settings in (content.get("arms") or {}).items():
         if not isinstance(settings, dict):
             raise BenchError("an arm is a mapping", file=file, key=f"arms.{template}", remedy="give it its settings")
-        _check_keys(settings, Arm, f"arms.{template}", file)
+        _check_keys(settings, f"arms.{template}", file)
         made: dict[str, str] = {}
         for arm, expanded in _expand(str(template), {**defaults, **settings}, file):
-            _check_twin(arm, expanded, made, f"arms.{template}", file)
+            _check_twin(arm, _fitting(expanded, defaults.keys() - settings.keys()), made, f"arms.{template}", file)
             if arm in arms:
                 remedy = "name each list-valued key in braces in the arm's name, or rename the arm"
                 raise BenchError(f"two arms are called {arm!r}", file=file, key=f"arms.{template}", remedy=remedy)
-            arms[arm] = {**_longer(expanded, budget.longer), **budget.override}
+            shared = (defaults.keys() - settings.keys()) | budget.override.keys()
+            arms[arm] = _fitting({**_longer(expanded, budget.longer), **budget.override}, shared)
     kept = _kept(arms, budget.arms, f"budgets.{name}.arms", file)
     experiments = content.get("experiments")
     if budget.experiments is not None and isinstance(experiments, dict):
         content["experiments"] = _kept(experiments, budget.experiments, f"budgets.{name}.experiments", file)
+    if budget.seeds is not None and isinstance(content.get("experiments"), dict):
+        content["experiments"] = {key: _of_all_seeds(value) for key, value in content["experiments"].items()}
     evaluation = content.get("evaluation", {})
     if isinstance(evaluation, dict):
         evaluation = {**evaluation, **budget.evaluation}
@@ -224,6 +231,15 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
         content["resources"] = {**(content.get("resources") or {}), **budget.resources}
     chosen = {"seeds": budget.seeds, "tuning_seeds": budget.tuning_seeds}
     return content | {key: value for key, value in chosen.items() if value is not None}
+
+
+def _of_all_seeds(experiment: Any) -> Any:
+    """An experiment without seeds of its own, which a budget's replace."""
+    return (
+        {key: value for key, value in experiment.items() if key != "seeds"}
+        if isinstance(experiment, dict)
+        else experiment
+    )
 
 
 def _check_budget_names(names: Iterable[str], file: Path) -> None:
@@ -265,12 +281,25 @@ def _longer(settings: dict[str, Any], factor: float) -> dict[str, Any]:
         return settings
 
 
-def _check_keys(settings: Mapping[str, Any], model: type[Model], key: str, file: Path) -> None:
-    """Refuse an unknown key where it stands, not in every arm that it reaches."""
-    for unknown in settings.keys() - model.model_fields.keys():
-        close = difflib.get_close_matches(str(unknown), model.model_fields, n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(model.model_fields)}"
+def _check_keys(settings: Mapping[str, Any], key: str, file: Path) -> None:
+    """Refuse an arm's unknown key where it stands, not in every arm that it reaches."""
+    known = keys_of_arms()
+    for unknown in settings.keys() - set(known):
+        close = difflib.get_close_matches(str(unknown), known, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
         raise BenchError(f"unknown key {unknown!r}", file=file, key=f"{key}.{unknown}", remedy=remedy)
+
+
+def _fitting(settings: Mapping[str, Any], shared: Collection[str]) -> dict[str, Any]:
+    """An arm's settings without those of the shared ones (defaults, overrides) that its method has no use for."""
+    objective = settings.get("objective")
+    method = method_of(str(objective.get("path") if isinstance(objective, dict) else objective))
+    if method is None:  # which is said where the arm is read
+        return dict(settings)
+    without = {name for name in keys_of_arms() if name not in Arm.model_fields}
+    without |= set() if method.own else set(METHOD_SETTINGS)
+    without &= set(shared) - set(method.accepted)
+    return {key: value for key, value in settings.items() if key not in without}
 
 
 def _check_twin(arm: str, settings: dict[str, Any], made: dict[str, str], key: str, file: Path) -> None:

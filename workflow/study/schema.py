@@ -3,20 +3,29 @@
 Imports nothing heavy (no torch), since every start of the workflow reads it.
 """
 
+import dataclasses
 import difflib
 import itertools
 import re
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from trigbench.core.constants import ADAM_BETAS, ADAM_EPSILON, EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.measurements import MEASUREMENTS
-from trigbench.workflow.study.models import PATH, Model, Name, Settings, unfit
+from trigbench.workflow.study.models import PATH, Model, Name, Seed, Settings, unfit
 
 
 class Size(Model):
@@ -72,17 +81,42 @@ def _teacher(given: Any) -> Any:
     raise Mistake(f"{given!r} is no teacher", "write 'exact', the name of an arm, or {file: ..., kind: edm}")
 
 
+class OwnObjective(Model):
+    """What an objective of one's own needs, said in the place of its path."""
+
+    path: Annotated[str, Field(pattern=PATH)]
+    """`package.module:function`."""
+    two_times: bool = False
+    """Whether its network is told a target time: it gets fields.student_to, and draws.lower and .middle."""
+    teacher: bool | None = None
+    """Whether it uses fields.teacher; empty where an arm may give one or not."""
+    sampler: Literal["few", "one", "segments", "jumps", "heun"] | None = None
+    """How it is sampled unless its arm says so; empty for `jumps` of two times, else for `few`."""
+    settings: Settings = Field(default_factory=dict)
+    """Of the dataclass that its `settings` are annotated as."""
+
+
 class Arm(Model):
-    """One setting: an objective with its hyper-parameters, in the paper's units."""
+    """One setting: an objective with its hyper-parameters, in the paper's units.
+
+    Its method says which of those from `proposal_mean` to `fake_rate` it accepts (core.objectives), and has settings of
+    its own beside.
+    """
 
     data: str
     objective: str
+    """A name of the table, or of one's own a path or the mapping of OwnObjective."""
+    declared: OwnObjective | None = None
+    """Of an objective of one's own; not written by itself."""
+    settings: Settings = Field(default_factory=dict)
+    """Of the method's own; not written by itself."""
     size: str
     teacher: Annotated[str | ConvertedTeacher | None, BeforeValidator(_teacher)] = None
     """`exact` for the data's own velocity, the name of an arm, whose run of the same seed teaches, or a network in a
     file: `{file: ..., kind: edm}`."""
-    start: Literal["random", "teacher"] = "random"
-    """Where the parameters start: drawn, or the teacher's averaged ones (as the paper does)."""
+    start: Name = "random"
+    """Where the parameters start, the fake's too: `random` ones are drawn, `teacher` takes its teacher's averaged ones
+    (as the paper does), and the name of an arm those of that arm's run of the same seed."""
     iterations: PositiveInt
     batch: PositiveInt
     rate: PositiveFloat
@@ -152,15 +186,63 @@ class Arm(Model):
 
     @property
     def method(self) -> Method:
-        """What the table says of the objective."""
+        """What the table, or the study, says of the objective."""
         method = method_of(self.objective)
         assert method is not None  # validated below
-        return method
+        if self.declared is None:
+            # a network that is told an edge, which only its segments know
+            return dataclasses.replace(method, two_times=True, sampler="segments") if self._own_segments else method
+        two_times, said = self.declared.two_times or self._own_segments, self.declared.sampler
+        usual = "segments" if self._own_segments else "jumps" if two_times else "few"
+        return dataclasses.replace(method, two_times=two_times, teacher=self.declared.teacher, sampler=said or usual)
 
     @property
-    def told(self) -> int:
-        """How many numbers the network is told: the guidance scale, and then its segment's lower edge."""
-        return (self.guidance_max is not None) + (self.segments is not None)
+    def starts_from(self) -> str | None:
+        """The arm whose weights it starts from, if it names one."""
+        return None if self.start in ("random", "teacher") else self.start
+
+    @property
+    def _own_segments(self) -> bool:
+        return ":" in self.objective and self.segments is not None
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What the network is told beside labels, as core.condition.Condition names it."""
+        return ("scale",) * (self.guidance_max is not None) + ("target_time",) * self.method.two_times
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """Plain data of all that decides its numbers: without settings that its method does not accept."""
+        accepted = self.method.accepted
+        ignored = set() if self.method.own else {name for name in METHOD_SETTINGS if name not in accepted}
+        own = self.model_dump(exclude=ignored | {"declared", "settings"} - self.model_fields_set, exclude_none=True)
+        return own | ({"start": "arm"} if self.starts_from else {})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_method(cls, given: Any) -> Any:
+        """An objective of one's own may be a mapping; settings of a method's own stand beside the others."""
+        if not isinstance(given, dict):
+            return given
+        if isinstance(given.get("objective"), dict):
+            try:
+                own = OwnObjective.model_validate(given["objective"])
+            except ValidationError as error:
+                first = error.errors()[0]
+                key, keys = ".".join(map(str, ("objective", *first["loc"]))), ", ".join(OwnObjective.model_fields)
+                problem = first["msg"].removeprefix("Value error, ")
+                raise Mistake(f"{key}: {problem}", f"write what fits; it has {keys}") from error
+            return {**given, "objective": own.path, "declared": own, "settings": own.settings}
+        method = method_of(str(given.get("objective")))
+        own_names = method.settings if method else {}
+        settings = {name: given[name] for name in own_names if given.get(name) is not None}
+        for name, setting in own_names.items():
+            if (wrong := setting.refusal(settings[name]) if name in settings else None) is not None:
+                raise Mistake(f"{name}: {settings[name]!r} is no value of it", f"write {wrong}")
+            if setting.needed and name not in settings:
+                raise unfit(f"objective {given['objective']!r}", True, name)
+        rest = {key: value for key, value in given.items() if key not in own_names}
+        return rest | ({"settings": settings} if settings else {})
 
     @model_validator(mode="after")
     def _one_average(self) -> Self:
@@ -176,31 +258,10 @@ class Arm(Model):
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise Mistake(f"unknown objective {self.objective!r}", f"{hint}there are {', '.join(OBJECTIVES)}")
         if method.own:
-            if not re.fullmatch(PATH, self.objective):
-                raise Mistake(f"{self.objective!r} is no path of an objective", "write package.module:function")
-            if self.points is not None:
-                raise Mistake("'points' are for ct and ict", "give an objective of one's own 'intervals'")
-            return self
-        if method.intervals != (self.intervals is not None):
-            raise unfit(f"objective {self.objective!r}", method.intervals, "intervals")
-        for key, used in (("segments", method.segments), ("points", method.points)):
-            if used != (getattr(self, key) is not None):
-                raise unfit(f"objective {self.objective!r}", used, key)
-        uses = {
-            "stages": self.objective == "ect",
-            "solver": self.objective in ("cd", "dscd"),
-            "target_decay": self.objective in ("cd", "ct"),
-            "score_scale": method.fake,
-            "fake_rate": method.fake,
-            "guidance_max": method.teacher,
-            "label_dropout": self.objective == "diffusion",
-            "adaptive_weight": bool(method.log_weights),
-            "tangent_precision": self.objective in ("sct", "scd", "ms_scd", "scd_vsd"),
-        }
-        for key, used in uses.items():
-            if getattr(self, key) and not used:
-                raise unfit(f"objective {self.objective!r}", False, key)
-        if method.teacher and self.teacher is None:
+            self._check_own()
+        else:
+            self._check_accepted(method)
+        if self.method.teacher and self.teacher is None:
             remedy = "name an arm, 'exact' for a mixture, or a file"
             raise Mistake(f"objective {self.objective!r} needs a 'teacher'", remedy)
         if self.start == "teacher" and self.teacher in (None, "exact"):
@@ -209,15 +270,53 @@ class Arm(Model):
             raise Mistake("'weight_max' bounds the adaptive weight", "set adaptive_weight: true, or remove it")
         return self
 
+    def _check_own(self) -> None:
+        if not re.fullmatch(PATH, self.objective):
+            raise Mistake(f"{self.objective!r} is no path of an objective", "write package.module:function")
+        if self.points is not None:
+            raise Mistake("'points' are for ct and ict", "give an objective of one's own 'intervals'")
+        if self.declared and self.declared.teacher is False and self.teacher is not None:
+            raise Mistake("'objective' says that it uses no teacher", "remove 'teacher', or say teacher: true there")
+        sampler = self.declared and self.declared.sampler
+        if sampler == "segments" and self.segments is None:
+            raise unfit("sampler 'segments'", True, "segments")
+        if sampler == "jumps" and not self.method.two_times:
+            raise Mistake("'jumps' ask a network for its target time", "say two_times: true, or sample it by 'few'")
+
+    def _check_accepted(self, method: Method) -> None:
+        """Refuse what the method does without, and what it cannot do without."""
+        for name in METHOD_SETTINGS:
+            if name in self.model_fields_set - set(method.accepts) and getattr(self, name) not in (None, False):
+                problem = f"objective {self.objective!r} takes no {name!r}"
+                raise Mistake(problem, f"remove {name!r}; it takes {', '.join(method.accepted) or 'no settings'}")
+        for name in method.needs:
+            if getattr(self, name) is None:
+                raise unfit(f"objective {self.objective!r}", True, name)
+
+
+METHOD_SETTINGS = tuple(
+    name for name in Arm.model_fields if any(name in method.accepts for method in OBJECTIVES.values())
+)
+"""Fields of an arm that some methods accept, and others do not."""
+NOT_WRITTEN = ("declared", "settings")
+
+
+def keys_of_arms() -> list[str]:
+    """All keys that some arm may have."""
+    own = (name for method in OBJECTIVES.values() for name in method.settings)
+    return [*(name for name in Arm.model_fields if name not in NOT_WRITTEN), *own]
+
 
 class Sampler(Model):
     """A way to draw samples from a trained run."""
 
-    solver: Literal["few", "segments", "ddim", "heun", "dpm_2s", "dpm_pp_2m"]
-    """`few` is multistep consistency sampling, `segments` goes through the edges of multi-step sCD, the
-    others solve the probability-flow ODE of a diffusion arm on EDM's grid."""
+    solver: Literal["few", "segments", "jumps", "ddim", "heun", "dpm_2s", "dpm_pp_2m"]
+    """`few` is multistep consistency sampling, `segments` goes through the edges of multi-step sCD, `jumps` is CTM's
+    way of a map of two times, the others solve the probability-flow ODE of a diffusion arm on EDM's grid."""
     times: tuple[tuple[PositiveFloat, ...], ...] | None = None
-    """`few`: one list of middle angles per sampling, so [[], [1.1]] is one step, and two."""
+    """`few` and `jumps`: one list of middle angles per sampling, so [[], [1.1]] is one step, and two."""
+    gamma: Annotated[float, Field(ge=0, le=1)] | None = None
+    """`jumps`: from 0, where nothing is re-noised, to 1, which is `few`; empty for 0."""
     evaluations: tuple[PositiveInt, ...] | None = None
     """ODE solvers: one number of network evaluations per sampling."""
     guidance: tuple[PositiveFloat, ...] | None = None
@@ -227,9 +326,12 @@ class Sampler(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for key, used in (("times", self.solver == "few"), ("evaluations", self.solver not in ("few", "segments"))):
+        of_maps = self.solver in ("few", "jumps")
+        for key, used in (("times", of_maps), ("evaluations", not of_maps and self.solver != "segments")):
             if used != bool(getattr(self, key)):
                 raise unfit(f"solver {self.solver!r}", used, key)
+        if self.gamma is not None and self.solver != "jumps":
+            raise unfit(f"solver {self.solver!r}", False, "gamma")
         for key in ("times", "evaluations", "guidance"):
             given = getattr(self, key) or ()
             if len(set(given)) != len(given):
@@ -278,6 +380,8 @@ class Experiment(Model):
     """Names or patterns (`dscd-*`) of arms."""
     samplers: tuple[Name, ...] = ()
     """Which of its arms' samplers it shows; empty for the main one of each arm."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
+    """Of its runs; empty for the study's. A budget with `seeds` gives every experiment those."""
     measurement: str | None = None
     """What it measures beside its runs (workflow.study.measurements)."""
 

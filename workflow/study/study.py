@@ -29,6 +29,7 @@ BUILT_IN = {
     "few": Sampler(solver="few", times=((), (MID_TIME,))),
     "one": Sampler(solver="few", times=((),)),
     "segments": Sampler(solver="segments"),
+    "jumps": Sampler(solver="jumps", times=((), (1.1,))),
     "heun": Sampler(solver="heun", evaluations=(35,)),
 }
 """Samplers that every study has: the papers' own for each kind of method."""
@@ -43,6 +44,8 @@ class Sampling(Model):
     """Maps, or network evaluations of an ODE solver."""
     times: tuple[float, ...] = ()
     """Middle angles."""
+    gamma: float | None = None
+    """Of jumps."""
     guidance: float | None = None
     metrics: tuple[str, ...] | None = None
     """What is measured; empty for all."""
@@ -192,19 +195,22 @@ class Study(Model):
         reported = [name for name, arm in self.arms.items() if not arm.tuning]
         return [arm for arm in reported if any(fnmatch.fnmatchcase(arm, p) for p in patterns)]
 
+    def seeds_of(self, experiment: str) -> tuple[int, ...]:
+        """Its own seeds, or else the study's."""
+        return self.experiments[experiment].seeds or self.seeds
+
     def runs_of(self, experiment: str) -> list[Run]:
-        return [Run(arm=arm, seed=seed) for arm in self.arms_of(experiment) for seed in self.seeds]
+        return [Run(arm=arm, seed=seed) for arm in self.arms_of(experiment) for seed in self.seeds_of(experiment)]
 
     def runs(self) -> list[Run]:
-        """Every run that some experiment needs, once, with those that teach it or choose its rate."""
+        """Every run that some experiment needs, once, with those that it waits for."""
         pending = [run for experiment in self.experiments for run in self.runs_of(experiment)]
         wanted: set[Run] = set()
         while pending:
             run = pending.pop()
             if run not in wanted:
                 wanted.add(run)
-                teacher = self.teacher_run(run)
-                pending += [*([teacher] if teacher else []), *self.candidate_runs(run)]
+                pending += self.runs_before(run)
         return sorted(wanted, key=lambda run: (list(self.arms).index(run.arm), run.seed))
 
     def candidates(self, arm: str) -> list[str]:
@@ -237,6 +243,7 @@ class Study(Model):
                     solver=sampler.solver,
                     steps=steps,
                     times=times,
+                    gamma=sampler.gamma,
                     guidance=guidance,
                     metrics=sampler.metrics,
                 )
@@ -250,16 +257,24 @@ class Study(Model):
         teacher = self.arms[run.arm].teacher
         return Run(arm=teacher, seed=run.seed) if isinstance(teacher, str) and teacher != "exact" else None
 
+    def start_run(self, run: Run) -> Run | None:
+        """The run from whose averaged weights this one starts, where its arm names one that is not its teacher."""
+        start = self.arms[run.arm].starts_from
+        return Run(arm=start, seed=run.seed) if start else None
+
+    def runs_before(self, run: Run) -> list[Run]:
+        """Those that it waits for: its teacher, the one that it starts from, and those that choose its rate."""
+        named = (self.teacher_run(run), self.start_run(run))
+        return [*(other for other in named if other is not None), *self.candidate_runs(run)]
+
     def teacher_file(self, arm: str) -> Path | None:
         """The file of a converted teacher, if it is one that teaches the arm."""
         teacher = self.arms[arm].teacher
         return Path(teacher.file) if isinstance(teacher, ConvertedTeacher) else None
 
     def generation(self, run: Run) -> int:
-        """How many runs come before it, one after the other: its teacher, those that choose its rate, and theirs."""
-        teacher = self.teacher_run(run)
-        before = [*self.candidate_runs(run), *([teacher] if teacher else [])]
-        return max((1 + self.generation(other) for other in before), default=0)
+        """How many runs come before it, one after the other."""
+        return max((1 + self.generation(other) for other in self.runs_before(run)), default=0)
 
     def specification(self, run: Run) -> dict[str, Any]:
         """Everything that decides the run's numbers, its name excluded; plain data, for hashing.
@@ -268,16 +283,19 @@ class Study(Model):
         finished runs fresh, while a changed default does not.
         """
         arm = self.arms[run.arm]
+        start = self.start_run(run)
+        left_out = NO_PART_OF_A_RUN | (set() if arm.tf32 else {"tf32"})
         teacher = self.teacher_run(run)
         taught: Any = self.specification(teacher) if teacher else arm.teacher
         if isinstance(taught, ConvertedTeacher):  # whatever the file is called
             taught = {"kind": taught.kind, "content": identity(Path(taught.file))}
         return {
-            "arm": arm.model_dump(exclude=NO_PART_OF_A_RUN | (set() if arm.tf32 else {"tf32"}), exclude_none=True),
+            "arm": {name: value for name, value in arm.said.items() if name not in left_out},
             "samplings": [sampling.model_dump(exclude_none=True) for sampling in self.samplings(run.arm)],
             "rate_from": [self.specification(candidate) for candidate in self.candidate_runs(run)],
             "rate_by": self.tuning_metric if self.candidates(run.arm) else None,
             "teacher": taught,
+            **({"start": self.specification(start)} if start else {}),
             "data": self.data[arm.data].model_dump(),
             "size": self.sizes[arm.size].model_dump(exclude_none=True),
             "evaluation": self.evaluation.model_dump(exclude_none=True),

@@ -126,7 +126,7 @@ def experiment_page(
         notes=_notes(study, runs, main is not None, settings.metric) if some else [],
         other_notes=_notes(study, runs, True, *rest.metric.unique()) if len(rest) else [],
         missing=next((m for m in lacking if m.experiment == name), None),
-        claims=_claims(study, name), arms=study.arms_of(name), seeds=list(study.seeds),
+        claims=_claims(study, name), arms=study.arms_of(name), seeds=list(study.seeds_of(name)),
         command=study.command(name),
     )  # fmt: skip
 
@@ -283,7 +283,8 @@ def _figure(study: Study, name: str, copies: Mapping[str, Path], at_best: bool, 
 
 def _pictures(study: Study, name: str, copies: Mapping[str, Path]) -> Picture | None:
     """Samples of the first seed; None where the data cannot be seen or nothing was drawn."""
-    runs = [Run(arm=arm, seed=study.seeds[0]) for arm in study.arms_of(name)]
+    seed = study.seeds_of(name)[0]
+    runs = [Run(arm=arm, seed=seed) for arm in study.arms_of(name)]
     first = [run for run in runs if is_done(study, run)]
     data = study.data[study.arms[study.arms_of(name)[0]].data]
     if not first or not known_of(data).seen:
@@ -293,6 +294,6 @@ def _pictures(study: Study, name: str, copies: Mapping[str, Path]) -> Picture | 
         caption = "In each column, every method starts from the same noise and label; the first row is training images"
     else:
         caption = "Every method starts from the same noise; fresh data in grey"
-    caption += f". Seed {study.seeds[0]}, chosen beforehand, samples not selected."
+    caption += f". Seed {seed}, chosen beforehand, samples not selected."
     alt = f"Samples from the same noise by {names}."
     return picture(f"figures/{study.label}/{name}-pictures", alt, caption, copies)

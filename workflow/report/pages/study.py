@@ -186,11 +186,16 @@ OF_A_COPY = {"releases": "version", "sources": "files"}
 """What of the provenance stands for a commit where there is none, and how it is called."""
 
 
+def _other_seeds(study: Study) -> list[str]:
+    """Of experiments with seeds of their own, how many."""
+    return [f"{name}: {len(e.seeds)} of its own" for name, e in study.experiments.items() if e.seeds is not None]
+
+
 def _in_short(study: Study, provenance: Mapping[str, Any], there: int) -> list[tuple[str, str]]:
     known = [f"{key} {', '.join(filter(None, provenance.get(name, [])))}" for name, key in OF_A_COPY.items()]
     copy = f"unknown (made outside a git checkout: {', '.join(known)})"
     commits = [str(c)[:12] if c else copy for c in provenance.get("commits", [])]
-    seeds = ", ".join(map(str, study.seeds))
+    seeds = "; ".join([", ".join(map(str, study.seeds)), *_other_seeds(study)])
     runs = f"{there} of {len(study.runs())}"
     lines = [("Budget", study.budget), ("Seeds", seeds), ("Runs", runs)]
     if not provenance.get("runs"):

@@ -31,7 +31,7 @@ POINTS, DRAWS, STEPS = 8, 20_000, 48
 def measure(study: Study, experiment: str) -> Measured:
     """Means over angles and points, a mixture of its own for every dimension and seed."""
     rows = []
-    for seed in study.seeds:
+    for seed in study.seeds_of(experiment):
         for dimension in DIMENSIONS:
             bias, batch = _in_dimension(dimension, seed, 0.1 / study.sigma_d)
             for metric, value in (("normalisation_bias", bias), ("critical_batch", batch)):

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from trigbench.core.condition import Condition
 from trigbench.core.samplers.consistency import sample_consistency
 from trigbench.core.samplers.noise import noise_of_samples
 from trigbench.core.samplers.search import greedy_times
@@ -46,8 +47,8 @@ def _search(study: Study, run: Run, metric: str) -> list[Row]:
         return []
     count = study.evaluation.samples
     labels = labels_of_samples(range(count), dataset)
-    labels = None if labels is None else labels.to(device)
-    field = student_field(study, arm, network, weights, labels)
+    condition = Condition(None if labels is None else labels.to(device))
+    field = student_field(study, arm, network, weights, condition)
 
     boundary = boundary_of(arm, study.sigma_d)
 

@@ -12,6 +12,7 @@ gradient_noise              the gradient's standard deviation over batches, over
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from trigbench.core import oracle
 from trigbench.core.constants import SIGMA_MIN
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.lineage import cd, ct
-from trigbench.core.objectives.regression import Regression, Settings
+from trigbench.core.objectives.regression import Regression, settings_for
 from trigbench.core.samplers.ode import Step, ddim_step, heun_step
 from trigbench.core.schedules import cm_angles
 from trigbench.core.trigflow import Field, angle_from_noise_level, even_grid
@@ -35,7 +36,7 @@ POINTS = (8, 16, 32, 64, 128, 256, 512)
 """Intervals N of the grids."""
 FINEST = 4096
 """N at which the limit of the gradient is taken."""
-Objective = Callable[[Fields, Tensor, Draws, Settings], Regression]
+Objective = Callable[[Fields, Tensor, Draws, Any], Regression]
 SOLVERS: dict[str, Step] = {"euler": ddim_step, "heun": heun_step}
 LAG = 0.99
 """The average that gives the targets here: this share of the student's parameters, the rest zero."""
@@ -49,7 +50,7 @@ def measure(study: Study, experiment: str) -> Measured:
     mixture = oracle.Mixture(*(torch.from_numpy(arrays[k]) for k in ("weights", "means", "stds")))
     points = torch.from_numpy(arrays["points"][-1])
     rows = _fixed_point_errors(mixture, points, study.sigma_d)
-    for seed in study.seeds:
+    for seed in study.seeds_of(experiment):
         rows += _losses(mixture, study.sigma_d, seed)
     return Measured(curves=rows)
 
@@ -84,7 +85,7 @@ def _losses(mixture: oracle.Mixture, sigma_d: float, seed: int) -> list[Row]:
         """Loss, and the gradient over the grid's mean step of every batch (batches, parameters)."""
         objective, fields = kinds[name]
         grid = even_grid(cm_angles(intervals + 1, sigma_d))
-        settings = Settings(sigma_d=sigma_d, grid=grid, solver=ddim_step)
+        settings = settings_for(objective, grid=grid, solver=ddim_step)
         losses = [objective(fields, *batch, settings).loss for batch in batches]
         parameters = list(network.parameters())
         gradients = [torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]) for loss in losses]
