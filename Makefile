@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 STARTED := $(shell date +%s)
 
-.PHONY: help env reproduce smoke estimate report test check system publish bench scale clean
+.PHONY: help env reproduce smoke estimate report test versions check system publish bench scale clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,11 +19,11 @@ env: $(READY)  ## .venv with pinned versions
 # torch and torchvision are asked for first and together, so that both come from where pip is configured to find
 # torch's builds, and no other package pulls another in. A torchvision of another build (where only torch has a local
 # one) cannot even be imported; torch-fidelity asks for it and what is used of that does not, so it goes
-$(READY): constraints.txt pyproject.toml
+$(READY): $(CONSTRAINTS) pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed")'
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet --disable-pip-version-check -c constraints.txt setuptools $$(grep -E '^torch(vision)?==' constraints.txt)
-	pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflow,tests]'
+	pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) setuptools $$(grep -E '^torch(vision)?==' $(CONSTRAINTS))
+	pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[workflow,tests]'
 	@python -c 'import torchvision' 2>/dev/null || { echo "torchvision is of another build than torch: removed, nothing here needs it"; \
 	  pip uninstall --quiet --yes torchvision; }
 	@touch $(READY)
@@ -42,6 +43,9 @@ report: env  ## the reports of all studies in results/, from whatever runs there
 
 test: env system  ## the whole test suite
 	pytest -m "slow or not slow" -n 4 --dist worksteal  # some tests wait more than they compute
+
+versions:  ## the fast tests on each Python of 3.11 to 3.14 that is here, and on the lowest versions allowed
+	.ci/versions
 
 check: env  ## ruff, pyright, import-linter, snakemake --lint
 	ruff check .

@@ -3,7 +3,7 @@
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import jaxtyping
 import pytest
@@ -11,6 +11,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
 
+from tests.workflow import warm
 from trigbench.core import oracle
 
 settings.register_profile(
@@ -26,6 +27,14 @@ torch.set_num_threads(1)
 with warnings.catch_warnings():  # torch 2.13's first forward-mode call scripts its decompositions and deprecates that
     warnings.simplefilter("ignore", DeprecationWarning)
     torch.func.jvp(torch.sin, (torch.zeros(1),), (torch.ones(1),))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One server of warm processes for all workers."""
+    if not hasattr(config, "workerinput"):
+        started = ExitStack()
+        started.enter_context(warm.server())
+        config.add_cleanup(started.close)
 
 
 @pytest.hookimpl(trylast=True)  # what is not asked for has gone

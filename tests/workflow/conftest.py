@@ -1,5 +1,6 @@
 """A study small enough to run in a test, and the workflow as a user starts it."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.workflow import warm
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.steps.prepare import prepare
 from trigbench.workflow.study.fingerprint import source_digest, syntax_digest
@@ -161,26 +163,50 @@ def one_arm(tiny: dict, with_data: Callable[[dict], Study]) -> Callable[..., Stu
     return make
 
 
-def environment() -> dict[str, str]:
-    """The test's own environment with this checkout and its Python first, and one thread."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+def made_by_one(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that all processes of these tests read, and the first that asks for it makes."""
+    root = factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder, done = root / name, root / f"{name}.done"
+    with (root / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
+
+
+def environment(python: str = sys.executable) -> dict[str, str]:
+    """The test's own environment with this checkout and a Python first, and one thread."""
+    path = os.pathsep.join([str(Path(python).parent), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
 
 
 def step(name: str, *arguments: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run one step by hand, as its help says."""
-    command = [sys.executable, "-m", f"trigbench.workflow.steps.{name}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
+    command = [warm.python(), "-m", f"trigbench.workflow.steps.{name}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment(command[0]), capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stderr
     return done
 
 
 def snakemake(
-    *arguments: str | Path, cwd: Path, check: bool = True, root: Path = ROOT, timeout: float = 600
+    *arguments: str | Path,
+    cwd: Path,
+    check: bool = True,
+    root: Path = ROOT,
+    timeout: float = 600,
+    python: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the workflow in `cwd`, which gets results/ and reports/; output and errors together in stdout."""
-    command = [sys.executable, "-m", "snakemake", "-s", str(root / "Snakefile"), "-d", str(cwd), *map(str, arguments)]
-    env = {**environment(), "PYTHONPATH": str(root)}
+    """Run the workflow in `cwd`, which gets results/ and reports/; output and errors together in stdout.
+
+    By processes that are warm, unless a Python is named.
+    """
+    first = python or warm.python()
+    command = [first, "-m", "snakemake", "-s", str(root / "Snakefile"), "-d", str(cwd), *map(str, arguments)]
+    env = {**environment(first), "PYTHONPATH": str(root)}
     done = subprocess.run(
         command,
         check=False,

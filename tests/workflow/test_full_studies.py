@@ -1,6 +1,7 @@
 """The papers' studies say what the papers say, plan without their data, and train for real."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -184,27 +185,19 @@ def test_the_small_study_has_what_it_promises(budget: str) -> None:
 # --- every arm trains -------------------------------------------------------------------------------
 
 
-def _two_steps(study: Study, arms: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def _train(study: Study, arms: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train_module, "save", lambda *_: None)  # a gigabyte each; checkpoints are tested elsewhere
     for arm in arms:
         outcome = train(study, Run(arm=arm, seed=0))
-        assert (outcome.step, outcome.reason) == (2, None), f"{arm}: {outcome.reason}"
+        assert (outcome.step, outcome.reason) == (study.arms[arm].iterations, None), f"{arm}: {outcome.reason}"
         losses = (study.run_folder(Run(arm=arm, seed=0)) / "log.csv").read_text().splitlines()[1:]
-        assert len(losses) == 2
+        assert len(losses) == outcome.step
 
 
-def _short(study: Study) -> Study:
-    """Two steps of two images; half precision is tested elsewhere, and slow on a CPU."""
-    change = {"iterations": 2, "batch": 2, "precision": "fp32", "snapshots": None}
+def _short(study: Study, iterations: int) -> Study:
+    """So many steps of two images; half precision is tested elsewhere, and slow on a CPU."""
+    change = {"iterations": iterations, "batch": 2, "precision": "fp32", "snapshots": None}
     return study.model_copy(update={"arms": {n: a.model_copy(update=change) for n, a in study.arms.items()}})
-
-
-@pytest.mark.slow
-def test_every_arm_of_cifar10_trains_at_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    study = _short(load("cifar10"))
-    _random(study)
-    _two_steps(study, list(study.arms), monkeypatch)
 
 
 IMAGES = {"cifar10": (3, 32, 32), "imagenet64": (3, 64, 64), "imagenet512": (8, 64, 64)}
@@ -225,35 +218,67 @@ def _random(study: Study, cut: int = 1) -> None:
     write_arrays(study.data_file(name), {"about": np.array(json.dumps(about)), "sigma_d": np.array(0.5)})
 
 
-def _narrow(study: Study, cut: int) -> Study:
-    """All networks at a sixth of their width, rounded down to whole heads, and their full depth.
+def _narrow(study: Study, cut: int, blocks: int | None = None) -> Study:
+    """All networks at a sixth of their width, rounded down to whole heads, and full depth or so many blocks a level.
 
     Attention stays in the same blocks where edges are cut.
     """
-    sizes, attention = {}, [16 // cut, 8 // cut]
+    sizes = {}
     for name, size in study.sizes.items():
-        changed = {"width": size.settings["width"] // 96 * 16, "attention": attention}
+        changed = {"width": max(size.settings["width"] // 96 * 16, 32)}
+        changed |= {"attention": [edge // cut for edge in size.settings.get("attention", (16, 8))]}
+        changed |= {} if blocks is None else {"blocks": blocks}
         sizes[name] = size.model_copy(update={"settings": {**size.settings, **changed}})
     return study.model_copy(update={"sizes": sizes})
 
 
+def _first_of_each_method(study: Study) -> list[str]:
+    """One arm for each objective."""
+    first: dict[str, str] = {}
+    for name, arm in study.arms.items():
+        first.setdefault(arm.objective, name)
+    return list(first.values())
+
+
+def _with_teachers(study: Study, arms: Iterable[str]) -> list[str]:
+    """Every arm after the one that teaches it."""
+    taught_by = [(study.arms[arm].teacher, arm) for arm in arms]
+    return list(dict.fromkeys(name for pair in taught_by for name in pair if isinstance(name, str)))
+
+
 def _arms_by_size(study: Study) -> dict[str, list[str]]:
-    """Arms of networks of one width, by the name that the paper gives it; a teacher comes before its students."""
+    """All arms by the name that the paper gives to their networks, which are of one width."""
     arms: dict[str, list[str]] = {}
     for name, arm in study.arms.items():
         arms.setdefault(arm.size.split("-")[0], []).append(name)
-    return {size: sorted(names, key=lambda name: bool(study.arms[name].teacher)) for size, names in arms.items()}
+    return arms
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name, size", [(name, size) for name in ("imagenet64", "imagenet512") for size in _arms_by_size(load(name))]
-)
-def test_every_arm_of_imagenet_trains_at_full_depth(
+def test_every_method_of_cifar10_trains_at_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = _short(load("cifar10"), 1)
+    _random(study)
+    _train(study, _with_teachers(study, _first_of_each_method(study)), monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, cut", [("imagenet64", 1), ("imagenet512", 2)])
+def test_every_method_of_imagenet_trains_at_full_depth(
+    name: str, cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = _narrow(_short(load(name), 1), cut)
+    _random(study, cut)
+    _train(study, _with_teachers(study, _first_of_each_method(study)), monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, size", [(name, size) for name in FULL for size in _arms_by_size(load(name))])
+def test_every_arm_trains_at_one_block_a_level(
     name: str, size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    cut = {"imagenet64 s": 1, "imagenet512 s": 2}.get(f"{name} {size}", 4)  # for time's sake
-    study = _narrow(_short(load(name)), cut)
+    study = _narrow(_short(load(name), 2), cut := 4, blocks=1)
     _random(study, cut)
-    _two_steps(study, _arms_by_size(study)[size], monkeypatch)
+    _train(study, _with_teachers(study, _arms_by_size(study)[size]), monkeypatch)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.workflow.conftest import environment, snakemake
+from tests.workflow.conftest import environment, snakemake, step
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import limits
 from trigbench.workflow.machine.cluster import seconds_left
@@ -133,22 +133,12 @@ def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
 ) -> None:
     tiny["resources"] = {"checkpoint_every": 100}
     study = scd_arm(iterations=1000)
-    command = [
-        sys.executable,
-        "-m",
-        "trigbench.workflow.steps.run",
-        "--study",
-        str(study.file),
-        "--arm",
-        "scd",
-        "--seed",
-        "0",
-    ]
-    whole = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
+    run = ("run", "--study", str(study.file), "--arm", "scd", "--seed", "0")
+    step(*run, cwd=tmp_path)
     undisturbed = _made(study)
     for path in study.run_folder(SCD).iterdir():
         path.unlink()
+    command = [sys.executable, "-m", "trigbench.workflow.steps.run", *run[1:]]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
     while not any(study.checkpoint_folder(SCD).glob("step-*.json")):
@@ -160,9 +150,7 @@ def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
     assert process.returncode == 2, said
     assert "asked to stop (SIGTERM): stopped at step" in said
     assert "of 1000 with a checkpoint" in said
-    again = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert "resuming scd seed 0 from step" in again.stderr
+    assert "resuming scd seed 0 from step" in step(*run, cwd=tmp_path).stderr
     assert _same(_made(study), undisturbed)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.workflow import warm
 from tests.workflow.conftest import ROOT, environment, snakemake, step
 from trigbench.workflow.machine.files import read_arrays
 from trigbench.workflow.machine.tensors import read_tensors
@@ -78,7 +79,7 @@ def test_twenty_kills_at_random_moments_of_one_study_change_no_bit_of_it(
     arguments = [*targets, "--cores", "1", "--config", f"study={study.file}"]
     snakemake(*arguments, cwd=calm)
 
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(storm)]
+    command = [warm.python(), "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(storm)]
     started = Started([*command, "--retries", "25", *arguments])
     draw, kills = random.Random(0), 0
     moments = {arm: iter(kinds) for arm, kinds in KILLS.items()}
@@ -111,8 +112,9 @@ class Started:
 
     def __init__(self, command: list[str]) -> None:
         self.process = subprocess.Popen(
-            command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+            command, env=environment(warm.python()), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
 
     def kill(self) -> None:
         """SIGKILL it and its workers."""
@@ -131,9 +133,10 @@ def _until(condition: Callable[[], object], every: float = 0.001, seconds: float
 def _works(pid: int) -> bool:
     """Whether that process is a worker of ours (and no later owner of its number)."""
     try:
-        return b"trigbench.workflow.steps.run" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
+    return b"trigbench.workflow.steps.run" in command or b"warm/server.py" in command
 
 
 def _workers(study: Study, folder: Path) -> Iterator[tuple[int, str]]:
@@ -299,10 +302,10 @@ def test_a_study_changed_half_way_stops_the_runs_that_changed_and_keeps_the_othe
     tiny["arms"]["scd"]["iterations"] = 300
     study = load(write_study(tiny))
     arms = {name: str(study.run_folder(Run(arm=name, seed=0)) / "metrics.json") for name in study.arms}
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), *arms.values()]
+    command = [warm.python(), "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), *arms.values()]
     with subprocess.Popen(
         [*command, "--cores", "1", "--retries", "0", "--prioritize", arms["scd"], "--config", f"study={study.file}"],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=environment(warm.python()), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as first:  # fmt: skip
         _until((tmp_path / study.checkpoint_folder(Run(arm="scd", seed=0)) / "lock").exists)
         tiny["arms"]["dscd-{intervals}"]["rate"] = 2e-3

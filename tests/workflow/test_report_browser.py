@@ -4,8 +4,6 @@ import contextlib
 import csv
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +16,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from tests.workflow.conftest import made_by_one
+from tests.workflow.conftest import step as by_hand
 from tests.workflow.made_up import CLAIMS, DIVERGED, STUDY, ledger_in_git, make_results, publish
 from trigbench.workflow.claims.judge import judge_study
 from trigbench.workflow.machine.files import write_json
@@ -88,7 +88,14 @@ def _chromium() -> str:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     executable = _chromium()
-    root = tmp_path_factory.mktemp("site")
+    root = made_by_one(tmp_path_factory, "site", _make_reports)
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=executable, args=QUIET)
+        yield Site(root / "elsewhere" / "reports", browser, (root / "printed").read_text())
+        browser.close()
+
+
+def _make_reports(root: Path) -> None:
     (root / "tiny.yaml").write_text(STUDY)
     full, lacking = load(root / "tiny.yaml"), load(root / "tiny.yaml", "short")
     published = property(lambda self: root / "published" / self.study)
@@ -105,21 +112,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         step.report(full, partial=True)
         publish(full, root / "published" / "tiny", {"continuous": 2.0, "discrete-8": 1.0})
         make_results(lacking, [Run(arm="continuous", seed=0), Run(arm="continuous", seed=1)], commit=before)
-        printed = subprocess.run(
-            [sys.executable, "-m", "trigbench.workflow.steps.report",
-             "--study", "tiny.yaml", "--budget", "short", "--partial"],
-            env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
+        printed = by_hand("report", "--study", "tiny.yaml", "--budget", "short", "--partial", cwd=root).stdout
+        (root / "printed").write_text(printed)
         for study in (lacking, full):
             judge_study(study, ledger)
             step.report(study)
         # Moved away from the results: the folder has to stand alone.
-        moved = root / "elsewhere" / "reports"
-        shutil.copytree(root / "reports", moved)
-        with sync_playwright() as p:
-            browser = p.chromium.launch(executable_path=executable, args=QUIET)
-            yield Site(moved, browser, printed)
-            browser.close()
+        shutil.copytree(root / "reports", root / "elsewhere" / "reports")
 
 
 # --- every page -----------------------------------------------------------------------------------

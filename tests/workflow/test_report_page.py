@@ -3,7 +3,6 @@
 import json
 import math
 import shlex
-import sys
 from pathlib import Path
 from unittest import mock
 

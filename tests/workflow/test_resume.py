@@ -39,21 +39,11 @@ def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_b
 ) -> None:
     tiny["resources"] = {"checkpoint_every": 20}
     study = scd_arm(iterations=600, adaptive_weight=adaptive, precision="bf16" if adaptive else "fp32")
-    command = [
-        sys.executable,
-        "-m",
-        "trigbench.workflow.steps.train",
-        "--study",
-        str(study.file),
-        "--arm",
-        "scd",
-        "--seed",
-        "0",
-    ]
-    whole = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
+    again = ("train", "--study", str(study.file), "--arm", "scd", "--seed", "0")
+    step(*again, cwd=tmp_path)
     uninterrupted, log = _weights(study), (study.run_folder(SCD) / "log.csv").read_text()
     (study.run_folder(SCD) / "weights.safetensors").unlink()
+    command = [sys.executable, "-m", "trigbench.workflow.steps.train", *again[1:]]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
     seals = study.checkpoint_folder(SCD)
     deadline = time.monotonic() + 120
@@ -65,9 +55,7 @@ def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_b
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     assert not (study.run_folder(SCD) / "weights.safetensors").exists()
-    resumed = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True)
-    assert resumed.returncode == 0
-    assert "resuming scd seed 0 from step" in resumed.stderr
+    assert "resuming scd seed 0 from step" in step(*again, cwd=tmp_path).stderr
     assert _equal(_weights(study), uninterrupted)
     assert (study.run_folder(SCD) / "log.csv").read_text() == log
 

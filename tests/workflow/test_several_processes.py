@@ -1,10 +1,12 @@
 """Training and sampling by two processes against one: the same numbers, whoever holds and reads what."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ import yaml
 from torch import Tensor
 
 from tests.workflow import several
-from tests.workflow.conftest import ROOT, TINY, environment, step
+from tests.workflow.conftest import ROOT, TINY, environment, made_by_one, step
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.files import read_arrays, read_json
 from trigbench.workflow.machine.tensors import read_tensors
@@ -38,23 +40,30 @@ def torchrun(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[s
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Study, Path, str]]:
     """Everything that two processes make, in one start, beside what one process makes; (study, folder, stderr)."""
-    folder = tmp_path_factory.mktemp("several")
+
+    def make(folder: Path) -> None:
+        (folder / "several.yaml").write_text(yaml.safe_dump(_content(), sort_keys=False))
+        study = load(folder / "several.yaml")
+        with contextlib.chdir(folder):
+            prepare(study, "mixture")
+            with several.float64():
+                _by_one(study)
+                done = torchrun(ROOT / "tests" / "workflow" / "several.py", study.file, folder, cwd=folder)
+        (folder / "said").write_text(done.stderr)
+
+    folder = made_by_one(tmp_path_factory, "several", make)
+    with contextlib.chdir(folder), several.float64():
+        yield load(folder / "several.yaml"), folder, (folder / "said").read_text()
+
+
+def _content() -> dict[str, Any]:
+    """Of the study."""
     settings = {"iterations": several.STEPS, "batch": several.BATCH, "rate": 1e-2}
-    study_file = folder / "several.yaml"
-    content = {
+    return {
         **TINY, "study": "several", "sizes": several.SIZES, "defaults": {**TINY["defaults"], **settings},
         "resources": {"checkpoint_every": 2}, "arms": several.arms(),
         "experiments": {"training": {**TINY["experiments"]["training"], "arms": ["*"]}},
     }  # fmt: skip
-    study_file.write_text(yaml.safe_dump(content, sort_keys=False))
-    study = load(study_file)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        prepare(study, "mixture")
-        with several.float64():
-            _by_one(study)
-            done = torchrun(ROOT / "tests" / "workflow" / "several.py", study_file, folder, cwd=folder)
-            yield study, folder, done.stderr
 
 
 def _by_one(study: Study) -> None:

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.workflow.conftest import ROOT, TINY, copied_project, environment, snakemake
+from tests.workflow import warm
+from tests.workflow.conftest import ROOT, TINY, copied_project, environment, made_by_one, snakemake
 from trigbench.workflow.machine.cores import cores_here
 
 pytestmark = pytest.mark.slow
@@ -24,10 +24,12 @@ ONE_CORE = ("--cores", "1")
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the tiny study, made to the end."""
-    folder = tmp_path_factory.mktemp("made")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
-    snakemake("--config", "study=tiny.yaml", "--cores", "2", cwd=folder)
-    return folder
+
+    def make(folder: Path) -> None:
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+        snakemake("--config", "study=tiny.yaml", "--cores", "2", cwd=folder)
+
+    return made_by_one(tmp_path_factory, "made", make)
 
 
 @pytest.fixture
@@ -196,10 +198,10 @@ def test_bad_input_ends_before_any_job_with_file_key_and_remedy(tiny: dict, writ
 def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, write_study, tmp_path: Path) -> None:
     tiny["arms"]["scd"]["iterations"] = 1500
     study = write_study(tiny)
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
+    command = [warm.python(), "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
     first = subprocess.Popen(
         [*command, "tiny/training", "--config", f"study={study}"],
-        env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=environment(warm.python()), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
@@ -222,10 +224,10 @@ def test_a_workflow_killed_in_the_middle_goes_on_from_the_run_s_checkpoint(
     tiny["arms"]["scd"]["iterations"] = 400
     tiny["resources"] = {"checkpoint_every": 100}
     study = write_study(tiny)
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
+    command = [warm.python(), "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
     first = subprocess.Popen(
         [*command, "tiny/training", "--config", f"study={study}"],
-        env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        env=environment(warm.python()), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     deadline = time.monotonic() + 120
     while not any((tmp_path / "results/tiny/checkpoints").glob("scd/seed-0/step-*.json")):

@@ -56,7 +56,7 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
     tables = Tables(runs, curves, tuple(commit or UNKNOWN for commit in origin["commits"]))
     whole = in_full(study)
     found = {name: judge(claim, whole, tables, sources[name]) for name, claim in claims.items()}
-    history = {file: rule_commits(file) for file in {*sources.values()}}
+    history = {file: rule_commits(file) for file in {sources[name] for name in claims}}
     survivors = holm_verdicts([judgement for judgement, _ in found.values()])
     rows = [
         {**row(n, claims[n], study, judgement, tables.commits, history[sources[n]], sources[n]), "holm_verdict": last}

@@ -59,9 +59,10 @@ def syntax_of(tree: ast.Module, module: str, is_package: bool = False) -> Syntax
     tree.body = [line for line in tree.body if not _is_checked_alone(line)]
     ours = module.partition(".")[0] in PROJECT
     nodes = list(ast.walk(tree))  # once: every process that makes a run reads some fifty modules
+    blocks = _blocks(nodes)
     imported = tuple(_imported(nodes, module if is_package else module.rpartition(".")[0]))
-    _without_annotations(nodes)
-    _without_bare_strings(nodes)
+    _without_annotations(nodes, blocks)
+    _without_bare_strings(blocks)
     _without_messages(nodes, ours)
     if ours and not is_package:  # whose names are for others
         _without_unused_imports(tree)
@@ -123,18 +124,18 @@ def _without_unused_imports(tree: ast.Module) -> None:
             node.names = [alias for alias in node.names if (alias.asname or alias.name) in used | {"*"}]
         elif isinstance(node, ast.Import):
             node.names = [a for a in node.names if a.asname or a.name not in FOR_ANNOTATIONS or a.name in used]
-    _keep(nodes, lambda line: not isinstance(line, ast.Import | ast.ImportFrom) or bool(line.names))
+    _keep(_blocks(nodes), lambda line: not isinstance(line, ast.Import | ast.ImportFrom) or bool(line.names))
 
 
 # --- docstrings and annotations ----------------------------------------------------------------------
 
 
-def _without_bare_strings(nodes: Iterable[ast.AST]) -> None:
+def _without_bare_strings(blocks: Iterable[ast.AST]) -> None:
     """A string that stands alone does nothing: a docstring, or one under an attribute."""
-    _keep(nodes, lambda line: not (isinstance(line, ast.Expr) and _is_text(line.value)))
+    _keep(blocks, lambda line: not (isinstance(line, ast.Expr) and _is_text(line.value)))
 
 
-def _without_annotations(nodes: Iterable[ast.AST]) -> None:
+def _without_annotations(nodes: Iterable[ast.AST], blocks: Iterable[ast.AST]) -> None:
     """Those of functions and of variables; the fields of a class are made of theirs."""
     for node in nodes:
         if isinstance(node, Functions) and all(_called(decorator) in PLAIN for decorator in node.decorator_list):
@@ -143,6 +144,7 @@ def _without_annotations(nodes: Iterable[ast.AST]) -> None:
             for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
                 if argument is not None:
                     argument.annotation = None
+    for node in blocks:
         if isinstance(node, ast.ClassDef):
             continue
         for number, lines in enumerate(_bodies(node)):
@@ -272,6 +274,11 @@ def _is_text(node: ast.AST) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
+def _blocks(nodes: Iterable[ast.AST]) -> list[ast.AST]:
+    """Those of them that have lines: a tenth."""
+    return [node for node in nodes if isinstance(getattr(node, "body", None), list)]
+
+
 def _bodies(node: ast.AST) -> Iterator[list[ast.stmt]]:
     for name in ("body", "orelse", "finalbody"):
         lines = getattr(node, name, None)
@@ -279,9 +286,9 @@ def _bodies(node: ast.AST) -> Iterator[list[ast.stmt]]:
             yield lines
 
 
-def _keep(nodes: Iterable[ast.AST], wanted: Callable[[ast.stmt], bool]) -> None:
+def _keep(blocks: Iterable[ast.AST], wanted: Callable[[ast.stmt], bool]) -> None:
     """Of every body the lines that are wanted; one that would be empty passes."""
-    for node in nodes:
+    for node in blocks:
         for number, lines in enumerate(_bodies(node)):
             if not all(map(wanted, lines)):
                 lines[:] = [line for line in lines if wanted(line)] or ([ast.Pass()] if number == 0 else [])

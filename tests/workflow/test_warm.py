@@ -1,0 +1,84 @@
+"""Processes that are warm do what new ones do."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.workflow import warm
+from tests.workflow.conftest import environment
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(warm.python() == sys.executable, reason="no process forks here"),
+]
+SAID = """
+import os, sys
+torch = "torch" in sys.modules
+ours = [name for name in sys.modules if name.split(".")[0] in ("core", "workflow", "tests", "client", "server")]
+print(__name__, sys.argv[1:], os.getcwd(), os.environ["X"], os.environ.get("Y"), sys.path[:2], ours, sys.stdin.read())
+print("torch" if torch else "no torch", file=sys.stderr)
+sys.exit(3)
+"""
+WAITS = """
+import os, sys, time
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+def _said(python: str, folder: Path, *options: str, **variables: str) -> tuple[int, str, str]:
+    (folder / "mine.py").write_text(SAID)
+    env = {**environment(), "X": "é", **variables}
+    command = [python, *options, "-m", "mine", "a b", "--c"]
+    done = subprocess.run(command, cwd=folder, env=env, input="asked", capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_one_says_and_ends_as_a_new_one_does_and_knows_no_module_of_the_project(tmp_path: Path) -> None:
+    found, expected = _said(warm.python(), tmp_path), _said(sys.executable, tmp_path)
+    assert found[:2] == expected[:2] and found[0] == 3 and "asked" in found[1] and "['a b', '--c']" in found[1]
+    assert (found[2], expected[2]) == ("torch\n", "no torch\n")
+
+
+@pytest.mark.parametrize("how", ["options", "hash seed", "limit"])
+def test_what_a_fork_cannot_do_is_left_to_python(how: str, tmp_path: Path) -> None:
+    options, variables, python = (), {}, warm.python()
+    if how == "options":
+        options = ("-u",)
+    elif how == "hash seed":
+        variables = {"PYTHONHASHSEED": "1"}
+    else:
+        python = str(tmp_path / "limited")
+        Path(python).write_text(f'#!/bin/bash\nulimit -n 64\nexec "{warm.python()}" "$@"\n')
+        Path(python).chmod(0o755)
+    assert _said(python, tmp_path, *options, **variables)[2] == "no torch\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_ends_it_with_its_client(number: signal.Signals, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(WAITS)
+    command = [warm.python(), "-m", "mine"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        process = int(client.stdout.readline())
+        assert process != client.pid
+        client.send_signal(number)
+    assert client.returncode == -number
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{process}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_one_that_is_killed_ends_its_client_so(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(WAITS)
+    command = [warm.python(), "-m", "mine"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True) as client:
+        assert client.stdout is not None
+        os.kill(int(client.stdout.readline()), signal.SIGKILL)
+    assert client.returncode == -signal.SIGKILL
