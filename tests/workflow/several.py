@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from trigbench.core.condition import UNTOLD, Condition
 from trigbench.core.fields import Draws, Fields, bind
 from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
 from trigbench.workflow.data.dataset import Dataset
@@ -91,8 +92,8 @@ def doubled(study: Study, arm: Arm) -> Dataset:
     """The mixture's velocity with normal data, or images of nothing but noise."""
     shape = (1, 8, 8) if arm.size == "image" else (2,)
 
-    def draw(g: torch.Generator, count: int) -> tuple[Tensor, None]:
-        return torch.randn(count, *shape, generator=g), None
+    def draw(g: torch.Generator, count: int) -> tuple[Tensor, Condition]:
+        return torch.randn(count, *shape, generator=g), UNTOLD
 
     return dataclasses.replace(open_data(study, arm), shape=shape, draw=draw)
 

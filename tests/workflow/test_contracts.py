@@ -1,5 +1,6 @@
 """What later methods build on: settings of a method's own, own objectives of two times, seeds and starts."""
 
+import ast
 import dataclasses
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.freshness import inputs_of
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run
+from trigbench.workflow.study.syntax import syntax_of
 
 X = Run(arm="x", seed=0)
 SEEN: list[tuple[Fields, Draws, "GapSettings"]] = []
@@ -210,6 +212,20 @@ def test_the_table_of_methods_and_a_study_s_schema_need_no_torch() -> None:
         "import workflow.study.reading, sys; assert 'torch' not in sys.modules; workflow.study.reading.load('oracle')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("settings: A", "settings: B"), ("c: Tensor", "c: Condition"), ("c: T", "c: 'Condition | None'")]
+)
+def test_an_annotation_that_decides_what_is_told_is_hashed(one: str, other: str) -> None:
+    first, second, third = (
+        syntax_of(ast.parse(f"def f(x, {said}): pass"), "m").text for said in (one, other, f"{other}, y: int")
+    )
+    assert first != second != third
+    assert (
+        syntax_of(ast.parse("def f(x: int, c: float): pass"), "m").text
+        == syntax_of(ast.parse("def f(x, c): pass"), "m").text
+    )
 
 
 def test_a_look_is_no_part_of_what_is_hashed() -> None:

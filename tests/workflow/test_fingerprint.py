@@ -55,7 +55,8 @@ HARMLESS = {
         "OBJECTIVES: dict[str, Method] = {",
         'OBJECTIVES: dict[str, Method] = {\n    "mine": Method("trigbench.core.objectives.mine:mine"),',
     ),
-    "the report": ("workflow/report/style.py", '"scd": "#0072B2"', '"scd": "#0072B3"'),
+    "a method's look": ("core/objectives/__init__.py", '"#0072B2"', '"#0072B3"'),
+    "the report": ("workflow/report/style.py", '"#777777"', '"#787878"'),
     "the schema": ("workflow/study/study.py", 'DEFAULT_BUDGET = "laptop"', 'DEFAULT_BUDGET = "desk"'),
     "a step's command line": ("workflow/steps/train.py", "minutes after which", "minutes at which"),
     "a message of a loader": ("workflow/machine/named.py", "start the workflow where", "start it where"),
@@ -122,7 +123,7 @@ SAYING = {
     "a remedy by its name": ("gradients", '"start fewer processes"', '"take fewer"'),
     "a remedy given to a reader": (
         "training",
-        'f"train the teacher first: {teacher.arm} seed {teacher.seed}"',
+        'f"train it first: {other.arm} seed {other.seed}"',
         '"teach first"',
     ),
     "what is printed": (

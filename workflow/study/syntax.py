@@ -142,7 +142,7 @@ def _without_annotations(nodes: Iterable[ast.AST], blocks: Iterable[ast.AST]) ->
             node.returns = None
             given = node.args
             for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg):
-                if argument is not None:
+                if argument is not None and not _decides(argument):
                     argument.annotation = None
     for node in blocks:
         if isinstance(node, ast.ClassDef):
@@ -151,6 +151,13 @@ def _without_annotations(nodes: Iterable[ast.AST], blocks: Iterable[ast.AST]) ->
             if any(isinstance(line, ast.AnnAssign) for line in lines):
                 kept = [made for line in lines if (made := _plain_assignment(line)) is not None]
                 lines[:] = kept or ([ast.Pass()] if number == 0 else [])
+
+
+def _decides(argument: ast.arg) -> bool:
+    """Whether its annotation decides something: what an objective is told, or that a network takes a Condition."""
+    return argument.annotation is not None and (
+        argument.arg == "settings" or "Condition" in ast.dump(argument.annotation)
+    )
 
 
 def _plain_assignment(line: ast.stmt) -> ast.stmt | None:
