@@ -126,7 +126,8 @@ def remedy_of(error: Any) -> str:
     if kind == "missing":
         return f"add the key {place[-1]!r}"
     if kind != "extra_forbidden":
-        return remedy_of_value(error, place_of(f"workflow/study/{'claim' if place[:1] == ['claims'] else 'schema'}.py"))
+        described = {"claims": "study/claim.py", "data": "data/kinds"}.get(place[0] if place else "", "study/schema.py")
+        return remedy_of_value(error, place_of(f"workflow/{described}"))
     models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
     models["resources"] = Resources
     if place[0] == "data" and len(place) > 2:

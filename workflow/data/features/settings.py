@@ -9,6 +9,8 @@ from trigbench.workflow.study.models import Model, unfit
 
 IN_FEATURES = ("fd_train", "fd_held_out", "kid_train", "precision", "recall")
 """What is measured in one."""
+OF_IMAGES = {"map": (), "samples": (*IN_FEATURES, "nearest_train", "nearest_held_out")}
+"""What judges of images return."""
 
 
 class Extractor(Model):

@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trigbench.workflow.data.features.settings import IN_FEATURES
+from trigbench.workflow.data.features.settings import OF_IMAGES
 from trigbench.workflow.machine.files import Arrays
 from trigbench.workflow.study.dimensions import CLASSIFIER, DIGIT_CLASSES, GREY_LEVELS
 from trigbench.workflow.study.kinds import Images, Kind, Known
 from trigbench.workflow.study.models import DataSettings
 
-METRICS = {"map": (), "samples": (*IN_FEATURES, "nearest_train", "nearest_held_out")}
+METRICS = OF_IMAGES
 
 
 class DigitsData(DataSettings):

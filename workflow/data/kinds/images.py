@@ -4,13 +4,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from trigbench.workflow.data.features.settings import IN_FEATURES, Extractor
+from trigbench.workflow.data.features.settings import OF_IMAGES, Extractor
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.machine.files import Arrays
 from trigbench.workflow.study.kinds import Images, Kind, Known
 from trigbench.workflow.study.models import DataSettings, unfit
 
-METRICS = {"map": (), "samples": (*IN_FEATURES, "nearest_train", "nearest_held_out")}
+METRICS = OF_IMAGES
 PRESETS: dict[str, dict[str, Any]] = {
     "cifar10": {"size": 32, "count": 50_000, "held_out_count": 10_000, "classes": 10},
     "imagenet64": {"size": 64, "resize": "adm", "convert": True, "count": 1_281_167, "classes": 1000},

@@ -47,6 +47,7 @@ class LatentsData(DataSettings):
 def _known(data: LatentsData) -> Known:
     side = data.size // PIXELS_A_LATENT
     measured = METRICS["samples"] if data.dinov2 else tuple(name for name in METRICS["samples"] if name != "fdd_train")
+    each = 2 * LATENT_CHANNELS * side**2 * FLOAT16
     return Known(
         f"Images of {data.size}×{data.size} pixels from {data.path}, in an autoencoder's latents.",
         shape=(LATENT_CHANNELS, side, side),
@@ -54,11 +55,7 @@ def _known(data: LatentsData) -> Known:
         metrics=METRICS | {"samples": measured},
         features=max(data.extractor.features, DIMENSIONS["dinov2"] if data.dinov2 else 0),
         seen=False,
-        stored=2
-        * 2
-        * LATENT_CHANNELS
-        * side**2
-        * ((data.count or 0) + (data.held_out_count or 0)),  # mean, std in float16
+        stored=each * ((data.count or 0) + (data.held_out_count or 0)),
     )
 
 
