@@ -23,7 +23,7 @@ from trigbench.workflow.steps.estimate import prepared
 from trigbench.workflow.steps.prepare import prepare
 from trigbench.workflow.steps.run import make_run
 from trigbench.workflow.study.fingerprint import data_fingerprint
-from trigbench.workflow.study.kinds import KINDS, kind_module, kind_named, kind_of, known_of
+from trigbench.workflow.study.kinds import KINDS, data_kind, kind_module, kind_named, known_of
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Study
 
@@ -212,7 +212,7 @@ def test_what_is_known_beforehand_is_what_the_data_are(mixture: Path, tiny: dict
     assert (data.shape, data.classes, data.velocity is not None) == (
         known.shape,
         known.classes,
-        kind_of(study.data["mixture"]).exact,
+        data_kind(study.data["mixture"]).exact,
     )
     for settings in (study.data["mixture"], load("digits").data["digits"]):
         assert known_of(settings).metrics == kind_module(settings).METRICS

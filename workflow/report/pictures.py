@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from trigbench.workflow.machine.files import Arrays, read_arrays
 from trigbench.workflow.report.rows import steps_label
 from trigbench.workflow.report.style import colour
-from trigbench.workflow.study.kinds import Images, kind_of, known_of
+from trigbench.workflow.study.kinds import Images, data_kind, known_of
 from trigbench.workflow.study.study import Run, Study
 
 AGAIN = "delete the file; the workflow makes the run again"
@@ -30,7 +30,7 @@ def pictures(study: Study, runs: list[Run], real: bool = True) -> Figure | None:
     drawn = [(run, k, s) for run in alike for k, s in _samples(study, run) if len(s)]
     if not drawn:
         return None
-    seen_by = kind_of(study.data[data]).images
+    seen_by = data_kind(study.data[data]).images
     if seen_by is not None:
         return _strips(study, drawn, seen_by(arrays, COLUMNS), real)
     reference = arrays.get("reference")  # fresh data, where the data set keeps any

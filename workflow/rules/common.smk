@@ -15,7 +15,7 @@ from trigbench.workflow.machine.cluster import limits, refuse_orphans
 from trigbench.workflow.study.fingerprint import data_fingerprint, fingerprint
 from trigbench.workflow.machine.files import check_writable
 from trigbench.workflow.study.freshness import inputs_of, measurement_mark
-from trigbench.workflow.study.kinds import kind_of
+from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.machine.progress import watch
 from trigbench.workflow.study.reading import budget_said, load, shipped, studies_said
 from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Run
@@ -160,7 +160,7 @@ def records_of(wildcards):
 
 def small_data(wildcards):
     """Whether a data set is made in seconds; images are decoded, and seen by an extractor."""
-    return kind_of(study_of(wildcards).data[wildcards.data]).small
+    return data_kind(study_of(wildcards).data[wildcards.data]).small
 
 
 def samples_of(wildcards):

@@ -7,7 +7,7 @@ from typing import NoReturn
 from trigbench.core.constants import SIGMA_D, SIGMA_MAX, SIGMA_MIN
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.converted import header_of
-from trigbench.workflow.study.kinds import kind_of, known_of
+from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.metrics import check_quantity
 from trigbench.workflow.study.models import check_known
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
@@ -25,7 +25,7 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
     data = study.data[arm.data]
     if arm.label_dropout and known_of(data).classes == 0:
         raise Mistake(f"arms.{name}.label_dropout: data {arm.data!r} have no labels to withhold", "remove it")
-    kind_of(data).check_arm(data, name, arm)
+    data_kind(data).check_arm(data, name, arm)
     _check_teacher(study, name, arm)
     _check_start(study, name, arm)
     _check_samplers(study, name, arm)
@@ -99,7 +99,7 @@ def _check_teacher(study: Study, name: str, arm: Arm) -> None:
         _check_converted(study, name, arm, arm.teacher)
         return
     if arm.teacher == "exact":
-        if not kind_of(study.data[arm.data]).exact:
+        if not data_kind(study.data[arm.data]).exact:
             raise Mistake(f"{key}: only a mixture has an exact velocity, {arm.data!r} has none", "name a diffusion arm")
         if arm.guidance_max:
             raise Mistake(f"{key}: the exact velocity has no labels to be guided by", "remove 'guidance_max'")

@@ -107,24 +107,24 @@ def kind_named(name: str) -> Kind:
     return named(KINDS[name])
 
 
-def kind_of(data: DataSettings) -> Kind:
+def data_kind(data: DataSettings) -> Kind:
     """The kind of a study's data set."""
     return kind_named(data.kind)
 
 
 def is_own(data: DataSettings) -> bool:
     """Whether a module makes and judges the data that the study names."""
-    return kind_of(data).module is None
+    return data_kind(data).module is None
 
 
 def module_of(data: Any) -> str:
     """The name of what makes and judges the data."""
-    return kind_of(data).module or data.module
+    return data_kind(data).module or data.module
 
 
 def known_of(data: DataSettings) -> Known:
     """What a data set's settings say of it."""
-    return kind_of(data).known(data)
+    return data_kind(data).known(data)
 
 
 def metrics_of(data_sets: Mapping[str, DataSettings]) -> dict[str, Metrics]:

@@ -31,7 +31,7 @@ from trigbench.workflow.report.pages.common import (
 from trigbench.workflow.report.pages.costs import costs_shown
 from trigbench.workflow.report.pages.gaps import Missing, is_done
 from trigbench.workflow.report.words import NOTHING
-from trigbench.workflow.study.kinds import known_of
+from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.study import Run, Study
@@ -290,7 +290,7 @@ def _pictures(study: Study, name: str, copies: Mapping[str, Path]) -> Picture | 
     if not first or not known_of(data).seen:
         return None
     names = ", ".join(run.arm for run in first)
-    if kind_of(data).images is not None:
+    if data_kind(data).images is not None:
         caption = "In each column, every method starts from the same noise and label; the first row is training images"
     else:
         caption = "Every method starts from the same noise; fresh data in grey"

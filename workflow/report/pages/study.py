@@ -27,7 +27,7 @@ from trigbench.workflow.report.pages.common import (
 from trigbench.workflow.report.pages.costs import cost_table, costs_shown
 from trigbench.workflow.report.pages.experiment import ExperimentPage, experiment_page, verdict_cell
 from trigbench.workflow.report.pages.gaps import Missing, is_done, missing
-from trigbench.workflow.study.kinds import kind_of, known_of
+from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.quantities import COSTS, CURVES, Quantities, quantities_of
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
@@ -304,7 +304,7 @@ def _data(study: Study, data: str, known: Quantities) -> DataSection | None:
         return None
     settings = study.data[data]
     against = f"fresh data against fresh data, n = {study.evaluation.samples} each"
-    if kind_of(settings).parts:
+    if data_kind(settings).parts:
         facts = found.get("facts", {})
         counts = f"n = {facts.get('held_out', '?')}, training part: n = {facts.get('train', '?')}"
         against = f"the held-out part judged as if it were samples ({counts})"
