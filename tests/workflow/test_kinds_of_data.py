@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from matplotlib import pyplot as plt
 
 from tests.workflow.conftest import ROOT, as_a_new_process, copied_project, snakemake
 from trigbench.workflow.data import kinds
@@ -17,11 +16,13 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.report.pages.common import render
 from trigbench.workflow.report.pages.study import PRECISION_NOTE, study_page
 from trigbench.workflow.report.pictures import pictures
+from trigbench.workflow.report.style import save
 from trigbench.workflow.run.assembly import open_data
 from trigbench.workflow.run.estimates import shape_of
 from trigbench.workflow.steps.estimate import prepared
 from trigbench.workflow.steps.prepare import prepare
 from trigbench.workflow.steps.run import make_run
+from trigbench.workflow.steps.tabulate import tabulate_experiment
 from trigbench.workflow.study.fingerprint import data_fingerprint
 from trigbench.workflow.study.kinds import KINDS, data_kind, kind_module, kind_named, known_of
 from trigbench.workflow.study.reading import load
@@ -164,8 +165,11 @@ def test_a_kind_from_outside_is_checked_estimated_run_and_shown(ring, known_here
         assert record is not None and "sliced_wasserstein" in {value.metric for value in record.metrics}
     figure = pictures(study, study.runs())
     assert figure is not None and len(figure.axes) == 5, "one row, of points over the reference"
-    plt.close(figure)
+    save(figure, study.experiment_folder("methods") / "pictures")
+    tabulate_experiment(study, "methods", partial=True)
     page = study_page(study)
+    shown = page.experiments[0].pictures
+    assert shown is not None and "fresh data in grey" in shown.caption
     assert [section.description for section in page.data] == ["8 beads on a ring."]
     assert "8 beads on a ring." in render("study.html.j2", page=page, precision_note=PRECISION_NOTE)
 
