@@ -29,7 +29,7 @@ from trigbench.workflow.run.distributed import World
 from trigbench.workflow.run.journal import Journal
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.schema import Sampler
+from trigbench.workflow.study.samplers import Sampler
 from trigbench.workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)

@@ -10,7 +10,7 @@ from trigbench.workflow.data.features.metrics import frechet_distance
 from trigbench.workflow.data.kinds.digits import DigitsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.schema import Evaluation
+from trigbench.workflow.study.samplers import Evaluation
 
 
 @pytest.fixture(scope="module")

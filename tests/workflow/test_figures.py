@@ -31,7 +31,7 @@ from trigbench.workflow.steps.plot import plot
 from trigbench.workflow.study import figures
 from trigbench.workflow.study.figures import FIGURES, FigureKind
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.schema import Sampler
+from trigbench.workflow.study.samplers import Sampler
 from trigbench.workflow.study.study import Run, Study
 
 STUDIES = {name: load(name) for name in ("cifar10", "imagenet64", "imagenet512", "oracle", "digits")}

@@ -24,7 +24,7 @@ from trigbench.workflow.run.sampling import labels_of_samples
 from trigbench.workflow.study.kinds import kind_module
 from trigbench.workflow.study.reading import load, remedy_of
 from trigbench.workflow.study.records import read_record
-from trigbench.workflow.study.schema import Evaluation
+from trigbench.workflow.study.samplers import Evaluation
 from trigbench.workflow.study.study import Run, Study
 
 SIDE, PER_CLASS = 16, 60

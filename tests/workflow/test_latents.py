@@ -27,7 +27,7 @@ from trigbench.workflow.data.kinds.latents import LatentsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.steps.encode import command
-from trigbench.workflow.study.schema import Evaluation
+from trigbench.workflow.study.samplers import Evaluation
 
 pytest.importorskip("diffusers")
 SIDE, PER_CLASS = 32, 24

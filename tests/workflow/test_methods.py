@@ -34,7 +34,8 @@ from trigbench.workflow.run.tuning import tuned
 from trigbench.workflow.steps.prepare import prepare
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import Value
-from trigbench.workflow.study.schema import Sampler, Size
+from trigbench.workflow.study.samplers import Sampler
+from trigbench.workflow.study.schema import Size
 from trigbench.workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)

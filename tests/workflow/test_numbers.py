@@ -24,7 +24,7 @@ from trigbench.workflow.steps.measure import measure
 from trigbench.workflow.steps.prepare import prepare
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.schema import Sampler
+from trigbench.workflow.study.samplers import Sampler
 from trigbench.workflow.study.study import Run
 
 X = Run(arm="x", seed=0)

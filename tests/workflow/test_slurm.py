@@ -24,7 +24,7 @@ from trigbench.workflow.machine import cluster
 from trigbench.workflow.machine.cluster import Site, read_site
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.schema import Resources
+from trigbench.workflow.study.resources import Resources
 from trigbench.workflow.study.study import Run, Study
 
 PACED = '''

@@ -27,7 +27,7 @@ from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
     from trigbench.workflow.data.kinds.digits import DigitsData
-    from trigbench.workflow.study.schema import Evaluation
+    from trigbench.workflow.study.samplers import Evaluation
 
 
 def prepare(data: "DigitsData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from trigbench.workflow.data.features.settings import Extractor as ExtractorSettings
     from trigbench.workflow.data.files.pictures import Part
     from trigbench.workflow.data.kinds.images import ImagesData
-    from trigbench.workflow.study.schema import Evaluation
+    from trigbench.workflow.study.samplers import Evaluation
 
 PARTS = ("train", "held_out")
 NEAREST = tuple(f"nearest_{part}" for part in PARTS)

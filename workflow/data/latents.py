@@ -37,7 +37,7 @@ from trigbench.workflow.study.records import Value
 if TYPE_CHECKING:
     from trigbench.workflow.data.files.pictures import Part
     from trigbench.workflow.data.kinds.latents import LatentsData
-    from trigbench.workflow.study.schema import Evaluation
+    from trigbench.workflow.study.samplers import Evaluation
 
 AGAIN = images.AGAIN
 AT_ONCE = 64

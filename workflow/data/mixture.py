@@ -20,7 +20,7 @@ from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
     from trigbench.workflow.data.kinds.mixture import MixtureData
-    from trigbench.workflow.study.schema import Evaluation
+    from trigbench.workflow.study.samplers import Evaluation
 
 ANGLES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
 """Where the learned map is held against the exact one, and at t_max."""

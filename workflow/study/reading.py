@@ -20,18 +20,9 @@ from trigbench.workflow.study.checks import check
 from trigbench.workflow.study.claim import Claim, Rule, Term
 from trigbench.workflow.study.kinds import kind_named
 from trigbench.workflow.study.models import NAME, PATH
-from trigbench.workflow.study.schema import (
-    METHOD_SETTINGS,
-    Arm,
-    Budget,
-    ConvertedTeacher,
-    Evaluation,
-    Experiment,
-    Resources,
-    Sampler,
-    Size,
-    keys_of_arms,
-)
+from trigbench.workflow.study.resources import Budget, Resources
+from trigbench.workflow.study.samplers import Evaluation, Sampler
+from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher, Experiment, Size, keys_of_arms
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 STUDIES = ROOT / "workflow" / "studies"
@@ -126,7 +117,7 @@ def remedy_of(error: Any) -> str:
     if kind == "missing":
         return f"add the key {place[-1]!r}"
     if kind != "extra_forbidden":
-        described = {"claims": "study/claim.py", "data": "data/kinds"}.get(place[0] if place else "", "study/schema.py")
+        described = DESCRIBED.get(place[0] if place else "", "study/schema.py")
         return remedy_of_value(error, place_of(f"workflow/{described}"))
     models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
     models["resources"] = Resources
@@ -159,6 +150,15 @@ def remedy_of_value(error: Any, described: str) -> str:
     return WRITE.get(kind.split("_", maxsplit=1)[0], see)
 
 
+DESCRIBED = {
+    "claims": "study/claim.py",
+    "data": "data/kinds",
+    "samplers": "study/samplers.py",
+    "evaluation": "study/samplers.py",
+    "resources": "study/resources.py",
+    "budgets": "study/resources.py",
+}
+"""Where what may stand under a key of a study is described; study/schema.py for the others."""
 BOUNDS = {
     "greater_than": "more than",
     "greater_than_equal": "at least",

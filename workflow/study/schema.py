@@ -5,7 +5,6 @@ Imports nothing heavy (no torch), since every start of the workflow reads it.
 
 import dataclasses
 import difflib
-import itertools
 import re
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
@@ -307,57 +306,6 @@ def keys_of_arms() -> list[str]:
     return [*(name for name in Arm.model_fields if name not in NOT_WRITTEN), *own]
 
 
-class Sampler(Model):
-    """A way to draw samples from a trained run."""
-
-    solver: Literal["few", "segments", "jumps", "ddim", "heun", "dpm_2s", "dpm_pp_2m"]
-    """`few` is multistep consistency sampling, `segments` goes through the edges of multi-step sCD, `jumps` is CTM's
-    way of a map of two times, the others solve the probability-flow ODE of a diffusion arm on EDM's grid."""
-    times: tuple[tuple[PositiveFloat, ...], ...] | None = None
-    """`few` and `jumps`: one list of middle angles per sampling, so [[], [1.1]] is one step, and two."""
-    gamma: Annotated[float, Field(ge=0, le=1)] | None = None
-    """`jumps`: from 0, where nothing is re-noised, to 1, which is `few`; empty for 0."""
-    evaluations: tuple[PositiveInt, ...] | None = None
-    """ODE solvers: one number of network evaluations per sampling."""
-    guidance: tuple[PositiveFloat, ...] | None = None
-    """Scales, each with every sampling; 1 is no guidance. Empty for arms without guidance."""
-    metrics: tuple[str, ...] | None = None
-    """What is measured of these samples; empty for all that the data's judge knows."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        of_maps = self.solver in ("few", "jumps")
-        for key, used in (("times", of_maps), ("evaluations", not of_maps and self.solver != "segments")):
-            if used != bool(getattr(self, key)):
-                raise unfit(f"solver {self.solver!r}", used, key)
-        if self.gamma is not None and self.solver != "jumps":
-            raise unfit(f"solver {self.solver!r}", False, "gamma")
-        for key in ("times", "evaluations", "guidance"):
-            given = getattr(self, key) or ()
-            if len(set(given)) != len(given):
-                raise Mistake(f"{key!r}: each may stand once", "take the repeated one out: its samples are drawn once")
-        for times in self.times or ():
-            if any(a <= b for a, b in itertools.pairwise((1.57, *times))):
-                remedy = "write angles so, as [1.3, 0.8]: arctan(sigma / sigma_d) of EDM's noise level sigma"
-                raise Mistake("middle times must descend and stay below pi/2", remedy)
-        for count in self.evaluations or ():
-            if self.solver in ("heun", "dpm_2s") and count % 2 == 0:
-                problem = f"{self.solver} needs an odd number of evaluations (2 n - 1), got {count}"
-                raise Mistake(problem, f"write {count - 1} or {count + 1}")
-        return self
-
-
-class Evaluation(Model):
-    """How every run of the study is judged: the final averaged weights, fixed seeds, no selection."""
-
-    samples: PositiveInt
-    snapshot_samples: PositiveInt | None = None
-    """Of each snapshot along training; empty for as many."""
-    snapshot_metrics: tuple[str, ...] | None = None
-    """What is measured of them; empty for all."""
-    seed: int = 1_000_003
-
-
 def _figure(kind: str) -> str:
     if kind not in FIGURES:
         raise Mistake(f"unknown kind of figure {kind!r}", f"there are {', '.join(FIGURES)}")
@@ -390,41 +338,3 @@ class Experiment(Model):
         if self.measurement is not None and self.measurement not in MEASUREMENTS:
             raise Mistake(f"unknown measurement {self.measurement!r}", f"there are {', '.join(MEASUREMENTS)}")
         return self
-
-
-class Resources(Model):
-    """What a run asks a scheduler for, and how it guards against faults; decides no result, and is no part of a run's
-    fingerprint."""
-
-    gpu: Annotated[int, Field(ge=0)] = 0
-    """How many; 0 trains on the CPU, and so does a machine without any."""
-    gpu_model: Annotated[str, Field(pattern=r"^[\w.]+$")] | None = None
-    """As the cluster calls it; empty for any."""
-    mem_mb: PositiveInt = 1000
-    runtime: PositiveInt = 60
-    """Minutes of one job. A longer run stops in time, and goes on in the next job."""
-    checkpoint_every: PositiveInt = 500
-    """Steps of training; what is killed loses at most so many."""
-    patience: Annotated[float, Field(gt=0, le=7 * 24 * 60)] = 120
-    """Minutes without a sign of life (a step, a part of the samples, a distance) after which a run counts as hung:
-    it ends itself, and is tried again. Processes that train one run wait twice as long for each other."""
-
-    def of_attempt(self, attempt: int) -> Self:
-        """A first job asks for this much, one that has to try again for twice the memory and time."""
-        factor = min(attempt, 2)
-        return self.model_copy(update={"mem_mb": factor * self.mem_mb, "runtime": factor * self.runtime})
-
-
-class Budget(Model):
-    """Replaces seeds, overrides settings of every arm, trains longer, keeps some arms and experiments only."""
-
-    seeds: tuple[int, ...] | None = None
-    tuning_seeds: tuple[int, ...] | None = None
-    arms: tuple[str, ...] = ("*",)
-    experiments: tuple[str, ...] | None = None
-    """Names or patterns; empty for all."""
-    longer: PositiveFloat = 1.0
-    """Multiplies the iterations of every arm."""
-    override: dict[str, Any] = Field(default_factory=dict)
-    evaluation: dict[str, Any] = Field(default_factory=dict)
-    resources: dict[str, Any] = Field(default_factory=dict)

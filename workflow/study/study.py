@@ -16,7 +16,9 @@ from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.claim import Claim, ClaimName
 from trigbench.workflow.study.kinds import Data
 from trigbench.workflow.study.models import Model, Name, Seed
-from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Evaluation, Experiment, Resources, Sampler, Size
+from trigbench.workflow.study.resources import Resources
+from trigbench.workflow.study.samplers import Evaluation, Sampler
+from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Experiment, Size
 
 DEFAULT_BUDGET = "laptop"
 DEFAULT_STUDIES = ("oracle", "digits")

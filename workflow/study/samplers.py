@@ -1,0 +1,60 @@
+"""How runs are sampled and judged, as a study says it."""
+
+import itertools
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from trigbench.workflow.errors import Mistake
+from trigbench.workflow.study.models import Model, unfit
+
+
+class Sampler(Model):
+    """A way to draw samples from a trained run."""
+
+    solver: Literal["few", "segments", "jumps", "ddim", "heun", "dpm_2s", "dpm_pp_2m"]
+    """`few` is multistep consistency sampling, `segments` goes through the edges of multi-step sCD, `jumps` is CTM's
+    way of a map of two times, the others solve the probability-flow ODE of a diffusion arm on EDM's grid."""
+    times: tuple[tuple[PositiveFloat, ...], ...] | None = None
+    """`few` and `jumps`: one list of middle angles per sampling, so [[], [1.1]] is one step, and two."""
+    gamma: Annotated[float, Field(ge=0, le=1)] | None = None
+    """`jumps`: from 0, where nothing is re-noised, to 1, which is `few`; empty for 0."""
+    evaluations: tuple[PositiveInt, ...] | None = None
+    """ODE solvers: one number of network evaluations per sampling."""
+    guidance: tuple[PositiveFloat, ...] | None = None
+    """Scales, each with every sampling; 1 is no guidance. Empty for arms without guidance."""
+    metrics: tuple[str, ...] | None = None
+    """What is measured of these samples; empty for all that the data's judge knows."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        of_maps = self.solver in ("few", "jumps")
+        for key, used in (("times", of_maps), ("evaluations", not of_maps and self.solver != "segments")):
+            if used != bool(getattr(self, key)):
+                raise unfit(f"solver {self.solver!r}", used, key)
+        if self.gamma is not None and self.solver != "jumps":
+            raise unfit(f"solver {self.solver!r}", False, "gamma")
+        for key in ("times", "evaluations", "guidance"):
+            given = getattr(self, key) or ()
+            if len(set(given)) != len(given):
+                raise Mistake(f"{key!r}: each may stand once", "take the repeated one out: its samples are drawn once")
+        for times in self.times or ():
+            if any(a <= b for a, b in itertools.pairwise((1.57, *times))):
+                remedy = "write angles so, as [1.3, 0.8]: arctan(sigma / sigma_d) of EDM's noise level sigma"
+                raise Mistake("middle times must descend and stay below pi/2", remedy)
+        for count in self.evaluations or ():
+            if self.solver in ("heun", "dpm_2s") and count % 2 == 0:
+                problem = f"{self.solver} needs an odd number of evaluations (2 n - 1), got {count}"
+                raise Mistake(problem, f"write {count - 1} or {count + 1}")
+        return self
+
+
+class Evaluation(Model):
+    """How every run of the study is judged: the final averaged weights, fixed seeds, no selection."""
+
+    samples: PositiveInt
+    snapshot_samples: PositiveInt | None = None
+    """Of each snapshot along training; empty for as many."""
+    snapshot_metrics: tuple[str, ...] | None = None
+    """What is measured of them; empty for all."""
+    seed: int = 1_000_003
