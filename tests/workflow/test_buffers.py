@@ -15,8 +15,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from tests.workflow.conftest import saved_every
 from trigbench.core.fields import Draws, Fields, bind
-from trigbench.core.objectives.diffusion import diffusion
-from trigbench.core.objectives.regression import Regression, Settings
+from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
+from trigbench.core.objectives.regression import Regression
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.kinds.own import OwnData
 from trigbench.workflow.errors import BenchError
@@ -372,7 +372,7 @@ def test_a_field_of_given_buffers_leaves_them_as_they_are() -> None:
 # --- code of one's own that draws --------------------------------------------------------------------
 
 
-def noisy(fields: Fields, x0: Tensor, draws: Draws, settings: Settings) -> Regression:
+def noisy(fields: Fields, x0: Tensor, draws: Draws, settings: DiffusionSettings) -> Regression:
     """Draws from all three global generators."""
     moved = x0 + 0.1 * torch.randn_like(x0) + 0.1 * float(np.random.randn()) + 0.1 * random.gauss(0, 1)
     return diffusion(fields, moved, draws, settings)

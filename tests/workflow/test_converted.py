@@ -20,8 +20,8 @@ from trigbench.core.networks import ddpmpp, edm2, teachers
 from trigbench.core.networks.ddpmpp import DDPMpp
 from trigbench.core.networks.edm2 import EDM2
 from trigbench.core.networks.teachers import edm_field
-from trigbench.core.objectives.continuous import scd
-from trigbench.core.objectives.regression import Regression, Settings
+from trigbench.core.objectives.continuous import ContinuousSettings, scd
+from trigbench.core.objectives.regression import Regression
 from trigbench.workflow.claims.tables import _about
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
@@ -64,7 +64,7 @@ def published(family: str, path: Path, shape: tuple[int, ...] = (1, 8, 8), class
     return path
 
 
-def capturing(fields: Fields, x0: Tensor, draws: Draws, settings: Settings) -> Regression:
+def capturing(fields: Fields, x0: Tensor, draws: Draws, settings: ContinuousSettings) -> Regression:
     """sCD by an objective of one's own, which keeps what it asked the teacher and what that said."""
     assert fields.teacher is not None
     with torch.no_grad():
