@@ -16,8 +16,10 @@ from trigbench.workflow.data.dataset import not_numbers
 from trigbench.workflow.data.features.classifier import classifier
 from trigbench.workflow.data.features.extractors import classifier as colour_classifier
 from trigbench.workflow.data.features.extractors import open_extractor
+from trigbench.workflow.data.features.metrics import check_features
 from trigbench.workflow.data.features.reference import reference_file
 from trigbench.workflow.data.files.shards import write_shards
+from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_arrays, write_json, write_text
 from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.report.pictures import pictures
@@ -214,3 +216,5 @@ def test_a_sample_with_one_number_that_is_none_is_no_sample() -> None:
     samples = torch.zeros(4, 2, 3)
     samples[1, 1, 2], samples[3] = math.inf, math.nan
     assert not_numbers(samples) == 2 and not_numbers(samples[:0]) == 0
+    with pytest.raises(BenchError, match="2 of 4 generated samples are not finite"):
+        check_features(samples.flatten(1), torch.zeros(4, 6))
