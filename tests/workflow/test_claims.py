@@ -20,10 +20,10 @@ from trigbench.workflow.claims.judge import Tables, judge, judge_claim, judge_st
 from trigbench.workflow.claims.ledger import CLAIMS, Ledger, check_claims, claims_of, read_claims, resolved
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, write_table
+from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED
 from trigbench.workflow.claims.words import sentence
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
-from trigbench.workflow.steps.judge import CLAIM_NEW, RULE_CHANGED
 from trigbench.workflow.study.claim import claims_digest
 from trigbench.workflow.study.freshness import FRESH, collected_from, verdict
 from trigbench.workflow.study.reading import load, shipped
