@@ -5,6 +5,7 @@ counters say, is looked for in closures, partials, bound methods, global names a
 these hold, and in the modules among them. Modules that are hidden from this are found when they are called.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ _LARGEST = 5000
 _NOTHING = object()
 _SIMPLE = (Tensor, int, float, str)
 _KINDS = {Tensor, FunctionType, MethodType, partial, dict, list, torch.jit.ScriptFunction, torch._C.ScriptMethod}
+_LIBRARIES = frozenset({"torch", "numpy", "jaxtyping", "beartype", *sys.stdlib_module_names})
+"""Whose global names hold no state of a network; what their wrappers close over may."""
 _SCRIPTED = (torch.jit.ScriptModule, torch.jit.ScriptFunction, torch._C.ScriptMethod)
 
 
@@ -105,7 +108,8 @@ def _captured(function: FunctionType) -> Iterator[Any]:
         except ValueError:  # not yet filled
             continue
     yield from function.__defaults__ or ()
-    yield from _named(function.__code__, function.__globals__)
+    if str(function.__globals__.get("__name__")).partition(".")[0] not in _LIBRARIES:
+        yield from _named(function.__code__, function.__globals__)
 
 
 def _named(code: CodeType, names: dict[str, Any]) -> Iterator[Any]:
