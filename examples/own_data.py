@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trigbench.core.condition import UNTOLD, Condition
+from trigbench import UNTOLD, Condition
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.features.metrics import sliced_wasserstein
 from trigbench.workflow.data.randomness import generator
@@ -54,7 +54,6 @@ def floors(dataset: Dataset) -> list[Value]:
 
 def _spiral(count: int, purpose: str, turns: float) -> Tensor:
     g = generator("spiral", purpose)
-    radius = torch.rand(count, generator=g).sqrt()
-    angle = 2 * torch.pi * turns * radius
+    angle = 2 * torch.pi * turns * (radius := torch.rand(count, generator=g).sqrt())
     points = radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
     return points + 0.01 * torch.randn(count, 2, generator=g)

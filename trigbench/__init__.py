@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from trigbench.core.audit import AuditReport as AuditReport
     from trigbench.core.audit import audit_loss as audit_loss
     from trigbench.core.audit import audit_tangent as audit_tangent
+    from trigbench.core.condition import UNTOLD as UNTOLD
+    from trigbench.core.condition import Condition as Condition
     from trigbench.core.fields import Draws as Draws
     from trigbench.core.fields import Fields as Fields
     from trigbench.core.fields import bind as bind
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from trigbench.core.objectives.score_distillation import vsd as vsd
     from trigbench.core.samplers.consistency import sample_consistency as sample_consistency
     from trigbench.core.samplers.consistency import sample_segments as sample_segments
+    from trigbench.core.samplers.jumps import sample_jumps as sample_jumps
     from trigbench.core.tangents import map_tangent as map_tangent
     from trigbench.core.tangents import segment_direction as segment_direction
     from trigbench.core.trigflow import angle_from_noise_level as angle_from_noise_level
@@ -73,6 +76,8 @@ HOMES = {
     "audit_tangent": "trigbench.core.audit",
     "AuditReport": "trigbench.core.audit",
     # what an objective sees and gives
+    "Condition": "trigbench.core.condition",
+    "UNTOLD": "trigbench.core.condition",
     "bind": "trigbench.core.fields",
     "Fields": "trigbench.core.fields",
     "Draws": "trigbench.core.fields",
@@ -96,6 +101,7 @@ HOMES = {
     # samples
     "sample_consistency": "trigbench.core.samplers.consistency",
     "sample_segments": "trigbench.core.samplers.consistency",
+    "sample_jumps": "trigbench.core.samplers.jumps",
     # networks
     "ResidualMLP": "trigbench.core.networks.mlp",
     "DDPMpp": "trigbench.core.networks.ddpmpp",

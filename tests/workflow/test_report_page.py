@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+import sys
 from pathlib import Path
 from unittest import mock
 

@@ -122,4 +122,4 @@ def test_cleaning_takes_any_study_and_never_what_is_published(study: str, tmp_pa
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     gone = {part.removeprefix("results/") for part in said.split() if part.startswith("results/")}
     wanted = {"": {"mine", "oracle", "oracle-full"}, "mine": {"mine"}, "oracle*": {"oracle", "oracle-full"}}
-    assert gone == wanted.get(study, set()) and "rm -rf .snakemake reports" in said
+    assert gone == wanted.get(study, set()) and "rm -rf .snakemake build reports" in said
