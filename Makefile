@@ -9,7 +9,7 @@ export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 STARTED := $(shell date +%s)
 
-.PHONY: help env reproduce smoke estimate report test versions check system publish bench scale clean
+.PHONY: help env reproduce smoke estimate report test versions check docs system publish bench scale clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,7 +23,7 @@ $(READY): $(CONSTRAINTS) pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed")'
 	$(PYTHON) -m venv $(VENV)
 	pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) setuptools $$(grep -E '^torch(vision)?==' $(CONSTRAINTS))
-	pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[workflow,tests]'
+	pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[workflow,tests,docs]'
 	@python -c 'import torchvision' 2>/dev/null || { echo "torchvision is of another build than torch: removed, nothing here needs it"; \
 	  pip uninstall --quiet --yes torchvision; }
 	@touch $(READY)
@@ -53,6 +53,10 @@ check: env  ## ruff, pyright, import-linter, snakemake --lint
 	pyright
 	lint-imports
 	.ci/lint_workflow
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+
+docs: env  ## the site of docs/ and of the docstrings, in site/, with warnings as errors
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
 
 # what the browser and cluster tests need; without root the line to type is printed, and the tests say so again
 system:

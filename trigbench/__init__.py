@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from trigbench.core.networks.dit import DiT as DiT
     from trigbench.core.networks.edm2 import EDM2 as EDM2
     from trigbench.core.networks.mlp import ResidualMLP as ResidualMLP
+    from trigbench.core.objectives.continuous import ContinuousSettings as ContinuousSettings
     from trigbench.core.objectives.continuous import ms_scd as ms_scd
     from trigbench.core.objectives.continuous import scd as scd
     from trigbench.core.objectives.continuous import sct as sct
@@ -81,6 +82,7 @@ HOMES = {
     "bind": "trigbench.core.fields",
     "Fields": "trigbench.core.fields",
     "Draws": "trigbench.core.fields",
+    "ContinuousSettings": "trigbench.core.objectives.continuous",
     "Settings": "trigbench.core.objectives.regression",
     "Regression": "trigbench.core.objectives.regression",
     "regress": "trigbench.core.objectives.regression",

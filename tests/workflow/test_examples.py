@@ -1,6 +1,10 @@
 """Own objectives, networks and data sets: small files outside the project's packages that run in its workflow."""
 
 import math
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -42,6 +46,16 @@ def test_an_example_runs_from_data_to_report(name: str, tmp_path: Path) -> None:
     assert set(runs.arm) == {*load(study).arms, "data"}
     page = (tmp_path / "reports" / f"{name}-smoke.html").read_text()
     assert ("decides no claim" in page) == (name != "own_data"), "the papers' claims are tied to none of them"
+
+
+@pytest.mark.slow
+def test_the_plain_loop_learns_and_samples_in_one_step_and_two(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "examples" / "own_loop.py"), "--steps", "500"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    found = dict(re.findall(r"(\d) steps: (\d+)% of samples", done.stdout))
+    assert set(found) == {"1", "2"}
+    assert min(map(int, found.values())) > 40, "of noise itself a quarter lies there"
 
 
 def test_a_quantity_that_a_data_set_of_one_s_own_declares_leads_an_experiment(

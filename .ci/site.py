@@ -1,0 +1,44 @@
+"""What the site needs beside mkdocs: files that pages link to outside docs/, and doctests shown as code."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from griffe import Docstring, Extension, Object
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(\.\./((?!docs/)[^)#]*)\)")
+DOCTEST = re.compile(r"(?:^[ \t]*>>> .*\n?(?:^[ \t]*(?!>>> )\S.*\n?)*)+", re.MULTILINE)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """The files that pages link to are copied, as `files/PATH`, so that no link leaves the site."""
+    pages = [file.content_string for file in files.documentation_pages()]
+    for name in sorted({path for page in pages for _, _, path in LINK.findall(page)}):
+        if (ROOT / name).is_file():
+            copy = File.generated(config, f"files/{name}", abs_src_path=str(ROOT / name))
+            files.append(copy)
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Links out of docs/ lead to the copies; to a folder of the checkout there is none, and its name stands instead."""
+
+    def inside(link: re.Match[str]) -> str:
+        mark, words, path = link.groups()
+        return f"{mark}[{words}](files/{path})" if (ROOT / path).is_file() else f"{words} (`{path}`)"
+
+    return LINK.sub(inside, markdown)
+
+
+class Doctests(Extension):
+    """Of docstrings, which else would be taken for quotations."""
+
+    def on_object(self, *, obj: Object, **_: Any) -> None:
+        """Put fences around examples."""
+        if isinstance(obj.docstring, Docstring):
+            obj.docstring.value = DOCTEST.sub(
+                lambda found: f"```pycon\n{found[0].rstrip()}\n```\n", obj.docstring.value
+            )
