@@ -8,6 +8,11 @@ snakemake --config study=path/to/my.yaml
 snakemake --config budget=smoke
 """
 
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/engine.smk"
 

@@ -8,6 +8,9 @@ import snakemake.common
 import snakemake.jobs
 import snakemake.rules
 
+from trigbench.workflow.machine.engine import said_of, strange_insides
+
+STRANGE = strange_insides()
 
 def plan_faster():
     """Spare a plan of thousands of jobs two things that take much of its time.
@@ -33,8 +36,11 @@ def try_again_only_what_may_end_otherwise():
     )
 
 
-plan_faster()
-try_again_only_what_may_end_otherwise()
+if STRANGE:
+    logger.warning(said_of(STRANGE))
+else:
+    plan_faster()
+    try_again_only_what_may_end_otherwise()
 
 
 def lift_default_limit():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # a start takes no longer than it must
     from typing import Any
 
 PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
-AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "OPENBLAS_", "MPL", "CUDA_", "TORCH", "LD_", "TZ")
+AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "OPENBLAS_", "MPL", "CUDA_", "TORCH_", "LD_", "TZ")
 """Of variables that libraries or Python read as they start."""
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
