@@ -7,6 +7,7 @@ import snakemake.api  # first: the others import each other
 import snakemake.dag
 import snakemake.jobs
 import snakemake.persistence
+import snakemake.rules
 
 from tests.workflow.conftest import copied_project
 from tests.workflow.conftest import snakemake as run_workflow
