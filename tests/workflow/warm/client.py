@@ -27,6 +27,8 @@ LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("
 def about_start(environment: Mapping[str, str]) -> list[Any]:
     """What has to be alike for a fork to be as good as a start."""
     said = {key: value for key, value in environment.items() if key.startswith(AT_START) and key != "PYTHONPATH"}
+    usual = {"MPLBACKEND": "Agg"}  # which the server sets, and steps of the workflow do
+    said = {key: value for key, value in said.items() if usual.get(key) != value}
     said = {key: value for key, value in said.items() if not (key.endswith("_NUM_THREADS") and value == "1")}
     return [said, [resource.getrlimit(limit) for limit in LIMITS]]
 
