@@ -1,6 +1,6 @@
 """Continuous-time consistency distillation and training: sCD, sCT (arXiv 2410.11081, Alg. 1), multi-step sCD."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -30,17 +30,11 @@ class ContinuousSettings:
 
 @dataclass(frozen=True)
 class SegmentSettings:
-    """Of `ms_scd`: sCD's, and the segments."""
+    """Of `ms_scd`: the segments, and sCD's."""
 
     segments: Float[Tensor, " edges"]
     """Lower edges, ascending from 0."""
-    sigma_d: float = SIGMA_D
-    proposal_mean: float = PROPOSAL_MEAN
-    proposal_std: float = PROPOSAL_STD
-    warmup: float = 1.0
-    control: Control = NORMALISED
-    derivative: Derivative = derivative_along
-    log_weight_max: float | None = None
+    consistency: ContinuousSettings = field(default_factory=ContinuousSettings)
 
 
 def scd(fields: Fields, x0: Batch, draws: Draws, settings: ContinuousSettings) -> Regression:
@@ -62,12 +56,13 @@ def ms_scd(fields: Fields, x0: Batch, draws: Draws, settings: SegmentSettings) -
     """
     if fields.teacher is None or fields.student_to is None:
         raise ValueError("ms_scd needs fields.teacher and fields.student_to")
-    t = lognormal_angle(draws.uniform, settings.proposal_mean, settings.proposal_std, settings.sigma_d)
+    told = settings.consistency
+    t = lognormal_angle(draws.uniform, told.proposal_mean, told.proposal_std, told.sigma_d)
     x = interpolate(x0, draws.noise, t)
     u = lower_edge(settings.segments, t)
     with torch.no_grad():
         v = fields.teacher(x, t)
-    return _regress_map(fields.student_to(u), fields, x, t, u, v, settings)
+    return _regress_map(fields.student_to(u), fields, x, t, u, v, told)
 
 
 def sct(fields: Fields, x0: Batch, draws: Draws, settings: ContinuousSettings) -> Regression:
@@ -84,7 +79,7 @@ def _regress_map(
     t: Tensor,
     u: Tensor,
     v: Batch,
-    settings: ContinuousSettings | SegmentSettings,
+    settings: ContinuousSettings,
 ) -> Regression:
     direction = segment_direction(student, x, t, u, v, settings.warmup, settings.derivative)
     return regress(direction, t, fields.log_weight, settings.log_weight_max, settings.control)
