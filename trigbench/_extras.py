@@ -4,7 +4,18 @@ from importlib.util import find_spec
 
 EXTRAS = {
     "train": ("pydantic", "yaml"),
-    "workflow": ("snakemake", "pandas", "seaborn", "matplotlib", "scipy", "sklearn", "torch_fidelity", "jinja2", "PIL"),
+    "workflow": (
+        "snakemake",
+        "pandas",
+        "seaborn",
+        "matplotlib",
+        "scipy",
+        "sklearn",
+        "torch_fidelity",
+        "jinja2",
+        "PIL",
+        "rich",
+    ),
     "cluster": ("snakemake_executor_plugin_slurm",),
 }
 """The modules that each brings and that something cannot do without."""

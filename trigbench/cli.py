@@ -1,15 +1,26 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command `trigbench`: one module of trigbench.commands each, as `trigbench run`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from trigbench import __version__
-from trigbench._extras import MissingExtra
+from trigbench._extras import MissingExtra, need
 from trigbench.commands import run
 
 COMMANDS = (run,)
 """Modules with `add_parser(subparsers)` and `main(arguments)`; what an extra brings, main imports."""
+
+
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer the shell that asks what may follow (docs/command.md), and end; return where none asks."""
+    if "_ARGCOMPLETE" in os.environ:
+        need("workflow", "completion")
+        import argcomplete  # noqa: PLC0415 - of the extra
+
+        argcomplete.autocomplete(parser)
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -19,6 +30,7 @@ def main(words: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(commands).set_defaults(main=command.main)
+    complete(parser)
     words = list(sys.argv[1:] if words is None else words)
     end = words.index("--") if "--" in words else len(words)
     more = words[end + 1 :]
