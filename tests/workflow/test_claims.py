@@ -18,12 +18,14 @@ from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.history import UNKNOWN, Dated, rule_commits, rule_first
 from trigbench.workflow.claims.judge import Tables, judge, judge_claim, judge_study
 from trigbench.workflow.claims.ledger import CLAIMS, Ledger, check_claims, claims_of, read_claims, resolved
+from trigbench.workflow.claims.seen import published_results, seen
 from trigbench.workflow.claims.statistics import COLUMNS
-from trigbench.workflow.claims.tables import CURVE_COLUMNS, write_table
-from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED
+from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
+from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED, fresh, totals
 from trigbench.workflow.claims.words import sentence
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.report.matrix import draw_matrix
 from trigbench.workflow.study.claim import claims_digest
 from trigbench.workflow.study.freshness import FRESH, collected_from, verdict
 from trigbench.workflow.study.reading import load, shipped
@@ -40,7 +42,7 @@ FINER = {
     },
 }  # fmt: skip
 BEST = copy.deepcopy(FINER)
-BEST["decided_by"]["tiny"] |= {"of": {"arms": "scd"}, "against": {"arms": "dscd-*", "take": "min"}}
+BEST["decided_by"]["tiny"] |= {"of": {"arms": "scd"}, "against": {"arms": "dscd-*", "take": "each"}}
 FAR = {"paper": "CM", "place": "Table 1", "topic": "lineage", "claim": "It is good.", "needs": "cifar10"}
 
 
@@ -120,6 +122,24 @@ BAD = {
     "nothing to compare with": (_rule(against=[]), ["against", "at least 1"]),
     "neither decided nor needing": (lambda c: c["far"].pop("needs"), ["claims.far", "'decided_by'"]),
     "an id that is no name": (lambda c: c.update({"Not a Name": FAR}), ["Not a Name", "pattern"]),
+    "the best of several arms": (
+        _rule(of={"arms": "scd"}, against={"arms": "dscd-*", "take": "min"}), ["after the fact", "take: each", "choose_on"],
+    ),
+    "the best of several settings": (_rule(of={"arms": "scd", "take": "min"}), ["after the fact", "take: each"]),
+    "two ways to one number": (_rule(of={"arms": "scd", "take": "each", "choose_on": [0]}), ["keep one of them"]),
+    "an activity that nothing logs": (
+        _rule(activity={"arms": "scd", "metric": "cliped_share"}), ["activity: unknown metric", "did you mean 'clipped_share'"],
+    ),
+    "a bar without a bound": (
+        _rule(sane={"name": "N", "competitor": {"arms": "dscd-4"}, "metric": "map_rms"}), ["'at_most' or 'at_least'"],
+    ),
+    "a bar of a constant": (
+        _rule(sane={"name": "N", "competitor": {"value": 2}, "metric": "map_rms", "at_most": 2}), ["names the one arm"],
+    ),
+    "a bar on what is claimed": (
+        _rule(sane={"name": "N", "competitor": {"arms": "dscd-8"}, "metric": "map_rms", "at_most": 2}),
+        ["the very number that the claim is about"],
+    ),
     "the same statistic": (_twice(), ["claims.again.decided_by.tiny", "'finer'", "remove one"]),
     "the same turned round": (
         _twice(of={"arms": "dscd-4"}, against={"arms": "dscd-8"}, direction="more"), ["same statistic"],
@@ -151,7 +171,12 @@ UNKNOWN_NAMES = {
     "experiment": (_rule(experiment="discretization"), "did you mean 'discretisation'"),
     "arm of an experiment": (_rule(experiment="training"), "'dscd-8'"),
     "arm": (_rule(of={"arms": "dscd-9"}), "did you mean 'dscd-8'"),
-    "pattern": (_rule(of={"arms": "vsd-*", "take": "min"}), "remedy: choose of: dscd-4, dscd-8, scd"),
+    "arm of a bar": (
+        _rule(sane={"name": "N", "competitor": {"arms": "dscd-5"}, "metric": "map_rms", "at_most": 2}),
+        "did you mean 'dscd-",
+    ),
+    "arm that acts": (_rule(activity={"arms": "scd-clip", "metric": "clipped_share"}), "unknown arm"),
+    "pattern": (_rule(of={"arms": "vsd-*", "take": "each"}), "remedy: choose of: dscd-4, dscd-8, scd"),
 }
 
 
@@ -229,7 +254,8 @@ def test_a_term_that_fits_two_ways_of_sampling_is_refused_before_any_job_and_tol
         ({"times": [0.8]}, 0.3),
         ({"sampling": "few", "times": []}, 0.1),
         ({"times": [1.1, 0.05]}, 0.5),
-        ({"steps": 3, "take": "min"}, 0.4),
+        ({"steps": 3, "take": "mean"}, 0.45),
+        ({"steps": 3, "choose_on": [7]}, 0.4),
     ],
 )
 def test_a_term_selects_a_way_of_sampling_by_its_name_and_all_its_times(
@@ -245,10 +271,10 @@ def test_a_term_selects_a_way_of_sampling_by_its_name_and_all_its_times(
         | {"experiment": "discretisation", "arm": "scd", "metric": "sliced_wasserstein", "seed": seed, "value": number}
         | {"sampling": name, "times": times, "steps": times.count(",") + 2 if times else 1, "status": "finished"}
         for (name, times), number in ways.items()
-        for seed in (0, 1, 2)
+        for seed in (0, 1, 2, 7)
     ]
     found = judge(ledger.claims["finer"], study, Tables(pd.DataFrame(rows), pd.DataFrame(columns=CURVE_COLUMNS), ()))
-    assert found[1].values == pytest.approx((math.log(value),) * 3)
+    assert found[1][0].values[:3] == pytest.approx((math.log(value),) * 3)
 
 
 # --- a study's own --------------------------------------------------------------------------------
@@ -301,7 +327,7 @@ BAD_OWN = {
     ),
     "an unknown sampler": (
         lambda c: c["decided_by"]["tiny"].update(
-            metric="sliced_wasserstein", of={"arms": "scd", "sampling": "zzz", "take": "min"}, against={"value": 1}
+            metric="sliced_wasserstein", of={"arms": "scd", "sampling": "zzz", "take": "mean"}, against={"value": 1}
         ),
         "'scd' is sampled in no way that fits",
     ),
@@ -367,7 +393,7 @@ def test_verdicts_of_an_older_rule_beside_newer_tables_are_made_again(
     assert not fresh(study)
     tabulate_study(study)
     assert not fresh(study)
-    assert list(collect(study).verdict) == ["not reproduced"] and fresh(study)
+    assert list(collect(study).verdict) == ["opposite"] and fresh(study)
 
 
 # --- judging -------------------------------------------------------------------------------------
@@ -583,3 +609,194 @@ def test_a_claim_is_a_target_that_makes_its_experiment_alone(
 
 def test_an_empty_ledger_is_a_ledger() -> None:
     assert Ledger(claims={}).claims == {}
+
+
+# --- what is not tested ---------------------------------------------------------------------------
+
+
+def _judged(tiny: dict, write_study, values: dict[str, list[float]], more: list[dict] = [], **changes: object):  # noqa: B006
+    """The judgement of the tiny study on FINER with changes of its rule, by a value of each arm and seed."""
+    claim = copy.deepcopy(FINER)
+    claim["decided_by"]["tiny"] |= changes
+    tiny["claims"] = {"mine": claim}
+    study = load(write_study(tiny))
+    check_claims(Ledger(claims={}), [study])
+    runs = pd.DataFrame([*_values(values), *more], columns=COLUMNS)
+    return judge(study.claims["mine"], study, Tables(runs, pd.DataFrame(columns=CURVE_COLUMNS), ()))[0]
+
+
+def _values(values: dict[str, list[float]], metric: str = "map_rms", **more: object) -> list[dict]:
+    return [
+        dict.fromkeys(COLUMNS)
+        | {"experiment": "discretisation", "arm": arm, "metric": metric, "seed": seed, "value": value}
+        | {"status": "finished", **more}
+        for arm, numbers in values.items()
+        for seed, value in enumerate(numbers)
+    ]
+
+
+FEW, MANY = [0.10, 0.11, 0.12], [0.2, 0.21, 0.22]
+DIFFERENT = {"dscd-8": FEW, "dscd-4": MANY, "scd": [0.15, 0.15, 0.16]}
+
+
+def test_arms_that_agree_bit_for_bit_are_not_tested(tiny: dict, write_study) -> None:
+    found = _judged(tiny, write_study, {"dscd-8": FEW, "dscd-4": FEW})
+    assert (found.verdict, found.p, found.effect) == ("not tested", None, None)
+    assert found.note == "dscd-8 and dscd-4 agree bit for bit in every seed"
+    assert _judged(tiny, write_study, {"dscd-8": FEW, "dscd-4": [*FEW[:2], 0.1200001]}).verdict != "not tested"
+
+
+def test_an_intervention_that_did_not_act_is_not_tested(tiny: dict, write_study) -> None:
+    rule = {"activity": {"arms": "dscd-8", "metric": "clipped_share"}}
+    rare = _judged(tiny, write_study, DIFFERENT, _values({"dscd-8": [0.001, 0.02, 0.003]}, "clipped_share"), **rule)
+    assert rare.verdict == "not tested"
+    assert rare.note == "what dscd-8 is about was active in 0.80% of steps (clipped_share), below 1%"
+    acted = _judged(tiny, write_study, DIFFERENT, _values({"dscd-8": [0.5] * 3}, "clipped_share"), **rule)
+    assert acted.verdict == "reproduced"
+    unlogged = _judged(tiny, write_study, DIFFERENT, **rule)
+    assert (unlogged.verdict, unlogged.note) == ("not run", "there is no clipped_share of dscd-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"floor": 0.25}, "not tested"),  # both stand there
+        ({"floor": 0.205}, "reproduced"),  # the one that it is held against does not
+        ({"floor": 0.12, "direction": "more"}, "opposite"),  # who falls to the floor has fallen
+        ({"floor": 0.15}, "reproduced"),
+        ({"ceiling": 0.2, "direction": "more"}, "not tested"),  # nothing can be more
+        ({"ceiling": 0.2}, "reproduced"),
+    ],
+)
+def test_what_stands_at_a_floor_or_a_ceiling_is_not_tested(
+    changes: dict, verdict: str, tiny: dict, write_study
+) -> None:
+    found = _judged(tiny, write_study, DIFFERENT, **changes)
+    assert found.verdict == verdict
+    if verdict == "not tested":
+        assert found.note == f"map_rms of dscd-4 is at its {next(iter(changes))}"
+
+
+def test_a_named_competitor_that_fails_its_own_bar_is_not_tested(tiny: dict, write_study) -> None:
+    bar = {"name": "coarse time", "metric": "map_rms", "competitor": {"arms": "dscd-4"}, "of": {"arms": "scd"}}
+    failed = _judged(tiny, write_study, DIFFERENT, sane=bar | {"at_most": 1.3})
+    assert failed.verdict == "not tested"
+    assert (
+        failed.note
+        == "its competitor failed: map_rms of coarse time is 1.38 times that of scd, and the bar was at most 1.3"
+    )
+    assert _judged(tiny, write_study, DIFFERENT, sane=bar | {"at_most": 1.5}).verdict == "reproduced"
+    least = {"name": "it", "metric": "map_rms", "competitor": {"arms": "dscd-4"}, "at_least": 0.3}
+    assert "is 0.21, and the bar was at least 0.3" in _judged(tiny, write_study, DIFFERENT, sane=least).note
+    absent = _judged(tiny, write_study, {"dscd-8": FEW, "dscd-4": MANY}, sane=bar | {"at_most": 1.5})
+    assert (absent.verdict, absent.note) == ("not run", "there is no map_rms of scd")
+
+
+@pytest.mark.parametrize(("rate", "tested"), [(1e-3, False), (2e-3, True), (4e-3, False)])
+def test_an_optimum_at_the_edge_of_its_grid_is_not_tested(rate: float, tested: bool, tiny: dict, write_study) -> None:
+    tiny["tuning_seeds"], tiny["tuning_metric"] = [100], "map_rms"
+    tiny["arms"]["tune-{rate}"] = tiny["arms"]["scd"] | {"rate": [1e-3, 2e-3, 4e-3], "tuning": True}
+    tiny["arms"]["scd"] = tiny["arms"]["scd"] | {"rate_of": "tune-*"}
+    terms = {"of": {"arms": "scd"}, "against": {"arms": "dscd-4"}}
+    found = _judged(tiny, write_study, DIFFERENT, _values({"scd": [rate] * 3}, "rate"), **terms)
+    assert (found.verdict != "not tested") == tested
+    assert tested or found.note == f"the rate of scd is {rate:g}, at the edge of its grid (0.001, 0.002, 0.004)"
+
+
+def test_a_quick_budget_is_too_short_to_judge(tiny: dict, write_study, checkout: Path) -> None:
+    tiny["budgets"] = {"small": {"quick": True}}
+    tiny["claims"] = {"mine": copy.deepcopy(FINER)}
+    study = load(write_study(tiny), "small")
+    _results(study, [], VALUES)
+    table = judge_study(study)
+    assert (table.verdict[0], table.holm_verdict[0]) == ("not tested", "not tested") and pd.isna(table.p[0])
+    assert table.note[0] == "too short to judge: the budget small is a quick one"
+    _results(study, [], {"scd": [0.1]})
+    assert judge_study(study).verdict[0] == "not run", "what is not there is not too short"
+
+
+def test_counts_are_judged_exactly_and_from_one_seed(tiny: dict, write_study) -> None:
+    terms = {"metric": "images_seen", "of": {"arms": "dscd-8"}, "against": {"arms": "dscd-4"}, "direction": "same"}
+    same = _judged(tiny, write_study, {}, _values({"dscd-8": [90.0], "dscd-4": [90.0]}, "images_seen"), **terms)
+    assert (same.verdict, same.basis, same.p, same.seeds) == ("reproduced", "exact", None, 1)
+    said = _judged(tiny, write_study, {"dscd-8": [0.1], "dscd-4": [0.2]}, exact=True)
+    assert (said.verdict, said.basis) == ("reproduced", "exact")
+
+
+def test_a_plan_of_seeds_is_judged_look_by_look(tiny: dict, write_study) -> None:
+    tiny["experiments"]["discretisation"]["seeds"] = {"first": 3, "batch": 3, "most": 9, "start": 0}
+    study = load(write_study(tiny))
+    assert study.seeds_of("discretisation") == (0, 1, 2)
+    assert [len(look) for look in study.looks_of("discretisation")] == [3, 6, 9]
+    wide = {"dscd-8": [0.1, 0.101, 0.1, 0.11, 0.1], "dscd-4": [0.2, 0.2, 0.203, 0.2, 0.2]}
+    found = _judged(tiny, write_study, wide)
+    assert (found.verdict, found.seeds) == ("reproduced", 3) and "looked at after 3 seeds, of 9 at most" in found.note
+    with pytest.raises(BenchError, match="reached by no batch"):
+        tiny["experiments"]["discretisation"]["seeds"] = {"first": 3, "batch": 3, "most": 8}
+        load(write_study(tiny))
+
+
+# --- seen or not ----------------------------------------------------------------------------------
+
+
+def _published(checkout: Path, values: dict[str, list[float]], folder: str = "results/published/tiny") -> str:
+    path = checkout / folder / "runs.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(pd.DataFrame(_values(values), columns=COLUMNS), path)
+    return _commit(checkout, folder)
+
+
+def test_a_rule_that_is_planted_after_its_results_is_marked(
+    claims: dict, write_claims, tiny: dict, write_study, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where they were published elsewhere, were deleted since, and the current results are newer than the rule."""
+    monkeypatch.setattr(Study, "is_shipped", True)
+    (checkout / ".gitignore").write_text("results/tiny\n")
+    later, study = copy.deepcopy(claims), load(write_study(tiny))
+    path = write_claims({"far": FAR, "best": claims["best"]})
+    _commit(checkout)
+    _published(checkout, {"dscd-4": [0.2, 0.2]}, "old/place/tiny")
+    _git(checkout, "rm", "-rq", "old")
+    _git(checkout, "commit", "-qm", "gone")
+    write_claims(later)
+    ruled = _commit(checkout)
+    _results(study, [ruled], VALUES)
+    table = judge_study(study, path).set_index("claim")
+    assert (table.loc["finer", "rule_first"], table.loc["finer", "seen"]) == ("yes", "yes")
+    assert (table.loc["best", "rule_first"], table.loc["best", "seen"]) == ("yes", "no"), "its rule is older"
+    assert pd.isna(table.loc["far", "seen"])
+    assert list(pd.read_csv(study.verdicts_file).seen.dropna()) == ["yes", "no"], "committed with the results"
+    assert list(fresh(table.reset_index()).claim) == ["best"]
+    content = judge_claim(study, "finer", path)
+    assert "results published before the rule: yes" in sentence(content)
+
+
+def test_fresh_seeds_and_other_arms_are_not_seen_and_what_git_lacks_is_unknown(checkout: Path, tmp_path: Path) -> None:
+    published = _published(checkout, {"a": [0.1, 0.1]})
+    (checkout / "claims.yaml").write_text("claims: {}\n")
+    ruled = _commit(checkout)
+    again = _published(checkout, {"a": [0.2, 0.1], "b": [0.3]})
+    results = published_results(checkout)
+    rule = Dated(ruled, ruled)
+    assert seen(rule, "tiny", ["a"], [0], results) == "yes"
+    assert seen(rule, "tiny", ["a"], [2, 3], results) == "no", "confirmation is by seeds that were never used"
+    assert seen(rule, "tiny", ["b"], [0], results) == "no", "it was published afterwards"
+    assert seen(rule, "other", ["a"], [0], results) == "no"
+    assert seen(rule, "tiny", [], [1], results) == "yes", "what has no arm, with anything of its study and seed"
+    assert seen(Dated(published, published), "tiny", ["a"], [0], results) == "yes", "in one commit is not before"
+    assert seen(Dated(again, again), "tiny", ["b"], [0], results) == "yes"
+    assert (
+        seen(Dated(), "tiny", ["a"], [0], results) == "yes" and seen(Dated(), "tiny", ["a"], [5], results) == "unknown"
+    )
+    assert seen(rule, "tiny", ["a"], [0], None) == "unknown"
+    shallow = tmp_path / "shallow"
+    _git(checkout, "clone", "-q", "--depth", "1", checkout.as_uri(), str(shallow))
+    assert seen(rule, "tiny", ["a"], [5], published_results(shallow)) == "unknown"
+
+
+def test_tables_that_were_published_with_other_words_are_read_and_drawn() -> None:
+    table = read_table(CLAIMS.parents[1] / "results/published/digits/claims.csv").iloc[:, :20]
+    old = table.assign(verdict="not reproduced", holm_verdict="not reproduced")
+    assert totals(old)["opposite"] == 0 and not len(fresh(old))
+    words = [text.get_text() for text in draw_matrix(old).legends[0].get_texts()]
+    assert "not reproduced, of earlier rules: the opposite, or too small to matter" in words

@@ -16,6 +16,7 @@ from tests.workflow.synthetic import rows_of
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.claims.statistics import COLUMNS, summary
 from trigbench.workflow.claims.tables import CURVE_COLUMNS
+from trigbench.workflow.claims.verdicts import DECIDED
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.report import pictures
 from trigbench.workflow.report.drawing import WIDTH
@@ -298,7 +299,7 @@ def test_the_matrix_has_a_mark_for_every_claim_and_study_that_decides_it() -> No
         [
             ("a", "one", "steps", "reproduced", "reproduced", "e"),
             ("a", "two", "steps", "reproduced", "inconclusive", "e"),
-            ("b", "one", "tangent", "not reproduced", "not reproduced", "e"),
+            ("b", "one", "tangent", "opposite", "opposite", "e"),
             ("b", "two", "tangent", "not run", "not run", None),
             ("a", "a first study, not run", "steps", "not run", "not run", "e"),
             ("c", "one", "theory", "not run", "not run", None),
@@ -314,10 +315,10 @@ def test_the_matrix_has_a_mark_for_every_claim_and_study_that_decides_it() -> No
     assert words[:6] == [
         "on one",
         "2 claims tested",
-        "1 reproduced, 1 not",
+        "1 reproduced, 1 opposite, 0 too small",
         "on two",
         "1 claims tested",
-        "1 reproduced, 0 not",
+        "1 reproduced, 0 opposite, 0 too small",
     ]
     assert words[6:] == ["on a first study, not run", "1 claims", "on no study here", "1 claims"]
 
@@ -387,5 +388,5 @@ def test_methods_of_one_figure_differ_to_every_eye(vision: str) -> None:
 
 def test_verdicts_have_the_same_colours_in_figures_and_on_pages() -> None:
     light = (ASSETS / "colours.css").read_text(encoding="utf-8").partition("}")[0]
-    for verdict in ("reproduced", "not reproduced"):
+    for verdict in DECIDED:
         assert f"--{verdict.replace(' ', '-')}: {VERDICTS[verdict][0]};" in light

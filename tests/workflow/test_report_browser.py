@@ -232,7 +232,7 @@ def test_a_verdict_never_stands_without_its_study(site: Site):
             for square in page.locator(".map a.square").all():
                 title = square.get_attribute("title") or ""
                 assert " on tiny" in title or "not run: needs study" in title
-                assert square.locator("span[aria-hidden]").inner_text() in ("✓", "✕", "?", "–")
+                assert square.locator("span[aria-hidden]").inner_text() in ("✓", "✕", "≈", "?", "∅", "–")
 
 
 def test_the_front_page_says_what_there_is(site: Site):
@@ -242,7 +242,7 @@ def test_the_front_page_says_what_there_is(site: Site):
         assert "2 missing" in page.locator("#tiny-short").inner_text()
         assert "1 diverged" in page.locator("#tiny").inner_text()
         totals = [cell.strip() for cell in page.locator("#totals tbody tr").last.inner_text().split("\t")]
-        assert totals == ["on tiny", "3", "2", "2", "1", "1", "1", "1", "0.075"]
+        assert totals == ["on tiny", "3", "2", "2", "0", "0", "1", "1", "1", "0", "1", "0.15"]
         assert "Norm of the direction" in page.locator("#novel").inner_text()
         assert "0.075" in page.locator("#novel").inner_text() and page.locator("#novel .chart circle").count() == 2
         assert "Seeds" in page.locator("#what-it-cost").inner_text()

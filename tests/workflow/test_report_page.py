@@ -227,7 +227,7 @@ def test_every_verdict_names_its_study_and_what_decided(judged: Study):
     pages = {page.claim: page for page in claim_pages([entry(study_page(judged), judged)])}
     said = {name: str(page.decisions[0].badge) for name, page in pages.items()}
     assert said == {
-        "holds": "reproduced on tiny", "fails": "not reproduced on tiny", "unsure": "inconclusive on tiny",
+        "holds": "reproduced on tiny", "fails": "opposite on tiny", "unsure": "inconclusive on tiny",
         "moved": "reproduced on tiny", "far": "not run on tiny",
     }  # fmt: skip
     (holds,), (moved,) = pages["holds"].decisions, pages["moved"].decisions
@@ -258,14 +258,15 @@ def test_every_shipped_rule_can_be_said_in_words():
 def test_a_rule_in_words():
     rule = {
         "metric": "fd_train", "scale": "log_ratio",
-        "of": [{"arms": ["scd-m"], "steps": 1}], "against": [{"arms": ["dscd-*"], "steps": 1, "take": "min"}],
+        "of": [{"arms": ["scd-m"], "steps": 1}], "against": [{"arms": ["dscd-*"], "steps": 1, "take": "each"}],
     }  # fmt: skip
     words = rule_words(rule, {"direction": "less", "smallest_effect": 0.05, "scale": "log_ratio"})
     assert words[0] == (
         "Each seed gives one effect: the ratio of Fréchet distance to the training part of scd-m (1 step) "
-        "to the least Fréchet distance to the training part of dscd-* (1 step)."
+        "to each Fréchet distance to the training part of dscd-* (1 step)."
     )
-    assert "wholly below ×0.951; not reproduced if it lies wholly above ×0.951" in words[1]
+    assert "the interval of every one counts" in words[1]
+    assert "wholly below ×0.951; opposite if wholly above ×1.05; too small to matter if it lies between" in words[2]
 
 
 # --- the front page -------------------------------------------------------------------------------
@@ -276,7 +277,7 @@ def test_the_front_page_counts_as_the_judge_does(judged: Study, tmp_path: Path):
     page = front_page(entries, claim_pages(entries), tmp_path / "timing.json")
     assert page.totals is not None and page.costs is not None
     (row,) = page.totals.rows
-    assert [cell.text for cell in row[:2]] == ["on tiny", "3"] and row[-1].text == "0.075"
+    assert [cell.text for cell in row[:2]] == ["on tiny", "3"] and row[-1].text == "0.15"
     table = read_table(judged.folder / "claims.csv")
     assert row[2].sort == (table.verdict == "reproduced").sum() == 2
     squares = [claim.claim for topic in page.topics for cell in topic.cells for claim, _ in cell]

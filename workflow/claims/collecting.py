@@ -25,7 +25,7 @@ from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.study import Study
 
-NO_SETTINGS = {"file", "resources", "claims"}
+NO_SETTINGS = {"file", "resources", "claims", "quick"}
 """Of a study, what decides none of its results."""
 
 
@@ -70,8 +70,9 @@ def study_provenance(study: Study) -> dict[str, Any]:
     return {
         "study": study.label,
         "budget": study.budget,
+        "quick": study.quick,
         "seeds": study.seeds,
-        "seeds_of": {name: e.seeds for name, e in study.experiments.items() if e.seeds is not None},
+        "seeds_of": {name: study.seeds_of(name) for name, e in study.experiments.items() if e.seeds is not None},
         "runs": len(records),
         "runs_missing": len(runs) - len(records),
         "runs_diverged": sum(r.status == "diverged" for r in records),

@@ -1,12 +1,14 @@
 """The verdicts of a study, or of one claim, from its tables."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from trigbench.workflow.claims.effects import Effects, comparisons
 from trigbench.workflow.claims.history import UNKNOWN, Dated, key_of, rule_commits, rule_first
 from trigbench.workflow.claims.ledger import (
     CLAIMS,
@@ -18,9 +20,18 @@ from trigbench.workflow.claims.ledger import (
     resolved,
     unknown,
 )
+from trigbench.workflow.claims.seen import Published, published_results, seen
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
-from trigbench.workflow.claims.verdicts import Effects, Judgement, effects, holm_verdicts, judged
+from trigbench.workflow.claims.untested import missing_beside, too_short, untested
+from trigbench.workflow.claims.verdicts import (
+    Judgement,
+    holm_verdicts,
+    judged,
+    judged_exactly,
+    judged_in_looks,
+    not_tested,
+)
 from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.machine.files import read_json, write_json
 from trigbench.workflow.study.claim import Claim
@@ -32,9 +43,12 @@ from trigbench.workflow.study.study import Study
 VERDICT_COLUMNS = [
     "claim", "paper", "place", "study", "verdict", "effect", "low", "high", "seeds", "experiment",
     "holm_verdict", "p", "smallest_effect", "direction", "scale", "topic", "note",
-    "rule_commit", "results_commit", "rule_first",
+    "rule_commit", "results_commit", "rule_first", "seen", "basis", "seeds_needed", "correlation",
 ]  # fmt: skip
 """Of claims.csv; others rely on the first ten."""
+OF_JUDGEMENT = (
+    "verdict", "effect", "low", "high", "p", "seeds", "note", "basis", "seeds_needed", "correlation",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,16 +69,16 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
     runs, curves = read_table(study.folder / "runs.csv"), read_table(study.folder / "curves.csv")
     tables = Tables(runs, curves, tuple(commit or UNKNOWN for commit in origin["commits"]))
     whole = in_full(study)
-    found = {name: judge(claim, whole, tables, sources[name]) for name, claim in claims.items()}
-    history = {file: rule_commits(file) for file in {sources[name] for name in claims}}
+    found = {name: judge(claim, study, tables, sources[name], whole) for name, claim in claims.items()}
+    past = {file: Past.of(file) for file in {sources[name] for name in claims}}
     survivors = holm_verdicts([judgement for judgement, _ in found.values()])
     rows = [
-        {**row(n, claims[n], study, judgement, tables.commits, history[sources[n]], sources[n]), "holm_verdict": last}
-        for (n, (judgement, _)), last in zip(found.items(), survivors, strict=True)
+        {**row(n, claims[n], study, whole, found[n], tables.commits, past[sources[n]]), "holm_verdict": last}
+        for n, last in zip(found, survivors, strict=True)
     ]
     table = pd.DataFrame(rows, columns=VERDICT_COLUMNS)
     write_table(table, study.verdicts_file)
-    about = [row | details(claims[row["claim"]], whole, found[row["claim"]][1]) for row in rows]
+    about = [row | details(claims[row["claim"]], whole, *found[row["claim"]]) for row in rows]
     write_json(study.details_file, about)
     return table
 
@@ -77,22 +91,26 @@ def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:
     claim, source = claims[name], sources[name]
     rule = claim.decided_by.get(study.study)
     tables = experiment_tables(study, rule.experiment) if rule else Tables(_empty(COLUMNS), _empty(CURVE_COLUMNS), ())
-    judgement, found = judge(claim, in_full(study), tables, source)
-    content = row(name, claim, study, judgement, tables.commits, rule_commits(source), source)
-    content |= details(claim, in_full(study), found) | {MADE_FROM: claim_from(study, name, claim)}
+    whole = in_full(study)
+    found = judge(claim, study, tables, source, whole)
+    content = row(name, claim, study, whole, found, tables.commits, Past.of(source))
+    content |= details(claim, whole, *found) | {MADE_FROM: claim_from(study, name, claim)}
     write_json(study.verdict_file(name), content)
     return content
 
 
-def details(claim: Claim, study: Study, found: Effects) -> dict[str, Any]:
-    """What a reader of a verdict wants beside its row: the rule, the arms of a study (in full), effects by seed."""
+def details(claim: Claim, study: Study, judgement: Judgement, found: Sequence[Effects]) -> dict[str, Any]:
+    """What a reader of a verdict wants beside its row: the rule, the arms of a study (in full), effects by seed (of
+    several comparisons, of the one that decides, and the median of each)."""
+    deciding = found[judgement.which] if found else Effects((), ())
     rule = claim.decided_by.get(study.study)
     named = resolved(rule, study.arms_of(rule.experiment)) if rule else None
     return {
         "metric": rule.metric if rule else None,
         "rule": rule.model_dump(exclude_none=True, exclude_defaults=True) if rule else None,
-        "arms": list(dict.fromkeys(arm for term in named.measured for arm in term.arms)) if named else [],
-        "effects": dict(zip(map(str, found.seeds), found.values, strict=True)),
+        "arms": list(named.arms) if named else [],
+        "effects": dict(zip(map(str, deciding.seeds), deciding.values, strict=True)),
+        "comparisons": {e.name: float(np.median(e.values)) for e in found if e.values} if len(found) > 1 else {},
         "says": claim.claim,
         "labels": _own_labels(rule.metrics, study) if rule else {},
         **claim.model_dump(include={"published", "erratum", "caveat", "needs"}),
@@ -128,47 +146,80 @@ def _empty(columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame(columns=columns)
 
 
-def judge(claim: Claim, study: Study, tables: Tables, source: Path = CLAIMS) -> tuple[Judgement, Effects]:
-    """The verdict of a study (in full) on a claim, and the effects by seed that it rests on.
+def judge(
+    claim: Claim, study: Study, tables: Tables, source: Path = CLAIMS, whole: Study | None = None
+) -> tuple[Judgement, tuple[Effects, ...]]:
+    """The verdict of a study on a claim, and the effects by seed of the comparisons that it rests on. `whole` is the
+    study in full, where it is known.
 
     Raises BenchError naming the claim's file where its rule does not fit what the study measures.
     """
     rule = claim.decided_by.get(study.study)
     if rule is None:
         needed = " or ".join(claim.decided_by) or claim.needs
-        return Judgement("not run", note=f"needs study {needed}"), Effects((), ())
+        return Judgement("not run", note=f"needs study {needed}"), ()
+    whole = whole or in_full(study)
     known = quantities_of(study.data.values())
     try:
         rule.check_metrics(known)
     except Mistake as error:
         raise BenchError(str(error), file=source, key="claims", remedy=error.remedy) from None
-    found = effects(resolved(rule, study.arms_of(rule.experiment)), tables.runs, tables.curves, known, source)
+    rule = resolved(rule, whole.arms_of(rule.experiment))
+    found = comparisons(rule, tables.runs, tables.curves, known, source)
+    if found[0].missing:
+        return judged(found, rule.direction, rule.smallest), found
+    if gap := missing_beside(rule, tables.runs):
+        return Judgement("not run", note=f"there is no {gap}"), found
+    if reason := too_short(study) or untested(rule, found, tables.runs, whole, known):
+        return not_tested(reason, found), found
+    if rule.is_exact(known):
+        return judged_exactly(found, rule.direction, rule.smallest), found
+    if looks := study.looks_of(rule.experiment):
+        return judged_in_looks(looks, found, rule.direction, rule.smallest), found
     return judged(found, rule.direction, rule.smallest), found
+
+
+@dataclasses.dataclass(frozen=True)
+class Past:
+    """What git knows of a file with claims."""
+
+    folder: Path
+    rules: Mapping[str, Dated] | None
+    results: Published | None
+
+    @classmethod
+    def of(cls, path: Path) -> "Past":
+        rules = rule_commits(path)
+        return cls(path.parent, rules, None if rules is None else published_results(path.parent))
 
 
 def row(
     name: str,
     claim: Claim,
     study: Study,
-    judgement: Judgement,
+    whole: Study,
+    found: tuple[Judgement, Sequence[Effects]],
     results: tuple[str, ...],
-    history: Mapping[str, Dated] | None,
-    path: Path,
+    past: Past,
 ) -> dict[str, Any]:
     """One row of claims.csv but for the Holm verdict, which needs all of them."""
+    judgement, effects = found
     rule = claim.decided_by.get(study.study)
     about: dict[str, Any] = {"claim": name, "paper": claim.paper, "place": claim.place, "study": study.label}
-    about |= {key: getattr(judgement, key) for key in ("verdict", "effect", "low", "high", "p", "seeds", "note")}
+    about |= {key: getattr(judgement, key) for key in OF_JUDGEMENT}
     about |= {"topic": claim.topic, "results_commit": " ".join(results) if rule else None}
     if rule is None:
-        blank = ("experiment", "smallest_effect", "direction", "scale", "rule_commit", "rule_first")
+        blank = ("experiment", "smallest_effect", "direction", "scale", "rule_commit", "rule_first", "seen")
         return about | dict.fromkeys(blank)
-    dated = (history or {}).get(key_of(name, study.study), Dated())
+    dated = (past.rules or {}).get(key_of(name, study.study), Dated())
+    used = resolved(rule, whole.arms_of(rule.experiment)).arms
+    seeds = {seed for e in effects for seed in (*e.seeds, *e.spent)}
     return about | {
         "experiment": rule.experiment,
         "smallest_effect": rule.smallest,
         "direction": rule.direction,
         "scale": rule.scale,
         "rule_commit": dated.rule,
-        "rule_first": rule_first(dated, results, path.parent, history is not None),
+        "rule_first": rule_first(dated, results, past.folder, past.rules is not None),
+        "seen": seen(dated, study.study, used, seeds, past.results) if seeds else None,
     }

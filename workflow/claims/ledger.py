@@ -5,6 +5,7 @@ Imports nothing heavy (no torch, no pandas), since every start of the workflow r
 
 import difflib
 import fnmatch
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -111,33 +112,38 @@ def check_rule(rule: Rule, study: Study, path: Path, key: str, of_data: OfData) 
     if rule.experiment not in study.experiments:
         raise unknown("experiment", rule.experiment, study.experiments, path, f"{key}.experiment")
     arms = study.arms_of(rule.experiment)
-    for term in rule.measured:
-        for pattern in term.arms:
-            if not fnmatch.filter(arms, pattern):
-                raise unknown(f"arm of {study.study}/{rule.experiment}", pattern, arms, path, key)
-        for arm in named_by(term, arms):
+    bar = [(term, (rule.sane.metric,)) for term in rule.sane.terms] if rule.sane else []
+    patterns = [pattern for term in (*rule.measured, *(term for term, _ in bar)) for pattern in term.arms]
+    for pattern in (*patterns, *(rule.activity.arms if rule.activity else ())):
+        if not fnmatch.filter(arms, pattern):
+            raise unknown(f"arm of {study.study}/{rule.experiment}", pattern, arms, path, key)
+    measured = [(term, rule.metrics_of(term)) for term in rule.measured]
+    for term, metrics, curve in (*((*m, rule.is_curve) for m in measured), *((*b, False) for b in bar)):
+        for arm, metric in itertools.product(named_by(term.arms, arms), metrics):
             try:
-                _check_term(term, term.metric or rule.metric, rule, study, arm, of_data)
+                _check_term(term, metric, rule.experiment, curve, study, arm, of_data)
             except Mistake as error:
                 raise BenchError(str(error), file=path, key=key, remedy=error.remedy) from None
 
 
-def _check_term(term: Term, metric: str, rule: Rule, study: Study, arm: str, of_data: OfData) -> None:
+def _check_term(
+    term: Term, metric: str, of_experiment: str, curve: bool, study: Study, arm: str, of_data: OfData
+) -> None:
     """A term must find rows of the arm, and say how to take several or tell apart the ways in which samples are drawn.
 
     What an experiment measures beside its runs is not known here, nor are data that `of_data` lacks.
     """
-    experiment, kind = study.experiments[rule.experiment], of_data.get(study.arms[arm].data)
-    chosen = () if rule.is_curve else experiment.samplers
+    experiment, kind = study.experiments[of_experiment], of_data.get(study.arms[arm].data)
+    chosen = () if curve else experiment.samplers
     shown = [name for name in study.samplers_of(arm) if not chosen or name in chosen][: None if chosen else 1]
     of_samples = metric in kind["samples"] if kind else metric in QUANTITIES and QUANTITIES[metric].of == "samples"
     of_samples |= metric == "sample_flops"
     ways = [way for way in study.samplings(arm) if way.sampler in shown]
-    ways = ways if rule.is_curve else [way for way in ways if metric in (way.metrics or (metric,))]
+    ways = ways if curve else [way for way in ways if metric in (way.metrics or (metric,))]
     fitting = [way for way in ways if of_samples and term.fits(way.columns, way.solver)]
     if kind is not None and experiment.measurement is None:
         of_run = measured(study, arm, shown, of_data) - CURVES.keys() | OF_RUNS
-        there = _of_curves(study, arm, of_data) if rule.is_curve else of_run
+        there = _of_curves(study, arm, of_data) if curve else of_run
         if metric not in there:
             raise Mistake(f"{metric!r} is not measured of {arm!r}", f"choose of: {', '.join(sorted(there))}")
         if term.objective not in (None, study.arms[arm].objective):
@@ -146,7 +152,7 @@ def _check_term(term: Term, metric: str, rule: Rule, study: Study, arm: str, of_
             raise Mistake(f"{metric!r} is measured of no samples, and has no {said[0]!r}", "remove it from the term")
         if of_samples and not fitting:
             raise Mistake(f"{arm!r} is sampled in no way that fits", f"choose of: {_told(ways)}")
-    if len(fitting) > 1 and term.take is None:
+    if len(fitting) > 1 and term.take is None and not term.choose_on:
         remedy = f"say in the term which of them is meant: {_told(fitting)}; or how to 'take' them"
         raise Mistake(f"{arm!r} is sampled in {len(fitting)} ways that fit", remedy)
 
@@ -181,15 +187,17 @@ def in_full(study: Study) -> Study:
     return study if study.budget == DEFAULT_BUDGET else load(study.file)
 
 
-def named_by(term: Term, arms: Iterable[str]) -> tuple[str, ...]:
-    """Those of the arms that a term means."""
-    return tuple(arm for arm in arms if any(fnmatch.fnmatchcase(arm, pattern) for pattern in term.arms))
+def named_by(patterns: Iterable[str], arms: Iterable[str]) -> tuple[str, ...]:
+    """Those of the arms that some patterns mean."""
+    return tuple(arm for arm in arms if any(fnmatch.fnmatchcase(arm, pattern) for pattern in patterns))
 
 
 def resolved(rule: Rule, arms: Sequence[str]) -> Rule:
     """The rule with every pattern replaced by the names of the experiment's arms that it means."""
 
     def named(term: Term) -> Term:
-        return term.model_copy(update={"arms": named_by(term, arms)})
+        return term.model_copy(update={"arms": named_by(term.arms, arms)})
 
-    return rule.model_copy(update={"of": tuple(map(named, rule.of)), "against": tuple(map(named, rule.against))})
+    acting = rule.activity and rule.activity.model_copy(update={"arms": named_by(rule.activity.arms, arms)})
+    sides = {"of": tuple(map(named, rule.of)), "against": tuple(map(named, rule.against))}
+    return rule.model_copy(update=sides | {"activity": acting})

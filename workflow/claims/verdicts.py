@@ -1,52 +1,54 @@
-"""The statistics of verdicts: effects by seed from tidy tables, their interval, and what follows.
+"""Verdicts: what the interval of a claim's effect says of what is asked (docs/verdicts.md has the one table).
 
-Every seed gives one effect (workflow.claims.ledger.Rule). Their 95% t interval is held against d, the
-smallest effect that matters, on the claimed side of zero:
+What is claimed is that the effect is greater than d, the smallest that matters, on the claimed side of zero, or that it
+is none (`same`: between -d and d):
 
-- reproduced: the interval lies wholly beyond d (for `same`: wholly within -d and d);
-- not reproduced: it lies wholly short of d (for `same`: wholly outside);
-- inconclusive: neither, or fewer than three seeds.
+| the whole interval lies         | greater             | same         |
+|---------------------------------|---------------------|--------------|
+| beyond d, on the claimed side   | reproduced          | opposite     |
+| between -d and d                | too small to matter | reproduced   |
+| beyond -d, on the other side    | opposite            | opposite     |
+| on both sides of one of the two | inconclusive        | inconclusive |
 
-Where the true effect is d itself, each of the first two is said with probability 2.5% at most.
+Each verdict is false with a probability of at most half of alpha, and all false ones of a claim together of at most
+alpha. An interval that excludes what is claimed but not the opposite is inconclusive, and the note says so.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from trigbench.workflow.claims.statistics import interval
-from trigbench.workflow.errors import BenchError
-from trigbench.workflow.study.claim import Rule, Term
-from trigbench.workflow.study.quantities import QUANTITIES, Quantities
+from trigbench.workflow.claims.effects import Effects
+from trigbench.workflow.claims.intervals import (
+    FEW,
+    correlation,
+    holm,
+    limits,
+    p_above,
+    p_below,
+    seeds_needed,
+    shares_of_alpha,
+    signs_decide,
+)
 
-Verdict = Literal["reproduced", "not reproduced", "inconclusive", "not run"]
+Verdict = Literal["reproduced", "opposite", "too small to matter", "inconclusive", "not tested", "not run"]
+DECIDED: tuple[Verdict, ...] = ("reproduced", "too small to matter", "opposite")
+WORDS: tuple[Verdict, ...] = (*DECIDED, "inconclusive", "not tested", "not run")
+OLD_WORDS = {"not reproduced": "of earlier rules: the opposite, or too small to matter"}
+"""What tables that were published before may say, and what it meant."""
 Direction = Literal["less", "more", "same"]
+Basis = Literal["exact", "median", "t", "divergence"]
 ALPHA = 0.05
 MIN_SEEDS = 3
 RULE_CHANGED = "rule changed after results"
 CLAIM_NEW = "claim newer than results"
 """What is said of a rule that is not older than the results that it judges."""
-SELECTORS = ("steps", "sampling", "times", "guidance", "x")
-"""Keys of a term that choose among the ways in which a run was sampled, and points of a curve."""
-NEAR = 0.1
-"""A curve's point may lie this far from the x that a rule names, relatively."""
-
-
-@dataclass(frozen=True)
-class Effects:
-    """One effect per seed; without any, `missing` says in words what there is none of."""
-
-    seeds: tuple[int, ...]
-    values: tuple[float, ...]
-    missing: tuple[str, ...] = ()
-    left_out: tuple[int, ...] = ()
-    """Seeds that some arm lacks."""
+BY_STUDENT = "Student's t decides, which takes residuals to be normal: {} seeds alone do not"
+EXCLUDED = "what is claimed is excluded; whether there is no effect or the opposite is open"
 
 
 @dataclass(frozen=True)
@@ -55,222 +57,202 @@ class Judgement:
 
     verdict: Verdict
     effect: float | None = None
+    """The median over seeds."""
     low: float | None = None
     high: float | None = None
     p: float | None = None
-    """The least alpha at which the verdict would be said; see `p_value`."""
+    """The least alpha at which the verdict would be said; None where none is tested."""
     seeds: int = 0
     note: str = ""
+    basis: Basis | None = None
+    """What decides: no scatter, the signs of seeds, Student's t, or that a side diverged in every seed."""
+    correlation: float | None = None
+    """Over seeds, between the two sides."""
+    seeds_needed: int | None = None
+    """Of an undecided one: seeds for a verdict with probability 0.8, if the observed effect and scatter are true."""
+    which: int = 0
+    """Of several comparisons the one that decides."""
 
 
-# --- effects -------------------------------------------------------------------------------------
-
-
-def effects(
-    rule: Rule,
-    runs: pd.DataFrame,
-    curves: pd.DataFrame,
-    known: Quantities = QUANTITIES,
-    file: Path | str = "workflow/claims.yaml",
-) -> Effects:
-    """The rule's effect in every seed that all of its arms have.
-
-    The rule's patterns must be resolved. Raises BenchError, naming the rule's file, where a term selects several rows
-    of one seed and does not say how to take them.
-    """
-    runs, curves = (_of_experiment(table, rule.experiment) for table in (runs, curves))
-    lost = runs[runs.status == "diverged"]
-    diverged = set(zip(lost.arm, lost.seed.astype(int), strict=True))
-    table = curves if rule.is_curve else runs
-    scale: Callable[[float], float] = _log if rule.scale == "log_ratio" else float
-    signed: list[tuple[int, dict[int, float]]] = []
-    constant, missing = 0.0, []
-    for sign, terms in ((1, rule.of), (-1, rule.against)):
-        for term in terms:
-            if term.value is not None:
-                constant += sign * scale(term.value)
-                continue
-            try:
-                values, gaps = _by_seed(term, term.metric or rule.metric, table, diverged, known)
-            except ValueError as error:
-                remedy = f"select one of them by {', '.join(SELECTORS)}, or say how to 'take' them"
-                raise BenchError(str(error), file=file, remedy=remedy) from None
-            signed.append((sign, {seed: scale(value) for seed, value in values.items()}))
-            missing += gaps
-    if missing:
-        return Effects((), (), tuple(dict.fromkeys(missing)))
-    having = [set(values) for _, values in signed]
-    seeds = sorted(set.intersection(*having))
-    if not seeds:
-        return Effects((), (), ("a seed that all arms have",))
-    totals = tuple(constant + sum(sign * values[seed] for sign, values in signed) for seed in seeds)
-    return Effects(tuple(seeds), totals, left_out=tuple(sorted(set.union(*having) - set(seeds))))
-
-
-def _of_experiment(table: pd.DataFrame, experiment: str) -> pd.DataFrame:
-    return table[table.experiment == experiment]
-
-
-def _log(value: float) -> float:
-    """The logarithm, with its limits; NaN below zero."""
-    if value > 0:
-        return math.log(value)
-    return -math.inf if value == 0 else math.nan
-
-
-def _by_seed(
-    term: Term, metric: str, table: pd.DataFrame, diverged: set[tuple[str, int]], known: Quantities
-) -> tuple[dict[int, float], list[str]]:
-    """(the term's number for every seed that all its arms have, what is missing in words)."""
-    rows = _selected(term, metric, table)
-    values: list[dict[int, list[float]]] = []
-    for arm in term.arms or (None,):
-        own = rows if arm is None else rows[rows.arm == arm]
-        own = own[own.seed.notna()]
-        found = {int(seed): _numbers(group) for seed, group in _at(own, term).groupby("seed")}
-        for lost_arm, seed in diverged:
-            if lost_arm == arm and (term.x == "all" or not found.get(seed)):
-                found[seed] = [_worst(metric, known)]
-        values.append({seed: numbers for seed, numbers in found.items() if numbers})
-        if not values[-1]:
-            return {}, [f"{metric} of {arm or 'any arm'}{_where(term)}"]
-    seeds = set.intersection(*(set(of_arm) for of_arm in values))
-    return {seed: _taken([v for of_arm in values for v in of_arm[seed]], term, metric) for seed in seeds}, []
-
-
-def _selected(term: Term, metric: str, table: pd.DataFrame) -> pd.DataFrame:
-    rows = table[table.metric == metric]
-    for column, wanted in term.selected.items():
-        if column not in rows:
-            return rows[:0]
-        if isinstance(wanted, str):
-            rows = rows[rows[column].isna() if wanted == "" else rows[column] == wanted]
-            continue
-        rows = rows[np.isclose(rows[column].astype(float), float(wanted))]
-    return rows
-
-
-def _at(rows: pd.DataFrame, term: Term) -> pd.DataFrame:
-    """The rows where the term looks at the curve."""
-    if term.x in (None, "all") or not len(rows):
-        return rows
-    points = sorted(rows.x.unique())
-    if isinstance(term.x, str):
-        return rows[rows.x == points[0 if term.x == "first" else -1]]
-    wanted = float(term.x or 0)
-    nearest = min(points, key=lambda x: abs(x - wanted))
-    return rows[rows.x == nearest] if math.isclose(nearest, wanted, rel_tol=NEAR) else rows[:0]
-
-
-def _numbers(group: pd.DataFrame) -> list[float]:
-    """The group's values; what is not a number is no value."""
-    return [float(value) for value in group.value if not math.isnan(value)]
-
-
-def _worst(metric: str, known: Quantities) -> float:
-    return known[metric].worst if metric in known else math.inf
-
-
-def _taken(values: list[float], term: Term, metric: str) -> float:
-    if term.take is None:
-        if len(values) > 1:
-            arms = ", ".join(term.arms) or "any arm"
-            raise ValueError(f"{metric} of {arms}{_where(term)} has {len(values)} rows for one seed")
-        return values[0]
-    return {"min": min, "max": max, "mean": _mean}[term.take](values)
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _where(term: Term) -> str:
-    parts = {**term.selected, **({"x": term.x} if term.x is not None else {})}
-    return "".join(f", {column} {w if isinstance(w, str) else f'{w:g}'}" for column, w in parts.items())
-
-
-# --- verdicts ------------------------------------------------------------------------------------
-
-
-def judged(found: Effects, direction: Direction, smallest: float) -> Judgement:
-    """The verdict on effects by seed.
-
-    A diverged run counts as infinitely bad. If it decides every seed to one side the verdict
-    follows; if it decides some seeds only, nothing does.
-    """
-    values, count = np.array(found.values), len(found.values)
-    if found.missing:
-        return Judgement("not run", note=f"there is no {'; no '.join(found.missing)}")
-    left = f"seeds left out, since an arm lacks them: {', '.join(map(str, found.left_out))}" if found.left_out else ""
-    if not np.isfinite(values).all():
-        return _judged_by_divergence(values, direction, left)
-    around = interval(values)
-    if count < MIN_SEEDS:
-        note = "; ".join(filter(None, (f"fewer than {MIN_SEEDS} seeds", left)))
-        low, high = (None, None) if math.isnan(around.low) else (around.low, around.high)
-        return Judgement("inconclusive", around.mean, low, high, seeds=count, note=note)
-    verdict = str(classify(np.array(around.low), np.array(around.high), direction, smallest))
-    p = p_value(values, direction, smallest)
-    return Judgement(verdict, around.mean, around.low, around.high, p, count, left)
-
-
-def _judged_by_divergence(values: np.ndarray, direction: Direction, left: str) -> Judgement:
-    count = len(values)
-    one_side = bool((values == math.inf).all() or (values == -math.inf).all())
-    if count >= MIN_SEEDS and one_side:
-        end = float(values[0])
-        verdict = "reproduced" if direction == ("more" if end > 0 else "less") else "not reproduced"
-        note = "; ".join(filter(None, ("decided by divergence in every seed", left)))
-        return Judgement(verdict, end, end, end, 0.0, count, note)
-    why = "runs diverged" if not np.isnan(values).all() else "no seed gives a number"
-    few = f"fewer than {MIN_SEEDS} seeds" if count < MIN_SEEDS else ""
-    return Judgement("inconclusive", seeds=count, note="; ".join(filter(None, (why, few, left))))
+def not_tested(reason: str, found: Sequence[Effects] = ()) -> Judgement:
+    """A verdict of its own, outside Holm's family."""
+    seeds = min((len(effects.values) for effects in found), default=0)
+    return Judgement("not tested", seeds=seeds, note=reason)
 
 
 def classify(low: np.ndarray, high: np.ndarray, direction: Direction, smallest: float) -> np.ndarray:
     """The verdict of each interval."""
     if direction == "less":
         low, high = -high, -low
+    beyond, within, other = low > smallest, (-smallest < low) & (high < smallest), high < -smallest
     if direction == "same":
-        beyond, short = (-smallest < low) & (high < smallest), (low > smallest) | (high < -smallest)
-    else:
-        beyond, short = low > smallest, high < smallest
-    return np.select([beyond, short], ["reproduced", "not reproduced"], "inconclusive")
+        return np.select([within, beyond | other], ["reproduced", "opposite"], "inconclusive")
+    return np.select([beyond, within, other], ["reproduced", "too small to matter", "opposite"], "inconclusive")
 
 
-def p_value(values: np.ndarray, direction: Direction, smallest: float) -> float:
-    """The least alpha at which the (1 - alpha) t interval gives a verdict: 0.05 and `classify` agree.
+def _word(low: float, high: float, same: bool, smallest: float) -> Verdict:
+    """Of effects turned so that the claimed side is above zero."""
+    return cast(Verdict, str(classify(np.array(low), np.array(high), "same" if same else "more", smallest)))
 
-    It is twice the one-sided p value of a t test against the bound on whose one side the mean
-    lies: -d or d as claimed, for `same` the nearer one from outside, and from within the larger p
-    of the two (two one-sided tests).
+
+def judged(found: Sequence[Effects], direction: Direction, smallest: float, alpha: float = ALPHA) -> Judgement:
+    """The verdict on the effects by seed of one comparison, or of several in all of which the claim must hold.
+
+    Of several the least effect is judged (for `same` the largest): its interval begins where the lowest of them
+    begins, and ends with the lowest end at alpha over their number. A diverged run counts as infinitely bad. With fewer
+    than FEW seeds it decides where it decides every seed to one side; from there on it is a rank like others.
     """
-    mean = float(values.mean())
-    error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    if found[0].missing:
+        return Judgement("not run", note=f"there is no {'; no '.join(found[0].missing)}")
+    sign = -1.0 if direction == "less" else 1.0
+    values = [sign * np.array(effects.values) for effects in found]
+    left = dict.fromkeys(seed for effects in found for seed in effects.left_out)
+    notes = [f"seeds left out, since an arm lacks them: {', '.join(map(str, left))}"] if left else []
+    count = min(map(len, values))
+    if any(np.isnan(v).any() or (count < FEW and _mixed(v)) for v in values):
+        why = "no seed gives a number" if all(np.isnan(v).all() for v in values) else "runs diverged"
+        few = [f"fewer than {MIN_SEEDS} seeds"] if count < MIN_SEEDS else []
+        return Judgement("inconclusive", seeds=count, note="; ".join([why, *few, *notes]))
+    if count < MIN_SEEDS:
+        return _too_few(found, values, sign, notes)
+    return _decided(found, values, direction, smallest, alpha, notes)
 
-    def one_sided(bound: float) -> float:
-        gap = abs(mean - bound)
-        if error == 0:
-            return 0.0 if gap > 0 else 0.5
-        return float(stats.t.sf(gap / error, len(values) - 1))
 
-    if direction == "same" and abs(mean) < smallest:
-        return 2 * max(one_sided(-smallest), one_sided(smallest))
-    side = mean if direction == "same" else (1 if direction == "more" else -1)
-    return 2 * one_sided(math.copysign(smallest, side))
+def _mixed(values: np.ndarray) -> bool:
+    """Whether runs of some seeds diverged, and did not all point one way."""
+    return not np.isfinite(values).all() and len(set(values)) > 1
+
+
+def _too_few(found: Sequence[Effects], values: list[np.ndarray], sign: float, notes: list[str]) -> Judgement:
+    which = int(np.argmin([np.median(v) for v in values]))
+    own, note = values[which], "; ".join([f"fewer than {MIN_SEEDS} seeds", *notes])
+    if not np.isfinite(own).all():
+        return Judgement("inconclusive", seeds=len(own), note=f"runs diverged; {note}")
+    low, high = map(float, limits(own, ALPHA)) if len(own) > 1 else (None, None)
+    ends = (low, high) if sign > 0 or low is None or high is None else (-high, -low)
+    return Judgement("inconclusive", sign * float(np.median(own)), *ends, seeds=len(own), note=note, which=which)
+
+
+def _decided(
+    found: Sequence[Effects],
+    values: list[np.ndarray],
+    direction: Direction,
+    smallest: float,
+    alpha: float,
+    notes: list[str],
+) -> Judgement:
+    """Of effects turned so that the claimed side is above zero."""
+    same, sign, many = direction == "same", -1.0 if direction == "less" else 1.0, len(values)
+    medians = [float(np.median(v)) for v in values]
+    which = int(np.argmax(np.abs(medians)) if same else np.argmin(medians))
+    ends, strict = [_limits(v, alpha) for v in values], [_limits(v, alpha / many) for v in values]
+    low = min(low for low, _ in ends)
+    high = max(high for _, high in ends) if same else min(high for _, high in strict)
+    verdict = _word(low, high, same, smallest)
+    if same and many > 1 and verdict != "reproduced":
+        outside = any(_word(*ends_of_one, same, smallest) == "opposite" for ends_of_one in strict)
+        verdict = "opposite" if outside else "inconclusive"
+    own, count = values[which], min(map(len, values))
+    if not np.isfinite(own).all() and count < FEW:
+        effect = sign * own[0]
+        note = "; ".join(["decided by divergence in every seed", *notes])
+        return Judgement(verdict, effect, effect, effect, None, count, note, "divergence", which=which)
+    by_signs = all(signs_decide(len(v), alpha / many) for v in values)
+    if many > 1:
+        notes = [f"the {'largest' if same else 'least'} of {many} effects: {found[which].name}", *notes]
+    if not by_signs:
+        notes = [BY_STUDENT.format(count), *notes]
+    if verdict == "inconclusive" and not same and high < smallest:
+        notes = [EXCLUDED, *notes]
+    p = _p(values, medians, same, smallest)
+    needed = None if verdict != "inconclusive" else _needed(own, same, smallest, alpha, many)
+    effect, ends_shown = sign * medians[which], (low, high) if sign > 0 else (-high, -low)
+    return Judgement(
+        verdict, effect, *ends_shown, p, count, "; ".join(notes), "median" if by_signs else "t",
+        correlation(*found[which].sides), needed, which,
+    )  # fmt: skip
+
+
+def _limits(values: np.ndarray, alpha: float) -> tuple[float, float]:
+    if not np.isfinite(values).all() and not signs_decide(len(values), alpha):
+        return (values[0], values[0]) if len(set(values)) == 1 else (-math.inf, math.inf)
+    low, high = limits(values, alpha)
+    return float(low), float(high)
+
+
+def _p(values: list[np.ndarray], medians: list[float], same: bool, smallest: float) -> float:
+    """The least alpha at which the verdict that the medians speak for would be said."""
+    many = len(values)
+
+    def above(bound: float) -> float:  # in all
+        return max(p_above(v, bound) for v in values)
+
+    def below(bound: float) -> float:  # in any
+        return min(1.0, many * min(p_below(v, bound) for v in values))
+
+    if same:
+        if max(map(abs, medians)) < smallest:
+            return max(above(-smallest), *(p_below(v, smallest) for v in values))
+        return min(1.0, many * min(min(p_above(v, smallest), p_below(v, -smallest)) for v in values))
+    least = min(medians)
+    if least > smallest:
+        return above(smallest)
+    return below(-smallest) if least < -smallest else max(above(-smallest), below(smallest))
+
+
+def _needed(values: np.ndarray, same: bool, smallest: float, alpha: float, many: int) -> int | None:
+    """For the verdict that the median speaks for, as if the other comparisons said it, too."""
+    effect = float(np.median(values))
+    deviation = float(values.std(ddof=1)) if np.isfinite(values).all() else math.inf
+    for region in ((smallest, math.inf), (-smallest, smallest), (-math.inf, -smallest)):
+        if region[0] < effect < region[1]:
+            in_all = region[0] == -smallest if same else region[0] == smallest
+            return seeds_needed(effect, deviation, region, alpha if in_all else alpha / many)
+    return None
+
+
+# --- other ways to a verdict ---------------------------------------------------------------------
+
+
+def judged_exactly(found: Sequence[Effects], direction: Direction, smallest: float) -> Judgement:
+    """The verdict on numbers without scatter: that of the effect itself, without interval and p. One seed is enough."""
+    if found[0].missing:
+        return judged(found, direction, smallest)
+    if any(max(e.values) - min(e.values) > 1e-6 * max(1.0, abs(e.values[0])) for e in found):
+        return not_tested("its numbers are said to be exact, and differ between seeds", found)
+    sign = -1.0 if direction == "less" else 1.0
+    numbers = [sign * e.values[0] for e in found]
+    which = int(np.argmax(np.abs(numbers)) if direction == "same" else np.argmin(numbers))
+    verdict = _word(numbers[which], numbers[which], direction == "same", smallest)
+    note = f"one of {len(found)} comparisons: {found[which].name}" if len(found) > 1 else ""
+    effect, seeds = sign * numbers[which], len(found[0].values)
+    return Judgement(verdict, effect, effect, effect, None, seeds, note, "exact", which=which)
+
+
+def judged_in_looks(
+    looks: Sequence[tuple[int, ...]], found: Sequence[Effects], direction: Direction, smallest: float
+) -> Judgement:
+    """The first verdict in a plan that adds seeds; `looks` are the seeds that each look has.
+
+    Each look spends its share of alpha (`shares_of_alpha`), and p is relative to it. Nothing is judged between looks.
+    """
+    last = None
+    for seeds, share in zip(looks, shares_of_alpha([len(seeds) for seeds in looks]), strict=True):
+        there = [effects.among(seeds) for effects in found]
+        if not all(e.seeds and set(seeds) <= {*e.seeds, *e.spent} for e in there):
+            break
+        last = judged(there, direction, smallest, share * ALPHA)
+        last = replace(last, p=None if last.p is None else min(1.0, last.p / share))
+        if last.verdict in DECIDED:
+            break
+    count = min(len(effects.values) for effects in found)
+    if last is None:
+        return Judgement("inconclusive", seeds=count, note=f"{count} seeds: the first look is at {len(looks[0])}")
+    look = f"looked at after {last.seeds} seeds, of {len(looks[-1])} at most"
+    return replace(last, note="; ".join(filter(None, (look, last.note))))
 
 
 # --- many claims at once -------------------------------------------------------------------------
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's adjusted p values: below alpha, the chance of any false verdict among all stays below alpha."""
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
 
 
 def holm_verdicts(judgements: Sequence[Judgement]) -> list[Verdict]:
@@ -286,12 +268,16 @@ def holm_verdicts(judgements: Sequence[Judgement]) -> list[Verdict]:
 def totals(verdicts: pd.DataFrame) -> dict[str, float]:
     """Counts of claims.csv: each verdict, those that survive Holm, claims tested, false verdicts to expect at most.
 
-    A tested claim has one truth, so that one of the two verdicts would be false, and is said with
-    probability alpha / 2 at most.
+    All false verdicts of one claim together are said with probability alpha at most. A verdict of a table that was
+    published with other words counts as none.
     """
-    names: tuple[Verdict, ...] = ("reproduced", "not reproduced", "inconclusive", "not run")
     tested = int((verdicts.p.notna()).sum())
-    counts: dict[str, float] = {name: int((verdicts.verdict == name).sum()) for name in names}
-    for name in names[:2]:
+    counts: dict[str, float] = {name: int((verdicts.verdict == name).sum()) for name in WORDS}
+    for name in DECIDED:
         counts[f"{name} (Holm)"] = int((verdicts.holm_verdict == name).sum())
-    return counts | {"tested": tested, "false at most": tested * ALPHA / 2}
+    return counts | {"tested": tested, "false at most": tested * ALPHA}
+
+
+def fresh(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """The headline: verdicts of rules that stood before any result that they judge was published."""
+    return verdicts[verdicts.seen == "no"] if "seen" in verdicts else verdicts[:0]

@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from trigbench.workflow.claims.verdicts import totals
+from trigbench.workflow.claims.verdicts import DECIDED, OLD_WORDS, totals
 from trigbench.workflow.report.drawing import WIDTH
-from trigbench.workflow.report.style import QUIET, VERDICTS
+from trigbench.workflow.report.style import OLD_VERDICT, QUIET, VERDICTS
 
 NOWHERE = "no study here"
 GAP = 1.5
@@ -41,9 +41,11 @@ def draw_matrix(verdicts: pd.DataFrame) -> Figure:
     ax.tick_params(axis="y", length=0)
     ax.set_xticks([])
     ax.spines[:].set_visible(False)
-    entries = [Line2D([], [], **_look(verdict, False), linestyle="", label=verdict) for verdict in VERDICTS]
+    labels = {word: word for word in VERDICTS}
+    labels |= {word: f"{word}, {meant}" for word, meant in OLD_WORDS.items() if (verdicts.verdict == word).any()}
+    entries = [Line2D([], [], **_look(word, False), linestyle="", label=label) for word, label in labels.items()]
     solid = Line2D([], [], linestyle="", marker="s", markersize=10, color=QUIET, label="filled: also after Holm")
-    figure.legend(handles=[*entries, solid], loc="outside lower center", ncols=5, handletextpad=0.3)
+    figure.legend(handles=[*entries, solid], loc="outside lower center", ncols=4, handletextpad=0.3)
     return figure
 
 
@@ -59,19 +61,21 @@ def _heading(name: str, rows: pd.DataFrame) -> tuple[str, str, str]:
     count = totals(rows)
     if not count["tested"]:
         return "", name, f"{len(rows)} claims"
-    held, failed = (f"{count[verdict]:.0f}" for verdict in ("reproduced", "not reproduced"))
-    return name, f"{count['tested']:.0f} claims tested", f"{held} reproduced, {failed} not"
+    held, small, other = (f"{count[verdict]:.0f}" for verdict in DECIDED)
+    older = int(rows.verdict.isin(OLD_WORDS).sum())
+    words = f"{held} reproduced, {older} not" if older else f"{held} reproduced, {other} opposite, {small} too small"
+    return name, f"{count['tested']:.0f} claims tested", words
 
 
 def _squares(ax: Axes, rows: pd.DataFrame, left: float, height: int) -> None:
-    order = list(VERDICTS)
+    order = [*VERDICTS, *OLD_WORDS]
     ranked = rows.assign(
         rank=rows.verdict.map(order.index), weak=rows.holm_verdict != rows.verdict
     ).sort_values(["rank", "weak"])  # fmt: skip
     for place, row in enumerate(ranked.itertuples()):
-        solid = not row.weak and row.verdict in order[:2]
+        solid = not row.weak and row.verdict in DECIDED
         ax.plot(left + place, height, **_look(str(row.verdict), solid))
-        face, sign = VERDICTS[str(row.verdict)]
+        face, sign = VERDICTS.get(str(row.verdict), OLD_VERDICT)
         ax.plot(
             left + place,
             height,
@@ -83,10 +87,10 @@ def _squares(ax: Axes, rows: pd.DataFrame, left: float, height: int) -> None:
 
 
 def _look(verdict: str, solid: bool) -> dict:
-    face = VERDICTS[verdict][0]
-    shape = {"not reproduced": "o", "inconclusive": "D"}.get(verdict, "s")
-    size = {"inconclusive": 8.0, "not run": 9.0}.get(verdict, 11.0)
-    edge = "#bbbbbb" if verdict == "not run" else face
+    face = VERDICTS.get(verdict, OLD_VERDICT)[0]
+    shape = {"opposite": "o", "inconclusive": "D"}.get(verdict, "s")
+    size = {"inconclusive": 8.0, "not tested": 9.0, "not run": 9.0}.get(verdict, 11.0)
+    edge = "#bbbbbb" if verdict in ("not tested", "not run") else face
     return {
         "marker": shape, "markersize": size, "markeredgecolor": edge, "markeredgewidth": 1.2,
         "markerfacecolor": face if solid else "white",

@@ -14,11 +14,15 @@ GUIDE, QUIET, FAINT = "#999999", "#555555", "#dddddd"
 """Greys: lines to read by, words and marks that speak of no one method, what separates."""
 VERDICTS = {
     "reproduced": ("#00619a", "✓"),
-    "not reproduced": ("#b04a00", "✕"),
+    "too small to matter": ("#5b4a8a", "≈"),
+    "opposite": ("#b04a00", "✕"),
     "inconclusive": ("#8a6d00", "?"),
+    "not tested": ("#777777", "∅"),
     "not run": ("#777777", "–"),
 }
 """Colour and sign of each verdict, from the surest good news to none; the pages' are in assets/colours.css."""
+OLD_VERDICT = ("#777777", "!")
+"""Of a word that verdicts had before (workflow.claims.verdicts.OLD_WORDS)."""
 REAL = Look("real against real", "", "#777777", "")
 """Of rows of the data themselves; a method's own is in the table of objectives."""
 PRECISIONS = {"fp32": ("-", "o"), "fp16": ("--", "s"), "bf16": (":", "^")}

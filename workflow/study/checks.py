@@ -96,14 +96,19 @@ def _check_seeds(study: Study) -> None:
     if len(set(study.seeds)) != len(study.seeds):
         raise Mistake("seeds: each seed may stand once", "take the repeated one out")
     for name, experiment in study.experiments.items():
-        if len(set(experiment.seeds or ())) != len(experiment.seeds or ()):
+        if isinstance(experiment.seeds, tuple) and len(set(experiment.seeds)) != len(experiment.seeds):
             raise Mistake(f"experiments.{name}.seeds: each seed may stand once", "take the repeated one out")
-    if set(study.tuning_seeds) & set(study.seeds).union(*(study.seeds_of(name) for name in study.experiments)):
+    if set(study.tuning_seeds) & set(study.seeds).union(*_reported(study)):
         problem = "tuning_seeds: a seed that chooses a rate must not be reported"
         raise Mistake(problem, "choose others than 'seeds', of the study and of its experiments")
     check_quantity("tuning_metric", study.tuning_metric, study.data.values())
     for metric in study.evaluation.snapshot_metrics or ():
         check_quantity("evaluation.snapshot_metrics", metric, study.data.values())
+
+
+def _reported(study: Study) -> list[tuple[int, ...]]:
+    """The seeds of every experiment, of a plan all that it may come to."""
+    return [(study.looks_of(name) or (study.seeds_of(name),))[-1] for name in study.experiments]
 
 
 def _check_claims(study: Study, known: Mapping[str, Quantity], own: bool = False) -> None:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from trigbench.workflow.errors import Mistake
-from trigbench.workflow.study.quantities import COSTS, CURVES, Quantity, is_signed
-from trigbench.workflow.study.schema import Model, Name
+from trigbench.workflow.study.models import Model, Name, Seed
+from trigbench.workflow.study.quantities import ACTIVITIES, COSTS, CURVES, Quantity, is_exact, is_signed
 
 ClaimName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
@@ -48,8 +48,12 @@ class Term(Model):
     """All middle angles; `[]` for one step."""
     x: float | Literal["first", "last", "all"] | None = None
     """Where on a curve; a number takes the nearest point within a tenth."""
-    take: Literal["min", "max", "mean"] | None = None
-    """How several rows of one seed become one number; without it there must be one row."""
+    take: Literal["each", "mean", "geometric_mean", "min", "max"] | None = None
+    """How several rows of one seed become one number; without it there must be one row. `each` makes a comparison of
+    every arm and setting, and the claim must hold in all (an intersection-union test). The least and the largest are
+    of a curve (`x: all`): of arms or settings they would be chosen after the fact."""
+    choose_on: tuple[Seed, ...] = ()
+    """Instead: of the arms and settings the one that is best on average over these seeds, which then decide nothing."""
     metric: str | None = None
     """Another one than the rule's."""
     value: PositiveFloat | None = None
@@ -59,9 +63,16 @@ class Term(Model):
     def _one_thing(self) -> Self:
         if self.value is not None and self.model_fields_set != {"value"}:
             raise Mistake("a term is a constant 'value' or a selection, not both", "make two terms of it")
-        several = len(self.arms) > 1 or any("*" in arm for arm in self.arms) or self.x == "all"
-        if several and self.take is None:
-            raise Mistake("a term of several rows says how to 'take' them", "add take: min, max or mean")
+        several = len(self.arms) > 1 or any("*" in arm for arm in self.arms)
+        if self.choose_on and self.take is not None:
+            raise Mistake("'choose_on' and 'take' are two ways to come from several rows to one", "keep one of them")
+        if (several or self.x == "all") and self.take is None and not self.choose_on:
+            remedy = "add take: each, mean or geometric_mean (on a curve also min or max), or choose_on: [seeds]"
+            raise Mistake("a term of several rows says how to 'take' them", remedy)
+        if self.take in ("min", "max") and (several or self.x != "all"):
+            problem = f"take: {self.take} chooses among arms or settings after the fact"
+            remedy = "write take: each, so that the claim must hold against every one, or choose_on: [seeds]"
+            raise Mistake(problem, remedy)
         return self
 
     @property
@@ -80,21 +91,69 @@ class Term(Model):
 Terms = Annotated[tuple[Term, ...], BeforeValidator(_listed)]
 
 
+class Activity(Model):
+    """What shows that an intervention acted: where it did not, arms differ by chance, and nothing is tested."""
+
+    arms: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+    metric: str
+    """Of runs.csv (workflow.study.quantities.ACTIVITIES)."""
+    least: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """On average over seeds."""
+
+
+class Sane(Model):
+    """The bar of a named competitor, committed with the claim: one that fails it is no competitor, and nothing is
+    tested. It never touches the arm whose failure is the claim."""
+
+    name: str
+    """Of the competitor, as VSD."""
+    competitor: Term
+    metric: str
+    of: Term | None = None
+    """What its number is a multiple of; empty for the number itself."""
+    at_most: PositiveFloat | None = None
+    at_least: PositiveFloat | None = None
+    """The bound of the median over seeds."""
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Self:
+        if (self.at_most is None) == (self.at_least is None):
+            raise Mistake("a bar has either 'at_most' or 'at_least'", "give the one that holds")
+        if any(term.take or term.choose_on or term.x is not None for term in self.terms):
+            raise Mistake("a bar speaks of one number of runs.csv a seed", "select one row: no 'take', no 'x'")
+        if any(term.value is not None or len(term.arms) != 1 or "*" in term.arms[0] for term in self.terms):
+            raise Mistake("a bar names the one arm that it speaks of", "write its name, without a pattern")
+        return self
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        return (self.competitor,) if self.of is None else (self.competitor, self.of)
+
+
 class Rule(Model):
     """The statistic of one study that decides a claim.
 
     Each seed gives one effect, the sum of f(term) over `of` less that over `against`; f is the
-    logarithm for log_ratio and the identity for difference.
+    logarithm for log_ratio and the identity for difference. docs/verdicts.md says what becomes of them.
     """
 
     experiment: Name
     metric: str
+    also: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
+    """Metrics in which the claim must hold as well, as in the distance to the held-out part."""
     of: Annotated[Terms, Field(min_length=1)]
     against: Annotated[Terms, Field(min_length=1)]
     scale: Literal["log_ratio", "difference"]
     direction: Literal["less", "more", "same"]
     smallest: Annotated[float, Field(ge=0)]
     """The smallest effect that matters, d: 0.05 is 5% for log_ratio; 0 where a constant in the terms is the bound."""
+    exact: bool | None = None
+    """Whether its numbers have no scatter (operations, orders in float64); empty for what their metrics say."""
+    floor: float | None = None
+    ceiling: float | None = None
+    """Values of the metric that nothing passes, beside those of its quantity: who stands there cannot differ."""
+    activity: Activity | None = None
+    sane: Sane | None = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -104,12 +163,25 @@ class Rule(Model):
         measured = self.measured
         if len({term.x is None for term in measured}) > 1:
             raise Mistake("'x' stands in every term or in none", "give each an 'x' or none: runs and curves do not mix")
+        bar = self.sane
+        claimed = [(t.metric or self.metric, t.arms, t.selected) for t in self.of]
+        if bar is not None and (bar.metric, bar.competitor.arms, bar.competitor.selected) in claimed:
+            problem = "'sane' bars the very number that the claim is about"
+            raise Mistake(problem, "bar the competitor, which stands in 'against', or another number of it")
         return self
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """All that it is about."""
-        return tuple(dict.fromkeys((self.metric, *(term.metric for term in self.measured if term.metric))))
+        return tuple(dict.fromkeys((self.metric, *self.also, *(t.metric for t in self.measured if t.metric))))
+
+    def metrics_of(self, term: Term) -> tuple[str, ...]:
+        """Those in which a term is looked up."""
+        return (term.metric,) if term.metric else (self.metric, *self.also)
+
+    def is_exact(self, known: Mapping[str, Quantity]) -> bool:
+        """Whether its numbers have no scatter."""
+        return self.exact if self.exact is not None else all(is_exact(metric, known) for metric in self.metrics)
 
     def check_metrics(self, known: Mapping[str, Quantity], own: bool = False) -> None:
         """Raise Mistake on a metric that nothing measures (but `own` ones), and on a ratio that means nothing."""
@@ -122,11 +194,22 @@ class Rule(Model):
                 raise Mistake(f"unknown metric {metric!r} of {table}", hint)
             if self.scale == "log_ratio" and is_signed(metric, known):
                 raise Mistake(f"{metric!r} may be zero or less, and has no ratio", "use scale: difference")
+        of_runs = {*known, *COSTS, *ACTIVITIES}
+        for key, metric in (("activity", self.activity), ("sane", self.sane)):
+            if metric is not None and metric.metric not in of_runs and not (own and metric.metric.isidentifier()):
+                close = difflib.get_close_matches(metric.metric, of_runs, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(of_runs))}"
+                raise Mistake(f"{key}: unknown metric {metric.metric!r} of runs", hint)
 
     @property
     def measured(self) -> tuple[Term, ...]:
         """The terms that are no constants."""
         return tuple(term for term in (*self.of, *self.against) if term.value is None)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """All that it compares."""
+        return tuple(dict.fromkeys(arm for term in self.measured for arm in term.arms))
 
     @property
     def is_curve(self) -> bool:

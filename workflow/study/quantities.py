@@ -26,6 +26,11 @@ class Quantity:
     unit: str = ""
     of: Literal["samples", "map", "training"] = "samples"
     """What is judged; samples give a number for each way in which they are drawn."""
+    exact: bool = False
+    """Whether it has no scatter over seeds, as a count of operations: claims on it have no interval, and no p."""
+    floor: float | None = None
+    ceiling: float | None = None
+    """Values that nothing passes: arms that stand there are not told apart."""
 
     @property
     def title(self) -> str:
@@ -45,6 +50,8 @@ class Curve:
     meaning: str
     along: Literal["step", "angle", "intervals", "dimension"]
     signed: bool = False
+    """As of a quantity."""
+    exact: bool = False
     """As of a quantity."""
 
 
@@ -76,9 +83,23 @@ QUANTITIES: dict[str, Quantity] = {
     ),
     "kid_train": Quantity("kernel distance (KID)", "lower", "torch-fidelity, to the training part", signed=True),
     "precision": Quantity(
-        "precision", "higher", "torch-fidelity, k = 3, against the training part", signed=True, least=0.0
+        "precision",
+        "higher",
+        "torch-fidelity, k = 3, against the training part",
+        signed=True,
+        least=0.0,
+        floor=0.0,
+        ceiling=1.0,
     ),
-    "recall": Quantity("recall", "higher", "torch-fidelity, k = 3, against the training part", signed=True, least=0.0),
+    "recall": Quantity(
+        "recall",
+        "higher",
+        "torch-fidelity, k = 3, against the training part",
+        signed=True,
+        least=0.0,
+        floor=0.0,
+        ceiling=1.0,
+    ),
     "nearest_train": Quantity(
         "distance to the nearest training image",
         "neither",
@@ -115,6 +136,14 @@ COSTS: dict[str, str] = {
     "rate": "learning rate before ramp-up and decay; chosen by tuning where the arm says so",
 }
 """What a run costs: neither better nor worse by itself."""
+EXACT_COSTS = ("images_seen", "train_flops", "sample_flops")
+"""Those that are counted."""
+
+ACTIVITIES: dict[str, str] = {
+    "clipped_share": "share of the direction's elements that clipping changed, mean over a run's steps",
+    "clamped_share": "share of samples whose adaptive weight stood at its bound, mean over a run's steps",
+}
+"""How far an intervention acted in a run, from 0 to 1; what shows that a claim on it was tested."""
 
 CURVES: dict[str, Curve] = {
     "training_loss": Curve("loss, mean since the last point; x is the optimiser step", "step", signed=True),
@@ -125,8 +154,10 @@ CURVES: dict[str, Curve] = {
     "log_weight": Curve("the learned w(t) at the end of training; x is the angle", "angle", signed=True),
     "space_tangent": Curve("norm of dF/dx v over sqrt(D), mean over points; x is the angle", "angle"),
     "time_tangent": Curve("norm of dF/dt over sqrt(D), mean over points; x is the angle", "angle"),
-    "fixed_point_error_euler": Curve("RMS distance of Euler's own trajectory to the exact map; x is N", "intervals"),
-    "fixed_point_error_heun": Curve("the same of Heun's", "intervals"),
+    "fixed_point_error_euler": Curve(
+        "RMS distance of Euler's own trajectory to the exact map; x is N", "intervals", exact=True
+    ),
+    "fixed_point_error_heun": Curve("the same of Heun's", "intervals", exact=True),
     "ct_minus_cd_loss": Curve("CT's loss over CD's, less one, at a fixed network; x is N", "intervals"),
     "gradient_bias": Curve(
         "mean gradient over the grid's step against its limit in N, relative, at a fixed network; x is N", "intervals"
@@ -151,6 +182,12 @@ def is_signed(metric: str, known: Quantities = QUANTITIES) -> bool:
     """Whether a metric, or what is measured along something, may be zero or less."""
     found = known.get(metric) or CURVES.get(metric)
     return found is not None and found.signed
+
+
+def is_exact(metric: str, known: Quantities = QUANTITIES) -> bool:
+    """Whether a metric has no scatter over seeds."""
+    found = known.get(metric) or CURVES.get(metric)
+    return metric in EXACT_COSTS or (found is not None and found.exact)
 
 
 def quantities_of(data_sets: Iterable[Any]) -> dict[str, Quantity]:

@@ -230,7 +230,7 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
     content |= {"arms": kept, "evaluation": evaluation}
     if budget.resources:
         content["resources"] = {**(content.get("resources") or {}), **budget.resources}
-    chosen = {"seeds": budget.seeds, "tuning_seeds": budget.tuning_seeds}
+    chosen = {"seeds": budget.seeds, "tuning_seeds": budget.tuning_seeds, "quick": budget.quick or None}
     return content | {key: value for key, value in chosen.items() if value is not None}
 
 

@@ -43,3 +43,5 @@ class Budget(Model):
     override: dict[str, Any] = Field(default_factory=dict)
     evaluation: dict[str, Any] = Field(default_factory=dict)
     resources: dict[str, Any] = Field(default_factory=dict)
+    quick: bool = False
+    """Whether it is a first look, whose training is too short to judge a claim by."""

@@ -24,7 +24,8 @@ from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.measurements import MEASUREMENTS
-from trigbench.workflow.study.models import PATH, Model, Name, Seed, Settings, unfit
+from trigbench.workflow.study.models import PATH, Model, Name, Settings, unfit
+from trigbench.workflow.study.seeds import Seeds
 
 
 class Size(Model):
@@ -328,8 +329,9 @@ class Experiment(Model):
     """Names or patterns (`dscd-*`) of arms."""
     samplers: tuple[Name, ...] = ()
     """Which of its arms' samplers it shows; empty for the main one of each arm."""
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
-    """Of its runs; empty for the study's. A budget with `seeds` gives every experiment those."""
+    seeds: Seeds | None = None
+    """Of its runs: a list, or a plan that adds some, `{first: 8, batch: 4, most: 24}`; empty for the study's. A budget
+    with `seeds` gives every experiment those."""
     measurement: str | None = None
     """What it measures beside its runs (workflow.study.measurements)."""
 

@@ -19,6 +19,7 @@ from trigbench.workflow.study.models import Model, Name, Seed
 from trigbench.workflow.study.resources import Resources
 from trigbench.workflow.study.samplers import Evaluation, Sampler
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Experiment, Size
+from trigbench.workflow.study.seeds import SeedPlan
 
 DEFAULT_BUDGET = "laptop"
 DEFAULT_STUDIES = ("oracle", "digits")
@@ -98,6 +99,8 @@ class Study(Model):
     experiments: dict[Name, Experiment]
     claims: dict[ClaimName, Claim] = Field(default_factory=dict)
     """Of the study's own, beside those of workflow/claims.yaml; no part of what a run is."""
+    quick: bool = False
+    """Whether its training is too short to judge a claim by; a budget may say so."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What runs are computed on; `auto` is a GPU where there is one. No part of what a run is."""
     resources: Resources = Resources()
@@ -198,8 +201,14 @@ class Study(Model):
         return [arm for arm in reported if any(fnmatch.fnmatchcase(arm, p) for p in patterns)]
 
     def seeds_of(self, experiment: str) -> tuple[int, ...]:
-        """Its own seeds, or else the study's."""
-        return self.experiments[experiment].seeds or self.seeds
+        """Its own seeds, or else the study's; of a plan that adds seeds, those of the first look."""
+        own = self.experiments[experiment].seeds
+        return own.looks[0] if isinstance(own, SeedPlan) else own or self.seeds
+
+    def looks_of(self, experiment: str) -> tuple[tuple[int, ...], ...]:
+        """The seeds of every look of its plan; none where its seeds are all there from the start."""
+        own = self.experiments[experiment].seeds
+        return own.looks if isinstance(own, SeedPlan) else ()
 
     def runs_of(self, experiment: str) -> list[Run]:
         return [Run(arm=arm, seed=seed) for arm in self.arms_of(experiment) for seed in self.seeds_of(experiment)]

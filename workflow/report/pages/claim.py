@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED
+from trigbench.workflow.claims.words import power_words
 from trigbench.workflow.report.pages.common import Badge, Cell, Table, label, short, shown
 
 Content = Mapping[str, Any]
@@ -51,6 +52,12 @@ class Decision:
     rule_commit: str
     results_commit: str
     rule_first: str | None
+    seen: str | None
+    """Whether a result that it uses was published before its rule."""
+    power: str
+    """Of an undecided one, the seeds that it would take."""
+    correlation: str | None
+    exact: bool
 
     @property
     def rule_changed(self) -> bool:
@@ -117,7 +124,8 @@ def decision(entry: Mapping[str, Any], claim: Content) -> Decision:
     """What the study of that entry says of one claim."""
     study, experiments = entry["label"], [experiment["name"] for experiment in entry["experiments"]]
     rule, scale = claim["rule"], claim["scale"]
-    finite = claim["effect"] is not None and claim["low"] is not None
+    ends = [claim[key] for key in ("effect", "low", "high")]
+    finite = all(end is not None and math.isfinite(end) for end in ends)
     holm = claim["holm_verdict"] if claim["holm_verdict"] != claim["verdict"] else None
     return Decision(
         badge=Badge(claim["verdict"], study), holm=holm, note=claim["note"] or "",
@@ -128,7 +136,9 @@ def decision(entry: Mapping[str, Any], claim: Content) -> Decision:
         rule=[] if rule is None else rule_words(rule, claim),
         experiment=claim["experiment"], linked=claim["experiment"] in experiments, arms=claim["arms"],
         rule_commit=short(claim["rule_commit"]), results_commit=short(claim["results_commit"]),
-        rule_first=claim["rule_first"],
+        rule_first=claim["rule_first"], seen=claim.get("seen"), power=power_words({"seeds_needed": None, **claim}),
+        correlation=None if claim.get("correlation") is None else f"{claim['correlation']:.2f}",
+        exact=claim.get("basis") == "exact",
     )  # fmt: skip
 
 
@@ -190,19 +200,47 @@ def rule_words(rule: Content, claim: Content) -> list[str]:
     of, against = (_side(rule[side], rule["metric"], ratio, labels) for side in ("of", "against"))
     kind = "ratio" if ratio else "difference"
     first = f"Each seed gives one effect: the {kind} of {of} {'to' if ratio else 'less'} {against}."
-    return [first, *_bounds(claim["direction"], claim["smallest_effect"], claim["scale"])]
+    return [first, *_conditions(rule, labels), *_bounds(claim["direction"], claim["smallest_effect"], claim["scale"])]
+
+
+def _conditions(rule: Content, labels: Mapping[str, str]) -> list[str]:
+    """What else must hold, or the claim is not tested."""
+    said, terms = [], [*rule["of"], *rule["against"]]
+    if any(term.get("take") == "each" for term in terms):
+        said.append("It must hold for each by itself: the interval of every one counts (an intersection-union test).")
+    if chosen := sorted({seed for term in terms for seed in term.get("choose_on", ())}):
+        seeds = ", ".join(map(str, chosen))
+        said.append(f"The setting is the best on average over seeds {seeds}, which decide nothing.")
+    if rule.get("also"):
+        names = ", ".join(_lower(labels.get(metric) or label(metric)) for metric in _listed(rule["also"]))
+        said.append(f"It must hold in {names}, too.")
+    if bar := rule.get("sane"):
+        bound = f"at most {bar['at_most']:g}" if "at_most" in bar else f"at least {bar['at_least']:g}"
+        times = f" times {_term(bar['of'], bar['metric'], labels)}" if "of" in bar else ""
+        said.append(
+            f"Not tested unless {_term(bar['competitor'], bar['metric'], labels)} is {bound}{times} ({bar['name']})."
+        )
+    if acting := rule.get("activity"):
+        least = acting.get("least", 0.01)
+        said.append(
+            f"Not tested where {acting['metric']} of {', '.join(_listed(acting['arms']))} is below {least:.0%}."
+        )
+    limits = [f"{word} of {rule[word]:g}" for word in ("floor", "ceiling") if word in rule]
+    return said + ([f"Not tested at the {' or the '.join(limits)}."] if limits else [])
+
+
+def _listed(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
 
 
 def _bounds(direction: str, smallest: float, scale: str) -> list[str]:
     low, high = effect(-smallest, scale), effect(smallest, scale)
-    regions = {
-        "less": (f"below {low}", f"above {low}"),
-        "more": (f"above {high}", f"below {high}"),
-        "same": (f"between {low} and {high}", "outside of them"),
-    }
-    yes, no = regions[direction]
+    between = f"between {low} and {high}"
+    regions = {"less": (f"below {low}", f"above {high}"), "more": (f"above {high}", f"below {low}")}
+    yes, no = regions.get(direction, (between, "outside of them"))
+    small = f"; too small to matter if it lies {between}" if direction in regions and smallest > 0 else ""
     return [
-        f"Reproduced if the 95% t interval over seeds lies wholly {yes}; not reproduced if it lies wholly {no}.",
+        f"Reproduced if the 95% interval of the median over seeds lies wholly {yes}; opposite if wholly {no}{small}.",
         "Inconclusive otherwise, and with fewer than three seeds.",
     ]
 
@@ -216,8 +254,7 @@ def _term(term: Content, metric: str, labels: Mapping[str, str]) -> str:
     if "value" in term:
         return f"the constant {term['value']:g}"
     arms = term.get("arms", ())
-    arms = [arms] if isinstance(arms, str) else list(arms)
-    take = {"min": "the least ", "max": "the largest ", "mean": "the mean "}.get(term.get("take", ""), "")
+    arms, take = _listed(arms), TAKEN.get(term.get("take", "choose_on" if term.get("choose_on") else ""), "")
     metric = term.get("metric", metric)
     words = f"{take}{_lower(labels.get(metric) or label(metric))}"
     words += f" of {', '.join(arms)}" if arms else ""
@@ -225,6 +262,10 @@ def _term(term: Content, metric: str, labels: Mapping[str, str]) -> str:
     return words + (f" ({', '.join(settings)})" if settings else "")
 
 
+TAKEN = {
+    "min": "the least ", "max": "the largest ", "mean": "the mean ", "geometric_mean": "the geometric mean ",
+    "each": "each ", "choose_on": "the chosen ",
+}  # fmt: skip
 SETTING = {
     "steps": "{} steps", "guidance": "guidance {}", "sampler": "sampler {}", "sampling": "sampler {}",
     "mid_time": "middle angle {}", "times": "middle angles {}", "x": "at x = {}", "objective": "objective {}",
@@ -252,7 +293,7 @@ def _lower(text: str) -> str:
 
 def _plot(claim: Content) -> Plot:
     smallest, direction, scale = claim["smallest_effect"], claim["direction"], claim["scale"]
-    effects = [value for value in claim["effects"].values() if value is not None]
+    effects = [value for value in claim["effects"].values() if value is not None and math.isfinite(value)]
     marks = [claim["low"], claim["high"], claim["effect"], *effects, 0.0, -smallest, smallest]
     margin = 0.08 * ((max(marks) - min(marks)) or 1.0)
     left, right = min(marks) - margin, max(marks) + margin

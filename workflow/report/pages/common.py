@@ -12,7 +12,7 @@ import jinja2
 import pandas as pd
 
 from trigbench.workflow.machine.files import read_json
-from trigbench.workflow.report.style import VERDICTS, colour
+from trigbench.workflow.report.style import OLD_VERDICT, VERDICTS, colour
 from trigbench.workflow.report.words import capital
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES, Quantities
 
@@ -80,7 +80,7 @@ class Badge:
 
     @property
     def symbol(self) -> str:
-        return SYMBOLS[self.verdict]
+        return SYMBOLS.get(self.verdict, OLD_VERDICT[1])
 
     @property
     def kind(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from trigbench.workflow.claims.verdicts import DECIDED, OLD_WORDS
 from trigbench.workflow.report.pages.claim import ClaimPage, Decision
 from trigbench.workflow.report.pages.common import SYMBOLS, Cell, Table, content, duration
 
@@ -47,6 +48,9 @@ class FrontPage:
     claims: list[ClaimPage]
     topics: list[Topic]
     totals: Table | None
+    """Of all verdicts."""
+    headline: Table | None
+    """Of the rules that stood before any of their results was published."""
     costs: Table | None
     novel: list[Novel]
     timing: Table | None
@@ -64,7 +68,8 @@ def front_page(entries: list[Entry], claims: list[ClaimPage], timing: Path) -> F
     """The front page of these studies and claims."""
     return FrontPage(
         entries=entries, claims=sorted(claims, key=lambda claim: claim.topic), topics=_topics(entries, claims),
-        totals=_totals(entries), costs=_costs(entries), novel=novel_findings(entries), timing=time_spent(timing),
+        totals=_totals(entries, "verdicts", "totals", ALL), headline=_totals(entries, "headline", "headline", FRESH),
+        costs=_costs(entries), novel=novel_findings(entries), timing=time_spent(timing),
     )  # fmt: skip
 
 
@@ -111,7 +116,8 @@ def time_spent(timing: Path) -> Table | None:
 def _topics(entries: list[Entry], claims: list[ClaimPage]) -> list[Topic]:
     def cell(own: list[ClaimPage], study: str) -> list[tuple[ClaimPage, Decision]]:
         pairs = [(claim, d) for claim in own for d in claim.decided if d.badge.study == study]
-        return sorted(pairs, key=lambda pair: list(SYMBOLS).index(pair[1].badge.verdict))
+        order = [*SYMBOLS, *OLD_WORDS]
+        return sorted(pairs, key=lambda pair: order.index(pair[1].badge.verdict))
 
     found = []
     for name in sorted({claim.topic for claim in claims}):
@@ -121,23 +127,26 @@ def _topics(entries: list[Entry], claims: list[ClaimPage]) -> list[Topic]:
     return found
 
 
-def _totals(entries: list[Entry]) -> Table | None:
-    heads = {
-        "tested": "Tested", "reproduced": "Reproduced", "reproduced (Holm)": "after Holm",
-        "not reproduced": "Not reproduced", "not reproduced (Holm)": "after Holm",
-        "inconclusive": "Inconclusive", "not run": "Not run", "false at most": "False, at most",
-    }  # fmt: skip
+ALL = "All verdicts by study; how many survive Holm's adjustment for many claims, and false verdicts to expect"
+FRESH = "Verdicts by rules that stood before any result that they judge was published"
+
+
+def _totals(entries: list[Entry], of: str, name: str, caption: str) -> Table | None:
+    heads = {"tested": "Tested"}
+    for verdict in DECIDED:
+        heads |= {verdict: verdict.capitalize(), f"{verdict} (Holm)": "after Holm"}
+    heads |= {word: word.capitalize() for word in ("inconclusive", "not tested", "not run")}
+    heads |= {"false at most": "False, at most"}
     rows = [
         [
             Cell(f"on {entry['label']}", link=f"{entry['label']}.html"),
-            *(Cell(f"{entry['verdicts'][name]:.3g}", entry["verdicts"][name]) for name in heads),
+            *(Cell(f"{entry[of][key]:.3g}", entry[of][key]) for key in heads),
         ]
         for entry in entries
-        if entry["verdicts"]
+        if entry.get(of)
     ]
-    caption = "Verdicts by study; how many survive Holm's adjustment for many claims, and false verdicts to expect"
     columns = [("Verdicts", False), *((head, True) for head in heads.values())]
-    return Table("totals", caption, columns, rows) if rows else None
+    return Table(name, caption, columns, rows) if rows else None
 
 
 def _costs(entries: list[Entry]) -> Table | None:

@@ -11,7 +11,7 @@ import yaml
 
 from trigbench.workflow.claims.statistics import COLUMNS, SAMPLING
 from trigbench.workflow.claims.tables import read_table
-from trigbench.workflow.claims.verdicts import totals
+from trigbench.workflow.claims.verdicts import fresh, totals
 from trigbench.workflow.report.pages.common import (
     SYMBOLS,
     Badge,
@@ -95,6 +95,8 @@ class StudyPage:
     claims: list[dict[str, Any]]
     """All that is known of every claim (results/<study>/claims.json)."""
     verdicts: dict[str, float]
+    headline: dict[str, float]
+    """The same of rules that stood before any of their results was published."""
     """Totals of the claims; empty before they are judged."""
     costs: Table | None
     costs_download: str
@@ -143,6 +145,7 @@ def study_page(study: Study) -> StudyPage:
         provenance=provenance, in_short=_in_short(study, provenance, len(there)),
         claims=content(study.folder / "claims.json", []),
         verdicts=totals(verdicts) if len(verdicts) else {},
+        headline=totals(fresh(verdicts)) if len(verdicts) else {},
         costs=None if costs is None else costs_shown(costs), costs_download=costs_download,
         precisions=counted if len(counted) > 1 else [], glossary=_glossary(study, known),
         published=published_note, agreement=_agreement(t for t in tables.values() if "agrees" in t),
@@ -177,6 +180,7 @@ def entry(page: StudyPage, study: Study) -> dict[str, Any]:
         "dirty": bool(page.provenance.get("dirty")),
         "agreement": str(page.agreement) if page.agreement else None,
         "verdicts": page.verdicts,
+        "headline": page.headline,
         "claims": page.claims,
         "tables": sorted(a for a in {*page.copies, *page.tables} if a.count("/") == 2 and a.endswith(".csv")),
     }  # fmt: skip
@@ -188,7 +192,11 @@ OF_A_COPY = {"releases": "version", "sources": "files"}
 
 def _other_seeds(study: Study) -> list[str]:
     """Of experiments with seeds of their own, how many."""
-    return [f"{name}: {len(e.seeds)} of its own" for name, e in study.experiments.items() if e.seeds is not None]
+    return [
+        f"{name}: {len(study.seeds_of(name))} of its own"
+        for name, e in study.experiments.items()
+        if e.seeds is not None
+    ]
 
 
 def _in_short(study: Study, provenance: Mapping[str, Any], there: int) -> list[tuple[str, str]]:
