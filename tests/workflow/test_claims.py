@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -21,12 +22,13 @@ from trigbench.workflow.claims.ledger import CLAIMS, Ledger, check_claims, claim
 from trigbench.workflow.claims.seen import published_results, seen
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
-from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED, fresh, totals
+from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED, WORDS, fresh, totals
 from trigbench.workflow.claims.words import sentence
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report.matrix import draw_matrix
-from trigbench.workflow.study.claim import claims_digest
+from trigbench.workflow.steps import recompute
+from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.freshness import FRESH, collected_from, verdict
 from trigbench.workflow.study.reading import load, shipped
 from trigbench.workflow.study.study import Run, Study
@@ -123,12 +125,14 @@ BAD = {
     "neither decided nor needing": (lambda c: c["far"].pop("needs"), ["claims.far", "'decided_by'"]),
     "an id that is no name": (lambda c: c.update({"Not a Name": FAR}), ["Not a Name", "pattern"]),
     "the best of several arms": (
-        _rule(of={"arms": "scd"}, against={"arms": "dscd-*", "take": "min"}), ["after the fact", "take: each", "choose_on"],
+        _rule(of={"arms": "scd"}, against={"arms": "dscd-*", "take": "min"}),
+        ["after the fact", "take: each", "choose_on"],
     ),
     "the best of several settings": (_rule(of={"arms": "scd", "take": "min"}), ["after the fact", "take: each"]),
     "two ways to one number": (_rule(of={"arms": "scd", "take": "each", "choose_on": [0]}), ["keep one of them"]),
     "an activity that nothing logs": (
-        _rule(activity={"arms": "scd", "metric": "cliped_share"}), ["activity: unknown metric", "did you mean 'clipped_share'"],
+        _rule(activity={"arms": "scd", "metric": "cliped_share"}),
+        ["activity: unknown metric", "did you mean 'clipped_share'"],
     ),
     "a bar without a bound": (
         _rule(sane={"name": "N", "competitor": {"arms": "dscd-4"}, "metric": "map_rms"}), ["'at_most' or 'at_least'"],
@@ -800,3 +804,135 @@ def test_tables_that_were_published_with_other_words_are_read_and_drawn() -> Non
     assert totals(old)["opposite"] == 0 and not len(fresh(old))
     words = [text.get_text() for text in draw_matrix(old).legends[0].get_texts()]
     assert "not reproduced, of earlier rules: the opposite, or too small to matter" in words
+
+
+# --- recomputed -----------------------------------------------------------------------------------
+
+
+def test_what_recomputes_verdicts_imports_nothing_that_judges() -> None:
+    text = Path(recompute.__file__).read_text(encoding="utf-8")
+    assert {line.split()[1] for line in text.splitlines() if "trigbench" in line and "import" in line[:10]} <= {
+        "trigbench._places"
+    }
+
+
+def _published_anew(study: Study, tables: Tables, folder: Path, claims: dict) -> pd.DataFrame:
+    """Tables as they are published, with the verdicts of today's judge; what is recomputed from them."""
+    rows = [
+        {"claim": name, "verdict": judge(claim, study, tables, whole=study)[0].verdict, "basis": "median"}
+        for name, claim in claims.items()
+        if study.study in claim.decided_by
+    ]
+    write_table(tables.runs, folder / "runs.csv")
+    if len(tables.curves):
+        write_table(tables.curves, folder / "curves.csv")
+    write_table(pd.DataFrame(rows), folder / "claims.csv")
+    write_json(folder / "provenance.json", {"settings": study.model_dump(exclude={"file"}, mode="json")})
+    said = {"exclude_none": True, "exclude_defaults": True, "mode": "json"}
+    return recompute.study(folder, {name: claim.model_dump(**said) for name, claim in claims.items()})
+
+
+def test_verdicts_of_the_published_tables_come_out_again_without_the_judge(tmp_path: Path) -> None:
+    """Those that rest on curves, which the tables of earlier versions lack, are said to."""
+    study = load("oracle")
+    runs = read_table(CLAIMS.parents[1] / "results/published/oracle/runs.csv")
+    tables = Tables(runs, pd.DataFrame(columns=CURVE_COLUMNS), ())
+    found = _published_anew(study, tables, tmp_path, read_claims().claims)
+    there = found[found.recomputed.notna()]
+    assert len(there) > 25 and list(there.published) == list(there.recomputed)
+    assert set(there.published) >= {"reproduced", "opposite", "inconclusive", "not tested"}
+    assert set(found[found.recomputed.isna()].published) <= {"not run"}
+
+
+def _drawn_tables(draw: np.random.Generator) -> Tables:
+    """Made-up numbers of the tiny study: seeds, scatter and divergence as they may be."""
+    count = int(draw.choice([2, 3, 5, 8, 12]))
+    runs, curves = [], []
+    for arm in ("scd", "dscd-4", "dscd-8"):
+        level, scatter = float(np.exp(draw.normal() * 0.3)), float(draw.choice([0.01, 0.2, 1.0]))
+        values = level * np.exp(scatter * draw.normal(size=count))
+        lost = draw.random(count) < draw.choice([0, 0, 0.2, 1])
+        for seed in range(count):
+            common = dict.fromkeys(COLUMNS) | {"experiment": "discretisation", "arm": arm, "seed": seed}
+            common |= {"status": "diverged" if lost[seed] else "finished"}
+            value = math.inf if lost[seed] else float(values[seed])
+            runs.append(common | {"metric": "map_rms", "value": value})
+            runs.append(common | {"metric": "clipped_share", "value": float(draw.choice([0.0, 0.02]))})
+            runs.append(common | {"metric": "images_seen", "value": 100.0 if arm == "scd" else 90.0})
+            for times in (None, "[1.1]", "[0.5]"):
+                way = {"steps": 1 if times is None else 2, "sampler": "few", "sampling": "few", "times": times}
+                distance = value * float(draw.uniform(0.8, 1.2))
+                runs.append(common | way | {"metric": "sliced_wasserstein", "value": distance})
+            for x in (0.1, 0.5, 1.5):
+                row = dict.fromkeys(CURVE_COLUMNS) | {"experiment": "discretisation", "arm": arm, "seed": seed}
+                curves.append(row | {"metric": "map_rms", "x": x, "value": float(values[seed]) * x})
+    return Tables(pd.DataFrame(runs, columns=COLUMNS), pd.DataFrame(curves, columns=CURVE_COLUMNS), ())
+
+
+SW = {"metric": "sliced_wasserstein"}
+RULES = {
+    "plain": {},
+    "more": {"direction": "more", "smallest": 0.2},
+    "same": {"direction": "same", "smallest": 0.3},
+    "each": {"of": {"arms": "scd"}, "against": {"arms": "dscd-*", "take": "each"}},
+    "same-each": {
+        "of": {"arms": "scd"}, "against": {"arms": "dscd-*", "take": "each"}, "direction": "same", "smallest": 0.4,
+    },
+    "settings": {**SW, "of": {"arms": "scd", "times": [1.1]}, "against": {"arms": "scd", "steps": 2, "take": "each"}},
+    "chosen": {**SW, "of": {"arms": "scd", "choose_on": [0]}, "against": {"arms": "dscd-4", "choose_on": [0]}},
+    "average": {
+        **SW, "of": {"arms": "scd", "take": "mean"}, "against": [{"arms": "dscd-4", "times": []}, {"value": 1.1}],
+    },
+    "curve": {"of": {"arms": "scd", "x": "last"}, "against": {"arms": "dscd-4", "x": 0.11}, "smallest": 2.7},
+    "shape": {
+        "of": {"arms": "scd", "x": "all", "take": "geometric_mean"},
+        "against": {"arms": "dscd-4", "x": "all", "take": "max"},
+    },
+    "exact": {"metric": "images_seen", "of": {"arms": "scd"}, "against": {"arms": "dscd-4"}, "direction": "more"},
+    "absent": {"of": {"arms": "scd", "x": "last"}, "against": {"arms": "dscd-4", "x": 7}},
+    "alike": {"of": {"arms": "scd"}, "against": [{"arms": "scd"}, {"value": 2}]},
+    "gap": {"scale": "difference", "of": {"arms": "dscd-4"}, "smallest": 0.5, "against": {"arms": "scd"}},
+    "low": {"floor": 0.9},
+    "high": {"ceiling": 0.9, "direction": "more"},
+    "acting": {"activity": {"arms": "dscd-8", "metric": "clipped_share"}},
+    "barred": {
+        "sane": {
+            "name": "N", "metric": "map_rms", "competitor": {"arms": "dscd-4"}, "of": {"arms": "scd"}, "at_most": 1.5,
+        },
+    },
+    "two": {"metric": "map_rms", "also": "sliced_wasserstein", "of": {"arms": "scd", "take": "mean"},
+            "against": {"arms": "dscd-8", "take": "mean"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=pytest.mark.slow)])
+def test_verdicts_of_made_up_tables_come_out_again_whatever_a_rule_says(
+    rounds: int, tiny: dict, write_study, tmp_path: Path
+) -> None:
+    draw, said = np.random.default_rng(0), Counter()
+    rules = {name: copy.deepcopy(FINER["decided_by"]["tiny"]) | rule for name, rule in RULES.items()}  # type: ignore[index]
+    claims = {name: Claim.model_validate(FINER | {"decided_by": {"tiny": rule}}) for name, rule in rules.items()}
+    for plan in (None, {"first": 3, "batch": 5, "most": 8}):
+        tiny["experiments"]["discretisation"]["seeds"] = plan
+        study = load(write_study(tiny))
+        for round_ in range(rounds):
+            found = _published_anew(study, _drawn_tables(draw), tmp_path / f"{plan is None}-{round_}", claims)
+            assert list(found.published) == list(found.recomputed), found[found.published != found.recomputed]
+            said.update(found.published)
+    assert set(said) >= {"reproduced", "inconclusive", "not tested", "not run"}
+    assert rounds == 1 or set(said) == {*WORDS}
+
+
+def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypatch, capsys) -> None:
+    published = CLAIMS.parents[1] / "results/published/oracle"
+    table = read_table(published / "claims.csv").assign(basis="t", verdict="opposite")
+    for name in ("runs.csv", "provenance.json"):
+        (tmp_path / name).symlink_to(published / name)
+    write_table(table[table.claim == "cm-more-intervals-help-euler"], tmp_path / "claims.csv")
+    monkeypatch.setattr("sys.argv", ["recompute", str(tmp_path)])
+    assert recompute.main() == 1
+    said = capsys.readouterr().out
+    assert "0 of 1 verdicts agree" in said
+    assert "cm-more-intervals-help-euler: published as opposite, recomputed as reproduced" in said
+    write_table(table.drop(columns="basis")[:1], tmp_path / "claims.csv")
+    assert recompute.main() == 0 and "of earlier rules and words" in capsys.readouterr().out

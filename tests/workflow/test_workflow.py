@@ -244,7 +244,7 @@ def test_a_workflow_killed_in_the_middle_goes_on_from_the_run_s_checkpoint(
     assert "resuming scd seed 0 from step" in log
 
 
-def test_a_budget_that_makes_a_study_smaller_is_published_with_no_verdict(tmp_path: Path) -> None:
+def test_a_budget_that_makes_a_study_smaller_is_published_as_not_tested(tmp_path: Path) -> None:
     from trigbench.workflow.claims.tables import read_table, write_table  # noqa: PLC0415
     from trigbench.workflow.steps.publish import undecided  # noqa: PLC0415
     from trigbench.workflow.study.reading import load  # noqa: PLC0415
@@ -255,8 +255,11 @@ def test_a_budget_that_makes_a_study_smaller_is_published_with_no_verdict(tmp_pa
     rows = pd.DataFrame([row | {"study": "cifar10-small-cpu", "results_commit": "abc"} for row in (here, elsewhere)])
     write_table(undecided(rows, load("cifar10-small", "cpu")), tmp_path / "claims.csv")
     found = read_table(tmp_path / "claims.csv")
-    assert list(found.verdict) == ["not run"] * 2 and list(found.study) == ["cifar10-small"] * 2
-    assert list(found.note) == ["made with budget cpu, which decides no claim", "needs study imagenet512"]
+    assert list(found.verdict) == ["not tested", "not run"] and list(found.study) == ["cifar10-small"] * 2
+    assert list(found.note) == [
+        "too short to judge: made with budget cpu, which decides no claim",
+        "needs study imagenet512",
+    ]
     assert found[["effect", "low", "high", "p", "seeds"]].isna().to_numpy().all()
 
 
@@ -294,7 +297,7 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
     judge_study(study)
     publish(study)
     assert {p.name for p in (tmp_path / "published/tiny").iterdir()} == {
-        "runs.csv", "claims.csv", "provenance.json", "tables", "figures",
+        "runs.csv", "curves.csv", "claims.csv", "provenance.json", "tables", "figures",
     }  # fmt: skip
     assert (tmp_path / "published/tiny/figures/discretisation.svg").is_file()
     smaller = study.model_copy(update={"budget": "cpu"})

@@ -34,9 +34,9 @@ from trigbench.workflow.claims.verdicts import (
 )
 from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.machine.files import read_json, write_json
-from trigbench.workflow.study.claim import Claim
+from trigbench.workflow.study.claim import Claim, Rule
 from trigbench.workflow.study.freshness import MADE_FROM, claim_from
-from trigbench.workflow.study.quantities import QUANTITIES, quantities_of
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities, quantities_of
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.study import Study
 
@@ -170,13 +170,17 @@ def judge(
         return judged(found, rule.direction, rule.smallest), found
     if gap := missing_beside(rule, tables.runs):
         return Judgement("not run", note=f"there is no {gap}"), found
-    if reason := too_short(study) or untested(rule, found, tables.runs, whole, known):
-        return not_tested(reason, found), found
+    reason = too_short(study) or untested(rule, found, tables.runs, whole, known)
+    return not_tested(reason, found) if reason else _tested(rule, found, study, known), found
+
+
+def _tested(rule: Rule, found: tuple[Effects, ...], study: Study, known: Quantities) -> Judgement:
     if rule.is_exact(known):
-        return judged_exactly(found, rule.direction, rule.smallest), found
-    if looks := study.looks_of(rule.experiment):
-        return judged_in_looks(looks, found, rule.direction, rule.smallest), found
-    return judged(found, rule.direction, rule.smallest), found
+        return judged_exactly(found, rule.direction, rule.smallest)
+    looks = study.looks_of(rule.experiment)
+    if looks:
+        return judged_in_looks(looks, found, rule.direction, rule.smallest)
+    return judged(found, rule.direction, rule.smallest)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Copy a finished study's small tables and figures to results/published, with their provenance.
 
 results/published/claims.svg is drawn anew: the verdicts of all studies that are there. A budget that makes a study
-smaller than it is decides no claim: its verdicts are published as not run. Pictures show samples alone, as real
+smaller than it is decides no claim: its verdicts are published as not tested. Pictures show samples alone, as real
 images are somebody else's.
 """
 
@@ -29,6 +29,11 @@ from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 BUDGET = "full"
 """Five seeds and longer training than a laptop's first look; a study without it publishes any budget but a trial."""
 TRIAL = "smoke"
+EMPTIED = (
+    "effect", "low", "high", "seeds", "p", "results_commit", "rule_first", "seen", "basis", "seeds_needed",
+    "correlation",
+)  # fmt: skip
+"""Columns of claims.csv that a verdict which is not tested lacks."""
 
 
 def publish_all() -> None:
@@ -80,7 +85,7 @@ def publish(study: Study) -> None:
     shutil.rmtree(target, ignore_errors=True)
     for folder in ("tables", "figures"):
         (target / folder).mkdir(parents=True)
-    for name in ("runs.csv", "claims.csv", "provenance.json"):
+    for name in ("runs.csv", "curves.csv", "claims.csv", "provenance.json"):  # all that a verdict is computed from
         shutil.copy(study.folder / name, target / name)
     if study.budget not in (BUDGET, DEFAULT_BUDGET):
         write_table(undecided(read_table(study.folder / "claims.csv"), study), target / "claims.csv")
@@ -137,10 +142,11 @@ def _in_checkout(file: Path) -> bool:
 
 def undecided(verdicts: pd.DataFrame, study: Study) -> pd.DataFrame:
     """The verdicts of a study whose budget decides none."""
-    note = f"made with budget {study.budget}, which decides no claim"
-    empty = dict.fromkeys(("effect", "low", "high", "seeds", "p", "results_commit", "rule_first"))
-    changed = verdicts.assign(study=study.study, verdict="not run", holm_verdict="not run", note=note, **empty)
-    return changed.where(verdicts.experiment.notna(), verdicts.assign(study=study.study))
+    note = f"too short to judge: made with budget {study.budget}, which decides no claim"
+    empty = dict.fromkeys(column for column in EMPTIED if column in verdicts)
+    changed = verdicts.assign(study=study.study, verdict="not tested", holm_verdict="not tested", note=note, **empty)
+    kept = verdicts.experiment.isna() | (verdicts.verdict == "not run")
+    return changed.where(~kept, verdicts.assign(study=study.study))
 
 
 def command() -> None:
