@@ -1,9 +1,9 @@
 """How often verdicts are false: the level that intervals hold, by how residuals are spread, and how they are chosen.
 
 Three tables: the share of intervals that miss what they are of, on either side (2.5% is their level), for the interval
-that decides and for those that it was chosen among; how often a verdict is said where it is false, at effects around
-the smallest that matters, with one look and with a plan of six, and on the published effects with their signs flipped
-(as labels shuffled within a seed do); and the effect that is found in four cases of five. What does not hold is marked.
+that decides and for those that it was chosen among; how often a verdict is said where it is false, at effects beside
+the smallest that matters, with one look and with a plan of six, and on the published results with labels shuffled within
+each seed (which flips the signs of effects); and the effect that is found in four cases of five. What does not hold is marked.
 
     python benchmarks/verdicts.py [--publish] [--draws N]
 """
@@ -144,65 +144,69 @@ def _error(count: int) -> float:
 
 
 def false_verdicts(draws: int) -> Iterator[dict[str, object]]:
-    """How often verdicts are false, of all kinds together: the most over effects on and around +-d, and at none."""
-    draw = np.random.default_rng(0)
+    """How often verdicts are false, of all kinds together: the most over effects at none and just beside d and -d."""
+    draw, beside = np.random.default_rng(0), (1 - 1e-9, 1 + 1e-9)
     for spread, (make, median, _) in residuals(draw).items():
         for seeds in (*SEEDS, LOOKS):
-            most = {"more": 0.0, "same": 0.0}
             values = SCATTER * (make((draws, seeds if isinstance(seeds, int) else LOOKS[-1])) - median)
-            for truth in (0.0, *(sign * k * SMALLEST for sign in (-1, 1) for k in (0.5, 1.0, 1.5))):
-                for asked, share in most.items():
-                    most[asked] = max(share, _false(_said(values + truth, asked, seeds), asked, truth))
             shown = str(seeds) if isinstance(seeds, int) else f"looks at {', '.join(map(str, seeds))}"
-            for asked, share in most.items():
-                about = {"asked": "greater" if asked == "more" else asked, "residuals": spread, "seeds": shown}
+            for asked, d in (("more", 0.0), ("more", SMALLEST), ("more", 4 * SMALLEST), ("same", 4 * SMALLEST)):
+                truths = (0.0, *(sign * k * d for sign in (-1, 1) for k in beside))
+                share = max(_false(_said(values + truth, asked, d, seeds), asked, d, truth) for truth in truths)
+                about = {"asked": f"{WORD[asked]}, d = {d:g}", "residuals": spread, "seeds": shown}
                 yield about | {"false": share, "holds": bool(share <= ALPHA + 3 * _error(draws) * math.sqrt(2))}
 
 
-def _said(values: np.ndarray, asked: str, seeds: int | tuple[int, ...]) -> np.ndarray:
+WORD = {"more": "greater", "same": "same"}
+
+
+def _said(values: np.ndarray, asked: str, d: float, seeds: int | tuple[int, ...]) -> np.ndarray:
     """The verdict of each row, in a plan that of its first look which decides."""
     if isinstance(seeds, int):
-        return classify(*limits(values, ALPHA), asked, SMALLEST)  # pyright: ignore[reportArgumentType]
+        return classify(*limits(values, ALPHA), asked, d)  # pyright: ignore[reportArgumentType]
     said = np.full(len(values), "inconclusive", dtype="<U32")
     for look, share in zip(seeds, shares_of_alpha(seeds), strict=True):
-        now = classify(*limits(values[:, :look], ALPHA * share), asked, SMALLEST)  # pyright: ignore[reportArgumentType]
+        now = classify(*limits(values[:, :look], ALPHA * share), asked, d)  # pyright: ignore[reportArgumentType]
         said = np.where(said == "inconclusive", now, said)
     return said
 
 
-def _false(said: np.ndarray, asked: str, truth: float) -> float:
-    """The share of verdicts that are false; at d itself either side of it is granted none of the two."""
-    small, great, other = abs(truth) <= SMALLEST, truth >= SMALLEST, truth <= -SMALLEST
+def _false(said: np.ndarray, asked: str, d: float, truth: float) -> float:
+    """The share of verdicts that are false of a true effect."""
+    small, great, other = abs(truth) < d, truth > d, truth < -d
     holds = {"reproduced": great, "too small to matter": small, "opposite": other}
     if asked == "same":
         holds = {"reproduced": small, "opposite": great or other}
     return float(sum((said == word).mean() for word, true in holds.items() if not true))
 
 
-def flipped(study: str, draws: int) -> dict[str, object] | None:
-    """False verdicts of both kinds on a study's published effects, their signs drawn: labels shuffled in each seed."""
+def shuffled(study: str, draws: int) -> Iterator[dict[str, object]]:
+    """False verdicts on a study's published results with the labels of the two sides drawn anew in each seed: by each
+    rule's own d, and as if it were 0."""
     folder = ROOT / "results/published" / study
     if not (folder / "runs.csv").is_file():
-        return None
+        return
     whole, runs = load(study), read_table(folder / "runs.csv")
     curves = folder / "curves.csv"
     points = read_table(curves) if curves.is_file() else pd.DataFrame(columns=CURVE_COLUMNS)
-    draw, said, count, seeds = np.random.default_rng(0), 0.0, 0, set()
+    draw, false, seeds = np.random.default_rng(0), dict[str, list[float]](), set[int]()
     for claim in read_claims().claims.values():
         rule = claim.decided_by.get(study)
-        if rule is None or rule.is_exact({}):
-            continue
-        for found in comparisons(resolved(rule, whole.arms_of(rule.experiment)), runs, points):
-            values = np.array(found.values)
-            if len(values) < 3 or not np.isfinite(values).all() or np.ptp(values) == 0:
+        for found in () if rule is None else comparisons(resolved(rule, whole.arms_of(rule.experiment)), runs, points):
+            values, gap = np.array(found.values), np.subtract(*found.sides) if found.values else np.array([])
+            if rule is None or len(values) < 3 or not np.isfinite(values).all() or np.ptp(values) == 0:
                 continue
-            signs = draw.choice([-1.0, 1.0], size=(draws // 20, len(values)))
-            words = classify(*limits(signs * values, ALPHA), "more", 0.0)
-            said += float(np.isin(words, ["reproduced", "opposite"]).mean())
-            count, seeds = count + 1, {*seeds, len(values)}
-    shown = "-".join(map(str, sorted({min(seeds), max(seeds)})))
-    about = {"asked": "greater, d = 0", "residuals": f"signs of {study} flipped ({count} effects)", "seeds": shown}
-    return about | {"false": said / count, "holds": said / count <= ALPHA}
+            sign, constant = -1.0 if rule.direction == "less" else 1.0, float(values[0] - gap[0])
+            asked, seeds = "same" if rule.direction == "same" else "more", {*seeds, len(values)}
+            drawn = sign * (constant + draw.choice([-1.0, 1.0], size=(draws // 10, len(values))) * gap)
+            said = _said(drawn, asked, rule.smallest, len(values))
+            false.setdefault("as each rule has it", []).append(_false(said, asked, rule.smallest, sign * constant))
+            none = _said(drawn - sign * constant, "more", 0.0, len(values))
+            false.setdefault("greater, d = 0", []).append(_false(none, "more", 0.0, 0.0))
+    for asked, shares in false.items():
+        shown = "-".join(map(str, sorted({min(seeds), max(seeds)})))
+        about = {"asked": asked, "residuals": f"{study}, labels shuffled ({len(shares)})", "seeds": shown}
+        yield about | {"false": float(np.mean(shares)), "holds": bool(np.mean(shares) <= ALPHA)}
 
 
 def powers(draws: int) -> Iterator[dict[str, object]]:
@@ -222,10 +226,10 @@ def main() -> None:
     parser.add_argument("--publish", action="store_true", help=f"write them to {PUBLISHED.relative_to(ROOT)}")
     parser.add_argument("--draws", type=int, default=20_000, help="simulations of each number (default: 20000)")
     arguments = parser.parse_args()
-    signs = [row for study in ("oracle", "digits") if (row := flipped(study, arguments.draws))]
+    labels = [row for study in ("oracle", "digits") for row in shuffled(study, arguments.draws)]
     tables = {
         "verdict-levels": pd.DataFrame(levels_held(arguments.draws)),
-        "verdict-errors": pd.DataFrame([*false_verdicts(arguments.draws), *signs]),
+        "verdict-errors": pd.DataFrame([*false_verdicts(arguments.draws), *labels]),
         "verdict-powers": pd.DataFrame(powers(arguments.draws)),
     }
     for name, table in tables.items():

@@ -1,7 +1,7 @@
 """Why a claim is not tested, though its runs are there: nothing acted, nothing could differ, or no one fair was met."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -103,12 +103,10 @@ def _stands(term: Measured, word: str, sense: int, rule: Rule, known: Quantities
 def _at_the_edge(arm: str, runs: pd.DataFrame, study: Study) -> str | None:
     """An arm whose rate was tuned, and is the least or the largest that was tried."""
     grid = sorted(study.arms[candidate].rate for candidate in study.candidates(arm)) if arm in study.arms else []
+    if not grid:
+        return None
     found = runs[(runs.arm == arm) & (runs.metric == "rate")].value.dropna()
-    for end in _ends(grid):
+    for end in (grid[0], grid[-1]):
         if len(found) and math.isclose(float(found.iloc[0]), end, rel_tol=EDGE):
             return f"the rate of {arm} is {end:g}, at the edge of its grid ({', '.join(f'{rate:g}' for rate in grid)})"
     return None
-
-
-def _ends(grid: Sequence[float]) -> Iterable[float]:
-    return dict.fromkeys((grid[0], grid[-1])) if grid else ()
