@@ -2,8 +2,9 @@
 
 Three tables: the share of intervals that miss what they are of, on either side (2.5% is their level), for the interval
 that decides and for those that it was chosen among; how often a verdict is said where it is false, at effects beside
-the smallest that matters, with one look and with a plan of six, and on the published results with labels shuffled within
-each seed (which flips the signs of effects); and the effect that is found in four cases of five. What does not hold is marked.
+the smallest that matters, with one look and with a plan of six, and on the published results with labels shuffled
+within each seed (which flips the signs of effects); and the effect that is found in four cases of five. What does not
+hold is marked.
 
     python benchmarks/verdicts.py [--publish] [--draws N]
 """
