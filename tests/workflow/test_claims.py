@@ -618,7 +618,7 @@ def test_an_empty_ledger_is_a_ledger() -> None:
 # --- what is not tested ---------------------------------------------------------------------------
 
 
-def _judged(tiny: dict, write_study, values: dict[str, list[float]], more: list[dict] = [], **changes: object):  # noqa: B006
+def _judged(tiny: dict, write_study, values: dict[str, list[float]], *more: dict, **changes: object):
     """The judgement of the tiny study on FINER with changes of its rule, by a value of each arm and seed."""
     claim = copy.deepcopy(FINER)
     claim["decided_by"]["tiny"] |= changes
@@ -652,10 +652,10 @@ def test_arms_that_agree_bit_for_bit_are_not_tested(tiny: dict, write_study) -> 
 
 def test_an_intervention_that_did_not_act_is_not_tested(tiny: dict, write_study) -> None:
     rule = {"activity": {"arms": "dscd-8", "metric": "clipped_share"}}
-    rare = _judged(tiny, write_study, DIFFERENT, _values({"dscd-8": [0.001, 0.02, 0.003]}, "clipped_share"), **rule)
+    rare = _judged(tiny, write_study, DIFFERENT, *_values({"dscd-8": [0.001, 0.02, 0.003]}, "clipped_share"), **rule)
     assert rare.verdict == "not tested"
     assert rare.note == "what dscd-8 is about was active in 0.80% of steps (clipped_share), below 1%"
-    acted = _judged(tiny, write_study, DIFFERENT, _values({"dscd-8": [0.5] * 3}, "clipped_share"), **rule)
+    acted = _judged(tiny, write_study, DIFFERENT, *_values({"dscd-8": [0.5] * 3}, "clipped_share"), **rule)
     assert acted.verdict == "reproduced"
     unlogged = _judged(tiny, write_study, DIFFERENT, **rule)
     assert (unlogged.verdict, unlogged.note) == ("not run", "there is no clipped_share of dscd-8")
@@ -702,7 +702,7 @@ def test_an_optimum_at_the_edge_of_its_grid_is_not_tested(rate: float, tested: b
     tiny["arms"]["tune-{rate}"] = tiny["arms"]["scd"] | {"rate": [1e-3, 2e-3, 4e-3], "tuning": True}
     tiny["arms"]["scd"] = tiny["arms"]["scd"] | {"rate_of": "tune-*"}
     terms = {"of": {"arms": "scd"}, "against": {"arms": "dscd-4"}}
-    found = _judged(tiny, write_study, DIFFERENT, _values({"scd": [rate] * 3}, "rate"), **terms)
+    found = _judged(tiny, write_study, DIFFERENT, *_values({"scd": [rate] * 3}, "rate"), **terms)
     assert (found.verdict != "not tested") == tested
     assert tested or found.note == f"the rate of scd is {rate:g}, at the edge of its grid (0.001, 0.002, 0.004)"
 
@@ -721,22 +721,22 @@ def test_a_quick_budget_is_too_short_to_judge(tiny: dict, write_study, checkout:
 
 def test_counts_are_judged_exactly_and_from_one_seed(tiny: dict, write_study) -> None:
     terms = {"metric": "images_seen", "of": {"arms": "dscd-8"}, "against": {"arms": "dscd-4"}, "direction": "same"}
-    same = _judged(tiny, write_study, {}, _values({"dscd-8": [90.0], "dscd-4": [90.0]}, "images_seen"), **terms)
+    same = _judged(tiny, write_study, {}, *_values({"dscd-8": [90.0], "dscd-4": [90.0]}, "images_seen"), **terms)
     assert (same.verdict, same.basis, same.p, same.seeds) == ("reproduced", "exact", None, 1)
     said = _judged(tiny, write_study, {"dscd-8": [0.1], "dscd-4": [0.2]}, exact=True)
     assert (said.verdict, said.basis) == ("reproduced", "exact")
 
 
 def test_a_plan_of_seeds_is_judged_look_by_look(tiny: dict, write_study) -> None:
-    tiny["experiments"]["discretisation"]["seeds"] = {"first": 3, "batch": 3, "most": 9, "start": 0}
+    tiny["experiments"]["discretisation"]["seeds"] = {"first": 8, "batch": 4, "most": 16, "start": 0}
     study = load(write_study(tiny))
-    assert study.seeds_of("discretisation") == (0, 1, 2)
-    assert [len(look) for look in study.looks_of("discretisation")] == [3, 6, 9]
-    wide = {"dscd-8": [0.1, 0.101, 0.1, 0.11, 0.1], "dscd-4": [0.2, 0.2, 0.203, 0.2, 0.2]}
+    assert study.seeds_of("discretisation") == tuple(range(8))
+    assert [len(look) for look in study.looks_of("discretisation")] == [8, 12, 16]
+    wide = {"dscd-8": [0.1 + seed / 1000 for seed in range(11)], "dscd-4": [0.2] * 11}
     found = _judged(tiny, write_study, wide)
-    assert (found.verdict, found.seeds) == ("reproduced", 3) and "looked at after 3 seeds, of 9 at most" in found.note
+    assert (found.verdict, found.seeds) == ("reproduced", 8) and "looked at after 8 seeds, of 16 at most" in found.note
     with pytest.raises(BenchError, match="reached by no batch"):
-        tiny["experiments"]["discretisation"]["seeds"] = {"first": 3, "batch": 3, "most": 8}
+        tiny["experiments"]["discretisation"]["seeds"] = {"first": 8, "batch": 3, "most": 12}
         load(write_study(tiny))
 
 
@@ -912,7 +912,7 @@ def test_verdicts_of_made_up_tables_come_out_again_whatever_a_rule_says(
     draw, said = np.random.default_rng(0), Counter()
     rules = {name: copy.deepcopy(FINER["decided_by"]["tiny"]) | rule for name, rule in RULES.items()}  # type: ignore[index]
     claims = {name: Claim.model_validate(FINER | {"decided_by": {"tiny": rule}}) for name, rule in rules.items()}
-    for plan in (None, {"first": 3, "batch": 5, "most": 8}):
+    for plan in (None, {"first": 8, "batch": 4, "most": 12}):
         tiny["experiments"]["discretisation"]["seeds"] = plan
         study = load(write_study(tiny))
         for round_ in range(rounds):
@@ -928,11 +928,11 @@ def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypat
     table = read_table(published / "claims.csv").assign(basis="t", verdict="opposite")
     for name in ("runs.csv", "provenance.json"):
         (tmp_path / name).symlink_to(published / name)
-    write_table(table[table.claim == "cm-more-intervals-help-euler"], tmp_path / "claims.csv")
+    write_table(table.set_index("claim").loc[["cm-more-intervals-help-euler"]].reset_index(), tmp_path / "claims.csv")
     monkeypatch.setattr("sys.argv", ["recompute", str(tmp_path)])
     assert recompute.main() == 1
     said = capsys.readouterr().out
     assert "0 of 1 verdicts agree" in said
     assert "cm-more-intervals-help-euler: published as opposite, recomputed as reproduced" in said
-    write_table(table.drop(columns="basis")[:1], tmp_path / "claims.csv")
+    write_table(table.drop(columns="basis").head(1), tmp_path / "claims.csv")
     assert recompute.main() == 0 and "of earlier rules and words" in capsys.readouterr().out

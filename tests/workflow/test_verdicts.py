@@ -1,6 +1,7 @@
 """Verdicts err at most as often as they say, whatever residuals are, and say what is missing, diverged or untested."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -381,7 +382,7 @@ def _rule(of, against, **more) -> Rule:
     return Rule.model_validate({**about, "of": of, "against": against, **more})
 
 
-def _rows(arm: str, values: list[float], metric: str = "fd_train", **more) -> pd.DataFrame:
+def _rows(arm: str, values: Sequence[float], metric: str = "fd_train", **more) -> pd.DataFrame:
     rows = [
         {"experiment": "e", "arm": arm, "metric": metric, "seed": s, "value": v, "steps": 1}
         | {"status": "finished" if math.isfinite(v) else "diverged", "guidance": None, "mid_time": None}

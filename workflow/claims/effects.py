@@ -96,7 +96,7 @@ def comparisons(
     The rule's patterns must be resolved. Raises BenchError, naming the rule's file, where a term selects several rows
     of one seed and does not say how to take them.
     """
-    runs, curves = (table[table.experiment == rule.experiment].reset_index(drop=True) for table in (runs, curves))
+    runs, curves = of_experiment(runs, rule.experiment), of_experiment(curves, rule.experiment)
     lost = runs[(runs.status == "diverged") & runs.seed.notna()]
     diverged = frozenset(zip(lost.arm, lost.seed.astype(int), strict=True))
     source = _Source(curves if rule.is_curve else runs, diverged, known)
@@ -111,6 +111,11 @@ def comparisons(
     if missing or not found:
         return (Effects((), (), tuple(missing) or ("anything else to compare with",)),)
     return tuple(found)
+
+
+def of_experiment(table: pd.DataFrame, experiment: str) -> pd.DataFrame:
+    """The rows of one experiment, numbered anew."""
+    return table[table.experiment == experiment].reset_index(drop=True)
 
 
 def _of_metric(rule: Rule, number: int, source: _Source) -> list[Effects]:

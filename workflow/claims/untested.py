@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from trigbench.workflow.claims.effects import Effects, Measured, number_by_seed
+from trigbench.workflow.claims.effects import Effects, Measured, number_by_seed, of_experiment
 from trigbench.workflow.study.claim import Activity, Rule, Sane
 from trigbench.workflow.study.quantities import Quantities, is_exact
 from trigbench.workflow.study.study import Study
@@ -25,7 +25,7 @@ def untested(rule: Rule, found: Sequence[Effects], runs: pd.DataFrame, study: St
 
     The rule's patterns must be resolved, and the study be in full.
     """
-    runs = runs[runs.experiment == rule.experiment]
+    runs = of_experiment(runs, rule.experiment)
     reasons = (
         *(_alike(effects, known) for effects in found),
         _inactive(rule.activity, runs) if rule.activity else None,
@@ -58,7 +58,7 @@ def _inactive(activity: Activity, runs: pd.DataFrame) -> str | None:
 
 def missing_beside(rule: Rule, runs: pd.DataFrame) -> str | None:
     """What is needed to know whether a claim is tested, and is not there."""
-    runs = runs[runs.experiment == rule.experiment]
+    runs = of_experiment(runs, rule.experiment)
     if rule.activity is not None:
         for arm in rule.activity.arms:
             if not runs[(runs.arm == arm) & (runs.metric == rule.activity.metric)].value.notna().any():

@@ -28,7 +28,8 @@ SAMPLED = ("steps", "sampler", "guidance", "mid_time", "sampling", "times")
 EXACT: set[str] = {"images_seen", "train_flops", "sample_flops", "fixed_point_error_euler", "fixed_point_error_heun"}
 HIGHER, BOUNDED = {"precision", "recall"}, {"precision", "recall"}
 WORDS = ("reproduced", "too small to matter", "opposite")
-Table = pd.DataFrame
+Table = Any
+"""A pandas.DataFrame, whose annotations name every type that a call may return for any input."""
 By = dict[int, float]
 """A number by seed."""
 

@@ -12,8 +12,8 @@ class SeedPlan(Model):
     """Seeds that are added in batches until every verdict is there, or the most are: looks at the results are part of
     the plan, and each spends its share of alpha (docs/verdicts.md)."""
 
-    first: Annotated[int, Field(ge=3)]
-    """How many the first look has."""
+    first: Annotated[int, Field(ge=8)]
+    """How many the first look has: with fewer, signs alone do not decide."""
     batch: PositiveInt
     """How many every further look has more."""
     most: PositiveInt
