@@ -30,6 +30,7 @@ from trigbench.workflow.report.matrix import draw_matrix
 from trigbench.workflow.steps import recompute
 from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.freshness import FRESH, collected_from, verdict
+from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES, is_exact
 from trigbench.workflow.study.reading import load, shipped
 from trigbench.workflow.study.study import Run, Study
 
@@ -515,6 +516,21 @@ def test_a_rule_changed_after_its_results_is_said_to_be(claims: dict, write_clai
     assert rule_first(uncommitted["finer tiny"], (changed,), checkout, True) == RULE_CHANGED
 
 
+def test_a_rule_that_was_another_one_in_between_dates_from_its_return(
+    claims: dict, write_claims, checkout: Path
+) -> None:
+    path = write_claims(claims)
+    _commit(checkout)
+    other = copy.deepcopy(claims)
+    other["finer"]["decided_by"]["tiny"]["smallest"] = 0.2
+    write_claims(other)
+    resulted = _commit(checkout)
+    write_claims(claims)
+    again = _commit(checkout)
+    dated = (rule_commits(path) or {})["finer tiny"]
+    assert dated.rule == again and rule_first(dated, (resulted,), checkout, True) == RULE_CHANGED
+
+
 def test_rules_of_the_past_are_read_as_today_s_are_and_where_they_cannot_be_as_they_were(checkout: Path) -> None:
     text = "claims:\n  a: {decided_by: {010: {smallest: 1e-1}, no: {smallest: 1}}}\n"
     (checkout / "claims.yaml").write_text(f"{text}x: 010\n")  # which is refused today
@@ -694,6 +710,9 @@ def test_a_named_competitor_that_fails_its_own_bar_is_not_tested(tiny: dict, wri
     assert "is 0.21, and the bar was at least 0.3" in _judged(tiny, write_study, DIFFERENT, sane=least).note
     absent = _judged(tiny, write_study, {"dscd-8": FEW, "dscd-4": MANY}, sane=bar | {"at_most": 1.5})
     assert (absent.verdict, absent.note) == ("not run", "there is no map_rms of scd")
+    twice = _values({"scd": [0.3]})
+    with pytest.raises(BenchError, match=r"map_rms of scd has 2 rows for one seed(.|\n)*sane"):
+        _judged(tiny, write_study, DIFFERENT, *twice, sane=bar | {"at_most": 1.5})
 
 
 @pytest.mark.parametrize(("rate", "tested"), [(1e-3, False), (2e-3, True), (4e-3, False)])
@@ -816,6 +835,14 @@ def test_what_recomputes_verdicts_imports_nothing_that_judges() -> None:
     }
 
 
+def test_what_recomputes_verdicts_knows_the_same_of_metrics() -> None:
+    known = [*QUANTITIES, *CURVES, *COSTS]
+    assert {metric for metric in known if is_exact(metric)} == recompute.EXACT
+    assert {name for name, of in QUANTITIES.items() if of.better == "higher"} == recompute.HIGHER
+    limits = {name: (of.floor, of.ceiling) for name, of in QUANTITIES.items() if (of.floor, of.ceiling) != (None, None)}
+    assert limits == dict.fromkeys(recompute.BOUNDED, (0.0, 1.0))
+
+
 def _published_anew(study: Study, tables: Tables, folder: Path, claims: dict) -> pd.DataFrame:
     """Tables as they are published, with the verdicts of today's judge; what is recomputed from them."""
     rows = [
@@ -889,6 +916,7 @@ RULES = {
         "against": {"arms": "dscd-4", "x": "all", "take": "max"},
     },
     "exact": {"metric": "images_seen", "of": {"arms": "scd"}, "against": {"arms": "dscd-4"}, "direction": "more"},
+    "unlogged": {"activity": {"arms": "dscd-8", "metric": "clamped_share"}},
     "absent": {"of": {"arms": "scd", "x": "last"}, "against": {"arms": "dscd-4", "x": 7}},
     "alike": {"of": {"arms": "scd"}, "against": [{"arms": "scd"}, {"value": 2}]},
     "gap": {"scale": "difference", "of": {"arms": "dscd-4"}, "smallest": 0.5, "against": {"arms": "scd"}},

@@ -182,9 +182,14 @@ def _log(value: float) -> float:
 
 
 def number_by_seed(term: Term, metric: str, runs: pd.DataFrame, known: Quantities) -> dict[int, float]:
-    """The number of a term that selects one row of runs.csv a seed; none where there is none."""
-    source = _Source(runs, frozenset(), known)
-    return dict(_one(term, metric, source, _selected(term, metric, runs)).values)
+    """The number of a term that selects one row of runs.csv a seed; none where there is none.
+
+    Raises BenchError where it selects several.
+    """
+    try:
+        return dict(_one(term, metric, _Source(runs, frozenset(), known), _selected(term, metric, runs)).values)
+    except ValueError as error:
+        raise BenchError(str(error), key="sane", remedy=f"select one of them by {', '.join(SELECTORS)}") from None
 
 
 def _selections(term: Term, metric: str, source: _Source) -> list[_Selection]:

@@ -19,7 +19,7 @@ UNKNOWN = "unknown"
 
 @dataclasses.dataclass(frozen=True)
 class Dated:
-    """When a rule came: the commits that first held it as it is, and that first held any for its claim and study."""
+    """When a rule came: the commits since which it stands as it is, and that first held any for its claim and study."""
 
     rule: str | None = None
     claim: str | None = None
@@ -31,15 +31,19 @@ def rule_commits(path: Path = CLAIMS) -> dict[str, Dated] | None:
     if path == CLAIMS and attribution()["commit"] is None:  # the commits around a copy are somebody else's
         return None
     present = _rules(path.read_text(encoding="utf-8"))
-    rules, claims = dict[str, str](), dict[str, str]()
+    rules, firsts, claims = dict[str, str](), dict[str, str](), dict[str, str]()
     past = list(versions(path))
     for commit, text in past:
         held = _rules(text)
         for key in present.keys() & held.keys():
             claims.setdefault(key, commit)
-            if held[key] == present[key]:
-                rules.setdefault(key, commit)
-    return {key: Dated(rules.get(key), claims.get(key)) for key in present} if past else None
+            if held[key] != present[key]:  # what was another one in between dates from its return
+                rules.pop(key, None)
+                continue
+            rules.setdefault(key, commit)
+            firsts.setdefault(key, commit)
+    # of a file whose last version, by git's order, is that of a branch which was merged since
+    return {key: Dated(rules.get(key) or firsts.get(key), claims.get(key)) for key in present} if past else None
 
 
 def rule_first(dated: Dated, results: tuple[str, ...], folder: Path, tracked: bool) -> str | None:

@@ -168,7 +168,7 @@ def judge(
     found = comparisons(rule, tables.runs, tables.curves, known, source)
     if found[0].missing:
         return judged(found, rule.direction, rule.smallest), found
-    if gap := missing_beside(rule, tables.runs):
+    if gap := missing_beside(rule, tables.runs, known):
         return Judgement("not run", note=f"there is no {gap}"), found
     reason = too_short(study) or untested(rule, found, tables.runs, whole, known)
     return not_tested(reason, found) if reason else _tested(rule, found, study, known), found

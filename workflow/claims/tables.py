@@ -91,7 +91,7 @@ def read_table(path: Path) -> pd.DataFrame:
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:
     """CSV, infinities as `inf`."""
-    whole = {c: frame[c].astype("Int64") for c in ("intervals", "steps", "seed", "seeds") if c in frame}
+    whole = {c: frame[c].astype("Int64") for c in ("intervals", "steps", "seed", "seeds", "seeds_needed") if c in frame}
     write_text(path, frame.assign(**whole).to_csv(index=False, float_format="%.9g"))
 
 

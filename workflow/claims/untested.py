@@ -56,7 +56,7 @@ def _inactive(activity: Activity, runs: pd.DataFrame) -> str | None:
     return None
 
 
-def missing_beside(rule: Rule, runs: pd.DataFrame) -> str | None:
+def missing_beside(rule: Rule, runs: pd.DataFrame, known: Quantities) -> str | None:
     """What is needed to know whether a claim is tested, and is not there."""
     runs = of_experiment(runs, rule.experiment)
     if rule.activity is not None:
@@ -65,7 +65,7 @@ def missing_beside(rule: Rule, runs: pd.DataFrame) -> str | None:
                 return f"{rule.activity.metric} of {arm}"
     if rule.sane is not None:
         for term in rule.sane.terms:
-            if not (runs.arm.isin(term.arms) & (runs.metric == rule.sane.metric)).any():
+            if not number_by_seed(term, rule.sane.metric, runs, known):
                 return f"{rule.sane.metric} of {term.arms[0]}"
     return None
 

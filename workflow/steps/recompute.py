@@ -180,7 +180,15 @@ def verdict(effects: list[np.ndarray], rule: Mapping[str, Any], alpha: float) ->
 
 def is_untested(rule: Mapping[str, Any], parts: list, runs: Table, origin: Mapping[str, Any]) -> bool:
     """Whether anything says that the claim is not tested."""
-    arms = origin["settings"]["arms"]
+    arms, shares, bar, ratio = origin["settings"]["arms"], list[float](), rule.get("sane"), math.nan
+    if acting := rule.get("activity"):
+        acted = [a for a in arms if any(fnmatch.fnmatchcase(a, p) for p in listed(acting["arms"]))]
+        shares = [runs[(runs.arm == a) & (runs.metric == acting["metric"])].value.mean() for a in acted]
+    if bar:
+        one, *of = (numbers(bar[k], bar["metric"], runs, set())[0][0] for k in ("competitor", "of") if k in bar)
+        ratio = float(np.median([one[s] / (of[0][s] if of else 1) for s in set(one).intersection(*of)]))
+    if np.isnan(shares).any():
+        raise LacksError
     for comparison in parts:
         own, other = ([(n, v) for s, n, v in comparison if s == side] for side in (1, -1))
         if any(a == b and a[0] not in EXACT and np.isfinite([*a[1].values()]).all() for a in own for b in other):
@@ -194,17 +202,10 @@ def is_untested(rule: Mapping[str, Any], parts: list, runs: Table, origin: Mappi
             ]
             if all(at) or (at[1] and rule["direction"] == ("less" if sense < 0 else "more")):
                 return True
-    if acting := rule.get("activity"):
-        shares = [
-            runs[(runs.arm == a) & (runs.metric == acting["metric"])].value.mean() for a in listed(acting["arms"])
-        ]
-        if min(shares) < acting.get("least", 0.01):
-            return True
-    if bar := rule.get("sane"):
-        one, *of = (numbers(bar[k], bar["metric"], runs, set())[0][0] for k in ("competitor", "of") if k in bar)
-        ratio = np.median([one[s] / (of[0][s] if of else 1) for s in set(one).intersection(*of)])
-        if not (ratio <= bar["at_most"] if "at_most" in bar else ratio >= bar["at_least"]):
-            return True
+    if acting and min(shares) < acting.get("least", 0.01):
+        return True
+    if bar and not (ratio <= bar["at_most"] if "at_most" in bar else ratio >= bar["at_least"]):
+        return True
     for arm in {a for side in ("of", "against") for t in listed(rule[side]) for a in listed(t.get("arms"))}:
         tuned = arms.get(arm, {}).get("rate_of")
         grid = [a["rate"] for n, a in arms.items() if tuned and a["tuning"] and fnmatch.fnmatchcase(n, tuned)]
