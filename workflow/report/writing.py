@@ -65,14 +65,15 @@ def index(reports: Path = REPORTS) -> Path:
     return path
 
 
-def report_one(study: Study, partial: bool = False) -> None:
-    """`report`, and say what is missing and where the pages are."""
+def report_one(study: Study, partial: bool = False) -> Path:
+    """`report`; say what is missing and where the pages are, and return the study's."""
     _print_missing(report(study, partial))
     print(study.report, study.report.parent / "index.html", sep="\n")
+    return study.report
 
 
-def report_all() -> None:
-    """The pages of the laptop's studies and of all others in results/, from the runs that are there.
+def report_all() -> Path:
+    """The pages of the laptop's studies and of all others in results/, from the runs that are there; the front page.
 
     Raises BenchError in the end, once for all, where a folder has no study or its results cannot be read.
     """
@@ -85,8 +86,10 @@ def report_all() -> None:
             print(study.report)
         except BenchError as error:
             problems.append(error)
-    print(index())
+    front = index()
+    print(front)
     raise_all(problems)
+    return front
 
 
 def _collect(study: Study) -> None:
@@ -114,6 +117,9 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _print_missing(page: StudyPage) -> None:
+    if page.missing and page.runs == 0:
+        print(f"missing: all {page.runs_total} runs of {page.label}; make them with: {page.commands[0]}")
+        return
     for part in page.missing:
         print(f"missing: {part.runs} of {part.total} runs of {part.title!r}; make them with: {part.command}")
         for gap in part.gaps:

@@ -37,6 +37,8 @@ def estimate(
     ):
         if not 0 < value <= most or math.isinf(value):
             raise BenchError(f"no device has {value:g}", key=key, remedy=f"give {remedy}")
+    if check_runs and not measure:
+        raise BenchError("runs are held against steps that are timed", key="--check", remedy="ask without --no-measure")
     costs = costs_of(study, JUDGED, measure=measure)
     share = f"{utilisation:.0%} of {tflops:g} TFLOP/s"
     said = [
