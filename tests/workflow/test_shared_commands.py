@@ -147,6 +147,7 @@ def test_audit_says_what_is_wrong_with_a_loss_in_a_file_and_what_to_do(capsys) -
     assert lines[0] == f"{path}, with a teacher, at sigma_d = 0.5, r = 1 and 0.5"
     assert lines[1].startswith("wrong: dF/dt: sigma_d is missing")
     assert "sigma_d dF/dt" in lines[2] and lines[2].startswith("  remedy: ")
+    assert "\n".join(lines[1:]) in (ROOT / "docs/audit.md").read_text()
     found = json.loads(refused(capsys, "audit", path, "--json"))
     assert not found["right"] and found["problems"][0]["problem"] == lines[1].removeprefix("wrong: ")
     assert f"  remedy: {found['problems'][0]['remedy']}" == lines[2] and found["ratios"]["dF/dt"] == pytest.approx(2)
