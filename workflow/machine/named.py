@@ -46,23 +46,18 @@ def named_here(path: str) -> Any:
 
 def _imported_file(file: Path, key: str) -> types.ModuleType:
     """The module that a file holds, which may import what stands beside it; BenchError, whatever its code raises."""
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+    name = f"_of_{file.stem}"  # as the file may be called like a library
+    spec = importlib.util.spec_from_file_location(name, file)
     if not file.is_file() or spec is None or spec.loader is None:
         raise BenchError("there is no such file", file=file, key=key, remedy="give the path of a Python file")
-    made = importlib.util.module_from_spec(spec)
-    folder, before = str(file.parent.absolute()), sys.modules.get(file.stem)
-    if folder not in sys.path:
+    if (folder := str(file.parent.absolute())) not in sys.path:
         sys.path.insert(0, folder)
-    sys.modules[file.stem] = made  # as dataclasses look themselves up
+    made = sys.modules[name] = importlib.util.module_from_spec(spec)  # where its dataclasses look themselves up
     try:
         spec.loader.exec_module(made)
     except (Exception, SystemExit) as error:
-        sys.modules.pop(file.stem)
-        if before is not None:
-            sys.modules[file.stem] = before
-        raise BenchError(
-            f"cannot import it: {problem_of(error)}", file=file, key=key, remedy="mend that file"
-        ) from error
+        problem = f"cannot import it: {problem_of(error)}"
+        raise BenchError(problem, file=file, key=key, remedy="mend that file") from error
     return made
 
 

@@ -31,12 +31,12 @@ def estimate(
 
     Raises BenchError for a peak or share that no device has and, with `check_runs`, where nothing is there to check.
     """
-    for key, value, most, remedy in (
-        ("--device-tflops", tflops, math.inf, "a number above 0"),
-        ("--utilisation", utilisation, 1.0, "more than 0, at most 1"),
+    for key, what, value, most, remedy in (
+        ("--device-tflops", "a peak", tflops, math.inf, "a number above 0"),
+        ("--utilisation", "a share", utilisation, 1.0, "more than 0, at most 1"),
     ):
         if not 0 < value <= most or math.isinf(value):
-            raise BenchError(f"no device has {value:g}", key=key, remedy=f"give {remedy}")
+            raise BenchError(f"no device reaches {what} of {value:g}", key=key, remedy=f"give {remedy}")
     if check_runs and not measure:
         raise BenchError("runs are held against steps that are timed", key="--check", remedy="ask without --no-measure")
     costs = costs_of(study, JUDGED, measure=measure)
