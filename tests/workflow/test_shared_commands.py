@@ -68,9 +68,13 @@ def test_estimate_prints_what_its_step_prints(costed, monkeypatch: pytest.Monkey
         (["tiny.yaml", "--device-tflops", "0"], ["--device-tflops", "above 0"]),
         (["tiny.yaml", "--device-tflops", "inf"], ["--device-tflops", "above 0"]),
         (["tiny.yaml", "--check", "--no-measure"], ["--check", "without --no-measure"]),
+        (["tiny.yaml", "--check"], ["no run has finished", "make the study first"]),
     ],
 )
-def test_estimate_refuses_what_is_not_there(words: list[str], expected: list[str], costed, capsys) -> None:
+def test_estimate_refuses_what_is_not_there_before_any_step_is_timed(
+    words: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr(estimate_table, "costs_of", None)
     said = refused(capsys, "estimate", *words)
     assert all(part in said for part in expected), said
 

@@ -39,6 +39,8 @@ def estimate(
             raise BenchError(f"no device reaches {what} of {value:g}", key=key, remedy=f"give {remedy}")
     if check_runs and not measure:
         raise BenchError("runs are held against steps that are timed", key="--check", remedy="ask without --no-measure")
+    if check_runs and not any(is_fresh(study, run) for run in study.runs()):
+        raise _nothing_to_check(study, "no run has finished")
     costs = costs_of(study, JUDGED, measure=measure)
     share = f"{utilisation:.0%} of {tflops:g} TFLOP/s"
     said = [
@@ -101,8 +103,7 @@ def check(study: Study, costs: list[Cost]) -> str:
     done = {cost.arm: [run for run in study.runs() if run.arm == cost.arm and is_fresh(study, run)] for cost in costs}
     timed = all(cost.measured_rate for cost in costs)
     if not timed or not any(done.values()):
-        problem = "nothing to hold the estimate against: " + ("no run has finished" if timed else "no step was timed")
-        raise BenchError(problem, file=study.folder, remedy=f"make the study first: {study.command()}")
+        raise _nothing_to_check(study, "no run has finished" if timed else "no step was timed")
     lines, estimated, took = [], 0.0, 0.0
     for cost in costs:
         if done[cost.arm]:
@@ -113,6 +114,11 @@ def check(study: Study, costs: list[Cost]) -> str:
             estimated, took = estimated + ours, took + seconds
             lines.append(f"{cost.arm}: estimated {ours:.0f} s, took {seconds:.0f} s, ratio {ours / seconds:.2f}")
     return "\n".join([*lines, f"all: estimated {estimated:.0f} s, took {took:.0f} s, ratio {estimated / took:.2f}"])
+
+
+def _nothing_to_check(study: Study, why: str) -> BenchError:
+    problem = f"nothing to hold the estimate against: {why}"
+    return BenchError(problem, file=study.folder, remedy=f"make the study first: {study.command()}")
 
 
 def _here(cost: Cost) -> str:
