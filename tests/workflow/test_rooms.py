@@ -1,6 +1,7 @@
 """The shell stays small: short steps, short files, short functions."""
 
 import ast
+import re
 from collections.abc import Iterator
 
 from tests.workflow.conftest import ROOT
@@ -50,3 +51,10 @@ def test_all_of_the_shell_is_measured_and_what_is_too_long_is_named() -> None:
     assert _too_long(room, "x = 1\n" * 351) == [f"{room}: 351 lines of 350 at most"]
     function = "@staticmethod\ndef f():\n" + "    pass\n" * 49
     assert _too_long(room, function) == [f"{room}:f: 51 lines of 50 at most"]
+
+
+def test_no_other_room_than_study_s_names_the_folders_of_results_and_reports() -> None:
+    named = re.compile(r"""Path\(["'](results|reports)\b""")
+    found = [file for file, text in CODE.items() if named.search(text) and not file.startswith("workflow/study/")]
+    assert not found, "take them from workflow.study.places"
+    assert named.search(CODE["workflow/study/places.py"])

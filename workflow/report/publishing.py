@@ -22,8 +22,9 @@ from trigbench.workflow.report.plotting import sample_pictures
 from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.study.fingerprint import ROOT, own_file
 from trigbench.workflow.study.kinds import is_own, module_of
+from trigbench.workflow.study.places import RESULTS
 from trigbench.workflow.study.reading import budgets_of
-from trigbench.workflow.study.standing import RESULTS, standing
+from trigbench.workflow.study.standing import standing
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 BUDGET = "full"

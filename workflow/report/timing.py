@@ -9,6 +9,7 @@ from trigbench.workflow.machine.cores import cores_here
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.machine.progress import duration
 from trigbench.workflow.report.writing import index
+from trigbench.workflow.study.places import FRONT, TIMING
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.study import Study
 
@@ -52,7 +53,7 @@ def summarise(studies: list[Study], started: float | None, workflow_started: flo
     if started:
         wall["in all"] = round(now - started)
     of_runs = {f"{r['study']}, jobs of runs one after the other": r["job_seconds"] for r in rows}
-    write_json(Path("results") / "timing.json", {**wall, **of_runs})
+    write_json(TIMING, {**wall, **of_runs})
     index()
     print("\nWhere the time went")
     for row in rows:
@@ -69,5 +70,5 @@ def summarise(studies: list[Study], started: float | None, workflow_started: flo
         share = 1 - work / (wall["workflow"] * cores_here())
         print(f"  of the workflow's core-seconds, {share:.0%} were not training, sampling or judging")
     print("\nReports")
-    for path in (Path("reports/index.html"), *(study.report for study in studies)):
+    for path in (FRONT, *(study.report for study in studies)):
         print(f"  {path.resolve() if path.is_file() else f'{path} (not made)'}")

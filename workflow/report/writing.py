@@ -16,12 +16,10 @@ from trigbench.workflow.report.pages.front import front_page, read_entries
 from trigbench.workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
 from trigbench.workflow.report.plotting import plot
 from trigbench.workflow.study.freshness import FILES, MADE_FROM, index_from, page_from, page_record
+from trigbench.workflow.study.places import FRONT, REPORTS, TIMING
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.standing import standing
 from trigbench.workflow.study.study import DEFAULT_STUDIES, Study
-
-REPORTS = Path("reports")
-TIMING = Path("results") / "timing.json"
 
 
 def report(study: Study, partial: bool = False) -> StudyPage:
@@ -68,7 +66,7 @@ def index(reports: Path = REPORTS) -> Path:
 def report_one(study: Study, partial: bool = False) -> Path:
     """`report`; say what is missing and where the pages are, and return the study's."""
     _print_missing(report(study, partial))
-    print(study.report, study.report.parent / "index.html", sep="\n")
+    print(study.report, FRONT, sep="\n")
     return study.report
 
 
