@@ -45,7 +45,7 @@ from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.batches import Batch, draw_batch, mapped
 from trigbench.workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, unkept
 from trigbench.workflow.study.converted import OPENED_BY
-from trigbench.workflow.study.kinds import is_own, kind_module
+from trigbench.workflow.study.kinds import draws_module, is_own
 from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher
 from trigbench.workflow.study.study import Run, Study
 
@@ -92,8 +92,8 @@ def open_data(study: Study, arm: Arm) -> Dataset:
         f"python -m trigbench.workflow.steps.prepare --study {study.file} --budget {study.budget} --data {arm.data}"
     )
     arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
-    kind = kind_module(study.data[arm.data])
-    dataset = checked(kind.open_dataset(arrays, study.sigma_d), f"data.{arm.data}", study.file)
+    opened = draws_module(study.data[arm.data]).open_dataset(arrays, study.sigma_d)
+    dataset = checked(opened, f"data.{arm.data}", study.file)
     if is_own(study.data[arm.data]):
         return dataclasses.replace(dataset, draw=_from_its_generator(study, arm, dataset.draw))
     return dataset
@@ -236,7 +236,7 @@ def open_teacher(study: Study, run: Run, arm: Arm, dataset: Dataset) -> Any:
 
 def _weights_of(study: Study, run: Run) -> Tensors:
     """The averaged weights of a run that is there."""
-    remedy = f"delete the file; the workflow trains {run.arm} seed {run.seed} again"
+    remedy = f"delete its folder; the workflow trains {run.arm} seed {run.seed} again"
     weights = read_tensors(study.run_folder(run) / "weights.safetensors", remedy)
     return on(device_of(study.device, study.file), weights)
 

@@ -1,6 +1,5 @@
 """Judge one trained and sampled run, and write its record, metrics.json."""
 
-import contextlib
 import csv
 import math
 import statistics
@@ -21,41 +20,46 @@ from trigbench.workflow.data.dataset import Dataset, not_numbers
 from trigbench.workflow.data.randomness import generator, seed_globals
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import carried, device_name, device_of, on
-from trigbench.workflow.machine.files import read_arrays, read_json
+from trigbench.workflow.machine.files import read_arrays
 from trigbench.workflow.machine.progress import sign_of_life
 from trigbench.workflow.machine.provenance import peak_memory_mb, provenance
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.assembly import check_weights, make_network, open_data, snapshot_steps, student_field
 from trigbench.workflow.run.batches import mapped
+from trigbench.workflow.run.samples import weights_of_now
 from trigbench.workflow.run.sampling import draw_samples
-from trigbench.workflow.study.freshness import made_from
+from trigbench.workflow.study.fingerprint import marks
+from trigbench.workflow.study.freshness import drawn_from, judged_by
 from trigbench.workflow.study.kinds import kind_module
 from trigbench.workflow.study.protocol import protocol
-from trigbench.workflow.study.records import RunRecord, Value, read_record, write_record
+from trigbench.workflow.study.records import (
+    AGAIN,
+    RunRecord,
+    SamplesRecord,
+    TrainingRecord,
+    Value,
+    read_samples,
+    write_record,
+)
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Run, Sampling, Study
 
-AGAIN = "delete the run's folder; the workflow makes it again"
 MAP = "map"
 """In RunRecord.lost, beside the keys of samplings."""
 TANGENT_POINTS, TANGENT_ANGLES = 128, 25
 """Of the norms of the network's tangent along the angle."""
 
 
-def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
-    """Write metrics.json from weights and samples; `seconds` are the parts that came before.
+def evaluate(study: Study, run: Run) -> RunRecord:
+    """Write metrics.json from weights and samples, and from what their records say of them.
 
-    What an earlier record of the same settings says of them, and of its memory, is kept. Raises BenchError where the
-    weights were trained from other settings, mathematics, data or teacher than it would be judged by.
+    Raises BenchError where the weights were trained, or the samples drawn, from other settings, mathematics, data or
+    teacher than these are now.
     """
     started = time.monotonic()
     out, arm = study.run_folder(run), study.arms[run.arm]
-    training: dict[str, Any] = read_json(out / "training.json", AGAIN)
-    noted = _still_made_from(study, run, training)
-    earlier = _earlier(out / "metrics.json")
-    if earlier is not None and earlier.fingerprint != noted["fingerprint"]:
-        earlier = None
-    seconds = {**earlier.seconds, **seconds} if earlier else seconds
+    training = weights_of_now(study, run)
+    sampled, noted = _samples_of_now(study, run), _noted(study, run, training)
     dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
     device = device_of(study.device, study.file)
     weights = on(device, read_tensors(out / "weights.safetensors", AGAIN))
@@ -66,7 +70,7 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     network = make_network(study, arm, dataset)
     check_weights(study, arm, network, weights)
     seed_globals(study.evaluation.seed, "evaluate")  # of a network of one's own that draws
-    if training["reason"] is None:
+    if training.reason is None:
         if judged:
             metrics, curves = kind.judge_map(dataset, carried(student_field(study, arm, network, weights), device))
             metrics = [value.model_copy(update={"value": _finite(value.value)}) for value in metrics]
@@ -86,44 +90,51 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
             metrics += _of_samples(ways[key], dict.fromkeys(_wanted(kind, ways[key].metrics)))
     log = _read_log(out / "log.csv")
     metrics += _costs(arm, training, log)
-    curves += [Value(metric="log_weight", x=t, value=w) for t, w in training["log_weight"]]
+    curves += [Value(metric="log_weight", x=t, value=w) for t, w in training.log_weight]
+    seconds = {"start": training.start, "train": round(training.seconds, 3), "sample": sampled.seconds}
     record = RunRecord(
-        status="diverged" if training["reason"] or lost else "finished",
+        status="diverged" if training.reason or lost else "finished",
         **noted,
         arm=run.arm,
         seed=run.seed,
-        step=training["step"],
-        last_good_checkpoint=training["last_good_checkpoint"],
-        reason=training["reason"] or "; ".join(f"{key}: {fault}" for key, fault in lost.items()) or None,
+        step=training.step,
+        last_good_checkpoint=training.last_good_checkpoint,
+        reason=training.reason or "; ".join(f"{key}: {fault}" for key, fault in lost.items()) or None,
         lost=list(lost),
-        last_direction_norm=training["last_direction_norm"],
+        last_direction_norm=training.last_direction_norm,
         parameters=sum(p.numel() for p in network.parameters()),
         metrics=metrics,
         curves=curves + _log_curves(log),
-        seconds={**seconds, "train": round(training["seconds"], 3), "evaluate": round(time.monotonic() - started, 3)},
-        peak_memory_mb=max(peak_memory_mb(), earlier.peak_memory_mb if earlier else 0.0),
-        provenance=provenance(device_name(device)) | {"tf32": training.get("tf32")},
+        seconds={**seconds, "evaluate": round(time.monotonic() - started, 3)},
+        peak_memory_mb=max(peak_memory_mb(), training.peak_memory_mb, sampled.peak_memory_mb),
+        provenance=provenance(device_name(device)) | {"tf32": training.tf32},
+        provenance_of={"training": training.provenance, "sampling": sampled.provenance},
         protocol=protocol(study, run),
     )
     write_record(out / "metrics.json", record)
     return record
 
 
-def _still_made_from(study: Study, run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
-    """What training noted that it was made from, which is what it would be made from now, or BenchError."""
-    now = made_from(study, run)
-    if other := [name for name, value in now.items() if training.get(name) != value]:
-        problem = f"{run.arm} seed {run.seed} was trained from something else: its {' and '.join(other)} changed since"
-        remedy = "make the run again, by the workflow or by trigbench.workflow.steps.run"
-        raise BenchError(problem, file=study.run_folder(run) / "training.json", remedy=remedy, again=True)
-    return now
+def _samples_of_now(study: Study, run: Run) -> SamplesRecord:
+    """What sampling has left. Raises BenchError unless it was of these weights, and of what it would be of now."""
+    file = study.run_folder(run) / "samples.json"
+    remedy = "draw them again by trigbench.workflow.steps.sample, or make the run again"
+    sampled, now = read_samples(file, remedy), drawn_from(study, run)
+    if sampled.weights != now["weights"]:
+        problem = f"{file.with_suffix('.npz')} holds samples of other weights"
+        raise BenchError(problem, file=file, remedy=remedy, again=True)
+    if sampled.fingerprint != now["fingerprint"]:
+        problem = f"{run.arm} seed {run.seed} was sampled otherwise: settings or mathematics of sampling changed since"
+        raise BenchError(problem, file=file, remedy=remedy, again=True)
+    return sampled
 
 
-def _earlier(path: Path) -> RunRecord | None:
-    """The record that is about to be replaced; None where there is none that can be read."""
-    with contextlib.suppress(BenchError):
-        return read_record(path)
-    return None
+def _noted(study: Study, run: Run, training: TrainingRecord) -> dict[str, Any]:
+    """What the record says that it was made from."""
+    mark = marks(study.specification(run))
+    parts = {"training": mark.training, "sampling": mark.sampling}
+    inputs = {**training.inputs, "judged": judged_by(study, run)}
+    return {"fingerprint": mark.evaluation, "parts": parts, "inputs": inputs}
 
 
 def judge_drawn(
@@ -190,16 +201,16 @@ def tangent_norms(study: Study, dataset: Dataset, field_of: Callable[[Condition]
     return found
 
 
-def _costs(arm: Arm, training: Mapping[str, Any], log: Sequence[Mapping[str, float]]) -> list[Value]:
+def _costs(arm: Arm, training: TrainingRecord, log: Sequence[Mapping[str, float]]) -> list[Value]:
     """What training took besides time; spikes are the largest norm of any step over the median of the log."""
     found = [
-        Value(metric="images_seen", value=float(training["step"] * arm.batch)),
-        Value(metric="rate", value=training["rate"]),
+        Value(metric="images_seen", value=float(training.step * arm.batch)),
+        Value(metric="rate", value=training.rate),
     ]
     for name in ("direction", "gradient"):
         middle = statistics.median(row[f"{name}_norm"] for row in log) if log else 0.0
         spike = max(row[f"{name}_norm_max"] for row in log) / middle if middle else None
-        found.append(Value(metric=f"{name}_spike", value=None if training["reason"] else spike))
+        found.append(Value(metric=f"{name}_spike", value=None if training.reason else spike))
     return found
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,10 +19,11 @@ from trigbench.core.optimiser import AdamSettings, adam_step
 from trigbench.core.schedules import cm_target_decay, largest_angle
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.devices import busy_clock, device_of, products
-from trigbench.workflow.machine.files import exclusive, read_json, write_json, write_text
+from trigbench.workflow.machine.devices import busy_clock, device_name, device_of, products
+from trigbench.workflow.machine.files import exclusive, write_text
 from trigbench.workflow.machine.limits import StopNow, stopping
 from trigbench.workflow.machine.progress import Progress, sign_of_life
+from trigbench.workflow.machine.provenance import peak_memory_mb, provenance, seconds_since_start
 from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.run.assembly import (
     Modules,
@@ -44,6 +46,7 @@ from trigbench.workflow.run.tuning import tuned
 from trigbench.workflow.run.weights import buffers_of, copied, difference
 from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.freshness import made_from
+from trigbench.workflow.study.records import TrainingRecord, read_training, write_record
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Run, Study
 
@@ -114,17 +117,30 @@ def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
         stopping(time_limit) as stop_now,
         world_of(device_of(study.device, study.file), study.resources.patience) as world,
     ):
-        noted = made_from(study, run)  # before data and teacher are read
+        start, noted = round(seconds_since_start(), 3), made_from(study, run)  # before data and teacher are read
         trained = _train(study, run, world, stop_now)
     if world.first:
-        (out / "samples.npz").unlink(missing_ok=True)  # of other weights
-        lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in trained.journal.rows)]
-        write_text(out / "log.csv", "\n".join(lines) + "\n")
-        write_tensors(out / "weights.safetensors", trained.average)
-        if trained.snapshots:
-            write_tensors(out / "snapshots.safetensors", trained.snapshots)
-        write_json(out / "training.json", noted | dataclasses.asdict(trained.outcome))
+        about = {**noted, "start": start, "peak_memory_mb": peak_memory_mb()}
+        about |= {"provenance": provenance(device_name(world.device)) | {"tf32": trained.outcome.tf32}}
+        _write(out, trained, TrainingRecord(**about, **dataclasses.asdict(trained.outcome)))
     return trained.outcome
+
+
+def _write(out: Path, trained: Trained, record: TrainingRecord) -> None:
+    """The files of a run that is trained; what says that they stand goes first, and comes last."""
+    for name in ("training.json", "samples.json", "samples.npz", "snapshots.safetensors"):  # samples of other weights
+        (out / name).unlink(missing_ok=True)
+    write_log(out, trained.journal)
+    write_tensors(out / "weights.safetensors", trained.average)
+    if trained.snapshots:
+        write_tensors(out / "snapshots.safetensors", trained.snapshots)
+    write_record(out / "training.json", record)
+
+
+def write_log(out: Path, journal: Journal) -> None:
+    """log.csv of what is written down so far."""
+    lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in journal.rows)]
+    write_text(out / "log.csv", "\n".join(lines) + "\n")
 
 
 def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
@@ -302,7 +318,7 @@ def _lost_before(study: Study, run: Run) -> str | None:
         if other is None:
             continue
         path = study.run_folder(other) / "training.json"
-        reason = read_json(path, f"train it first: {other.arm} seed {other.seed}")["reason"]
+        reason = read_training(path, f"train it first: {other.arm} seed {other.seed}").reason
         if reason:
             said = f"{words} {other.arm} seed {other.seed}"
             return f"{said} diverged: {reason}" if words == "its teacher" else f"{said}, which diverged: {reason}"
