@@ -78,7 +78,7 @@ MATHEMATICS = {
     "an objective of its own": ("core/objectives/discrete.py", "return Direction(F_t, c * quotient)",
                                 "return Direction(F_t, quotient)", {"dscd"}, WHOLE),
     "the network": ("core/networks/mlp.py", "1 + scale", "2 + scale", EVERY, WHOLE),
-    "the training step": ("workflow/run/assembly.py", "tangent_warmup(step - 1,", "tangent_warmup(step,", EVERY, WHOLE),
+    "the training step": ("workflow/run/settings.py", "tangent_warmup(step - 1,", "tangent_warmup(step,", EVERY, WHOLE),
     "what is drawn of one kind of data": ("workflow/data/draws/digits.py", "/ sigma_d", "* sigma_d", {"digits"}, WHOLE),
     "the sampler": ("core/samplers/consistency.py", "interpolate(sample, z, t)", "interpolate(z, sample, t)",
                     EVERY, SAMPLED),

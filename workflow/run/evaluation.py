@@ -5,6 +5,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trigbench.core.condition import Condition
+from trigbench.core.condition import UNTOLD, Condition
 from trigbench.core.forward_mode import value_and_tangent
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import Field, interpolate, velocity
@@ -24,10 +25,11 @@ from trigbench.workflow.machine.files import read_arrays
 from trigbench.workflow.machine.progress import sign_of_life
 from trigbench.workflow.machine.provenance import peak_memory_mb, provenance
 from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.run.assembly import check_weights, make_network, open_data, snapshot_steps, student_field
+from trigbench.workflow.run.assembly import check_weights, make_network, open_data, student_field
 from trigbench.workflow.run.batches import mapped
 from trigbench.workflow.run.samples import weights_of_now
 from trigbench.workflow.run.sampling import draw_samples
+from trigbench.workflow.run.settings import snapshot_steps
 from trigbench.workflow.study.fingerprint import marks
 from trigbench.workflow.study.freshness import drawn_from, judged_by
 from trigbench.workflow.study.kinds import kind_module
@@ -50,47 +52,38 @@ TANGENT_POINTS, TANGENT_ANGLES = 128, 25
 """Of the norms of the network's tangent along the angle."""
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What is measured of a run."""
+
+    metrics: list[Value]
+    curves: list[Value]
+    lost: dict[str, str]
+    """What is not numbers, and why: samplings by their keys, and MAP."""
+
+
 def evaluate(study: Study, run: Run) -> RunRecord:
     """Write metrics.json from weights and samples, and from what their records say of them.
 
     Raises BenchError where the weights were trained, or the samples drawn, from other settings, mathematics, data or
     teacher than these are now.
     """
-    started = time.monotonic()
-    out, arm = study.run_folder(run), study.arms[run.arm]
+    started, out, arm = time.monotonic(), study.run_folder(run), study.arms[run.arm]
     training = weights_of_now(study, run)
     sampled, noted = _samples_of_now(study, run), _noted(study, run, training)
-    dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
-    device = device_of(study.device, study.file)
+    dataset, device = open_data(study, arm), device_of(study.device, study.file)
     weights = on(device, read_tensors(out / "weights.safetensors", AGAIN))
     samples = {key: torch.from_numpy(values) for key, values in read_arrays(out / "samples.npz", AGAIN).items()}
-    metrics, curves, ways = [], [], {sampling.key: sampling for sampling in study.samplings(run.arm)}
-    lost: dict[str, str] = {}
-    judged = arm.method.sampler == "few" and not arm.told  # a map from every angle down to 0
     network = make_network(study, arm, dataset)
     check_weights(study, arm, network, weights)
     seed_globals(study.evaluation.seed, "evaluate")  # of a network of one's own that draws
     if training.reason is None:
-        if judged:
-            metrics, curves = kind.judge_map(dataset, carried(student_field(study, arm, network, weights), device))
-            metrics = [value.model_copy(update={"value": _finite(value.value)}) for value in metrics]
-            if unknown := [value.metric for value in metrics if value.value is None]:
-                lost[MAP] = f"{', '.join(unknown)}: no number"
-        if not arm.told:
-            curves += tangent_norms(study, dataset, partial(student_field, study, arm, network, weights))
-        for key, drawn in samples.items():
-            sign_of_life()
-            found, fault = judge_drawn(kind, dataset, drawn, _wanted(kind, ways[key].metrics))
-            metrics += _of_samples(ways[key], found)
-            lost |= {key: fault} if fault else {}
-        curves += _along_training(study, run, arm, out)
+        found = judged(study, run, dataset, partial(student_field, study, arm, network, weights), samples)
+        found.curves.extend(_along_training(study, run, arm, out))
     else:
-        metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if judged]
-        for key in samples:
-            metrics += _of_samples(ways[key], dict.fromkeys(_wanted(kind, ways[key].metrics)))
-    log = _read_log(out / "log.csv")
-    metrics += _costs(arm, training, log)
-    curves += [Value(metric="log_weight", x=t, value=w) for t, w in training.log_weight]
+        found = _nothing(study, run, samples)
+    log, lost = _read_log(out / "log.csv"), found.lost
+    curves = [*found.curves, *(Value(metric="log_weight", x=t, value=w) for t, w in training.log_weight)]
     seconds = {"start": training.start, "train": round(training.seconds, 3), "sample": sampled.seconds}
     record = RunRecord(
         status="diverged" if training.reason or lost else "finished",
@@ -103,7 +96,7 @@ def evaluate(study: Study, run: Run) -> RunRecord:
         lost=list(lost),
         last_direction_norm=training.last_direction_norm,
         parameters=sum(p.numel() for p in network.parameters()),
-        metrics=metrics,
+        metrics=found.metrics + _costs(arm, training, log),
         curves=curves + _log_curves(log),
         seconds={**seconds, "evaluate": round(time.monotonic() - started, 3)},
         peak_memory_mb=max(peak_memory_mb(), training.peak_memory_mb, sampled.peak_memory_mb),
@@ -113,6 +106,46 @@ def evaluate(study: Study, run: Run) -> RunRecord:
     )
     write_record(out / "metrics.json", record)
     return record
+
+
+def judged(
+    study: Study, run: Run, dataset: Dataset, field_of: Callable[[Condition], Field], samples: Mapping[str, Tensor]
+) -> Judged:
+    """What is measured of the field that a run has trained, told its condition, and of samples by their samplings."""
+    kind, ways, told = kind_module(study.data[study.arms[run.arm].data]), _ways(study, run), study.arms[run.arm].told
+    metrics, curves, lost = list[Value](), list[Value](), dict[str, str]()
+    if _is_map(study.arms[run.arm]):
+        device = device_of(study.device, study.file)
+        metrics, curves = kind.judge_map(dataset, carried(field_of(UNTOLD), device))
+        metrics = [value.model_copy(update={"value": _finite(value.value)}) for value in metrics]
+        if unknown := [value.metric for value in metrics if value.value is None]:
+            lost[MAP] = f"{', '.join(unknown)}: no number"
+    if not told:
+        curves += tangent_norms(study, dataset, field_of)
+    for key, drawn in samples.items():
+        sign_of_life()
+        found, fault = judge_drawn(kind, dataset, drawn, _wanted(kind, ways[key].metrics))
+        metrics += _of_samples(ways[key], found)
+        lost |= {key: fault} if fault else {}
+    return Judged(metrics, curves, lost)
+
+
+def _nothing(study: Study, run: Run, samples: Collection[str]) -> Judged:
+    """What would be measured of a run that diverged, without values."""
+    kind, ways = kind_module(study.data[study.arms[run.arm].data]), _ways(study, run)
+    metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if _is_map(study.arms[run.arm])]
+    for key in samples:
+        metrics += _of_samples(ways[key], dict.fromkeys(_wanted(kind, ways[key].metrics)))
+    return Judged(metrics, [], {})
+
+
+def _is_map(arm: Arm) -> bool:
+    """Whether it trains a map from every angle down to 0."""
+    return arm.method.sampler == "few" and not arm.told
+
+
+def _ways(study: Study, run: Run) -> dict[str, Sampling]:
+    return {sampling.key: sampling for sampling in study.samplings(run.arm)}
 
 
 def _samples_of_now(study: Study, run: Run) -> SamplesRecord:
