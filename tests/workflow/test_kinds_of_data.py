@@ -70,7 +70,7 @@ def prepare(data, evaluation, sigma_d):
 
 def open_dataset(arrays, sigma_d):
     from dataclasses import replace
-    from trigbench.workflow.data.mixture import open_dataset as opened
+    from trigbench.workflow.data.draws.mixture import open_dataset as opened
 
     return replace(opened(arrays, sigma_d), velocity=None)
 

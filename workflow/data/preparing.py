@@ -7,8 +7,9 @@ from trigbench.workflow.machine.devices import exact_products
 from trigbench.workflow.machine.files import write_arrays, write_json
 from trigbench.workflow.machine.provenance import provenance
 from trigbench.workflow.study.fingerprint import data_fingerprint
-from trigbench.workflow.study.freshness import FILES, source_of
-from trigbench.workflow.study.kinds import kind_module, settings_of
+from trigbench.workflow.study.freshness import FILES
+from trigbench.workflow.study.kinds import draws_module, kind_module, settings_of
+from trigbench.workflow.study.sources import source_of
 from trigbench.workflow.study.standing import MADE_BY, made_by
 from trigbench.workflow.study.study import Study
 
@@ -26,7 +27,7 @@ def prepare(study: Study, data: str) -> None:
     kind, source = kind_module(settings), source_of(study, data)
     named = settings_of(settings, kind.prepare)
     arrays, facts = kind.prepare(settings, study.evaluation, study.sigma_d, **named)
-    dataset = checked(kind.open_dataset(arrays, study.sigma_d), f"data.{data}", study.file)
+    dataset = checked(draws_module(settings).open_dataset(arrays, study.sigma_d), f"data.{data}", study.file)
     dataset.draw(generator("prepare"), DRAWN)
     if dataset.classes and dataset.shares is not None:
         facts = {**facts, "protocol": {"labels": said_of_labels(dataset.shares), **facts.get("protocol", {})}}

@@ -23,6 +23,7 @@ from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.devices import products
 from trigbench.workflow.run.assembly import make_modules, make_network, open_teacher, step_function
 from trigbench.workflow.run.operations import Operations
+from trigbench.workflow.run.task import Task
 from trigbench.workflow.run.weights import kept_of
 from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.schema import Arm, Size
@@ -250,7 +251,7 @@ def _prepared(study: Study, arm: str, data: Dataset, batch: int) -> tuple[Callab
         taught = kept_of(make_network(study, study.arms[str(settings.teacher)], data))
     else:
         taught = open_teacher(study, run, settings, data)
-    step = step_function(study, run, settings, modules, data, taught)
+    step = step_function(Task(study, run, settings, data, taught), modules)
     return step, modules.student, list(modules.parameters().values())
 
 

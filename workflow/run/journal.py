@@ -1,6 +1,12 @@
 """What a run writes down as it trains."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import torch
+
+from trigbench.workflow.machine.devices import busy_clock
 
 
 @dataclass
@@ -28,3 +34,24 @@ class Journal:
         loss, norm, gradient = (sum(column) / len(column) for column in columns)
         self.rows.append([step, loss, norm, max(columns[1]), gradient, max(columns[2]), rate])
         self.window = []
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Of a run's training, which goes on where the journal stopped."""
+
+    started: float
+    busy: Callable[[], float | None]
+    """Seconds in which the device was at work since it was asked last."""
+
+    @staticmethod
+    def from_now(journal: Journal, device: torch.device) -> "Clock":
+        return Clock(time.monotonic() - journal.seconds, busy_clock(device))
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
+
+    def note(self, journal: Journal) -> None:
+        """Write down the time so far."""
+        journal.seconds = self.seconds()
+        journal.add_busy(self.busy())

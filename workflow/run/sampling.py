@@ -31,11 +31,11 @@ from trigbench.workflow.run.assembly import (
     jump_of,
     make_network,
     open_data,
-    segment_edges,
     student_field,
     to_data,
 )
 from trigbench.workflow.run.distributed import is_first
+from trigbench.workflow.run.settings import segment_edges
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Sampling, Study
 

@@ -11,7 +11,7 @@ def command() -> None:
     """Parse the arguments and evaluate."""
     parsed = run_parser(__doc__).parse_args()
     study = study_of(parsed)
-    record = evaluate(study, run_of(study, parsed), {})
+    record = evaluate(study, run_of(study, parsed))
     print(json.dumps([m.model_dump(exclude_none=True) for m in record.metrics], indent=1))
 
 
