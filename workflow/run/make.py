@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.devices import device_of
+from trigbench.workflow.machine.live import phase
 from trigbench.workflow.machine.provenance import seconds_since_start
 from trigbench.workflow.run.distributed import is_first, world_of
 from trigbench.workflow.run.evaluation import evaluate
@@ -34,10 +35,12 @@ def make_run(study: Study, run: Run, time_limit: float | None = None) -> RunReco
         with world_of(device_of(study.device, study.file), study.resources.patience):  # one connection for both
             with _within_memory(study, f"arms.{run.arm}.batch", smaller):
                 outcome = train_here(study, run, time_limit)
+            phase("sampling")
             with _within_memory(study, "evaluation.samples", fewer):
                 sampled = round(sample(study, run, time_limit), 3)
         if not is_first():
             return None
+        phase("evaluating")
         with _within_memory(study, "evaluation.samples", fewer):
             record = evaluate(study, run, {"start": start, "sample": sampled})
         remove_parts(study, run)

@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +21,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import busy_clock, device_of, products
 from trigbench.workflow.machine.files import exclusive, read_json, write_json, write_text
 from trigbench.workflow.machine.limits import StopNow, stopping
+from trigbench.workflow.machine.live import live
 from trigbench.workflow.machine.progress import Progress, sign_of_life
 from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.run.assembly import (
@@ -39,6 +40,7 @@ from trigbench.workflow.run.batches import Batch, batches, draw_batch
 from trigbench.workflow.run.distributed import Layout, World, is_first, lay_out, world_of
 from trigbench.workflow.run.gradients import check_parts, evaluate_step, other_buffers
 from trigbench.workflow.run.journal import Journal
+from trigbench.workflow.run.log import GrowingLog, log_text
 from trigbench.workflow.run.state import State, initial, is_finite, resume, save
 from trigbench.workflow.run.tuning import tuned
 from trigbench.workflow.run.weights import buffers_of, copied, difference
@@ -50,7 +52,6 @@ from trigbench.workflow.study.study import Run, Study
 LOOK_EVERY = 500
 """Steps between looks at whether all it carries is finite; no setting, since it can decide where a run diverged."""
 LOG_ROWS = 50
-LOG_COLUMNS = ("step", "loss", "direction_norm", "direction_norm_max", "gradient_norm", "gradient_norm_max", "rate")
 WEIGHT_ANGLES = 32
 """Angles at which the learned log weights are written down."""
 
@@ -102,9 +103,14 @@ def train(study: Study, run: Run, time_limit: float | None = None) -> Outcome:
         return train_here(study, run, time_limit)
 
 
-def working_on(study: Study, run: Run) -> AbstractContextManager[None]:
+@contextmanager
+def working_on(study: Study, run: Run) -> Iterator[None]:
     """The run for this process alone, or for the processes of one torchrun; else BenchError, as `exclusive` says."""
-    return exclusive(study.checkpoint_folder(run), f"{run.arm} seed {run.seed}") if is_first() else nullcontext()
+    if not is_first():
+        yield
+        return
+    with exclusive(study.checkpoint_folder(run), f"{run.arm} seed {run.seed}"), live(study.live_file(run), "training"):
+        yield
 
 
 def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
@@ -118,8 +124,8 @@ def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
         trained = _train(study, run, world, stop_now)
     if world.first:
         (out / "samples.npz").unlink(missing_ok=True)  # of other weights
-        lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in trained.journal.rows)]
-        write_text(out / "log.csv", "\n".join(lines) + "\n")
+        write_text(out / "log.csv", log_text(trained.journal.rows))
+        study.growing_log(run).unlink(missing_ok=True)
         write_tensors(out / "weights.safetensors", trained.average)
         if trained.snapshots:
             write_tensors(out / "snapshots.safetensors", trained.snapshots)
@@ -178,6 +184,7 @@ def _steps(
         seconds=journal.seconds,
         last_direction_norm=journal.last_direction_norm,
     )
+    log = GrowingLog(study.growing_log(run) if world.first else None, journal.rows)
     progress = Progress(f"{study.label} {run.arm} seed {run.seed}", arm.iterations, first)
     steps, kept_after = range(first + 1, arm.iterations + 1), snapshot_steps(arm)
 
@@ -199,10 +206,9 @@ def _steps(
             journal.add_busy(busy())
             return state, journal, dataclasses.replace(outcome, reason=reason)
         state = _update(_with_buffers(state, study, arm, modules, marks), gradients, arm, step)
-        journal.window.append([loss, norm, gradient_norm])
-        journal.last_direction_norm = norm
+        journal.note(loss, norm, gradient_norm)
         if step % math.ceil(arm.iterations / LOG_ROWS) == 0 or step == arm.iterations:
-            journal.close_window(step, learning_rate(arm, step))
+            log.append(journal.close_window(step, learning_rate(arm, step)))
             journal.add_busy(busy())
         if step in kept_after:
             state.snapshots.update(_snapshot(step, state, modules))
@@ -225,10 +231,15 @@ def _steps(
                 problem = f"{stop}: stopped at step {step} of {arm.iterations} with a checkpoint"
                 raise BenchError(problem, file=folder, remedy="run again to go on", again=True)
         if world.first:
-            progress.update(step, f"loss {loss:.4f}, {step * arm.batch / outcome.seconds:.0f} images/s,")
+            _show(progress, step, step * arm.batch / outcome.seconds, loss, norm)
         else:
             sign_of_life()
     return state, journal, outcome
+
+
+def _show(progress: Progress, step: int, rate: float, loss: float, norm: float) -> None:
+    said = f"loss {loss:.4f}, {rate:.0f} images/s,"
+    progress.update(step, said, loss=loss, direction_norm=norm, images_per_second=rate)
 
 
 def _snapshot(step: int, state: State, modules: Modules) -> Tensors:
