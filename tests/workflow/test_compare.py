@@ -1,6 +1,7 @@
 """Two sets of results held against each other: what is planted is found, and nothing where nothing differs."""
 
 import dataclasses
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from scipy import stats
 
 from tests.workflow.conftest import ROOT
+from trigbench import cli
 from trigbench.workflow.claims.compare import (
     ALONE,
     DIVERGED,
@@ -26,7 +28,7 @@ from trigbench.workflow.claims.compare import (
     welch,
 )
 from trigbench.workflow.claims.result_sets import ResultSet, read_set
-from trigbench.workflow.claims.tables import write_table
+from trigbench.workflow.claims.tables import read_table, write_table
 from trigbench.workflow.claims.verdicts import ALPHA
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
@@ -327,3 +329,60 @@ def test_two_studies_by_other_names_are_compared_and_of_many_those_of_the_same_n
     both = ResultSet("a", "a", {"oracle": oracle, "digits": digits})
     found = compare(both, ResultSet("b", "b", {"digits": digits}))
     assert found.studies_only == (["oracle"], []) and set(found.means.study) == {"digits"}
+
+
+# --- the page, and the command ------------------------------------------------------------------------
+
+
+def changed_copy(folder: Path) -> Path:
+    """Published results with a planted difference, a verdict that changed, an arm that is gone, a run that diverged."""
+    shutil.copytree(PUBLISHED / "oracle", folder)
+    runs = read_table(folder / "runs.csv")
+    runs = runs[runs.arm != "scd-raw"].assign(value=lambda table: table.value * (1 + 1e-3 * table.seed.fillna(1)))
+    runs.loc[(runs.arm == "scd-fp32") & (runs.metric == "map_rms"), "value"] += 1
+    runs.loc[(runs.arm == "sct-fp32") & (runs.metric == "map_worst") & (runs.seed == 1), "status"] = "diverged"
+    write_table(runs, folder / "runs.csv")
+    verdicts = read_table(folder / "claims.csv")
+    verdicts.loc[verdicts.claim == "coarse-grid-leaves-an-error", "verdict"] = "inconclusive"
+    write_table(verdicts, folder / "claims.csv")
+    return folder
+
+
+def test_the_page_stands_alone_and_says_what_differs(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.main(["compare", str(PUBLISHED / "oracle"), str(changed_copy(tmp_path / "new"))])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "1 of 113 verdicts changed." in printed and "and 1 differs" in printed
+    assert "In " + str(PUBLISHED / "oracle") + " alone: 9 means of 1 arm." in printed
+    address = next(Path("reports/compare").glob("*.html"))
+    assert str(address) in printed and address.name.endswith(".html") and len(address.name) < 140
+    page = address.read_text()
+    assert not re.search(r'(src|href)="(?!#|data:)', page) and "url(" not in page  # nothing is loaded
+    main = page[page.index("<main") :]
+    for said in ("coarse-grid-leaves-an-error", "scd-fp32", "1 of 5 diverged", "scd-raw", "Benjamini", "Made with"):
+        assert said in main
+    assert '<table class="sortable' in main and "data-sort" in main
+
+
+def test_the_same_bits_are_said_to_be_the_same_bits(tmp_path: Path, capsys) -> None:
+    same = str(PUBLISHED / "cifar10-small")
+    cli.main(["compare", same, same, "--out", str(tmp_path / "page.html")])
+    printed = capsys.readouterr().out
+    assert "cifar10-small/runs.csv and cifar10-small/claims.csv are the same bits in both." in printed
+    assert "All 143 means are the same in every digit." in printed and "None of 113 verdicts changed." in printed
+    assert "There was nothing to test." in (tmp_path / "page.html").read_text()
+
+
+def test_one_seed_a_side_gives_a_difference_without_a_p(repository: Path, capsys) -> None:
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        Path(name).mkdir()
+        write_table(rows(np.array([[value]])), Path(name) / "runs.csv")
+    cli.main(["compare", "a", "b"])
+    assert "1 differs and cannot be tested" in capsys.readouterr().out
+    assert "one seed on a side, so a difference without a p" in Path("reports/compare/a-b.html").read_text()
+
+
+def test_the_command_refuses_what_is_not_there_before_it_writes(repository: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["compare", "results/published/tiny", "nothing"])
+    assert "no folder, no study and no commit" in str(ended.value.code) and not Path("reports").exists()

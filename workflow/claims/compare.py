@@ -49,8 +49,8 @@ class Change:
     study: str
     topic: str
     name: str
-    first: Any
-    second: Any
+    first: str | None
+    second: str | None
 
 
 @dataclass(frozen=True)
