@@ -195,7 +195,7 @@ def _tested(both: pd.DataFrame) -> pd.DataFrame:
     lost = (both[["diverged_first", "diverged_second"]].to_numpy(float) > 0).any(1)
     alone, fixed = (count < 2).any(1), (spread == 0).all(1)
     about = np.select([same, lost, alone, fixed], [SAME, DIVERGED, ALONE, FIXED], "tested")
-    difference = (both.mean_second - both.mean_first).to_numpy(float)
+    difference = (both.mean_second - both.mean_first).mask(about == DIVERGED).to_numpy(float)
     tested = about == "tested"
     low, high, p, adjusted = (np.full(len(both), np.nan) for _ in range(4))
     low[tested], high[tested], p[tested] = welch(difference[tested], spread[tested], count[tested])

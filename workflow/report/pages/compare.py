@@ -28,7 +28,7 @@ FOLDER = Path("reports") / "compare"
 LONGEST = 60
 """Letters of each set's name in the file's name."""
 WHY_UNTESTED = {
-    ALONE: "one seed on a side, so a difference without a p",
+    ALONE: "one seed on a side: no p",
     FIXED: "no seed changes it",
     DIVERGED: "runs diverged",
 }
@@ -191,7 +191,7 @@ def _verdicts(changed: pd.DataFrame) -> Table | None:
             _effect(row.effect_first, row.low_first, row.high_first),
             _effect(row.effect_second, row.low_second, row.high_second),
             Cell(f"{shown_count(row.seeds_first)}, {shown_count(row.seeds_second)}"),
-            Cell("its rule changed too" if row.rule_changed else DASH, mark="warning" if row.rule_changed else ""),
+            Cell("changed too" if row.rule_changed else DASH, mark="warning" if row.rule_changed else ""),
         ]
         for row in changed.itertuples()
     ]
