@@ -21,12 +21,15 @@ from trigbench._extras import need
 if TYPE_CHECKING:
     import rich.console
     import rich.table
+    from rich.text import Text
 
     from trigbench.workflow.report.tensorboard import Board
     from trigbench.workflow.report.watching import RunView, State, StudyView, Watcher
 
 EVERY = 2.0
 """Seconds between looks; as often as a run says anything."""
+WIDTH = 60
+"""Of the bar, in letters."""
 MOST = 8
 """Runs of a kind that are named; of more, their number is said."""
 STYLES = {
@@ -134,7 +137,6 @@ def _shown(views: Sequence["StudyView"]) -> "rich.console.Group":
 
 
 def _study(view: "StudyView") -> list["rich.console.RenderableType"]:
-    from rich.progress_bar import ProgressBar  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     done = len(view.of("done", "diverged"))
@@ -143,12 +145,19 @@ def _study(view: "StudyView") -> list["rich.console.RenderableType"]:
     for states in counts:
         if number := len(view.of(*states)):
             head.append(f" · {number} {states[0]}", style=STYLES.get(states[0], ""))
-    parts: list[rich.console.RenderableType] = [head, ProgressBar(total=len(view.runs), completed=done, width=60)]
+    parts: list[rich.console.RenderableType] = [head, _bar(done / max(len(view.runs), 1))]
     if working := view.of("at work", "starting", "silent", "killed"):
         parts.append(_at_work(working))
     for state in ("failed", "stopped", "diverged"):
         parts += _named(view.of(state), state)
     return [*parts, Text("")]
+
+
+def _bar(share: float) -> "Text":
+    from rich.text import Text  # noqa: PLC0415
+
+    full = int(share * WIDTH)
+    return Text.assemble(("━" * full, "cyan"), ("─" * (WIDTH - full), "dim"))
 
 
 def _at_work(views: Sequence["RunView"]) -> "rich.table.Table":

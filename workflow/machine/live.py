@@ -61,7 +61,8 @@ def live(file: Path, phase_now: str) -> Iterator[None]:
     """Keep `file` up to date with what `say` is told until this ends, by an error too; then it is gone."""
     now = time.time()
     pid = os.getpid()
-    _OWN.file, _OWN.state = file, Live(phase_now, now, now, socket.gethostname(), pid, _born(pid))
+    state = Live(phase_now, now, now, socket.gethostname(), pid, _born(pid))
+    _OWN.file, _OWN.state, _OWN.written = file, state, -math.inf
     _write()
     try:
         yield
@@ -75,7 +76,7 @@ def phase(name: str) -> None:
     """Another phase has begun; the numbers of the last one are not its own."""
     if _OWN.state is not None:
         now, old = time.time(), _OWN.state
-        _OWN.state = Live(name, now, now, old.host, old.pid, old.born)
+        _OWN.state, _OWN.written = Live(name, now, now, old.host, old.pid, old.born), -math.inf
         _write()
 
 
@@ -84,6 +85,7 @@ def say(**numbers: float | None) -> None:
     if _OWN.state is not None and time.monotonic() - _OWN.written >= EVERY:
         known = {name: v for name, v in numbers.items() if v is not None and math.isfinite(v)}
         _OWN.state = replace(_OWN.state, said=time.time(), **known)
+        _OWN.written = time.monotonic()
         _write()
 
 
@@ -132,7 +134,6 @@ def _write() -> None:
     file, state = _OWN.file, _OWN.state
     if file is None or state is None:
         return
-    _OWN.written = time.monotonic()
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_text(file, json.dumps(_plain(asdict(state))) + "\n")
