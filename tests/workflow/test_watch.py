@@ -152,10 +152,10 @@ def test_a_table_says_where_all_stands(study: Study, capsys, monkeypatch: pytest
     cli.main(["watch", "--once"])
     printed = capsys.readouterr().out
     lines = [" ".join(line.split()) for line in printed.splitlines()]
-    assert lines[0] == "tiny 2 of 6 runs done · 1 at work · 1 failed · 1 killed · 1 diverged · 1 to come"
-    assert "continuous seed 1 training 1,500 of 20,000 0.04321 1.25 12,346 1 min 05 s" in lines
-    (killed,) = [line for line in lines if line.startswith("discrete-8 seed 0")]
-    assert f"killed in training: process {os.getpid()} is gone, last heard of 2 min 05 s ago" in killed
+    assert lines[0] == "tiny 2 of 6 runs done, 1 of them diverged · 1 at work · 1 failed · 1 killed · 1 to come"
+    assert "continuous seed 1 training 1,500 of 20,000 0.0432 1.25 12,346 1 min 05 s" in lines
+    gone = f"process {os.getpid()} is gone, last heard of 2 min 05 s ago in training at 1,500 of 20,000"
+    assert f"killed: discrete-8 seed 0: {gone}" in lines
     assert "failed: continuous seed 2: out of memory" in lines and str(log) in lines
     assert "diverged: discrete-8 seed 2: loss is nan" in lines
 

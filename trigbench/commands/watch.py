@@ -132,23 +132,29 @@ def _shown(views: Sequence["StudyView"]) -> "rich.console.Group":
     """All studies; those that are at work first."""
     from rich.console import Group  # noqa: PLC0415
 
-    ordered = sorted(views, key=lambda view: not view.of("at work", "starting", "silent"))
+    from trigbench.workflow.report.watching import AT_WORK  # noqa: PLC0415
+
+    ordered = sorted(views, key=lambda view: not view.of(*AT_WORK))
     return Group(*(part for view in ordered for part in _study(view)))
 
 
 def _study(view: "StudyView") -> list["rich.console.RenderableType"]:
     from rich.text import Text  # noqa: PLC0415
 
+    from trigbench.workflow.report.watching import AT_WORK  # noqa: PLC0415
+
     done = len(view.of("done", "diverged"))
-    counts = [("at work", "starting", "silent"), ("failed",), ("killed",), ("stopped",), ("diverged",), ("to come",)]
+    counts = [AT_WORK, ("failed",), ("killed",), ("stopped",), ("to come",)]
     head = Text.assemble((view.label, "bold"), f"  {done} of {len(view.runs)} runs done")
+    if lost := len(view.of("diverged")):
+        head.append(f", {lost} of them diverged", style=STYLES["diverged"])
     for states in counts:
         if number := len(view.of(*states)):
             head.append(f" · {number} {states[0]}", style=STYLES.get(states[0], ""))
     parts: list[rich.console.RenderableType] = [head, _bar(done / max(len(view.runs), 1))]
-    if working := view.of("at work", "starting", "silent", "killed"):
+    if working := view.of(*AT_WORK):
         parts.append(_at_work(working))
-    for state in ("failed", "stopped", "diverged"):
+    for state in ("failed", "killed", "stopped", "diverged"):
         parts += _named(view.of(state), state)
     return [*parts, Text("")]
 
@@ -164,9 +170,11 @@ def _at_work(views: Sequence["RunView"]) -> "rich.table.Table":
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    made = Table(box=None, pad_edge=False, header_style="dim")
-    for head, right in (("run", 0), ("phase", 0), ("step", 1), ("loss", 1), ("norm", 1), ("images/s", 1), ("left", 1)):
-        made.add_column(head, justify="right" if right else "left", no_wrap=head != "phase")
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True, header_style="dim")
+    for head in ("run", "phase"):
+        made.add_column(head, overflow="fold", min_width=8)
+    for head in ("step", "loss", "norm", "images/s", "left"):
+        made.add_column(head, justify="right", no_wrap=True)
     for view in views:
         made.add_row(Text(view.name), Text(_phase(view), style=STYLES.get(view.state, "")), *_numbers(view))
     return made
@@ -178,9 +186,7 @@ def _phase(view: "RunView") -> str:
     if view.live is None:
         return view.state
     quiet = duration(max(time.time() - view.live.said, 0))
-    if view.state == "killed":
-        return f"killed in {view.live.phase}: {view.note}, last heard of {quiet} ago"
-    return f"{view.live.phase}, no sign of life for {quiet}" if view.state == "silent" else view.live.phase
+    return f"{view.live.phase}, {view.note} for {quiet}" if view.state == "silent" else view.live.phase
 
 
 def _numbers(view: "RunView") -> list[str]:
@@ -190,10 +196,19 @@ def _numbers(view: "RunView") -> list[str]:
     if said is None:
         return ["", "", "", "", ""]
     step = "" if said.done is None else f"{said.done:,} of {said.total:,}"
-    measured = ["" if number is None else f"{number:.4g}" for number in (said.loss, said.direction_norm)]
+    measured = ["" if number is None else f"{number:.3g}" for number in (said.loss, said.direction_norm)]
     rate = "" if said.images_per_second is None else f"{said.images_per_second:,.0f}"
-    left = "" if said.seconds_left is None or view.state == "killed" else duration(said.seconds_left)
+    left = "" if said.seconds_left is None else duration(said.seconds_left)
     return [step, *measured, rate, left]
+
+
+def _why(view: "RunView") -> str:
+    from trigbench.workflow.machine.progress import duration  # noqa: PLC0415
+
+    if view.live is None:
+        return view.note
+    step = "" if view.live.done is None else f" at {view.live.done:,} of {view.live.total:,}"
+    return f"{view.note}, last heard of {duration(max(time.time() - view.live.said, 0))} ago in {view.live.phase}{step}"
 
 
 def _named(views: Sequence["RunView"], state: "State") -> list["rich.console.RenderableType"]:
@@ -201,7 +216,7 @@ def _named(views: Sequence["RunView"], state: "State") -> list["rich.console.Ren
 
     lines = []
     for view in views[:MOST]:
-        line = Text.assemble((f"{state}: ", STYLES[state]), view.name, f": {view.note}" if view.note else "")
+        line = Text.assemble((f"{state}: ", STYLES[state]), view.name, f": {note}" if (note := _why(view)) else "")
         lines.append(line.append(f"\n  {view.log}", style="dim") if view.log else line)
     more = len(views) - MOST
     return [*lines, *([Text(f"{state}: {more} more", style=STYLES[state])] if more > 0 else [])]
