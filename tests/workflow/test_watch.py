@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,16 @@ from rich.console import Console
 from tests.workflow.made_up import DIVERGED, STUDY, make_results
 from trigbench import _extras, cli
 from trigbench.commands import watch
+from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.live import SILENT, Live, _born
 from trigbench.workflow.report import tensorboard
+from trigbench.workflow.report.pictures import Drawn
 from trigbench.workflow.report.tensorboard import Board, open_writer
 from trigbench.workflow.report.watching import STARTS, StudyView, Watcher, last_error
-from trigbench.workflow.run.log import log_text
+from trigbench.workflow.run.assembly import snapshot_steps
+from trigbench.workflow.run.log import GrowingLog, log_text
+from trigbench.workflow.run.snapshots import snapshot_samples
+from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
 
@@ -291,6 +297,43 @@ def test_samples_of_runs_that_are_made_are_drawn_once(study: Study, board: Board
     made(study, CONTINUOUS[:1])
     board.update(study, looked(study))
     assert written[0].figures == [("samples", 10)] * 2
+
+
+def test_snapshots_are_drawn_while_the_run_trains_and_after_it_each_once(scd_arm, written: list[Recorded]) -> None:
+    study, run = scd_arm(iterations=20, snapshots=2), Run(arm="scd", seed=0)
+    board = Board(Path("board"), lambda place: written.append(Recorded(place)) or written[-1], snapshot_samples)
+    real, steps = GrowingLog.append, []
+
+    def append(log: GrowingLog, row: list[float]) -> None:
+        real(log, row)
+        board.update(study, looked(study))
+        steps.append([step for _, step in written[0].figures])
+
+    study = study.model_copy(update={"resources": study.resources.model_copy(update={"checkpoint_every": 6})})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GrowingLog, "append", append)
+        train(study, run)
+    kept = snapshot_steps(study.arms["scd"])
+    assert len(kept) == 2 and kept[-1] == 20 and steps[0] == [] and steps[-1] == [kept[0]]
+    board.update(study, looked(study))
+    board.update(study, looked(study))
+    assert written[0].figures == [("snapshots", step) for step in kept]
+
+
+def test_snapshots_that_cannot_be_drawn_end_no_watching(study: Study, written: list[Recorded], capsys) -> None:
+    def broken(*_: object) -> Iterator[tuple[int, Drawn]]:
+        raise BenchError("gone", remedy="x")
+
+    board = Board(Path("board"), lambda place: written.append(Recorded(place)) or written[-1], broken)
+    study = study.model_copy(
+        update={"arms": {name: arm.model_copy(update={"snapshots": 2}) for name, arm in study.arms.items()}}
+    )
+    log = study.growing_log(CONTINUOUS[0])
+    log.parent.mkdir(parents=True)
+    log.write_text(log_text(ROWS))
+    board.update(study, looked(study))
+    assert "no snapshots of continuous seed 0 this time: gone" in capsys.readouterr().err
+    assert len(written[0].scalars) == 12
 
 
 def test_tensorboard_s_own_files_are_written_and_written_anew(study: Study, tmp_path: Path) -> None:

@@ -121,8 +121,9 @@ def _board(folder: Path | None) -> "Board | None":
     if folder is None:
         return None
     from trigbench.workflow.report.tensorboard import Board, open_writer  # noqa: PLC0415
+    from trigbench.workflow.run.snapshots import snapshot_samples  # noqa: PLC0415
 
-    return Board(folder, open_writer)
+    return Board(folder, open_writer, snapshot_samples)
 
 
 # --- what is shown --------------------------------------------------------------------------------

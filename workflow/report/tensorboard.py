@@ -1,17 +1,21 @@
-"""What TensorBoard shows of runs: the columns of their logs over the step, and samples of those that are made.
+"""What TensorBoard shows of runs: the columns of their logs over the step, and samples: of runs that are made, and of
+snapshots along training, where an arm keeps any.
 
 The package is asked for when a writer is opened, and nowhere else.
 """
 
 import csv
 import io
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from matplotlib.figure import Figure
+
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.report.pictures import pictures
+from trigbench.workflow.report.pictures import Drawn, picture_of, pictures
 from trigbench.workflow.report.style import apply_style
 from trigbench.workflow.report.watching import RunView, StudyView
 from trigbench.workflow.study.study import Run, Study
@@ -30,12 +34,22 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
+Snapshots = Callable[[Study, Run, Collection[int]], Iterator[tuple[int, Drawn]]]
+"""(step, samples) of the snapshots that a run has by now, but those of these steps."""
+
+
+def no_snapshots(study: Study, run: Run, known: Collection[int]) -> Iterator[tuple[int, Drawn]]:
+    """For whoever does not want to draw any."""
+    return iter(())
+
+
 @dataclass
 class _Written:
     writer: Writer
     rows: list[list[float]] = field(default_factory=list)
     samples: int | None = None
     """Of which file, by its time."""
+    snapshots: set[int] = field(default_factory=set)
 
 
 @dataclass
@@ -44,10 +58,12 @@ class Board:
 
     folder: Path
     open_writer: Callable[[Path], Writer]
+    snapshots: Snapshots = no_snapshots
     runs: dict[Path, _Written] = field(default_factory=dict)
 
     def update(self, study: Study, view: StudyView) -> None:
         """Write what is new since the last time."""
+        apply_style()
         for seen in view.runs:
             head, rows = _log(study, seen.run)
             if rows:
@@ -71,8 +87,18 @@ class Board:
                 written.writer.add_scalar(f"training/{name}", value, int(row[0]))
         if len(rows) > len(written.rows):
             written.rows = rows
+        if study.arms[seen.run.arm].snapshots:
+            self._add_snapshots(study, seen, written)
         if seen.state == "done":
             _add_samples(study, seen.run, written)
+
+    def _add_snapshots(self, study: Study, seen: RunView, written: _Written) -> None:
+        try:
+            for step, drawn in self.snapshots(study, seen.run, written.snapshots):
+                written.snapshots.add(step)
+                _add_figure(written, "snapshots", picture_of(study, drawn, real=False), step)
+        except (OSError, BenchError) as error:  # a checkpoint that was replaced meanwhile, say
+            print(f"no snapshots of {seen.name} this time: {error}", file=sys.stderr)
 
 
 def open_writer(place: Path) -> Writer:
@@ -103,9 +129,12 @@ def _add_samples(study: Study, run: Run, written: _Written) -> None:
         if made == written.samples:
             return
         written.samples = made
-        apply_style()
         figure = pictures(study, [run], real=False)
     except (OSError, BenchError):  # deleted meanwhile
         return
+    _add_figure(written, "samples", figure, study.arms[run.arm].iterations)
+
+
+def _add_figure(written: _Written, name: str, figure: Figure | None, step: int) -> None:
     if figure is not None:
-        written.writer.add_figure("samples", figure, study.arms[run.arm].iterations)
+        written.writer.add_figure(name, figure, step)

@@ -125,11 +125,11 @@ def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
     if world.first:
         (out / "samples.npz").unlink(missing_ok=True)  # of other weights
         write_text(out / "log.csv", log_text(trained.journal.rows))
-        study.growing_log(run).unlink(missing_ok=True)
         write_tensors(out / "weights.safetensors", trained.average)
         if trained.snapshots:
             write_tensors(out / "snapshots.safetensors", trained.snapshots)
         write_json(out / "training.json", noted | dataclasses.asdict(trained.outcome))
+        study.growing_log(run).unlink(missing_ok=True)
     return trained.outcome
 
 
