@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,7 +115,7 @@ def test_welch_is_scipy_s() -> None:
     draw = np.random.default_rng(3)
     a, b = draw.normal(0, 1, 5), draw.normal(1, 3, 3)
     ours = welch(np.array([b.mean() - a.mean()]), np.array([[a.std(ddof=1), b.std(ddof=1)]]), np.array([[5.0, 3.0]]))
-    theirs = stats.ttest_ind(b, a, equal_var=False)
+    theirs: Any = stats.ttest_ind(b, a, equal_var=False)
     bounds = theirs.confidence_interval(0.95)
     assert [float(part[0]) for part in ours] == pytest.approx([bounds.low, bounds.high, theirs.pvalue], rel=1e-12)
 
@@ -272,6 +273,13 @@ def test_commits_folders_and_labels_are_read(repository: Path, monkeypatch: pyte
     assert not compare(sets[0], sets[3]).identical
 
 
+def test_budgets_of_one_study_in_a_folder_are_told_apart(repository: Path) -> None:
+    shutil.copytree("results/published/tiny", "all/tiny")
+    shutil.copytree("results/published/tiny", "all/tiny-smoke")
+    write_json(Path("all/tiny-smoke/provenance.json"), {"study": "tiny-smoke", "budget": "smoke"})
+    assert sorted(read_set("all").studies) == ["tiny-full", "tiny-smoke"]
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [
@@ -282,13 +290,16 @@ def test_commits_folders_and_labels_are_read(repository: Path, monkeypatch: pyte
         ("empty", "no runs.csv in empty"),
         ("broken", "cannot read the results of broken"),
         ("strange", "has no column"),
+        ("listed", "is no record"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(word: str, said: str, repository: Path) -> None:
-    for name in ("empty", "broken", "strange"):
+    for name in ("empty", "broken", "strange", "listed"):
         Path(name).mkdir()
     Path("broken/runs.csv").write_text("arm,seed,metric,value\n")
     Path("broken/provenance.json").write_text("{")
+    shutil.copy("broken/runs.csv", "listed")
+    Path("listed/provenance.json").write_text("[1]")
     Path("strange/runs.csv").write_text("a,b\n1,2\n")
     with pytest.raises(BenchError, match=said):
         read_set(word)

@@ -75,7 +75,7 @@ def test_the_log_is_read_while_training_and_after_a_kill_is_that_of_an_undisturb
     class Watched(GrowingLog):
         def __init__(self, file, rows):
             super().__init__(file, rows)
-            begun.append(file.read_text())
+            begun.append(study.growing_log(SCD).read_text())
 
     monkeypatch.setattr(training, "GrowingLog", Watched)
     train(study, SCD)

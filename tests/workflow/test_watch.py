@@ -64,7 +64,8 @@ def printed_by(study: Study, run: Run, text: str, ago: float = 0.0) -> Path:
     log = study.job_log(run)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(text)
-    os.utime(log, (time.time() - ago,) * 2)
+    then = time.time() - ago
+    os.utime(log, (then, then))
     return log
 
 

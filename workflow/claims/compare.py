@@ -263,10 +263,10 @@ def changes(study: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> 
 
 def _sections(study: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Change]:
     """Arms, experiments, sizes, ... that one side alone has."""
-    for name in dict.fromkeys([*first, *second]):
-        ours, theirs = (side.get(name) if isinstance(side.get(name), Mapping) else {} for side in (first, second))
+    for name in SECTIONS:
+        ours, theirs = (side.get(name) or {} for side in (first, second))
         only = [", ".join(key for key in side if key not in other) for side, other in ((ours, theirs), (theirs, ours))]
-        if name in SECTIONS and any(only):
+        if any(only):
             yield Change(study, "settings", f"{name} of one alone", only[0] or None, only[1] or None)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Results:
     """One study's."""
 
     study: str
-    """Without its budget."""
+    """Without its budget, unless a set has several of it."""
     label: str
     runs: pd.DataFrame
     verdicts: pd.DataFrame
@@ -110,8 +110,11 @@ def _below(folder: Path) -> dict[str, Reader]:
 
 
 def _set(asked: str, place: str, readers: Mapping[str, Reader]) -> ResultSet:
-    found = [_results(name, place, reader) for name, reader in readers.items()]
-    studies = {results.study: results for results in found if results is not None}
+    read = (_results(name, place, reader) for name, reader in readers.items())
+    found = [results for results in read if results is not None]
+    names = [results.study for results in found]
+    several = [replace(r, study=r.label) if names.count(r.study) > 1 else r for r in found]  # budgets of one study
+    studies = {results.study: results for results in several}
     if not studies:
         raise BenchError(f"no {RUNS} in {place}", key=asked, remedy=FORMS)
     return ResultSet(asked, place, studies)
@@ -131,6 +134,8 @@ def _results(name: str, place: str, read: Reader) -> Results | None:
         raise BenchError(f"cannot read the results of {name}: {error}", file=place, remedy=FORMS) from error
     if missing:
         raise BenchError(f"{RUNS} of {name} has no column {', '.join(missing)}", file=place, remedy=FORMS)
+    if not isinstance(origin, dict):
+        raise BenchError(f"{ORIGIN} of {name} is no record", file=place, remedy=FORMS)
     label = origin.get("study") or name
     files = {RUNS: text, VERDICTS: judged}
     digests = {file: hashlib.sha256(said.encode()).hexdigest() for file, said in files.items() if said is not None}
