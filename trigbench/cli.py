@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from trigbench import __version__
 from trigbench._extras import MissingExtra, need
-from trigbench.commands import audit, convert, estimate, report, run
+from trigbench.commands import audit, compare, convert, estimate, report, run, watch
 
-COMMANDS = (run, estimate, report, audit, convert)
+COMMANDS = (run, estimate, watch, report, compare, audit, convert)
 """Modules with `add_parser(subparsers)` and `main(arguments)`; what an extra brings, main imports."""
 
 

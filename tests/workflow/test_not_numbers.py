@@ -26,8 +26,9 @@ from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.report.pictures import pictures
 from trigbench.workflow.run.assembly import make_network, open_data
 from trigbench.workflow.run.evaluation import evaluate
+from trigbench.workflow.run.log import LOG_COLUMNS
 from trigbench.workflow.run.measurements import search
-from trigbench.workflow.run.training import LOG_COLUMNS, Outcome
+from trigbench.workflow.run.training import Outcome
 from trigbench.workflow.study.freshness import made_from
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import RunRecord, read_record

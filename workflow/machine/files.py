@@ -88,6 +88,16 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, write)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write text of the moment: a reader has the old one or the new, and nobody waits until the disk holds it."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically, an object with a checksum of itself.
 

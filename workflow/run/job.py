@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.gpus import gpu_slot
+from trigbench.workflow.machine.live import live
 from trigbench.workflow.machine.progress import end_if_hung
 from trigbench.workflow.run.distributed import by_torchrun
 from trigbench.workflow.run.make import make_run
@@ -26,7 +27,10 @@ def run_job(
         problem = f"{run.arm} seed {run.seed} changed since the workflow was started"
         raise BenchError(problem, file=study.file, remedy="start the workflow again")
     started = by_torchrun()  # it holds the GPUs for its processes
-    with contextlib.nullcontext() if gpus is None or started else gpu_slot(gpus):
+    with contextlib.ExitStack() as held:
+        if gpus is not None and not started:
+            with live(study.live_file(run), "waiting for a GPU"):
+                held.enter_context(gpu_slot(gpus))
         if processes > 1 and not started:
             _become_torchrun(processes)
         end_if_hung(study.resources.patience, study.file)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.devices import device_of
+from trigbench.workflow.machine.live import phase
 from trigbench.workflow.run.distributed import is_first, world_of
 from trigbench.workflow.run.evaluation import evaluate
 from trigbench.workflow.run.samples import remove_parts, sample
@@ -38,10 +39,12 @@ def make_run(study: Study, run: Run, time_limit: float | None = None) -> RunReco
                 with _within_memory(study, f"arms.{run.arm}.batch", smaller):
                     train_here(study, run, time_limit)
             if stands < 2:
+                phase("sampling")
                 with _within_memory(study, "evaluation.samples", fewer):
                     sample(study, run, time_limit)
         if not is_first():
             return None
+        phase("evaluating")
         with _within_memory(study, "evaluation.samples", fewer):
             record = evaluate(study, run)
         remove_parts(study, run)

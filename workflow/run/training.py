@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import device_name, device_of, products
 from trigbench.workflow.machine.files import exclusive, write_text
 from trigbench.workflow.machine.limits import StopNow, stopping
+from trigbench.workflow.machine.live import live
 from trigbench.workflow.machine.progress import Progress, sign_of_life
 from trigbench.workflow.machine.provenance import peak_memory_mb, provenance, seconds_since_start
 from trigbench.workflow.machine.tensors import write_tensors
@@ -35,6 +36,7 @@ from trigbench.workflow.run.batches import Batch, batches, draw_batch
 from trigbench.workflow.run.distributed import Layout, World, is_first, lay_out, world_of
 from trigbench.workflow.run.gradients import check_parts, evaluate_step, other_buffers
 from trigbench.workflow.run.journal import Clock, Journal
+from trigbench.workflow.run.log import GrowingLog, log_text
 from trigbench.workflow.run.outcome import Outcome, completed
 from trigbench.workflow.run.settings import average_decay, learning_rate, snapshot_steps, target_decay
 from trigbench.workflow.run.state import State, initial, is_finite, resume, save
@@ -50,7 +52,6 @@ from trigbench.workflow.study.study import Run, Study
 LOOK_EVERY = 500
 """Steps between looks at whether all it carries is finite; no setting, since it can decide where a run diverged."""
 LOG_ROWS = 50
-LOG_COLUMNS = ("step", "loss", "direction_norm", "direction_norm_max", "gradient_norm", "gradient_norm_max", "rate")
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,14 @@ def train(study: Study, run: Run, time_limit: float | None = None) -> Outcome:
         return train_here(study, run, time_limit)
 
 
-def working_on(study: Study, run: Run) -> AbstractContextManager[None]:
+@contextmanager
+def working_on(study: Study, run: Run) -> Iterator[None]:
     """The run for this process alone, or for the processes of one torchrun; else BenchError, as `exclusive` says."""
-    return exclusive(study.checkpoint_folder(run), f"{run.arm} seed {run.seed}") if is_first() else nullcontext()
+    if not is_first():
+        yield
+        return
+    with exclusive(study.checkpoint_folder(run), f"{run.arm} seed {run.seed}"), live(study.live_file(run), "training"):
+        yield
 
 
 def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
@@ -92,6 +98,7 @@ def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
         about = {**noted, "start": start, "peak_memory_mb": peak_memory_mb()}
         about |= {"provenance": provenance(device_name(world.device)) | {"tf32": trained.outcome.tf32}}
         _write(out, trained, TrainingRecord(**about, **dataclasses.asdict(trained.outcome)))
+        study.growing_log(run).unlink(missing_ok=True)
     return trained.outcome
 
 
@@ -99,17 +106,11 @@ def _write(out: Path, trained: Trained, record: TrainingRecord) -> None:
     """The files of a run that is trained; what says that they stand goes first, and comes last."""
     for name in ("training.json", "samples.json", "samples.npz", "snapshots.safetensors"):  # samples of other weights
         (out / name).unlink(missing_ok=True)
-    write_log(out, trained.journal)
+    write_text(out / "log.csv", log_text(trained.journal.rows))
     write_tensors(out / "weights.safetensors", trained.average)
     if trained.snapshots:
         write_tensors(out / "snapshots.safetensors", trained.snapshots)
     write_record(out / "training.json", record)
-
-
-def write_log(out: Path, journal: Journal) -> None:
-    """log.csv of what is written down so far."""
-    lines = [",".join(LOG_COLUMNS), *(",".join(map(repr, row)) for row in journal.rows)]
-    write_text(out / "log.csv", "\n".join(lines) + "\n")
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,7 @@ def _steps(loop: Loop, state: State, outcome: Outcome, stop_now: StopNow) -> tup
     task, modules, world = loop.task, loop.modules, loop.layout.world
     journal, first = resume(task.checkpoints, loop.mark, state, loop.layout)
     clock, outcome = Clock.from_now(journal, world.device), _resumed(loop, outcome, journal, first)
+    log = GrowingLog(task.study.growing_log(task.run) if world.first else None, journal.rows)
     progress, kept_after = Progress(task.label, task.arm.iterations, first), snapshot_steps(task.arm)
     for step, batch in _batches(task, world, journal, first):
         found = _evaluated(loop, state, step, batch)
@@ -172,14 +174,14 @@ def _steps(loop: Loop, state: State, outcome: Outcome, stop_now: StopNow) -> tup
             outcome = replace(outcome, reason=_not_finite(found, step))
             break
         state = _update(_with_buffers(loop, state, found.marks), found.gradients, task.arm, step)
-        _note(journal, clock, found, task.arm, step)
+        _note(journal, clock, log, found, task.arm, step)
         if step in kept_after:
             state.snapshots.update(_snapshot(step, state, modules))
         stop = None if step == task.arm.iterations else world.agreed(stop_now())
         outcome = _looked_at(loop, state, journal, clock, outcome, stop)
         if outcome.reason:
             break
-        _tell(progress, loop, outcome, found.loss)
+        _tell(progress, loop, outcome, found)
     clock.note(journal)
     return state, journal, outcome
 
@@ -219,12 +221,11 @@ def _not_finite(found: Found, step: int) -> str:
     return f"the loss was {found.loss} and the gradient's norm {found.gradient_norm} at step {step}"
 
 
-def _note(journal: Journal, clock: Clock, found: Found, arm: Arm, step: int) -> None:
+def _note(journal: Journal, clock: Clock, log: GrowingLog, found: Found, arm: Arm, step: int) -> None:
     """Write down a step, and at the end of each of the log's rows a row."""
-    journal.window.append([found.loss, found.direction_norm, found.gradient_norm])
-    journal.last_direction_norm = found.direction_norm
+    journal.note(found.loss, found.direction_norm, found.gradient_norm)
     if step % math.ceil(arm.iterations / LOG_ROWS) == 0 or step == arm.iterations:
-        journal.close_window(step, learning_rate(arm, step))
+        log.append(journal.close_window(step, learning_rate(arm, step)))
         clock.note(journal)
 
 
@@ -253,10 +254,11 @@ def _looked_at(loop: Loop, state: State, journal: Journal, clock: Clock, outcome
     return replace(outcome, last_good_checkpoint=step)
 
 
-def _tell(progress: Progress, loop: Loop, outcome: Outcome, loss: float) -> None:
+def _tell(progress: Progress, loop: Loop, outcome: Outcome, found: Found) -> None:
     if loop.layout.world.first:
-        images = outcome.step * loop.task.arm.batch / outcome.seconds
-        progress.update(outcome.step, f"loss {loss:.4f}, {images:.0f} images/s,")
+        rate = outcome.step * loop.task.arm.batch / outcome.seconds
+        numbers = {"loss": found.loss, "direction_norm": found.direction_norm, "images_per_second": rate}
+        progress.update(outcome.step, f"loss {found.loss:.4f}, {rate:.0f} images/s,", **numbers)
     else:
         sign_of_life()
 

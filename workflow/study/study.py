@@ -183,6 +183,18 @@ class Study(Model):
         """Not an output of any rule: a place that the workflow never clears."""
         return self.folder / "checkpoints" / run.arm / f"seed-{run.seed}"
 
+    def growing_log(self, run: Run) -> Path:
+        """The log of a run that trains; of one that has ended, log.csv of its folder."""
+        return self.checkpoint_folder(run) / "log.csv"
+
+    def live_file(self, run: Run) -> Path:
+        """What the process that works on a run says of itself."""
+        return self.checkpoint_folder(run) / "live.json"
+
+    def job_log(self, run: Run) -> Path:
+        """What the run's job printed (workflow/rules/runs.smk)."""
+        return self.folder / "logs" / "runs" / f"{run.arm}-seed-{run.seed}.log"
+
     def measured_file(self, experiment: str) -> Path:
         """What the experiment measured beside its runs; apart from its folder, which drawing anew replaces."""
         return self.folder / "measurements" / f"{experiment}.json"
