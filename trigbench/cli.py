@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from trigbench import __version__
 from trigbench._extras import MissingExtra, need
+from trigbench.commands import check, run, show
 from trigbench.commands import list as listing
-from trigbench.commands import run, show
 
-COMMANDS = (listing, run, show)
+COMMANDS = (check, listing, run, show)
 """Modules with `add_parser(subparsers)` and `main(arguments)`; what an extra brings, main imports."""
 
 

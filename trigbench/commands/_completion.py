@@ -24,6 +24,11 @@ def studies(prefix: str, **_: Any) -> list[str]:
     return sorted(own) + files(prefix, (".yaml", ".yml"))
 
 
+def checked(prefix: str, **_: Any) -> list[str]:
+    """Files that `trigbench check` takes."""
+    return files(prefix, (".yaml", ".yml", ".py"))
+
+
 def kinds(prefix: str, **_: Any) -> list[str]:
     """What `trigbench list` can list."""
     from trigbench.workflow.report.catalogue import LISTINGS  # noqa: PLC0415 - of an extra, as below
