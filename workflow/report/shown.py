@@ -101,7 +101,7 @@ def study_shown(study: Study) -> Lines:
         ("runs", f"{len(study.runs())} of {len(study.arms)} arms"),
         *(("data", f"{name}: {known_of(data).sentence}") for name, data in study.data.items()),
         *(("experiment", f"{name}: {experiment.title}") for name, experiment in study.experiments.items()),
-        ("claims", f"{len(claims)} are decided by it"),
+        ("claims", f"it decides {len(claims)}"),
     ]
     if counted:
         said = ", ".join(f"{count} {verdict}" for verdict, count in counted.most_common())

@@ -23,7 +23,7 @@ def planned(said: str | Path) -> list[tuple[str, str]]:
     lines = [("study", f"{study.study}: {study.title}"), ("file", str(study.file))]
     lines += [(f"budget {one.budget}", _makes(one)) for one in every]
     lines += [("experiment", f"{name}: {len(study.arms_of(name))} arms") for name in study.experiments]
-    lines.append(("claims", f"{len(decided)} are decided by it"))
+    lines.append(("claims", f"it decides {len(decided)}"))
     lines += [("own part", f"{path}; its own checks: trigbench check {path}") for path in own_parts(study)]
     return [*lines, ("make it", study.command()), ("its cost", f"trigbench estimate {study.said}")]
 
