@@ -68,14 +68,15 @@ def _checked(name: str, kind: str) -> str:
     from keyword import iskeyword  # noqa: PLC0415
 
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415
+    from trigbench.workflow.study.checks import TAKEN  # noqa: PLC0415
     from trigbench.workflow.study.reading import shipped  # noqa: PLC0415
 
     if kind == "study":
         if not re.fullmatch(r"[a-z0-9]+([_-][a-z0-9]+)*", name):
             remedy = "use small letters and digits, with - or _ between them"
             raise BenchError(f"{name!r} is no name of a study", key="NAME", remedy=remedy)
-        if name in shipped():
-            raise BenchError(f"{name!r} is one of the project's own studies", key="NAME", remedy="choose another name")
+        if name in (*shipped(), *TAKEN):
+            raise BenchError(f"{name!r} is a name of the project's own", key="NAME", remedy="choose another")
     elif not name.isidentifier() or iskeyword(name):
         remedy = "use letters, digits and _, as Python names are"
         raise BenchError(f"{name!r} cannot be imported by that name", key="NAME", remedy=remedy)

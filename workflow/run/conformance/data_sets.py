@@ -23,7 +23,7 @@ from trigbench.workflow.study.samplers import Evaluation
 DRAWN = 4096
 SAMPLES = 512
 """That are judged."""
-SPREAD = 0.1
+SPREAD = 0.2
 """By which the standard deviation of draws may miss 1."""
 SHARED = 0.01
 """The share of draws that may lie in another part: real data hold doubles."""

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -40,6 +40,13 @@ class Tried:
 
     function: Callable[..., Any]
     settings: Any
+    made: dict[Any, dict[str, nn.Module]] = field(default_factory=dict)
+
+    def networks(self, shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, nn.Module]:
+        """`networks`, made once."""
+        if (shape, dtype) not in self.made:
+            self.made[shape, dtype] = networks(shape, dtype)
+        return self.made[shape, dtype]
 
     def __call__(self, fields: Fields, x0: Tensor, draws: Draws) -> Regression:
         found = self.function(fields, x0, draws, self.settings)
@@ -107,7 +114,7 @@ def fields_of(found: Mapping[str, nn.Module]) -> Fields:
 
 
 def _value(tried: Tried, dtype: torch.dtype, shape: tuple[int, ...], seed: int = 0) -> Regression:
-    return tried(fields_of(networks(shape, dtype)), *draw(shape, ROWS, dtype, seed))
+    return tried(fields_of(tried.networks(shape, dtype)), *draw(shape, ROWS, dtype, seed))
 
 
 def _checked(tried: Tried, dtype: torch.dtype) -> list[Regression]:
@@ -153,7 +160,7 @@ def _chance(tried: Tried) -> str:
 
 
 def _inputs(tried: Tried) -> str:
-    found = networks(SHAPES[0], torch.float32)
+    found = tried.networks(SHAPES[0], torch.float32)
     x0, draws = draw(SHAPES[0], ROWS, torch.float32)
     same_x0, same = draw(SHAPES[0], ROWS, torch.float32)
     before = {name: [p.clone() for p in network.parameters()] for name, network in found.items()}
@@ -169,7 +176,7 @@ def _inputs(tried: Tried) -> str:
 def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, Tensor):
         return torch.equal(one, other)
-    names = [field.name for field in dataclasses.fields(one)] if dataclasses.is_dataclass(one) else []
+    names = [part.name for part in dataclasses.fields(one)] if dataclasses.is_dataclass(one) else []
     return all(_equal(getattr(one, name), getattr(other, name)) for name in names)
 
 
@@ -179,12 +186,12 @@ def _taken(value: Any, rows: Tensor) -> Any:
         return value[rows]
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return value
-    parts = {field.name: _taken(getattr(value, field.name), rows) for field in dataclasses.fields(value)}
+    parts = {part.name: _taken(getattr(value, part.name), rows) for part in dataclasses.fields(value)}
     return dataclasses.replace(value, **parts)
 
 
 def _rows(tried: Tried) -> str:
-    fields = fields_of(networks(SHAPES[0], torch.float64))
+    fields = fields_of(tried.networks(SHAPES[0], torch.float64))
     x0, draws = draw(SHAPES[0], ROWS, torch.float64)
     whole = tried(fields, x0, draws)
     order = torch.randperm(ROWS, generator=generator("conformance", "order"))
@@ -202,7 +209,9 @@ def _rows(tried: Tried) -> str:
 
 
 def _gradients(tried: Tried) -> str:
-    found = networks(SHAPES[0], torch.float32)
+    found = tried.networks(SHAPES[0], torch.float32)
+    for network in found.values():
+        network.zero_grad()
     tried(fields_of(found), *draw(SHAPES[0], ROWS, torch.float32)).loss.backward()
     reached = {
         name: [p for p in net.parameters() if p.grad is not None and p.grad.any()] for name, net in found.items()
