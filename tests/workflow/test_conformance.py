@@ -50,7 +50,7 @@ def _shapes_unchecked(unchecked: Callable[[], AbstractContextManager[None]]) -> 
 
 @pytest.fixture(autouse=True)
 def _few_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stationarity, "BATCHES", 6)
+    monkeypatch.setattr(stationarity, "BATCHES", 4)
 
 
 def failed(found: list[Finding]) -> set[str]:

@@ -79,6 +79,12 @@ def test_draws_are_of_the_generator_alone_in_unit_range_and_keep_their_labels(th
     assert torch.equal(redness, colour[one[1].label])
 
 
+def test_a_folder_conforms_but_for_the_low_contrast_of_these_discs(there) -> None:
+    found = check_data(images, there[0])
+    assert {one.check for one in found if one.state == "failed"} == {"is in unit variance"}
+    assert {one.check for one in found if one.state == "does not apply"} == {"velocity", "keeps parts apart"}
+
+
 def test_half_of_the_draws_are_mirrored_where_that_is_asked_for(there) -> None:
     _, arrays, _ = there
     about = {**images.about_of(arrays), "flips": True, "conditional": False}
