@@ -50,7 +50,7 @@ def _shapes_unchecked(unchecked: Callable[[], AbstractContextManager[None]]) -> 
 
 @pytest.fixture(autouse=True)
 def _few_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stationarity, "BATCHES", 4)
+    monkeypatch.setattr(stationarity, "BATCHES", 6)
 
 
 def failed(found: list[Finding]) -> set[str]:
@@ -419,6 +419,11 @@ def first_rows(dataset: Dataset) -> dict[str, Any]:
             "shares": None}  # fmt: skip
 
 
+def one_more(condition: Condition) -> Condition:
+    assert condition.label is not None
+    return Condition(condition.label + 1)
+
+
 FAULTY_DATA = {
     "no dictionaries": ("is prepared", {"prepare": lambda *_: {}}),
     "lists": ("is prepared", {"prepare": prepared(lambda arrays: {"train": [1.0]})}),
@@ -428,7 +433,7 @@ FAULTY_DATA = {
     ),
     "float64": ("opens and draws", {"open_dataset": drawing(lambda x, c: (x.double(), c))}),
     "not finite": ("opens and draws", {"open_dataset": drawing(lambda x, c: (x / 0, c))}),
-    "a label too many": ("opens and draws", {"open_dataset": drawing(lambda x, c: (x, Condition(c.label + 1)))}),
+    "a label too many": ("opens and draws", {"open_dataset": drawing(lambda x, c: (x, one_more(c)))}),
     "a global generator": (
         "draws by its generator alone", {"open_dataset": drawing(lambda x, c: (x + 0.01 * torch.randn(x.shape), c))},
     ),

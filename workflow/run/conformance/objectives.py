@@ -213,10 +213,9 @@ def _gradients(tried: Tried) -> str:
     for network in found.values():
         network.zero_grad()
     tried(fields_of(found), *draw(SHAPES[0], ROWS, torch.float32)).loss.backward()
-    reached = {
-        name: [p for p in net.parameters() if p.grad is not None and p.grad.any()] for name, net in found.items()
-    }
-    bad = [name for name, some in reached.items() if any(not bool(p.grad.isfinite().all()) for p in some)]
+    every = {name: [p.grad for p in net.parameters() if p.grad is not None] for name, net in found.items()}
+    reached = {name: [gradient for gradient in some if gradient.any()] for name, some in every.items()}
+    bad = [name for name, some in reached.items() if not all(bool(gradient.isfinite().all()) for gradient in some)]
     if bad:
         raise Fault(f"gradients of the {bad[0]} are not finite", "look for a root or norm at 0")
     if not reached["student"]:

@@ -21,7 +21,7 @@ from trigbench.workflow.run.conformance.finding import Fault, Unfit
 Objective = Callable[[Fields, Tensor, Draws], Regression]
 STD = 0.4
 """Of the data, in unit variance."""
-BATCHES, BATCH = 64, 128
+BATCHES, BATCH = 32, 512
 NOISE = 5.0
 """Standard errors within which a mean is zero: by chance one in a million is farther."""
 RESIDUE = 0.02
