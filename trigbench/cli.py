@@ -40,6 +40,10 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error("what follows -- is for `trigbench run`, which gives it to Snakemake")
     try:
         arguments.main(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # of what is left at the end
+        sys.exit(1)
     except MissingExtra as error:
         sys.exit(f"error: {error}")
     except Exception as error:

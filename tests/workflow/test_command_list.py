@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -170,3 +171,13 @@ def test_docstrings_are_read_and_not_imported():
     assert about("trigbench.core.objectives.continuous:sct").startswith("sCT:")
     assert few_words("As in App. G of it. More.\n\nLess.") == "As in App. G of it"
     assert about("trigbench.core.networks.mlp").startswith("A residual")
+
+
+@pytest.mark.slow
+def test_who_reads_a_few_lines_alone_sees_no_error():
+    command = [sys.executable, "-m", "trigbench", "list", "arms"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as running:
+        assert running.stdout is not None and running.stderr is not None
+        running.stdout.readline()
+        running.stdout.close()
+        assert running.stderr.read() == b""
