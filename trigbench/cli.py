@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from trigbench import __version__
 from trigbench._extras import MissingExtra, need
-from trigbench.commands import check, new, run, show
+from trigbench.commands import audit, check, convert, estimate, new, report, run, show
 from trigbench.commands import list as listing
 
-COMMANDS = (check, listing, new, run, show)
+COMMANDS = (run, listing, show, new, check, estimate, report, audit, convert)
 """Modules with `add_parser(subparsers)` and `main(arguments)`; what an extra brings, main imports."""
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from tests.workflow import warm
 from trigbench.core.objectives import OBJECTIVES
-from trigbench.workflow.steps.prepare import prepare
+from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.study.fingerprint import source_digest, syntax_digest
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Study

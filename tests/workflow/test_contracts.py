@@ -24,7 +24,7 @@ from trigbench.workflow.run.assembly import make_modules, open_data, step_functi
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.own import check_study
 from trigbench.workflow.run.sampling import draw_samples
-from trigbench.workflow.steps.train import train
+from trigbench.workflow.run.training import train
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.freshness import inputs_of
 from trigbench.workflow.study.reading import load

@@ -15,13 +15,13 @@ from examples import own_data
 from trigbench.core.condition import Condition
 from trigbench.workflow.data import digits
 from trigbench.workflow.data.dataset import Dataset, checked
+from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.data.shares import labels_in_shares
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.run.assembly import open_data
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.sampling import labels_of_samples
-from trigbench.workflow.steps.prepare import prepare
 from trigbench.workflow.study.protocol import protocol
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study

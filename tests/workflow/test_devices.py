@@ -19,7 +19,7 @@ from trigbench.core.tangents import Apart, derivative_along
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints, devices
-from trigbench.workflow.machine.checkpoints import Part
+from trigbench.workflow.machine.checkpoints import Piece
 from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.run import assembly, batches, gradients, sampling
 from trigbench.workflow.run import training as train_module
@@ -396,7 +396,7 @@ def _save_in_parts(folder: Path, step: int, whole: dict[str, torch.Tensor]) -> N
             digests.append(text)
             return [text, *digests[:2]] if rank == 0 else []
 
-        checkpoints.save(folder, "f", step, {**parts, "steps/w": torch.tensor(1.0)}, {}, Part(rank, 3, shapes, gather))
+        checkpoints.save(folder, "f", step, {**parts, "steps/w": torch.tensor(1.0)}, {}, Piece(rank, 3, shapes, gather))
 
 
 @pytest.mark.parametrize("damage", ["none", "flipped bit", "gone"])

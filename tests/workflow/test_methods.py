@@ -10,6 +10,7 @@ import torch
 
 from tests.workflow.conftest import ROOT, saved_every
 from trigbench.core.condition import Condition
+from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.checkpoints import remove_all
 from trigbench.workflow.machine.files import write_json
@@ -31,7 +32,6 @@ from trigbench.workflow.run.own import check_study
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.training import target_decay, train
 from trigbench.workflow.run.tuning import tuned
-from trigbench.workflow.steps.prepare import prepare
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.samplers import Sampler

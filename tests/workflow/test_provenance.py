@@ -19,10 +19,10 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import provenance as module
 from trigbench.workflow.machine.files import read_json, write_arrays, write_json
 from trigbench.workflow.machine.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
+from trigbench.workflow.report.publishing import own_code_outside, publish
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.evaluation import evaluate
 from trigbench.workflow.run.make import make_run
-from trigbench.workflow.steps.publish import own_code_outside, publish
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.freshness import INPUTS, SETTINGS, run_verdict
 from trigbench.workflow.study.reading import load

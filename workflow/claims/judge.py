@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from trigbench.workflow.claims.history import UNKNOWN, Dated, key_of, rule_commits, rule_first
+from trigbench.workflow.claims.dating import UNKNOWN, Dated, key_of, rule_commits, rule_first
 from trigbench.workflow.claims.ledger import (
     CLAIMS,
     all_claims,

@@ -36,7 +36,7 @@ from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
     from trigbench.workflow.data.features.settings import Extractor as ExtractorSettings
-    from trigbench.workflow.data.files.pictures import Part
+    from trigbench.workflow.data.files.pictures import Pictures
     from trigbench.workflow.data.kinds.images import ImagesData
     from trigbench.workflow.study.samplers import Evaluation
 
@@ -95,7 +95,7 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
     return arrays, facts
 
 
-def parts_of(data: "ImagesData") -> tuple["Part", "Part"]:
+def parts_of(data: "ImagesData") -> tuple["Pictures", "Pictures"]:
     """The training and the held-out images, with as many images and classes as the study expects."""
     from trigbench.workflow.data.files.cifar10 import cifar10_parts  # noqa: PLC0415 - Pillow, for the preparation alone
     from trigbench.workflow.data.files.pictures import check_classes, check_counts, folder_part  # noqa: PLC0415

@@ -35,7 +35,7 @@ from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
-    from trigbench.workflow.data.files.pictures import Part
+    from trigbench.workflow.data.files.pictures import Pictures
     from trigbench.workflow.data.kinds.latents import LatentsData
     from trigbench.workflow.study.samplers import Evaluation
 
@@ -44,7 +44,7 @@ AT_ONCE = 64
 """Samples that are decoded and looked at together."""
 
 
-def encode(data: "LatentsData", parts: Mapping[str, "Part"]) -> dict[str, Any]:
+def encode(data: "LatentsData", parts: Mapping[str, "Pictures"]) -> dict[str, Any]:
     """Write the latents of both parts, what is missing of them; return where they lie.
 
     Of each latent its mean and standard deviation, float16: training draws anew each time.
@@ -64,7 +64,7 @@ def encode(data: "LatentsData", parts: Mapping[str, "Part"]) -> dict[str, Any]:
     return {"folder": str(folder), "vae": data.vae, "parts": encoded}
 
 
-def parts_of(data: "LatentsData") -> dict[str, "Part"]:
+def parts_of(data: "LatentsData") -> dict[str, "Pictures"]:
     """The images of both parts, with as many of them and classes as the study expects."""
     from trigbench.workflow.data.files.pictures import check_classes, check_counts, folder_part  # noqa: PLC0415 - Pillow, for the preparation alone
 
@@ -167,13 +167,13 @@ def floors(dataset: Dataset) -> list[Value]:
     return [Value(metric=name, value=value) for name, value in judge_samples(dataset, latents, wanted).items()]
 
 
-def _encoded(vae: Path, part: "Part", rows: Sequence[int]) -> np.ndarray:
+def _encoded(vae: Path, part: "Pictures", rows: Sequence[int]) -> np.ndarray:
     pixels = torch.from_numpy(in_parallel(part.pixels)(rows))
     return open_autoencoder(vae)[0](pixels).numpy().astype(np.float16)
 
 
 def _reference(
-    data: "LatentsData", about: dict[str, Any], name: str, part: "Part", extractor: Extractor
+    data: "LatentsData", about: dict[str, Any], name: str, part: "Pictures", extractor: Extractor
 ) -> dict[str, str]:
     order = torch.randperm(part.rows, generator=generator(data.seed, name, "order")).numpy()
 

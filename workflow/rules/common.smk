@@ -11,7 +11,7 @@ from trigbench.workflow.claims.ledger import all_claims, check_claims, claims_of
 from trigbench.workflow.study.claim import claims_digest
 from trigbench.workflow.errors import BenchError, is_final
 from trigbench.workflow.run.own import check_own
-from trigbench.workflow.machine.cluster import limits, refuse_orphans
+from trigbench.workflow.machine.cluster import refuse_orphans, site
 from trigbench.workflow.study.fingerprint import data_fingerprint, fingerprint
 from trigbench.workflow.machine.files import check_writable
 from trigbench.workflow.study.freshness import inputs_of, measurement_mark
@@ -67,7 +67,7 @@ try:
     BUDGET = budget_said(config.get("budget", DEFAULT_BUDGET))
     CHOSEN = read_studies(names_chosen())
     STUDIES = CHOSEN | read_studies(names_asked())
-    LEDGER, SITE = read_claims(), limits()
+    LEDGER, SITE = read_claims(), site()
     check_claims(LEDGER, STUDIES.values())
     ALL_CLAIMS = all_claims(LEDGER, STUDIES.values())
     if not workflow.remote_exec:  # of a job the plan has been checked

@@ -9,8 +9,8 @@ import snakemake.jobs
 import snakemake.persistence
 from snakemake.logging import logger
 from trigbench.workflow.study.freshness import (FRESH, claim_from, claim_record, collected_from, data_verdict, experiment_from, index_from, measured_from, page_from, page_record, run_verdict, verdict)
+from trigbench.workflow.study.places import REPORTS
 
-REPORTS = Path("reports")
 COSTLY = {"run": "run", "prepare": "data set", "measure": "measurement"}
 RECORDED = {
     "measure": lambda wc, study: (

@@ -23,7 +23,6 @@ from trigbench.core.networks.dropout import masks, number_layers
 from trigbench.core.networks.log_weight import LogWeight
 from trigbench.core.networks.mlp import ResidualMLP
 from trigbench.core.objectives.regression import Regression, settings_for
-from trigbench.core.samplers.ode import ddim_step, heun_step
 from trigbench.core.schedules import (
     cm_angles,
     constant_rate,
@@ -33,6 +32,7 @@ from trigbench.core.schedules import (
     tangent_warmup,
     uniform_angles,
 )
+from trigbench.core.solvers import SOLVERS
 from trigbench.core.tangents import Apart, Control, clip, derivative_along, normalise, raw
 from trigbench.core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
 from trigbench.workflow.data.dataset import Dataset, checked
@@ -50,7 +50,6 @@ from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeach
 from trigbench.workflow.study.study import Run, Study
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-SOLVERS = {"ddim": ddim_step, "heun": heun_step}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -355,7 +354,7 @@ def _in_unit_variance(arm: Arm, sigma_d: float) -> dict[str, Any]:
         "control": _control(arm, sigma_d),
         "derivative": partial(derivative_along, method=arm.tangent_method),
         "grid": _fixed_grid(arm, sigma_d),
-        "solver": SOLVERS[arm.solver] if arm.solver else None,
+        "solver": named(SOLVERS[arm.solver].path) if arm.solver else None,
         "log_weight_max": math.log(arm.weight_max) if arm.weight_max else None,
         "segments": segment_edges(arm, sigma_d)[:-1] if arm.segments else None,
         "score_weight": sigma_d,  # the paper's lambda = 1 in its mixed units

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
+from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
@@ -112,7 +113,7 @@ def machine_hours(cost: Cost) -> float | None:
 
 def sampling_evaluations(way: Sampling) -> int:
     """Evaluations of the network for one sample; a guided diffusion model is evaluated twice each time."""
-    guided = way.guidance is not None and way.solver not in ("few", "segments", "jumps")
+    guided = way.guidance is not None and way.solver in SOLVERS
     return way.steps * (2 if guided else 1)
 
 

@@ -2,8 +2,9 @@
 
 import json
 
+from trigbench.workflow.machine.command import main
 from trigbench.workflow.run.evaluation import evaluate
-from trigbench.workflow.steps.command import main, run_of, run_parser, study_of
+from trigbench.workflow.study.asked import run_of, run_parser, study_of
 
 
 def command() -> None:

@@ -24,6 +24,7 @@ from typing import Any
 
 from trigbench import HOMES
 from trigbench._places import PACKAGE
+from trigbench.core import solvers
 from trigbench.core.objectives import hashed, method_of
 from trigbench.workflow.study.converted import OPENED_BY
 from trigbench.workflow.study.kinds import kind_named
@@ -43,7 +44,7 @@ KINDS = "trigbench.workflow.data.kinds"
 file is hashed, as the module that makes the data."""
 SHORT = ("core", "workflow")
 """What a checkout also calls trigbench.core and trigbench.workflow."""
-TABLES = frozenset({"trigbench", "trigbench.core.objectives"})
+TABLES = frozenset({"trigbench", "trigbench.core.objectives", "trigbench.core.solvers"})
 """Whose entries are hashed one by one, so that a further one leaves finished runs fresh."""
 
 
@@ -53,11 +54,18 @@ def fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
     files = [OPENED_BY.get(run["teacher"].get("kind", "")) for run in runs if isinstance(run["teacher"], Mapping)]
     methods = [method for run in runs if (method := method_of(run["arm"]["objective"]))]
     networks = [network for run in runs if (network := run["size"].get("network"))]
-    paths = [*(method.path for method in methods), *networks, *filter(None, files)]
+    solving = [solvers.hashed(name) for run in runs for name in _solvers_of(run)]
+    paths = [*(one["path"] for one in (*map(hashed, methods), *solving)), *networks, *filter(None, files)]
     modules = [path.split(":")[0] for path in paths]
-    # the table that names methods is left out of the source; what it says of these ones is not
-    said = {"run": specification, "methods": [hashed(method) for method in methods]}
+    # the tables that name methods and solvers are left out of the source; what they say of these ones is not
+    said = {"run": specification, "methods": [hashed(method) for method in methods], "solvers": solving}
     return digest(said, (*STEPS, *modules, _source_of(specification["data"])), root)
+
+
+def _solvers_of(run: Mapping[str, Any]) -> list[str]:
+    """The names in the table of solvers of those that a run's teacher steps by, and that draw its samples."""
+    named = [run["arm"].get("solver"), *(sampling["solver"] for sampling in run["samplings"])]
+    return sorted({name for name in named if name in solvers.SOLVERS})
 
 
 def _with_those_before(specification: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

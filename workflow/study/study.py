@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat
 
-from trigbench._places import IS_CHECKOUT, ROOT
+from trigbench._places import IS_CHECKOUT
 from trigbench.core.constants import MID_TIME
 from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.claim import Claim, ClaimName
 from trigbench.workflow.study.kinds import Data
 from trigbench.workflow.study.models import Model, Name, Seed
+from trigbench.workflow.study.places import PUBLISHED, REPORTS, RESULTS
 from trigbench.workflow.study.resources import Resources
 from trigbench.workflow.study.samplers import Evaluation, Sampler
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Experiment, Size
@@ -147,16 +148,16 @@ class Study(Model):
 
     @property
     def folder(self) -> Path:
-        return Path("results") / self.label
+        return RESULTS / self.label
 
     @property
     def report(self) -> Path:
-        return Path("reports") / f"{self.label}.html"
+        return REPORTS / f"{self.label}.html"
 
     @property
     def published(self) -> Path:
         """The committed results of the same study, beside the workflow."""
-        return ROOT / "results" / "published" / self.study
+        return PUBLISHED / self.study
 
     @property
     def verdicts_file(self) -> Path:
