@@ -21,6 +21,7 @@ from trigbench.workflow.data.kinds.images import ImagesData
 from trigbench.workflow.data.kinds.latents import LatentsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, write_arrays
+from trigbench.workflow.run.conformance.data_sets import check_data
 from trigbench.workflow.run.sampling import labels_of_samples
 from trigbench.workflow.study.kinds import draws_module
 from trigbench.workflow.study.reading import load, remedy_of
@@ -78,6 +79,12 @@ def test_draws_are_of_the_generator_alone_in_unit_range_and_keep_their_labels(th
     redness = one[0].amax((2, 3)).argmax(1)  # the disc's colour is the class
     colour = torch.tensor([2 - CLASSES.index(name) for name in sorted(CLASSES)])
     assert torch.equal(redness, colour[one[1].label])
+
+
+def test_a_folder_conforms_but_for_the_low_contrast_of_these_discs(there) -> None:
+    found = check_data(images, there[0])
+    assert {one.check for one in found if one.state == "failed"} == {"is in unit variance"}
+    assert {one.check for one in found if one.state == "does not apply"} == {"velocity", "keeps parts apart"}
 
 
 def test_half_of_the_draws_are_mirrored_where_that_is_asked_for(there) -> None:
