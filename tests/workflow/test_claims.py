@@ -16,7 +16,7 @@ import yaml
 
 from tests.workflow.conftest import copied_project, environment, snakemake
 from trigbench.workflow.claims.collecting import collect, tabulate_study
-from trigbench.workflow.claims.history import UNKNOWN, Dated, rule_commits, rule_first
+from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
 from trigbench.workflow.claims.judge import Tables, judge, judge_claim, judge_study
 from trigbench.workflow.claims.ledger import CLAIMS, Ledger, check_claims, claims_of, read_claims, resolved
 from trigbench.workflow.claims.seen import published_results, seen
@@ -26,8 +26,9 @@ from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED, WORDS, f
 from trigbench.workflow.claims.words import sentence
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.report import recomputing as recompute
 from trigbench.workflow.report.matrix import draw_matrix
-from trigbench.workflow.steps import recompute
+from trigbench.workflow.steps.recompute import command as recompute_command
 from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.freshness import FRESH, collected_from, verdict
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES, is_exact
@@ -830,9 +831,7 @@ def test_tables_that_were_published_with_other_words_are_read_and_drawn() -> Non
 
 def test_what_recomputes_verdicts_imports_nothing_that_judges() -> None:
     text = Path(recompute.__file__).read_text(encoding="utf-8")
-    assert {line.split()[1] for line in text.splitlines() if "trigbench" in line and "import" in line[:10]} <= {
-        "trigbench._places"
-    }
+    assert not [line for line in text.splitlines() if line.startswith(("from trigbench", "import trigbench"))]
 
 
 def test_what_recomputes_verdicts_knows_the_same_of_metrics() -> None:
@@ -958,9 +957,14 @@ def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypat
         (tmp_path / name).symlink_to(published / name)
     write_table(table.set_index("claim").loc[["cm-more-intervals-help-euler"]].reset_index(), tmp_path / "claims.csv")
     monkeypatch.setattr("sys.argv", ["recompute", str(tmp_path)])
-    assert recompute.main() == 1
+    with pytest.raises(SystemExit, match="1"):
+        recompute_command()
     said = capsys.readouterr().out
     assert "0 of 1 verdicts agree" in said
     assert "cm-more-intervals-help-euler: published as opposite, recomputed as reproduced" in said
     write_table(table.drop(columns="basis").head(1), tmp_path / "claims.csv")
-    assert recompute.main() == 0 and "of earlier rules and words" in capsys.readouterr().out
+    recompute_command()
+    assert "of earlier rules and words" in capsys.readouterr().out
+    (tmp_path / "runs.csv").unlink()
+    with pytest.raises(BenchError, match=r"not there(.|\n)*runs.csv(.|\n)*remedy"):
+        recompute_command()

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pandas as pd
 
-from trigbench.workflow.claims.history import Dated
+from trigbench.workflow.claims.dating import Dated
 from trigbench.workflow.machine.git import git, is_ancestor
 
 TABLES = (":(top,glob)**/runs.csv", ":(top,glob)**/curves.csv")
