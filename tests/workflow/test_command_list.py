@@ -110,7 +110,7 @@ def test_a_claim_says_its_rule_its_published_verdict_and_its_command(said, tmp_p
         published = next(row for row in csv.DictReader(handle) if row["claim"] == name)
     text = said("show", name, "--study", "oracle")
     assert papers_claims().claims[name].claim in text
-    assert "ratio (log) of map_rms, scd-fp32 against the min of dscd-*-fp32, is less by more than 0.05" in text
+    assert "ratio (log) of map_rms, scd-fp32 against each of dscd-*-fp32, is less by more than 0.05" in text
     assert f"{published['verdict']} on oracle-full, as published with the project: effect" in text
     made = [line.split(maxsplit=2)[2] for line in text.splitlines() if line.startswith("make it ")]
     assert made == [load("oracle").command(f"claims/{name}")]

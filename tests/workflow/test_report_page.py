@@ -235,6 +235,7 @@ def test_every_verdict_names_its_study_and_what_decided(judged: Study):
     assert holds.arms == ["continuous"] and holds.linked and not holds.rule_changed and moved.rule_changed
     assert holds.seeds is not None and [row[0].text for row in holds.seeds.rows] == ["0", "1", "2"]
     assert holds.effect is not None and holds.effect.startswith("×0.63")
+    assert (holds.seen, pages["far"].decisions[0].seen) == ("no", None) and not holds.exact
     assert pages["far"].decided == [] and pages["far"].decisions[0].note == "needs study imagenet512"
 
 
@@ -278,6 +279,8 @@ def test_the_front_page_counts_as_the_judge_does(judged: Study, tmp_path: Path):
     page = front_page(entries, claim_pages(entries), tmp_path / "timing.json")
     assert page.totals is not None and page.costs is not None
     (row,) = page.totals.rows
+    assert page.headline is not None and page.headline.rows[0][1:9] == row[1:9], "no result was published before"
+    assert page.headline.columns[9] == ("Not run", True) and (row[9].text, page.headline.rows[0][9].text) == ("1", "0")
     assert [cell.text for cell in row[:2]] == ["on tiny", "3"] and row[-1].text == "0.15"
     table = read_table(judged.folder / "claims.csv")
     assert row[2].sort == (table.verdict == "reproduced").sum() == 2

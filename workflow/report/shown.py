@@ -211,10 +211,13 @@ def rule_said(rule: Rule) -> str:
 def _term(term: Term) -> str:
     if term.value is not None:
         return f"{term.value:g}"
-    chosen = term.model_dump(exclude_none=True, exclude_defaults=True, exclude={"arms", "take"})
+    chosen = term.model_dump(exclude_none=True, exclude_defaults=True, exclude={"arms", "take", "choose_on"})
     at = ", ".join(f"{key} {_plain(value)}" for key, value in chosen.items())
     said = ", ".join(term.arms) or "the measurement"
-    said = f"the {term.take} of {said}" if term.take else said
+    if term.take is not None:
+        said = f"each of {said}" if term.take == "each" else f"the {term.take.replace('_', ' ')} of {said}"
+    if term.choose_on:
+        said = f"the one of {said} that is best over seeds {', '.join(map(str, term.choose_on))}"
     return f"{said} at {at}" if at else said
 
 
