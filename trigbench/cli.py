@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from trigbench import __version__
 from trigbench._extras import MissingExtra, need
-from trigbench.commands import compare, run, watch
+from trigbench.commands import audit, compare, convert, estimate, report, run, watch
 
-COMMANDS = (run, watch, compare)
+COMMANDS = (run, watch, estimate, report, compare, audit, convert)
 """Modules with `add_parser(subparsers)` and `main(arguments)`; what an extra brings, main imports."""
 
 

@@ -40,13 +40,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def main(arguments: argparse.Namespace) -> None:
     """Become Snakemake, so that signals and exit status are its own. Raises BenchError for what is not there."""
     need("workflow", "trigbench run")
-    from trigbench.workflow.study.reading import load  # noqa: PLC0415 - of the extra
+    from trigbench.workflow.study.places import FRONT  # noqa: PLC0415 - of the extra
+    from trigbench.workflow.study.reading import load  # noqa: PLC0415
     from trigbench.workflow.study.study import DEFAULT_BUDGET  # noqa: PLC0415
 
     study = load(arguments.study, arguments.budget or DEFAULT_BUDGET)
     command = snakemake(study, arguments, arguments.engine)
     if not arguments.dry_run:
-        print(f"{study.label}: the report will be {Path('reports/index.html').absolute()}", flush=True)
+        print(f"{study.label}: the report will be {FRONT.absolute()}", flush=True)
     beside = os.path.dirname(sys.executable)  # jobs say `python`, which is to be this one
     os.environ["PATH"] = os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])
     os.execv(sys.executable, command)

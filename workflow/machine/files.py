@@ -198,6 +198,29 @@ def _identity(path: Path, size: int, modified: int) -> str:
     return sha256(path)
 
 
+def identity_of_arrays(path: Path, names: Collection[str]) -> str | None:
+    """The same of some arrays of an .npz; of all of it where no name is given, or where it is damaged."""
+    members = {f"{name}.npy" for name in names}
+    with contextlib.suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
+        said = [[m.filename, m.file_size, m.CRC] for m in archive.infolist() if m.filename in members]
+        return _checksum(said) if said else identity(path)
+    return identity(path)
+
+
+def content_of(path: Path) -> dict[str, Any]:
+    """The object in a file of JSON; nothing where there is none, or a damaged one: the step that reads it names it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def mark_of(content: Any) -> str:
+    """A short digest of plain data."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
 @contextlib.contextmanager
 def exclusive(folder: Path, what: str) -> Iterator[None]:
     """Hold `folder` for one process of this machine; a second one gets a BenchError at once.

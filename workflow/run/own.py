@@ -139,7 +139,7 @@ def _check_places(path: str, function: Callable[..., Any], given: str) -> None:
 def _check_settings(study: Study, name: str, arm: Arm) -> None:
     """Raise BenchError for a setting that the objective's dataclass lacks, of another type, or that nothing gives."""
     from trigbench.core.objectives.regression import settings_class  # noqa: PLC0415 - with torch, which the objective has brought
-    from trigbench.workflow.run.assembly import MADE, settings_of  # noqa: PLC0415
+    from trigbench.workflow.run.settings import MADE, settings_of  # noqa: PLC0415
 
     function, key = named(arm.objective), f"arms.{name}.objective.settings"
     check_call(f"the settings of {arm.objective}", settings_class(function), MADE, arm.settings, key)

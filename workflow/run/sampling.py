@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,13 +13,15 @@ from trigbench.core.condition import Condition
 from trigbench.core.samplers.consistency import sample_consistency, sample_segments
 from trigbench.core.samplers.jumps import sample_jumps
 from trigbench.core.samplers.noise import noise_of_samples
-from trigbench.core.samplers.ode import ddim_step, dpm_solver_2s_step, heun_step, solve, solve_dpm_solver_pp_2m
+from trigbench.core.samplers.ode import solve
 from trigbench.core.schedules import karras_noise_levels, largest_angle
+from trigbench.core.solvers import SOLVERS
 from trigbench.core.trigflow import Field, angle_from_noise_level
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.randomness import generator, seed_globals
 from trigbench.workflow.data.shares import labels_in_shares
 from trigbench.workflow.machine.devices import device_of, on, products
+from trigbench.workflow.machine.named import named
 from trigbench.workflow.machine.progress import Progress, sign_of_life
 from trigbench.workflow.run.assembly import (
     Tensors,
@@ -29,11 +31,11 @@ from trigbench.workflow.run.assembly import (
     jump_of,
     make_network,
     open_data,
-    segment_edges,
     student_field,
     to_data,
 )
 from trigbench.workflow.run.distributed import is_first
+from trigbench.workflow.run.settings import segment_edges
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Sampling, Study
 
@@ -41,15 +43,6 @@ Place = tuple[str, int]
 """(Sampling.key, first row) of samples that are drawn together."""
 BATCH, LARGEST = 1000, 2**22
 """Samples at a time, and numbers in them."""
-ODE: Mapping[str, Callable[[Field, Tensor, Tensor], Tensor]] = {
-    "ddim": partial(solve, ddim_step),
-    "heun": partial(solve, heun_step),
-    "dpm_2s": partial(solve, dpm_solver_2s_step),
-    "dpm_pp_2m": solve_dpm_solver_pp_2m,
-}
-"""solver -> (field, x at the first time, descending times) -> x at the last."""
-TWO_EVALUATIONS = ("heun", "dpm_2s")
-"""Solvers with two evaluations a step, but one in the last."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +137,13 @@ def _draw(
         edges = segment_edges(arm, study.sigma_d).to(noise.device)
         return sample_segments(jump, noise[0], edges)
     field = guided_field(network, weights, condition)
-    steps = math.ceil(how.steps / 2) if how.solver in TWO_EVALUATIONS else how.steps
-    levels = torch.cat([karras_noise_levels(steps), torch.zeros(1, dtype=torch.float64)])
-    angles = angle_from_noise_level(levels, study.sigma_d).to(noise.device)
-    return ODE[how.solver](field, torch.sin(angles[0]).to(noise.dtype) * noise[0], angles)
+    return solved(field, noise[0], how.solver, how.steps, study.sigma_d)
+
+
+def solved(field: Field, noise: Tensor, solver: str, evaluations: int, sigma_d: float) -> Tensor:
+    """Samples (batch, *shape) from standard normal noise by a solver of the table, on EDM's grid."""
+    known = SOLVERS[solver]
+    levels = torch.cat([karras_noise_levels(known.steps(evaluations)), torch.zeros(1, dtype=torch.float64)])
+    angles, function = angle_from_noise_level(levels, sigma_d).to(noise.device), named(known.path)
+    x = torch.sin(angles[0]).to(noise.dtype) * noise
+    return function(field, x, angles) if known.whole else solve(function, field, x, angles)

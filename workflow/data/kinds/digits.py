@@ -39,4 +39,11 @@ def _images(arrays: Arrays, count: int) -> Images:
     return Images(real, lambda samples: samples[:, 0], -float(mean / std), float((GREY_LEVELS - mean) / std))
 
 
-DIGITS = Kind(DigitsData, _known, "trigbench.workflow.data.digits", images=_images)
+DIGITS = Kind(
+    DigitsData,
+    _known,
+    "trigbench.workflow.data.digits",
+    draws="trigbench.workflow.data.draws.digits",
+    drawn=frozenset({"train", "train_labels"}),
+    images=_images,
+)
