@@ -97,8 +97,8 @@ def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
     if world.first:
         about = {**noted, "start": start, "peak_memory_mb": peak_memory_mb()}
         about |= {"provenance": provenance(device_name(world.device)) | {"tf32": trained.outcome.tf32}}
+        study.growing_log(run).unlink(missing_ok=True)  # log.csv takes its place
         _write(out, trained, TrainingRecord(**about, **dataclasses.asdict(trained.outcome)))
-        study.growing_log(run).unlink(missing_ok=True)
     return trained.outcome
 
 
@@ -256,9 +256,9 @@ def _looked_at(loop: Loop, state: State, journal: Journal, clock: Clock, outcome
 
 def _tell(progress: Progress, loop: Loop, outcome: Outcome, found: Found) -> None:
     if loop.layout.world.first:
-        rate = outcome.step * loop.task.arm.batch / outcome.seconds
-        numbers = {"loss": found.loss, "direction_norm": found.direction_norm, "images_per_second": rate}
-        progress.update(outcome.step, f"loss {found.loss:.4f}, {rate:.0f} images/s,", **numbers)
+        images = outcome.step * loop.task.arm.batch / outcome.seconds
+        said, norm = f"loss {found.loss:.4f}, {images:.0f} images/s,", found.direction_norm
+        progress.update(outcome.step, said, loss=found.loss, direction_norm=norm, images_per_second=images)
     else:
         sign_of_life()
 
