@@ -28,6 +28,11 @@ class Journal:
         known = seconds is not None and self.busy_seconds is not None
         self.busy_seconds = self.busy_seconds + seconds if known else None  # type: ignore[operator]
 
+    def note(self, loss: float, direction_norm: float, gradient_norm: float) -> None:
+        """What one step was."""
+        self.window.append([loss, direction_norm, gradient_norm])
+        self.last_direction_norm = direction_norm
+
     def close_window(self, step: int, rate: float) -> list[float]:
         """The new row of means, and the largest norms, over the steps since the last row."""
         columns = list(zip(*self.window, strict=True))
