@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_a_new_metric_draws_nothing_and_a_new_sampler_trains_nothing(
     tiny["arms"] = {"scd": {"objective": "sct", "data": "digits", "iterations": 4, "samplers": ["one"]}}
     shown = {"arms": ["scd"], "metric": "nearest_train"}
     tiny["experiments"] = {"training": tiny["experiments"]["training"] | shown}
-    one = {"solver": "few", "times": [[]], "metrics": ["nearest_train"]}
+    one: dict[str, Any] = {"solver": "few", "times": [[]], "metrics": ["nearest_train"]}
 
     def made(**samplers: dict) -> Study:
         tiny["samplers"], tiny["arms"]["scd"]["samplers"] = samplers, [*samplers]
