@@ -18,6 +18,7 @@ from trigbench.workflow.claims.ledger import (
     resolved,
     unknown,
 )
+from trigbench.workflow.claims.records import VerdictRecord, write_verdicts
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
 from trigbench.workflow.claims.verdicts import Effects, Judgement, effects, holm_verdicts, judged
@@ -65,7 +66,7 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=VERDICT_COLUMNS)
     write_table(table, study.verdicts_file)
     about = [row | details(claims[row["claim"]], whole, found[row["claim"]][1]) for row in rows]
-    write_json(study.details_file, about)
+    write_verdicts(study.details_file, [VerdictRecord(**each) for each in about])
     return table
 
 

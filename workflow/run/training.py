@@ -142,8 +142,8 @@ class Found:
 
 
 def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
-    arm, lost = tuned(study, run), _lost_before(study, run)
-    data = open_data(study, arm)
+    arm = tuned(study, run)
+    data, lost = open_data(study, arm), _lost_before(study, run)
     task = Task(study, run, arm, data, None if lost else open_teacher(study, run, arm, data))
     modules = make_modules(study, arm, data, task.seed, None) if lost else started_modules(task)
     check_parts(task, modules, world)
