@@ -15,6 +15,7 @@ EXTRAS = {
         "jinja2",
         "PIL",
         "rich",
+        "argcomplete",
     ),
     "cluster": ("snakemake_executor_plugin_slurm",),
     "tensorboard": ("tensorboard",),

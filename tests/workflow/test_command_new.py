@@ -104,5 +104,7 @@ def test_a_bad_name_is_refused(words, said, tmp_path):
 def test_a_new_study_runs_at_its_smoke_budget_to_a_report(tmp_path):
     main(["new", "study", "first"])
     snakemake("--cores", "2", "--config", "study=first.yaml", "budget=smoke", cwd=tmp_path)
-    page = (tmp_path / "reports" / "first-smoke.html").read_text()
-    assert "What does it take to learn a map that is known?" in page and "first-continuous-beats-coarse" in page
+    reports = tmp_path / "reports"
+    assert "What does it take to learn a map that is known?" in (reports / "first-smoke.html").read_text()
+    assert "first-continuous-beats-coarse" in (reports / "index.html").read_text()
+    assert (reports / "claims" / "first-continuous-beats-coarse.html").is_file()

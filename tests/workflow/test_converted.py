@@ -287,8 +287,8 @@ def test_the_example_of_the_documents_is_a_study(tiny: dict, write_study, tmp_pa
 
 def test_a_run_s_inputs_have_its_teacher_s_file_whatever_its_time(taught, tmp_path: Path) -> None:
     study = taught(file := published("ddpmpp", tmp_path / "edm.safetensors"))
-    marks = marks_of(inputs_of(study, X))
+    marks = marks_of(study, X)
     assert inputs_of(study, X)["teacher"] == [file]
     assert "teacher" not in inputs_of(study, Run(arm="y", seed=0))
     os.utime(file, (0, 0))
-    assert marks_of(inputs_of(study, X)) == marks
+    assert marks_of(study, X) == marks

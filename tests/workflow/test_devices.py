@@ -21,7 +21,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints, devices
 from trigbench.workflow.machine.checkpoints import Piece
 from trigbench.workflow.machine.files import read_json
-from trigbench.workflow.run import assembly, batches, gradients, sampling
+from trigbench.workflow.run import assembly, batches, gradients, journal, sampling
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.assembly import make_modules, make_network, open_data, step_function, student_field
 from trigbench.workflow.run.batches import Batch, ahead, draw_batch, mapped
@@ -443,7 +443,7 @@ def test_training_says_how_fast_it_was_and_how_long_it_waited(prepared, monkeypa
         return evaluate(*arguments)
 
     study = prepared("scd", iterations=10)
-    for module in (train_module, devices):
+    for module in (train_module, journal, devices):
         monkeypatch.setattr(module, "time", clock)
     monkeypatch.setattr(train_module, "draw_batch", drawn)
     monkeypatch.setattr(train_module, "evaluate_step", evaluated)

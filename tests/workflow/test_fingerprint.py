@@ -215,7 +215,7 @@ SAYING = {
     ),
     "what is printed": (
         "training",
-        'f"resuming {run.arm} seed {run.seed} from step {first}"',
+        'f"resuming {loop.task.run.arm} seed {loop.task.seed} from step {first}"',
         'f"going on from {first}"',
     ),
     "an annotation": (

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_a_new_metric_draws_nothing_and_a_new_sampler_trains_nothing(
     tiny["arms"] = {"scd": {"objective": "sct", "data": "digits", "iterations": 4, "samplers": ["one"]}}
     shown = {"arms": ["scd"], "metric": "nearest_train"}
     tiny["experiments"] = {"training": tiny["experiments"]["training"] | shown}
-    one = {"solver": "few", "times": [[]], "metrics": ["nearest_train"]}
+    one: dict[str, Any] = {"solver": "few", "times": [[]], "metrics": ["nearest_train"]}
 
     def made(**samplers: dict) -> Study:
         tiny["samplers"], tiny["arms"]["scd"]["samplers"] = samplers, [*samplers]
@@ -156,7 +157,7 @@ def test_the_workflow_trains_nothing_for_a_new_sampler_and_students_stay_as_they
     snakemake(*target, cwd=tmp_path)
     study = load(tmp_path / "tiny.yaml")
     before, record = _left(study, teacher), (study.run_folder(student) / "metrics.json").stat().st_mtime_ns
-    tiny["arms"]["teacher"]["samplers"] = ["heun", "more"]
+    tiny["arms"] |= {"teacher": {"objective": "diffusion", "samplers": ["heun", "more"]}}
     write_study(tiny)
     said = snakemake(*target, cwd=tmp_path).stdout
     assert re.findall(r"^Job \d+: (.*seed 0)$", said, re.MULTILINE) == ["tiny: teacher, seed 0"]

@@ -279,8 +279,11 @@ def test_the_front_page_counts_as_the_judge_does(judged: Study, tmp_path: Path):
     page = front_page(entries, claim_pages(entries), tmp_path / "timing.json")
     assert page.totals is not None and page.costs is not None
     (row,) = page.totals.rows
-    assert page.headline is not None and page.headline.rows[0][1:9] == row[1:9], "no result was published before"
-    assert page.headline.columns[9] == ("Not run", True) and (row[9].text, page.headline.rows[0][9].text) == ("1", "0")
+    assert page.headline is not None and page.headline.rows[0][1:10] == row[1:10], "no result was published before"
+    assert page.headline.columns[10] == ("Not run", True) and (row[10].text, page.headline.rows[0][10].text) == (
+        "1",
+        "0",
+    )
     assert [cell.text for cell in row[:2]] == ["on tiny", "3"] and row[-1].text == "0.15"
     table = read_table(judged.folder / "claims.csv")
     assert row[2].sort == (table.verdict == "reproduced").sum() == 2

@@ -15,8 +15,8 @@ from trigbench.core.trigflow import angle_from_noise_level
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.named import named
 from trigbench.workflow.report.kinds import steps
-from trigbench.workflow.run.assembly import settings_of
 from trigbench.workflow.run.sampling import solved
+from trigbench.workflow.run.settings import settings_of
 from trigbench.workflow.study import fingerprint as fingerprints
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study

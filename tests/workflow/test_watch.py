@@ -20,8 +20,8 @@ from trigbench.workflow.report import tensorboard
 from trigbench.workflow.report.pictures import Drawn
 from trigbench.workflow.report.tensorboard import Board, open_writer
 from trigbench.workflow.report.watching import STARTS, StudyView, Watcher, last_error
-from trigbench.workflow.run.assembly import snapshot_steps
 from trigbench.workflow.run.log import GrowingLog, log_text
+from trigbench.workflow.run.settings import snapshot_steps
 from trigbench.workflow.run.snapshots import snapshot_samples
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load

@@ -81,8 +81,9 @@ def main(arguments: argparse.Namespace) -> None:
 def _watchers(name: str | None, budget: str | None) -> list["Watcher"]:
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415
     from trigbench.workflow.report.watching import Watcher  # noqa: PLC0415
+    from trigbench.workflow.study.places import RESULTS  # noqa: PLC0415
     from trigbench.workflow.study.reading import load  # noqa: PLC0415
-    from trigbench.workflow.study.standing import RESULTS, standing  # noqa: PLC0415
+    from trigbench.workflow.study.standing import standing  # noqa: PLC0415
     from trigbench.workflow.study.study import DEFAULT_BUDGET  # noqa: PLC0415
 
     if name is not None:
@@ -101,7 +102,8 @@ def _watchers(name: str | None, budget: str | None) -> list["Watcher"]:
 def _with_new(watchers: list["Watcher"], name: str | None) -> list["Watcher"]:
     """Those, and of studies that were begun since."""
     from trigbench.workflow.report.watching import Watcher  # noqa: PLC0415
-    from trigbench.workflow.study.standing import RESULTS, standing  # noqa: PLC0415
+    from trigbench.workflow.study.places import RESULTS  # noqa: PLC0415
+    from trigbench.workflow.study.standing import standing  # noqa: PLC0415
 
     known = {watcher.study.label for watcher in watchers}
     if name is not None or not {folder.parent.name for folder in RESULTS.glob("*/data")} - known:

@@ -20,6 +20,7 @@ from trigbench.workflow.claims.ledger import (
     resolved,
     unknown,
 )
+from trigbench.workflow.claims.records import VerdictRecord, write_verdicts
 from trigbench.workflow.claims.seen import Published, published_results, seen
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
@@ -79,7 +80,7 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=VERDICT_COLUMNS)
     write_table(table, study.verdicts_file)
     about = [row | details(claims[row["claim"]], whole, *found[row["claim"]]) for row in rows]
-    write_json(study.details_file, about)
+    write_verdicts(study.details_file, [VerdictRecord(**each) for each in about])
     return table
 
 

@@ -15,8 +15,8 @@ from trigbench.workflow.claims.judge import VERDICT_COLUMNS
 from trigbench.workflow.claims.tables import read_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.git import git
+from trigbench.workflow.study.places import RESULTS
 from trigbench.workflow.study.reading import load, shipped
-from trigbench.workflow.study.standing import RESULTS
 from trigbench.workflow.study.study import Study
 
 RUNS, VERDICTS, ORIGIN = "runs.csv", "claims.csv", "provenance.json"

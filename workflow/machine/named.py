@@ -35,7 +35,7 @@ def named_here(path: str) -> Any:
         if os.getcwd() not in sys.path:
             sys.path.insert(0, os.getcwd())
         return named(path)
-    found = _imported_file(Path(file), path)
+    found = module_in(Path(file), path)
     try:
         return getattr(found, name)
     except AttributeError as error:
@@ -44,7 +44,7 @@ def named_here(path: str) -> Any:
         ) from error
 
 
-def _imported_file(file: Path, key: str) -> types.ModuleType:
+def module_in(file: Path, key: str) -> types.ModuleType:
     """The module that a file holds, which may import what stands beside it; BenchError, whatever its code raises."""
     name = f"_of_{file.stem}"  # as the file may be called like a library
     spec = importlib.util.spec_from_file_location(name, file)

@@ -36,7 +36,8 @@ def evaluate_step(
     processes is the whole batch's. Of an objective of one's own that is for its author to see to.
     """
     watched = torch.zeros(2, dtype=torch.float64, device=batch.x0.device)
-    arm, gradients = task.arm, list[Tensor]()
+    arm = task.arm
+    gradients: list[Tensor] = []
     scale = loss_scale(arm, batch.x0[0].numel())
     for part in _parts(batch, task, modules):
         regression = objective(step, target, part)

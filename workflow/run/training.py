@@ -97,8 +97,8 @@ def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
     if world.first:
         about = {**noted, "start": start, "peak_memory_mb": peak_memory_mb()}
         about |= {"provenance": provenance(device_name(world.device)) | {"tf32": trained.outcome.tf32}}
+        study.growing_log(run).unlink(missing_ok=True)  # log.csv takes its place
         _write(out, trained, TrainingRecord(**about, **dataclasses.asdict(trained.outcome)))
-        study.growing_log(run).unlink(missing_ok=True)
     return trained.outcome
 
 
@@ -142,8 +142,8 @@ class Found:
 
 
 def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
-    arm, lost = tuned(study, run), _lost_before(study, run)
-    data = open_data(study, arm)
+    arm = tuned(study, run)
+    data, lost = open_data(study, arm), _lost_before(study, run)
     task = Task(study, run, arm, data, None if lost else open_teacher(study, run, arm, data))
     modules = make_modules(study, arm, data, task.seed, None) if lost else started_modules(task)
     check_parts(task, modules, world)
@@ -256,9 +256,9 @@ def _looked_at(loop: Loop, state: State, journal: Journal, clock: Clock, outcome
 
 def _tell(progress: Progress, loop: Loop, outcome: Outcome, found: Found) -> None:
     if loop.layout.world.first:
-        rate = outcome.step * loop.task.arm.batch / outcome.seconds
-        numbers = {"loss": found.loss, "direction_norm": found.direction_norm, "images_per_second": rate}
-        progress.update(outcome.step, f"loss {found.loss:.4f}, {rate:.0f} images/s,", **numbers)
+        images = outcome.step * loop.task.arm.batch / outcome.seconds
+        said, norm = f"loss {found.loss:.4f}, {images:.0f} images/s,", found.direction_norm
+        progress.update(outcome.step, said, loss=found.loss, direction_norm=norm, images_per_second=images)
     else:
         sign_of_life()
 

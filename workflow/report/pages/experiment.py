@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from trigbench.workflow.claims.records import read_verdicts
 from trigbench.workflow.claims.tables import compared, read_table
 from trigbench.workflow.report.kinds import AT_BEST, kind_of
 from trigbench.workflow.report.pages.charts import Chart, main_chart, other_charts
@@ -136,10 +137,8 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _claims(study: Study, name: str) -> list[Decided]:
-    found = [claim for claim in content(study.folder / "claims.json", []) if claim["experiment"] == name]
-    return [
-        Decided(c["claim"], c["says"], f"{c['paper']}, {c['place']}", Badge(c["verdict"], study.label)) for c in found
-    ]
+    found = [verdict for verdict in read_verdicts(study.details_file) if verdict.experiment == name]
+    return [Decided(v.claim, v.says, f"{v.paper}, {v.place}", Badge(v.verdict, study.label)) for v in found]
 
 
 def _downloads(

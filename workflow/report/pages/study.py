@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from trigbench.workflow.claims.records import read_verdicts
 from trigbench.workflow.claims.statistics import COLUMNS, SAMPLING
 from trigbench.workflow.claims.tables import read_table
 from trigbench.workflow.claims.verdicts import fresh, totals
@@ -143,7 +144,7 @@ def study_page(study: Study) -> StudyPage:
         data=[found for data in study.data if (found := _data(study, data, known))], missing=lacking,
         runs=len(there), runs_total=len(study.runs()), seeds=list(study.seeds),
         provenance=provenance, in_short=_in_short(study, provenance, len(there)),
-        claims=content(study.folder / "claims.json", []),
+        claims=[verdict.model_dump() for verdict in read_verdicts(study.details_file)],
         verdicts=totals(verdicts) if len(verdicts) else {},
         headline=totals(fresh(verdicts)) if len(verdicts) else {},
         costs=None if costs is None else costs_shown(costs), costs_download=costs_download,

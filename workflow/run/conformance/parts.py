@@ -12,13 +12,13 @@ from torch import nn
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.core.objectives.regression import settings_class
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.named import check_call, choice, imported
-from trigbench.workflow.run.assembly import MADE
+from trigbench.workflow.machine.named import check_call, imported, module_in, named_here
 from trigbench.workflow.run.conformance.data_sets import check_data
 from trigbench.workflow.run.conformance.finding import Finding
 from trigbench.workflow.run.conformance.networks import check_network, is_called
 from trigbench.workflow.run.conformance.objectives import check_objective
 from trigbench.workflow.run.own import ABOUT, metrics_in
+from trigbench.workflow.run.settings import MADE
 from trigbench.workflow.study.kinds import read_data
 
 Kind = Literal["objective", "network", "data"]
@@ -30,32 +30,9 @@ SAY = "say which it is: --as objective, --as network or --as data"
 
 def found(path: str) -> Any:
     """What `package.module:name`, `file.py:name`, a module or a file stands for. Raises BenchError where it is not."""
-    place, _, name = path.rpartition(":")
-    if not place or not name.isidentifier():
-        place, name = path, ""
-    module = _of_file(Path(place)) if place.endswith(".py") else imported(place, path)
-    if not name:
-        return module
-    if not hasattr(module, name):
-        raise BenchError(f"there is no {name!r} in {place}", key=path, remedy=choice(name, dir(module)))
-    return getattr(module, name)
-
-
-def _of_file(file: Path) -> types.ModuleType:
-    """The module in a file, by the name that a study would call it where one starts, or else from its own folder."""
-    if not file.is_file():
-        raise BenchError("there is no such file", file=file, remedy="name a Python file: path/to/file.py:function")
-    here = file.with_suffix("")
-    if not here.is_absolute() and all(part.isidentifier() for part in here.parts):
-        name = ".".join(here.parts)
-    else:
-        name = file.stem
-        sys.path.insert(0, str(file.resolve().parent))
-    module = imported(name, str(file))
-    if Path(module.__file__ or "").resolve() != file.resolve():
-        remedy = "rename the file, so that no other module has its name"
-        raise BenchError(f"{name!r} is another module, {module.__file__}", file=file, remedy=remedy)
-    return module
+    if ":" in Path(path).name:
+        return named_here(path)
+    return module_in(Path(path), path) if path.endswith(".py") else imported(path, path)
 
 
 def kind_of(part: Any, path: str) -> Kind:
