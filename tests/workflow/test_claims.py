@@ -823,7 +823,7 @@ def test_tables_that_were_published_with_other_words_are_read_and_drawn() -> Non
     old = table.assign(verdict="not reproduced", holm_verdict="not reproduced")
     assert totals(old)["opposite"] == 0 and not len(fresh(old))
     words = [text.get_text() for text in draw_matrix(old).legends[0].get_texts()]
-    assert "not reproduced, of earlier rules: the opposite, or too small to matter" in words
+    assert "! not reproduced, of earlier rules: the opposite, or too small to matter" in words
 
 
 # --- recomputed -----------------------------------------------------------------------------------

@@ -315,10 +315,10 @@ def test_the_matrix_has_a_mark_for_every_claim_and_study_that_decides_it() -> No
     assert words[:6] == [
         "on one",
         "2 claims tested",
-        "1 reproduced, 1 opposite, 0 too small",
+        "1 reproduced, 1 opposite",
         "on two",
         "1 claims tested",
-        "1 reproduced, 0 opposite, 0 too small",
+        "1 reproduced, 0 opposite",
     ]
     assert words[6:] == ["on a first study, not run", "1 claims", "on no study here", "1 claims"]
 

@@ -41,8 +41,12 @@ def draw_matrix(verdicts: pd.DataFrame) -> Figure:
     ax.tick_params(axis="y", length=0)
     ax.set_xticks([])
     ax.spines[:].set_visible(False)
-    labels = {word: word for word in VERDICTS}
-    labels |= {word: f"{word}, {meant}" for word, meant in OLD_WORDS.items() if (verdicts.verdict == word).any()}
+    labels = {word: f"{sign} {word}" for word, (_, sign) in VERDICTS.items()}
+    labels |= {
+        word: f"{OLD_VERDICT[1]} {word}, {meant}"
+        for word, meant in OLD_WORDS.items()
+        if (verdicts.verdict == word).any()
+    }
     entries = [Line2D([], [], **_look(word, False), linestyle="", label=label) for word, label in labels.items()]
     solid = Line2D([], [], linestyle="", marker="s", markersize=10, color=QUIET, label="filled: also after Holm")
     figure.legend(handles=[*entries, solid], loc="outside lower center", ncols=4, handletextpad=0.3)
@@ -61,10 +65,9 @@ def _heading(name: str, rows: pd.DataFrame) -> tuple[str, str, str]:
     count = totals(rows)
     if not count["tested"]:
         return "", name, f"{len(rows)} claims"
-    held, small, other = (f"{count[verdict]:.0f}" for verdict in DECIDED)
     older = int(rows.verdict.isin(OLD_WORDS).sum())
-    words = f"{held} reproduced, {older} not" if older else f"{held} reproduced, {other} opposite, {small} too small"
-    return name, f"{count['tested']:.0f} claims tested", words
+    failed = f"{older} not" if older else f"{count['opposite']:.0f} opposite"
+    return name, f"{count['tested']:.0f} claims tested", f"{count['reproduced']:.0f} reproduced, {failed}"
 
 
 def _squares(ax: Axes, rows: pd.DataFrame, left: float, height: int) -> None:
