@@ -5,19 +5,18 @@ import csv
 import math
 import statistics
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from trigbench.core.condition import Condition
 from trigbench.core.forward_mode import value_and_tangent
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import Field, interpolate, velocity
-from trigbench.workflow.data.dataset import Dataset, not_numbers
+from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.randomness import generator, seed_globals
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import carried, device_name, device_of, on
@@ -27,6 +26,7 @@ from trigbench.workflow.machine.provenance import peak_memory_mb, provenance
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.assembly import check_weights, make_network, open_data, snapshot_steps, student_field
 from trigbench.workflow.run.batches import mapped
+from trigbench.workflow.run.judging import judge_drawn, judge_field, wanted_of
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.study.freshness import made_from
 from trigbench.workflow.study.kinds import kind_module
@@ -68,22 +68,21 @@ def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
     seed_globals(study.evaluation.seed, "evaluate")  # of a network of one's own that draws
     if training["reason"] is None:
         if judged:
-            metrics, curves = kind.judge_map(dataset, carried(student_field(study, arm, network, weights), device))
-            metrics = [value.model_copy(update={"value": _finite(value.value)}) for value in metrics]
-            if unknown := [value.metric for value in metrics if value.value is None]:
-                lost[MAP] = f"{', '.join(unknown)}: no number"
+            field = carried(student_field(study, arm, network, weights), device)
+            metrics, curves, fault = judge_field(kind, dataset, field)
+            lost |= {MAP: fault} if fault else {}
         if not arm.told:
             curves += tangent_norms(study, dataset, partial(student_field, study, arm, network, weights))
         for key, drawn in samples.items():
             sign_of_life()
-            found, fault = judge_drawn(kind, dataset, drawn, _wanted(kind, ways[key].metrics))
+            found, fault = judge_drawn(kind, dataset, drawn, wanted_of(kind, ways[key].metrics))
             metrics += _of_samples(ways[key], found)
             lost |= {key: fault} if fault else {}
         curves += _along_training(study, run, arm, out)
     else:
         metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if judged]
         for key in samples:
-            metrics += _of_samples(ways[key], dict.fromkeys(_wanted(kind, ways[key].metrics)))
+            metrics += _of_samples(ways[key], dict.fromkeys(wanted_of(kind, ways[key].metrics)))
     log = _read_log(out / "log.csv")
     metrics += _costs(arm, training, log)
     curves += [Value(metric="log_weight", x=t, value=w) for t, w in training["log_weight"]]
@@ -126,28 +125,8 @@ def _earlier(path: Path) -> RunRecord | None:
     return None
 
 
-def judge_drawn(
-    kind: Any, dataset: Dataset, drawn: Tensor, wanted: Collection[str]
-) -> tuple[Mapping[str, float | None], str | None]:
-    """What is wanted of samples, and None; where they, or what is measured of them, are not numbers, None, and why."""
-    if count := not_numbers(drawn):
-        return dict.fromkeys(wanted), f"{count} of {len(drawn)} samples are not numbers"
-    found = {name: _finite(value) for name, value in kind.judge_samples(dataset, drawn, wanted).items()}
-    unknown = [name for name, value in found.items() if value is None]
-    return found, f"{', '.join(unknown)}: no number" if unknown else None
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
 def _of_samples(way: Sampling, found: Mapping[str, float | None]) -> list[Value]:
     return [Value(metric=name, value=value, **way.columns) for name, value in found.items()]
-
-
-def _wanted(kind: Any, metrics: Collection[str] | None) -> list[str]:
-    """Of a kind of data's metrics of samples those that are asked for; all, where none is."""
-    return [name for name in kind.METRICS["samples"] if metrics is None or name in metrics]
 
 
 def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
@@ -164,7 +143,7 @@ def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
         weights = {n.removeprefix(f"{step}/"): w for n, w in kept.items() if n.startswith(f"{step}/")}
         for key, drawn in draw_samples(study, arm, weights, list(ways.values()), count).items():
             sign_of_life()
-            found, _ = judge_drawn(kind, dataset, drawn, _wanted(kind, study.evaluation.snapshot_metrics))
+            found, _ = judge_drawn(kind, dataset, drawn, wanted_of(kind, study.evaluation.snapshot_metrics))
             values = _of_samples(ways[key], found)
             curves += [value.model_copy(update={"x": float(step)}) for value in values]
     return curves

@@ -12,13 +12,10 @@ from torch import Tensor, nn
 from trigbench.core.condition import Condition
 from trigbench.core.samplers.consistency import sample_consistency, sample_segments
 from trigbench.core.samplers.jumps import sample_jumps
-from trigbench.core.samplers.noise import noise_of_samples
 from trigbench.core.samplers.ode import ddim_step, dpm_solver_2s_step, heun_step, solve, solve_dpm_solver_pp_2m
 from trigbench.core.schedules import karras_noise_levels, largest_angle
 from trigbench.core.trigflow import Field, angle_from_noise_level
-from trigbench.workflow.data.dataset import Dataset
-from trigbench.workflow.data.randomness import generator, seed_globals
-from trigbench.workflow.data.shares import labels_in_shares
+from trigbench.workflow.data.randomness import seed_globals
 from trigbench.workflow.machine.devices import device_of, on, products
 from trigbench.workflow.machine.progress import Progress, sign_of_life
 from trigbench.workflow.run.assembly import (
@@ -34,6 +31,7 @@ from trigbench.workflow.run.assembly import (
     to_data,
 )
 from trigbench.workflow.run.distributed import is_first
+from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Sampling, Study
 
@@ -105,8 +103,7 @@ def draw_parts(
     slices = max([len(s.times) + 1 for s in samplings if s.solver in ("few", "jumps")], default=1)
     progress, drawn = Progress("samples", sum(len(part.rows) for part in parts)), 0
     for rows, alike in itertools.groupby(parts, lambda part: part.rows):
-        generators = [generator(study.evaluation.seed, "sample", row) for row in rows]
-        noise = noise_of_samples(generators, slices, dataset.shape).to(device)
+        noise = noise_of_rows(study.evaluation.seed, rows, slices, dataset).to(device)
         labels = labels_of_samples(rows, dataset)
         own = None if labels is None else labels.to(device)
         for part in alike:
@@ -119,14 +116,6 @@ def draw_parts(
                 progress.update(drawn)
             else:
                 sign_of_life()
-
-
-def labels_of_samples(rows: range, dataset: Dataset) -> Tensor | None:
-    """Each class as often as the data have it, by the row alone; None for data without labels."""
-    if not dataset.classes:
-        return None
-    assert dataset.shares is not None, "checked"
-    return torch.from_numpy(labels_in_shares(rows, dataset.shares))
 
 
 def _draw(
@@ -144,7 +133,12 @@ def _draw(
         edges = segment_edges(arm, study.sigma_d).to(noise.device)
         return sample_segments(jump, noise[0], edges)
     field = guided_field(network, weights, condition)
-    steps = math.ceil(how.steps / 2) if how.solver in TWO_EVALUATIONS else how.steps
+    return solved(field, noise[0], how.solver, how.steps, study.sigma_d)
+
+
+def solved(field: Field, noise: Tensor, solver: str, evaluations: int, sigma_d: float) -> Tensor:
+    """Samples (batch, *shape) by a solver of ODE from standard normal noise, on EDM's grid of so many evaluations."""
+    steps = math.ceil(evaluations / 2) if solver in TWO_EVALUATIONS else evaluations
     levels = torch.cat([karras_noise_levels(steps), torch.zeros(1, dtype=torch.float64)])
-    angles = angle_from_noise_level(levels, study.sigma_d).to(noise.device)
-    return ODE[how.solver](field, torch.sin(angles[0]).to(noise.dtype) * noise[0], angles)
+    angles = angle_from_noise_level(levels, sigma_d).to(noise.device)
+    return ODE[solver](field, torch.sin(angles[0]).to(noise.dtype) * noise, angles)
