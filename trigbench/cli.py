@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from trigbench import __version__
 from trigbench._extras import MissingExtra, need
-from trigbench.commands import run
+from trigbench.commands import judge, run
 
-COMMANDS = (run,)
+COMMANDS = (run, judge)
 """Modules with `add_parser(subparsers)` and `main(arguments)`; what an extra brings, main imports."""
 
 

@@ -21,6 +21,7 @@ from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.fingerprint import digest, fingerprint
 from trigbench.workflow.study.kinds import kind_named
 from trigbench.workflow.study.measurements import MEASUREMENTS
+from trigbench.workflow.study.outside import standing_outside
 from trigbench.workflow.study.study import Run, Study
 
 FRESH = ""
@@ -145,7 +146,9 @@ def page_from(study: Study) -> str:
     """What a study's pages are made from."""
     files = [study.folder / name for name in ("provenance.json", "claims.csv", "claims.json")]
     findings = [study.experiment_folder(experiment) / "finding.json" for experiment in study.experiments]
-    return _mark([study.title, study.summary, list(study.experiments), *map(identity, (*files, *findings))])
+    said = [study.title, study.summary, list(study.experiments), *map(identity, (*files, *findings))]
+    outside = standing_outside(study)
+    return _mark([*said, outside] if outside else said)
 
 
 def index_from(reports: Path) -> str:
