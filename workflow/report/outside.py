@@ -48,8 +48,8 @@ def said_beside(study: Study, record: OutsideRecord) -> list[str]:
     else:
         seeds = ", ".join(map(str, record.seeds))
         found = [
-            f"{count} of each of the sampling seeds {seeds}: mean and 95% t interval over these, of one model. The "
-            "study's own intervals are over trainings, and wider for it"
+            f"{count} of each of the sampling seeds {seeds}: mean and 95% t interval over these, of one model. "
+            "The study's own intervals are over trainings, of which this one is one"
         ]
     return [*found, *record.remarks]
 

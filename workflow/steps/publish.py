@@ -2,7 +2,7 @@
 
 results/published/claims.svg is drawn anew: the verdicts of all studies that are there. A budget that makes a study
 smaller than it is decides no claim: its verdicts are published as not run. Pictures show samples alone, as real
-images are somebody else's.
+images are somebody else's. What came from outside (`trigbench judge`) is left out.
 """
 
 import os
@@ -22,6 +22,7 @@ from trigbench.workflow.steps.command import main, parser, raise_all, study_of
 from trigbench.workflow.steps.plot import sample_pictures
 from trigbench.workflow.study.fingerprint import ROOT, own_file
 from trigbench.workflow.study.kinds import is_own, module_of
+from trigbench.workflow.study.outside import standing_outside
 from trigbench.workflow.study.reading import budgets_of
 from trigbench.workflow.study.standing import RESULTS, standing
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
@@ -99,6 +100,8 @@ def publish(study: Study) -> None:
     if len(claims):  # a study of one's own may have none
         save(draw_matrix(claims), study.published.parent / "claims")
     print(f"published {study.label} of commit {', '.join(commits)} to {study.published}")
+    if outside := [name for name, _, _ in standing_outside(study)]:
+        print(f"left out, as no commit here made it: {', '.join(outside)}, from outside ({study.outside_folder})")
 
 
 def _commits_of(study: Study) -> list[str]:
