@@ -65,12 +65,12 @@ def outside_of(study: Study, experiment: str) -> Table | None:
             if mean.metric == metric:
                 rows.append(
                     [_name_cell(study, record), _steps(mean.steps), mean_cell(mean.interval.mean), _span(mean.interval),
-                     number_cell(mean.interval.seeds, ".0f"), _state(study, record)]
+                     number_cell(mean.interval.seeds, ".0f")]
                 )  # fmt: skip
     if not rows:
         return None
     columns = [("From outside", False), ("Steps", True), ("Mean", True), ("95% interval", True)]
-    columns += [("Sampling seeds", True), ("State", False)]
+    columns += [("Sampling seeds", True)]
     return Table(
         f"{experiment}-outside", f"{label(metric)}: from outside, measured as the runs above are", columns, rows
     )
@@ -82,7 +82,7 @@ def outside_of(study: Study, experiment: str) -> Table | None:
 def _table(study: Study, data: str, records: Sequence[OutsideRecord], own: Own, several: bool) -> Table:
     """By metric and number of steps: each model, with the best of the study's own and real data beside it."""
     columns = [("Metric", False), ("Better", False), ("Steps", True), ("From outside", False), ("Mean", True)]
-    columns += [("Best of the study's own", True), ("Real data", True), ("Seeds", True), ("State", False)]
+    columns += [("The study's best", True), ("Real data", True), ("Seeds", True)]
     made, order = [], metrics_in(records)
     for record in records:
         for mean in means_of(record):
@@ -92,7 +92,7 @@ def _table(study: Study, data: str, records: Sequence[OutsideRecord], own: Own, 
                 Cell(label(mean.metric, own.known)), Cell(_better(mean.metric, own)), _steps(mean.steps),
                 _name_cell(study, record), _interval_cell(mean.interval),
                 Cell(DASH, math.nan) if best is None else Cell(f"{shown(best.mean)} {best.arm}", best.mean),
-                mean_cell(own.real(data, mean.metric)), number_cell(seeds, ".0f"), _state(study, record),
+                mean_cell(own.real(data, mean.metric)), number_cell(seeds, ".0f"),
             ]  # fmt: skip
             made.append(((order.index(mean.metric), mean.steps or 0), cells))
     rows = [cells for _, cells in sorted(made, key=lambda one: one[0])]
@@ -106,7 +106,9 @@ def _better(metric: str, own: Own) -> str:
 
 
 def _name_cell(study: Study, record: OutsideRecord) -> Cell:
-    return Cell(record.name, link=f"{study.label}.html#outside-{record.name}")
+    """What is stale says so wherever it stands."""
+    stale, link = outside_verdict(study, record), f"{study.label}.html#outside-{record.name}"
+    return Cell(f"{record.name} (stale)" if stale else record.name, mark="warning" if stale else "", link=link)
 
 
 def _steps(steps: int | None) -> Cell:
@@ -122,10 +124,6 @@ def _span(found: Interval) -> Cell:
     if math.isnan(found.low):
         return Cell(DASH, math.nan)
     return Cell(f"[{shown(found.low)}, {shown(found.high)}]", found.high - found.low)
-
-
-def _state(study: Study, record: OutsideRecord) -> Cell:
-    return Cell("stale", mark="warning") if outside_verdict(study, record) else Cell("current")
 
 
 # --- where it comes from --------------------------------------------------------------------------
