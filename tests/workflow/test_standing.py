@@ -126,10 +126,9 @@ def test_cleaning_takes_any_study_and_never_what_is_published(study: str, tmp_pa
 
 
 def test_cleaning_leaves_what_came_from_outside_which_no_workflow_makes_again(tmp_path: Path) -> None:
+    here = tmp_path / "place"
     for place in ("mine/outside/theirs", "mine/runs", "other/runs"):
-        (tmp_path / "results" / place).mkdir(parents=True)
-    subprocess.run(
-        ["make", "-C", str(tmp_path), "-f", str(ROOT / "Makefile"), "clean"], capture_output=True, check=True
-    )
-    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+        (here / "results" / place).mkdir(parents=True)
+    subprocess.run(["make", "-C", str(here), "-f", str(ROOT / "Makefile"), "clean"], capture_output=True, check=True)
+    left = {path.relative_to(here).as_posix() for path in here.rglob("*")}
     assert left == {"results", "results/mine", "results/mine/outside", "results/mine/outside/theirs"}

@@ -204,6 +204,7 @@ def _judge_model(
     study: Study, asked: Asked, dataset: Dataset, model: Model, ways: Sequence[Sampling], device: torch.device
 ) -> _Found:
     kind, seeds = kind_module(study.data[asked.data]), asked.seeds or tuple(range(len(study.seeds)))
+    remarks = dict.fromkeys(model.remarks)
     seconds, curves, results = {"sample": 0.0, "evaluate": 0.0}, list[Value](), list[OfSeed]()
     for way in ways:  # in every way, before the first of them takes its time
         _part(study, dataset, model, way, range(TRIED), study.evaluation.seed, way.steps, device)
@@ -217,33 +218,35 @@ def _judge_model(
     for seed in seeds:
         started = time.monotonic()
         own = study.evaluation.seed + seed
-        drawn = _draw(study, f"{asked.name}, seed {seed}", dataset, model, ways, own, device)
+        drawn, scale = _draw(study, f"{asked.name}, seed {seed}", dataset, model, ways, own, device)
+        remarks |= dict.fromkeys(scale if seed == seeds[0] else [])
         seconds["sample"] += _since(started)
         started = time.monotonic()
         metrics = [value for way in ways for value in _measured(kind, dataset, drawn[way.key], way.columns, asked.what)]
         results.append(OfSeed(seed=seed, metrics=metrics))
         seconds["evaluate"] += _since(started)
-    return _Found(results, curves, list(model.remarks), {name: round(spent, 3) for name, spent in seconds.items()})
+    return _Found(results, curves, list(remarks), {name: round(spent, 3) for name, spent in seconds.items()})
 
 
 def _draw(
     study: Study, said: str, dataset: Dataset, model: Model, ways: Sequence[Sampling], seed: int, device: torch.device
-) -> dict[str, Tensor]:
-    """The study's number of samples of each way by its key: equal noise and labels in all of them.
+) -> tuple[dict[str, Tensor], list[str]]:
+    """(the study's number of samples of each way by its key, what to say of their scale); all from the same noise.
 
     Raises BenchError as soon as some are not numbers, or the first ones are of another scale than the data.
     """
     slices, count = max(way.steps if way.solver == "few" else 1 for way in ways), study.evaluation.samples
     parts: dict[str, list[Tensor]] = {way.key: [] for way in ways}
-    progress, done = Progress(f"samples of {said}", count * len(ways)), 0
+    progress, done, remarks = Progress(f"samples of {said}", count * len(ways)), 0, list[str]()
     for part in parts_of(dataset.shape, list(ways), count):
         made = _part(study, dataset, model, part.sampling, part.rows, seed, slices, device)
         if part.rows.start == 0:
-            check_scale(made, dataset, study.sigma_d, said)
+            count_of_steps = f"{part.sampling.steps} step{'s' if part.sampling.steps > 1 else ''}"
+            remarks += [f"in {count_of_steps}: {one}" for one in check_scale(made, dataset, study.sigma_d, said)]
         parts[part.sampling.key].append(made)
         done += len(part.rows)
         progress.update(done)
-    return {key: torch.cat(made) for key, made in parts.items()}
+    return {key: torch.cat(made) for key, made in parts.items()}, remarks
 
 
 def _part(
@@ -256,7 +259,7 @@ def _part(
     with torch.no_grad(), products(device, tf32=False):
         made = model.draw(way, noise, None if labels is None else labels.to(device)).cpu()
     if lost := not_numbers(made):
-        problem = f"{lost} of {len(made)} samples in {way.steps} steps are not numbers"
+        problem = f"{lost} of {len(made)} samples by {way.key} are not numbers"
         raise BenchError(problem, key="WHAT", remedy="mend the model: what is not finite has no distance")
     return made
 

@@ -25,7 +25,7 @@ ARRAYS = (".npy", ".npz", ".safetensors")
 SAMPLES, LABELS = ("samples", "arr_0"), ("labels", "arr_1")
 """Names in an archive; the second ones are NumPy's own, under which others keep theirs."""
 NARROW, WIDE = 0.6, 1.6
-"""Of the root mean square of samples over that of data: a scale that was forgotten, or applied twice, is beyond."""
+"""Of the root mean square of samples over that of data: what is below is said, what is above is refused."""
 CHANCE = 5.0
 """Standard deviations by which a class may differ from its share, as in labels that were drawn."""
 DATA_DRAWN = 1024
@@ -72,22 +72,23 @@ def open_samples(
         raise BenchError(f"{lost} of {len(found.drawn)} samples are not numbers", file=place, remedy=MEND)
     chosen, remarks = _chosen(place, len(found.drawn), said, dataset, count)
     drawn = found.drawn if chosen is None else found.drawn[chosen]
-    check_scale(drawn, dataset, sigma_d, place)
-    return Samples(drawn, digests, [*found.remarks, *remarks])
+    scale = check_scale(drawn, dataset, sigma_d, place)
+    return Samples(drawn, digests, [*found.remarks, *remarks, *scale])
 
 
-def check_scale(drawn: Tensor, dataset: Dataset, sigma_d: float, place: Path | str) -> None:
-    """Raise BenchError where samples (unit variance) have another scale than data, or none of them is negative."""
+def check_scale(drawn: Tensor, dataset: Dataset, sigma_d: float, place: Path | str) -> list[str]:
+    """What to say of the scale of samples (unit variance), which a model that learned little makes small.
+
+    Raises BenchError where they are wider than data by more than any model is, or images without a negative number.
+    """
     data, _ = dataset.draw(generator("scale of data"), DATA_DRAWN)
-    ours, theirs = (float(values.double().square().mean().sqrt()) for values in (drawn, data))
-    shifted = bool((drawn >= 0).all()) and float((data < 0).double().mean()) > 0.01
-    if NARROW <= ours / theirs <= WIDE and not shifted:
-        return
+    ours, theirs = (sigma_d * float(values.double().square().mean().sqrt()) for values in (drawn, data))
+    shifted = drawn.ndim == 4 and bool((drawn >= 0).all()) and bool((data < 0).any())
+    said = f"root mean square {ours:.3g}, where that of data is {theirs:.3g}"
+    if ours <= WIDE * theirs and not shifted:
+        return [f"{said}: a model that learned little, or a scale applied twice"] if ours < NARROW * theirs else []
     low, high, here, there = (sigma_d * float(end) for end in (drawn.min(), drawn.max(), data.min(), data.max()))
-    problem = (
-        f"samples from {low:.3g} to {high:.3g}, root mean square {sigma_d * ours:.3g}, where data lie from {here:.3g} "
-        f"to {there:.3g}, root mean square {sigma_d * theirs:.3g}"
-    )
+    problem = f"samples from {low:.3g} to {high:.3g}, {said}, from {here:.3g} to {there:.3g}"
     remedy = (
         f"give them in the units of the data, of standard deviation {sigma_d:g} (docs/judge.md): images in [0, 1] "
         f"become 2 x - 1, those of 0 to 255 are saved as pictures or uint8, unit variance is multiplied by {sigma_d:g}"
