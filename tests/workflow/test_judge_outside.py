@@ -26,7 +26,7 @@ from trigbench.workflow.data.kinds.digits import DIGITS
 from trigbench.workflow.data.kinds.images import IMAGES
 from trigbench.workflow.data.shares import labels_in_shares
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.files import read_arrays, write_arrays
+from trigbench.workflow.machine.files import read_arrays, read_json, write_arrays, write_json
 from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.run.make import make_run
 from trigbench.workflow.run.outside.checkpoints import open_diffusers, open_edm
@@ -263,6 +263,23 @@ def test_a_bad_command_line_ends_with_what_is_wrong_with_it(options: str, study:
     assert BAD_COMMANDS[options] in str(caught.value) and "remedy" in str(caught.value)
 
 
+def test_data_that_are_stale_or_take_long_to_make_are_said_with_the_command(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(study.folder / "data", tmp_path / study.folder / "data")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+    path = study.data_file("mixture").with_suffix(".json")
+    write_json(path, read_json(path, "") | {"fingerprint": "another"})
+    line = ["--name", "x", "--labels", "x.txt"]
+    with pytest.raises(SystemExit, match=r"mixture is stale(.|\n)*steps.prepare --study tiny.yaml --budget laptop"):
+        cli.main(["judge", "tiny.yaml", "nowhere.npy", *line])
+    with pytest.raises(SystemExit, match=r"cifar10 is not prepared(.|\n)*prepare --study cifar10 --budget laptop"):
+        cli.main(["judge", "cifar10", "nowhere.npy", *line])
+    with pytest.raises(SystemExit, match=r"several data sets(.|\n)*mixture-2d, mixture-32d"):
+        cli.main(["judge", "oracle", "nowhere.npy", *line])
+
+
 # --- labels and pictures --------------------------------------------------------------------------
 
 
@@ -393,11 +410,8 @@ BAD_LABELS = {
 def test_labels_that_are_not_the_study_s_are_refused(case: str, tmp_path: Path) -> None:
     labels, wanted = BAD_LABELS[case]
     count = max(12, len(labels or ()))
-    np.savez(
-        tmp_path / "x.npz",
-        samples=np.resize(PIXELS, (count, 4, 4, 3)),
-        **({} if labels is None else {"labels": np.array(labels)}),
-    )
+    said = {} if labels is None else {"labels": np.array(labels)}
+    write_arrays(tmp_path / "x.npz", {"samples": np.resize(PIXELS, (count, 4, 4, 3)), **said})
     with pytest.raises(BenchError) as caught:
         opened(tmp_path / "x.npz", count=12 if count == 13 else count, shares=(1.0, 1.0, 1.0))
     assert wanted in str(caught.value) and "x.npz" in str(caught.value)

@@ -1,5 +1,6 @@
 """Diffusion models in files: networks of EDM and EDM2 (.safetensors), and U-Nets of diffusers with their scheduler."""
 
+import importlib
 import json
 import warnings
 from collections.abc import Callable
@@ -108,14 +109,15 @@ def _opened(unet_folder: Path, scheduler: Path) -> tuple[Any, Tensor, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from diffusers import DDPMScheduler, UNet2DModel  # noqa: PLC0415 - of an extra
-    except ImportError as error:
-        raise BenchError(
-            "diffusers is not installed", file=unet_folder, remedy="pip install 'trigbench[latents]'"
-        ) from error
+            package: Any = importlib.import_module("diffusers")
+            unets, schedulers = package.UNet2DModel, package.DDPMScheduler  # imported when first named
+    except (ImportError, RuntimeError) as error:  # the second where a library of its own is of another build than torch
+        problem = f"diffusers cannot be imported: {str(error).strip().splitlines()[-1]}"
+        remedy = "pip install 'trigbench[latents]', with torch and torchvision of one build"
+        raise BenchError(problem, file=unet_folder, remedy=remedy) from error
     try:
-        unet: Any = UNet2DModel.from_pretrained(unet_folder, local_files_only=True, use_safetensors=True)
-        made: Any = DDPMScheduler.from_config(_settings(scheduler))
+        unet: Any = unets.from_pretrained(unet_folder, local_files_only=True, use_safetensors=True)
+        made: Any = schedulers.from_config(_settings(scheduler))
     except (OSError, ValueError, RuntimeError) as error:
         said = str(error).splitlines()[0]
         remedy = "save it again by diffusers' save_pretrained, as .safetensors"
