@@ -357,6 +357,19 @@ def test_images_from_0_to_1_are_refused_where_data_are_from_minus_1(tmp_path: Pa
         opened(tmp_path / "x.npy")
 
 
+def test_colour_is_refused_where_data_are_grey_and_labels_where_they_have_no_classes(tmp_path: Path) -> None:
+    grey = np.repeat(PIXELS[:12, ..., :1], 3, 3)
+    np.save(tmp_path / "grey.npy", grey)
+    np.save(tmp_path / "colour.npy", PIXELS[:12])
+    one = dataset((1, 4, 4))
+    drawn = open_samples(tmp_path / "grey.npy", None, one, 12, 0.5, lambda p: encode(p)[:, :1]).drawn
+    assert drawn.shape == (12, 1, 4, 4)
+    with pytest.raises(BenchError, match="12 of 12 pictures are in colour"):
+        open_samples(tmp_path / "colour.npy", None, one, 12, 0.5, lambda p: encode(p)[:, :1])
+    with pytest.raises(BenchError, match="the data have no classes"):
+        opened(tmp_path / "colour.npy", labels=tmp_path / "labels.txt")
+
+
 def test_jpeg_is_judged_and_said(tmp_path: Path) -> None:
     folder = written(tmp_path / "jpg", [f"{i:02d}.jpg" for i in range(12)])
     assert "JPEG" in opened(folder).remarks[0]
@@ -386,7 +399,7 @@ def test_of_more_samples_the_first_of_each_class_are_taken_in_the_data_s_shares(
     assert counts.tolist() == [6, 2]
     wanted = encode(PIXELS[[0, 1, 2, 3, 4, 5, 6, 7]].transpose(0, 3, 1, 2))
     assert torch.equal(found.drawn, torch.from_numpy(wanted))
-    assert found.remarks == ["8 of 13 samples, a fixed choice of them", "of each class its share"]
+    assert found.remarks == ["8 of 13 samples, of each class the first ones in its share"]
 
 
 def test_of_more_samples_without_classes_a_fixed_choice_is_taken(tmp_path: Path) -> None:
@@ -423,7 +436,8 @@ def _mixed(folder: Path) -> None:
 
 
 BAD_PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "size": (lambda f: written(f, ["0.png"], PIXELS[:, :3]), "expected 4 x 4 pixels, found 4 x 3"),
+    "size": (lambda f: written(f, ["0.png"], PIXELS[:, :3]), "in the size of the data"),
+    "grey": (lambda f: written(f, ["0.png"], PIXELS[..., 0]), "save the pictures as RGB"),
     "mixed": (_mixed, "both arrays and pictures lie there"),
     "empty": (lambda f: f.mkdir(), "no image in it"),
     "pickled": (lambda f: _saved(f, np.array([{}] * 12, object)), "cannot read x.npy"),
@@ -454,6 +468,9 @@ def test_subfolders_that_are_not_the_classes_are_refused(tmp_path: Path) -> None
     written(tmp_path / "x", [f"{label % 2}/{i:02d}.png" for i, label in enumerate(LABELLED)])
     with pytest.raises(BenchError, match="2 subfolders, and the data have 3 classes"):
         opened(tmp_path / "x", shares=(1.0, 1.0, 1.0))
+    written(tmp_path / "y", [f"{i:02d}.png" for i in range(12)])
+    with pytest.raises(BenchError, match="or say the classes by --labels FILE"):
+        opened(tmp_path / "y", shares=(1.0, 1.0, 1.0))
 
 
 # --- checkpoints ----------------------------------------------------------------------------------
@@ -584,3 +601,4 @@ def test_own_modules_that_a_function_brings_are_noted(tmp_path: Path, monkeypatc
 def test_where_nothing_of_the_study_s_own_is_there_nothing_is_best(study: Study) -> None:
     empty = own_results(study.model_copy(update={"study": "nowhere"}))
     assert empty.best("mixture", "map_rms", None) is None and empty.real("mixture", "map_rms") is None
+    assert own_results(study).real("mixture", "sliced_wasserstein") is not None, "the data say it"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from trigbench.workflow.claims.statistics import Interval, interval, summary
 from trigbench.workflow.claims.tables import read_table, write_table
+from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.study.claim import written
 from trigbench.workflow.study.outside import OutsideRecord, outside_records, outside_verdict
 from trigbench.workflow.study.quantities import Quantities, quantities_of
@@ -86,6 +87,8 @@ class Own:
 
     table: pd.DataFrame
     known: Quantities
+    floors: dict[tuple[str, str], float]
+    """(data, metric) -> that of real data."""
 
     def best(self, data: str, metric: str, steps: int | None) -> Best | None:
         """The best arm on these data; in any number of steps, where the number is not known."""
@@ -100,9 +103,7 @@ class Own:
 
     def real(self, data: str, metric: str) -> float | None:
         """Real data judged as if they were samples."""
-        rows = self._of(data, metric, None)
-        rows = rows[rows.arm == REAL]
-        return float(rows["mean"].iloc[0]) if len(rows) else None
+        return self.floors.get((data, metric))
 
     def _of(self, data: str, metric: str, steps: int | None) -> pd.DataFrame:
         rows = self.table[(self.table.data == data) & (self.table.metric == metric)]
@@ -110,13 +111,23 @@ class Own:
 
 
 def own_results(study: Study) -> Own:
-    """From the study's table of runs; an empty table where none was made."""
+    """From the study's table of runs, which is empty where none was made, and what its data say of themselves."""
     known, path = quantities_of(study.data.values()), study.folder / "runs.csv"
-    runs = read_table(path) if path.is_file() else pd.DataFrame()
-    if not len(runs):
-        return Own(summary(pd.DataFrame(columns=["metric", "status"]), known), known)
+    runs = read_table(path) if path.is_file() else pd.DataFrame(columns=["metric", "status"])
     keys = [column for column in runs if column not in ("experiment", "value")]
-    return Own(summary(runs.drop_duplicates(keys), known), known)
+    return Own(summary(runs.drop_duplicates(keys), known), known, _floors(study))
+
+
+def _floors(study: Study) -> dict[tuple[str, str], float]:
+    files = {data: study.data_file(data).with_suffix(".json") for data in study.data}
+    remedy = "delete it; the workflow prepares the data again"
+    facts = {data: read_json(file, remedy) for data, file in files.items() if file.is_file()}
+    return {
+        (data, floor["metric"]): floor["value"]
+        for data, said in facts.items()
+        for floor in said.get("floors", [])
+        if floor["value"] is not None
+    }
 
 
 def metrics_in(records: Sequence[OutsideRecord]) -> list[str]:

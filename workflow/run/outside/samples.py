@@ -3,10 +3,12 @@
 Everything that would make their numbers incomparable is refused before anything is measured.
 """
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,13 @@ DATA_DRAWN = 1024
 Encode = Callable[[np.ndarray], np.ndarray]
 """Pictures, uint8 of (n, 3, h, w) -> samples in unit variance."""
 MEND = "write the samples again"
+REMEDIES = {
+    "labels": "put each picture into a subfolder for its class, or say the classes by --labels FILE",
+    "path": "name a folder or zip with a subfolder for each class, or say the classes by --labels FILE",
+    "convert": "save the pictures as RGB with 8 bits a channel",
+    "resize": "save the pictures in the size of the data, as the model draws them",
+}
+"""By the key of a study that is at fault where its own data are."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,8 @@ def open_samples(
     BenchError for what has another shape, is not numbers, lies in another range, is too few, lacks labels where the
     data have classes, or has them in other shares.
     """
+    if labels is not None and not dataset.classes:
+        raise BenchError("the data have no classes", file=labels, key="--labels", remedy="remove it")
     read = _read_arrays if _arrays_in(place) else _read_pictures
     found = read(place, dataset, sigma_d, encode, labels is None)
     said = found.labels if labels is None else torch.from_numpy(_labels_in(labels))
@@ -147,7 +158,7 @@ def _in_unit_variance(
     path: Path, values: np.ndarray, dataset: Dataset, sigma_d: float, encode: Encode | None
 ) -> Tensor:
     if values.dtype == np.uint8 and encode is not None:
-        return torch.from_numpy(encode(_channels_first(path, values, dataset.shape)))
+        return torch.from_numpy(encode(_checked_grey(path, _channels_first(path, values, dataset.shape), dataset)))
     expected = ("n", *dataset.shape)
     if values.shape[1:] != dataset.shape or not np.issubdtype(values.dtype, np.floating) or not len(values):
         pictures = "" if encode is None else "; or uint8 pictures, 0 to 255"
@@ -170,12 +181,22 @@ def _channels_first(path: Path, pictures: np.ndarray, shape: tuple[int, ...]) ->
     return np.repeat(pictures, 3, 1) if pictures.shape[1] == 1 else pictures
 
 
+def _checked_grey(path: Path, pictures: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """The same; raises BenchError for colour where data have none, as two of three channels would be lost."""
+    coloured = (pictures != pictures[:, :1]).any(axis=(1, 2, 3)) if dataset.shape[0] == 1 else np.zeros(1, bool)
+    if coloured.any():
+        problem = f"{coloured.sum()} of {len(pictures)} pictures are in colour, and the data are grey"
+        raise BenchError(problem, file=path, remedy="save them in grey, as you mean it")
+    return pictures
+
+
 def _read_pictures(place: Path, dataset: Dataset, sigma_d: float, encode: Encode | None, needs_labels: bool) -> _Read:
     if encode is None:
         remedy = f"save samples as arrays of (n, {', '.join(map(str, dataset.shape))}) (docs/judge.md)"
         raise BenchError("pictures, and the study's data are no images of their own size", file=place, remedy=remedy)
     labelled = bool(dataset.classes) and needs_labels
-    part = folder_part(place, dataset.shape[-1], "none", convert=dataset.shape[0] == 1, labelled=labelled)
+    with _in_words_of_samples():
+        part = folder_part(place, dataset.shape[-1], "none", convert=dataset.shape[0] == 1, labelled=labelled)
     labels = None
     if part.labels is not None:
         labels = torch.from_numpy(part.labels[:])
@@ -187,12 +208,25 @@ def _read_pictures(place: Path, dataset: Dataset, sigma_d: float, encode: Encode
             raise BenchError(problem, file=place, remedy=remedy)
     progress, pixels = Progress(f"pictures of {place.name}", part.rows), []
     for row in range(part.rows):
-        pixels.append(part.pixels(row))
+        with _in_words_of_samples():
+            pixels.append(part.pixels(row))
         progress.update(row + 1)
-    drawn = torch.from_numpy(encode(np.stack(pixels)))
+    drawn = torch.from_numpy(encode(_checked_grey(place, np.stack(pixels), dataset)))
     lossy = any(path.suffix.lower() in (".jpg", ".jpeg") for path in place.rglob("*")) if place.is_dir() else False
     remarks = ["JPEG changes pixels, and distances with them: PNG keeps them"] if lossy else []
     return _Read(drawn, labels, {str(place): sha256(place) if place.is_file() else _content(place)}, remarks)
+
+
+@contextlib.contextmanager
+def _in_words_of_samples() -> Iterator[None]:
+    """Where a remedy is a study's key, which samples have not, theirs."""
+    try:
+        yield
+    except BenchError as error:
+        if error.said["key"] not in REMEDIES:
+            raise
+        said: dict[str, Any] = error.said | {"key": None, "remedy": REMEDIES[error.said["key"]]}
+        raise BenchError(**said) from error
 
 
 def _content(folder: Path) -> str:
@@ -249,7 +283,8 @@ def _chosen(
     if there == count:
         _check_shares(place, labels, dataset.shares)
         return None, said
-    return _in_shares(place, labels.numpy(), dataset.shares, count), [*said, "of each class its share"]
+    said = [f"{count} of {there} samples, of each class the first ones in its share"]
+    return _in_shares(place, labels.numpy(), dataset.shares, count), said
 
 
 def _check_shares(place: Path, labels: Tensor, shares: tuple[float, ...]) -> None:
