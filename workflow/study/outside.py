@@ -128,10 +128,17 @@ def way_of(study: Study, kind: Kind, steps: int) -> Sampling:
 
 
 def default_steps(study: Study, kind: Kind) -> tuple[int, ...]:
-    """In how many steps a model is judged where nothing is said: as the built-in samplers have it."""
-    if kind == "checkpoint":
-        return study.all_samplers["heun"].evaluations or ()
-    return tuple(len(times) + 1 for times in study.all_samplers["few"].times or ())
+    """In how many steps a model is judged where nothing is said: as the built-in samplers have it.
+
+    Raises BenchError where the study gives their name to another way of sampling.
+    """
+    name = "heun" if kind == "checkpoint" else "few"
+    sampler = study.all_samplers[name]
+    found = sampler.evaluations or tuple(len(times) + 1 for times in sampler.times or ())
+    if sampler.solver != name or not found:
+        problem = f"the study's sampler {name!r} is another than that of this name"
+        raise BenchError(problem, file=study.file, key="--steps", remedy="say in how many steps, as --steps 1,2")
+    return found
 
 
 def _times(study: Study) -> dict[int, tuple[str, tuple[float, ...]]]:

@@ -78,15 +78,14 @@ def judge(study: Study, asked: Asked) -> OutsideRecord:
     dataset, device = _open_data(study, asked.data), device_of(study.device, study.file)
     seed_globals(study.evaluation.seed, "outside")  # of what draws where it is imported
     given = _open(study, asked, dataset, device)
-    with _one_thread():
-        if isinstance(given, Samples):
-            kind: Kind = "samples"
-            ways: list[Sampling] = []
-            found = _judge_samples(study, asked, dataset, given)
-        else:
-            kind = given.kind
-            ways = [way_of(study, kind, steps) for steps in asked.steps or default_steps(study, kind)]
-            found = _judge_model(study, asked, dataset, given, ways, device)
+    if isinstance(given, Samples):
+        kind: Kind = "samples"
+        ways: list[Sampling] = []
+        found = _judge_samples(study, asked, dataset, given)
+    else:
+        kind = given.kind
+        ways = [way_of(study, kind, steps) for steps in asked.steps or default_steps(study, kind)]
+        found = _judge_model(study, asked, dataset, given, ways, device)
     data_file = study.data_file(asked.data)
     facts = read_json(data_file.with_suffix(".json"), "delete it; the workflow prepares the data again")["facts"]
     protocol = {"data": asked.data, "samples": study.evaluation.samples, **facts.get("protocol", {})}
@@ -108,7 +107,7 @@ def _open_data(study: Study, data: str) -> Dataset:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """As steps compute, so that the same samples have the same numbers, to the bit."""
+    """As steps measure, so that the same samples have the same numbers, to the bit."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -210,7 +209,7 @@ def _judge_model(
         _part(study, dataset, model, way, range(TRIED), study.evaluation.seed, way.steps, device)
     if model.field is not None:
         started = time.monotonic()
-        with torch.no_grad(), products(device, tf32=False):
+        with torch.no_grad(), products(device, tf32=False), _one_thread():
             metrics, curves, fault = judge_field(kind, dataset, model.field)
         _refuse(fault, asked.what)
         results.append(OfSeed(seed=None, metrics=metrics))
@@ -265,7 +264,8 @@ def _part(
 
 
 def _measured(kind: Any, dataset: Dataset, drawn: Tensor, columns: dict[str, Any], said: str) -> list[Value]:
-    found, fault = judge_drawn(kind, dataset, drawn, wanted_of(kind, None))
+    with _one_thread():
+        found, fault = judge_drawn(kind, dataset, drawn, wanted_of(kind, None))
     _refuse(fault, said)
     return [Value(metric=name, value=value, **columns) for name, value in found.items()]
 
