@@ -373,6 +373,8 @@ def test_colour_is_refused_where_data_are_grey_and_labels_where_they_have_no_cla
 def test_jpeg_is_judged_and_said(tmp_path: Path) -> None:
     folder = written(tmp_path / "jpg", [f"{i:02d}.jpg" for i in range(12)])
     assert "JPEG" in opened(folder).remarks[0]
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), "zip", folder))
+    assert "JPEG" in opened(packed).remarks[0] and torch.equal(opened(packed).drawn, opened(folder).drawn)
 
 
 @pytest.mark.parametrize("how", ["folders", "numbers", "beside", "file", "text"])

@@ -39,6 +39,7 @@ class Best:
     """The best of the study's own arms in one metric and number of steps."""
 
     arm: str
+    """With what of its sampling is not said by the number of steps."""
     mean: float
     low: float
     high: float
@@ -98,8 +99,9 @@ class Own:
         if not len(rows) or better == "neither":
             return None
         row = rows.sort_values("mean", ascending=better == "lower", kind="stable").iloc[0]
-        arm = str(row.arm) if pd.isna(row.guidance) else f"{row.arm}, guidance {row.guidance:g}"
-        return Best(arm, float(row["mean"]), float(row.low), float(row.high))
+        guided = "" if pd.isna(row.guidance) else f", guidance {row.guidance:g}"
+        through = f", through {row.mid_time:g}" if row.steps == 2 and pd.notna(row.mid_time) else ""
+        return Best(f"{row.arm}{guided}{through}", float(row["mean"]), float(row.low), float(row.high))
 
     def real(self, data: str, metric: str) -> float | None:
         """Real data judged as if they were samples."""

@@ -5,9 +5,10 @@ Everything that would make their numbers incomparable is refused before anything
 
 import contextlib
 import hashlib
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ CHANCE = 5.0
 DATA_DRAWN = 1024
 Encode = Callable[[np.ndarray], np.ndarray]
 """Pictures, uint8 of (n, 3, h, w) -> samples in unit variance."""
+JPEG = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 MEND = "write the samples again"
 REMEDIES = {
     "labels": "put each picture into a subfolder for its class, or say the classes by --labels FILE",
@@ -212,7 +214,7 @@ def _read_pictures(place: Path, dataset: Dataset, sigma_d: float, encode: Encode
             pixels.append(part.pixels(row))
         progress.update(row + 1)
     drawn = torch.from_numpy(encode(_checked_grey(place, np.stack(pixels), dataset)))
-    lossy = any(path.suffix.lower() in (".jpg", ".jpeg") for path in place.rglob("*")) if place.is_dir() else False
+    lossy = any(PurePosixPath(name).suffix.lower() in JPEG for name in _names_in(place))
     remarks = ["JPEG changes pixels, and distances with them: PNG keeps them"] if lossy else []
     return _Read(drawn, labels, {str(place): sha256(place) if place.is_file() else _content(place)}, remarks)
 
@@ -227,6 +229,13 @@ def _in_words_of_samples() -> Iterator[None]:
             raise
         said: dict[str, Any] = error.said | {"key": None, "remedy": REMEDIES[error.said["key"]]}
         raise BenchError(**said) from error
+
+
+def _names_in(place: Path) -> list[str]:
+    if place.is_dir():
+        return [path.name for path in place.rglob("*")]
+    with zipfile.ZipFile(place) as archive:  # which was read before
+        return archive.namelist()
 
 
 def _content(folder: Path) -> str:
