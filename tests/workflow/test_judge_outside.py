@@ -52,7 +52,7 @@ def sample(noise, times, labels):
     mixture = oracle.Mixture(*(torch.from_numpy(a[k]) for k in ("weights", "means", "stds")))
     x0 = torch.zeros_like(noise[0]).double()
     for z, t in zip(noise, times):
-        x0 = oracle.consistency_map(mixture, t.cos() * x0 + t.sin() * z, t.expand(len(x0)), 64)
+        x0 = oracle.consistency_map(mixture, t.cos() * x0 + t.sin() * z, t.expand(len(x0)), 24)
     return 0.5 * x0
 
 def late(noise, times, labels):
