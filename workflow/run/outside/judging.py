@@ -239,7 +239,7 @@ def _draw(
     progress, done, remarks = Progress(f"samples of {said}", count * len(ways)), 0, list[str]()
     for part in parts_of(dataset.shape, list(ways), count):
         made = _part(study, dataset, model, part.sampling, part.rows, seed, slices, device)
-        if part.rows.start == 0:
+        if part.rows.start == 0 and model.kind == "function":  # the units of a checkpoint are its format's
             count_of_steps = f"{part.sampling.steps} step{'s' if part.sampling.steps > 1 else ''}"
             remarks += [f"in {count_of_steps}: {one}" for one in check_scale(made, dataset, study.sigma_d, said)]
         parts[part.sampling.key].append(made)
