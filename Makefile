@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
+EXTRAS ?= workflow,cluster,tests,docs
 BIN := $(CURDIR)/$(VENV)/bin
 READY := $(VENV)/.ready
 export PATH := $(BIN):$(PATH)
@@ -23,7 +24,7 @@ $(READY): $(CONSTRAINTS) pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed")'
 	$(PYTHON) -m venv $(VENV)
 	pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) setuptools $$(grep -E '^torch(vision)?==' $(CONSTRAINTS))
-	pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[workflow,tests,docs]'
+	pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[$(EXTRAS)]'
 	@python -c 'import torchvision' 2>/dev/null || { echo "torchvision is of another build than torch: removed, nothing here needs it"; \
 	  pip uninstall --quiet --yes torchvision; }
 	@touch $(READY)

@@ -24,7 +24,7 @@ from trigbench.workflow.data.files.shards import write_shards
 from trigbench.workflow.data.kinds.latents import LatentsData
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.estimates import counts_of, shape_of
-from trigbench.workflow.study.kinds import kind_module
+from trigbench.workflow.study.kinds import draws_module
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
 
@@ -59,7 +59,7 @@ def noise_set(study: Study, folder: Path) -> Dataset:
     )
     about = {"folder": str(folder), "parts": {"train": digest}, "conditional": classes > 0, "flips": not latents}
     arrays = {"about": np.array(json.dumps(about)), "sigma_d": np.array(study.sigma_d)}
-    return kind_module(settings).open_dataset(arrays, study.sigma_d)
+    return draws_module(settings).open_dataset(arrays, study.sigma_d)
 
 
 def measure(name: str, rounds: int, tflops: float, folder: Path) -> list[dict[str, object]]:

@@ -35,7 +35,8 @@ while [ $# -gt 1 ]; do
 done
 case $step in
   prepare) files=(results/scale/data/$data.{npz,json}) ;;
-  run) files=(results/scale/runs/$arm/seed-$seed/{{training,metrics}.json,log.csv,weights.safetensors,samples.npz}) ;;
+  run) files=(results/scale/runs/$arm/seed-$seed/{{training,metrics,samples}.json,log.csv,weights.safetensors}
+    results/scale/runs/$arm/seed-$seed/samples.npz) ;;
   experiment) files=(results/scale/experiments/$experiment/{{runs,curves,table}.csv,figure.{svg,png},finding.json}) ;;
   collect) files=(results/scale/{{runs,curves,claims}.csv,{provenance,claims}.json}) ;;
   report) files=(reports/{scale,index}.html) ;;

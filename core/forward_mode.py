@@ -12,11 +12,11 @@ from trigbench.core import holdings, pairs
 
 Function = Callable[..., Any]
 Tensors = Sequence[Tensor]
-Method = Literal["auto", "pairs", "func", "two_pass", "difference"]
+TangentMethod = Literal["auto", "pairs", "func", "two_pass", "difference"]
 
 
 def value_and_tangent(
-    function: Function, primals: Tensors, tangents: Tensors, method: Method = "auto"
+    function: Function, primals: Tensors, tangents: Tensors, method: TangentMethod = "auto"
 ) -> tuple[Any, Any]:
     """function(*primals) and its derivative along `tangents`; the value keeps its gradient, the tangent has none.
 
@@ -145,6 +145,6 @@ def _generator_states(primals: Tensors) -> list[tuple[Any, Tensor]]:
     return [(generator, generator.get_state()) for generator in generators]
 
 
-METHODS: dict[Method, Callable[[Function, Tensors, Tensors], tuple[Any, Any]]] = {
+METHODS: dict[TangentMethod, Callable[[Function, Tensors, Tensors], tuple[Any, Any]]] = {
     "pairs": pairs.evaluate, "func": _func, "two_pass": _two_pass, "difference": _difference,
 }  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trigbench.core.forward_mode import Method, draws_again, value_and_tangent
+from trigbench.core.forward_mode import TangentMethod, draws_again, value_and_tangent
 from trigbench.core.trigflow import Field, cos_sin
 
 Batch = Float[Tensor, "batch *shape"]
@@ -45,7 +45,7 @@ class Apart:
 
 
 def derivative_along(
-    field: Field, x: Batch, t: Times, v: Batch, scale: Times, method: Method = "auto"
+    field: Field, x: Batch, t: Times, v: Batch, scale: Times, method: TangentMethod = "auto"
 ) -> tuple[Batch, Batch]:
     """F and scale * dF/dt along dx/dt = v, the scale *inside* the tangents (Sec. 5.1).
 

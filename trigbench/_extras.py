@@ -17,6 +17,7 @@ EXTRAS = {
         "rich",
     ),
     "cluster": ("snakemake_executor_plugin_slurm",),
+    "tensorboard": ("tensorboard",),
 }
 """The modules that each brings and that something cannot do without."""
 

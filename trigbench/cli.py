@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from trigbench import __version__
 from trigbench._extras import MissingExtra, need
-from trigbench.commands import judge, run
+from trigbench.commands import audit, check, compare, convert, estimate, judge, new, report, run, show, watch
+from trigbench.commands import list as listing
 
-COMMANDS = (run, judge)
+COMMANDS = (run, listing, show, new, check, estimate, watch, report, compare, judge, audit, convert)
 """Modules with `add_parser(subparsers)` and `main(arguments)`; what an extra brings, main imports."""
 
 
@@ -39,6 +40,10 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error("what follows -- is for `trigbench run`, which gives it to Snakemake")
     try:
         arguments.main(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # of what is left at the end
+        sys.exit(1)
     except MissingExtra as error:
         sys.exit(f"error: {error}")
     except Exception as error:

@@ -42,7 +42,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 """Keyword arguments of `EDM2`; add PLAIN for EDM2's own conditioning."""
 
-Part = Literal["encoder", "decoder"]
+Half = Literal["encoder", "decoder"]
 CHANNELS_PER_HEAD = 64
 BRANCH_BALANCE = 0.3
 LARGEST = 256
@@ -92,7 +92,7 @@ class EDM2(nn.Module):
         self.emb_label = MPLayer(classes, embedded) if classes else None
         self.tell = ToldNumbers(told, channels, embedded)
 
-        def block(place: Place, part: Part) -> Block:
+        def block(place: Place, part: Half) -> Block:
             return Block(place, part, embedded, dropout, conditioning)
 
         self.enc = nn.ModuleDict({self.plan.stem: MPLayer(shape[0] + 1, widths[0], kernel=3)})
@@ -156,14 +156,14 @@ class Block(nn.Module):
     def __init__(
         self,
         place: Place,
-        part: Part,
+        part: Half,
         embedding: int,
         dropout: float,
         conditioning: Conditioning,
     ) -> None:
         super().__init__()
         inputs, outputs = place.inputs, place.outputs
-        self.part: Part = part
+        self.part: Half = part
         self.place = place
         self.conditioning: Conditioning = conditioning
         self.conv_skip = nn.Identity() if inputs == outputs else MPLayer(inputs, outputs, kernel=1)

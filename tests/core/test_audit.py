@@ -28,7 +28,8 @@ from tests.core.audit_battery import (
 from tests.core.audit_battery import (
     RIGHT as RIGHT_CASES,
 )
-from trigbench.core.audit import audit_loss, audit_tangent
+from trigbench.core.audit import audit_loss, audit_tangent, remedies
+from trigbench.core.audit.remedies import TERM_BY_TERM, remedy_of
 from trigbench.core.fields import Draws, Fields, bind
 from trigbench.core.forward_mode import value_and_tangent
 from trigbench.core.networks.mlp import ResidualMLP
@@ -237,6 +238,7 @@ def test_every_mistake_in_a_tangent_is_named_and_no_other(candidate, field, word
     found = audit_tangent(candidate, field, X, TIMES, ALONG_TEACHER, SIGMA)
     assert len(found.problems) == 1, found
     assert re.search(words, found.problems[0]), found
+    assert remedy_of(found.problems[0]) != TERM_BY_TERM, found
     assert "wrong" in str(found)
 
 
@@ -409,6 +411,13 @@ def test_every_mistake_in_a_loss_is_named_and_no_other(loss, field, teacher, wor
     found = audit_loss(loss, field, X0, Z, TIMES, SIGMA, teacher)
     assert len(found.problems) == 1, found
     assert re.search(words, found.problems[0]), found
+    assert remedy_of(found.problems[0]) != TERM_BY_TERM, found
+
+
+def test_every_beginning_that_has_a_remedy_is_one_of_a_problem():
+    folder = Path(remedies.__file__).parent
+    said = "".join(path.read_text() for path in folder.glob("*.py") if path.name != "remedies.py")
+    assert [start for start in remedies.REMEDIES if start not in said] == []
 
 
 # --- faults that were found, each as a kind -------------------------------------------------------

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 from torch.utils.checkpoint import checkpoint
 
-from trigbench.core.forward_mode import METHODS, Method, value_and_tangent
+from trigbench.core.forward_mode import METHODS, TangentMethod, value_and_tangent
 from trigbench.core.pairs import DetachWarning, FallbackWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
@@ -343,7 +343,7 @@ def flexible(x):
     return flex_attention(q, q, q)[0, 0]  # type: ignore
 
 
-REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], Method | None]] = {
+REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], TangentMethod | None]] = {
     "a part of a tensor": (part_of_a_tensor, "func"),
     "rows in turn": (rows_in_turn, "func"),
     "chunk, then in place": (chunk_then_in_place, "func"),
@@ -380,7 +380,7 @@ def test_what_pairs_refuse_names_a_method_that_works_and_auto_takes_func_where_i
     said = "\n".join([str(refused.value), *getattr(refused.value, "__notes__", ())])
     named = set(re.findall(r"'(\w+)'", said)) & set(METHODS)
     assert named, said
-    best: Method = "func" if taken else "difference"
+    best: TangentMethod = "func" if taken else "difference"
     assert best in named, said
     _, tangent = value_and_tangent(function, (x,), (dx,), best)
     torch.testing.assert_close(tangent, expected, rtol=1e-6, atol=1e-6)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from trigbench.core.fields import bind
-from trigbench.core.forward_mode import Method, value_and_tangent
+from trigbench.core.forward_mode import TangentMethod, value_and_tangent
 from trigbench.core.holdings import copied, held_by
 from trigbench.core.pairs import FallbackWarning
 
@@ -397,7 +397,7 @@ def test_a_warning_that_was_made_an_error_is_no_reason_to_fall_back():
 
 def test_what_fails_by_itself_fails_with_its_own_error():
     x, dx = points()
-    methods: tuple[Method, ...] = ("auto", "pairs", "func")
+    methods: tuple[TangentMethod, ...] = ("auto", "pairs", "func")
     for method in methods:
         with pytest.raises(RuntimeError, match="mat1 and mat2") as caught:
             value_and_tangent(nn.Linear(5, 4).double(), (x,), (dx,), method)

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
-from trigbench.core.forward_mode import Method, value_and_tangent
+from trigbench.core.forward_mode import TangentMethod, value_and_tangent
 from trigbench.core.networks import ddpmpp, dit, edm2
 from trigbench.core.networks.conditioning import NUMBERS
 from trigbench.core.networks.ddpmpp import DDPMpp, EDMEmbedding
@@ -417,7 +417,9 @@ def test_the_time_path_stays_float32_under_autocast_and_the_rest_does_not(name):
     assert 0 < (output - exact).abs().max() < 0.1 * exact.abs().max()
 
 
-def found_by(method: Method, network: nn.Module, dtype: torch.dtype, wrap: Callable = lambda f: f) -> list[Tensor]:
+def found_by(
+    method: TangentMethod, network: nn.Module, dtype: torch.dtype, wrap: Callable = lambda f: f
+) -> list[Tensor]:
     """Value, tangent and the parameters' gradients, the same dropout masks for every method."""
     x, t = points(dtype, batch=2)
     numbers = torch.tensor([1.2, 1.9], dtype=dtype)

@@ -13,10 +13,12 @@ import yaml
 
 from tests.workflow import warm
 from trigbench.core.objectives import OBJECTIVES
-from trigbench.workflow.steps.prepare import prepare
+from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.study.fingerprint import source_digest, syntax_digest
+from trigbench.workflow.study.freshness import drawn_from
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.study import Study
+from trigbench.workflow.study.records import SamplesRecord, write_record
+from trigbench.workflow.study.study import Run, Study
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -105,6 +107,11 @@ def copied_project(folder: Path) -> Path:
         shutil.copytree(ROOT / part, folder / part, ignore=ignored, symlinks=True)
     shutil.copy(ROOT / "Snakefile", folder)
     return folder
+
+
+def say_drawn(study: Study, run: Run) -> None:
+    """As if the samples that are there were drawn from the weights that are there."""
+    write_record(study.run_folder(run) / "samples.json", SamplesRecord(**drawn_from(study, run)))
 
 
 def saved_every(study: Study, steps: int) -> Study:

@@ -12,7 +12,7 @@ import yaml
 from trigbench.workflow.claims.judge import judge_study
 from trigbench.workflow.claims.tables import write_table
 from trigbench.workflow.machine.files import identity, write_arrays, write_json
-from trigbench.workflow.steps import report as step
+from trigbench.workflow.report import writing as step
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.outside import OfSeed, OutsideRecord, outside_mark, way_of, write_outside
 from trigbench.workflow.study.records import RunRecord, Value, write_record

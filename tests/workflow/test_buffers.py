@@ -5,7 +5,6 @@ import itertools
 import random
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from tests.workflow.conftest import saved_every
+from tests.workflow.conftest import saved_every, say_drawn
 from trigbench.core.fields import Draws, Fields, bind
 from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
 from trigbench.core.objectives.regression import Regression
@@ -248,7 +247,7 @@ def test_a_network_is_judged_and_sampled_with_the_buffers_that_it_was_trained_wi
     kind = evaluate_module.kind_module(study.data["mixture"])
     real, seen = kind.judge_map, []
     monkeypatch.setattr(kind, "judge_map", lambda dataset, field: seen.append(field(x, t)) or real(dataset, field))
-    record = evaluate(study, X, {})
+    record = evaluate(study, X)
     torch.testing.assert_close(seen[0], expected)
     assert record.parameters == sum(p.numel() for p in loaded.parameters())
     patched = draw_samples(study, arm, kept_of(loaded), study.samplings("x"), 64)
@@ -285,7 +284,8 @@ def test_weights_and_checkpoints_without_a_network_s_buffers_are_refused_by_name
     file = study.run_folder(X) / "weights.safetensors"
     weights = read_tensors(file, "")
     write_tensors(file, {name: value for name, value in weights.items() if not name.endswith("_u")})
-    for step in (sample, partial(evaluate, seconds={})):
+    say_drawn(study, X)
+    for step in (sample, evaluate):
         with pytest.raises(BenchError, match=r"missing: hidden\.parametrizations\.weight\.0\._u") as caught:
             step(study, X)
         assert "delete the run's folder" in str(caught.value)
@@ -430,7 +430,7 @@ def test_a_network_that_draws_is_sampled_and_judged_the_same_twice(with_network,
         disturbed()
         sample(study, X)
         disturbed()
-        record = evaluate(study, X, {})
+        record = evaluate(study, X)
         found.append([(value.metric, value.x, value.value) for value in (*record.metrics, *record.curves)])
     assert found[0] == found[1]
 

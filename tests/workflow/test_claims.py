@@ -15,7 +15,7 @@ import yaml
 
 from tests.workflow.conftest import copied_project, environment, snakemake
 from trigbench.workflow.claims.collecting import collect, tabulate_study
-from trigbench.workflow.claims.history import UNKNOWN, Dated, rule_commits, rule_first
+from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
 from trigbench.workflow.claims.judge import Tables, judge, judge_claim, judge_study
 from trigbench.workflow.claims.ledger import CLAIMS, Ledger, check_claims, claims_of, read_claims, resolved
 from trigbench.workflow.claims.statistics import COLUMNS

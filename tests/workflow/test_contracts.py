@@ -24,7 +24,8 @@ from trigbench.workflow.run.assembly import make_modules, open_data, step_functi
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.own import check_study
 from trigbench.workflow.run.sampling import draw_samples
-from trigbench.workflow.steps.train import train
+from trigbench.workflow.run.task import Task
+from trigbench.workflow.run.training import train
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.freshness import inputs_of
 from trigbench.workflow.study.reading import load
@@ -183,7 +184,7 @@ def test_a_method_from_outside_is_one_function_and_its_table_line(half_method, t
     run = Run(arm="x-0.5", seed=0)
     arm = study.arms[run.arm]
     modules = make_modules(study, arm, open_data(study, arm), 0, None)
-    found = step_function(study, run, arm, modules, open_data(study, arm), None)(1, {})
+    found = step_function(Task(study, run, arm, open_data(study, arm)), modules)(1, {})
     assert found.loss.item() == 0.5 * WHOLE[-1].item() > 0
     said = study.specification(run)["arm"]
     assert said["settings"] == {"share": 0.5} and said["warmup"] == 5 and "control" not in said

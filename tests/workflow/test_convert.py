@@ -11,10 +11,11 @@ from torch import nn
 
 from tests.core.test_teachers import checkpoint
 from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.command import main
+from trigbench.workflow.machine.converting import convert
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.run.teachers import open_edm_network
-from trigbench.workflow.steps.command import main
-from trigbench.workflow.steps.convert import command, convert
+from trigbench.workflow.steps.convert import command
 
 STATE = {"a.weight": torch.ones(2, 3), "b": torch.zeros(())}
 

@@ -29,6 +29,7 @@ from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.assembly import open_teacher, started_modules, student_field
 from trigbench.workflow.run.estimates import counts_of, stand_in
 from trigbench.workflow.run.operations import Operations
+from trigbench.workflow.run.task import Task
 from trigbench.workflow.run.teachers import open_edm_network
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study import fingerprint as fingerprint_module
@@ -137,18 +138,18 @@ def test_a_student_starts_as_its_teacher_from_a_file_or_is_refused(
     size = {"network": PATHS[family], "settings": settings}
     study = taught(file, size, start="teacher")
     arm, data = study.arms["x"], stand_in(study, "digits")
-    modules = started_modules(study, X, arm, data, open_teacher(study, X, arm, data))
+    modules = started_modules(Task(study, X, arm, data, open_teacher(study, X, arm, data)))
     x, t = torch.randn(5, 1, 8, 8), torch.linspace(0.05, 1.55, 5, dtype=torch.float64)
     field = edm_field(open_edm_network(file), study.sigma_d, torch.arange(5))
     ours = student_field(study, arm, modules.student.eval(), None, Condition(torch.arange(5)))(x, t)
     torch.testing.assert_close(ours, field(x, t), rtol=1e-3, atol=1e-4)
     other = {"network": PATHS[family], "settings": {**settings, "coordinate": "angle"}}
     with pytest.raises(BenchError, match="computes something else") as caught:
-        started_modules(taught(file, other, start="teacher"), X, arm, data, open_teacher(study, X, arm, data))
+        started_modules(Task(taught(file, other, start="teacher"), X, arm, data, open_teacher(study, X, arm, data)))
     assert "coordinate: log_noise_level" in str(caught.value)
     wider = {"network": PATHS[family], "settings": {**settings, "width": 2 * settings["width"]}}
     with pytest.raises(BenchError, match=r"do not fit the student's network: of another shape: .* instead of"):
-        started_modules(taught(file, wider, start="teacher"), X, arm, data, open_teacher(study, X, arm, data))
+        started_modules(Task(taught(file, wider, start="teacher"), X, arm, data, open_teacher(study, X, arm, data)))
     opened: list[Path] = []
     monkeypatch.setattr(
         "trigbench.workflow.run.teachers.open_edm_network", lambda path: opened.append(path) or open_edm_network(path)

@@ -13,15 +13,15 @@ import torch
 
 from examples import own_data
 from trigbench.core.condition import Condition
-from trigbench.workflow.data import digits
 from trigbench.workflow.data.dataset import Dataset, checked
+from trigbench.workflow.data.draws.digits import open_dataset
+from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.data.shares import labels_in_shares
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.run.assembly import open_data
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.noise import labels_of_samples
-from trigbench.workflow.steps.prepare import prepare
 from trigbench.workflow.study.protocol import protocol
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
@@ -136,10 +136,10 @@ def test_a_draw_is_not_changed_by_being_looked_at() -> None:
 
 def test_prepared_digits_of_other_labels_are_refused() -> None:
     arrays = {"train": np.zeros((4, 1, 8, 8), np.float32), "train_labels": np.arange(4)}
-    assert digits.open_dataset(arrays, 0.5).classes == 10
+    assert open_dataset(arrays, 0.5).classes == 10
     for bad in (np.arange(7, 11), np.arange(4) / 2, np.arange(3), np.eye(4, 10, dtype=np.int64)):
         with pytest.raises(BenchError, match=r"10 classes, 4 samples, and labels[\s\S]*numbered|whole number"):
-            digits.open_dataset({**arrays, "train_labels": bad}, 0.5)
+            open_dataset({**arrays, "train_labels": bad}, 0.5)
 
 
 # --- the labels of samples -----------------------------------------------------------------------

@@ -19,7 +19,7 @@ from trigbench.core.tangents import Apart, derivative_along
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints, devices
-from trigbench.workflow.machine.checkpoints import Part
+from trigbench.workflow.machine.checkpoints import Piece
 from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.run import assembly, batches, gradients, sampling
 from trigbench.workflow.run import training as train_module
@@ -27,6 +27,7 @@ from trigbench.workflow.run.assembly import make_modules, make_network, open_dat
 from trigbench.workflow.run.batches import Batch, ahead, draw_batch, mapped
 from trigbench.workflow.run.distributed import World
 from trigbench.workflow.run.journal import Journal
+from trigbench.workflow.run.task import Task
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.samplers import Sampler
@@ -105,7 +106,7 @@ def test_a_step_of_every_objective_has_all_its_tensors_on_the_device(objective: 
     _elsewhere(monkeypatch)
     modules = make_modules(study, arm, data, seed=0, start=None)
     target = {name: p.detach() for name, p in modules.student.named_parameters()} if arm.target_decay else {}
-    regression = step_function(study, X, arm, modules, data, None)(1, target)
+    regression = step_function(Task(study, X, arm, data), modules)(1, target)
     gradients = torch.autograd.grad(regression.loss, list(modules.parameters().values()), materialize_grads=True)
     assert {t.device.type for t in (regression.loss, regression.direction_norm, *gradients)} == {"meta"}
 
@@ -247,9 +248,10 @@ def test_gradients_of_a_float16_network_do_not_vanish_in_a_large_batch(prepared)
         torch.nn.init.normal_(
             modules.student.get_parameter("project.weight"), generator=torch.Generator().manual_seed(0)
         )
-        objective = step_function(study, X, arm, modules, data, None)
+        task = Task(study, X, arm, data)
+        objective = step_function(task, modules)
         parameters = list(modules.parameters().values())
-        found.append(train_module.evaluate_step(objective, 1, batch, {}, parameters, arm, modules, study)[1])
+        found.append(train_module.evaluate_step(objective, 1, batch, {}, parameters, task, modules)[1])
     for exact, scaled in zip(*found, strict=True):
         assert scaled.dtype == torch.float32
         assert (scaled - exact).norm() <= 0.05 * exact.norm()
@@ -396,7 +398,7 @@ def _save_in_parts(folder: Path, step: int, whole: dict[str, torch.Tensor]) -> N
             digests.append(text)
             return [text, *digests[:2]] if rank == 0 else []
 
-        checkpoints.save(folder, "f", step, {**parts, "steps/w": torch.tensor(1.0)}, {}, Part(rank, 3, shapes, gather))
+        checkpoints.save(folder, "f", step, {**parts, "steps/w": torch.tensor(1.0)}, {}, Piece(rank, 3, shapes, gather))
 
 
 @pytest.mark.parametrize("damage", ["none", "flipped bit", "gone"])

@@ -11,7 +11,7 @@ from torch import nn
 
 from trigbench.core.constants import SIGMA_MIN
 from trigbench.core.conversions import field_with_boundary, trig_from_vp
-from trigbench.core.forward_mode import Method, value_and_tangent
+from trigbench.core.forward_mode import TangentMethod, value_and_tangent
 from trigbench.core.networks.teachers import field_from_discrete_vp
 from trigbench.core.samplers.consistency import sample_consistency
 from trigbench.core.trigflow import angle_from_noise_level, consistency_map
@@ -94,7 +94,7 @@ def test_the_fast_tangent_equals_the_reference_and_trains_as_it(unet):
     x, v = torch.randn(2, 2, 3, 8, 8, generator=generator, dtype=torch.float64)
     t, weights = torch.tensor([30.0, 700.0], dtype=torch.float64), torch.randn_like(x)
 
-    def found(method: Method) -> list[torch.Tensor]:
+    def found(method: TangentMethod) -> list[torch.Tensor]:
         value, tangent = value_and_tangent(lambda x, t: unet(x, t).sample, (x, t), (v, torch.ones_like(t)), method)
         return [value.detach(), tangent, *torch.autograd.grad((value * weights).sum(), list(unet.parameters()))]
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from trigbench.workflow.data import digits
+from trigbench.workflow.data.draws.digits import open_dataset
 from trigbench.workflow.data.features.classifier import features, to_pixels
 from trigbench.workflow.data.features.metrics import frechet_distance
 from trigbench.workflow.data.kinds.digits import DigitsData
@@ -45,7 +46,7 @@ def test_the_classifier_is_good_on_images_that_it_has_not_seen(prepared) -> None
 @pytest.mark.slow
 def test_the_frechet_distance_orders_a_chain_of_growing_corruptions(prepared) -> None:
     arrays, _ = prepared
-    dataset = digits.open_dataset(arrays, 0.5)
+    dataset = open_dataset(arrays, 0.5)
     real = torch.from_numpy(arrays["train"]).float() / 0.5
     of_real = features(to_pixels(real, arrays), arrays)
     noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0))

@@ -12,6 +12,7 @@ from tests.workflow.conftest import step
 from trigbench.core.networks.edm2 import EDM2
 from trigbench.workflow.data.kinds.images import ImagesData
 from trigbench.workflow.errors import BenchError
+from trigbench.workflow.run.estimate_table import JUDGED, check, table
 from trigbench.workflow.run.estimates import (
     Cost,
     costs_of,
@@ -22,7 +23,6 @@ from trigbench.workflow.run.estimates import (
     shape_of,
     stand_in,
 )
-from trigbench.workflow.steps.estimate import JUDGED, check, table
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import RunRecord, write_record

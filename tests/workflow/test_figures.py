@@ -24,10 +24,10 @@ from trigbench.workflow.report.matrix import draw_matrix
 from trigbench.workflow.report.pages.charts import main_chart
 from trigbench.workflow.report.pages.common import ASSETS
 from trigbench.workflow.report.pages.study import study_page
+from trigbench.workflow.report.plotting import plot
 from trigbench.workflow.report.rows import arm_of
 from trigbench.workflow.report.style import VERDICTS, apply_style, save
 from trigbench.workflow.report.words import NOTHING
-from trigbench.workflow.steps.plot import plot
 from trigbench.workflow.study import figures
 from trigbench.workflow.study.figures import FIGURES, FigureKind
 from trigbench.workflow.study.reading import load

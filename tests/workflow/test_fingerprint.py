@@ -7,14 +7,16 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.workflow.conftest import as_a_new_process, copied_project
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.study.fingerprint import fingerprint, source_digest
+from trigbench.workflow.study import fingerprint as module
+from trigbench.workflow.study.fingerprint import Marks, fingerprint, marks, source_digest
+from trigbench.workflow.study.kinds import KINDS, kind_named
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run
 from trigbench.workflow.study.syntax import syntax_of
@@ -35,11 +37,19 @@ def _edit(source: Path, file: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def _marks(source: Path) -> dict[str, str]:
+def _marks(source: Path) -> dict[str, Marks]:
     as_a_new_process()
     oracle, digits = load("oracle"), load("digits")
     runs = {"scd": (oracle, "scd-fp32"), "dscd": (oracle, "dscd-8-fp32"), "digits": (digits, "sct-m")}
-    return {name: fingerprint(s.specification(Run(arm=arm, seed=0)), source) for name, (s, arm) in runs.items()}
+    return {name: marks(s.specification(Run(arm=arm, seed=0)), source) for name, (s, arm) in runs.items()}
+
+
+def _stale(before: Marks, after: Marks) -> list[str]:
+    """The parts of a run that are made again."""
+    return [part for part, mark in vars(before).items() if mark != vars(after)[part]]
+
+
+WHOLE, SAMPLED, JUDGED = ["training", "sampling", "evaluation"], ["sampling", "evaluation"], ["evaluation"]
 
 
 HARMLESS = {
@@ -62,17 +72,26 @@ HARMLESS = {
     "a message of a loader": ("workflow/machine/named.py", "start the workflow where", "start it where"),
     "a progress message": ("workflow/machine/progress.py", "about {duration", "roughly {duration"),
 }
+EVERY = {"scd", "dscd", "digits"}
 MATHEMATICS = {
-    "the tangent": ("core/tangents.py", "-c * c * (F - v)", "-c * (F - v)", {"scd", "dscd", "digits"}),
+    "the tangent": ("core/tangents.py", "-c * c * (F - v)", "-c * (F - v)", EVERY, WHOLE),
     "an objective of its own": ("core/objectives/discrete.py", "return Direction(F_t, c * quotient)",
-                                "return Direction(F_t, quotient)", {"dscd"}),
+                                "return Direction(F_t, quotient)", {"dscd"}, WHOLE),
+    "the network": ("core/networks/mlp.py", "1 + scale", "2 + scale", EVERY, WHOLE),
+    "the training step": ("workflow/run/settings.py", "tangent_warmup(step - 1,", "tangent_warmup(step,", EVERY, WHOLE),
+    "what is drawn of one kind of data": ("workflow/data/draws/digits.py", "/ sigma_d", "* sigma_d", {"digits"}, WHOLE),
     "the sampler": ("core/samplers/consistency.py", "interpolate(sample, z, t)", "interpolate(z, sample, t)",
-                    {"scd", "dscd", "digits"}),
-    "the network": ("core/networks/mlp.py", "1 + scale", "2 + scale", {"scd", "dscd", "digits"}),
-    "the training step": ("workflow/run/assembly.py", "tangent_warmup(step - 1,", "tangent_warmup(step,",
-                          {"scd", "dscd", "digits"}),
-    "the judge of one kind of data": ("workflow/data/features/classifier.py", "range(30)", "range(31)", {"digits"}),
+                    EVERY, SAMPLED),
+    "how samples are drawn": ("workflow/run/sampling.py", "BATCH, LARGEST = 1000,", "BATCH, LARGEST = 1001,",
+                              EVERY, SAMPLED),
+    "the judge of one kind of data": ("workflow/data/features/classifier.py", "range(30)", "range(31)",
+                                      {"digits"}, JUDGED),
+    "a metric": ("workflow/data/mixture.py", "float(together.norm(dim=-1).max())", "float(together.norm(dim=-1).min())",
+                 {"scd", "dscd"}, JUDGED),
+    "what is judged of every run": ("workflow/run/evaluation.py", "torch.linspace(0.05,", "torch.linspace(0.06,",
+                                    EVERY, JUDGED),
 }  # fmt: skip
+"""File, what stands there, what in its place, the runs that use it, and which of their parts are then stale."""
 
 
 @pytest.mark.parametrize("what", HARMLESS)
@@ -84,11 +103,12 @@ def test_editing_what_decides_no_number_leaves_every_run_fresh(what: str, source
 
 @pytest.mark.parametrize("what", MATHEMATICS)
 def test_editing_the_mathematics_makes_the_runs_that_use_it_stale_and_no_other(what: str, source: Path) -> None:
-    file, old, new, stale = MATHEMATICS[what]
+    file, old, new, stale, parts = MATHEMATICS[what]
     before = _marks(source)
     _edit(source, file, old, new)
     after = _marks(source)
     assert {name for name in before if before[name] != after[name]} == stale
+    assert all(_stale(before[name], after[name]) == parts for name in stale)
 
 
 def test_adding_an_objective_touches_no_finished_run(source: Path) -> None:
@@ -96,6 +116,73 @@ def test_adding_an_objective_touches_no_finished_run(source: Path) -> None:
     shutil.copy(source / "core/objectives/diffusion.py", source / "core/objectives/mine.py")
     _edit(source, *HARMLESS["the table of objectives"])
     assert _marks(source) == before
+
+
+SAID: dict[str, tuple[Callable[[dict], object], list[str]]] = {
+    "the rate": (lambda study: study["arms"]["scd"].update(rate=2e-3), WHOLE),
+    "the data": (lambda study: study["data"]["mixture"].update(std=0.6), WHOLE),
+    "a sampler": (lambda study: study["arms"]["scd"].update(samplers=["few", "three"]), SAMPLED),
+    "a sampler's times": (lambda study: study["samplers"]["two"].update(times=[[1.0]]), SAMPLED),
+    "the number of samples": (lambda study: study["evaluation"].update(samples=65), SAMPLED),
+    "the seed of samples": (lambda study: study["evaluation"].update(seed=1), SAMPLED),
+    "a metric": (lambda study: study["samplers"]["two"].update(metrics=["sliced_wasserstein"]), JUDGED),
+    "the samples of snapshots": (lambda study: study["evaluation"].update(snapshot_samples=32), JUDGED),
+    "what only judges look at": (lambda study: study["data"]["mixture"].update(evaluation_points=64), JUDGED),
+    "the experiment": (lambda study: study["experiments"]["training"].update(title="Another"), []),
+}
+"""An edit of a study, and which parts of its run it makes stale."""
+
+
+@pytest.mark.parametrize("what", SAID)
+def test_what_a_study_says_of_sampling_and_judging_trains_nothing_again(what: str, tiny: dict, write_study) -> None:
+    tiny["samplers"] = {name: {"solver": "few", "times": [[1.1]]} for name in ("two", "three")}
+    tiny["arms"]["scd"]["samplers"] = ["two"]
+    student = {"objective": "scd", "teacher": "teacher", "samplers": ["two"]}
+    tiny["arms"] |= {"teacher": {"objective": "diffusion"}, "student": student}
+    run, before = Run(arm="scd", seed=0), load(write_study(tiny))
+    change, parts = SAID[what]
+    change(tiny)
+    after = load(write_study(tiny))
+    assert _stale(marks(before.specification(run)), marks(after.specification(run))) == parts
+
+
+def test_students_and_tuned_runs_are_of_the_weights_of_others_alone(tiny: dict, write_study) -> None:
+    tiny["samplers"] = {"more": {"solver": "heun", "evaluations": [5]}, "three": {"solver": "few", "times": [[1.2]]}}
+    tiny["tuning_seeds"], tiny["tuning_metric"] = [7], "map_rms"
+    tiny["arms"] = {
+        "teacher": {"objective": "diffusion"},
+        "student": {"objective": "scd", "teacher": "teacher", "start": "teacher"},
+        "candidate": {"objective": "sct", "tuning": True},
+        "tuned": {"objective": "sct", "rate_of": "candidate"},
+    }
+    tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["*"]}}
+    runs, before = [Run(arm=arm, seed=0) for arm in ("student", "tuned")], load(write_study(tiny))
+    tiny["arms"]["teacher"]["samplers"], tiny["arms"]["candidate"]["samplers"] = ["more"], ["few", "three"]
+    after = load(write_study(tiny))
+    assert [fingerprint(after.specification(r)) for r in runs] == [fingerprint(before.specification(r)) for r in runs]
+    tiny["arms"]["teacher"]["rate"] = 2e-3
+    other = load(write_study(tiny))
+    assert fingerprint(other.specification(runs[0])) != fingerprint(before.specification(runs[0]))
+
+
+def _followed(source: Path, modules: tuple[str, ...]) -> set[str]:
+    """The project's modules that are hashed."""
+    as_a_new_process()
+    read, real = set[str](), module.syntax_digest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "syntax_digest", lambda path, name: (read.add(name), real(path, name))[1])
+        source_digest(modules, str(source), str(source))
+    return read
+
+
+@pytest.mark.parametrize("kind", [name for name in KINDS if name != "own"])
+def test_what_judges_is_not_hashed_into_weights_nor_what_samples(kind: str) -> None:
+    known = kind_named(kind)
+    trained = _followed(ROOT, (module.TRAINING, str(known.draws)))
+    judges = {name for name in trained if ".data.features" in name or name == known.module}
+    assert not judges and not trained & {module.SAMPLING, module.EVALUATION, "trigbench.workflow.run.sampling"}
+    assert "trigbench.core.samplers.consistency" not in trained
+    assert known.judging <= known.schema.model_fields.keys() and known.drawn
 
 
 def test_a_key_that_does_not_apply_is_no_part_of_a_run() -> None:

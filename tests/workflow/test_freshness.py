@@ -11,26 +11,33 @@ import pytest
 import torch
 
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.files import identity, write_arrays, write_json
+from trigbench.workflow.machine.files import identity, read_arrays, write_arrays, write_json
 from trigbench.workflow.machine.tensors import write_tensors
-from trigbench.workflow.study import freshness
+from trigbench.workflow.study import sources
+from trigbench.workflow.study.fingerprint import marks
 from trigbench.workflow.study.freshness import (
     FILES,
     FRESH,
     INPUTS,
+    JUDGED,
     MADE_FROM,
     OTHER,
+    SAMPLED,
     SETTINGS,
     SOURCE,
     data_verdict,
     experiment_from,
     inputs_of,
+    judged_by,
+    made_from,
     marks_of,
     run_verdict,
-    source_of,
     verdict,
+    weights_stand,
 )
 from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.records import RunRecord, Value, write_record
+from trigbench.workflow.study.sources import source_of
 from trigbench.workflow.study.study import Run, Study
 
 
@@ -88,7 +95,7 @@ def test_images_that_were_copied_or_touched_are_compared_by_content_once(images:
     def read_again(files: object) -> str:
         raise AssertionError
 
-    monkeypatch.setattr(freshness, "_content", read_again)
+    monkeypatch.setattr(sources, "_content", read_again)
     assert data_verdict(images, "mixture", "f") == FRESH, "what was read once is remembered"
 
 
@@ -98,7 +105,7 @@ def test_a_plan_of_touched_images_needs_no_writing(images: Study, monkeypatch) -
     def refuse(path: Path, content: object) -> None:
         raise BenchError("read-only", file=path, remedy="none")
 
-    monkeypatch.setattr(freshness, "write_json", refuse)
+    monkeypatch.setattr(sources, "write_json", refuse)
     assert data_verdict(images, "mixture", "f") == FRESH
 
 
@@ -166,15 +173,66 @@ def test_a_run_is_of_its_settings_its_data_and_its_teacher_whatever_the_times(
     write_json(record, {"fingerprint": "f"})
     assert run_verdict(study, run, "f") is None, "a record of an earlier version says nothing of its inputs"
     assert run_verdict(study, run, "g") == SETTINGS
-    write_json(record, {"fingerprint": "f", "inputs": marks_of(inputs_of(study, run)), "arm": '"inputs": 1'})
+    inputs = {**marks_of(study, run), "judged": judged_by(study, run)}
+    write_json(record, {"fingerprint": "f", "inputs": inputs, "arm": '"inputs": 1'})
     write_arrays(data, {"a": np.zeros(2)})
     _later(data)
     _later(weights)
     assert run_verdict(study, run, "f") == FRESH
+    write_json(record.with_name("training.json"), made_from(study, run))
+    write_json(record.with_name("log.csv"), {})
+    write_tensors(record.with_name("weights.safetensors"), {})
+    assert weights_stand(study, run)
     write_tensors(weights, {"a": torch.ones(2)})
-    assert run_verdict(study, run, "f") == INPUTS["teacher"]
+    assert run_verdict(study, run, "f") == INPUTS["teacher"] and not weights_stand(study, run)
     write_arrays(data, {"a": np.ones(2)})
     assert run_verdict(study, run, "f") == INPUTS["data"]
+
+
+def test_a_record_says_which_of_its_parts_are_stale_and_data_what_they_are_judged_by(scd_arm) -> None:
+    study, run = scd_arm(), Run(arm="scd", seed=0)
+    mark = marks(study.specification(run))
+    said = {"training": mark.training, "sampling": mark.sampling}
+
+    def verdict_of(fingerprint: str, parts: dict[str, str]) -> str | None:
+        inputs = {**marks_of(study, run), "judged": judged_by(study, run)}
+        record = {"fingerprint": fingerprint, "parts": parts, "inputs": inputs}
+        write_json(study.run_folder(run) / "metrics.json", record)
+        return run_verdict(study, run, mark.evaluation)
+
+    assert verdict_of(mark.evaluation, said) == FRESH
+    assert verdict_of("other", said) == JUDGED
+    assert verdict_of("other", said | {"sampling": "other"}) == SAMPLED
+    assert verdict_of("other", said | {"training": "other"}) == verdict_of("other", {}) == SETTINGS
+    verdict_of(mark.evaluation, said)
+    data = study.data_file("mixture")
+    arrays = read_arrays(data, "")
+    write_arrays(data, {**arrays, "reference": arrays["reference"] + 1})
+    assert run_verdict(study, run, mark.evaluation) == INPUTS["judged"]
+    write_arrays(data, {**arrays, "means": arrays["means"] + 1})
+    assert run_verdict(study, run, mark.evaluation) == INPUTS["data"]
+
+
+def test_a_tuned_run_is_of_what_tuning_reads_of_its_candidates(tiny: dict, write_study, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny["tuning_seeds"], tiny["tuning_metric"] = [7], "sliced_wasserstein"
+    tiny["arms"] = {"c": {"objective": "sct", "tuning": True}, "tuned": {"objective": "sct", "rate_of": "c"}}
+    study = load(write_study(tiny | {"experiments": _shown(tiny)}))
+    run, record = Run(arm="tuned", seed=0), study.run_folder(Run(arm="c", seed=7)) / "metrics.json"
+    one, two = (way.columns for way in study.samplings("c"))
+
+    def mark_of(*values: Value) -> str:
+        about = {"status": "finished", "fingerprint": "f", "arm": "c", "seed": 7, "step": 1}
+        write_record(record, RunRecord.model_validate({**about, "metrics": values}))
+        return marks_of(study, run)["candidates"]
+
+    read = Value(metric="sliced_wasserstein", value=1.0, **one)
+    before = mark_of(read)
+    others = Value(metric="sliced_wasserstein", value=2.0, **two), Value(metric="map_rms", value=3.0)
+    assert mark_of(read, *others) == before, "no other metric, nor more steps"
+    assert mark_of(read.model_copy(update={"value": 1.5}), *others) != before
+    record.write_text("damaged")
+    assert marks_of(study, run)["candidates"] != before
 
 
 def test_tables_are_of_their_runs_and_their_settings(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> None:

@@ -15,13 +15,15 @@ from pydantic import ValidationError
 from tests.workflow.conftest import snakemake, step
 from tests.workflow.drawn import CLASSES, draw, write_images
 from trigbench.workflow.data import images
+from trigbench.workflow.data.draws.images import open_dataset
 from trigbench.workflow.data.features import extractors
 from trigbench.workflow.data.kinds.images import ImagesData
 from trigbench.workflow.data.kinds.latents import LatentsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, write_arrays
+from trigbench.workflow.run.conformance.data_sets import check_data
 from trigbench.workflow.run.noise import labels_of_samples
-from trigbench.workflow.study.kinds import kind_module
+from trigbench.workflow.study.kinds import draws_module
 from trigbench.workflow.study.reading import load, remedy_of
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.samplers import Evaluation
@@ -68,7 +70,7 @@ def test_facts_say_what_is_there_and_by_which_protocol_it_is_judged(there) -> No
 
 def test_draws_are_of_the_generator_alone_in_unit_range_and_keep_their_labels(there) -> None:
     _, arrays, _ = there
-    dataset = images.open_dataset(arrays, 0.5)
+    dataset = open_dataset(arrays, 0.5)
     assert dataset.shape == (3, SIDE, SIDE) and dataset.classes == 3 and dataset.velocity is None
     one, two, other = (dataset.draw(torch.Generator().manual_seed(s), 40) for s in (1, 1, 2))
     assert torch.equal(one[0], two[0]) and not torch.equal(one[0], other[0])
@@ -79,11 +81,17 @@ def test_draws_are_of_the_generator_alone_in_unit_range_and_keep_their_labels(th
     assert torch.equal(redness, colour[one[1].label])
 
 
+def test_a_folder_conforms_but_for_the_low_contrast_of_these_discs(there) -> None:
+    found = check_data(images, there[0])
+    assert {one.check for one in found if one.state == "failed"} == {"is in unit variance"}
+    assert {one.check for one in found if one.state == "does not apply"} == {"velocity", "keeps parts apart"}
+
+
 def test_half_of_the_draws_are_mirrored_where_that_is_asked_for(there) -> None:
     _, arrays, _ = there
     about = {**images.about_of(arrays), "flips": True, "conditional": False}
-    mirrored = images.open_dataset({**arrays, "about": np.array(json.dumps(about))}, 0.5)
-    plain = images.open_dataset(arrays, 0.5)
+    mirrored = open_dataset({**arrays, "about": np.array(json.dumps(about))}, 0.5)
+    plain = open_dataset(arrays, 0.5)
     assert mirrored.classes == 0
     (a, condition), (b, _) = (d.draw(torch.Generator().manual_seed(0), 200) for d in (mirrored, plain))
     same, flipped = (a == b).flatten(1).all(1), (a == b.flip(-1)).flatten(1).all(1)
@@ -98,7 +106,7 @@ def test_pixels_make_the_round_trip(there) -> None:
 
 def test_distances_grow_with_corruption_and_real_images_are_near_the_floor(there) -> None:
     _, arrays, _ = there
-    dataset = images.open_dataset(arrays, 0.5)
+    dataset = open_dataset(arrays, 0.5)
     real, _ = dataset.draw(torch.Generator().manual_seed(3), 90)
     noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
     found = [images.judge_samples(dataset, real + level * noise) for level in (0.0, 0.3, 0.8, 2.0)]
@@ -122,7 +130,7 @@ def test_a_perfect_generator_of_uneven_classes_is_near_the_floor(tmp_path: Path,
         Image.fromarray(draw(STUDIED, 2, i)).save(tmp_path / "images" / "red" / f"{i}.png")
     data = settings(tmp_path / "images", size=STUDIED)
     arrays, _ = images.prepare(data, EVALUATION, 0.5)
-    dataset = images.open_dataset(arrays, 0.5)
+    dataset = open_dataset(arrays, 0.5)
     assert dataset.shares is not None and sum(dataset.shares) == 150 and 8 < dataset.shares[1] < 22
     drawn, found = dataset.draw(torch.Generator().manual_seed(0), 2000), []
     for shares in (dataset.shares, (1, 1)):
@@ -148,7 +156,7 @@ def test_images_without_labels_are_judged_by_random_features_with_nothing_to_dow
     torch.manual_seed(2)
     assert images.prepare(data, EVALUATION, 0.5)[1] == facts, "a function of the images alone"
     assert facts["protocol"]["extractor"].startswith("random, weights sha256 ") and "classes" not in facts
-    dataset = images.open_dataset(arrays, 0.5)
+    dataset = open_dataset(arrays, 0.5)
     assert dataset.classes == 0 and dataset.shares is None
     pixels = torch.from_numpy(np.stack([draw(SIDE, i % 3, i) for i in range(1000, 1200)])).permute(0, 3, 1, 2)
     same = images.to_unit_variance(pixels, 0.5)
@@ -184,7 +192,7 @@ def _refuse(name: str) -> None:
 def test_a_damaged_reference_or_classifier_is_refused_by_name(prepared, there, tmp_path: Path) -> None:
     _, arrays, _ = there
     about = images.about_of(arrays)
-    dataset = images.open_dataset(arrays, 0.5)
+    dataset = open_dataset(arrays, 0.5)
     real, _ = dataset.draw(torch.Generator().manual_seed(3), 90)
     for path in (Path(about["references"]["train"]["file"]), Path(about["extractor"]["weights"])):
         kept = path.read_bytes()
@@ -315,7 +323,7 @@ def test_a_run_s_data_open_from_the_prepared_file(prepared, tiny: dict, write_st
     monkeypatch.chdir(home)
     study: Study = load(write_study(small_study(home, tiny)))
     write_arrays(study.data_file("images"), arrays)
-    opened = kind_module(study.data["images"]).open_dataset(arrays, study.sigma_d)
+    opened = draws_module(study.data["images"]).open_dataset(arrays, study.sigma_d)
     assert opened.shape == (3, SIDE, SIDE)
     assert study.specification(Run(arm="scd", seed=0))["data"]["size"] == STUDIED
     assert read_json(Path(images.about_of(arrays)["folder"]) / "train" / "manifest.json", "")["rows"] == 90

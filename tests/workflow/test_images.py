@@ -16,15 +16,15 @@ from PIL import Image
 
 from tests.workflow.drawn import CLASSES, draw, write_images
 from trigbench.workflow.data.files.cifar10 import cifar10_parts
-from trigbench.workflow.data.files.pictures import Part, centre_crop, check_classes, check_counts, folder_part
+from trigbench.workflow.data.files.pictures import Pictures, centre_crop, check_classes, check_counts, folder_part
 from trigbench.workflow.errors import BenchError
 
 
-def _read(path: Path, size: int = 8, resize: str = "none", convert: bool = False, labelled: bool = True) -> Part:
+def _read(path: Path, size: int = 8, resize: str = "none", convert: bool = False, labelled: bool = True) -> Pictures:
     return folder_part(path, size, resize, convert, labelled)  # type: ignore[arg-type]
 
 
-def _all(part: Part) -> np.ndarray:
+def _all(part: Pictures) -> np.ndarray:
     return np.stack([part.pixels(row) for row in range(part.rows)])
 
 
@@ -83,7 +83,7 @@ def _place(folder: Path, *names: str) -> Path:
     return folder
 
 
-def _labelled(part: Part) -> list[str]:
+def _labelled(part: Pictures) -> list[str]:
     assert part.labels is not None
     return [part.classes[label] for label in part.labels]
 

@@ -28,12 +28,12 @@ from trigbench.workflow.data.shares import labels_in_shares
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_arrays, read_json, write_arrays, write_json
 from trigbench.workflow.machine.tensors import write_tensors
+from trigbench.workflow.report.writing import report
 from trigbench.workflow.run.make import make_run
 from trigbench.workflow.run.outside.checkpoints import open_diffusers, open_edm
 from trigbench.workflow.run.outside.functions import open_function
 from trigbench.workflow.run.outside.judging import Asked, judge
 from trigbench.workflow.run.outside.samples import Samples, open_samples
-from trigbench.workflow.steps.report import report
 from trigbench.workflow.study import outside as outside_module
 from trigbench.workflow.study.freshness import page_from
 from trigbench.workflow.study.outside import OutsideRecord, outside_verdict, write_outside

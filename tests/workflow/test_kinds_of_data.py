@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from tests.workflow.conftest import ROOT, as_a_new_process, copied_project, snakemake
+from trigbench.workflow.claims.collecting import tabulate_experiment
 from trigbench.workflow.data import kinds
 from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.report.pages.common import render
 from trigbench.workflow.report.pages.study import PRECISION_NOTE, study_page
 from trigbench.workflow.report.pictures import pictures
 from trigbench.workflow.report.style import save
 from trigbench.workflow.run.assembly import open_data
+from trigbench.workflow.run.estimate_table import prepared
 from trigbench.workflow.run.estimates import shape_of
-from trigbench.workflow.steps.estimate import prepared
-from trigbench.workflow.steps.prepare import prepare
-from trigbench.workflow.steps.run import make_run
-from trigbench.workflow.steps.tabulate import tabulate_experiment
+from trigbench.workflow.run.make import make_run
 from trigbench.workflow.study.fingerprint import data_fingerprint
 from trigbench.workflow.study.kinds import KINDS, data_kind, kind_module, kind_named, known_of
 from trigbench.workflow.study.reading import load
@@ -70,7 +70,7 @@ def prepare(data, evaluation, sigma_d):
 
 def open_dataset(arrays, sigma_d):
     from dataclasses import replace
-    from trigbench.workflow.data.mixture import open_dataset as opened
+    from trigbench.workflow.data.draws.mixture import open_dataset as opened
 
     return replace(opened(arrays, sigma_d), velocity=None)
 

@@ -14,6 +14,7 @@ import torch
 from tests.workflow.conftest import step
 from tests.workflow.drawn import write_images
 from trigbench.workflow.data import images, latents
+from trigbench.workflow.data.draws.latents import open_dataset
 from trigbench.workflow.data.features.dinov2 import DINOv2
 from trigbench.workflow.data.files.autoencoder import (
     check_autoencoder,
@@ -93,7 +94,7 @@ def test_latents_are_encoded_once_drawn_and_judged_as_images(data: LatentsData) 
     arrays, facts = latents.prepare(data, EVALUATION, 0.5)
     assert images.about_of(arrays)["parts"] == about["parts"], "prepared from what was encoded"
     assert facts["train"] == 72 and "dinov2" in facts["protocol"]["extractor"] and "[-1, 1]" in str(facts["protocol"])
-    dataset = latents.open_dataset(arrays, 0.5)
+    dataset = open_dataset(arrays, 0.5)
     assert dataset.shape == (4, SIDE // 8, SIDE // 8) and dataset.classes == 3
     one, two = (dataset.draw(torch.Generator().manual_seed(5), 30) for _ in range(2))
     assert torch.equal(one[0], two[0])

@@ -10,6 +10,7 @@ import torch
 
 from tests.workflow.conftest import ROOT, saved_every
 from trigbench.core.condition import Condition
+from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.checkpoints import remove_all
 from trigbench.workflow.machine.files import write_json
@@ -21,7 +22,6 @@ from trigbench.workflow.run.assembly import (
     make_modules,
     make_network,
     open_data,
-    segment_edges,
     step_function,
     student_field,
 )
@@ -29,9 +29,10 @@ from trigbench.workflow.run.measurements import costs, normalisation_bias, searc
 from trigbench.workflow.run.operations import Operations
 from trigbench.workflow.run.own import check_study
 from trigbench.workflow.run.sampling import draw_samples
+from trigbench.workflow.run.settings import segment_edges
+from trigbench.workflow.run.task import Task
 from trigbench.workflow.run.training import target_decay, train
 from trigbench.workflow.run.tuning import tuned
-from trigbench.workflow.steps.prepare import prepare
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.samplers import Sampler
@@ -108,7 +109,7 @@ def test_the_fake_is_trained_beside_the_student_and_is_no_part_of_its_weights(on
     arm = study.arms["x"]
     modules = make_modules(study, arm, open_data(study, arm), seed=0, start=None)
     assert set(modules.extras) == {"fake", "log_weight", "score_log_weight", "fake_log_weight"}
-    evaluate = step_function(study, X, arm, modules, open_data(study, arm), None)
+    evaluate = step_function(Task(study, X, arm, open_data(study, arm)), modules)
     parameters = modules.parameters()
     gradients = torch.autograd.grad(evaluate(1, {}).loss, list(parameters.values()), materialize_grads=True)
     moved = {name.split(".")[0] for name, g in zip(parameters, gradients, strict=True) if g.abs().max() > 0}

@@ -1,7 +1,6 @@
 """A run whose samples are not numbers is a result, like one that diverged, whatever the data."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.workflow.conftest import say_drawn
 from trigbench.workflow.claims.tables import experiment_tables
+from trigbench.workflow.data import images
 from trigbench.workflow.data.dataset import not_numbers
 from trigbench.workflow.data.features.classifier import classifier
 from trigbench.workflow.data.features.extractors import classifier as colour_classifier
@@ -25,8 +26,9 @@ from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.report.pictures import pictures
 from trigbench.workflow.run.assembly import make_network, open_data
 from trigbench.workflow.run.evaluation import evaluate
+from trigbench.workflow.run.log import LOG_COLUMNS
 from trigbench.workflow.run.measurements import search
-from trigbench.workflow.run.training import LOG_COLUMNS, Outcome
+from trigbench.workflow.run.training import Outcome
 from trigbench.workflow.study.freshness import made_from
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import RunRecord, read_record
@@ -73,7 +75,7 @@ def _images(study: Study) -> dict[str, np.ndarray]:
         "extractor": {"kind": "classifier", "weights": "w.safetensors", "sha256": extractor.sha256},
     }  # fmt: skip
     shown = {f"{part}_shown": pixels for part in parts}
-    return {"about": np.array(json.dumps(about)), "sigma_d": np.array(0.5), **shown}
+    return {**images.arrays_of(about), "sigma_d": np.array(0.5), **shown}
 
 
 DATA: dict[str, tuple[dict[str, Any], str]] = {
@@ -114,6 +116,7 @@ def made(tiny: dict, write_study, with_data, tmp_path: Path, monkeypatch: pytest
             out / "samples.npz",
             {way.key: torch.randn(COUNT, *dataset.shape, generator=g).numpy() for way in study.samplings("x")},
         )
+        say_drawn(study, RUN)
         return study
 
     return make
@@ -135,17 +138,17 @@ def _of(record: RunRecord, metric: str) -> dict[int | None, float | None]:
 @pytest.mark.parametrize("kind", DATA)
 def test_samples_that_are_not_numbers_are_a_result_and_say_how_many(kind: str, made: Made) -> None:
     study, metric = made(kind), DATA[kind][1]
-    whole = evaluate(study, RUN, {})
+    whole = evaluate(study, RUN)
     assert whole.status == "finished" and whole.reason is None and None not in _of(whole, metric).values()
     one, two = (way.key for way in study.samplings("x"))
     _spoil(study, (two, 30))
-    evaluate(study, RUN, {})
+    evaluate(study, RUN)
     record = read_record(study.run_folder(RUN) / "metrics.json")
     assert record.status == "diverged" and record.reason == f"{two}: 30 of {COUNT} samples are not numbers"
     assert _of(record, metric) == {1: _of(whole, metric)[1], 2: None}, "the other way is judged as it was"
     assert record.step == 4 and record.lost == [two]
     _spoil(study, (one, COUNT), value=-math.inf)
-    assert evaluate(study, RUN, {}).reason == (
+    assert evaluate(study, RUN).reason == (
         f"{one}: {COUNT} of {COUNT} samples are not numbers; {two}: 30 of {COUNT} samples are not numbers"
     )
 
@@ -153,7 +156,7 @@ def test_samples_that_are_not_numbers_are_a_result_and_say_how_many(kind: str, m
 def test_in_tables_only_the_way_that_gave_no_numbers_is_worst(made: Made) -> None:
     study = made("mixture")
     _spoil(study, (study.samplings("x")[1].key, 1))
-    evaluate(study, RUN, {})
+    evaluate(study, RUN)
     runs, _ = experiment_tables(study, "methods", [RUN])
     own = runs[runs.objective != "data"].set_index(["metric", "steps"])[["value", "status"]]
     assert tuple(own.loc[("sliced_wasserstein", 2)]) == (math.inf, "diverged")
@@ -164,13 +167,14 @@ def test_in_tables_only_the_way_that_gave_no_numbers_is_worst(made: Made) -> Non
 
 def test_a_map_that_is_not_a_number_is_worst_and_samples_beside_it_count(made: Made) -> None:
     study = made("mixture")
-    whole = evaluate(study, RUN, {})
+    whole = evaluate(study, RUN)
     arm = study.arms["x"]
     weights = dict(make_network(study, arm, open_data(study, arm)).named_parameters())
     write_tensors(
         study.run_folder(RUN) / "weights.safetensors", {n: torch.full_like(w, math.nan) for n, w in weights.items()}
     )
-    record = evaluate(study, RUN, {})
+    say_drawn(study, RUN)
+    record = evaluate(study, RUN)
     assert record.status == "diverged" and record.lost == ["map"]
     assert record.reason == "map: map_rms, map_rms_one_step, map_worst: no number"
     assert _of(record, "map_rms") == {None: None}
@@ -183,7 +187,7 @@ def test_a_snapshot_whose_samples_are_not_numbers_is_a_point_without_a_value(mad
     weights = dict(make_network(study, arm, open_data(study, arm)).named_parameters())
     kept = {f"2/{name}": torch.full_like(value, math.nan) for name, value in weights.items()}
     write_tensors(out / "snapshots.safetensors", kept | {f"4/{name}": value for name, value in weights.items()})
-    record = evaluate(study, RUN, {})
+    record = evaluate(study, RUN)
     assert record.status == "finished", "its final weights are what is judged"
     found = {(v.x, v.steps): v.value for v in record.curves if v.metric == metric and v.x in (2.0, 4.0)}
     assert found[2.0, 1] is None and found[2.0, 2] is None and None not in (found[4.0, 1], found[4.0, 2])

@@ -14,14 +14,14 @@ from trigbench.core.objectives.discrete import discrete_direction
 from trigbench.core.samplers.consistency import sample_consistency
 from trigbench.core.trigflow import interpolate, velocity
 from trigbench.workflow.data import mixture
+from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import devices
 from trigbench.workflow.run import sampling, training
 from trigbench.workflow.run.assembly import boundary_of, make_modules, make_network, open_data, student_field
 from trigbench.workflow.run.measurements import costs
+from trigbench.workflow.run.measuring import measure
 from trigbench.workflow.run.sampling import draw_samples
-from trigbench.workflow.steps.measure import measure
-from trigbench.workflow.steps.prepare import prepare
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.samplers import Sampler
@@ -89,7 +89,7 @@ def test_data_are_prepared_and_experiments_measured_in_float32(one_arm, monkeypa
 
     monkeypatch.setattr(mixture, "prepare", look)
     monkeypatch.setattr(costs, "measure", look)
-    monkeypatch.setattr("trigbench.workflow.steps.measure.measured_from", lambda *about: "")
+    monkeypatch.setattr("trigbench.workflow.run.measuring.measured_from", lambda *about: "")
     for step, name in ((prepare, "mixture"), (measure, "training")):
         somebody_s_settings()
         with pytest.raises(InterruptedError):

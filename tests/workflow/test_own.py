@@ -9,11 +9,11 @@ from typing import Literal
 import pytest
 
 from tests.workflow.conftest import ROOT, environment, snakemake
+from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.errors import FINAL, BenchError, is_final
 from trigbench.workflow.machine.named import fits
 from trigbench.workflow.run import own
 from trigbench.workflow.run.own import check_own, check_study
-from trigbench.workflow.steps.prepare import prepare
 from trigbench.workflow.study.reading import load
 
 MODULE = """

@@ -24,10 +24,10 @@ from trigbench import HOMES, _extras, cli
 from trigbench._extras import EXTRAS, MissingExtra, need
 from trigbench.commands.run import snakemake
 from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.command import main
 from trigbench.workflow.machine.named import imported
 from trigbench.workflow.machine.provenance import _digest_of_files
-from trigbench.workflow.steps import publish as publish_module
-from trigbench.workflow.steps.command import main
+from trigbench.workflow.report import publishing as publish_module
 from trigbench.workflow.study import study as study_module
 from trigbench.workflow.study.fingerprint import data_fingerprint, fingerprint
 from trigbench.workflow.study.reading import load
@@ -301,7 +301,7 @@ asked = [refused(lambda: cli.main(["run", "oracle"])), refused(lambda: __import_
 hidden -= {"pydantic", "yaml"}
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.fingerprint import data_fingerprint, fingerprint
-from trigbench.workflow.steps.run import make_run
+from trigbench.workflow.run.make import make_run
 from trigbench.workflow.study.study import Run
 oracle, own = load("oracle"), load(study)
 record = make_run(own, Run(arm="scd", seed=0))

@@ -19,10 +19,10 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import provenance as module
 from trigbench.workflow.machine.files import read_json, write_arrays, write_json
 from trigbench.workflow.machine.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
+from trigbench.workflow.report.publishing import own_code_outside, publish
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.evaluation import evaluate
 from trigbench.workflow.run.make import make_run
-from trigbench.workflow.steps.publish import own_code_outside, publish
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.freshness import INPUTS, SETTINGS, run_verdict
 from trigbench.workflow.study.reading import load
@@ -179,8 +179,8 @@ def test_a_run_that_is_judged_again_by_hand_keeps_its_protocol_and_its_seconds(
 ) -> None:
     study, run = scd_arm(iterations=3), Run(arm="scd", seed=0)
     made = make_run(study, run)
-    assert made is not None and made.protocol["samples"] == 64 and made.inputs.keys() == {"data"}
-    evaluate(study, run, {})
+    assert made is not None and made.protocol["samples"] == 64 and made.inputs.keys() == {"data", "judged"}
+    evaluate(study, run)
     again = read_record(study.run_folder(run) / "metrics.json")
     own = {"seconds", "provenance", "peak_memory_mb"}
     assert again.model_dump(exclude=own) == made.model_dump(exclude=own)
@@ -189,10 +189,12 @@ def test_a_run_that_is_judged_again_by_hand_keeps_its_protocol_and_its_seconds(
     assert again.peak_memory_mb >= made.peak_memory_mb
     file, training = study.run_folder(run) / "metrics.json", study.run_folder(run) / "training.json"
     write_record(file, again.model_copy(update={"fingerprint": "of other settings", "peak_memory_mb": 99999.0}))
-    write_json(training, {**read_json(training, ""), "tf32": True})  # trained on a GPU, judged elsewhere
-    alone = evaluate(study, run, {})
-    assert alone.peak_memory_mb < 99999 and alone.seconds.keys() == {"train", "evaluate"}, "lent by a record of another"
+    elsewhere = {"tf32": True, "provenance": {"commit": "a", "time": "then"}, "peak_memory_mb": 88888.0}
+    write_json(training, {**read_json(training, ""), **elsewhere})  # trained on a GPU, judged elsewhere
+    alone = evaluate(study, run)
+    assert alone.peak_memory_mb == 88888, "of what made it, and not of a record that was there"
     assert (made.provenance["tf32"], alone.provenance["tf32"]) == (False, True)
+    assert alone.provenance_of == {"training": elsewhere["provenance"], "sampling": made.provenance_of["sampling"]}
 
 
 def _replace_data(study: Study) -> None:
@@ -213,7 +215,7 @@ def test_judging_by_hand_does_not_make_a_stale_run_fresh(what: str, scd_arm: Cal
     if what == "data":
         _replace_data(now)
     with pytest.raises(BenchError, match=OTHER):
-        evaluate(now, run, {})
+        evaluate(now, run)
     assert read_record(study.run_folder(run) / "metrics.json") == before
     assert run_verdict(now, run, fingerprint(now.specification(run))) == (
         SETTINGS if what == "settings" else INPUTS[what]
@@ -237,5 +239,5 @@ def test_samples_of_earlier_weights_are_not_judged_as_of_new_ones(scd_arm: Calla
     make_run(scd_arm(iterations=3), run)
     study = scd_arm(iterations=4)
     train_module.train(study, run)
-    with pytest.raises(BenchError, match=r"(?s)samples\.npz"):
-        evaluate(study, run, {})
+    with pytest.raises(BenchError, match=r"(?s)samples\.json.*remedy: draw them again"):
+        evaluate(study, run)

@@ -21,8 +21,8 @@ from tests.workflow.conftest import step as by_hand
 from tests.workflow.made_up import CLAIMS, DIVERGED, STUDY, from_outside, ledger_in_git, make_results, publish
 from trigbench.workflow.claims.judge import judge_study
 from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.report import writing as step
 from trigbench.workflow.report.pages import front
-from trigbench.workflow.steps import report as step
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
 

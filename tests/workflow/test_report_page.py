@@ -17,12 +17,13 @@ from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import compared, read_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.report import writing as step
 from trigbench.workflow.report.pages.charts import in_words, main_chart
 from trigbench.workflow.report.pages.claim import claim_pages, rule_words
 from trigbench.workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
 from trigbench.workflow.report.pages.gaps import missing
 from trigbench.workflow.report.pages.study import entry, study_page
-from trigbench.workflow.steps import report as step
+from trigbench.workflow.steps.report import command
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import Value, read_record, write_record
 from trigbench.workflow.study.study import Run, Study
@@ -182,7 +183,7 @@ def test_the_command_needs_a_study_or_all_of_them_or_the_index(
 ):
     def run(*arguments: str) -> None:
         monkeypatch.setattr(sys, "argv", ["report", *arguments])
-        step.command()
+        command()
 
     monkeypatch.chdir(tmp_path)
     for wrong in ((), ("--index", "--all"), ("--study", "oracle", "--all")):

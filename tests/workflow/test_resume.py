@@ -11,7 +11,7 @@ import torch
 
 from tests.workflow.conftest import environment, saved_every, step
 from trigbench.workflow.machine.checkpoints import remove_all
-from trigbench.workflow.machine.files import read_arrays, read_json, write_arrays, write_json
+from trigbench.workflow.machine.files import read_arrays, read_json, write_arrays
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.run import samples as sample_module
 from trigbench.workflow.run import sampling as sampling_module
@@ -19,6 +19,7 @@ from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.assembly import make_network, open_data
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.records import TrainingRecord, write_record
 from trigbench.workflow.study.study import Run, Study
 
 SCD = Run(arm="scd", seed=0)
@@ -122,11 +123,11 @@ def test_damaged_data_and_a_damaged_teacher_are_named(tiny, write_study, with_da
     weights = study.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors"
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"not weights")
-    write_json(weights.with_name("training.json"), {"reason": None})
+    write_record(weights.with_name("training.json"), TrainingRecord(fingerprint="f", inputs={}, step=30))
     damaged = step("run", "--study", study.file, "--arm", "scd", "--seed", "0", cwd=tmp_path, check=False)
     assert damaged.returncode == 2
     assert str(weights) in damaged.stderr
-    assert "trains teacher seed 0 again" in damaged.stderr
+    assert "delete its folder; the workflow trains teacher seed 0 again" in damaged.stderr
 
 
 def test_a_run_does_not_go_on_with_other_data_or_another_teacher(tiny, with_data, capsys) -> None:

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from tests.workflow import several
 from tests.workflow.conftest import ROOT, TINY, environment, made_by_one, step
+from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.files import read_arrays, read_json
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run import sampling
 from trigbench.workflow.run.samples import sample
 from trigbench.workflow.run.training import train
-from trigbench.workflow.steps.prepare import prepare
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.study import Study

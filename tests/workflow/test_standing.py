@@ -10,8 +10,8 @@ from tests.workflow.conftest import ROOT
 from tests.workflow.made_up import STUDY
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
-from trigbench.workflow.steps import publish as publishing
-from trigbench.workflow.steps import report as reporting
+from trigbench.workflow.report import publishing
+from trigbench.workflow.report import writing as reporting
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.standing import MADE_BY, made_by, standing
 

@@ -19,9 +19,10 @@ pytestmark = [
 SAID = """
 import os, sys
 torch = "torch" in sys.modules
+path = [place for place in sys.path if os.path.isabs(place)]  # Snakemake adds one
 ours = [name for name in sys.modules if name.split(".")[0] in ("core", "workflow", "tests", "client", "server")]
-print(__name__, sys.argv[1:], os.getcwd(), os.environ["X"], os.environ.get("Y"), sys.path[:2], ours, sys.stdin.read())
-print("torch" if torch else "no torch", file=sys.stderr)
+print(__name__, sys.argv[1:], os.getcwd(), os.environ["X"], os.environ.get("Y"), path, ours, sys.stdin.read())
+print(*["no"][torch:], "torch", *["and trigbench"]["trigbench.core.trigflow" not in sys.modules:], file=sys.stderr)
 sys.exit(3)
 """
 WAITS = """
@@ -39,10 +40,18 @@ def _said(python: str, folder: Path, *options: str, **variables: str) -> tuple[i
     return done.returncode, done.stdout, done.stderr
 
 
-def test_one_says_and_ends_as_a_new_one_does_and_knows_no_module_of_the_project(tmp_path: Path) -> None:
+def test_one_says_and_ends_as_a_new_one_does(tmp_path: Path) -> None:
     found, expected = _said(warm.python(), tmp_path), _said(sys.executable, tmp_path)
     assert found[:2] == expected[:2] and found[0] == 3 and "asked" in found[1] and "['a b', '--c']" in found[1]
-    assert (found[2], expected[2]) == ("torch\n", "no torch\n")
+    assert (found[2], expected[2]) == ("torch and trigbench\n", "no torch\n")
+
+
+@pytest.mark.parametrize("where", ["here", "path"])
+def test_a_copy_of_the_project_is_imported_by_who_finds_it(where: str, tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    folder = tmp_path if where == "here" else tmp_path / "other"
+    folder.mkdir(exist_ok=True)
+    assert _said(warm.python(), folder, PYTHONPATH=str(tmp_path))[2] == "torch\n"
 
 
 @pytest.mark.parametrize("how", ["options", "hash seed", "limit"])

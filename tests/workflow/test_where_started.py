@@ -18,13 +18,13 @@ from matplotlib import pyplot as plt
 from tests.workflow.conftest import ROOT, environment
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import cores
+from trigbench.workflow.machine.command import main
 from trigbench.workflow.machine.cores import cores_here
 from trigbench.workflow.machine.files import check_writable, write_json
 from trigbench.workflow.machine.limits import stopping
+from trigbench.workflow.report import timing
 from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.run.training import train
-from trigbench.workflow.steps import summary
-from trigbench.workflow.steps.command import main
 from trigbench.workflow.study.study import Run, Study
 
 # --- matplotlib ---------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_a_bare_call_and_the_summary_count_these_cores(tmp_path: Path, monkeypat
     monkeypatch.setattr(cores, "cores_here", lambda: 7)
     profile = yte.process_yaml((ROOT / "profiles/default/config.yaml").read_text(encoding="utf-8"))
     assert profile is not None and profile["cores"] == 7
-    monkeypatch.setattr(summary, "cores_here", lambda: 7)
+    monkeypatch.setattr(timing, "cores_here", lambda: 7)
     monkeypatch.chdir(tmp_path)
-    summary.summarise([], time.time() - 10, time.time() - 10)
+    timing.summarise([], time.time() - 10, time.time() - 10)
     assert capsys.readouterr().out.count("on 7 cores") == 3

@@ -246,7 +246,7 @@ def test_a_workflow_killed_in_the_middle_goes_on_from_the_run_s_checkpoint(
 
 def test_a_budget_that_makes_a_study_smaller_is_published_with_no_verdict(tmp_path: Path) -> None:
     from trigbench.workflow.claims.tables import read_table, write_table  # noqa: PLC0415
-    from trigbench.workflow.steps.publish import undecided  # noqa: PLC0415
+    from trigbench.workflow.report.publishing import undecided  # noqa: PLC0415
     from trigbench.workflow.study.reading import load  # noqa: PLC0415
 
     here = {"claim": "a", "experiment": "steps", "verdict": "reproduced", "holm_verdict": "reproduced", "effect": -0.5,
@@ -266,7 +266,7 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
     from trigbench.workflow.claims.judge import judge_study  # noqa: PLC0415
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415
     from trigbench.workflow.machine.files import read_json, write_json  # noqa: PLC0415
-    from trigbench.workflow.steps.publish import publish  # noqa: PLC0415
+    from trigbench.workflow.report.publishing import publish  # noqa: PLC0415
     from trigbench.workflow.study.reading import load  # noqa: PLC0415
     from trigbench.workflow.study.study import Study  # noqa: PLC0415
 

@@ -52,8 +52,8 @@ def main(arguments: argparse.Namespace) -> None:
     asked = _asked(study, data, arguments)
     from trigbench.workflow.claims.outside import own_results, write_outside_table  # noqa: PLC0415 - heavy
     from trigbench.workflow.report.outside import printed  # noqa: PLC0415
+    from trigbench.workflow.report.writing import report  # noqa: PLC0415
     from trigbench.workflow.run.outside.judging import judge  # noqa: PLC0415
-    from trigbench.workflow.steps.report import report  # noqa: PLC0415
     from trigbench.workflow.study.outside import write_outside  # noqa: PLC0415
 
     _prepare(study, data)
@@ -129,8 +129,8 @@ def _numbers(key: str, said: str | None, least: int) -> tuple[int, ...]:
 
 def _prepare(study: "Study", data: str) -> None:
     """Make small data that are not there. Raises BenchError where others are not, and where what is there is stale."""
+    from trigbench.workflow.data.preparing import prepare  # noqa: PLC0415
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415 - of the extra
-    from trigbench.workflow.steps.prepare import prepare  # noqa: PLC0415
     from trigbench.workflow.study.fingerprint import data_fingerprint  # noqa: PLC0415
     from trigbench.workflow.study.freshness import data_verdict  # noqa: PLC0415
     from trigbench.workflow.study.kinds import data_kind  # noqa: PLC0415

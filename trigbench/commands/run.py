@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from trigbench._extras import need
 from trigbench._places import ROOT
+from trigbench.commands import _completion
 
 if TYPE_CHECKING:
     from trigbench.workflow.study.study import Study
@@ -28,25 +29,31 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """The arguments of `trigbench run`."""
     raw = argparse.RawDescriptionHelpFormatter
     made = subparsers.add_parser("run", help="make a study, to its report", description=__doc__, formatter_class=raw)
-    made.add_argument("study", metavar="STUDY", help="a study's name, such as oracle, or a YAML file")
-    made.add_argument("parts", metavar="PART", nargs="*", help="an experiment of it, or claims/ID; without any, all")
-    made.add_argument("--budget", help="a budget of that study (default: laptop)")
+    study = made.add_argument("study", metavar="STUDY", help="a study's name, such as oracle, or a YAML file")
+    parts = made.add_argument(
+        "parts", metavar="PART", nargs="*", help="an experiment of it, or claims/ID; without any, all"
+    )
+    budget = made.add_argument("--budget", help="a budget of that study (default: laptop)")
     made.add_argument("--cores", help="at most so many (default: all that may be used)")
     made.add_argument("--slurm", action="store_true", help="send every run to Slurm as a job (docs/cluster.md)")
     made.add_argument("-n", "--dry-run", action="store_true", help="say what would be done, and why")
+    _completion.by(study, _completion.studies)
+    _completion.by(parts, _completion.parts)
+    _completion.by(budget, _completion.budgets)
     return made
 
 
 def main(arguments: argparse.Namespace) -> None:
     """Become Snakemake, so that signals and exit status are its own. Raises BenchError for what is not there."""
     need("workflow", "trigbench run")
-    from trigbench.workflow.study.reading import load  # noqa: PLC0415 - of the extra
+    from trigbench.workflow.study.places import FRONT  # noqa: PLC0415 - of the extra
+    from trigbench.workflow.study.reading import load  # noqa: PLC0415
     from trigbench.workflow.study.study import DEFAULT_BUDGET  # noqa: PLC0415
 
     study = load(arguments.study, arguments.budget or DEFAULT_BUDGET)
     command = snakemake(study, arguments, arguments.engine)
     if not arguments.dry_run:
-        print(f"{study.label}: the report will be {Path('reports/index.html').absolute()}", flush=True)
+        print(f"{study.label}: the report will be {FRONT.absolute()}", flush=True)
     beside = os.path.dirname(sys.executable)  # jobs say `python`, which is to be this one
     os.environ["PATH"] = os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])
     os.execv(sys.executable, command)

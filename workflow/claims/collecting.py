@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,7 @@ from trigbench.workflow.machine.files import read_json, write_json
 from trigbench.workflow.machine.provenance import provenance
 from trigbench.workflow.study.freshness import MADE_FROM, collected_from
 from trigbench.workflow.study.quantities import quantities_of
-from trigbench.workflow.study.records import read_record
+from trigbench.workflow.study.records import RunRecord, read_record
 from trigbench.workflow.study.study import Study
 
 NO_SETTINGS = {"file", "resources", "claims"}
@@ -62,7 +63,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
     """What made the study's results: its settings, and the commits, versions and hardware of its runs."""
     runs = study.runs()
     records = [read_record(study.run_folder(run) / "metrics.json") for run in runs if is_fresh(study, run)]
-    origins = [record.provenance for record in records]
+    origins = [origin for record in records for origin in record.provenances]
 
     def seen(key: str) -> list[Any]:
         return [json.loads(text) for text in sorted({json.dumps(o.get(key), sort_keys=True) for o in origins})]
@@ -79,6 +80,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "releases": seen("version"),
         "sources": seen("source"),
         "commit_of": {f"{r.arm}/seed-{r.seed}": r.provenance.get("commit") for r in records},
+        "commits_of_parts": _of_several_commits(records),
         "dirty": any(o.get("dirty") for o in (*origins, *_beside_runs(study))),
         **{key: seen(key) for key in ("processor", "cores", "device", "cuda", "platform", "python", "libraries")},
         "first": min((o["time"] for o in origins), default=None),
@@ -92,6 +94,17 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "tabulated_by": provenance(),
         MADE_FROM: None,  # said by `collect`, once verdicts are of these tables too
     }
+
+
+def _of_several_commits(records: Iterable[RunRecord]) -> dict[str, dict[str, str | None]]:
+    """Which commit made which part, of runs whose parts were not all made by one."""
+    found = {}
+    for record in records:
+        origins = {**record.provenance_of, "evaluation": record.provenance}
+        commits = {part: origin.get("commit") for part, origin in origins.items()}
+        if len({*commits.values()}) > 1:
+            found[f"{record.arm}/seed-{record.seed}"] = commits
+    return found
 
 
 def _beside_runs(study: Study) -> list[dict[str, Any]]:

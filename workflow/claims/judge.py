@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from trigbench.workflow.claims.history import UNKNOWN, Dated, key_of, rule_commits, rule_first
+from trigbench.workflow.claims.dating import UNKNOWN, Dated, key_of, rule_commits, rule_first
 from trigbench.workflow.claims.ledger import (
     CLAIMS,
     all_claims,
@@ -113,7 +113,8 @@ def experiment_tables(study: Study, experiment: str) -> Tables:
     curves = read_table(folder / "curves.csv") if there else _empty(CURVE_COLUMNS)
     made = study.runs_of(experiment) if experiment in study.experiments else []  # a budget may leave it out
     records = [study.run_folder(run) / "metrics.json" for run in made]
-    commits = {read_record(path).provenance.get("commit") or UNKNOWN for path in records if path.is_file()}
+    origins = [origin for path in records if path.is_file() for origin in read_record(path).provenances]
+    commits = {origin.get("commit") or UNKNOWN for origin in origins}
     return Tables(runs, curves, tuple(sorted(commits)))
 
 

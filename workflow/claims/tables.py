@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pandas as pd
 
@@ -84,7 +84,7 @@ def is_fresh(study: Study, run: Run) -> bool:
     return verdict in (FRESH, None) and (study.run_folder(run) / "metrics.json").is_file()
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path | TextIO) -> pd.DataFrame:
     """A table as it was written: what is empty is nothing, and names are text, `NA`, `1.50` and `007` among them."""
     return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(NAMES, str))
 

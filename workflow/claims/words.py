@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from trigbench.workflow.claims.history import UNKNOWN
+from trigbench.workflow.claims.dating import UNKNOWN
 from trigbench.workflow.claims.verdicts import totals
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trigbench.core.condition import Condition
 from trigbench.core.trigflow import Field
-from trigbench.workflow.data.dataset import Dataset, checked_labels
+from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.features.classifier import features, to_pixels, train_classifier
 from trigbench.workflow.data.features.metrics import (
     frechet_distance,
@@ -22,7 +21,7 @@ from trigbench.workflow.data.kinds.digits import METRICS
 from trigbench.workflow.data.parts import check_enough
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.machine.files import Arrays
-from trigbench.workflow.study.dimensions import CLASSIFIER, DIGIT_CLASSES
+from trigbench.workflow.study.dimensions import CLASSIFIER
 from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
@@ -52,19 +51,6 @@ def prepare(data: "DigitsData", evaluation: "Evaluation", sigma_d: float) -> tup
         **{f"extractor/{name}": value.numpy() for name, value in extractor.items()},
     }
     return arrays, {"train": len(train), "held_out": len(held), "classifier_accuracy_held_out": round(accuracy, 4)}
-
-
-def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
-    """Data units divided by sigma_d; labels are the digits."""
-    images = torch.from_numpy(arrays["train"]).float() / sigma_d
-    labels = checked_labels(torch.from_numpy(arrays["train_labels"]), len(images), DIGIT_CLASSES)
-
-    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:
-        chosen = torch.randint(len(images), (batch,), generator=g)
-        return images[chosen], Condition(label=labels[chosen])
-
-    shares = tuple(torch.bincount(labels, minlength=DIGIT_CLASSES).tolist())
-    return Dataset(tuple(images.shape[1:]), DIGIT_CLASSES, draw, None, arrays, shares)
 
 
 def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trigbench.core.condition import Condition
 from trigbench.core.trigflow import Field
-from trigbench.workflow.data.dataset import Dataset, checked_labels
+from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.data.draws.images import AGAIN, drawn_from, to_unit_variance
 from trigbench.workflow.data.features.extractors import (
     RESIZING,
     Extractor,
@@ -36,7 +36,7 @@ from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
     from trigbench.workflow.data.features.settings import Extractor as ExtractorSettings
-    from trigbench.workflow.data.files.pictures import Part
+    from trigbench.workflow.data.files.pictures import Pictures
     from trigbench.workflow.data.kinds.images import ImagesData
     from trigbench.workflow.study.samplers import Evaluation
 
@@ -45,7 +45,8 @@ NEAREST = tuple(f"nearest_{part}" for part in PARTS)
 """Metrics that look at pixels and not at features."""
 SHOWN = 1000
 """Images of each part that are kept beside: for pictures, and to look for nearest neighbours among."""
-AGAIN = "delete the prepared .npz of this data set; the workflow makes it again, and only what is missing"
+DRAWN = ("folder", "conditional", "flips", "parts", "vae")
+"""Of what is written down, what draws are made from; the rest is the judges', in an array of its own."""
 
 
 def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
@@ -82,7 +83,7 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
         )
         for name, shards in opened.items()
     }  # fmt: skip
-    arrays: Arrays = {"about": np.array(json.dumps(about)), "sigma_d": np.array(sigma_d)}
+    arrays: Arrays = {**arrays_of(about), "sigma_d": np.array(sigma_d)}
     for name, shards in opened.items():
         arrays[f"{name}_shown"] = shards.rows(orders[name][:SHOWN])
     facts: dict[str, Any] = {"train": len(opened["train"]), "held_out": len(opened["held_out"])}
@@ -95,7 +96,7 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
     return arrays, facts
 
 
-def parts_of(data: "ImagesData") -> tuple["Part", "Part"]:
+def parts_of(data: "ImagesData") -> tuple["Pictures", "Pictures"]:
     """The training and the held-out images, with as many images and classes as the study expects."""
     from trigbench.workflow.data.files.cifar10 import cifar10_parts  # noqa: PLC0415 - Pillow, for the preparation alone
     from trigbench.workflow.data.files.pictures import check_classes, check_counts, folder_part  # noqa: PLC0415
@@ -144,39 +145,16 @@ def protocol(about: dict[str, Any], evaluation: "Evaluation", reference: int, re
     }
 
 
-def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
-    """Pixels in [-1, 1] divided by sigma_d, drawn with repetition."""
-    about = about_of(arrays)
-    shards = open_shards(Path(about["folder"]) / "train", about["parts"]["train"], AGAIN)
-    told = about["conditional"] and shards.labels is not None
-    shares = shares_of(shards, Path(about["folder"])) if told else ()
-
-    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:
-        chosen = torch.randint(len(shards), (batch,), generator=g).numpy()
-        images = to_unit_variance(torch.from_numpy(shards.rows(chosen)), sigma_d)
-        if about["flips"]:
-            images = torch.where(torch.rand(batch, 1, 1, 1, generator=g) < 0.5, images, images.flip(-1))
-        labels = torch.from_numpy(np.array(shards.labels[chosen])) if told and shards.labels is not None else None
-        return images, Condition(label=labels)
-
-    return Dataset(shards.manifest.shape, len(shares), draw, None, arrays, shares or None)
-
-
-def shares_of(shards: Shards, folder: Path) -> tuple[int, ...]:
-    """How many rows there are of each class. Raises BenchError for a label that is none of them."""
-    manifest = shards.manifest
-    checked_labels(torch.from_numpy(np.array(shards.labels)), len(shards), len(manifest.classes), folder)
-    return tuple(manifest.rows_of_class[name] for name in manifest.classes)
+def arrays_of(about: Mapping[str, Any]) -> Arrays:
+    """What is written down of the data, as arrays: what is drawn from, and what is judged by."""
+    drawn = {key: value for key, value in about.items() if key in DRAWN}
+    judged = {key: value for key, value in about.items() if key not in DRAWN}
+    return {"about": np.array(json.dumps(drawn)), "judged_by": np.array(json.dumps(judged))}
 
 
 def about_of(arrays: Arrays) -> dict[str, Any]:
     """Where the parts of the data set lie, and their digests."""
-    return json.loads(str(arrays["about"]))
-
-
-def to_unit_variance(pixels: Tensor, sigma_d: float) -> Tensor:
-    """uint8 -> [-1, 1] / sigma_d."""
-    return (pixels.float() / 127.5 - 1) / sigma_d
+    return json.loads(str(arrays["judged_by"])) | drawn_from(arrays)
 
 
 def to_pixels(images: Tensor, sigma_d: float) -> Tensor:

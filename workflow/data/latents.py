@@ -1,6 +1,5 @@
 """ImageNet 512 in an autoencoder's latents: encoded once, decoded to be judged as images."""
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -11,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trigbench.core.condition import Condition
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data import images
 from trigbench.workflow.data.dataset import Dataset, not_numbers
+from trigbench.workflow.data.draws.images import AGAIN
 from trigbench.workflow.data.features.extractors import RESIZING, Extractor, check_weights, open_extractor
 from trigbench.workflow.data.features.reference import frechet_to, open_reference, reference_file
 from trigbench.workflow.data.files.autoencoder import (
@@ -35,16 +34,15 @@ from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
-    from trigbench.workflow.data.files.pictures import Part
+    from trigbench.workflow.data.files.pictures import Pictures
     from trigbench.workflow.data.kinds.latents import LatentsData
     from trigbench.workflow.study.samplers import Evaluation
 
-AGAIN = images.AGAIN
 AT_ONCE = 64
 """Samples that are decoded and looked at together."""
 
 
-def encode(data: "LatentsData", parts: Mapping[str, "Part"]) -> dict[str, Any]:
+def encode(data: "LatentsData", parts: Mapping[str, "Pictures"]) -> dict[str, Any]:
     """Write the latents of both parts, what is missing of them; return where they lie.
 
     Of each latent its mean and standard deviation, float16: training draws anew each time.
@@ -64,7 +62,7 @@ def encode(data: "LatentsData", parts: Mapping[str, "Part"]) -> dict[str, Any]:
     return {"folder": str(folder), "vae": data.vae, "parts": encoded}
 
 
-def parts_of(data: "LatentsData") -> dict[str, "Part"]:
+def parts_of(data: "LatentsData") -> dict[str, "Pictures"]:
     """The images of both parts, with as many of them and classes as the study expects."""
     from trigbench.workflow.data.files.pictures import check_classes, check_counts, folder_part  # noqa: PLC0415 - Pillow, for the preparation alone
 
@@ -106,24 +104,7 @@ def prepare(data: "LatentsData", evaluation: "Evaluation", sigma_d: float) -> tu
     }
     if data.dinov2:
         facts["protocol"]["fdd"] = f"dinov2, weights sha256 {extractors['dinov2'].sha256[:12]}, {RESIZING['dinov2']}"
-    return {"about": np.array(json.dumps(about)), "sigma_d": np.array(sigma_d)}, facts
-
-
-def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
-    """Latents in unit variance, drawn with repetition from each image's own distribution."""
-    about = images.about_of(arrays)
-    shards = open_shards(Path(about["folder"]) / "train", about["parts"]["train"], AGAIN)
-    _, *image = shards.manifest.shape
-
-    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:
-        assert shards.labels is not None  # folders of ImageNet have them
-        chosen = torch.randint(len(shards), (batch,), generator=g).numpy()
-        noise = torch.randn(batch, CHANNELS, *image, generator=g)
-        latents = normalise(torch.from_numpy(shards.rows(chosen)), noise)
-        return latents, Condition(label=torch.from_numpy(np.array(shards.labels[chosen])))
-
-    shares = images.shares_of(shards, Path(about["folder"]))
-    return Dataset((CHANNELS, *image), len(shares), draw, None, arrays, shares)
+    return {**images.arrays_of(about), "sigma_d": np.array(sigma_d)}, facts
 
 
 def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]:
@@ -167,13 +148,13 @@ def floors(dataset: Dataset) -> list[Value]:
     return [Value(metric=name, value=value) for name, value in judge_samples(dataset, latents, wanted).items()]
 
 
-def _encoded(vae: Path, part: "Part", rows: Sequence[int]) -> np.ndarray:
+def _encoded(vae: Path, part: "Pictures", rows: Sequence[int]) -> np.ndarray:
     pixels = torch.from_numpy(in_parallel(part.pixels)(rows))
     return open_autoencoder(vae)[0](pixels).numpy().astype(np.float16)
 
 
 def _reference(
-    data: "LatentsData", about: dict[str, Any], name: str, part: "Part", extractor: Extractor
+    data: "LatentsData", about: dict[str, Any], name: str, part: "Pictures", extractor: Extractor
 ) -> dict[str, str]:
     order = torch.randperm(part.rows, generator=generator(data.seed, name, "order")).numpy()
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from trigbench.core import oracle
-from trigbench.core.condition import UNTOLD, Condition
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import Field, consistency_map, interpolate
 from trigbench.workflow.data.dataset import Dataset
@@ -45,22 +44,6 @@ def prepare(data: "MixtureData", evaluation: "Evaluation", sigma_d: float) -> tu
     few = points[:, :32]
     tolerance = float((_exact_map(mixture, few, angles, steps=512) - exact[:, :32]).abs().max())
     return arrays, {"component_std": float(mixture.stds.min()), "exact_map_error": tolerance}
-
-
-def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
-    """Draws are fresh at every step: the data set is infinite."""
-    mixture = oracle.Mixture(*(torch.from_numpy(arrays[k]).float() for k in ("weights", "means", "stds")))
-    dimension = mixture.means.shape[1]
-
-    def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:
-        uniform, noise = torch.rand(batch, generator=g), torch.randn(batch, dimension, generator=g)
-        return oracle.sample(mixture, uniform, noise), UNTOLD
-
-    def velocity(x: Tensor, t: Tensor) -> Tensor:
-        there = oracle.Mixture(*(part.to(x) for part in (mixture.weights, mixture.means, mixture.stds)))
-        return oracle.velocity(there, x, t.to(x.dtype))
-
-    return Dataset((dimension,), 0, draw, velocity, arrays)
 
 
 def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]:

@@ -33,7 +33,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Part:
+class Piece:
     """What a process writes of a checkpoint: all of it, or its part of each tensor that several share out."""
 
     rank: int = 0
@@ -62,10 +62,10 @@ def save(
     step: int,
     tensors: Mapping[str, Tensor],
     journal: dict[str, Any],
-    part: Part | None = None,
+    part: Piece | None = None,
 ) -> None:
     """Write a checkpoint, then remove all but the newest two. Every process calls it that has a part."""
-    part = part or Part()
+    part = part or Piece()
     stem = f"step-{step:08d}"
     names = (
         [f"{stem}.safetensors"] if part.of == 1 else [f"{stem}.{i}-of-{part.of}.safetensors" for i in range(part.of)]

@@ -75,7 +75,7 @@ def read_site() -> Site:
         raise BenchError(first["msg"], file=path, key=key, remedy=f"the keys are: {known}") from error
 
 
-def limits() -> Site:
+def site() -> Site:
     """The settings where there are some; one machine needs none."""
     return read_site() if SITE.is_file() or (ROOT / SITE).is_file() else Site()
 

@@ -88,6 +88,16 @@ def write_text(path: Path, text: str) -> None:
     write_atomically(path, write)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """Write text of the moment: a reader has the old one or the new, and nobody waits until the disk holds it."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON atomically, an object with a checksum of itself.
 
@@ -186,6 +196,29 @@ def _identity(path: Path, size: int, modified: int) -> str:
             if said:
                 return said
     return sha256(path)
+
+
+def identity_of_arrays(path: Path, names: Collection[str]) -> str | None:
+    """The same of some arrays of an .npz; of all of it where no name is given, or where it is damaged."""
+    members = {f"{name}.npy" for name in names}
+    with contextlib.suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
+        said = [[m.filename, m.file_size, m.CRC] for m in archive.infolist() if m.filename in members]
+        return _checksum(said) if said else identity(path)
+    return identity(path)
+
+
+def content_of(path: Path) -> dict[str, Any]:
+    """The object in a file of JSON; nothing where there is none, or a damaged one: the step that reads it names it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def mark_of(content: Any) -> str:
+    """A short digest of plain data."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.progress import sign_of_life
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SLOTS = Path(tempfile.gettempdir()) / f"trigbench-gpus-{os.getuid()}"
@@ -71,6 +72,7 @@ def _take(count: int, there: Sequence[str], slots: Path, every: float, held: con
             if len(taken) == count:
                 held.enter_context(locks.pop_all())
                 return tuple(taken)
+        sign_of_life()
         time.sleep(every)
 
 

@@ -2,11 +2,15 @@
 
 import difflib
 import importlib
+import importlib.util
 import inspect
+import os
+import sys
 import traceback
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from trigbench.workflow.errors import BenchError
@@ -20,6 +24,41 @@ def named(path: str) -> Any:
         return getattr(found, name)
     except AttributeError as error:
         raise BenchError(f"there is no {name!r} in {module}", key=path, remedy=choice(name, dir(found))) from error
+
+
+def named_here(path: str) -> Any:
+    """`named`, of modules in the current folder too, or of `folder/file.py:name`. Raises BenchError likewise."""
+    file, _, name = path.rpartition(":")
+    if not file or not name:
+        raise BenchError(f"{path!r} names no function", key=path, remedy="write package.module:name, or file.py:name")
+    if not file.endswith(".py"):
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        return named(path)
+    found = _imported_file(Path(file), path)
+    try:
+        return getattr(found, name)
+    except AttributeError as error:
+        raise BenchError(
+            f"there is no {name!r} in it", file=file, key=name, remedy=choice(name, vars(found))
+        ) from error
+
+
+def _imported_file(file: Path, key: str) -> types.ModuleType:
+    """The module that a file holds, which may import what stands beside it; BenchError, whatever its code raises."""
+    name = f"_of_{file.stem}"  # as the file may be called like a library
+    spec = importlib.util.spec_from_file_location(name, file)
+    if not file.is_file() or spec is None or spec.loader is None:
+        raise BenchError("there is no such file", file=file, key=key, remedy="give the path of a Python file")
+    if (folder := str(file.parent.absolute())) not in sys.path:
+        sys.path.insert(0, folder)
+    made = sys.modules[name] = importlib.util.module_from_spec(spec)  # where its dataclasses look themselves up
+    try:
+        spec.loader.exec_module(made)
+    except (Exception, SystemExit) as error:
+        problem = f"cannot import it: {problem_of(error)}"
+        raise BenchError(problem, file=file, key=key, remedy="mend that file") from error
+    return made
 
 
 def imported(module: str, key: str) -> types.ModuleType:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.live import say
 
 
 @dataclass
@@ -25,6 +26,7 @@ LOOKS = 10
 def sign_of_life() -> None:
     """Say that this process does not hang; costs next to nothing."""
     _LIFE.signs += 1
+    say()
 
 
 def end_if_hung(patience: float, study: Path) -> threading.Thread:
@@ -75,14 +77,15 @@ class Progress:
         self.what, self.total, self.first, self.every = what, total, done, every
         self.started = self.printed = time.monotonic()
 
-    def update(self, done: int, note: str = "") -> None:
-        """Say that `done` of the total are done."""
-        sign_of_life()
+    def update(self, done: int, note: str = "", **numbers: float) -> None:
+        """Say that `done` of the total are done; `numbers` are for whoever looks (workflow.machine.live.Live)."""
+        _LIFE.signs += 1
         now = time.monotonic()
+        left = (now - self.started) / max(done - self.first, 1) * (self.total - done)
+        say(done=done, total=self.total, seconds_left=left, **numbers)
         if now - self.printed < self.every and done < self.total:
             return
         self.printed = now
-        left = (now - self.started) / max(done - self.first, 1) * (self.total - done)
         ending = "done" if done >= self.total else f"about {duration(left)} left"
         print(f"{self.what}: {done}/{self.total} {note} {ending}", file=sys.stderr, flush=True)
 

@@ -23,13 +23,16 @@ def pictures(study: Study, runs: list[Run], real: bool = True) -> Figure | None:
     With `real` images of the training part stand above.
     """
     data = study.arms[runs[0].arm].data if runs else None
+    alike = [run for run in runs if study.arms[run.arm].data == data]
+    return picture_of(study, [(run, k, s) for run in alike for k, s in _samples(study, run) if len(s)], real)
+
+
+def picture_of(study: Study, drawn: Drawn, real: bool = True) -> Figure | None:
+    """The same of samples, (run, steps, samples) on one data set; None where these are none, or have no picture."""
+    data = study.arms[drawn[0][0].arm].data if drawn else None
     if data is None or not known_of(study.data[data]).seen:
         return None
     arrays = read_arrays(study.data_file(data), AGAIN)
-    alike = [run for run in runs if study.arms[run.arm].data == data]
-    drawn = [(run, k, s) for run in alike for k, s in _samples(study, run) if len(s)]
-    if not drawn:
-        return None
     seen_by = data_kind(study.data[data]).images
     if seen_by is not None:
         return _strips(study, drawn, seen_by(arrays, COLUMNS), real)

@@ -11,10 +11,10 @@ from trigbench.workflow.claims.ledger import all_claims, check_claims, claims_of
 from trigbench.workflow.study.claim import claims_digest
 from trigbench.workflow.errors import BenchError, is_final
 from trigbench.workflow.run.own import check_own
-from trigbench.workflow.machine.cluster import limits, refuse_orphans
+from trigbench.workflow.machine.cluster import refuse_orphans, site
 from trigbench.workflow.study.fingerprint import data_fingerprint, fingerprint
 from trigbench.workflow.machine.files import check_writable
-from trigbench.workflow.study.freshness import inputs_of, measurement_mark
+from trigbench.workflow.study.freshness import inputs_of, measurement_mark, weights_stand
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.machine.progress import watch
 from trigbench.workflow.study.reading import budget_said, load, shipped, studies_said
@@ -67,7 +67,7 @@ try:
     BUDGET = budget_said(config.get("budget", DEFAULT_BUDGET))
     CHOSEN = read_studies(names_chosen())
     STUDIES = CHOSEN | read_studies(names_asked())
-    LEDGER, SITE = read_claims(), limits()
+    LEDGER, SITE = read_claims(), site()
     check_claims(LEDGER, STUDIES.values())
     ALL_CLAIMS = all_claims(LEDGER, STUDIES.values())
     if not workflow.remote_exec:  # of a job the plan has been checked
@@ -147,10 +147,19 @@ def paths(values):
 
 
 def run_inputs(wildcards):
+    """The data, a converted teacher's file, and the records of the runs that it waits for.
+
+    A run whose weights stand is waited for, and is no reason to make those anew that are taught by it.
+    """
     study, run = study_of(wildcards), run_of(wildcards)
     if run.arm not in study.arms:
         return []
-    return {name: paths(files) for name, files in inputs_of(study, run).items()}
+    found = {name: paths(files) for name, files in inputs_of(study, run).items()}
+    for name, other in (("teacher", study.teacher_run(run)), ("start", study.start_run(run))):
+        if other is not None:
+            record = str(study.run_folder(other) / "metrics.json")
+            found[name] = [ancient(record) if weights_stand(study, other) else record]
+    return found
 
 
 def records_of(wildcards):
@@ -161,13 +170,6 @@ def records_of(wildcards):
 def small_data(wildcards):
     """Whether a data set is made in seconds; images are decoded, and seen by an extractor."""
     return data_kind(study_of(wildcards).data[wildcards.data]).small
-
-
-def samples_of(wildcards):
-    """Pictures show the first seed of every arm."""
-    study = study_of(wildcards)
-    first = (Run(arm=arm, seed=study.seeds_of(wildcards.experiment)[0]) for arm in study.arms_of(wildcards.experiment))
-    return paths(study.run_folder(run) / "samples.npz" for run in first)
 
 
 def data_of(wildcards):

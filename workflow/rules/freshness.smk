@@ -8,9 +8,9 @@ import snakemake.dag
 import snakemake.jobs
 import snakemake.persistence
 from snakemake.logging import logger
-from trigbench.workflow.study.freshness import (FRESH, claim_from, claim_record, collected_from, data_verdict, experiment_from, index_from, measured_from, page_from, page_record, run_verdict, verdict)
+from trigbench.workflow.study.freshness import (FRESH, claim_from, claim_record, collected_from, data_verdict, experiment_from, index_from, measured_from, missing_files, page_from, page_record, run_verdict, verdict)
+from trigbench.workflow.study.places import REPORTS
 
-REPORTS = Path("reports")
 COSTLY = {"run": "run", "prepare": "data set", "measure": "measurement"}
 RECORDED = {
     "measure": lambda wc, study: (
@@ -38,7 +38,9 @@ def judged(job):
     if name == "prepare":
         return data_verdict(study_of(wildcards), wildcards.data, job.params.fingerprint)
     if name == "run":
-        return run_verdict(study_of(wildcards), run_of(wildcards), job.params.fingerprint)
+        study, run = study_of(wildcards), run_of(wildcards)
+        gone = missing_files(study, run)
+        return f"{gone[0]} is missing" if gone else run_verdict(study, run, job.params.fingerprint)
     if name not in RECORDED:
         return None
     record, made_from = RECORDED[name](wildcards, study_of(wildcards))

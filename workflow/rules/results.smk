@@ -23,7 +23,6 @@ rule experiment:
     message: "tables and figures of {wildcards.label}/{wildcards.experiment}"
     input:
         records_of,
-        samples_of,
         measured_of,
     output:
         runs="results/{label}/experiments/{experiment}/runs.csv",

@@ -5,11 +5,7 @@ rule run:
     message: "{wildcards.label}: {wildcards.arm}, seed {wildcards.seed}"
     input:
         unpack(run_inputs),
-    output:
-        training="results/{label}/runs/{arm}/seed-{seed}/training.json",
-        log="results/{label}/runs/{arm}/seed-{seed}/log.csv",
-        weights="results/{label}/runs/{arm}/seed-{seed}/weights.safetensors",
-        samples="results/{label}/runs/{arm}/seed-{seed}/samples.npz",
+    output:  # alone: weights and samples beside it, which no failed job may cost, are gone on with (run/make.py)
         metrics=ensure("results/{label}/runs/{arm}/seed-{seed}/metrics.json", non_empty=True),
     log:
         "results/{label}/logs/runs/{arm}-seed-{seed}.log",

@@ -6,12 +6,12 @@ The one place where a study's words become the core's values.
 import dataclasses
 import math
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from trigbench.core.condition import UNTOLD, Condition, takes_condition
@@ -22,19 +22,9 @@ from trigbench.core.guidance import guided
 from trigbench.core.networks.dropout import masks, number_layers
 from trigbench.core.networks.log_weight import LogWeight
 from trigbench.core.networks.mlp import ResidualMLP
-from trigbench.core.objectives.regression import Regression, settings_for
-from trigbench.core.samplers.ode import ddim_step, heun_step
-from trigbench.core.schedules import (
-    cm_angles,
-    constant_rate,
-    inverse_sqrt_rate,
-    karras_angles,
-    largest_angle,
-    tangent_warmup,
-    uniform_angles,
-)
-from trigbench.core.tangents import Apart, Control, clip, derivative_along, normalise, raw
-from trigbench.core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
+from trigbench.core.objectives.regression import Regression
+from trigbench.core.tangents import Apart
+from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset, checked
 from trigbench.workflow.data.randomness import seed_globals, seeded
 from trigbench.workflow.errors import BenchError
@@ -43,14 +33,15 @@ from trigbench.workflow.machine.files import read_arrays
 from trigbench.workflow.machine.named import named, takes
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.batches import Batch, draw_batch, mapped
+from trigbench.workflow.run.settings import settings_of
+from trigbench.workflow.run.task import Task
 from trigbench.workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, unkept
 from trigbench.workflow.study.converted import OPENED_BY
-from trigbench.workflow.study.kinds import is_own, kind_module
-from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher
+from trigbench.workflow.study.kinds import draws_module, is_own
+from trigbench.workflow.study.schema import Arm, ConvertedTeacher
 from trigbench.workflow.study.study import Run, Study
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-SOLVERS = {"ddim": ddim_step, "heun": heun_step}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +83,8 @@ def open_data(study: Study, arm: Arm) -> Dataset:
         f"python -m trigbench.workflow.steps.prepare --study {study.file} --budget {study.budget} --data {arm.data}"
     )
     arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
-    kind = kind_module(study.data[arm.data])
-    dataset = checked(kind.open_dataset(arrays, study.sigma_d), f"data.{arm.data}", study.file)
+    opened = draws_module(study.data[arm.data]).open_dataset(arrays, study.sigma_d)
+    dataset = checked(opened, f"data.{arm.data}", study.file)
     if is_own(study.data[arm.data]):
         return dataclasses.replace(dataset, draw=_from_its_generator(study, arm, dataset.draw))
     return dataset
@@ -203,18 +194,18 @@ def check_weights(study: Study, arm: Arm, network: nn.Module, weights: Tensors) 
         raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}", remedy=remedy)
 
 
-def started_modules(study: Study, run: Run, arm: Arm, dataset: Dataset, teacher: Any) -> Modules:
-    """What the run trains, as it starts: drawn from its seed, or from the weights of its teacher (`open_teacher`), or
-    of another run.
+def started_modules(task: Task) -> Modules:
+    """What the run trains, as it starts: drawn from its seed, or from the weights of its teacher, or of another run.
 
     Raises BenchError where these do not fit, or make another function of the student's network than of the teacher's.
     """
-    if (start := study.start_run(run)) is not None:
-        return make_modules(study, arm, dataset, run.seed, _weights_of(study, start))
+    study, arm, make = task.study, task.arm, partial(make_modules, task.study, task.arm, task.data, task.seed)
+    if (start := study.start_run(task.run)) is not None:
+        return make(_weights_of(study, start))
     if arm.start != "teacher" or not isinstance(arm.teacher, ConvertedTeacher):
-        return make_modules(study, arm, dataset, run.seed, teacher if arm.start == "teacher" else None)
-    modules = make_modules(study, arm, dataset, run.seed, teacher.weights())
-    if not teacher.is_start_of(modules.student, arm.told):
+        return make(task.teacher if arm.start == "teacher" else None)
+    modules = make(task.teacher.weights())
+    if not task.teacher.is_start_of(modules.student, arm.told):
         problem = f"with the weights of {arm.teacher.file} the student's network computes something else"
         remedy = "give the size the teacher's settings, `coordinate: log_noise_level` among them (docs/teachers.md)"
         raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.settings", remedy=remedy)
@@ -236,7 +227,7 @@ def open_teacher(study: Study, run: Run, arm: Arm, dataset: Dataset) -> Any:
 
 def _weights_of(study: Study, run: Run) -> Tensors:
     """The averaged weights of a run that is there."""
-    remedy = f"delete the file; the workflow trains {run.arm} seed {run.seed} again"
+    remedy = f"delete its folder; the workflow trains {run.arm} seed {run.seed} again"
     weights = read_tensors(study.run_folder(run) / "weights.safetensors", remedy)
     return on(device_of(study.device, study.file), weights)
 
@@ -277,28 +268,21 @@ def boundary_of(arm: Arm, sigma_d: float) -> float:
     return math.atan(SIGMA_MIN / sigma_d) if arm.method.boundary else 0.0
 
 
-def segment_edges(arm: Arm, sigma_d: float) -> Tensor:
-    """The edges of multi-step sCD's segments, 0 and t_max among them: even in the angle."""
-    return uniform_angles(arm.segments or 1, largest_angle(sigma_d))
-
-
-def step_function(
-    study: Study, run: Run, arm: Arm, modules: Modules, dataset: Dataset, taught: Any
-) -> Callable[..., Regression]:
+def step_function(task: Task, modules: Modules) -> Callable[..., Regression]:
     """(step, weights of the target or none, rows of the step's batch or None for all) -> the objective's value on them.
 
     Draws are a function of (seed, step, purpose) and of the sample's place in the batch (workflow.run.batches).
     """
-    device = device_of(study.device, study.file)
+    study, run, arm, device = task.study, task.run, task.arm, device_of(task.study.device, task.study.file)
     objective = named(arm.method.path)
     settings_at = settings_of(objective, study, run, arm)
-    teacher_of = _teacher(study, arm, dataset, taught)
+    teacher_of = _teacher(study, arm, task.data, task.teacher)
     teacher = study.arms.get(str(arm.teacher))
     sizes = [arm.size, *([teacher.size] if teacher else [])]
     own_code = arm.method.own or any(study.sizes[size].network is not None for size in sizes)
 
     def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
-        batch = draw_batch(run, arm, dataset, step).to(device) if rows is None else rows
+        batch = draw_batch(run, arm, task.data, step).to(device) if rows is None else rows
         bound = partial(student_field, study, arm, precision=arm.precision, tangent_precision=arm.tangent_precision)
         fields = _fields(arm, modules, bound, batch.condition, target)
         fields = dataclasses.replace(fields, teacher=teacher_of(batch.condition))
@@ -322,75 +306,6 @@ def _fields(arm: Arm, modules: Modules, bound: Callable[..., Field], condition: 
     student_to, target_to = jump_of(student, condition), jump_of(averaged, condition) if target else None
     beside |= {"student_to": student_to, "target_to": target_to}
     return Fields(to_data(student_to), target=to_data(target_to) if target_to else None, **beside)
-
-
-def settings_of(objective: Callable[..., Regression], study: Study, run: Run, arm: Arm) -> Callable[[int], Any]:
-    """step -> what the objective is told then, by the names of its settings' fields (settings_for).
-
-    Each is what the arm's words, in the paper's units, are in unit variance, or the arm's own setting of that name.
-    Raises BenchError for one that has neither, nor a default.
-    """
-    fixed = _in_unit_variance(arm, study.sigma_d)
-
-    def at(step: int) -> Any:
-        try:
-            return settings_for(objective, **fixed | _of_step(arm, study.sigma_d, step))
-        except ValueError as error:
-            raise BenchError(str(error), file=study.file, key=f"arms.{run.arm}", remedy="add it there") from error
-
-    return at
-
-
-MADE = (
-    *METHOD_SETTINGS, "sigma_d", "derivative", "log_weight_max", "score_weight", "stage",
-)  # fmt: skip
-"""Names of fields of settings that are filled with what the arm's words, or the study's, are made into."""
-
-
-def _in_unit_variance(arm: Arm, sigma_d: float) -> dict[str, Any]:
-    """By the names of fields of settings: the arm's, in the paper's units, as the core's; None leaves their default."""
-    values = {name: getattr(arm, name) for name in METHOD_SETTINGS} | arm.settings
-    values |= {
-        "sigma_d": sigma_d,
-        "control": _control(arm, sigma_d),
-        "derivative": partial(derivative_along, method=arm.tangent_method),
-        "grid": _fixed_grid(arm, sigma_d),
-        "solver": SOLVERS[arm.solver] if arm.solver else None,
-        "log_weight_max": math.log(arm.weight_max) if arm.weight_max else None,
-        "segments": segment_edges(arm, sigma_d)[:-1] if arm.segments else None,
-        "score_weight": sigma_d,  # the paper's lambda = 1 in its mixed units
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _of_step(arm: Arm, sigma_d: float, step: int) -> dict[str, Any]:
-    """The same, of what changes along training."""
-    values = {"warmup": tangent_warmup(step - 1, arm.warmup), "stage": (arm.stages or 1) * (step - 1) // arm.iterations}
-    points = points_at(arm, step)
-    if points is None:
-        return values
-    return values | {"grid": _grid_of_points(points, arm.proposal_mean, arm.proposal_std, arm.method.even, sigma_d)}
-
-
-def learning_rate(arm: Arm, step: int, rate: float | None = None) -> float:
-    """The arm's rate at optimiser step >= 1, or that of another `rate` on the same schedule."""
-    rate = rate or arm.rate
-    if arm.rate_reference is None:
-        return constant_rate(step, rate, arm.rampup)
-    return inverse_sqrt_rate(step, rate, arm.rate_reference, arm.rampup)
-
-
-def points_at(arm: Arm, step: int) -> int | None:
-    """N(k) of the method's curriculum; None where it has none."""
-    curriculum = arm.method.points
-    if curriculum is None or arm.points is None:
-        return None
-    return named(curriculum.path)(step - 1, arm.iterations, *arm.points)
-
-
-def snapshot_steps(arm: Arm) -> list[int]:
-    """Steps after which the average is kept: evenly spaced, the last one at the end."""
-    return [round(arm.iterations * (i + 1) / arm.snapshots) for i in range(arm.snapshots)] if arm.snapshots else []
 
 
 def _teacher(study: Study, arm: Arm, dataset: Dataset, taught: Any) -> Callable[[Condition], Field | None]:
@@ -422,32 +337,3 @@ def guided_field(network: nn.Module, weights: Tensors, condition: Condition) -> 
     if condition.scale is None:
         return conditional
     return guided(conditional, bind(network, weights, UNTOLD), condition.scale)
-
-
-def _control(arm: Arm, sigma_d: float) -> Control:
-    constant = arm.control_constant / sigma_d
-    return {
-        "normalise": partial(normalise, constant=constant),
-        "normalise_rms": partial(normalise, constant=constant, norm="rms"),
-        "clip": partial(clip, sigma_d=sigma_d),
-        "raw": partial(raw, sigma_d=sigma_d),
-    }[arm.control]
-
-
-def _fixed_grid(arm: Arm, sigma_d: float) -> ProposalGrid | None:
-    if arm.intervals is None:
-        return None
-    if arm.method.even:
-        return even_grid(cm_angles(arm.intervals + 1, sigma_d))
-    if arm.grid == "karras":
-        angles = karras_angles(arm.intervals, sigma_d)
-    else:
-        angles = uniform_angles(arm.intervals, largest_angle(sigma_d))
-    return proposal_grid(angles, arm.proposal_mean, arm.proposal_std, sigma_d)
-
-
-@cache
-def _grid_of_points(points: int, mean: float, std: float, even: bool, sigma_d: float) -> ProposalGrid:
-    """CT draws its intervals evenly, iCT from the log-normal proposal."""
-    angles = cm_angles(points, sigma_d)
-    return even_grid(angles) if even else proposal_grid(angles, mean, std, sigma_d)

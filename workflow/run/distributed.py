@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from trigbench.workflow.machine.checkpoints import Part
+from trigbench.workflow.machine.checkpoints import Piece
 from trigbench.workflow.run.weights import checksum
 
 BUCKET = 2**25
@@ -163,9 +163,9 @@ class Replicated:
         """
         return tensors
 
-    def part(self, names: Iterable[str]) -> Part | None:
+    def part(self, names: Iterable[str]) -> Piece | None:
         """What this process writes of a checkpoint in which tensors of these names are held as parameters are."""
-        return Part() if self.world.first else None
+        return Piece() if self.world.first else None
 
 
 @dataclass(frozen=True)
@@ -263,11 +263,11 @@ class Sharded:
             found[name] = gathered[: shape.numel()].view(shape)
         return found
 
-    def part(self, names: Iterable[str]) -> Part | None:
+    def part(self, names: Iterable[str]) -> Piece | None:
         """As Replicated.part."""
         owners = {name: name.rsplit("/", 1)[-1] for name in names}
         shapes = {name: list(self.shapes[own]) for name, own in owners.items() if own in self.shapes}
-        return Part(self.world.rank, self.world.size, shapes, self.world.gather)
+        return Piece(self.world.rank, self.world.size, shapes, self.world.gather)
 
     def _rows(self, gradient: Tensor) -> Tensor:
         """(processes, length): the parts of each, padded to one length, as FSDP2 splits what is flat."""

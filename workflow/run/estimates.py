@@ -16,12 +16,14 @@ from torch import Tensor, nn
 
 from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
+from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.devices import products
 from trigbench.workflow.run.assembly import make_modules, make_network, open_teacher, step_function
 from trigbench.workflow.run.operations import Operations
+from trigbench.workflow.run.task import Task
 from trigbench.workflow.run.weights import kept_of
 from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.schema import Arm, Size
@@ -112,7 +114,7 @@ def machine_hours(cost: Cost) -> float | None:
 
 def sampling_evaluations(way: Sampling) -> int:
     """Evaluations of the network for one sample; a guided diffusion model is evaluated twice each time."""
-    guided = way.guidance is not None and way.solver not in ("few", "segments", "jumps")
+    guided = way.guidance is not None and way.solver in SOLVERS
     return way.steps * (2 if guided else 1)
 
 
@@ -249,7 +251,7 @@ def _prepared(study: Study, arm: str, data: Dataset, batch: int) -> tuple[Callab
         taught = kept_of(make_network(study, study.arms[str(settings.teacher)], data))
     else:
         taught = open_teacher(study, run, settings, data)
-    step = step_function(study, run, settings, modules, data, taught)
+    step = step_function(Task(study, run, settings, data, taught), modules)
     return step, modules.student, list(modules.parameters().values())
 
 

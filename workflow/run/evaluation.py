@@ -1,18 +1,19 @@
 """Judge one trained and sampled run, and write its record, metrics.json."""
 
-import contextlib
 import csv
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from trigbench.core.condition import Condition
+from trigbench.core.condition import UNTOLD, Condition
 from trigbench.core.forward_mode import value_and_tangent
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import Field, interpolate, velocity
@@ -20,109 +21,152 @@ from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.randomness import generator, seed_globals
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import carried, device_name, device_of, on
-from trigbench.workflow.machine.files import read_arrays, read_json
+from trigbench.workflow.machine.files import read_arrays
 from trigbench.workflow.machine.progress import sign_of_life
 from trigbench.workflow.machine.provenance import peak_memory_mb, provenance
 from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.run.assembly import check_weights, make_network, open_data, snapshot_steps, student_field
+from trigbench.workflow.run.assembly import check_weights, make_network, open_data, student_field
 from trigbench.workflow.run.batches import mapped
 from trigbench.workflow.run.judging import judge_drawn, judge_field, wanted_of
+from trigbench.workflow.run.samples import weights_of_now
 from trigbench.workflow.run.sampling import draw_samples
-from trigbench.workflow.study.freshness import made_from
+from trigbench.workflow.run.settings import snapshot_steps
+from trigbench.workflow.study.fingerprint import marks
+from trigbench.workflow.study.freshness import drawn_from, judged_by
 from trigbench.workflow.study.kinds import kind_module
 from trigbench.workflow.study.protocol import protocol
-from trigbench.workflow.study.records import RunRecord, Value, read_record, write_record
+from trigbench.workflow.study.records import (
+    AGAIN,
+    RunRecord,
+    SamplesRecord,
+    TrainingRecord,
+    Value,
+    read_samples,
+    write_record,
+)
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Run, Sampling, Study
 
-AGAIN = "delete the run's folder; the workflow makes it again"
 MAP = "map"
 """In RunRecord.lost, beside the keys of samplings."""
 TANGENT_POINTS, TANGENT_ANGLES = 128, 25
 """Of the norms of the network's tangent along the angle."""
 
 
-def evaluate(study: Study, run: Run, seconds: dict[str, float]) -> RunRecord:
-    """Write metrics.json from weights and samples; `seconds` are the parts that came before.
+@dataclass(frozen=True)
+class Judged:
+    """What is measured of a run."""
 
-    What an earlier record of the same settings says of them, and of its memory, is kept. Raises BenchError where the
-    weights were trained from other settings, mathematics, data or teacher than it would be judged by.
+    metrics: list[Value]
+    curves: list[Value]
+    lost: dict[str, str]
+    """What is not numbers, and why: samplings by their keys, and MAP."""
+
+
+def evaluate(study: Study, run: Run) -> RunRecord:
+    """Write metrics.json from weights and samples, and from what their records say of them.
+
+    Raises BenchError where the weights were trained, or the samples drawn, from other settings, mathematics, data or
+    teacher than these are now.
     """
-    started = time.monotonic()
-    out, arm = study.run_folder(run), study.arms[run.arm]
-    training: dict[str, Any] = read_json(out / "training.json", AGAIN)
-    noted = _still_made_from(study, run, training)
-    earlier = _earlier(out / "metrics.json")
-    if earlier is not None and earlier.fingerprint != noted["fingerprint"]:
-        earlier = None
-    seconds = {**earlier.seconds, **seconds} if earlier else seconds
-    dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
-    device = device_of(study.device, study.file)
+    started, out, arm = time.monotonic(), study.run_folder(run), study.arms[run.arm]
+    training = weights_of_now(study, run)
+    sampled, noted = _samples_of_now(study, run), _noted(study, run, training)
+    dataset, device = open_data(study, arm), device_of(study.device, study.file)
     weights = on(device, read_tensors(out / "weights.safetensors", AGAIN))
     samples = {key: torch.from_numpy(values) for key, values in read_arrays(out / "samples.npz", AGAIN).items()}
-    metrics, curves, ways = [], [], {sampling.key: sampling for sampling in study.samplings(run.arm)}
-    lost: dict[str, str] = {}
-    judged = arm.method.sampler == "few" and not arm.told  # a map from every angle down to 0
     network = make_network(study, arm, dataset)
     check_weights(study, arm, network, weights)
     seed_globals(study.evaluation.seed, "evaluate")  # of a network of one's own that draws
-    if training["reason"] is None:
-        if judged:
-            field = carried(student_field(study, arm, network, weights), device)
-            metrics, curves, fault = judge_field(kind, dataset, field)
-            lost |= {MAP: fault} if fault else {}
-        if not arm.told:
-            curves += tangent_norms(study, dataset, partial(student_field, study, arm, network, weights))
-        for key, drawn in samples.items():
-            sign_of_life()
-            found, fault = judge_drawn(kind, dataset, drawn, wanted_of(kind, ways[key].metrics))
-            metrics += _of_samples(ways[key], found)
-            lost |= {key: fault} if fault else {}
-        curves += _along_training(study, run, arm, out)
+    if training.reason is None:
+        found = judged(study, run, dataset, partial(student_field, study, arm, network, weights), samples)
+        found.curves.extend(_along_training(study, run, arm, out))
     else:
-        metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if judged]
-        for key in samples:
-            metrics += _of_samples(ways[key], dict.fromkeys(wanted_of(kind, ways[key].metrics)))
-    log = _read_log(out / "log.csv")
-    metrics += _costs(arm, training, log)
-    curves += [Value(metric="log_weight", x=t, value=w) for t, w in training["log_weight"]]
+        found = _nothing(study, run, samples)
+    log, lost = _read_log(out / "log.csv"), found.lost
+    curves = [*found.curves, *(Value(metric="log_weight", x=t, value=w) for t, w in training.log_weight)]
+    seconds = {"start": training.start, "train": round(training.seconds, 3), "sample": sampled.seconds}
     record = RunRecord(
-        status="diverged" if training["reason"] or lost else "finished",
+        status="diverged" if training.reason or lost else "finished",
         **noted,
         arm=run.arm,
         seed=run.seed,
-        step=training["step"],
-        last_good_checkpoint=training["last_good_checkpoint"],
-        reason=training["reason"] or "; ".join(f"{key}: {fault}" for key, fault in lost.items()) or None,
+        step=training.step,
+        last_good_checkpoint=training.last_good_checkpoint,
+        reason=training.reason or "; ".join(f"{key}: {fault}" for key, fault in lost.items()) or None,
         lost=list(lost),
-        last_direction_norm=training["last_direction_norm"],
+        last_direction_norm=training.last_direction_norm,
         parameters=sum(p.numel() for p in network.parameters()),
-        metrics=metrics,
+        metrics=found.metrics + _costs(arm, training, log),
         curves=curves + _log_curves(log),
-        seconds={**seconds, "train": round(training["seconds"], 3), "evaluate": round(time.monotonic() - started, 3)},
-        peak_memory_mb=max(peak_memory_mb(), earlier.peak_memory_mb if earlier else 0.0),
-        provenance=provenance(device_name(device)) | {"tf32": training.get("tf32")},
+        seconds={**seconds, "evaluate": round(time.monotonic() - started, 3)},
+        peak_memory_mb=max(peak_memory_mb(), training.peak_memory_mb, sampled.peak_memory_mb),
+        provenance=provenance(device_name(device)) | {"tf32": training.tf32},
+        provenance_of={"training": training.provenance, "sampling": sampled.provenance},
         protocol=protocol(study, run),
     )
     write_record(out / "metrics.json", record)
     return record
 
 
-def _still_made_from(study: Study, run: Run, training: Mapping[str, Any]) -> dict[str, Any]:
-    """What training noted that it was made from, which is what it would be made from now, or BenchError."""
-    now = made_from(study, run)
-    if other := [name for name, value in now.items() if training.get(name) != value]:
-        problem = f"{run.arm} seed {run.seed} was trained from something else: its {' and '.join(other)} changed since"
-        remedy = "make the run again, by the workflow or by trigbench.workflow.steps.run"
-        raise BenchError(problem, file=study.run_folder(run) / "training.json", remedy=remedy, again=True)
-    return now
+def judged(
+    study: Study, run: Run, dataset: Dataset, field_of: Callable[[Condition], Field], samples: Mapping[str, Tensor]
+) -> Judged:
+    """What is measured of the field that a run has trained, told its condition, and of samples by their samplings."""
+    kind, ways, told = kind_module(study.data[study.arms[run.arm].data]), _ways(study, run), study.arms[run.arm].told
+    metrics, curves, lost = list[Value](), list[Value](), dict[str, str]()
+    if _is_map(study.arms[run.arm]):
+        device = device_of(study.device, study.file)
+        metrics, curves, fault = judge_field(kind, dataset, carried(field_of(UNTOLD), device))
+        lost |= {MAP: fault} if fault else {}
+    if not told:
+        curves += tangent_norms(study, dataset, field_of)
+    for key, drawn in samples.items():
+        sign_of_life()
+        found, fault = judge_drawn(kind, dataset, drawn, wanted_of(kind, ways[key].metrics))
+        metrics += _of_samples(ways[key], found)
+        lost |= {key: fault} if fault else {}
+    return Judged(metrics, curves, lost)
 
 
-def _earlier(path: Path) -> RunRecord | None:
-    """The record that is about to be replaced; None where there is none that can be read."""
-    with contextlib.suppress(BenchError):
-        return read_record(path)
-    return None
+def _nothing(study: Study, run: Run, samples: Collection[str]) -> Judged:
+    """What would be measured of a run that diverged, without values."""
+    kind, ways = kind_module(study.data[study.arms[run.arm].data]), _ways(study, run)
+    metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if _is_map(study.arms[run.arm])]
+    for key in samples:
+        metrics += _of_samples(ways[key], dict.fromkeys(wanted_of(kind, ways[key].metrics)))
+    return Judged(metrics, [], {})
+
+
+def _is_map(arm: Arm) -> bool:
+    """Whether it trains a map from every angle down to 0."""
+    return arm.method.sampler == "few" and not arm.told
+
+
+def _ways(study: Study, run: Run) -> dict[str, Sampling]:
+    return {sampling.key: sampling for sampling in study.samplings(run.arm)}
+
+
+def _samples_of_now(study: Study, run: Run) -> SamplesRecord:
+    """What sampling has left. Raises BenchError unless it was of these weights, and of what it would be of now."""
+    file = study.run_folder(run) / "samples.json"
+    remedy = "draw them again by trigbench.workflow.steps.sample, or make the run again"
+    sampled, now = read_samples(file, remedy), drawn_from(study, run)
+    if sampled.weights != now["weights"]:
+        problem = f"{file.with_suffix('.npz')} holds samples of other weights"
+        raise BenchError(problem, file=file, remedy=remedy, again=True)
+    if sampled.fingerprint != now["fingerprint"]:
+        problem = f"{run.arm} seed {run.seed} was sampled otherwise: settings or mathematics of sampling changed since"
+        raise BenchError(problem, file=file, remedy=remedy, again=True)
+    return sampled
+
+
+def _noted(study: Study, run: Run, training: TrainingRecord) -> dict[str, Any]:
+    """What the record says that it was made from."""
+    mark = marks(study.specification(run))
+    parts = {"training": mark.training, "sampling": mark.sampling}
+    inputs = {**training.inputs, "judged": judged_by(study, run)}
+    return {"fingerprint": mark.evaluation, "parts": parts, "inputs": inputs}
 
 
 def _of_samples(way: Sampling, found: Mapping[str, float | None]) -> list[Value]:
@@ -169,16 +213,16 @@ def tangent_norms(study: Study, dataset: Dataset, field_of: Callable[[Condition]
     return found
 
 
-def _costs(arm: Arm, training: Mapping[str, Any], log: Sequence[Mapping[str, float]]) -> list[Value]:
+def _costs(arm: Arm, training: TrainingRecord, log: Sequence[Mapping[str, float]]) -> list[Value]:
     """What training took besides time; spikes are the largest norm of any step over the median of the log."""
     found = [
-        Value(metric="images_seen", value=float(training["step"] * arm.batch)),
-        Value(metric="rate", value=training["rate"]),
+        Value(metric="images_seen", value=float(training.step * arm.batch)),
+        Value(metric="rate", value=training.rate),
     ]
     for name in ("direction", "gradient"):
         middle = statistics.median(row[f"{name}_norm"] for row in log) if log else 0.0
         spike = max(row[f"{name}_norm_max"] for row in log) / middle if middle else None
-        found.append(Value(metric=f"{name}_spike", value=None if training["reason"] else spike))
+        found.append(Value(metric=f"{name}_spike", value=None if training.reason else spike))
     return found
 
 

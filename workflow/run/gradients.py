@@ -16,9 +16,9 @@ from trigbench.workflow.run.assembly import (
 )
 from trigbench.workflow.run.batches import Batch
 from trigbench.workflow.run.distributed import World
+from trigbench.workflow.run.task import Task
 from trigbench.workflow.run.weights import as_bytes, copied, put
 from trigbench.workflow.study.schema import Arm
-from trigbench.workflow.study.study import Run, Study
 
 
 def evaluate_step(
@@ -27,9 +27,8 @@ def evaluate_step(
     batch: Batch,
     target: Tensors,
     parameters: list[Tensor],
-    arm: Arm,
+    task: Task,
     modules: Modules,
-    study: Study,
 ) -> tuple[Tensor, list[Tensor]]:
     """(loss, direction norm) and gradients of these rows, each part weighted by its share of the whole batch.
 
@@ -37,9 +36,9 @@ def evaluate_step(
     processes is the whole batch's. Of an objective of one's own that is for its author to see to.
     """
     watched = torch.zeros(2, dtype=torch.float64, device=batch.x0.device)
-    gradients: list[Tensor] = []
+    arm, gradients = task.arm, list[Tensor]()
     scale = loss_scale(arm, batch.x0[0].numel())
-    for part in _parts(batch, arm, modules, study):
+    for part in _parts(batch, task, modules):
         regression = objective(step, target, part)
         share = len(part) / arm.batch
         with masks(part.keys):  # a network's checkpointed parts compute again
@@ -55,12 +54,12 @@ def evaluate_step(
     return watched, gradients
 
 
-def _parts(batch: Batch, arm: Arm, modules: Modules, study: Study) -> Iterator[Batch]:
+def _parts(batch: Batch, task: Task, modules: Modules) -> Iterator[Batch]:
     """The parts, each to be evaluated from the buffers that the first one found, as the whole batch would be.
 
     Raises BenchError where a part leaves other bits in them than the first one did.
     """
-    first, *others = batch.parts(arm.microbatch)
+    first, *others = batch.parts(task.arm.microbatch)
     found = copied(modules.buffers()) if others else {}
     yield first
     left = copied(modules.buffers()) if others else {}
@@ -70,14 +69,14 @@ def _parts(batch: Batch, arm: Arm, modules: Modules, study: Study) -> Iterator[B
         now = modules.buffers()
         other = [name for name, value in left.items() if not torch.equal(as_bytes(value), as_bytes(now[name]))]
         if other:
-            raise other_buffers(study, arm, f"its buffers end as other values: {', '.join(other[:5])}")
+            raise other_buffers(task, f"its buffers end as other values: {', '.join(other[:5])}")
 
 
-def other_buffers(study: Study, arm: Arm, how: str) -> BenchError:
+def other_buffers(task: Task, how: str) -> BenchError:
     """Of buffers that depend on how the batch was divided."""
     problem = f"what the network keeps in buffers depends on which samples it sees, so that with parts of a batch {how}"
     remedy = "let buffers depend on parameters alone, or train in one process without 'microbatch'"
-    return BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
+    return BenchError(problem, file=task.study.file, key=task.network_key, remedy=remedy)
 
 
 def loss_scale(arm: Arm, numbers: int) -> float:
@@ -89,19 +88,19 @@ def loss_scale(arm: Arm, numbers: int) -> float:
     return 2.0 ** max(0, math.floor(math.log2(numbers * arm.batch)) - 4) if arm.precision == "fp16" else 1.0
 
 
-def check_parts(study: Study, run: Run, arm: Arm, modules: Modules, world: World) -> None:
+def check_parts(task: Task, modules: Modules, world: World) -> None:
     """Raise BenchError where the batch is evaluated in parts and the result would depend on which."""
-    key = f"arms.{run.arm}"
+    arm, file, key = task.arm, task.study.file, f"arms.{task.run.arm}"
     if arm.batch < world.size:
         problem = f"{world.size} processes cannot share a batch of {arm.batch}"
-        raise BenchError(problem, file=study.file, key=f"{key}.batch", remedy="start fewer processes")
+        raise BenchError(problem, file=file, key=f"{key}.batch", remedy="start fewer processes")
     if world.size == 1 and (arm.microbatch is None or arm.microbatch >= arm.batch):
         return
     if arm.tangent_method == "difference":
         problem = "central differences take one step for all samples, so that parts of a batch give another tangent"
         remedy = "choose 'auto', or train in one process without 'microbatch'"
-        raise BenchError(problem, file=study.file, key=f"{key}.tangent_method", remedy=remedy)
+        raise BenchError(problem, file=file, key=f"{key}.tangent_method", remedy=remedy)
     if any(isinstance(layer, _BatchNorm) for layer in modules.student.modules()):
         problem = "the network's batch norm mixes samples, so that parts of a batch give another result"
         remedy = "use another norm, or train in one process without 'microbatch'"
-        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
+        raise BenchError(problem, file=file, key=task.network_key, remedy=remedy)

@@ -1,17 +1,19 @@
 """A run from training to its record, in one process or in several that torchrun starts."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.devices import device_of
-from trigbench.workflow.machine.provenance import seconds_since_start
+from trigbench.workflow.machine.live import phase
 from trigbench.workflow.run.distributed import is_first, world_of
 from trigbench.workflow.run.evaluation import evaluate
 from trigbench.workflow.run.samples import remove_parts, sample
 from trigbench.workflow.run.training import train_here, working_on
-from trigbench.workflow.study.records import RunRecord
+from trigbench.workflow.study.freshness import samples_stand, weights_stand
+from trigbench.workflow.study.records import RunRecord, read_training
 from trigbench.workflow.study.study import Run, Study
 
 OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
@@ -19,11 +21,11 @@ OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
 
 
 def make_run(study: Study, run: Run, time_limit: float | None = None) -> RunRecord | None:
-    """All three steps; a diverged run is recorded like any other. The time limit stops training and sampling.
+    """Train, sample and judge, but for what stands of the run: its weights, and its samples, if they are what would be
+    made now. A diverged run is recorded like any other. The time limit stops training and sampling.
 
     Under torchrun all processes train and sample, and the first one evaluates; the others return None.
     """
-    start = round(seconds_since_start(), 3)
     arm = study.arms[run.arm]
     smaller = (
         "set 'microbatch' to a part of it, which changes no result; "
@@ -31,19 +33,34 @@ def make_run(study: Study, run: Run, time_limit: float | None = None) -> RunReco
     )
     with working_on(study, run):
         fewer = f"lower it (now {study.evaluation.samples})"
-        with world_of(device_of(study.device, study.file), study.resources.patience):  # one connection for both
-            with _within_memory(study, f"arms.{run.arm}.batch", smaller):
-                outcome = train_here(study, run, time_limit)
-            with _within_memory(study, "evaluation.samples", fewer):
-                sampled = round(sample(study, run, time_limit), 3)
+        with world_of(device_of(study.device, study.file), study.resources.patience) as world:  # one for both
+            stands = world.from_first(_parts_that_stand(study, run) if world.first else 0)
+            if stands < 1:
+                with _within_memory(study, f"arms.{run.arm}.batch", smaller):
+                    train_here(study, run, time_limit)
+            if stands < 2:
+                phase("sampling")
+                with _within_memory(study, "evaluation.samples", fewer):
+                    sample(study, run, time_limit)
         if not is_first():
             return None
+        phase("evaluating")
         with _within_memory(study, "evaluation.samples", fewer):
-            record = evaluate(study, run, {"start": start, "sample": sampled})
+            record = evaluate(study, run)
         remove_parts(study, run)
-        if outcome.reason is None:  # a diverged run keeps its last good checkpoint, to look at
+        if read_training(study.run_folder(run) / "training.json").reason is None:  # else the last good one is looked at
             checkpoints.remove_all(study.checkpoint_folder(run))
     return record
+
+
+def _parts_that_stand(study: Study, run: Run) -> int:
+    """How many, in order, need not be made again: of training and sampling."""
+    if not weights_stand(study, run):
+        return 0
+    stand = 2 if samples_stand(study, run) else 1
+    kept = "weights and samples" if stand == 2 else "weights"
+    print(f"{run.arm} seed {run.seed}: its {kept} stand, and are not made again", file=sys.stderr)
+    return stand
 
 
 @contextlib.contextmanager

@@ -70,7 +70,7 @@ def check_study(study: Study) -> None:
     for name, data in study.data.items():
         if is_own(data):
             with _at(study, f"data.{name}.module"):
-                tables[name] = _metrics_of(data, f"data.{name}.settings")
+                tables[name] = metrics_in(data, f"data.{name}.settings")
     _check_metrics(study, tables)
     tried, called = set(), set[str]()
     for name, arm in study.arms.items():
@@ -108,7 +108,7 @@ def _check_metrics(study: Study, tables: OfData) -> None:
         check_rule(claim.decided_by[study.study], whole, study.file, f"claims.{name}.decided_by.{study.study}", tables)
 
 
-def _metrics_of(data: Any, key: str) -> Metrics:
+def metrics_in(data: Any, key: str) -> Metrics:
     """METRICS of a module, once all of its functions are there and take what they are given."""
     module = kind_module(data)
     for name in ("prepare", *JUDGES):
@@ -139,7 +139,7 @@ def _check_places(path: str, function: Callable[..., Any], given: str) -> None:
 def _check_settings(study: Study, name: str, arm: Arm) -> None:
     """Raise BenchError for a setting that the objective's dataclass lacks, of another type, or that nothing gives."""
     from trigbench.core.objectives.regression import settings_class  # noqa: PLC0415 - with torch, which the objective has brought
-    from trigbench.workflow.run.assembly import MADE, settings_of  # noqa: PLC0415
+    from trigbench.workflow.run.settings import MADE, settings_of  # noqa: PLC0415
 
     function, key = named(arm.objective), f"arms.{name}.objective.settings"
     check_call(f"the settings of {arm.objective}", settings_class(function), MADE, arm.settings, key)

@@ -3,36 +3,40 @@
 import itertools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.devices import device_of
-from trigbench.workflow.machine.files import names_of_arrays, read_arrays, read_json, sha256, write_arrays
+from trigbench.workflow.machine.devices import device_name, device_of
+from trigbench.workflow.machine.files import names_of_arrays, read_arrays, sha256, write_arrays
 from trigbench.workflow.machine.limits import StopNow, stopping
+from trigbench.workflow.machine.provenance import peak_memory_mb, provenance
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.assembly import open_data
 from trigbench.workflow.run.distributed import World, world_of
 from trigbench.workflow.run.sampling import Part, Place, draw_parts, parts_of, put, room_for_samples
-from trigbench.workflow.study.fingerprint import digest, fingerprint
+from trigbench.workflow.study.fingerprint import digest
+from trigbench.workflow.study.freshness import drawn_from, made_from
+from trigbench.workflow.study.records import AGAIN, SamplesRecord, TrainingRecord, read_training, write_record
 from trigbench.workflow.study.study import Run, Study
 
-AGAIN = "delete the run's folder; the workflow makes it again"
 REMOVE = "delete it; the samples in it are drawn again"
 SAVE_EVERY = 300.0
 """Seconds after which the samples so far are saved, for a job that goes on with them."""
 
 
 def sample(study: Study, run: Run, time_limit: float | None = None) -> float:
-    """Write samples.npz (one array per Sampling.key, unit variance; empty for a diverged run); return seconds.
+    """Write samples.npz (one array per Sampling.key, unit variance; empty for a diverged run) and samples.json, and
+    return seconds.
 
     Under torchrun all processes call it, each draws its share, and the first one writes the file. What an earlier
-    call, of any number of processes, has left of these weights' samples is gone on with. Raises BenchError, with
-    what is drawn saved, shortly before `time_limit` (minutes of this process), the end of its Slurm job, and
-    at SIGTERM.
+    call, of any number of processes, has left of these weights' samples is gone on with. Raises BenchError where the
+    weights are of other settings, mathematics, data or teacher than now, and, with what is drawn saved, shortly before
+    `time_limit` (minutes of this process), the end of its Slurm job, and at SIGTERM.
     """
     started = time.monotonic()
     out, samplings = study.run_folder(run), study.samplings(run.arm)
@@ -41,11 +45,12 @@ def sample(study: Study, run: Run, time_limit: float | None = None) -> float:
         world_of(device_of(study.device, study.file), study.resources.patience) as world,
     ):
         world.wait()  # for the first one's files
-        diverged = read_json(out / "training.json", AGAIN)["reason"] is not None
+        training, noted = weights_of_now(study, run), drawn_from(study, run)
+        diverged = training.reason is not None
         count, shape = 0 if diverged else study.evaluation.samples, open_data(study, study.arms[run.arm]).shape
         samples = room_for_samples(shape, samplings, count) if world.first else {}  # or end before any is drawn
         parts = parts_of(shape, samplings, count)
-        begun, fresh = _draw_share(study, run, parts, world, stop_now)
+        begun, fresh = _draw_share(study, run, noted, parts, world, stop_now)
     if world.first:
         missing = {part.place for part in parts}
         for place, made in itertools.chain(_saved(begun), _taken(fresh)):
@@ -55,19 +60,34 @@ def sample(study: Study, run: Run, time_limit: float | None = None) -> float:
             raise BenchError(
                 f"samples are missing: {sorted(missing)}", file=begun, remedy="run again to draw them", again=True
             )
+        seconds = round(time.monotonic() - started, 3)
+        about = {"peak_memory_mb": peak_memory_mb(), "provenance": provenance(device_name(world.device))}
+        (out / "samples.json").unlink(missing_ok=True)
         write_arrays(out / "samples.npz", {key: drawn.numpy() for key, drawn in samples.items()})
+        write_record(out / "samples.json", SamplesRecord(**noted, seconds=seconds, **about))
     return time.monotonic() - started
 
 
+def weights_of_now(study: Study, run: Run) -> TrainingRecord:
+    """What training has left. Raises BenchError unless it was of what it would be of now."""
+    file = study.run_folder(run) / "training.json"
+    training, now = read_training(file), made_from(study, run)
+    if other := [name for name, value in now.items() if getattr(training, name) != value]:
+        problem = f"{run.arm} seed {run.seed} was trained from something else: its {' and '.join(other)} changed since"
+        remedy = "make the run again, by the workflow or by trigbench.workflow.steps.run"
+        raise BenchError(problem, file=file, remedy=remedy, again=True)
+    return training
+
+
 def _draw_share(
-    study: Study, run: Run, parts: list[Part], world: World, stop_now: StopNow
+    study: Study, run: Run, noted: Mapping[str, Any], parts: list[Part], world: World, stop_now: StopNow
 ) -> tuple[Path, dict[Place, Tensor]]:
     """Draw this process's share of what was not drawn before: (where parts are saved, those that are not).
 
     Everything is saved where several processes draw, or some of it was.
     """
     weights_file = study.run_folder(run) / "weights.safetensors"
-    mark = digest([fingerprint(study.specification(run)), sha256(weights_file)], [])
+    mark = digest([noted["fingerprint"], sha256(weights_file)], [])
     begun = study.checkpoint_folder(run) / f"samples-{mark}"
     done = {place for file in _files(begun) for place in map(_place, names_of_arrays(file, REMOVE))}
     world.wait()  # before one saves what another has not counted

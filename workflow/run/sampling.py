@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from trigbench.core.condition import Condition
 from trigbench.core.samplers.consistency import sample_consistency, sample_segments
 from trigbench.core.samplers.jumps import sample_jumps
-from trigbench.core.samplers.ode import ddim_step, dpm_solver_2s_step, heun_step, solve, solve_dpm_solver_pp_2m
+from trigbench.core.samplers.ode import solve
 from trigbench.core.schedules import karras_noise_levels, largest_angle
+from trigbench.core.solvers import SOLVERS
 from trigbench.core.trigflow import Field, angle_from_noise_level
 from trigbench.workflow.data.randomness import seed_globals
 from trigbench.workflow.machine.devices import device_of, on, products
+from trigbench.workflow.machine.named import named
 from trigbench.workflow.machine.progress import Progress, sign_of_life
 from trigbench.workflow.run.assembly import (
     Tensors,
@@ -26,12 +28,12 @@ from trigbench.workflow.run.assembly import (
     jump_of,
     make_network,
     open_data,
-    segment_edges,
     student_field,
     to_data,
 )
 from trigbench.workflow.run.distributed import is_first
 from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows
+from trigbench.workflow.run.settings import segment_edges
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Sampling, Study
 
@@ -39,15 +41,6 @@ Place = tuple[str, int]
 """(Sampling.key, first row) of samples that are drawn together."""
 BATCH, LARGEST = 1000, 2**22
 """Samples at a time, and numbers in them."""
-ODE: Mapping[str, Callable[[Field, Tensor, Tensor], Tensor]] = {
-    "ddim": partial(solve, ddim_step),
-    "heun": partial(solve, heun_step),
-    "dpm_2s": partial(solve, dpm_solver_2s_step),
-    "dpm_pp_2m": solve_dpm_solver_pp_2m,
-}
-"""solver -> (field, x at the first time, descending times) -> x at the last."""
-TWO_EVALUATIONS = ("heun", "dpm_2s")
-"""Solvers with two evaluations a step, but one in the last."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +130,9 @@ def _draw(
 
 
 def solved(field: Field, noise: Tensor, solver: str, evaluations: int, sigma_d: float) -> Tensor:
-    """Samples (batch, *shape) by a solver of ODE from standard normal noise, on EDM's grid of so many evaluations."""
-    steps = math.ceil(evaluations / 2) if solver in TWO_EVALUATIONS else evaluations
-    levels = torch.cat([karras_noise_levels(steps), torch.zeros(1, dtype=torch.float64)])
-    angles = angle_from_noise_level(levels, sigma_d).to(noise.device)
-    return ODE[solver](field, torch.sin(angles[0]).to(noise.dtype) * noise, angles)
+    """Samples (batch, *shape) from standard normal noise by a solver of the table, on EDM's grid."""
+    known = SOLVERS[solver]
+    levels = torch.cat([karras_noise_levels(known.steps(evaluations)), torch.zeros(1, dtype=torch.float64)])
+    angles, function = angle_from_noise_level(levels, sigma_d).to(noise.device), named(known.path)
+    x = torch.sin(angles[0]).to(noise.dtype) * noise
+    return function(field, x, angles) if known.whole else solve(function, field, x, angles)

@@ -4,6 +4,7 @@ import math
 
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study.quantities import quantities_of
+from trigbench.workflow.study.rating import ratings
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Run, Study
@@ -29,13 +30,9 @@ def _score(study: Study, arm: str) -> float:
     """Lower is better; infinite for a diverged run."""
     known = quantities_of([study.data[study.arms[arm].data]])
     sign = -1 if known[study.tuning_metric].better == "higher" else 1
-    main = [way for way in study.samplings(arm) if way.sampler == study.samplers_of(arm)[0]]
-    fewest = min(main, key=lambda way: way.steps).columns.items()
     values = []
     for seed in study.tuning_seeds:
-        record = read_record(study.run_folder(Run(arm=arm, seed=seed)) / "metrics.json")
-        judged = [v for v in record.metrics if v.metric == study.tuning_metric]
-        found = [v.value for v in judged if v.steps is None or fewest <= v.model_dump().items()]
+        found = ratings(study, read_record(study.run_folder(Run(arm=arm, seed=seed)) / "metrics.json"))
         if not found:
             problem = f"{arm} has no {study.tuning_metric} to choose a rate by"
             raise BenchError(

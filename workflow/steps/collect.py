@@ -2,7 +2,8 @@
 
 from trigbench.workflow.claims.collecting import collect
 from trigbench.workflow.claims.words import summary
-from trigbench.workflow.steps.command import main, parser, study_of
+from trigbench.workflow.machine.command import main
+from trigbench.workflow.study.asked import parser, study_of
 
 
 def command() -> None:

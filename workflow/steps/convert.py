@@ -5,62 +5,18 @@ needs code is refused, and docs/teachers.md says what to do.
 """
 
 import argparse
-import warnings
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, TypeGuard
 
-import torch
-from torch import Tensor
-
-from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.tensors import write_tensors
-from trigbench.workflow.steps.command import main
-
-REFUSED = (
-    "save the state dict alone in the environment that the checkpoint comes from, "
-    "torch.save(network.state_dict(), path), and convert that: docs/teachers.md"
-)
-
-
-def convert(source: Path, target: Path, entry: str | None = None) -> dict[str, Tensor]:
-    """Write the tensors of `source`, or those under `entry` (keys joined by dots), to `target`, and return them."""
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Detected pickle protocol")  # read or refused, the answer says it
-            content = torch.load(source, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise BenchError("there is no such file", file=source, remedy="give the path of a checkpoint") from error
-    except Exception as error:  # torch, pickle and zip each have their own
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BenchError(f"torch's weights-only loading refuses it: {reason}", file=source, remedy=REFUSED) from error
-    for key in entry.split(".") if entry else []:
-        content = content.get(key) if isinstance(content, Mapping) else None
-    if not _is_state(content):
-        raise BenchError("no state dict there", file=source, key=entry, remedy=_entries(content))
-    write_tensors(target, content)
-    return dict(content)
-
-
-def _is_state(content: Any) -> TypeGuard[Mapping[str, Tensor]]:
-    return isinstance(content, Mapping) and bool(content) and all(isinstance(v, Tensor) for v in content.values())
-
-
-def _entries(content: Any) -> str:
-    found = [str(key) for key, value in content.items() if _is_state(value)] if isinstance(content, Mapping) else []
-    return f"choose one with --entry: {', '.join(found)}" if found else REFUSED
+from trigbench._arguments import for_convert
+from trigbench.workflow.machine.command import main
+from trigbench.workflow.machine.converting import convert_file
 
 
 def command() -> None:
     """Parse the arguments and convert."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="a checkpoint saved by torch.save")
-    parser.add_argument("target", type=Path, help="the .safetensors file to write")
-    parser.add_argument("--entry", help="where in the checkpoint the state dict is, such as ema or net.model")
+    for_convert(parser)
     arguments = parser.parse_args()
-    tensors = convert(arguments.source, arguments.target, arguments.entry)
-    numbers = sum(tensor.numel() for tensor in tensors.values())
-    print(f"{arguments.target}: {len(tensors)} tensors, {numbers / 1e6:.2f} M numbers")
+    print(convert_file(arguments.source, arguments.target, arguments.entry))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ Goes on where it was interrupted. The workflow's own preparation does the same w
 from trigbench.workflow.data import latents
 from trigbench.workflow.data.kinds.latents import LatentsData
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.steps.command import main, one_of
+from trigbench.workflow.machine.command import main
+from trigbench.workflow.study.asked import one_of
 
 
 def command() -> None:

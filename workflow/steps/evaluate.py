@@ -2,15 +2,16 @@
 
 import json
 
+from trigbench.workflow.machine.command import main
 from trigbench.workflow.run.evaluation import evaluate
-from trigbench.workflow.steps.command import main, run_of, run_parser, study_of
+from trigbench.workflow.study.asked import run_of, run_parser, study_of
 
 
 def command() -> None:
     """Parse the arguments and evaluate."""
     parsed = run_parser(__doc__).parse_args()
     study = study_of(parsed)
-    record = evaluate(study, run_of(study, parsed), {})
+    record = evaluate(study, run_of(study, parsed))
     print(json.dumps([m.model_dump(exclude_none=True) for m in record.metrics], indent=1))
 
 

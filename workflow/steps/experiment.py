@@ -1,8 +1,9 @@
 """Tabulate and plot one experiment in one process, as the workflow does."""
 
 from trigbench.workflow.claims.collecting import tabulate_experiment
-from trigbench.workflow.steps.command import main, one_of
-from trigbench.workflow.steps.plot import plot
+from trigbench.workflow.machine.command import main
+from trigbench.workflow.report.plotting import plot
+from trigbench.workflow.study.asked import one_of
 
 
 def command() -> None:

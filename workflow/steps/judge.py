@@ -6,7 +6,8 @@ experiment's tables alone, and its verdict is printed.
 
 from trigbench.workflow.claims.judge import judge_claim, judge_study
 from trigbench.workflow.claims.words import sentence, summary
-from trigbench.workflow.steps.command import main, parser, study_of
+from trigbench.workflow.machine.command import main
+from trigbench.workflow.study.asked import parser, study_of
 
 
 def command() -> None:

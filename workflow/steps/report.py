@@ -4,128 +4,19 @@ With --partial the tables and figures are first made anew from the runs that are
 --all does so for the laptop's studies and for every other that stands in results/.
 """
 
-import shutil
-import sys
-from pathlib import Path
-
-from trigbench.workflow.claims.collecting import tabulate_experiment, tabulate_study
-from trigbench.workflow.claims.judge import judge_study
-from trigbench.workflow.claims.tables import finished_runs, write_table
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.files import write_atomically, write_json, write_text
-from trigbench.workflow.report.pages.claim import claim_pages
-from trigbench.workflow.report.pages.common import ASSETS, render
-from trigbench.workflow.report.pages.front import front_page, read_entries
-from trigbench.workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
-from trigbench.workflow.steps.command import main, parser, raise_all, study_of
-from trigbench.workflow.steps.plot import plot
-from trigbench.workflow.study.freshness import FILES, MADE_FROM, index_from, page_from, page_record
-from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.standing import standing
-from trigbench.workflow.study.study import DEFAULT_STUDIES, Study
-
-REPORTS = Path("reports")
-TIMING = Path("results") / "timing.json"
-
-
-def report(study: Study, partial: bool = False) -> StudyPage:
-    """Write the study's pages with the figures and tables that they link, and refresh the front page."""
-    if partial:
-        _collect(study)
-    page = study_page(study)
-    reports = study.report.parent
-    for folder in (study.label, f"figures/{study.label}", f"tables/{study.label}"):  # what earlier pages linked
-        shutil.rmtree(reports / folder, ignore_errors=True)
-    for address, source in page.copies.items():
-        _copy(source, reports / address)
-    for address, table in page.tables.items():
-        write_table(table, reports / address)
-    for experiment in page.experiments:
-        text = render("experiment.html.j2", root="../", page=experiment, study=page)
-        write_text(reports / experiment.address, text)
-    write_text(study.report, render("study.html.j2", page=page, precision_note=PRECISION_NOTE))
-    beside = [*page.copies, *page.tables, *(experiment.address for experiment in page.experiments)]
-    about = {FILES: [str(reports / address) for address in beside], MADE_FROM: page_from(study)}
-    write_json(page_record(reports, study.label), entry(page, study) | about)
-    index(reports)
-    return page
-
-
-def index(reports: Path = REPORTS) -> Path:
-    """Write the front page, a page for every claim, and the assets that all pages share."""
-    for asset in ASSETS.iterdir():
-        _copy(asset, reports / "assets" / asset.name)
-    entries = read_entries(reports)
-    claims = claim_pages(entries)
-    for old in {*(reports / "claims").glob("*.html")} - {reports / claim.address for claim in claims}:
-        old.unlink(missing_ok=True)
-    for claim in claims:
-        write_text(reports / claim.address, render("claim.html.j2", root="../", page=claim))
-    path = reports / "index.html"
-    write_text(path, render("index.html.j2", page=front_page(entries, claims, TIMING)))
-    beside = [str(reports / "assets" / asset.name) for asset in ASSETS.iterdir()]
-    beside += [str(reports / claim.address) for claim in claims]
-    write_json(page_record(reports, path.stem), {FILES: beside, MADE_FROM: index_from(reports)})
-    return path
-
-
-def report_all() -> None:
-    """The pages of the laptop's studies and of all others in results/, from the runs that are there.
-
-    Raises BenchError in the end, once for all, where a folder has no study or its results cannot be read.
-    """
-    studies, problems = standing()
-    there = {study.label for study in studies}
-    studies += [load(name) for name in DEFAULT_STUDIES if name not in there]
-    for study in studies:
-        try:
-            _print_missing(report(study, partial=True))
-            print(study.report)
-        except BenchError as error:
-            problems.append(error)
-    print(index())
-    raise_all(problems)
-
-
-def _collect(study: Study) -> None:
-    """Tables and figures of every experiment with at least one run, the study's tables, and its verdicts."""
-    for experiment in study.experiments:
-        if finished_runs(study, experiment)[0]:
-            tabulate_experiment(study, experiment, partial=True)
-            _plot_or_warn(study, experiment)
-    tabulate_study(study)
-    judge_study(study)
-
-
-def _plot_or_warn(study: Study, experiment: str) -> None:
-    """Too few runs to draw must not cost the page: without its figure, the experiment still has its table."""
-    try:
-        plot(study, experiment)
-    except (ValueError, ArithmeticError) as error:
-        for name in ("figure.svg", "figure.png", "pictures.svg", "pictures.png", "finding.json"):
-            (study.experiment_folder(experiment) / name).unlink(missing_ok=True)
-        print(f"warning: no figure of {experiment!r} from the runs that are there: {error}", file=sys.stderr)
-
-
-def _copy(source: Path, target: Path) -> None:
-    write_atomically(target, lambda path: shutil.copyfile(source, path) and None)
-
-
-def _print_missing(page: StudyPage) -> None:
-    for part in page.missing:
-        print(f"missing: {part.runs} of {part.total} runs of {part.title!r}; make them with: {part.command}")
-        for gap in part.gaps:
-            print(f"  {gap.arm} seed{'s' if len(gap.seeds) > 1 else ''} {', '.join(map(str, gap.seeds))}")
+from trigbench.workflow.machine.command import main
+from trigbench.workflow.report.writing import index, report_all, report_one
+from trigbench.workflow.study.asked import parser, study_of
 
 
 def command() -> None:
     """Parse the arguments and write the page, or the index alone."""
     arguments = parser(__doc__, needs_study=False)
-    arguments.add_argument(
-        "--partial", action="store_true", help="take the runs that are there, name those that are not"
-    )
-    arguments.add_argument("--index", action="store_true", help="write the index alone, of the pages that are there")
-    arguments.add_argument("--all", action="store_true", help="the pages of every study in results/, as --partial")
+    add = arguments.add_argument
+    add("--partial", action="store_true", help="take the runs that are there, name those that are not")
+    add("--index", action="store_true", help="write the index alone, of the pages that are there")
+    add("--all", action="store_true", help="the pages of every study in results/, as --partial")
     parsed = arguments.parse_args()
     if (parsed.study is not None) + parsed.index + parsed.all != 1:
         remedy = "name one, or ask for every study in results/ with --all, or for the index with --index"
@@ -135,9 +26,7 @@ def command() -> None:
     elif parsed.index:
         print(index())
     else:
-        study = study_of(parsed)
-        _print_missing(report(study, parsed.partial))
-        print(study.report, study.report.parent / "index.html", sep="\n")
+        report_one(study_of(parsed), parsed.partial)
 
 
 if __name__ == "__main__":

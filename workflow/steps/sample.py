@@ -1,8 +1,9 @@
 """Draw samples from one trained run: the same noise for every method, in every way that the study asks for."""
 
+from trigbench.workflow.machine.command import main
 from trigbench.workflow.run.distributed import is_first
 from trigbench.workflow.run.samples import remove_parts, sample
-from trigbench.workflow.steps.command import main, run_of, run_parser, study_of
+from trigbench.workflow.study.asked import run_of, run_parser, study_of
 
 
 def command() -> None:

@@ -1,7 +1,8 @@
 """Collect the records of one experiment's runs into tidy tables, and all experiments' into the study's."""
 
 from trigbench.workflow.claims.collecting import tabulate_experiment, tabulate_study
-from trigbench.workflow.steps.command import check_known, main, parser, study_of
+from trigbench.workflow.machine.command import main
+from trigbench.workflow.study.asked import check_known, parser, study_of
 
 
 def command() -> None:

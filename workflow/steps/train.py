@@ -9,9 +9,10 @@ and averages, unless the arm has `sharded: true`, which shares them out (FSDP2);
 process take its rows 64 at a time. Any number of processes resumes what any other number has left.
 """
 
+from trigbench.workflow.machine.command import main
 from trigbench.workflow.run.distributed import is_first
 from trigbench.workflow.run.training import train
-from trigbench.workflow.steps.command import main, run_of, run_parser, study_of
+from trigbench.workflow.study.asked import run_of, run_parser, study_of
 
 
 def command() -> None:

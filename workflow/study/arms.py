@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from trigbench.core.constants import SIGMA_D, SIGMA_MAX, SIGMA_MIN
+from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.converted import header_of
 from trigbench.workflow.study.kinds import data_kind, known_of
@@ -13,9 +14,8 @@ from trigbench.workflow.study.models import check_known
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.study import Study
 
-SOLVERS = {"heun": ("ddim", "heun", "dpm_2s", "dpm_pp_2m"), "segments": ("segments",),
-           "jumps": ("jumps", "few")}  # fmt: skip
-"""The solvers that may stand in for a method's own sampler; `few` for any other."""
+MAPS = {"segments": ("segments",), "jumps": ("jumps", "few")}
+"""The ways of sampling that may stand in for a method's own, where it is a map; `few` for any other."""
 
 
 def check_arm(study: Study, name: str, arm: Arm) -> None:
@@ -47,7 +47,8 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
             problem = f"{key}: {sampler!r} guides beyond the arm's 'guidance_max', {arm.guidance_max:g}"
             raise Mistake(problem, "lower its 'guidance', or raise 'guidance_max'")
         any_jumps = arm.method.two_times and arm.method.sampler in ("few", "one")
-        allowed = SOLVERS.get("jumps" if any_jumps else arm.method.sampler, ("few",))
+        allowed = MAPS.get("jumps" if any_jumps else arm.method.sampler, ("few",))
+        allowed = tuple(SOLVERS) if arm.method.sampler in SOLVERS else allowed
         if settings.solver not in allowed:
             problem = f"{key}: {sampler!r} does not sample objective {arm.objective!r}"
             problem += " with 'segments'" if arm.method.own and arm.segments else ""

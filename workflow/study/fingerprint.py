@@ -1,4 +1,7 @@
-"""When is a finished run stale? A hash of what decides its numbers: specification and mathematics.
+"""When is a finished run stale? Hashes of what decides its numbers: specification and mathematics.
+
+Three of them, each with those before it: of what decides a run's weights, its samples, and what is measured of it. So
+a new metric trains nothing again, nor does a new sampler.
 
 Snakemake does not see imported modules, so the source is hashed here: the modules of the
 objective and of the steps, and what these import, each without what computes nothing
@@ -17,6 +20,7 @@ import importlib.util
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -24,6 +28,7 @@ from typing import Any
 
 from trigbench import HOMES
 from trigbench._places import PACKAGE
+from trigbench.core import solvers
 from trigbench.core.objectives import hashed, method_of
 from trigbench.workflow.study.converted import OPENED_BY
 from trigbench.workflow.study.kinds import kind_named
@@ -31,33 +36,66 @@ from trigbench.workflow.study.syntax import read_syntax
 
 ROOT = PACKAGE.parent
 """Where `trigbench` is imported from."""
-STEPS = ("trigbench.workflow.run.training", "trigbench.workflow.run.samples", "trigbench.workflow.run.evaluation")
+TRAINING, SAMPLING, EVALUATION = (f"trigbench.workflow.run.{step}" for step in ("training", "samples", "evaluation"))
 FOLLOWED = (
     "trigbench.core",
     "trigbench.workflow.data",
     "trigbench.workflow.run",
     "trigbench.workflow.study.dimensions",
+    "trigbench.workflow.study.rating",
 )
 KINDS = "trigbench.workflow.data.kinds"
 """Said of data for plans and pages, so that no other module's imports of it are followed; the maths of a kind in one
 file is hashed, as the module that makes the data."""
 SHORT = ("core", "workflow")
 """What a checkout also calls trigbench.core and trigbench.workflow."""
-TABLES = frozenset({"trigbench", "trigbench.core.objectives"})
+TABLES = frozenset({"trigbench", "trigbench.core.objectives", "trigbench.core.solvers"})
 """Whose entries are hashed one by one, so that a further one leaves finished runs fresh."""
 
 
+@dataclass(frozen=True)
+class Marks:
+    """Digests of a run's parts; each is of the ones before it, too."""
+
+    training: str
+    """Of what decides the weights."""
+    sampling: str
+    evaluation: str
+
+
 def fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
-    """A digest of a run's specification (Study.specification) and of the mathematics that it uses."""
+    """A digest of all that decides a run's numbers: its specification (Study.specification) and the mathematics."""
+    return marks(specification, root).evaluation
+
+
+def marks(specification: Mapping[str, Any], root: Path = ROOT) -> Marks:
+    """The digests of what decides each part of a run."""
+    trained = {key: value for key, value in specification.items() if key not in ("sampling", "evaluation")}
+    training = training_fingerprint(trained, root)
+    solving = _solving(way["solver"] for way in specification["sampling"]["ways"])
+    steps = [SAMPLING, *(one["path"].split(":")[0] for one in solving)]
+    sampling = digest([training, specification["sampling"], solving], steps, root)
+    judge = _source_of(specification["data"])
+    return Marks(training, sampling, digest([sampling, specification["evaluation"]], [EVALUATION, judge], root))
+
+
+def training_fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
+    """A digest of what decides a run's weights (Study.training_specification)."""
     runs = list(_with_those_before(specification))
     files = [OPENED_BY.get(run["teacher"].get("kind", "")) for run in runs if isinstance(run["teacher"], Mapping)]
     methods = [method for run in runs if (method := method_of(run["arm"]["objective"]))]
     networks = [network for run in runs if (network := run["size"].get("network"))]
-    paths = [*(method.path for method in methods), *networks, *filter(None, files)]
+    solving = _solving(run["arm"].get("solver") for run in runs)
+    paths = [*(one["path"] for one in (*map(hashed, methods), *solving)), *networks, *filter(None, files)]
     modules = [path.split(":")[0] for path in paths]
-    # the table that names methods is left out of the source; what it says of these ones is not
-    said = {"run": specification, "methods": [hashed(method) for method in methods]}
-    return digest(said, (*STEPS, *modules, _source_of(specification["data"])), root)
+    # the tables that name methods and solvers are left out of the source; what they say of these ones is not
+    said = {"run": specification, "methods": [hashed(method) for method in methods], "solvers": solving}
+    return digest(said, (TRAINING, *modules, _draws_of(specification["data"])), root)
+
+
+def _solving(named: Iterable[str | None]) -> list[dict[str, Any]]:
+    """What the table of solvers says of those of them that it has."""
+    return [solvers.hashed(name) for name in sorted({name for name in named if name in solvers.SOLVERS})]
 
 
 def _with_those_before(specification: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -71,6 +109,10 @@ def _with_those_before(specification: Mapping[str, Any]) -> Iterator[Mapping[str
 def data_fingerprint(specification: Mapping[str, Any], root: Path = ROOT) -> str:
     """A digest of what a prepared data set is made from (Study.data_specification)."""
     return digest(specification, (_source_of(specification["data"]),), root)
+
+
+def _draws_of(data: Mapping[str, Any]) -> str:
+    return kind_named(data["kind"]).draws or _source_of(data)
 
 
 def _source_of(data: Mapping[str, Any]) -> str:

@@ -5,35 +5,39 @@ The plan asks this (workflow/rules/freshness.smk) in place of times of files and
 """
 
 import contextlib
-import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.cores import cores_here
-from trigbench.workflow.machine.files import identity, sha256, write_json
+from trigbench.workflow.machine.files import content_of, identity, identity_of_arrays, mark_of
 from trigbench.workflow.study.claim import Claim, claims_digest
-from trigbench.workflow.study.fingerprint import digest, fingerprint
-from trigbench.workflow.study.kinds import kind_named
+from trigbench.workflow.study.fingerprint import digest, marks, training_fingerprint
+from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.outside import standing_outside
+from trigbench.workflow.study.rating import ratings
+from trigbench.workflow.study.records import RunRecord, read_record
+from trigbench.workflow.study.sources import same_source
 from trigbench.workflow.study.study import Run, Study
 
 FRESH = ""
 """The answer where a result is what would be made; else the answer says why not, and is None where no record is."""
 SETTINGS = "settings, mathematics or code changed since"
+SAMPLED = "how it is sampled changed since; its weights stay"
+JUDGED = "how it is judged changed since; its weights and samples stay"
 SOURCE = "the files that it was prepared from changed since"
 INPUTS = {
     "data": "its data changed since",
     "teacher": "its teacher changed since",
     "start": "the run that it starts from changed since",
     "candidates": "the runs that choose its rate changed since",
+    "judged": "what it is judged by changed since; its weights and samples stay",
 }
+TRAINED, DRAWN = ("training.json", "log.csv", "weights.safetensors"), ("samples.json", "samples.npz")
+"""What training and sampling leave in a run's folder; the first of each is written last."""
 MADE_FROM = "made_from"
 """Under which tables, figures, pages and measurements record it."""
 FILES = "files"
@@ -41,8 +45,6 @@ FILES = "files"
 OTHER = "what it is made from changed since"
 HEAD = 4096
 """Bytes of a run's record in which fingerprint and inputs stand."""
-MADE = (Path("results"), Path("reports"))
-"""Folders of the workflow's own; a data set may stand in one, and hold one, but is not made from it."""
 
 
 def inputs_of(study: Study, run: Run) -> dict[str, list[Path]]:
@@ -61,45 +63,88 @@ def inputs_of(study: Study, run: Run) -> dict[str, list[Path]]:
     return found
 
 
-def marks_of(inputs: Mapping[str, Iterable[Path]]) -> dict[str, str]:
-    """Digests of their contents; of other runs' records, of the metrics in them."""
+def marks_of(study: Study, run: Run) -> dict[str, str]:
+    """Digests of what training takes of these files: of data what is drawn, of other runs' records what rates them."""
+    drawn = data_kind(study.data[study.arms[run.arm].data]).drawn
+    of_file = {
+        "data": lambda path: identity_of_arrays(path, drawn),
+        "candidates": lambda path: _ratings(study, path),
+    }
     return {
-        name: _mark([_metrics(path) if path.suffix == ".json" else identity(path) for path in paths])
-        for name, paths in inputs.items()
+        name: mark_of([of_file.get(name, identity)(path) for path in paths])
+        for name, paths in inputs_of(study, run).items()
     }
 
 
 def made_from(study: Study, run: Run) -> dict[str, Any]:
-    """What a run would be made from now, as its training notes it before the first step."""
-    return {"fingerprint": fingerprint(study.specification(run)), "inputs": marks_of(inputs_of(study, run))}
+    """What a run's weights would be made from now, as training notes it before the first step."""
+    mark = training_fingerprint(study.training_specification(run))
+    return {"fingerprint": mark, "inputs": marks_of(study, run)}
+
+
+def drawn_from(study: Study, run: Run) -> dict[str, Any]:
+    """What a run's samples would be made from now: settings and mathematics, and the weights that are there."""
+    mark = marks(study.specification(run)).sampling
+    return {"fingerprint": mark, "weights": identity(study.run_folder(run) / "weights.safetensors")}
+
+
+def judged_by(study: Study, run: Run) -> str:
+    """A digest of the prepared data, with what judges look at."""
+    return mark_of(identity(study.data_file(study.arms[run.arm].data)))
+
+
+def weights_stand(study: Study, run: Run) -> bool:
+    """Whether a run's weights are there, and are those that training would make now."""
+    out = study.run_folder(run)
+    there = all((out / name).is_file() for name in TRAINED)
+    return there and _head(out / "training.json", ("fingerprint", "inputs")) == made_from(study, run)
+
+
+def samples_stand(study: Study, run: Run) -> bool:
+    """Whether a run's samples are there, and are those that sampling its weights would make now."""
+    out = study.run_folder(run)
+    there = all((out / name).is_file() for name in DRAWN)
+    return there and _head(out / "samples.json", ("fingerprint", "weights")) == drawn_from(study, run)
+
+
+def missing_files(study: Study, run: Run) -> list[Path]:
+    """What a finished run has left beside its record, and is not there."""
+    return [path for name in (*TRAINED, *DRAWN) if not (path := study.run_folder(run) / name).is_file()]
 
 
 def run_verdict(study: Study, run: Run, fingerprint: str) -> str | None:
-    """Whether a run's record is of these settings, this mathematics, and of what it would be made from."""
-    record = _head(study.run_folder(run) / "metrics.json", ("fingerprint", "inputs"))
-    if record.get("fingerprint", fingerprint) != fingerprint:
+    """Whether a run's record is of these settings, this mathematics, and of what it would be made from; where it is
+    not, of which of its parts: what comes before stands."""
+    record = _head(study.run_folder(run) / "metrics.json", ("fingerprint", "parts", "inputs"))
+    known = record.get("fingerprint", fingerprint) == fingerprint
+    said, now = record.get("parts", {}), None if known else marks(study.specification(run))
+    if now is not None and said.get("training") != now.training:
         return SETTINGS
-    if not record.get("inputs"):  # written before there were any
+    if known and not record.get("inputs"):  # written before there were any
         return None
-    now = marks_of(inputs_of(study, run))
-    changed = [name for name in {**now, **record["inputs"]} if now.get(name) != record["inputs"].get(name)]
-    return INPUTS.get(changed[0], OTHER) if changed else FRESH
+    before, inputs = record.get("inputs", {}), marks_of(study, run) | {"judged": judged_by(study, run)}
+    changed = [name for name in {**inputs, **before} if inputs.get(name) != before.get(name)]
+    if changed and changed != ["judged"]:
+        return INPUTS.get(changed[0], OTHER)
+    if now is not None:
+        return SAMPLED if said.get("sampling") != now.sampling else JUDGED
+    return INPUTS["judged"] if changed else FRESH
 
 
 def data_verdict(study: Study, data: str, fingerprint: str) -> str | None:
     """Whether a prepared data set is of these settings, and its files are those that it was prepared from."""
     path = study.data_file(data).with_suffix(".json")
-    record = _read(path)
+    record = content_of(path)
     if "fingerprint" not in record:
         return None
     if record["fingerprint"] != fingerprint:
         return SETTINGS
-    return _missing(record) or (FRESH if _same_source(record.get("source"), study, data) else SOURCE)
+    return _missing(record) or (FRESH if same_source(record.get("source"), study, data) else SOURCE)
 
 
 def verdict(record: Path, made_from: Callable[[], str]) -> str | None:
     """Whether a table, figure, page or measurement is made from what it would be made from."""
-    said = _read(record)
+    said = content_of(record)
     if MADE_FROM not in said:
         return None
     return _missing(said) or (FRESH if said[MADE_FROM] == made_from() else OTHER)
@@ -117,7 +162,7 @@ def measured_from(study: Study, experiment: str) -> str:
     """What a measurement is made from, its files included."""
     data = sorted({study.data_file(study.arms[arm].data) for arm in study.arms_of(experiment)})
     files = [*_records(study, experiment), *data]
-    return _mark([measurement_mark(study, experiment), *map(identity, files)])
+    return mark_of([measurement_mark(study, experiment), *map(identity, files)])
 
 
 def experiment_from(study: Study, experiment: str) -> str:
@@ -127,19 +172,19 @@ def experiment_from(study: Study, experiment: str) -> str:
     measured = [study.measured_file(experiment)] if settings.measurement else []
     about = [settings, *(study.arms[arm] for arm in arms), *study.all_samplers.values()]
     said = [study.label, arms, list(study.all_samplers), [model.model_dump(mode="json") for model in about]]
-    return _mark([said, *map(identity, (*_records(study, experiment), *facts, *measured))])
+    return mark_of([said, *map(identity, (*_records(study, experiment), *facts, *measured))])
 
 
 def collected_from(study: Study, claims: Mapping[str, Claim]) -> str:
     """What a study's tables and verdicts are made from."""
-    return _mark([claims_digest(claims), list(study.experiments), *map(identity, _tables(study, study.experiments))])
+    return mark_of([claims_digest(claims), list(study.experiments), *map(identity, _tables(study, study.experiments))])
 
 
 def claim_from(study: Study, name: str, claim: Claim) -> str:
     """What one claim's verdict is made from."""
     rule = claim.decided_by.get(study.study)
     experiments = [rule.experiment] if rule and rule.experiment in study.experiments else []
-    return _mark([claims_digest({name: claim}), *map(identity, _tables(study, experiments))])
+    return mark_of([claims_digest({name: claim}), *map(identity, _tables(study, experiments))])
 
 
 def page_from(study: Study) -> str:
@@ -148,13 +193,13 @@ def page_from(study: Study) -> str:
     findings = [study.experiment_folder(experiment) / "finding.json" for experiment in study.experiments]
     said = [study.title, study.summary, list(study.experiments), *map(identity, (*files, *findings))]
     outside = standing_outside(study)
-    return _mark([*said, outside] if outside else said)
+    return mark_of([*said, outside] if outside else said)
 
 
 def index_from(reports: Path) -> str:
     """What the front page is made from: what the pages that are there have left for it."""
     pages = sorted({page.stem for page in reports.glob("*.html")} - {"index"})
-    return _mark([pages, *(identity(page_record(reports, name)) for name in pages)])
+    return mark_of([pages, *(identity(page_record(reports, name)) for name in pages)])
 
 
 def page_record(reports: Path, label: str) -> Path:
@@ -165,93 +210,6 @@ def page_record(reports: Path, label: str) -> Path:
 def claim_record(study: Study, claim: str) -> Path:
     """Where a claim's verdict does."""
     return study.verdict_file(claim)
-
-
-# --- the files that data are prepared from -----------------------------------------------------------
-
-
-def places_of(data: Mapping[str, Any]) -> list[Path]:
-    """The files and folders that a data set's settings (Study.data_specification) name, and that are there; of one's
-    own data, any setting may."""
-    places = kind_named(data["kind"]).places
-    named = [value for key, value in _strings(data) if key in places]
-    named += [value for _, value in _strings(data.get("settings") or {})]
-    return [path for path in map(Path, dict.fromkeys(named)) if path.exists()]
-
-
-def source_of(study: Study, data: str) -> dict[str, Any] | None:
-    """What a data set is prepared from: its files by name, size and time, and by content; None where it reads none."""
-    files = _files(_places(study, data))
-    return {"files": len(files), "listing": _listing(files), "content": _content(files)} if files else None
-
-
-def _same_source(source: Mapping[str, Any] | None, study: Study, data: str) -> bool:
-    """By names, sizes and times; by content where these differ. What is not there at all is not compared."""
-    files = _files(_places(study, data))
-    if source is None or not files:
-        return source is None or not _places(study, data)
-    listing, seen = _listing(files), study.data_file(data).with_name(f".{data}.seen.json")
-    if listing in (source["listing"], _read(seen).get("listing")):
-        return True
-    if len(files) != source["files"] or _content(files) != source["content"]:
-        return False
-    with contextlib.suppress(OSError, BenchError):  # spares the next plan the reading; a plan needs no writing
-        write_json(seen, {"listing": listing})
-    return True
-
-
-def _places(study: Study, data: str) -> list[Path]:
-    return places_of(study.data_specification(data)["data"])
-
-
-def _files(places: Iterable[Path]) -> dict[str, tuple[Path, int, int]]:
-    """Name -> (file, its size, its time) below these places; what is hidden or the workflow's own is no data."""
-    found: dict[str, tuple[Path, int, int]] = {}
-    made = frozenset(_inode(folder) for folder in MADE if folder.is_dir())
-    for number, place in enumerate(places):
-        for path in [place] if place.is_file() else _below(place, made):
-            with contextlib.suppress(OSError):  # a dangling link
-                known = path.stat()
-                found[f"{number}/{path.relative_to(place).as_posix()}"] = (path, known.st_size, known.st_mtime_ns)
-    return dict(sorted(found.items()))
-
-
-def _below(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """The files below a folder; links are followed, but not in circles."""
-    here = _inode(folder)
-    if here in above or folder.name == "__pycache__":
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _below(Path(entry.path), above | {here})
-            else:
-                yield Path(entry.path)
-
-
-def _inode(folder: Path) -> tuple[int, int]:
-    known = folder.stat()
-    return known.st_dev, known.st_ino
-
-
-def _listing(files: Mapping[str, tuple[Path, int, int]]) -> str:
-    return _mark([[name, size, modified] for name, (_, size, modified) in files.items()])
-
-
-def _content(files: Mapping[str, tuple[Path, int, int]]) -> str:
-    with ThreadPoolExecutor(cores_here()) as pool:
-        digests = pool.map(sha256, (path for path, _, _ in files.values()))
-        return _mark([[name, found] for name, found in zip(files, digests, strict=True)])
-
-
-def _strings(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in settings.items():
-        if isinstance(value, str):
-            yield key, value
-        elif isinstance(value, Mapping):
-            yield from _strings(value)
 
 
 # --- records -----------------------------------------------------------------------------------------
@@ -271,23 +229,18 @@ def _missing(record: Mapping[str, Any]) -> str | None:
     return None if gone is None else f"{gone} is missing"
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A record; nothing where there is none, or a damaged one, which the step that reads it will name."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _metrics(path: Path) -> str | None:
+def _ratings(study: Study, path: Path) -> list[float | None] | str | None:
+    """Of a damaged record all counts: the step that reads it will name it."""
     found = identity(path)
-    return None if found is None else _metrics_of(path, found)
+    if found is not None:
+        with contextlib.suppress(BenchError):
+            return ratings(study, _record(path, found))
+    return found
 
 
 @cache
-def _metrics_of(path: Path, content: str) -> str:
-    return _mark(_read(path).get("metrics"))
+def _record(path: Path, content: str) -> RunRecord:
+    return read_record(path)
 
 
 def _head(path: Path, names: Iterable[str]) -> dict[str, Any]:
@@ -303,7 +256,3 @@ def _head(path: Path, names: Iterable[str]) -> dict[str, Any]:
         with contextlib.suppress(ValueError):
             found[name] = decoder.raw_decode(text, text.index(key) + len(key))[0]
     return found
-
-
-def _mark(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -8,6 +8,11 @@ which makes arrays and facts (`files` among them: what it has written beside, wi
 `floors(dataset)`, and METRICS, the names of what the judges return. One that stands elsewhere is named in the study
 (`kind: own`, `module: ...`); it declares in QUANTITIES what METRICS are where the project does not know them, and its
 `prepare` may take the study's `settings` as further parameters, which are checked before any job.
+
+What training imports is hashed into weights, so that a kind tells draws and judges apart: `open_dataset` stands in a
+module of its own, `draws`, that imports no judge (workflow/data/draws), and the Kind says which arrays and settings
+are its own (`drawn`, `judging`). Then a new metric of the data, or another extractor, trains nothing again. A kind in
+one file, and a module that a study names, does both: an edit of it makes its runs anew from their first step.
 """
 
 import inspect
@@ -90,6 +95,12 @@ class Kind:
     """Of its settings."""
     module: str | None
     """What makes and judges the data; None where the study names it."""
+    draws: str | None = None
+    """Where `open_dataset` is, if not in `module`: what training and sampling see of the data, and no judge."""
+    drawn: frozenset[str] = frozenset()
+    """Names of the prepared arrays that draws are made from; empty for all, as of a module that does both."""
+    judging: frozenset[str] = frozenset()
+    """Keys of the settings that only judges look at."""
     parts: bool = True
     """Whether there are a training and a held-out part; without, data are drawn afresh."""
     exact: bool = False
@@ -138,6 +149,16 @@ def metrics_of(data_sets: Mapping[str, DataSettings]) -> dict[str, Metrics]:
 def kind_module(data: Any) -> Any:
     """What makes and judges a study's data set, or BenchError where it cannot be imported."""
     return imported(module_of(data), "data")
+
+
+def draws_of(data: Any) -> str:
+    """The name of the module whose `open_dataset` opens the data."""
+    return data_kind(data).draws or module_of(data)
+
+
+def draws_module(data: Any) -> Any:
+    """That module, or BenchError where it cannot be imported."""
+    return imported(draws_of(data), "data")
 
 
 def settings_of(data: Any, prepare: Callable[..., Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ JUDGED_BY: dict[Kind, tuple[str, ...]] = {
     "function": ("trigbench.workflow.run.outside.functions", "trigbench.workflow.run.noise"),
     "checkpoint": (
         "trigbench.core.samplers.ode",
+        "trigbench.core.solvers",
         "trigbench.core.schedules",
         "trigbench.core.networks.teachers",
         "trigbench.workflow.run.noise",

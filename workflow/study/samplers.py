@@ -1,20 +1,23 @@
 """How runs are sampled and judged, as a study says it."""
 
 import itertools
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
-from trigbench.workflow.study.models import Model, unfit
+from trigbench.workflow.study.models import Model, check_known, unfit
+
+OF_MAPS = ("few", "segments", "jumps")
 
 
 class Sampler(Model):
     """A way to draw samples from a trained run."""
 
-    solver: Literal["few", "segments", "jumps", "ddim", "heun", "dpm_2s", "dpm_pp_2m"]
+    solver: str
     """`few` is multistep consistency sampling, `segments` goes through the edges of multi-step sCD, `jumps` is CTM's
-    way of a map of two times, the others solve the probability-flow ODE of a diffusion arm on EDM's grid."""
+    way of a map of two times; those of core.solvers solve the probability-flow ODE of a diffusion arm on EDM's grid."""
     times: tuple[tuple[PositiveFloat, ...], ...] | None = None
     """`few` and `jumps`: one list of middle angles per sampling, so [[], [1.1]] is one step, and two."""
     gamma: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -28,8 +31,8 @@ class Sampler(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        of_maps = self.solver in ("few", "jumps")
-        for key, used in (("times", of_maps), ("evaluations", not of_maps and self.solver != "segments")):
+        check_known("solver", self.solver, (*OF_MAPS, *SOLVERS))
+        for key, used in (("times", self.solver in ("few", "jumps")), ("evaluations", self.solver in SOLVERS)):
             if used != bool(getattr(self, key)):
                 raise unfit(f"solver {self.solver!r}", used, key)
         if self.gamma is not None and self.solver != "jumps":
@@ -43,9 +46,11 @@ class Sampler(Model):
                 remedy = "write angles so, as [1.3, 0.8]: arctan(sigma / sigma_d) of EDM's noise level sigma"
                 raise Mistake("middle times must descend and stay below pi/2", remedy)
         for count in self.evaluations or ():
-            if self.solver in ("heun", "dpm_2s") and count % 2 == 0:
-                problem = f"{self.solver} needs an odd number of evaluations (2 n - 1), got {count}"
-                raise Mistake(problem, f"write {count - 1} or {count + 1}")
+            each = SOLVERS[self.solver].evaluations
+            if left := (count - 1) % each:
+                wanted = "an odd number of evaluations" if each == 2 else "a number of evaluations of its own"
+                problem = f"{self.solver} needs {wanted} ({each} a step, 1 in the last), got {count}"
+                raise Mistake(problem, f"write {count - left} or {count - left + each}")
         return self
 
 

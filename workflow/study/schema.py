@@ -21,10 +21,11 @@ from pydantic import (
 
 from trigbench.core.constants import ADAM_BETAS, ADAM_EPSILON, EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
+from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.measurements import MEASUREMENTS
-from trigbench.workflow.study.models import PATH, Model, Name, Seed, Settings, unfit
+from trigbench.workflow.study.models import PATH, Model, Name, Seed, Settings, check_known, unfit
 
 
 class Size(Model):
@@ -78,6 +79,11 @@ def _teacher(given: Any) -> Any:
     if given is None or isinstance(given, str | ConvertedTeacher):
         return given
     raise Mistake(f"{given!r} is no teacher", "write 'exact', the name of an arm, or {file: ..., kind: edm}")
+
+
+def _step(given: str) -> str:
+    check_known("solver", given, [name for name, solver in SOLVERS.items() if not solver.whole])
+    return given
 
 
 class OwnObjective(Model):
@@ -150,8 +156,8 @@ class Arm(Model):
     adaptive_weight: bool = False
     weight_max: PositiveFloat | None = None
     """Upper bound of e^w; empty leaves it free."""
-    solver: Literal["ddim", "heun"] | None = None
-    """The teacher's step in cd and dscd; empty for the method's own."""
+    solver: Annotated[str, AfterValidator(_step)] | None = None
+    """The teacher's step in cd and dscd, of core.solvers; empty for the method's own."""
     points: tuple[PositiveInt, PositiveInt] | None = None
     """(s0, s1) of the growing number of grid points of ct and ict."""
     stages: PositiveInt | None = None

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from trigbench.workflow.errors import BenchError
+from trigbench.workflow.study.places import RESULTS
 from trigbench.workflow.study.reading import STUDIES, budgets_of, load, shipped
 from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Study
 
-RESULTS = Path("results")
 MADE_BY = "made_by"
 """Of the record beside prepared data: what a command line calls the study, and its budget."""
 

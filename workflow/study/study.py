@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat
 
-from trigbench._places import IS_CHECKOUT, ROOT
+from trigbench._places import IS_CHECKOUT
 from trigbench.core.constants import MID_TIME
 from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.claim import Claim, ClaimName
-from trigbench.workflow.study.kinds import Data
+from trigbench.workflow.study.kinds import Data, data_kind
 from trigbench.workflow.study.models import Model, Name, Seed
+from trigbench.workflow.study.places import PUBLISHED, REPORTS, RESULTS
 from trigbench.workflow.study.resources import Resources
 from trigbench.workflow.study.samplers import Evaluation, Sampler
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Experiment, Size
@@ -147,16 +148,16 @@ class Study(Model):
 
     @property
     def folder(self) -> Path:
-        return Path("results") / self.label
+        return RESULTS / self.label
 
     @property
     def report(self) -> Path:
-        return Path("reports") / f"{self.label}.html"
+        return REPORTS / f"{self.label}.html"
 
     @property
     def published(self) -> Path:
         """The committed results of the same study, beside the workflow."""
-        return ROOT / "results" / "published" / self.study
+        return PUBLISHED / self.study
 
     @property
     def verdicts_file(self) -> Path:
@@ -181,6 +182,18 @@ class Study(Model):
     def checkpoint_folder(self, run: Run) -> Path:
         """Not an output of any rule: a place that the workflow never clears."""
         return self.folder / "checkpoints" / run.arm / f"seed-{run.seed}"
+
+    def growing_log(self, run: Run) -> Path:
+        """The log of a run that trains; of one that has ended, log.csv of its folder."""
+        return self.checkpoint_folder(run) / "log.csv"
+
+    def live_file(self, run: Run) -> Path:
+        """What the process that works on a run says of itself."""
+        return self.checkpoint_folder(run) / "live.json"
+
+    def job_log(self, run: Run) -> Path:
+        """What the run's job printed (workflow/rules/runs.smk)."""
+        return self.folder / "logs" / "runs" / f"{run.arm}-seed-{run.seed}.log"
 
     def measured_file(self, experiment: str) -> Path:
         """What the experiment measured beside its runs; apart from its folder, which drawing anew replaces."""
@@ -286,26 +299,37 @@ class Study(Model):
     def specification(self, run: Run) -> dict[str, Any]:
         """Everything that decides the run's numbers, its name excluded; plain data, for hashing.
 
+        What decides its weights, and under `sampling` and `evaluation` what decides its samples and what is measured.
         What is None does not apply and is left out: so a key that is new to the schema leaves
         finished runs fresh, while a changed default does not.
         """
+        ways, data = self.samplings(run.arm), self.data[self.arms[run.arm].data]
+        drawn = {"samples": self.evaluation.samples, "seed": self.evaluation.seed}
+        sampling = {"ways": [way.model_dump(exclude_none=True, exclude={"metrics"}) for way in ways], **drawn}
+        evaluation = {
+            "metrics": [way.metrics for way in ways],
+            "data": data.model_dump(include=set(data_kind(data).judging)),
+            **self.evaluation.model_dump(exclude_none=True, exclude=set(drawn)),
+        }
+        return {**self.training_specification(run), "sampling": sampling, "evaluation": evaluation}
+
+    def training_specification(self, run: Run) -> dict[str, Any]:
+        """Of these, what decides the run's weights."""
         arm = self.arms[run.arm]
-        start = self.start_run(run)
+        data, start = self.data[arm.data], self.start_run(run)
         left_out = NO_PART_OF_A_RUN | (set() if arm.tf32 else {"tf32"})
         teacher = self.teacher_run(run)
-        taught: Any = self.specification(teacher) if teacher else arm.teacher
+        taught: Any = self.training_specification(teacher) if teacher else arm.teacher
         if isinstance(taught, ConvertedTeacher):  # whatever the file is called
             taught = {"kind": taught.kind, "content": identity(Path(taught.file))}
         return {
             "arm": {name: value for name, value in arm.said.items() if name not in left_out},
-            "samplings": [sampling.model_dump(exclude_none=True) for sampling in self.samplings(run.arm)],
-            "rate_from": [self.specification(candidate) for candidate in self.candidate_runs(run)],
+            "rate_from": [self.training_specification(candidate) for candidate in self.candidate_runs(run)],
             "rate_by": self.tuning_metric if self.candidates(run.arm) else None,
             "teacher": taught,
-            **({"start": self.specification(start)} if start else {}),
-            "data": self.data[arm.data].model_dump(),
+            **({"start": self.training_specification(start)} if start else {}),
+            "data": data.model_dump(exclude=set(data_kind(data).judging)),
             "size": self.sizes[arm.size].model_dump(exclude_none=True),
-            "evaluation": self.evaluation.model_dump(exclude_none=True),
             "sigma_d": self.sigma_d,
             "seed": run.seed,
         }

@@ -15,7 +15,7 @@ PROJECT = frozenset({"trigbench"})
 """The package whose names are known to mean what these tables say; of one's own code they may be anything."""
 SHOWN = frozenset({"print", "warn", "BenchError"})
 """Calls, beside exceptions that are raised, whose texts are messages."""
-REMEDIES = {"read_json": 1, "read_arrays": 1, "read_tensors": 1, "names_of_arrays": 1}
+REMEDIES = {"read_json": 1, "read_arrays": 1, "read_tensors": 1, "names_of_arrays": 1, "read_training": 1}
 """Readers of files, and the place of the remedy that they put into their message."""
 HARMLESS = frozenset({"len", "str", "repr", "round", "sum", "min", "max", "sorted", "list", "map", "type", "join"})
 """Calls that a message may make to be put together."""

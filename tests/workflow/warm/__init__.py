@@ -1,8 +1,9 @@
 """Processes of the workflow that find torch, pandas and Snakemake imported, where a test is not about their start.
 
-Most of what a step takes in a test is the import of libraries. So a process that has imported them, and nothing of
-the project, forks for every `python -m ...`: each is a process of its own still, reads the project's modules from its
-own PYTHONPATH, and ends as any Python does. Tests of signals, limits, memory and starts use Python itself.
+Most of what a step takes in a test is the import of libraries. So a process that has imported them forks for every
+`python -m ...`: each is a process of its own still, and ends as any Python does. Where it would find this checkout's
+project, that has been imported too; where a test has a copy or a `core` of its own, it imports what it finds. Tests of
+signals, limits, memory and starts use Python itself.
 """
 
 import os
@@ -12,10 +13,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 HERE = Path(__file__).parent
+ROOT = HERE.parents[2].resolve()
 PYTHON = "TRIGBENCH_TESTS_WARM"
 
 
@@ -25,21 +27,26 @@ def server() -> Iterator[None]:
     if not sys.platform.startswith("linux"):
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="warm-") as folder, socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(f"{folder}/socket")
-        listener.listen(64)  # from here on clients may call
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="warm-"))
         client = Path(folder) / "python"
-        command = shlex.join([sys.executable, "-IS", str(HERE / "client.py"), sys.executable, f"{folder}/socket"])
-        client.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        command = [sys.executable, "-IS", str(HERE / "client.py"), sys.executable, folder, str(ROOT)]
+        client.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
         client.chmod(0o755)
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", "PYTHONPATH": ""}
-        command = [sys.executable, str(HERE / "server.py"), str(listener.fileno()), str(client)]
-        with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, pass_fds=[listener.fileno()]):
-            os.environ[PYTHON] = str(client)
-            try:
-                yield
-            finally:
-                del os.environ[PYTHON]
+        for kind, checkout in (("bare", ""), ("project", str(ROOT))):
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(f"{folder}/{kind}")
+            listener.listen(64)  # from here on clients may call
+            place = listener.fileno()
+            command = [sys.executable, str(HERE / "server.py"), str(place), str(client), checkout]
+            process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, pass_fds=[place])
+            stack.enter_context(process)  # which closes its stdin, and waits
+        os.environ[PYTHON] = str(client)
+        try:
+            yield
+        finally:
+            del os.environ[PYTHON]
 
 
 def python() -> str:

@@ -33,6 +33,13 @@ def about_start(environment: Mapping[str, str]) -> list[Any]:
     return [said, [resource.getrlimit(limit) for limit in LIMITS]]
 
 
+def meets_another(cwd: str, environment: Mapping[str, str], checkout: str) -> bool:
+    """Whether Python would look for the project, or for what it is called in a checkout, elsewhere first."""
+    places = [cwd, *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    others = [place for place in places if place and os.path.realpath(place) != checkout]
+    return any(os.path.exists(f"{place}/{name}") for place in others for name in ("trigbench", "core", "workflow"))
+
+
 def exactly(connection: socket.socket, count: int) -> bytes:
     received = b""
     while len(received) < count:
@@ -48,9 +55,9 @@ def number(connection: socket.socket) -> int:
 
 
 def main() -> None:
-    real, address, *arguments = sys.argv[1:]
+    real, folder, checkout, *arguments = sys.argv[1:]
     connection = socket.socket(socket.AF_UNIX)
-    connection.connect(address)
+    connection.connect(f"{folder}/{'bare' if meets_another(os.getcwd(), os.environ, checkout) else 'project'}")
     asked = {"arguments": arguments, "cwd": os.getcwd(), "env": dict(os.environ), "start": about_start(os.environ)}
     message = json.dumps(asked).encode()
     socket.send_fds(connection, [len(message).to_bytes(4, "big")], [0, 1, 2])

@@ -1,9 +1,14 @@
-"""Forks a process for every client; begins with its imports when the first one calls, and ends when stdin is closed."""
+"""Forks a process for every client; begins with its imports when the first one calls, and ends when stdin is closed.
+
+Where it is given a checkout, it has imported that too, for clients that would find it.
+"""
 
 import gc
 import importlib
 import json
 import os
+import pathlib
+import pkgutil
 import runpy
 import selectors
 import signal
@@ -22,13 +27,19 @@ IMPORTED = (
     "pydantic.types", "pydantic.functional_validators", "yaml", "jinja2", "safetensors.torch", "jaxtyping",
     "faulthandler", "snakemake.cli", "snakemake.workflow", "snakemake.executors.local",
 )  # fmt: skip
+LEFT = (
+    "trigbench.workflow.steps.", "trigbench.core.attention_triton", "trigbench.workflow.run.operations",
+    "trigbench.workflow.run.estimates", "trigbench.workflow.run.measurements.",
+)  # fmt: skip
+"""Commands are run and not imported; triton, which the others take, lists what it leaks at the end of each process."""
 START = json.loads(json.dumps(about_start(os.environ)))
 
 
 class Server:
     """Clients that wait, each for a process."""
 
-    def __init__(self, listener: int) -> None:
+    def __init__(self, listener: int, project: str) -> None:
+        self.project = project
         self.listener = socket.socket(fileno=listener)
         self.selector = selectors.DefaultSelector()
         self.selector.register(self.listener, selectors.EVENT_READ, self.called)
@@ -77,6 +88,8 @@ class Server:
             for name in IMPORTED:
                 importlib.import_module(name)
             self.first_call()
+            if self.project:
+                import_project(self.project)
             gc.freeze()
             self.ready = True
 
@@ -122,6 +135,23 @@ class Server:
         self.selector.register(connection, selectors.EVENT_READ, left)
 
 
+def import_project(checkout: str) -> None:
+    """All of it but commands, and the syntax of what runs hash: a new process would find the same."""
+    sys.path.insert(0, checkout)
+    import trigbench.core  # noqa: PLC0415 - only where somebody calls
+    import trigbench.workflow  # noqa: PLC0415
+    from trigbench.workflow.study.fingerprint import FOLLOWED, syntax_digest  # noqa: PLC0415
+
+    for package in (trigbench.core, trigbench.workflow):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if found.name.startswith(LEFT):
+                continue
+            module = importlib.import_module(found.name)
+            if found.name.startswith(FOLLOWED) and module.__file__:
+                syntax_digest(pathlib.Path(module.__file__), found.name)
+    sys.path.remove(checkout)
+
+
 def tell(connection: socket.socket, number: int) -> None:
     with suppress(OSError):
         connection.sendall(number.to_bytes(4, "big", signed=True))
@@ -145,11 +175,13 @@ def become(asked: dict[str, Any], python: str) -> None:
     sys.argv = ["-m", *asked["arguments"][2:]]
     sys.executable = python
     del sys.modules["client"]
-    runpy.run_module(asked["arguments"][1], run_name="__main__", alter_sys=True)
+    name = asked["arguments"][1]  # of a module that others import, and have
+    warnings.filterwarnings("ignore", f"'{name}' found in sys.modules", RuntimeWarning)
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
-    listener, python = sys.argv[1:]
-    asked = Server(int(listener)).serve()
+    listener, python, project = sys.argv[1:]
+    asked = Server(int(listener), project).serve()
     if asked:
         become(asked, python)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trigbench.workflow.data.files.pictures import Part, folder_part
+from trigbench.workflow.data.files.pictures import Pictures, folder_part
 from trigbench.workflow.errors import BenchError
 
 SHAPE = (3, 32, 32)
@@ -23,7 +23,7 @@ PLACES = ("", "cifar-10-batches-py", "cifar-10-batches-bin")
 AGAIN = "fetch the file again; docs/data.md names the layouts that are read"
 
 
-def cifar10_parts(path: Path, convert: bool) -> tuple[Part, Part]:
+def cifar10_parts(path: Path, convert: bool) -> tuple[Pictures, Pictures]:
     """The training and the test part. Raises BenchError where none of the layouts is there."""
     for folder in (path / place for place in PLACES):
         for suffix, read in READERS.items():
@@ -36,7 +36,7 @@ def cifar10_parts(path: Path, convert: bool) -> tuple[Part, Part]:
     raise BenchError(problem, file=path, key="path", remedy="put it there, link to it, or set 'path' (docs/data.md)")
 
 
-def _published(folder: Path, part: str, suffix: str, read: Callable[[Path], tuple[np.ndarray, np.ndarray]]) -> Part:
+def _published(folder: Path, part: str, suffix: str, read: Callable[[Path], tuple[np.ndarray, np.ndarray]]) -> Pictures:
     files = [folder / f"{name}{suffix}" for name in FILES[part]]
     for file in files:
         if not file.is_file():
@@ -45,7 +45,7 @@ def _published(folder: Path, part: str, suffix: str, read: Callable[[Path], tupl
     if len(labels) and not 0 <= labels.min() <= labels.max() < len(NAMES):
         raise BenchError(f"expected labels 0 to 9, found {labels.min()} to {labels.max()}", file=folder, remedy=AGAIN)
     digest = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
-    return Part(str(folder), lambda row: images[row], labels, NAMES, len(images), digest)
+    return Pictures(str(folder), lambda row: images[row], labels, NAMES, len(images), digest)
 
 
 def _from_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:

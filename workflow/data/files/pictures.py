@@ -48,7 +48,7 @@ EIGHT_BITS = "save it with 8 bits a channel, scaled as you mean it (ImageMagick:
 
 
 @dataclass(frozen=True)
-class Part:
+class Pictures:
     """Rows of a data set that can be read one by one, in a fixed order."""
 
     name: str
@@ -63,15 +63,15 @@ class Part:
     digest: str
     """Of what the rows are made from: names, sizes and times of files, or the arrays themselves."""
 
-    def chosen(self, rows: Sequence[int]) -> "Part":
+    def chosen(self, rows: Sequence[int]) -> "Pictures":
         """The part of these rows, in their order."""
         picked = np.asarray(rows, np.int64)
         mark = hashlib.sha256(self.digest.encode() + picked.tobytes()).hexdigest()
         labels = None if self.labels is None else self.labels[picked]
-        return Part(self.name, lambda row: self.pixels(int(picked[row])), labels, self.classes, len(picked), mark)
+        return Pictures(self.name, lambda row: self.pixels(int(picked[row])), labels, self.classes, len(picked), mark)
 
 
-def folder_part(path: Path, size: int, resize: Resize, convert: bool, labelled: bool) -> Part:
+def folder_part(path: Path, size: int, resize: Resize, convert: bool, labelled: bool) -> Pictures:
     """The images of a folder or zip, in the order of their names; each label is a subfolder, or as dataset.json says.
 
     Raises BenchError naming what is missing or in doubt: the folder, images in it, a link, an image's kind or label.
@@ -99,7 +99,7 @@ def folder_part(path: Path, size: int, resize: Resize, convert: bool, labelled: 
         name = names[row]
         return to_pixels(path / name, lambda: read(name), size, resize, convert)
 
-    return Part(str(path), pixels, labels, classes, len(names), hashlib.sha256(listing.encode()).hexdigest())
+    return Pictures(str(path), pixels, labels, classes, len(names), hashlib.sha256(listing.encode()).hexdigest())
 
 
 def to_pixels(path: Path, read: Callable[[], bytes], size: int, resize: Resize, convert: bool) -> np.ndarray:
@@ -178,7 +178,7 @@ def centre_crop(image: Image.Image, size: int) -> Image.Image:
     return image.crop((left, top, left + size, top + size))
 
 
-def check_counts(part: Part, count: int | None, classes: int | None, key: str) -> None:
+def check_counts(part: Pictures, count: int | None, classes: int | None, key: str) -> None:
     """Raise BenchError unless there are as many images and classes as the study expects."""
     if count is not None and part.rows != count:
         problem = f"expected {count} images, found {part.rows}"
@@ -188,7 +188,7 @@ def check_counts(part: Part, count: int | None, classes: int | None, key: str) -
         raise BenchError(problem, file=part.name, key="classes", remedy="put each class into a subfolder of its own")
 
 
-def check_classes(train: Part, held_out: Part) -> None:
+def check_classes(train: Pictures, held_out: Pictures) -> None:
     """Raise BenchError unless both parts have the same classes: a label would mean two things."""
     if train.classes != held_out.classes:
         lacking = sorted(set(train.classes) ^ set(held_out.classes))

@@ -22,8 +22,9 @@ from trigbench.workflow.machine.cores import cores_here
 from trigbench.workflow.machine.files import read_json, write_atomically, write_json
 from trigbench.workflow.machine.files import sha256 as sha256_of
 from trigbench.workflow.machine.progress import Progress
+from trigbench.workflow.study.places import RESULTS
 
-SHARDS = Path("results") / "shards"
+SHARDS = RESULTS / "shards"
 """Where shards lie, by what they are made from: studies and budgets on the same images share them."""
 SHARD_BYTES = 2**27
 BLOCK = 256

@@ -45,4 +45,11 @@ def _images(arrays: Arrays, count: int) -> Images:
     return Images(real, lambda samples: samples[:, 0], black, white, encoded)
 
 
-DIGITS = Kind(DigitsData, _known, "trigbench.workflow.data.digits", images=_images)
+DIGITS = Kind(
+    DigitsData,
+    _known,
+    "trigbench.workflow.data.digits",
+    draws="trigbench.workflow.data.draws.digits",
+    drawn=frozenset({"train", "train_labels"}),
+    images=_images,
+)

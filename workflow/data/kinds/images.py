@@ -88,7 +88,7 @@ def _images(arrays: Arrays, count: int) -> Images:
     def encoded(pictures: np.ndarray) -> np.ndarray:
         import torch  # noqa: PLC0415 - where samples are judged
 
-        from trigbench.workflow.data.images import to_unit_variance  # noqa: PLC0415
+        from trigbench.workflow.data.draws.images import to_unit_variance  # noqa: PLC0415
 
         return to_unit_variance(torch.from_numpy(pictures), float(arrays["sigma_d"])).numpy()
 
@@ -100,6 +100,9 @@ IMAGES = Kind(
     ImagesData,
     _known,
     "trigbench.workflow.data.images",
+    draws="trigbench.workflow.data.draws.images",
+    drawn=frozenset({"about"}),
+    judging=frozenset({"reference", "extractor"}),
     small=False,
     places=frozenset({"path", "held_out", "weights"}),
     images=_images,

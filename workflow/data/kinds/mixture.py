@@ -34,4 +34,13 @@ def _known(data: MixtureData) -> Known:
     )
 
 
-MIXTURE = Kind(MixtureData, _known, "trigbench.workflow.data.mixture", parts=False, exact=True)
+MIXTURE = Kind(
+    MixtureData,
+    _known,
+    "trigbench.workflow.data.mixture",
+    draws="trigbench.workflow.data.draws.mixture",
+    drawn=frozenset({"weights", "means", "stds"}),
+    judging=frozenset({"evaluation_points"}),
+    parts=False,
+    exact=True,
+)

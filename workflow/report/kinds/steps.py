@@ -6,6 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.report.drawing import floor, legend, line, log_metric, panels, say_when_empty
 from trigbench.workflow.report.kinds import Along, Kind, of_families
 from trigbench.workflow.report.rows import evaluations, is_lost, lines, results, steps_label, taught_by
@@ -16,14 +17,6 @@ from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 
-SOLVERS = {
-    "heun": ("-", "d", "Heun"),
-    "ddim": (":", "<", "DDIM"),
-    "dpm_2s": ("--", "P", "DPM-Solver 2S"),
-    "dpm_pp_2m": ("-.", "h", "DPM-Solver++ 2M"),
-}
-"""Line, marker and words for the teacher's solvers."""
-
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """The metric against what a sample costs in evaluations of the network, a line per method, solver and network."""
@@ -33,8 +26,9 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
     networks = list(rows.sort_values("parameters", kind="stable").teacher.unique())
     figure, axes = panels(1, 4.6)
     for (objective, sampler), alike in rows.groupby(["objective", "sampler"], sort=False):
-        style, symbol, words = SOLVERS.get(sampler, ("-", marker(objective), ""))
-        face = {"markerfacecolor": "white"} if sampler in SOLVERS else {}
+        known_one = SOLVERS.get(sampler)
+        style, symbol = (known_one.line, known_one.marker) if known_one else ("-", marker(objective))
+        words, face = (known_one.name, {"markerfacecolor": "white"}) if known_one else ("", {})
         for (network, _), own, group in sorted(
             lines(alike.sort_values(["teacher", "size"], kind="stable"), ["teacher", "size"], "steps"),
             key=lambda found: networks.index(found[0][0]),
@@ -84,7 +78,7 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
 
 
 def _way(arm: str, objective: str, sampler: str, count: float) -> str:
-    solver = f" by {SOLVERS[sampler][2]}" if sampler in SOLVERS else ""
+    solver = f" by {SOLVERS[sampler].name}" if sampler in SOLVERS else ""
     return f"{arm}{solver} in {steps_label(count, objective)}"
 
 

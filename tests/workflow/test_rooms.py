@@ -1,0 +1,60 @@
+"""The shell stays small: short steps, short files, short functions."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+from tests.workflow.conftest import ROOT
+
+STEP, FILE, FUNCTION = 40, 350, 50
+PLACES = ("workflow/**/*.py", "workflow/**/*.smk", "Snakefile", "trigbench/*.py", "trigbench/commands/**/*.py")
+CODE = {path.relative_to(ROOT).as_posix(): path.read_text() for place in PLACES for path in sorted(ROOT.glob(place))}
+"""Not counted are data: workflow/claims.yaml and workflow/studies. No table in the code is so long that it need be."""
+# UNTIL THE RUN'S ROOM IS REWRITTEN: these three are being taken apart elsewhere; then this set is empty, and goes
+UNTIL_REWRITTEN = {"workflow/run/assembly.py", "workflow/run/training.py:_steps", "workflow/run/evaluation.py:evaluate"}
+
+
+def _functions(text: str) -> Iterator[tuple[str, int]]:
+    """(name, lines) of every function, decorators and all that stands within included."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+            yield node.name, (node.end_lineno or first) - first + 1
+
+
+def _too_long(file: str, text: str) -> list[str]:
+    lines = len(text.splitlines())
+    most = STEP if file.startswith("workflow/steps/") else FILE
+    found = [] if lines <= most else [f"{file}: {lines} lines of {most} at most"]
+    if file.endswith(".py"):
+        found += [f"{file}:{name}: {n} lines of {FUNCTION} at most" for name, n in _functions(text) if n > FUNCTION]
+    return found
+
+
+def test_steps_files_and_functions_of_the_shell_are_short() -> None:
+    said = [said for file, text in CODE.items() for said in _too_long(file, text)]
+    assert [one for one in said if one.partition(": ")[0] not in UNTIL_REWRITTEN] == []
+    assert {one.partition(": ")[0] for one in said} >= UNTIL_REWRITTEN, "what is short now need not be left out"
+
+
+def test_all_of_the_shell_is_measured_and_what_is_too_long_is_named() -> None:
+    for file in (
+        "workflow/steps/report.py",
+        "workflow/rules/common.smk",
+        "trigbench/cli.py",
+        "trigbench/commands/run.py",
+    ):
+        assert file in CODE
+    step, room = "workflow/steps/x.py", "workflow/run/x.py"
+    assert _too_long(step, "x = 1\n" * 40) == _too_long(room, "x = 1\n" * 350) == []
+    assert _too_long(step, "x = 1\n" * 41) == [f"{step}: 41 lines of 40 at most"]
+    assert _too_long(room, "x = 1\n" * 351) == [f"{room}: 351 lines of 350 at most"]
+    function = "@staticmethod\ndef f():\n" + "    pass\n" * 49
+    assert _too_long(room, function) == [f"{room}:f: 51 lines of 50 at most"]
+
+
+def test_no_other_room_than_study_s_names_the_folders_of_results_and_reports() -> None:
+    named = re.compile(r"""Path\(["'](results|reports)\b""")
+    found = [file for file, text in CODE.items() if named.search(text) and not file.startswith("workflow/study/")]
+    assert not found, "take them from workflow.study.places"
+    assert named.search(CODE["workflow/study/places.py"])

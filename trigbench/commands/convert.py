@@ -1,0 +1,30 @@
+"""Convert a pickled checkpoint into .safetensors, which a study's `teacher: {file: ...}` names.
+
+  trigbench convert edm.pt edm.safetensors
+  trigbench convert checkpoint.pt net.safetensors --entry ema
+
+Tensors alone are read, by torch's weights-only loading, and no code of the file is run; a file that needs code is
+refused, and docs/teachers.md says what to do.
+"""
+
+import argparse
+
+from trigbench._arguments import for_convert
+from trigbench._extras import need
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
+    """The arguments of `trigbench convert`."""
+    raw = argparse.RawDescriptionHelpFormatter
+    said = "make a checkpoint .safetensors"
+    made = subparsers.add_parser("convert", help=said, description=__doc__, formatter_class=raw)
+    for_convert(made)
+    return made
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Convert, and say what was written. Raises BenchError for a file that is not there or is refused."""
+    need("train", "trigbench convert")
+    from trigbench.workflow.machine.converting import convert_file  # noqa: PLC0415 - of the extra
+
+    print(convert_file(arguments.source, arguments.target, arguments.entry))

@@ -1,0 +1,1 @@
+"""What is drawn of each kind of data (workflow.study.kinds): all that training and sampling see, and no judge."""

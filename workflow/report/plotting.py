@@ -1,0 +1,58 @@
+"""Draw one experiment's figure and sample pictures, and write its finding."""
+
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from trigbench.workflow.claims.tables import finished_runs, read_table
+from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.report.kinds import AT_BEST, kind_of
+from trigbench.workflow.report.pictures import pictures
+from trigbench.workflow.report.style import apply_style, save
+from trigbench.workflow.report.words import NOTHING
+from trigbench.workflow.study.freshness import FILES, MADE_FROM, experiment_from
+from trigbench.workflow.study.quantities import quantities_of
+from trigbench.workflow.study.study import Run, Study
+
+
+def plot(study: Study, experiment: str) -> None:
+    """Write figure.{svg,png}, finding.json, and pictures.{svg,png} where samples say something."""
+    apply_style()
+    settings, folder = study.experiments[experiment], study.experiment_folder(experiment)
+    kind = kind_of(settings.figure)
+    runs, curves = read_table(folder / "runs.csv"), read_table(folder / "curves.csv")
+    if (runs.objective != "data").any():
+        known = quantities_of(study.data.values())
+        shown = kind.shown(settings, runs, curves, known)
+        figure = kind.draw(settings, *shown, known)
+        sentence = kind.say(settings, *shown, known)
+        sentence += f" {AT_BEST}" if len(shown[0]) < len(runs) and sentence != NOTHING else ""
+        lost = _diverged(study, experiment)
+        if lost:
+            note = f"Diverged: {', '.join(lost)}."
+            figure.text(0.01, -0.02, note, ha="left", va="top", fontsize=9, wrap=True)
+            sentence = f"{sentence.removesuffix('.')}; {note[0].lower()}{note[1:]}"
+        save(figure, folder / "figure")
+    else:
+        save(plt.figure(figsize=(4, 1)), folder / "figure")
+        sentence = NOTHING
+    samples = sample_pictures(study, experiment) if kind.pictured else None
+    if samples is not None:
+        save(samples, folder / "pictures")
+    plt.close("all")
+    beside = [] if samples is None else [str(folder / f"pictures.{kind}") for kind in ("svg", "png")]
+    about = {"finding": sentence, "diverged": _diverged(study, experiment)}
+    write_json(folder / "finding.json", {**about, FILES: beside, MADE_FROM: experiment_from(study, experiment)})
+
+
+def sample_pictures(study: Study, experiment: str, real: bool = True) -> Figure | None:
+    """Samples of the first seed of every arm, as `pictures` has them; with `real`, training images above them."""
+    first = [Run(arm=arm, seed=study.seeds_of(experiment)[0]) for arm in study.arms_of(experiment)]
+    there = set(finished_runs(study, experiment)[0])
+    return pictures(study, [run for run in first if run in there], real)
+
+
+def _diverged(study: Study, experiment: str) -> list[str]:
+    table = read_table(study.experiment_folder(experiment) / "runs.csv")
+    diverged = table[table.status == "diverged"]
+    names = [f"{arm} seed {seed:.0f}" for arm, seed in zip(diverged.arm, diverged.seed, strict=True)]
+    return list(dict.fromkeys(names))

@@ -1,0 +1,147 @@
+"""Copy a finished study's small tables and figures to results/published, with their provenance.
+
+results/published/claims.svg is drawn anew: the verdicts of all studies that are there. A budget that makes a study
+smaller than it is decides no claim: its verdicts are published as not run. Pictures show samples alone, as real
+images are somebody else's.
+"""
+
+import os
+import shlex
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from trigbench._places import IS_CHECKOUT
+from trigbench.workflow.claims.tables import read_table, write_table
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.command import raise_all
+from trigbench.workflow.machine.files import read_json
+from trigbench.workflow.report.matrix import draw_matrix
+from trigbench.workflow.report.plotting import sample_pictures
+from trigbench.workflow.report.style import apply_style, save
+from trigbench.workflow.study.fingerprint import ROOT, own_file
+from trigbench.workflow.study.kinds import is_own, module_of
+from trigbench.workflow.study.outside import standing_outside
+from trigbench.workflow.study.places import RESULTS
+from trigbench.workflow.study.reading import budgets_of
+from trigbench.workflow.study.standing import standing
+from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
+
+BUDGET = "full"
+"""Five seeds and longer training than a laptop's first look; a study without it publishes any budget but a trial."""
+TRIAL = "smoke"
+
+
+def publish_all() -> None:
+    """Publish every study in results/ that was made with a budget to publish.
+
+    Raises BenchError where there is none, or, once for all and in the end, where some cannot be published.
+    """
+    studies, problems = standing()
+    ready = [study for study in studies if _budget_said(study) is None]
+    for study in studies:
+        same = [other.label for other in ready if other.study == study.study]
+        try:
+            if study not in ready:
+                print(f"left out: {study.label}, as {_budget_said(study)}")
+            elif len(same) > 1:
+                chosen = f"--study {shlex.quote(study.said)} --budget {study.budget}"
+                remedy = f"choose: python -m trigbench.workflow.steps.publish {chosen}"
+                raise BenchError(f"{' and '.join(same)} are one study", file=study.folder, remedy=remedy)
+            else:
+                publish(study)
+        except BenchError as error:
+            problems.append(error)
+    if not ready and not problems:
+        remedy = f"make one, as by: snakemake --config budget={BUDGET}"
+        raise BenchError("no study stands there that was made with a budget to publish", file=RESULTS, remedy=remedy)
+    raise_all(problems)
+
+
+def _budget_said(study: Study) -> str | None:
+    """Why the study's budget is none to publish; nothing where it is one."""
+    known = budgets_of(study.file)
+    if study.budget == TRIAL or (BUDGET in known and study.budget != BUDGET):
+        return f"the budget {study.budget!r} is none to publish"
+    return None
+
+
+def publish(study: Study) -> None:
+    """Replace the published folder. Raises BenchError unless the study is whole, clean and of the published budget."""
+    if not IS_CHECKOUT:
+        remedy = "clone the project, and publish there"
+        raise BenchError("results are published in a checkout, beside the code that made them", remedy=remedy)
+    if problem := _budget_said(study):
+        full = BUDGET in budgets_of(study.file)
+        remedy = f"make it with budget={BUDGET}" if full else f"make it with another budget than {TRIAL}"
+        raise BenchError(problem, file=study.file, remedy=remedy)
+    commits = _commits_of(study)
+    apply_style()
+    target = study.published.with_name(f".{study.study}.new")
+    shutil.rmtree(target, ignore_errors=True)
+    for folder in ("tables", "figures"):
+        (target / folder).mkdir(parents=True)
+    for name in ("runs.csv", "claims.csv", "provenance.json"):
+        shutil.copy(study.folder / name, target / name)
+    if study.budget not in (BUDGET, DEFAULT_BUDGET):
+        write_table(undecided(read_table(study.folder / "claims.csv"), study), target / "claims.csv")
+    for experiment in study.experiments:
+        folder = study.experiment_folder(experiment)
+        shutil.copy(folder / "table.csv", target / "tables" / f"{experiment}.csv")
+        shutil.copy(folder / "finding.json", target / "tables" / f"{experiment}.json")
+        shutil.copy(folder / "figure.svg", target / "figures" / f"{experiment}.svg")
+        samples = sample_pictures(study, experiment, real=False) if (folder / "pictures.svg").is_file() else None
+        if samples is not None:
+            save(samples, target / "figures" / f"{experiment}-pictures")
+            (target / "figures" / f"{experiment}-pictures.png").unlink()
+    shutil.rmtree(study.published, ignore_errors=True)
+    target.replace(study.published)
+    claims = pd.concat([read_table(path) for path in sorted(study.published.parent.glob("*/claims.csv"))])
+    if len(claims):  # a study of one's own may have none
+        save(draw_matrix(claims), study.published.parent / "claims")
+    print(f"published {study.label} of commit {', '.join(commits)} to {study.published}")
+    if outside := [name for name, _, _ in standing_outside(study)]:
+        print(f"left out, as no commit here made it: {', '.join(outside)}, from outside ({study.outside_folder})")
+
+
+def _commits_of(study: Study) -> list[str]:
+    """The commits that made the study. Raises BenchError unless it is whole and they say all that made it."""
+    origin = read_json(study.folder / "provenance.json", f"make the study first: {study.command()}")
+    problems = {
+        f"{origin['runs_missing']} runs are missing": origin["runs_missing"] > 0,
+        "runs were made from uncommitted changes": origin["dirty"],
+        "runs carry no commit": None in origin["commits"] or not origin["commits"],
+        "no record says which of several commits made which run": len(origin["commits"]) > 1
+        and set(origin.get("commit_of", {})) != set(origin["fingerprints"]),
+    }
+    if outside := own_code_outside(study):
+        remedy = "move it into the checkout, commit it, and make the study again"
+        raise BenchError(f"no commit holds {', '.join(outside)}", file=study.file, remedy=remedy)
+    for problem, holds in problems.items():
+        if holds:
+            remedy = f"commit, then make the study again from a clean checkout: delete {study.folder}, start it there"
+            raise BenchError(problem, file=study.folder / "provenance.json", remedy=remedy)
+    return origin["commits"]
+
+
+def own_code_outside(study: Study) -> list[str]:
+    """The modules of one's own that the study names and that are not in this checkout, whose commit says nothing."""
+    named = [arm.objective for arm in study.arms.values()] + [size.network or "" for size in study.sizes.values()]
+    modules = {path.partition(":")[0] for path in named if ":" in path}
+    modules |= {module_of(data) for data in study.data.values() if is_own(data)}
+    files = {module: own_file(module, str(ROOT), os.getcwd(), {module.partition(".")[0]}) for module in modules}
+    return sorted(module for module, file in files.items() if file is None or not _in_checkout(file))
+
+
+def _in_checkout(file: Path) -> bool:
+    """Whether git knows the file, and not one of an environment that stands there."""
+    return file.resolve().is_relative_to(ROOT) and "site-packages" not in file.parts
+
+
+def undecided(verdicts: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The verdicts of a study whose budget decides none."""
+    note = f"made with budget {study.budget}, which decides no claim"
+    empty = dict.fromkeys(("effect", "low", "high", "seeds", "p", "results_commit", "rule_first"))
+    changed = verdicts.assign(study=study.study, verdict="not run", holm_verdict="not run", note=note, **empty)
+    return changed.where(verdicts.experiment.notna(), verdicts.assign(study=study.study))

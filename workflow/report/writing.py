@@ -1,0 +1,124 @@
+"""Writing the pages of a study and its experiments, and the front page with a page for every claim."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from trigbench.workflow.claims.collecting import tabulate_experiment, tabulate_study
+from trigbench.workflow.claims.judge import judge_study
+from trigbench.workflow.claims.tables import finished_runs, write_table
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.command import raise_all
+from trigbench.workflow.machine.files import write_atomically, write_json, write_text
+from trigbench.workflow.report.pages.claim import claim_pages
+from trigbench.workflow.report.pages.common import ASSETS, render
+from trigbench.workflow.report.pages.front import front_page, read_entries
+from trigbench.workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
+from trigbench.workflow.report.plotting import plot
+from trigbench.workflow.study.freshness import FILES, MADE_FROM, index_from, page_from, page_record
+from trigbench.workflow.study.places import FRONT, REPORTS, TIMING
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.standing import standing
+from trigbench.workflow.study.study import DEFAULT_STUDIES, Study
+
+
+def report(study: Study, partial: bool = False) -> StudyPage:
+    """Write the study's pages with the figures and tables that they link, and refresh the front page."""
+    if partial:
+        _collect(study)
+    page = study_page(study)
+    reports = study.report.parent
+    for folder in (study.label, f"figures/{study.label}", f"tables/{study.label}"):  # what earlier pages linked
+        shutil.rmtree(reports / folder, ignore_errors=True)
+    for address, source in page.copies.items():
+        _copy(source, reports / address)
+    for address, table in page.tables.items():
+        write_table(table, reports / address)
+    for experiment in page.experiments:
+        text = render("experiment.html.j2", root="../", page=experiment, study=page)
+        write_text(reports / experiment.address, text)
+    write_text(study.report, render("study.html.j2", page=page, precision_note=PRECISION_NOTE))
+    beside = [*page.copies, *page.tables, *(experiment.address for experiment in page.experiments)]
+    about = {FILES: [str(reports / address) for address in beside], MADE_FROM: page_from(study)}
+    write_json(page_record(reports, study.label), entry(page, study) | about)
+    index(reports)
+    return page
+
+
+def index(reports: Path = REPORTS) -> Path:
+    """Write the front page, a page for every claim, and the assets that all pages share."""
+    for asset in ASSETS.iterdir():
+        _copy(asset, reports / "assets" / asset.name)
+    entries = read_entries(reports)
+    claims = claim_pages(entries)
+    for old in {*(reports / "claims").glob("*.html")} - {reports / claim.address for claim in claims}:
+        old.unlink(missing_ok=True)
+    for claim in claims:
+        write_text(reports / claim.address, render("claim.html.j2", root="../", page=claim))
+    path = reports / "index.html"
+    write_text(path, render("index.html.j2", page=front_page(entries, claims, TIMING)))
+    beside = [str(reports / "assets" / asset.name) for asset in ASSETS.iterdir()]
+    beside += [str(reports / claim.address) for claim in claims]
+    write_json(page_record(reports, path.stem), {FILES: beside, MADE_FROM: index_from(reports)})
+    return path
+
+
+def report_one(study: Study, partial: bool = False) -> Path:
+    """`report`; say what is missing and where the pages are, and return the study's."""
+    _print_missing(report(study, partial))
+    print(study.report, FRONT, sep="\n")
+    return study.report
+
+
+def report_all() -> Path:
+    """The pages of the laptop's studies and of all others in results/, from the runs that are there; the front page.
+
+    Raises BenchError in the end, once for all, where a folder has no study or its results cannot be read.
+    """
+    studies, problems = standing()
+    there = {study.label for study in studies}
+    studies += [load(name) for name in DEFAULT_STUDIES if name not in there]
+    for study in studies:
+        try:
+            _print_missing(report(study, partial=True))
+            print(study.report)
+        except BenchError as error:
+            problems.append(error)
+    front = index()
+    print(front)
+    raise_all(problems)
+    return front
+
+
+def _collect(study: Study) -> None:
+    """Tables and figures of every experiment with at least one run, the study's tables, and its verdicts."""
+    for experiment in study.experiments:
+        if finished_runs(study, experiment)[0]:
+            tabulate_experiment(study, experiment, partial=True)
+            _plot_or_warn(study, experiment)
+    tabulate_study(study)
+    judge_study(study)
+
+
+def _plot_or_warn(study: Study, experiment: str) -> None:
+    """Too few runs to draw must not cost the page: without its figure, the experiment still has its table."""
+    try:
+        plot(study, experiment)
+    except (ValueError, ArithmeticError) as error:
+        for name in ("figure.svg", "figure.png", "pictures.svg", "pictures.png", "finding.json"):
+            (study.experiment_folder(experiment) / name).unlink(missing_ok=True)
+        print(f"warning: no figure of {experiment!r} from the runs that are there: {error}", file=sys.stderr)
+
+
+def _copy(source: Path, target: Path) -> None:
+    write_atomically(target, lambda path: shutil.copyfile(source, path) and None)
+
+
+def _print_missing(page: StudyPage) -> None:
+    if page.missing and page.runs == 0:
+        print(f"missing: all {page.runs_total} runs of {page.label}; make them with: {page.commands[0]}")
+        return
+    for part in page.missing:
+        print(f"missing: {part.runs} of {part.total} runs of {part.title!r}; make them with: {part.command}")
+        for gap in part.gaps:
+            print(f"  {gap.arm} seed{'s' if len(gap.seeds) > 1 else ''} {', '.join(map(str, gap.seeds))}")

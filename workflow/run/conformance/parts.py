@@ -1,0 +1,133 @@
+"""Which part a path means, and the checks of its kind."""
+
+import inspect
+import sys
+import types
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from torch import nn
+
+from trigbench.core.objectives import OBJECTIVES
+from trigbench.core.objectives.regression import settings_class
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.named import check_call, choice, imported
+from trigbench.workflow.run.assembly import MADE
+from trigbench.workflow.run.conformance.data_sets import check_data
+from trigbench.workflow.run.conformance.finding import Finding
+from trigbench.workflow.run.conformance.networks import check_network, is_called
+from trigbench.workflow.run.conformance.objectives import check_objective
+from trigbench.workflow.run.own import ABOUT, metrics_in
+from trigbench.workflow.study.kinds import read_data
+
+Kind = Literal["objective", "network", "data"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+GIVEN = ("fields", "x0", "draws", "settings")
+"""What an objective is called with."""
+SAY = "say which it is: --as objective, --as network or --as data"
+
+
+def found(path: str) -> Any:
+    """What `package.module:name`, `file.py:name`, a module or a file stands for. Raises BenchError where it is not."""
+    place, _, name = path.rpartition(":")
+    if not place or not name.isidentifier():
+        place, name = path, ""
+    module = _of_file(Path(place)) if place.endswith(".py") else imported(place, path)
+    if not name:
+        return module
+    if not hasattr(module, name):
+        raise BenchError(f"there is no {name!r} in {place}", key=path, remedy=choice(name, dir(module)))
+    return getattr(module, name)
+
+
+def _of_file(file: Path) -> types.ModuleType:
+    """The module in a file, by the name that a study would call it where one starts, or else from its own folder."""
+    if not file.is_file():
+        raise BenchError("there is no such file", file=file, remedy="name a Python file: path/to/file.py:function")
+    here = file.with_suffix("")
+    if not here.is_absolute() and all(part.isidentifier() for part in here.parts):
+        name = ".".join(here.parts)
+    else:
+        name = file.stem
+        sys.path.insert(0, str(file.resolve().parent))
+    module = imported(name, str(file))
+    if Path(module.__file__ or "").resolve() != file.resolve():
+        remedy = "rename the file, so that no other module has its name"
+        raise BenchError(f"{name!r} is another module, {module.__file__}", file=file, remedy=remedy)
+    return module
+
+
+def kind_of(part: Any, path: str) -> Kind:
+    """Which part it is, by what it takes. Raises BenchError where that does not tell."""
+    if isinstance(part, types.ModuleType):
+        if hasattr(part, "open_dataset") or hasattr(part, "prepare"):
+            return "data"
+        names = [name for name, one in vars(part).items() if getattr(one, "__module__", None) == part.__name__]
+        remedy = f"name one of its functions or classes: {path}:{names[0] if names else 'name'}"
+        raise BenchError("the module is no data set: it has no 'prepare'", key=path, remedy=remedy)
+    if isinstance(part, type) and issubclass(part, nn.Module):
+        return "network"
+    if not callable(part):
+        raise BenchError(f"it is no function or class but {type(part).__name__}", key=path, remedy=SAY)
+    names = list(inspect.signature(part).parameters)
+    if "draws" in names or "fields" in names:
+        return "objective"
+    if "shape" in names:
+        return "network"
+    if getattr(part, "__name__", "") in ("prepare", "open_dataset", "judge_samples", "judge_map", "floors"):
+        return "data"
+    if len(names) == len(GIVEN):
+        return "objective"
+    raise BenchError(f"what it takes, ({', '.join(names)}), does not tell what it is", key=path, remedy=SAY)
+
+
+def check_part(
+    path: str, kind: Kind | None = None, settings: Mapping[str, Any] | None = None, **about: Any
+) -> tuple[Kind, list[Finding]]:
+    """(what the path means, the findings). Raises BenchError for what is not there or takes no such settings.
+
+    `about` is for networks: `shape` and `classes` of the data; a shape that is not given is looked for.
+    """
+    part, settings = found(path), dict(settings or {})
+    kind = kind or kind_of(part, path)
+    if kind == "data":
+        module = part if isinstance(part, types.ModuleType) else sys.modules[part.__module__]
+        return kind, _of_data(module, settings)
+    if not callable(part):
+        raise BenchError(f"it is no function or class but {type(part).__name__}", key=path, remedy="name one in it")
+    if kind == "objective":
+        return kind, _of_objective(path, part, settings)
+    check_call(path, part, ABOUT, settings, "--settings")
+    if about.get("shape") is None:
+        about["shape"] = shape_for(part, settings, about.get("classes") or 0)
+    return kind, check_network(part, settings=settings, **about)
+
+
+def _of_objective(path: str, part: Callable[..., Any], settings: Mapping[str, Any]) -> list[Finding]:
+    table = {method.path: method for method in OBJECTIVES.values()}
+    method = table.get(f"{getattr(part, '__module__', '')}:{getattr(part, '__name__', '')}")
+    try:
+        inspect.signature(part).bind(*GIVEN)
+    except TypeError as error:
+        remedy = f"let it take ({', '.join(GIVEN)})"
+        raise BenchError(f"it cannot be called as an objective: {error}", key=path, remedy=remedy) from error
+    check_call(f"the settings of {path}", settings_class(part), MADE, settings, "--settings")
+    return check_objective(part, settings, even=bool(method and method.even))
+
+
+def _of_data(module: types.ModuleType, settings: Mapping[str, Any]) -> list[Finding]:
+    data = read_data({"kind": "own", "module": module.__name__, "settings": dict(settings)})
+    metrics_in(data, "--settings")
+    return check_data(module, data, settings)
+
+
+SHAPES = ((2,), (1, 8, 8), (3, 16, 16), (3, 32, 32))
+
+
+def shape_for(make: Callable[..., Any], settings: Mapping[str, Any], classes: int) -> tuple[int, ...]:
+    """The first of SHAPES of which the network takes points; the last where it takes none."""
+    for shape in SHAPES:
+        if is_called(make, shape, classes, settings):
+            return shape
+    return SHAPES[-1]

@@ -1,0 +1,49 @@
+"""The log of a run: a row of means every few steps, to read while it trains.
+
+It grows beside the checkpoints, where the workflow clears nothing when a job ends; when training has ended it is
+log.csv of the run's folder.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from trigbench.workflow.machine.files import replace_text, writing
+
+LOG_COLUMNS = ("step", "loss", "direction_norm", "direction_norm_max", "gradient_norm", "gradient_norm_max", "rate")
+
+
+def log_text(rows: Sequence[Sequence[float]]) -> str:
+    """The whole file: a head and one line for each of Journal.rows."""
+    return "".join([",".join(LOG_COLUMNS) + "\n", *map(_line, rows)])
+
+
+class GrowingLog:
+    """The file as it grows: whole lines at any moment, and after a kill those of an undisturbed run.
+
+    It begins with the rows of the checkpoint that is gone on from; what a killed process wrote after these comes again.
+    Nothing waits for the disk. Of several processes one has a file. Raises BenchError where the disk is full.
+    """
+
+    def __init__(self, file: Path | None, rows: Sequence[Sequence[float]]) -> None:
+        self.file = file
+        if file is None:
+            return
+        with writing(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(file, log_text(rows))
+
+    def append(self, row: Sequence[float]) -> None:
+        """Add a row, by one write."""
+        if self.file is None:
+            return
+        with writing(self.file):
+            handle = os.open(self.file, os.O_WRONLY | os.O_APPEND)
+            try:
+                os.write(handle, _line(row).encode())
+            finally:
+                os.close(handle)
+
+
+def _line(row: Sequence[float]) -> str:
+    return ",".join(map(repr, row)) + "\n"

@@ -1,0 +1,11 @@
+"""Where the workflow writes, below the folder that it is started in."""
+
+from pathlib import Path
+
+from trigbench._places import ROOT
+
+RESULTS, REPORTS = Path("results"), Path("reports")
+TIMING = RESULTS / "timing.json"
+FRONT = REPORTS / "index.html"
+PUBLISHED = ROOT / RESULTS / "published"
+"""The committed results, beside the workflow."""
