@@ -13,12 +13,12 @@ from trigbench.core.objectives import OBJECTIVES
 from trigbench.core.objectives.regression import settings_class
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.named import check_call, choice, imported
-from trigbench.workflow.run.assembly import MADE
 from trigbench.workflow.run.conformance.data_sets import check_data
 from trigbench.workflow.run.conformance.finding import Finding
 from trigbench.workflow.run.conformance.networks import check_network, is_called
 from trigbench.workflow.run.conformance.objectives import check_objective
 from trigbench.workflow.run.own import ABOUT, metrics_in
+from trigbench.workflow.run.settings import MADE
 from trigbench.workflow.study.kinds import read_data
 
 Kind = Literal["objective", "network", "data"]
