@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from trigbench import __version__
 from trigbench._extras import MissingExtra, need
-from trigbench.commands import audit, check, compare, convert, estimate, new, report, run, show, watch
+from trigbench.commands import audit, check, compare, convert, estimate, judge, new, report, run, show, watch
 from trigbench.commands import list as listing
 
-COMMANDS = (run, listing, show, new, check, estimate, watch, report, compare, audit, convert)
+COMMANDS = (run, listing, show, new, check, estimate, watch, report, compare, judge, audit, convert)
 """Modules with `add_parser(subparsers)` and `main(arguments)`; what an extra brings, main imports."""
 
 
