@@ -83,5 +83,9 @@ scale: env  ## what the workflow costs for 5,000 runs, and how fast batches are 
 	python benchmarks/scale.py
 	python benchmarks/data.py
 
-clean:  ## the results of all studies, or of STUDY=..., and the reports; not the published results
-	rm -rf .snakemake build reports $(filter-out results/published,$(wildcard results/$(or $(STUDY),*)))
+# what came from outside (docs/judge.md) no workflow makes again
+CLEANED = $(filter-out results/published,$(wildcard results/$(or $(STUDY),*)))
+OUTSIDE = $(patsubst %/outside,%,$(wildcard $(addsuffix /outside,$(CLEANED))))
+GONE = $(filter-out $(OUTSIDE),$(CLEANED)) $(filter-out %/outside,$(wildcard $(addsuffix /*,$(OUTSIDE))))
+clean:  ## the results of all studies, or of STUDY=..., and the reports; not results/published, nor results/*/outside
+	rm -rf .snakemake build reports $(GONE)

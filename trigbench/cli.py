@@ -4,23 +4,26 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from trigbench import __version__
 from trigbench._extras import MissingExtra, need
-from trigbench.commands import audit, check, compare, convert, estimate, new, report, run, show, watch
+from trigbench.commands import audit, check, compare, convert, estimate, judge, new, report, run, show, watch
 from trigbench.commands import list as listing
+from trigbench.commands._completion import say_everywhere
 
-COMMANDS = (run, listing, show, new, check, estimate, watch, report, compare, audit, convert)
+COMMANDS = (run, listing, show, new, check, estimate, watch, report, compare, judge, audit, convert)
 """Modules with `add_parser(subparsers)` and `main(arguments)`; what an extra brings, main imports."""
 
 
-def complete(parser: argparse.ArgumentParser) -> None:
+def complete(parser: argparse.ArgumentParser, commands: Iterable[argparse.ArgumentParser]) -> None:
     """Answer the shell that asks what may follow (docs/command.md), and end; return where none asks."""
     if "_ARGCOMPLETE" in os.environ:
         need("workflow", "completion")
         import argcomplete  # noqa: PLC0415 - of the extra
 
+        for command in commands:
+            say_everywhere(command)
         argcomplete.autocomplete(parser)
 
 
@@ -31,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(commands).set_defaults(main=command.main)
-    complete(parser)
+    complete(parser, commands.choices.values())
     words = list(sys.argv[1:] if words is None else words)
     end = words.index("--") if "--" in words else len(words)
     more = words[end + 1 :]

@@ -11,9 +11,10 @@ import yaml
 
 from trigbench.workflow.claims.judge import judge_study
 from trigbench.workflow.claims.tables import write_table
-from trigbench.workflow.machine.files import write_arrays, write_json
+from trigbench.workflow.machine.files import identity, write_arrays, write_json
 from trigbench.workflow.report import writing as step
 from trigbench.workflow.study.fingerprint import fingerprint
+from trigbench.workflow.study.outside import OfSeed, OutsideRecord, outside_mark, way_of, write_outside
 from trigbench.workflow.study.records import RunRecord, Value, write_record
 from trigbench.workflow.study.study import Run, Study
 
@@ -149,6 +150,26 @@ def ledger_in_git(folder: Path) -> tuple[Path, str]:
         git("add", "claims.yaml")
         git("commit", "-qm", "rules")
     return path, git("rev-parse", "HEAD~")
+
+
+def from_outside(study: Study, name: str, stale: bool = False) -> OutsideRecord:
+    """The record of a function that was judged with two seeds, written in its place."""
+
+    def metrics(seed: int) -> list[Value]:
+        return [Value(metric="sliced_wasserstein", value=0.1 * (1 + 0.01 * seed), steps=1, sampler="few")]
+
+    ways = [way_of(study, "function", 1)]
+    record = OutsideRecord(
+        name=name, study=study.label, data="blobs", kind="function", what="theirs.py:sample", by="A & B", note="<b>",
+        command=f"trigbench judge tiny.yaml theirs.py:sample --name {name} --replace",
+        fingerprint="another" if stale else outside_mark(study, "blobs", "function", ways),
+        data_mark=identity(study.data_file("blobs")), ways=ways,
+        results=[OfSeed(seed=None, metrics=[Value(metric="map_rms", value=0.05)])]
+        + [OfSeed(seed=seed, metrics=metrics(seed)) for seed in (0, 1)],
+        files={"theirs.py": "0" * 64}, provenance={"time": "2026-01-01T00:00:00Z", "version": "0"},
+    )  # fmt: skip
+    write_outside(study, record)
+    return record
 
 
 def tabulated(study: Study, claims: Path | None = None) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from tests.workflow.conftest import ROOT, as_a_new_process, snakemake
 from tests.workflow.made_up import tabulated
+from trigbench import cli
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.claims.judge import judge_study
 from trigbench.workflow.claims.tables import experiment_tables, read_table
@@ -56,6 +57,19 @@ def test_the_plain_loop_learns_and_samples_in_one_step_and_two(tmp_path: Path) -
     found = dict(re.findall(r"(\d) steps: (\d+)% of samples", done.stdout))
     assert set(found) == {"1", "2"}
     assert min(map(int, found.values())) > 40, "of noise itself a quarter lies there"
+
+
+@pytest.mark.slow
+def test_the_sampler_from_outside_is_judged_on_the_oracle_and_is_near_the_exact_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    what = f"{ROOT / 'examples' / 'outside.py'}:sample"
+    cli.main(["judge", "oracle", what, "--name", "em-heun", "--data", "mixture-2d", "--budget", "smoke"])
+    rows = read_table(tmp_path / "results" / "oracle-smoke" / "outside" / "outside.csv").set_index("metric")
+    assert 0 < float(rows.value["map_rms"]) < 0.03, "the published sCD of five seeds has 0.02 to 0.03"
+    assert "em-heun, from outside, on mixture-2d of oracle-smoke" in capsys.readouterr().out
+    assert "em-heun" in (tmp_path / "reports" / "oracle-smoke.html").read_text()
 
 
 def test_a_quantity_that_a_data_set_of_one_s_own_declares_leads_an_experiment(

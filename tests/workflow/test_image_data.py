@@ -22,7 +22,7 @@ from trigbench.workflow.data.kinds.latents import LatentsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, write_arrays
 from trigbench.workflow.run.conformance.data_sets import check_data
-from trigbench.workflow.run.sampling import labels_of_samples
+from trigbench.workflow.run.noise import labels_of_samples
 from trigbench.workflow.study.kinds import draws_module
 from trigbench.workflow.study.reading import load, remedy_of
 from trigbench.workflow.study.records import read_record

@@ -157,7 +157,7 @@ def test_the_workflow_trains_nothing_for_a_new_sampler_and_students_stay_as_they
     snakemake(*target, cwd=tmp_path)
     study = load(tmp_path / "tiny.yaml")
     before, record = _left(study, teacher), (study.run_folder(student) / "metrics.json").stat().st_mtime_ns
-    tiny["arms"] |= {"teacher": {"objective": "diffusion", "samplers": ["heun", "more"]}}
+    tiny["arms"] = tiny["arms"] | {"teacher": {"objective": "diffusion", "samplers": ["heun", "more"]}}
     write_study(tiny)
     said = snakemake(*target, cwd=tmp_path).stdout
     assert re.findall(r"^Job \d+: (.*seed 0)$", said, re.MULTILINE) == ["tiny: teacher, seed 0"]

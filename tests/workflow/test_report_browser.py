@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.workflow.conftest import made_by_one
 from tests.workflow.conftest import step as by_hand
-from tests.workflow.made_up import CLAIMS, DIVERGED, STUDY, ledger_in_git, make_results, publish
+from tests.workflow.made_up import CLAIMS, DIVERGED, STUDY, from_outside, ledger_in_git, make_results, publish
 from trigbench.workflow.claims.judge import judge_study
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report import writing as step
@@ -109,6 +109,8 @@ def _make_reports(root: Path) -> None:
         mock.patch.object(front, "novel_findings", novel),
     ):
         make_results(full, full.runs(), (DIVERGED,), before)
+        from_outside(full, "theirs")
+        from_outside(full, "older", stale=True)
         step.report(full, partial=True)
         publish(full, root / "published" / "tiny", {"continuous": 2.0, "discrete-8": 1.0})
         make_results(lacking, [Run(arm="continuous", seed=0), Run(arm="continuous", seed=1)], commit=before)
@@ -181,6 +183,21 @@ def test_nothing_spills_over_at_400_px(site: Site, name: str):
 
 def _unfold(page: Page) -> None:
     page.eval_on_selector_all("details", "all => all.forEach(d => d.open = true)")
+
+
+def test_what_came_from_outside_stands_apart_and_says_when_it_is_stale(site: Site):
+    with site.open("tiny") as page:
+        section = page.locator("#outside")
+        assert section.get_by_role("row").count() == 1 + 2 * 2
+        row = section.get_by_role("row").filter(has_text="theirs").filter(has_text="Sliced")
+        cells = ["lower", "1", "theirs", "0.101 [0.0941, 0.107]", "0.101 continuous", "0.0300", "2"]
+        assert row.get_by_role("cell").or_(row.get_by_role("rowheader")).all_inner_texts()[1:] == cells
+        notice = section.get_by_role("note").inner_text()
+        assert "older is stale" in notice and "trigbench judge tiny.yaml theirs.py:sample --name older" in notice
+        section.get_by_role("link", name="older (stale)").first.click()
+        assert page.url.endswith("#outside-older")
+    with site.open("tiny/one_and_two") as page:
+        assert page.get_by_role("row").filter(has_text="theirs").count() == 1
 
 
 # --- the front page -------------------------------------------------------------------------------

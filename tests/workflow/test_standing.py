@@ -123,3 +123,12 @@ def test_cleaning_takes_any_study_and_never_what_is_published(study: str, tmp_pa
     gone = {part.removeprefix("results/") for part in said.split() if part.startswith("results/")}
     wanted = {"": {"mine", "oracle", "oracle-full"}, "mine": {"mine"}, "oracle*": {"oracle", "oracle-full"}}
     assert gone == wanted.get(study, set()) and "rm -rf .snakemake build reports" in said
+
+
+def test_cleaning_leaves_what_came_from_outside_which_no_workflow_makes_again(tmp_path: Path) -> None:
+    here = tmp_path / "place"
+    for place in ("mine/outside/theirs", "mine/runs", "other/runs"):
+        (here / "results" / place).mkdir(parents=True)
+    subprocess.run(["make", "-C", str(here), "-f", str(ROOT / "Makefile"), "clean"], capture_output=True, check=True)
+    left = {path.relative_to(here).as_posix() for path in here.rglob("*")}
+    assert left == {"results", "results/mine", "results/mine/outside", "results/mine/outside/theirs"}

@@ -86,3 +86,13 @@ def _claims() -> list[str]:
     from trigbench.workflow.claims.ledger import read_claims  # noqa: PLC0415
 
     return list(read_claims().claims)
+
+
+def say_everywhere(parser: argparse.ArgumentParser) -> None:
+    """Let the arguments that many commands have be completed in each."""
+    for argument in parser._actions:  # argparse has no public list of them
+        if argument.dest in COMMON:
+            by(argument, COMMON[argument.dest])
+
+
+COMMON: dict[str, Completer] = {"study": studies, "budget": budgets}

@@ -26,9 +26,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "kinds", metavar="KIND", nargs="*", help="studies, arms, claims, ...; without any, the kinds"
     )
     _completion.by(kinds, _completion.kinds)
-    _completion.by(
-        made.add_argument("--study", help="of this study alone: a name, or a YAML file"), _completion.studies
-    )
+    made.add_argument("--study", help="of this study alone: a name, or a YAML file")
     return made
 
 

@@ -29,17 +29,15 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     """The arguments of `trigbench run`."""
     raw = argparse.RawDescriptionHelpFormatter
     made = subparsers.add_parser("run", help="make a study, to its report", description=__doc__, formatter_class=raw)
-    study = made.add_argument("study", metavar="STUDY", help="a study's name, such as oracle, or a YAML file")
+    made.add_argument("study", metavar="STUDY", help="a study's name, such as oracle, or a YAML file")
     parts = made.add_argument(
         "parts", metavar="PART", nargs="*", help="an experiment of it, or claims/ID; without any, all"
     )
-    budget = made.add_argument("--budget", help="a budget of that study (default: laptop)")
+    made.add_argument("--budget", help="a budget of that study (default: laptop)")
     made.add_argument("--cores", help="at most so many (default: all that may be used)")
     made.add_argument("--slurm", action="store_true", help="send every run to Slurm as a job (docs/cluster.md)")
     made.add_argument("-n", "--dry-run", action="store_true", help="say what would be done, and why")
-    _completion.by(study, _completion.studies)
     _completion.by(parts, _completion.parts)
-    _completion.by(budget, _completion.budgets)
     return made
 
 

@@ -23,9 +23,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     made = subparsers.add_parser("show", help="show one thing in full", description=__doc__, formatter_class=raw)
     name = made.add_argument("name", metavar="NAME", help="of a study, claim, experiment, arm, objective, ...")
     _completion.by(name, _completion.names)
-    _completion.by(
-        made.add_argument("--study", help="of this study alone: a name, or a YAML file"), _completion.studies
-    )
+    made.add_argument("--study", help="of this study alone: a name, or a YAML file")
     return made
 
 

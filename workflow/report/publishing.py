@@ -22,6 +22,7 @@ from trigbench.workflow.report.plotting import sample_pictures
 from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.study.fingerprint import ROOT, own_file
 from trigbench.workflow.study.kinds import is_own, module_of
+from trigbench.workflow.study.outside import standing_outside
 from trigbench.workflow.study.places import RESULTS
 from trigbench.workflow.study.reading import budgets_of
 from trigbench.workflow.study.standing import standing
@@ -105,6 +106,8 @@ def publish(study: Study) -> None:
     if len(claims):  # a study of one's own may have none
         save(draw_matrix(claims), study.published.parent / "claims")
     print(f"published {study.label} of commit {', '.join(commits)} to {study.published}")
+    if outside := [name for name, _, _ in standing_outside(study)]:
+        print(f"left out, as no commit here made it: {', '.join(outside)}, from outside ({study.outside_folder})")
 
 
 def _commits_of(study: Study) -> list[str]:

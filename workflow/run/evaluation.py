@@ -17,7 +17,7 @@ from trigbench.core.condition import UNTOLD, Condition
 from trigbench.core.forward_mode import value_and_tangent
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import Field, interpolate, velocity
-from trigbench.workflow.data.dataset import Dataset, not_numbers
+from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.randomness import generator, seed_globals
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import carried, device_name, device_of, on
@@ -27,6 +27,7 @@ from trigbench.workflow.machine.provenance import peak_memory_mb, provenance
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.assembly import check_weights, make_network, open_data, student_field
 from trigbench.workflow.run.batches import mapped
+from trigbench.workflow.run.judging import judge_drawn, judge_field, wanted_of
 from trigbench.workflow.run.samples import weights_of_now
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.settings import snapshot_steps
@@ -116,15 +117,13 @@ def judged(
     metrics, curves, lost = list[Value](), list[Value](), dict[str, str]()
     if _is_map(study.arms[run.arm]):
         device = device_of(study.device, study.file)
-        metrics, curves = kind.judge_map(dataset, carried(field_of(UNTOLD), device))
-        metrics = [value.model_copy(update={"value": _finite(value.value)}) for value in metrics]
-        if unknown := [value.metric for value in metrics if value.value is None]:
-            lost[MAP] = f"{', '.join(unknown)}: no number"
+        metrics, curves, fault = judge_field(kind, dataset, carried(field_of(UNTOLD), device))
+        lost |= {MAP: fault} if fault else {}
     if not told:
         curves += tangent_norms(study, dataset, field_of)
     for key, drawn in samples.items():
         sign_of_life()
-        found, fault = judge_drawn(kind, dataset, drawn, _wanted(kind, ways[key].metrics))
+        found, fault = judge_drawn(kind, dataset, drawn, wanted_of(kind, ways[key].metrics))
         metrics += _of_samples(ways[key], found)
         lost |= {key: fault} if fault else {}
     return Judged(metrics, curves, lost)
@@ -135,7 +134,7 @@ def _nothing(study: Study, run: Run, samples: Collection[str]) -> Judged:
     kind, ways = kind_module(study.data[study.arms[run.arm].data]), _ways(study, run)
     metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if _is_map(study.arms[run.arm])]
     for key in samples:
-        metrics += _of_samples(ways[key], dict.fromkeys(_wanted(kind, ways[key].metrics)))
+        metrics += _of_samples(ways[key], dict.fromkeys(wanted_of(kind, ways[key].metrics)))
     return Judged(metrics, [], {})
 
 
@@ -170,28 +169,8 @@ def _noted(study: Study, run: Run, training: TrainingRecord) -> dict[str, Any]:
     return {"fingerprint": mark.evaluation, "parts": parts, "inputs": inputs}
 
 
-def judge_drawn(
-    kind: Any, dataset: Dataset, drawn: Tensor, wanted: Collection[str]
-) -> tuple[Mapping[str, float | None], str | None]:
-    """What is wanted of samples, and None; where they, or what is measured of them, are not numbers, None, and why."""
-    if count := not_numbers(drawn):
-        return dict.fromkeys(wanted), f"{count} of {len(drawn)} samples are not numbers"
-    found = {name: _finite(value) for name, value in kind.judge_samples(dataset, drawn, wanted).items()}
-    unknown = [name for name, value in found.items() if value is None]
-    return found, f"{', '.join(unknown)}: no number" if unknown else None
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
-
-
 def _of_samples(way: Sampling, found: Mapping[str, float | None]) -> list[Value]:
     return [Value(metric=name, value=value, **way.columns) for name, value in found.items()]
-
-
-def _wanted(kind: Any, metrics: Collection[str] | None) -> list[str]:
-    """Of a kind of data's metrics of samples those that are asked for; all, where none is."""
-    return [name for name in kind.METRICS["samples"] if metrics is None or name in metrics]
 
 
 def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
@@ -208,7 +187,7 @@ def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
         weights = {n.removeprefix(f"{step}/"): w for n, w in kept.items() if n.startswith(f"{step}/")}
         for key, drawn in draw_samples(study, arm, weights, list(ways.values()), count).items():
             sign_of_life()
-            found, _ = judge_drawn(kind, dataset, drawn, _wanted(kind, study.evaluation.snapshot_metrics))
+            found, _ = judge_drawn(kind, dataset, drawn, wanted_of(kind, study.evaluation.snapshot_metrics))
             values = _of_samples(ways[key], found)
             curves += [value.model_copy(update={"x": float(step)}) for value in values]
     return curves

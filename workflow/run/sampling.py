@@ -12,14 +12,11 @@ from torch import Tensor, nn
 from trigbench.core.condition import Condition
 from trigbench.core.samplers.consistency import sample_consistency, sample_segments
 from trigbench.core.samplers.jumps import sample_jumps
-from trigbench.core.samplers.noise import noise_of_samples
 from trigbench.core.samplers.ode import solve
 from trigbench.core.schedules import karras_noise_levels, largest_angle
 from trigbench.core.solvers import SOLVERS
 from trigbench.core.trigflow import Field, angle_from_noise_level
-from trigbench.workflow.data.dataset import Dataset
-from trigbench.workflow.data.randomness import generator, seed_globals
-from trigbench.workflow.data.shares import labels_in_shares
+from trigbench.workflow.data.randomness import seed_globals
 from trigbench.workflow.machine.devices import device_of, on, products
 from trigbench.workflow.machine.named import named
 from trigbench.workflow.machine.progress import Progress, sign_of_life
@@ -35,6 +32,7 @@ from trigbench.workflow.run.assembly import (
     to_data,
 )
 from trigbench.workflow.run.distributed import is_first
+from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows
 from trigbench.workflow.run.settings import segment_edges
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Sampling, Study
@@ -98,8 +96,7 @@ def draw_parts(
     slices = max([len(s.times) + 1 for s in samplings if s.solver in ("few", "jumps")], default=1)
     progress, drawn = Progress("samples", sum(len(part.rows) for part in parts)), 0
     for rows, alike in itertools.groupby(parts, lambda part: part.rows):
-        generators = [generator(study.evaluation.seed, "sample", row) for row in rows]
-        noise = noise_of_samples(generators, slices, dataset.shape).to(device)
+        noise = noise_of_rows(study.evaluation.seed, rows, slices, dataset).to(device)
         labels = labels_of_samples(rows, dataset)
         own = None if labels is None else labels.to(device)
         for part in alike:
@@ -112,14 +109,6 @@ def draw_parts(
                 progress.update(drawn)
             else:
                 sign_of_life()
-
-
-def labels_of_samples(rows: range, dataset: Dataset) -> Tensor | None:
-    """Each class as often as the data have it, by the row alone; None for data without labels."""
-    if not dataset.classes:
-        return None
-    assert dataset.shares is not None, "checked"
-    return torch.from_numpy(labels_in_shares(rows, dataset.shares))
 
 
 def _draw(

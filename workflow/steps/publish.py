@@ -2,7 +2,7 @@
 
 results/published/claims.svg is drawn anew: the verdicts of all studies that are there. A budget that makes a study
 smaller than it is decides no claim: its verdicts are published as not tested. Pictures show samples alone, as real
-images are somebody else's.
+images are somebody else's. What came from outside (`trigbench judge`) is left out.
 """
 
 from trigbench.workflow.errors import BenchError

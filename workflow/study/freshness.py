@@ -17,6 +17,7 @@ from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.fingerprint import digest, marks, training_fingerprint
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.study.measurements import MEASUREMENTS
+from trigbench.workflow.study.outside import standing_outside
 from trigbench.workflow.study.rating import ratings
 from trigbench.workflow.study.records import RunRecord, read_record
 from trigbench.workflow.study.sources import same_source
@@ -190,7 +191,9 @@ def page_from(study: Study) -> str:
     """What a study's pages are made from."""
     files = [study.folder / name for name in ("provenance.json", "claims.csv", "claims.json")]
     findings = [study.experiment_folder(experiment) / "finding.json" for experiment in study.experiments]
-    return mark_of([study.title, study.summary, list(study.experiments), *map(identity, (*files, *findings))])
+    said = [study.title, study.summary, list(study.experiments), *map(identity, (*files, *findings))]
+    outside = standing_outside(study)
+    return mark_of([*said, outside] if outside else said)
 
 
 def index_from(reports: Path) -> str:

@@ -78,6 +78,8 @@ class Images:
     """Samples (n, *shape) -> images."""
     black: float = 0.0
     white: float = 1.0
+    encoded: "Callable[[ndarray], ndarray] | None" = None
+    """Pictures, uint8 of (n, 3, h, w), -> the samples (n, *shape) that they show, float32 in unit variance."""
 
 
 def _fits(data: DataSettings, name: str, arm: "Arm") -> None:

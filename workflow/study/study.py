@@ -202,6 +202,11 @@ class Study(Model):
         """What the experiment measured beside its runs; apart from its folder, which drawing anew replaces."""
         return self.folder / "measurements" / f"{experiment}.json"
 
+    @property
+    def outside_folder(self) -> Path:
+        """Of models from outside (workflow.study.outside), a folder each; no rule makes or clears it."""
+        return self.folder / "outside"
+
     def experiment_folder(self, experiment: str) -> Path:
         return self.folder / "experiments" / experiment
 

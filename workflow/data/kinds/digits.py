@@ -36,7 +36,13 @@ def _images(arrays: Arrays, count: int) -> Images:
     drawn = labels_in_shares(range(count), np.bincount(labels, minlength=DIGIT_CLASSES).tolist())
     by_label = [np.flatnonzero(labels == k)[(drawn[:i] == k).sum()] for i, k in enumerate(drawn)]
     real = arrays["train"][by_label][:, 0] / arrays["sigma_d"]
-    return Images(real, lambda samples: samples[:, 0], -float(mean / std), float((GREY_LEVELS - mean) / std))
+
+    def encoded(pictures: np.ndarray) -> np.ndarray:
+        levels = pictures[:, :1].astype(np.float32) * (GREY_LEVELS / 255)
+        return ((levels - float(mean)) / float(std)).astype(np.float32)
+
+    black, white = -float(mean / std), float((GREY_LEVELS - mean) / std)
+    return Images(real, lambda samples: samples[:, 0], black, white, encoded)
 
 
 DIGITS = Kind(

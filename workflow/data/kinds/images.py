@@ -85,7 +85,15 @@ def _images(arrays: Arrays, count: int) -> Images:
         """What is no number is left white, as the gaps are."""
         return np.nan_to_num((samples * half + 0.5).clip(0, 1), nan=1.0).transpose(0, 2, 3, 1)
 
-    return Images((arrays["train_shown"][:count] / 255).transpose(0, 2, 3, 1), decoded)
+    def encoded(pictures: np.ndarray) -> np.ndarray:
+        import torch  # noqa: PLC0415 - where samples are judged
+
+        from trigbench.workflow.data.draws.images import to_unit_variance  # noqa: PLC0415
+
+        return to_unit_variance(torch.from_numpy(pictures), float(arrays["sigma_d"])).numpy()
+
+    real = (arrays["train_shown"][:count] / 255).transpose(0, 2, 3, 1)
+    return Images(real, decoded, encoded=encoded)
 
 
 IMAGES = Kind(

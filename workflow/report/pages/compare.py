@@ -23,8 +23,9 @@ from trigbench.workflow.claims.compare import (
 from trigbench.workflow.claims.verdicts import ALPHA
 from trigbench.workflow.report.pages.common import ASSETS, DASH, REAL, SYMBOLS, Cell, Table, label, render, short, shown
 from trigbench.workflow.report.words import capital
+from trigbench.workflow.study.places import REPORTS
 
-FOLDER = Path("reports") / "compare"
+FOLDER = REPORTS / "compare"
 LONGEST = 60
 """Letters of each set's name in the file's name."""
 WHY_UNTESTED = {

@@ -31,6 +31,7 @@ from trigbench.workflow.report.pages.common import (
 )
 from trigbench.workflow.report.pages.costs import costs_shown
 from trigbench.workflow.report.pages.gaps import Missing, is_done
+from trigbench.workflow.report.pages.outside import outside_of
 from trigbench.workflow.report.words import NOTHING
 from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
@@ -78,6 +79,8 @@ class ExperimentPage:
     seeds: list[int]
     command: str
     """What makes it."""
+    outside: Table | None = None
+    """What was trained elsewhere, in the experiment's metric."""
 
     @property
     def address(self) -> str:
@@ -128,7 +131,7 @@ def experiment_page(
         other_notes=_notes(study, runs, True, *rest.metric.unique()) if len(rest) else [],
         missing=next((m for m in lacking if m.experiment == name), None),
         claims=_claims(study, name), arms=study.arms_of(name), seeds=list(study.seeds_of(name)),
-        command=study.command(name),
+        command=study.command(name), outside=outside_of(study, name),
     )  # fmt: skip
 
 

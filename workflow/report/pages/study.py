@@ -28,6 +28,7 @@ from trigbench.workflow.report.pages.common import (
 from trigbench.workflow.report.pages.costs import cost_table, costs_shown
 from trigbench.workflow.report.pages.experiment import ExperimentPage, experiment_page, verdict_cell
 from trigbench.workflow.report.pages.gaps import Missing, is_done, missing
+from trigbench.workflow.report.pages.outside import OutsideSection, outside_section
 from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.quantities import COSTS, CURVES, Quantities, quantities_of
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
@@ -111,6 +112,8 @@ class StudyPage:
     diverged: list[str]
     settings: str
     commands: list[str]
+    outside: OutsideSection | None = None
+    """What was trained elsewhere; no part of anything else on the page."""
     copies: dict[str, Path] = field(default_factory=dict)
     """Files that the pages link: address -> where it is copied from."""
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
@@ -152,7 +155,7 @@ def study_page(study: Study) -> StudyPage:
         published=published_note, agreement=_agreement(t for t in tables.values() if "agrees" in t),
         diverged=list(dict.fromkeys(run for page in experiments for run in page.diverged)),
         settings=yaml.safe_dump(provenance.get("settings", {}), sort_keys=False, width=100, allow_unicode=True),
-        commands=_commands(study), copies=copies, tables=tables,
+        commands=_commands(study), outside=outside_section(study, tables), copies=copies, tables=tables,
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from trigbench.workflow.machine.devices import device_of, on
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.assembly import boundary_of, check_weights, make_network, open_data, student_field
 from trigbench.workflow.run.measurements.measured import Measured, Row
-from trigbench.workflow.run.sampling import labels_of_samples
+from trigbench.workflow.run.noise import labels_of_samples
 from trigbench.workflow.study.kinds import kind_module
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import Run, Study

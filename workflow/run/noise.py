@@ -1,0 +1,22 @@
+"""What every sample of a study starts from, whatever draws it: its noise and its label, by its row and the seed."""
+
+import torch
+from torch import Tensor
+
+from trigbench.core.samplers.noise import noise_of_samples
+from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.data.randomness import generator
+from trigbench.workflow.data.shares import labels_in_shares
+
+
+def noise_of_rows(seed: int, rows: range, slices: int, dataset: Dataset) -> Tensor:
+    """Standard normal noise (slices, len(rows), *shape) on the CPU, of each row its own."""
+    return noise_of_samples([generator(seed, "sample", row) for row in rows], slices, dataset.shape)
+
+
+def labels_of_samples(rows: range, dataset: Dataset) -> Tensor | None:
+    """Each class as often as the data have it, by the row alone; None for data without labels."""
+    if not dataset.classes:
+        return None
+    assert dataset.shares is not None, "checked"
+    return torch.from_numpy(labels_in_shares(rows, dataset.shares))
