@@ -40,3 +40,13 @@ def _seeds(given: Any) -> Any:
 
 
 Seeds = Annotated[Annotated[tuple[Seed, ...], Field(min_length=1)] | SeedPlan, BeforeValidator(_seeds)]
+
+
+def looks(seeds: tuple[int, ...] | SeedPlan | None) -> tuple[tuple[int, ...], ...]:
+    """The seeds of each look of a plan; none where there is no plan."""
+    return seeds.looks if isinstance(seeds, SeedPlan) else ()
+
+
+def first_seeds(seeds: tuple[int, ...] | SeedPlan | None) -> tuple[int, ...]:
+    """Those that are there from the start; none where none are given."""
+    return seeds.looks[0] if isinstance(seeds, SeedPlan) else seeds or ()

@@ -20,7 +20,7 @@ from trigbench.workflow.study.places import PUBLISHED, REPORTS, RESULTS
 from trigbench.workflow.study.resources import Resources
 from trigbench.workflow.study.samplers import Evaluation, Sampler
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Experiment, Size
-from trigbench.workflow.study.seeds import SeedPlan
+from trigbench.workflow.study.seeds import first_seeds, looks
 
 DEFAULT_BUDGET = "laptop"
 DEFAULT_STUDIES = ("oracle", "digits")
@@ -220,13 +220,11 @@ class Study(Model):
 
     def seeds_of(self, experiment: str) -> tuple[int, ...]:
         """Its own seeds, or else the study's; of a plan that adds seeds, those of the first look."""
-        own = self.experiments[experiment].seeds
-        return own.looks[0] if isinstance(own, SeedPlan) else own or self.seeds
+        return first_seeds(self.experiments[experiment].seeds) or self.seeds
 
     def looks_of(self, experiment: str) -> tuple[tuple[int, ...], ...]:
         """The seeds of every look of its plan; none where its seeds are all there from the start."""
-        own = self.experiments[experiment].seeds
-        return own.looks if isinstance(own, SeedPlan) else ()
+        return looks(self.experiments[experiment].seeds)
 
     def runs_of(self, experiment: str) -> list[Run]:
         return [Run(arm=arm, seed=seed) for arm in self.arms_of(experiment) for seed in self.seeds_of(experiment)]
