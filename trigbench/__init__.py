@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from trigbench.core.objectives.regression import regress as regress
     from trigbench.core.objectives.score_distillation import scd_vsd as scd_vsd
     from trigbench.core.objectives.score_distillation import vsd as vsd
+    from trigbench.core.papers import citation as citation
     from trigbench.core.samplers.consistency import sample_consistency as sample_consistency
     from trigbench.core.samplers.consistency import sample_segments as sample_segments
     from trigbench.core.samplers.jumps import sample_jumps as sample_jumps
@@ -100,6 +101,7 @@ HOMES = {
     "ect": "trigbench.core.objectives.lineage",
     "vsd": "trigbench.core.objectives.score_distillation",
     "scd_vsd": "trigbench.core.objectives.score_distillation",
+    "citation": "trigbench.core.papers",
     # samples
     "sample_consistency": "trigbench.core.samplers.consistency",
     "sample_segments": "trigbench.core.samplers.consistency",

@@ -24,6 +24,7 @@ from trigbench.core.objectives.continuous import scd, sct
 from trigbench.core.objectives.diffusion import diffusion
 from trigbench.core.objectives.discrete import chord_velocity, discrete_direction, dscd, dsct
 from trigbench.core.objectives.regression import NORMALISED, Settings, regress, settings_for
+from trigbench.core.papers import PAPERS, citation
 from trigbench.core.samplers.ode import heun_step
 from trigbench.core.schedules import karras_angles
 from trigbench.core.tangents import Direction, clip, derivative_along, normalise, raw, segment_direction
@@ -339,3 +340,12 @@ def test_velocity_of_the_pair_is_what_sct_and_diffusion_see(step):
     residual = velocity(k.x0, k.noise, k.t) - k.student(x, k.t)
     torch.testing.assert_close(k.ours(diffusion)[2], residual.norm(dim=1))
     torch.testing.assert_close(k.ours(sct, warmup=0.0)[2], torch.cos(k.t).square() * residual.norm(dim=1))
+
+
+def test_every_objective_s_paper_can_be_cited_and_each_once() -> None:
+    whole = citation()
+    assert [whole.count(f"eprint = {{{number}}}") for number in PAPERS] == [1] * len(PAPERS)
+    assert citation("scd", "sct") == citation("scd") != citation("cd")
+    assert citation("cd", "scd").index("2303.01469") < citation("cd", "scd").index("2410.11081")
+    with pytest.raises(ValueError, match="unknown objective 'sdc'; there are diffusion"):
+        citation("sdc")

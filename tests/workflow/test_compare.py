@@ -33,6 +33,7 @@ from trigbench.workflow.claims.tables import read_table, write_table
 from trigbench.workflow.claims.verdicts import ALPHA
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.report.pages.compare import summary
 
 PUBLISHED = ROOT / "results" / "published"
 
@@ -318,6 +319,18 @@ def test_published_results_are_the_same_bits_as_themselves() -> None:
     assert found.identical == ("cifar10-small/runs.csv", "cifar10-small/claims.csv")
     assert set(found.means.outcome) == {SAME} and len(found.means) > 100 and not found.changes
     assert not len(found.verdicts_changed) and found.runs_alike == (24, 24)
+
+
+def test_two_versions_of_a_study_are_said_to_be_no_comparison() -> None:
+    own = read_set(str(PUBLISHED / "cifar10-small"))
+    results = own.studies["cifar10-small"]
+    settings = {**results.origin["settings"], "version": 1}
+    one, two = (
+        ResultSet("x", "x", {"c": dataclasses.replace(results, origin={"settings": settings | {"version": version}})})
+        for version in (1, 2)
+    )
+    assert "version 1 and of version 2: not to be compared" in summary(compare(one, two))[0]
+    assert not any("version" in sentence for sentence in summary(compare(one, one)))
 
 
 def test_a_planted_difference_in_published_results_is_the_one_that_is_found() -> None:

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from trigbench._places import IS_CHECKOUT
 from trigbench.core.constants import MID_TIME
@@ -83,6 +83,8 @@ class Study(Model):
     """A study under one budget; what must hold between its parts is checked where it is read."""
 
     study: Name
+    version: PositiveInt = 1
+    """Raised where its results are no longer comparable with those of before; no part of what a run is."""
     title: str
     summary: str
     sigma_d: PositiveFloat

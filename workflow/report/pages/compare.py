@@ -99,6 +99,9 @@ def summary(found: Comparison) -> list[str]:
 
 
 def _sentences(found: Comparison) -> Iterator[str]:
+    for change in found.changes:
+        if (change.topic, change.name) == ("settings", "version"):
+            yield f"{change.study} is of version {change.first} and of version {change.second}: not to be compared."
     if found.identical:
         yield f"{_listed(found.identical)} {'is' if len(found.identical) == 1 else 'are'} the same bits in both."
     changed, claims = len(found.verdicts_changed), len(found.verdicts)

@@ -1,0 +1,74 @@
+"""The papers behind the objectives, and how they are cited."""
+
+from dataclasses import dataclass
+
+from trigbench.core.objectives import OBJECTIVES
+
+
+@dataclass(frozen=True)
+class Paper:
+    """One entry of a bibliography."""
+
+    key: str
+    title: str
+    authors: tuple[str, ...]
+    """Family name first."""
+    year: int
+
+    def bibtex(self, arxiv: str) -> str:
+        """The entry of a paper on arXiv, by its number there."""
+        fields = {"title": f"{{{self.title}}}", "author": " and ".join(self.authors), "year": str(self.year)}
+        fields |= {"eprint": arxiv, "archivePrefix": "arXiv"}
+        return "\n".join(
+            [f"@article{{{self.key},", *(f"  {name} = {{{value}}}," for name, value in fields.items()), "}"]
+        )
+
+
+PAPERS = {
+    "2410.11081": Paper(
+        "lu2024simplifying",
+        "Simplifying, Stabilizing and Scaling Continuous-Time Consistency Models",
+        ("Lu, Cheng", "Song, Yang"),
+        2024,
+    ),
+    "2303.01469": Paper(
+        "song2023consistency",
+        "Consistency Models",
+        ("Song, Yang", "Dhariwal, Prafulla", "Chen, Mark", "Sutskever, Ilya"),
+        2023,
+    ),
+    "2310.14189": Paper(
+        "song2023improved",
+        "Improved Techniques for Training Consistency Models",
+        ("Song, Yang", "Dhariwal, Prafulla"),
+        2023,
+    ),
+    "2406.14548": Paper(
+        "geng2024consistency",
+        "Consistency Models Made Easy",
+        ("Geng, Zhengyang", "Pokle, Ashwini", "Luo, William", "Lin, Justin", "Kolter, J. Zico"),
+        2024,
+    ),
+}
+"""By their numbers on arXiv."""
+
+
+def citation(*objectives: str) -> str:
+    """BibTeX of the papers that these objectives are of, each once; of all of them where none is named.
+
+    Raises ValueError for a name that the table of objectives does not have.
+
+    >>> print(citation("ict"))
+    @article{song2023improved,
+      title = {{Improved Techniques for Training Consistency Models}},
+      author = {Song, Yang and Dhariwal, Prafulla},
+      year = {2023},
+      eprint = {2310.14189},
+      archivePrefix = {arXiv},
+    }
+    """
+    if unknown := [name for name in objectives if name not in OBJECTIVES]:
+        raise ValueError(f"unknown objective {unknown[0]!r}; there are {', '.join(OBJECTIVES)}")
+    looks = [OBJECTIVES[name].look for name in objectives or OBJECTIVES]
+    numbers = dict.fromkeys(look.paper.removeprefix("arXiv ") for look in looks if look)
+    return "\n\n".join(PAPERS[number].bibtex(number) for number in numbers)
