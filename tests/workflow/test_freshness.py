@@ -34,6 +34,7 @@ from trigbench.workflow.study.freshness import (
     run_verdict,
     verdict,
     weights_stand,
+    weights_stay,
 )
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import RunRecord, Value, write_record
@@ -233,6 +234,41 @@ def test_a_tuned_run_is_of_what_tuning_reads_of_its_candidates(tiny: dict, write
     assert mark_of(read.model_copy(update={"value": 1.5}), *others) != before
     record.write_text("damaged")
     assert marks_of(study, run)["candidates"] != before
+
+
+def test_weights_stay_where_no_candidate_before_them_is_sampled_or_judged_again(
+    tiny: dict, write_study, tmp_path: Path, monkeypatch
+) -> None:
+    """Else a student would not wait for its teacher's other rate."""
+    monkeypatch.chdir(tmp_path)
+    tiny["tuning_seeds"], tiny["tuning_metric"] = [7], "sliced_wasserstein"
+    tiny["samplers"] = {"more": {"solver": "heun", "evaluations": [3]}}
+    tiny["arms"] = {"c": {"objective": "diffusion", "tuning": True}, "teacher": {"objective": "diffusion"}}
+    tiny["arms"]["teacher"] |= {"rate_of": "c"}
+    tiny["arms"]["student"] = {"objective": "scd", "teacher": "teacher"}
+    study = load(write_study(tiny | {"experiments": _shown(tiny)}))
+    candidate, teacher, student = (Run(arm=arm, seed=seed) for arm, seed in (("c", 7), ("teacher", 0), ("student", 0)))
+    for run in study.runs():
+        _stands(study, run)
+    assert weights_stay(study, teacher) and weights_stay(study, student)
+    sampled = tiny["arms"] | {"c": tiny["arms"]["c"] | {"samplers": ["more"]}}
+    other = load(write_study(tiny | {"arms": sampled, "experiments": _shown(tiny)}))
+    assert weights_stand(other, candidate) and weights_stand(other, teacher) and weights_stand(other, student)
+    assert weights_stay(other, candidate) and not weights_stay(other, teacher) and not weights_stay(other, student)
+    (study.run_folder(candidate) / "samples.npz").unlink()
+    assert not weights_stay(study, teacher)
+
+
+def _stands(study: Study, run: Run) -> None:
+    """As if it had been made."""
+    out, mark = study.run_folder(run), marks(study.specification(run))
+    write_tensors(out / "weights.safetensors", {"a": torch.zeros(2)})
+    for name in ("log.csv", "samples.npz", "samples.json"):
+        write_json(out / name, {})
+    write_json(out / "training.json", made_from(study, run))
+    inputs, parts = {**marks_of(study, run), "judged": judged_by(study, run)}, vars(mark)
+    about = {"status": "finished", "fingerprint": mark.evaluation, "parts": parts, "inputs": inputs, "step": 1}
+    write_record(out / "metrics.json", RunRecord.model_validate({**about, "arm": run.arm, "seed": run.seed}))
 
 
 def test_tables_are_of_their_runs_and_their_settings(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> None:

@@ -14,7 +14,7 @@ from trigbench.workflow.run.own import check_own
 from trigbench.workflow.machine.cluster import refuse_orphans, site
 from trigbench.workflow.study.fingerprint import data_fingerprint, fingerprint
 from trigbench.workflow.machine.files import check_writable
-from trigbench.workflow.study.freshness import inputs_of, measurement_mark, weights_stand
+from trigbench.workflow.study.freshness import inputs_of, measurement_mark, weights_stay
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.machine.progress import watch
 from trigbench.workflow.study.reading import budget_said, load, shipped, studies_said
@@ -149,7 +149,7 @@ def paths(values):
 def run_inputs(wildcards):
     """The data, a converted teacher's file, and the records of the runs that it waits for.
 
-    A run whose weights stand is waited for, and is no reason to make those anew that are taught by it.
+    A run whose weights stay as they are is waited for, and is no reason to make those anew that are taught by it.
     """
     study, run = study_of(wildcards), run_of(wildcards)
     if run.arm not in study.arms:
@@ -158,7 +158,7 @@ def run_inputs(wildcards):
     for name, other in (("teacher", study.teacher_run(run)), ("start", study.start_run(run))):
         if other is not None:
             record = str(study.run_folder(other) / "metrics.json")
-            found[name] = [ancient(record) if weights_stand(study, other) else record]
+            found[name] = [ancient(record) if weights_stay(study, other) else record]
     return found
 
 

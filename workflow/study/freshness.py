@@ -14,7 +14,7 @@ from typing import Any
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import content_of, identity, identity_of_arrays, mark_of
 from trigbench.workflow.study.claim import Claim, claims_digest
-from trigbench.workflow.study.fingerprint import digest, marks, training_fingerprint
+from trigbench.workflow.study.fingerprint import digest, fingerprint, marks, training_fingerprint
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.outside import standing_outside
@@ -98,6 +98,18 @@ def weights_stand(study: Study, run: Run) -> bool:
     out = study.run_folder(run)
     there = all((out / name).is_file() for name in TRAINED)
     return there and _head(out / "training.json", ("fingerprint", "inputs")) == made_from(study, run)
+
+
+def weights_stay(study: Study, run: Run) -> bool:
+    """Whether a run's weights stand, and what a plan makes before it leaves them as they are: a candidate that is
+    sampled or judged again may choose another rate."""
+    rated = (
+        not missing_files(study, candidate)
+        and run_verdict(study, candidate, fingerprint(study.specification(candidate))) == FRESH
+        for candidate in study.candidate_runs(run)
+    )
+    before = study.runs_before(run)
+    return weights_stand(study, run) and all(rated) and all(weights_stay(study, other) for other in before)
 
 
 def samples_stand(study: Study, run: Run) -> bool:
