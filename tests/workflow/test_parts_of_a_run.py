@@ -18,6 +18,7 @@ from trigbench.workflow.run import evaluation, samples, training
 from trigbench.workflow.run.evaluation import evaluate
 from trigbench.workflow.run.make import make_run
 from trigbench.workflow.run.samples import sample
+from trigbench.workflow.run.training import train
 from trigbench.workflow.study.freshness import samples_stand, weights_stand
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import read_record
@@ -113,6 +114,14 @@ def test_weights_that_training_did_not_finish_writing_do_not_stand(ways, monkeyp
     assert not weights_stand(other, SCD) and not weights_stand(again, SCD)
     make_run(again, SCD)
     assert read_record(again.run_folder(SCD) / "metrics.json").fingerprint == _mark(before) and is_fresh(again, SCD)
+
+
+@pytest.mark.parametrize("by_hand", [train, sample])
+def test_what_is_made_by_hand_leaves_no_record_of_what_was_there_before(by_hand: Callable, ways) -> None:
+    """With settings that come back, it would be taken for one of these weights, and their students with it."""
+    make_run(before := ways("one"), SCD)
+    by_hand(ways("one", rate=2e-3) if by_hand is train else ways("one", "two"), SCD)
+    assert not is_fresh(ways("one"), SCD) and not (before.run_folder(SCD) / "metrics.json").exists()
 
 
 def _mark(study: Study) -> str:

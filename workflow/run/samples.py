@@ -62,7 +62,8 @@ def sample(study: Study, run: Run, time_limit: float | None = None) -> float:
             )
         seconds = round(time.monotonic() - started, 3)
         about = {"peak_memory_mb": peak_memory_mb(), "provenance": provenance(device_name(world.device))}
-        (out / "samples.json").unlink(missing_ok=True)
+        for name in ("metrics.json", "samples.json"):  # of other samples
+            (out / name).unlink(missing_ok=True)
         write_arrays(out / "samples.npz", {key: drawn.numpy() for key, drawn in samples.items()})
         write_record(out / "samples.json", SamplesRecord(**noted, seconds=seconds, **about))
     return time.monotonic() - started

@@ -52,6 +52,8 @@ from trigbench.workflow.study.study import Run, Study
 LOOK_EVERY = 500
 """Steps between looks at whether all it carries is finite; no setting, since it can decide where a run diverged."""
 LOG_ROWS = 50
+OF_OTHER_WEIGHTS = ("metrics.json", "samples.json", "samples.npz", "snapshots.safetensors")
+"""What goes when a run is trained: with settings that come back, a record of theirs would be taken for one of these."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
 
 def _write(out: Path, trained: Trained, record: TrainingRecord) -> None:
     """The files of a run that is trained; what says that they stand goes first, and comes last."""
-    for name in ("training.json", "samples.json", "samples.npz", "snapshots.safetensors"):  # samples of other weights
+    for name in ("training.json", *OF_OTHER_WEIGHTS):
         (out / name).unlink(missing_ok=True)
     write_text(out / "log.csv", log_text(trained.journal.rows))
     write_tensors(out / "weights.safetensors", trained.average)
