@@ -38,7 +38,6 @@ def make_run(study: Study, run: Run, time_limit: float | None = None) -> RunReco
             if stands < 1:
                 with _within_memory(study, f"arms.{run.arm}.batch", smaller):
                     train_here(study, run, time_limit)
-            phase("sampling")
             if stands < 2:
                 phase("sampling")
                 with _within_memory(study, "evaluation.samples", fewer):
