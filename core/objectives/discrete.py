@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.regression import NORMALISED, Regression, regress
-from trigbench.core.samplers.ode import Step
+from trigbench.core.samplers import Step
 from trigbench.core.tangents import Control, Direction
 from trigbench.core.trigflow import Field, ProposalGrid, cos_sin, draw_interval, interpolate, rotate, velocity
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.regression import Regression, regress
-from trigbench.core.samplers.ode import Step, heun_step
+from trigbench.core.samplers import Step
+from trigbench.core.samplers.ode import heun_step
 from trigbench.core.schedules import ect_lower_level
 from trigbench.core.tangents import Direction
 from trigbench.core.trigflow import (

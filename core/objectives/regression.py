@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.constants import NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
-from trigbench.core.samplers.ode import Step
+from trigbench.core.samplers import Step
 from trigbench.core.tangents import Control, Derivative, Direction, derivative_along, normalise
 from trigbench.core.trigflow import ProposalGrid, TimeFunction
 

@@ -4,6 +4,13 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from trigbench.core.trigflow import Field
+
+Step = Callable[[Field, Tensor, Tensor, Tensor], Tensor]
+"""One step of a solver: (field, x, t, u) -> the solution of the ODE at u <= t, started from x at t; t, u of (batch,).
+
+It stands here, and not beside the solvers, since objectives name it: a new solver is none of their mathematics.
+"""
 Callback = Callable[[int, Tensor, Tensor, Tensor | None], object]
 """What a sampler calls once a step, if it is given: (step, t, x, output), as of previews, traces and bars.
 

@@ -7,19 +7,16 @@ step, as in EDM's sampler, because log tan u diverges there.
 
 import itertools
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trigbench.core.samplers import Callback
+from trigbench.core.samplers import Callback, Step
 from trigbench.core.trigflow import Field, check_angles, consistency_map, cos_sin, rotate
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]
-Step = Callable[[Field, Tensor, Tensor, Tensor], Tensor]
-"""(field, x, t, u) -> the solution at u <= t, started from x at t; t and u of (batch,)."""
 
 
 def ddim_step(field: Field, x: Batch, t: Times, u: Times) -> Batch:

@@ -18,7 +18,8 @@ from trigbench.core.objectives.continuous import ContinuousSettings, scd, sct
 from trigbench.core.objectives.diffusion import diffusion
 from trigbench.core.objectives.discrete import DiscreteSettings, chord_velocity, discrete_direction, dscd
 from trigbench.core.objectives.regression import settings_for
-from trigbench.core.samplers.ode import Step, ddim_step, heun_step
+from trigbench.core.samplers import Step
+from trigbench.core.samplers.ode import ddim_step, heun_step
 from trigbench.core.tangents import derivative_along, normalise, raw, segment_direction
 from trigbench.core.trigflow import Field, ProposalGrid, lognormal_angle
 

@@ -82,6 +82,7 @@ MATHEMATICS = {
     "what is drawn of one kind of data": ("workflow/data/draws/digits.py", "/ sigma_d", "* sigma_d", {"digits"}, WHOLE),
     "the sampler": ("core/samplers/consistency.py", "interpolate(sample, z, t)", "interpolate(z, sample, t)",
                     EVERY, SAMPLED),
+    "a solver of the ODE": ("core/samplers/ode.py", "u, ratio=1.0)", "u, ratio=0.9)", EVERY, SAMPLED),
     "how samples are drawn": ("workflow/run/sampling.py", "BATCH, LARGEST = 1000,", "BATCH, LARGEST = 1001,",
                               EVERY, SAMPLED),
     "the judge of one kind of data": ("workflow/data/features/classifier.py", "range(30)", "range(31)",

@@ -23,7 +23,8 @@ from trigbench.core.constants import SIGMA_MIN
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.lineage import cd, ct
 from trigbench.core.objectives.regression import Regression, settings_for
-from trigbench.core.samplers.ode import Step, ddim_step, heun_step
+from trigbench.core.samplers import Step
+from trigbench.core.samplers.ode import ddim_step, heun_step
 from trigbench.core.schedules import cm_angles
 from trigbench.core.trigflow import Field, angle_from_noise_level, even_grid
 from trigbench.workflow.data.randomness import generator, seed_for
