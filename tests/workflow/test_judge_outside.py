@@ -5,6 +5,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 import yaml
 from PIL import Image
 
-from tests.workflow.conftest import TINY
+from tests.workflow.conftest import TINY, as_a_new_process, copied_project
 from tests.workflow.made_up import tabulated
 from tests.workflow.test_converted import published
 from trigbench import cli
@@ -35,8 +36,9 @@ from trigbench.workflow.run.outside.functions import open_function
 from trigbench.workflow.run.outside.judging import Asked, judge
 from trigbench.workflow.run.outside.samples import Samples, open_samples
 from trigbench.workflow.study import outside as outside_module
+from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.freshness import page_from
-from trigbench.workflow.study.outside import OutsideRecord, outside_verdict, write_outside
+from trigbench.workflow.study.outside import OutsideRecord, outside_mark, outside_verdict, write_outside
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import Run, Study
@@ -577,6 +579,27 @@ def test_what_came_from_outside_stands_on_the_pages_and_in_no_table_or_verdict_o
     report(study)
     page = study.report.read_text()
     assert "theirs is stale: the data moved" in page and "theirs (stale)" in page and f"{again} " in page
+
+
+def test_code_that_draws_a_model_from_outside_and_its_data_is_part_of_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, oracle = copied_project(tmp_path), load("oracle")
+    monkeypatch.setattr(outside_module, "digest", partial(digest, root=source))
+
+    def marks(file: str = "", old: str = "", new: str = "") -> list[str]:
+        if file:
+            text = (source / file).read_text()
+            assert old in text
+            (source / file).write_text(text.replace(old, new, 1))
+        as_a_new_process()
+        return [outside_mark(oracle, "mixture-2d", kind, []) for kind in ("samples", "function", "checkpoint")]
+
+    first = marks()
+    second = marks("workflow/run/sampling.py", "torch.sin(angles[0])", "torch.cos(angles[0])")
+    assert [one == two for one, two in zip(first, second, strict=True)] == [True, False, False]
+    third = marks("workflow/data/draws/mixture.py", "means.shape[1]", "means.shape[0]")
+    assert not set(second) & set(third)
 
 
 def test_a_damaged_record_is_refused_by_its_file(study: Study, record: OutsideRecord, tmp_path: Path) -> None:

@@ -10,24 +10,19 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from trigbench.core.solvers import SOLVERS, hashed
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import identity, read_json, write_json
 from trigbench.workflow.study.fingerprint import digest
-from trigbench.workflow.study.kinds import module_of
+from trigbench.workflow.study.kinds import draws_of, module_of
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
 Kind = Literal["samples", "function", "checkpoint"]
 JUDGED_BY: dict[Kind, tuple[str, ...]] = {
     "samples": ("trigbench.workflow.run.outside.samples",),
-    "function": ("trigbench.workflow.run.outside.functions", "trigbench.workflow.run.noise"),
-    "checkpoint": (
-        "trigbench.core.samplers.ode",
-        "trigbench.core.solvers",
-        "trigbench.core.schedules",
-        "trigbench.core.networks.teachers",
-        "trigbench.workflow.run.noise",
-    ),
+    "function": ("trigbench.workflow.run.outside.judging",),
+    "checkpoint": ("trigbench.workflow.run.outside.judging",),
 }
 """Modules that decide the numbers, beside the data's own and workflow.run.judging."""
 CHANGED = "what the study evaluates with changed since: its settings of data and evaluation, or their code"
@@ -88,8 +83,10 @@ def outside_mark(study: Study, data: str, kind: Kind, ways: Sequence[Sampling]) 
         "seed": study.evaluation.seed,
         "sigma_d": study.sigma_d,
         "ways": [way.model_dump() for way in ways],
+        "solvers": [hashed(way.solver) for way in ways if way.solver in SOLVERS],
     }
-    return digest(said, (module_of(settings), "trigbench.workflow.run.judging", *JUDGED_BY[kind]))
+    modules = (module_of(settings), draws_of(settings), "trigbench.workflow.run.judging", *JUDGED_BY[kind])
+    return digest(said, modules)
 
 
 def outside_verdict(study: Study, record: OutsideRecord) -> str:
