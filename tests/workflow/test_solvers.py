@@ -109,14 +109,18 @@ def test_a_run_is_hashed_with_its_solvers_and_with_no_other_line_of_the_table(
     hashed = []
     monkeypatch.setattr(fingerprints, "digest", lambda said, modules, root: hashed.append((said, [*modules])) or "")
 
-    def of_all() -> dict[str, tuple[Any, list[str]]]:
-        hashed.clear()
+    def of_all() -> dict[str, list[tuple[Any, list[str]]]]:
+        found = {}
         for arm in study.arms:
+            hashed.clear()
             fingerprints.fingerprint(study.specification(Run(arm=arm, seed=0)))
-        return dict(zip(study.arms, hashed.copy(), strict=True))
+            found[arm] = hashed.copy()
+        return found
 
     before = of_all()
-    assert [arm for arm, (_, modules) in before.items() if "of_mine" in modules] == ["teacher", "cd"]
+    named_by = {arm: ["of_mine" in modules for _, modules in parts] for arm, parts in before.items()}
+    trained, sampled, neither = [True, False, False], [False, True, False], [False] * 3
+    assert named_by == {"teacher": sampled, "cd": trained, "scd": neither}
     monkeypatch.setitem(SOLVERS, "further", Solver("of_mine:further", "Further", ":", "o"))
     monkeypatch.setitem(SOLVERS, thirds, Solver("of_mine:thirds", "One of three", ":", "o", evaluations=3))
     assert of_all() == before, "neither another line nor a look decides a number"
