@@ -1,6 +1,7 @@
 """What makes a finished run stale, and what leaves it fresh."""
 
 import ast
+import dataclasses
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflow.conftest import as_a_new_process, copied_project
+from trigbench.workflow.data.kinds import mixture
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study import fingerprint as module
 from trigbench.workflow.study.fingerprint import Marks, fingerprint, marks, source_digest
@@ -110,6 +112,18 @@ def test_editing_the_mathematics_makes_the_runs_that_use_it_stale_and_no_other(w
     after = _marks(source)
     assert {name for name in before if before[name] != after[name]} == stale
     assert all(_stale(before[name], after[name]) == parts for name in stale)
+
+
+def test_a_metric_more_that_a_kind_s_judge_is_asked_for_trains_and_draws_nothing(
+    tiny: dict, write_study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when its judge has had it since an earlier edit."""
+    study, run = load(write_study(tiny)), Run(arm="scd", seed=0)
+    before = marks(study.specification(run))
+    metrics = {"map": (), "samples": ("sliced_wasserstein", "another")}
+    known = dataclasses.replace(mixture.MIXTURE.known(study.data["mixture"]), metrics=metrics)
+    monkeypatch.setattr(mixture, "MIXTURE", dataclasses.replace(mixture.MIXTURE, known=lambda data: known))
+    assert _stale(before, marks(study.specification(run))) == JUDGED
 
 
 def test_adding_an_objective_touches_no_finished_run(source: Path) -> None:

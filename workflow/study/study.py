@@ -14,7 +14,7 @@ from trigbench._places import IS_CHECKOUT
 from trigbench.core.constants import MID_TIME
 from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.claim import Claim, ClaimName
-from trigbench.workflow.study.kinds import Data, data_kind
+from trigbench.workflow.study.kinds import Data, data_kind, known_of
 from trigbench.workflow.study.models import Model, Name, Seed
 from trigbench.workflow.study.places import PUBLISHED, REPORTS, RESULTS
 from trigbench.workflow.study.resources import Resources
@@ -317,6 +317,7 @@ class Study(Model):
         sampling = {"ways": [way.model_dump(exclude_none=True, exclude={"metrics"}) for way in ways], **drawn}
         evaluation = {
             "metrics": [way.metrics for way in ways],
+            "known": known_of(data).metrics,
             "data": data.model_dump(include=set(data_kind(data).judging)),
             **self.evaluation.model_dump(exclude_none=True, exclude=set(drawn)),
         }
