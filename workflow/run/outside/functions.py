@@ -1,6 +1,5 @@
 """A function of one's own that draws samples: `sample(noise, times, labels)`, as docs/judge.md has it."""
 
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from trigbench.core.trigflow import Field
 from trigbench.workflow.data.randomness import seed_globals
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import sha256
-from trigbench.workflow.machine.named import choice, imported, problem_of
+from trigbench.workflow.machine.named import choice, imported, module_in, problem_of
 
 Sample = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(noise, times, labels) -> samples in unit variance."""
@@ -40,7 +39,7 @@ def open_function(said: str) -> Function:
     something else than (noise, times, labels)."""
     place, _, name = said.rpartition(":")
     before = set(sys.modules)
-    module = _module_of_file(Path(place)) if place.endswith(".py") else _module_here(place)
+    module = module_in(Path(place), said) if place.endswith(".py") else _module_here(place)
     function = getattr(module, name, None)
     if function is None:
         raise BenchError(f"there is no {name!r} in {place}", key=said, remedy=choice(name, dir(module)))
@@ -63,24 +62,6 @@ def _module_here(name: str) -> ModuleType:
     if here not in sys.path:
         sys.path.insert(0, here)  # as `python -m` has it, and a command has not
     return imported(name, name)
-
-
-def _module_of_file(path: Path) -> ModuleType:
-    """The file as a module of a name of its own; what lies beside it can be imported from it."""
-    if not path.is_file():
-        raise BenchError("there is no such file", file=path, remedy="name a file as path/to/file.py:function")
-    beside = str(path.resolve().parent)
-    if beside not in sys.path:
-        sys.path.insert(0, beside)
-    spec = importlib.util.spec_from_file_location(f"_judged_{path.stem}", path)
-    assert spec is not None and spec.loader is not None, "of a .py there is one"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise BenchError(f"cannot import it: {problem_of(error)}", file=path, remedy="mend that file") from error
-    return module
 
 
 def _files_of(module: ModuleType, before: set[str]) -> dict[str, str]:
