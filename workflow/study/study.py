@@ -262,20 +262,13 @@ class Study(Model):
         found = []
         for name in self.samplers_of(arm):
             sampler = self.all_samplers[name]
+            said = sampler.model_dump(include={"solver", "gamma", "metrics"})
             if sampler.times is not None:
                 ways = [(len(times) + 1, times) for times in sampler.times]
             else:
                 ways = [(steps, ()) for steps in sampler.evaluations or (self.arms[arm].segments or 1,)]
             found += [
-                Sampling(
-                    sampler=name,
-                    solver=sampler.solver,
-                    steps=steps,
-                    times=times,
-                    gamma=sampler.gamma,
-                    guidance=guidance,
-                    metrics=sampler.metrics,
-                )
+                Sampling(sampler=name, steps=steps, times=times, guidance=guidance, **said)
                 for steps, times in ways
                 for guidance in sampler.guidance or (None,)
             ]
