@@ -19,7 +19,7 @@ SHOWN = 2000
 
 def training_data() -> torch.Tensor:
     """Points in unit variance, of the mixture that the study prepared (of every budget the same)."""
-    prepared = np.load(next(Path("results").glob("oracle*/data/mixture-2d.npz")))
+    prepared = np.load(next(Path("results").glob("oracle*/data/mixture-2d.npz")), allow_pickle=False)
     draw = np.random.default_rng(0)
     chosen = draw.choice(len(prepared["weights"]), SHOWN, p=prepared["weights"])
     noise = draw.normal(size=(SHOWN, 2))

@@ -189,7 +189,7 @@ def _assert_equal_results(study: Study, run: Run, one: Path, other: Path) -> Non
     assert all(samples[0][key].tobytes() == samples[1][key].tobytes() for key in samples[0])
     assert (folders[0] / "log.csv").read_text() == (folders[1] / "log.csv").read_text()
     records = [read_record(folder / "metrics.json") for folder in folders]
-    own = {"seconds", "peak_memory_mb", "provenance"}
+    own = {"seconds", "peak_memory_mb", "provenance", "provenance_of"}
     assert records[0].model_dump(exclude=own) == records[1].model_dump(exclude=own)
 
 

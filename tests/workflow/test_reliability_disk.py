@@ -94,7 +94,7 @@ def test_a_full_disk_at_a_result_loses_no_step_of_training(tiny: dict, with_data
         assert part in failed.stderr, failed.stderr
     assert not (tmp_path / study.run_folder(SCD) / "samples.npz").exists()
     ballast.unlink()
-    assert "resuming scd seed 0 from step 30" in step(*run, cwd=tmp_path).stderr
+    assert "scd seed 0: its weights stand, and are not made again" in step(*run, cwd=tmp_path).stderr
 
 
 def test_read_only_results_are_named_before_any_job(tiny: dict, write_study, tmp_path: Path, mount) -> None:
@@ -156,7 +156,7 @@ def test_a_flipped_bit_in_a_teacher_s_weights_is_named_before_anything_is_taught
     weights.write_bytes(content)
     by_hand = step("run", "--study", study.file, "--arm", "scd", "--seed", "0", cwd=tmp_path, check=False)
     assert by_hand.returncode == 2
-    for part in ("checksum differs", str(study.run_folder(teacher)), "delete the file"):
+    for part in ("checksum differs", str(study.run_folder(teacher)), "delete its folder"):
         assert part in by_hand.stderr
     weights.unlink()
     done = snakemake(*call, cwd=tmp_path)

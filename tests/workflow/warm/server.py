@@ -27,11 +27,8 @@ IMPORTED = (
     "pydantic.types", "pydantic.functional_validators", "yaml", "jinja2", "safetensors.torch", "jaxtyping",
     "faulthandler", "snakemake.cli", "snakemake.workflow", "snakemake.executors.local",
 )  # fmt: skip
-LEFT = (
-    "trigbench.workflow.steps.", "trigbench.core.attention_triton", "trigbench.workflow.run.operations",
-    "trigbench.workflow.run.estimates", "trigbench.workflow.run.measurements.",
-)  # fmt: skip
-"""Commands are run and not imported; triton, which the others take, lists what it leaks at the end of each process."""
+WITH_TRITON = ("trigbench.core.attention_triton", "trigbench.workflow.run.operations")
+"""These take triton, which at the end of each process lists what it leaks; who imports them does it by itself."""
 START = json.loads(json.dumps(about_start(os.environ)))
 
 
@@ -142,13 +139,21 @@ def import_project(checkout: str) -> None:
     import trigbench.workflow  # noqa: PLC0415
     from trigbench.workflow.study.fingerprint import FOLLOWED, syntax_digest  # noqa: PLC0415
 
+    sys.modules.update(dict.fromkeys(WITH_TRITON))  # so that importing them fails
     for package in (trigbench.core, trigbench.workflow):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if found.name.startswith(LEFT):
+            if found.name.startswith("trigbench.workflow.steps."):
                 continue
-            module = importlib.import_module(found.name)
+            try:
+                module = importlib.import_module(found.name)
+            except ImportError as error:
+                if error.name not in WITH_TRITON:
+                    raise
+                continue
             if found.name.startswith(FOLLOWED) and module.__file__:
                 syntax_digest(pathlib.Path(module.__file__), found.name)
+    for name in WITH_TRITON:
+        del sys.modules[name]
     sys.path.remove(checkout)
 
 
