@@ -87,7 +87,7 @@ def test_the_log_is_read_while_training_and_after_a_kill_is_that_of_an_undisturb
 def test_only_the_first_of_several_processes_shows_anything(scd_arm, monkeypatch) -> None:
     study = scd_arm()
     monkeypatch.setattr(training, "is_first", lambda: False)
-    with training.working_on(study, SCD):
+    with training.working_on(study, SCD, "training"):
         assert read_live(study.live_file(SCD)) is None
 
 

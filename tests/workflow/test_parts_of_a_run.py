@@ -1,5 +1,6 @@
 """What of a run is made again when its study changes: its weights, its samples, or what is measured of it."""
 
+import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,18 @@ def test_what_is_made_by_hand_leaves_no_record_of_what_was_there_before(by_hand:
     make_run(before := ways("one"), SCD)
     by_hand(ways("one", rate=2e-3) if by_hand is train else ways("one", "two"), SCD)
     assert not is_fresh(ways("one"), SCD) and not (before.run_folder(SCD) / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("step", ["sample", "evaluate"])
+def test_a_run_that_another_process_works_on_is_neither_sampled_nor_judged_by_hand(
+    step: str, tiny: dict, write_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = load(write_study(tiny))
+    monkeypatch.setattr("sys.argv", [step, "--study", "tiny.yaml", "--arm", "scd", "--seed", "0"])
+    command = importlib.import_module(f"trigbench.workflow.steps.{step}").command
+    with training.working_on(study, SCD, "training"), pytest.raises(BenchError, match="another process is working on"):
+        command()
 
 
 def _mark(study: Study) -> str:

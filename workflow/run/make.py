@@ -31,7 +31,7 @@ def make_run(study: Study, run: Run, time_limit: float | None = None) -> RunReco
         "set 'microbatch' to a part of it, which changes no result; "
         f"or lower it (now {arm.batch}), or take a smaller 'size' than {arm.size!r}"
     )
-    with working_on(study, run):
+    with working_on(study, run, "training"):
         fewer = f"lower it (now {study.evaluation.samples})"
         with world_of(device_of(study.device, study.file), study.resources.patience) as world:  # one for both
             stands = world.from_first(_parts_that_stand(study, run) if world.first else 0)

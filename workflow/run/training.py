@@ -73,17 +73,17 @@ def train(study: Study, run: Run, time_limit: float | None = None) -> Outcome:
     Raises BenchError when another process trains the same run, and, with a checkpoint written, shortly before
     `time_limit` (minutes of this process), the end of its Slurm job, and at SIGTERM.
     """
-    with working_on(study, run):
+    with working_on(study, run, "training"):
         return train_here(study, run, time_limit)
 
 
 @contextmanager
-def working_on(study: Study, run: Run) -> Iterator[None]:
+def working_on(study: Study, run: Run, doing: str) -> Iterator[None]:
     """The run for this process alone, or for the processes of one torchrun; else BenchError, as `exclusive` says."""
     if not is_first():
         yield
         return
-    with exclusive(study.checkpoint_folder(run), f"{run.arm} seed {run.seed}"), live(study.live_file(run), "training"):
+    with exclusive(study.checkpoint_folder(run), f"{run.arm} seed {run.seed}"), live(study.live_file(run), doing):
         yield
 
 

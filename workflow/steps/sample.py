@@ -3,6 +3,7 @@
 from trigbench.workflow.machine.command import main
 from trigbench.workflow.run.distributed import is_first
 from trigbench.workflow.run.samples import remove_parts, sample
+from trigbench.workflow.run.training import working_on
 from trigbench.workflow.study.asked import run_of, run_parser, study_of
 
 
@@ -13,10 +14,11 @@ def command() -> None:
     parsed = arguments.parse_args()
     study = study_of(parsed)
     run = run_of(study, parsed)
-    seconds = sample(study, run, parsed.time_limit)
-    if is_first():
-        print(f"sampled in {seconds:.1f} s")
-        remove_parts(study, run)
+    with working_on(study, run, "sampling"):
+        seconds = sample(study, run, parsed.time_limit)
+        if is_first():
+            print(f"sampled in {seconds:.1f} s")
+            remove_parts(study, run)
 
 
 if __name__ == "__main__":
