@@ -36,6 +36,9 @@ def main(words: Sequence[str] | None = None) -> None:
         command.add_parser(commands).set_defaults(main=command.main)
     complete(parser, commands.choices.values())
     words = list(sys.argv[1:] if words is None else words)
+    if not words:
+        parser.print_help()
+        sys.exit(2)
     end = words.index("--") if "--" in words else len(words)
     more = words[end + 1 :]
     arguments = parser.parse_args(words[:end], argparse.Namespace(engine=more))
@@ -47,6 +50,8 @@ def main(words: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # whoever reads has had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # of what is left at the end
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)  # as shells have it; who typed Ctrl-C needs no traceback
     except MissingExtra as error:
         sys.exit(f"error: {error}")
     except Exception as error:

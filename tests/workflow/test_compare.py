@@ -311,6 +311,8 @@ def test_a_budget_is_found_where_it_was_made_or_else_published(monkeypatch: pyte
     assert read_set("oracle:full").place == str(PUBLISHED / "oracle")
     shutil.copytree(PUBLISHED / "oracle", "results/oracle-full")
     assert read_set("oracle:full").place == read_set("oracle-full").place == "results/oracle-full"
+    shutil.copytree(PUBLISHED / "oracle", "results/mine-full")  # a study of one's own, whose file stands elsewhere
+    assert read_set("mine:full").place == "results/mine-full"
 
 
 def test_published_results_are_the_same_bits_as_themselves() -> None:

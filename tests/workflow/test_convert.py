@@ -83,3 +83,15 @@ def test_a_file_that_is_no_teacher_is_named(tmp_path):
     write_tensors(path, STATE)
     with pytest.raises(BenchError, match=r"neither EDM's(.|\n)*other\.safetensors"):
         open_edm_network(path)
+
+
+def test_what_is_asked_for_wrongly_is_said_with_what_is_there(tmp_path):
+    source = tmp_path / "deep.pt"
+    torch.save({"net": {"model": {"weight": torch.ones(2)}}}, source)
+    with pytest.raises(BenchError, match=r"--entry: net\.model"):
+        convert(source, tmp_path / "net.safetensors", "net.modl")
+    with pytest.raises(BenchError, match=r"write to .*net\.safetensors"):
+        convert(source, tmp_path / "net.pt", "net.model")
+    with pytest.raises(BenchError, match="it is a folder"):
+        convert(tmp_path, tmp_path / "net.safetensors")
+    assert [file.name for file in tmp_path.iterdir()] == ["deep.pt"]

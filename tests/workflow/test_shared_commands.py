@@ -219,3 +219,43 @@ def test_convert_writes_and_says_what_its_step_does(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "argv", ["convert", "all.pt", "out.safetensors", "--entry", "ema"])
     convert_step.command()
     assert capsys.readouterr().out == said
+
+
+# --- the command itself -------------------------------------------------------------------------------
+
+
+def test_without_a_word_the_commands_are_said(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == 2 and "judge" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(estimate_table, "estimate_as_asked", stopped)
+    with pytest.raises(SystemExit) as ended:
+        main(["estimate", "oracle"])
+    assert ended.value.code == 130
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "oracle", "--cores", "x"], ["run", "oracle", "--cores", "0"], ["check", "a:b", "--classes", "-2"]]
+)
+def test_what_is_no_number_is_refused_before_anything_is_read(words: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2 and "write a whole number" in capsys.readouterr().err
+
+
+def test_a_folder_is_nothing_to_check_and_a_study_without_arms_says_so(capsys) -> None:
+    assert "it is a folder" in refused(capsys, "check", ".")
+    Path("none.yaml").write_text("study: none\n")
+    assert "the study has no arms" in refused(capsys, "check", "none.yaml")
+
+
+def test_judge_prepares_nothing_for_what_is_not_there(capsys) -> None:
+    for what in ("nowhere.npz", "nowhere.py:sample"):
+        said = refused(capsys, "judge", "oracle", what, "--name", "x", "--data", "mixture-2d", "--budget", "smoke")
+        assert "no such file" in said and not Path("results").exists()

@@ -3,7 +3,7 @@
   trigbench check my.yaml                        a study: what it would make, or what is wrong and where
   trigbench check mine.py:loss                   an objective, network or data set: which of them, what it takes tells
   trigbench check package.module:Network --shape 3,32,32 --classes 10 --settings '{width: 64}'
-  trigbench check my_data.py --settings '{turns: 2}'        a data set is a module
+  trigbench check mine.py --settings '{noise: 0.1}'         a data set is a module
 
 The checks of a part are those that the project's own are held to: shapes, dtypes, seeds, rows that do not mix, exact
 tangents, and that an objective rests at the exact solution of an oracle. Exit status 1 where anything failed.
@@ -31,7 +31,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     made.add_argument(
         "--shape", type=_shape, help="of a network's points, as 3,32,32 (default: the first that it takes)"
     )
-    made.add_argument("--classes", type=int, default=0, help="that a network is told (default: none)")
+    made.add_argument("--classes", type=_count, default=0, help="that a network is told (default: none)")
     return made
 
 
@@ -43,6 +43,12 @@ def _shape(text: str) -> tuple[int, ...]:
     if not shape or min(shape) < 1:
         raise argparse.ArgumentTypeError("write whole numbers, as 3,32,32")
     return shape
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("write a whole number, as 10")
+    return int(text)
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -53,9 +53,10 @@ def main(arguments: argparse.Namespace) -> None:
     from trigbench.workflow.claims.outside import own_results, write_outside_table  # noqa: PLC0415 - heavy
     from trigbench.workflow.report.outside import printed  # noqa: PLC0415
     from trigbench.workflow.report.writing import report  # noqa: PLC0415
-    from trigbench.workflow.run.outside.judging import judge  # noqa: PLC0415
+    from trigbench.workflow.run.outside.judging import check_there, judge  # noqa: PLC0415
     from trigbench.workflow.study.outside import write_outside  # noqa: PLC0415
 
+    check_there(asked.what)
     _prepare(study, data)
     record = judge(study, asked)
     path = write_outside(study, record)

@@ -10,6 +10,7 @@ Nothing is overwritten.
 
 import argparse
 import re
+import sys
 from pathlib import Path
 
 from trigbench._extras import need
@@ -59,12 +60,13 @@ def main(arguments: argparse.Namespace) -> None:
 def filled(template: str, name: str) -> str:
     """A template's text under another name."""
     text = (TEMPLATES / template).read_text(encoding="utf-8")
-    text = re.sub(rf"\b{PLACEHOLDER}(?=-)", name.replace("_", "-"), text)  # ids of claims have no other mark
-    return re.sub(rf"\b{PLACEHOLDER}\b", name, text)
+    slug = name.replace("_", "-")  # of ids of claims, which have no other mark
+    return re.sub(rf"\b{PLACEHOLDER}\b(-?)", lambda found: f"{slug}-" if found[1] else name, text)
 
 
 def _checked(name: str, kind: str) -> str:
     """A name that can be a study's, or a module's and a function's."""
+    from importlib.machinery import PathFinder  # noqa: PLC0415
     from keyword import iskeyword  # noqa: PLC0415
 
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415
@@ -80,4 +82,12 @@ def _checked(name: str, kind: str) -> str:
     elif not name.isidentifier() or iskeyword(name):
         remedy = "use letters, digits and _, as Python names are"
         raise BenchError(f"{name!r} cannot be imported by that name", key="NAME", remedy=remedy)
+    elif name in sys.stdlib_module_names or (PathFinder.find_spec(name, _elsewhere()) is not None):
+        remedy = f"choose another, such as my_{name}: a file of that name would be taken for it"
+        raise BenchError(f"{name!r} is a module of Python's, or one that is installed", key="NAME", remedy=remedy)
     return name
+
+
+def _elsewhere() -> list[str]:
+    """Where Python looks for modules, but for the current folder."""
+    return [place for place in sys.path if place and Path(place).resolve() != Path.cwd()]

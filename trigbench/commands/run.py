@@ -34,11 +34,17 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "parts", metavar="PART", nargs="*", help="an experiment of it, or claims/ID; without any, all"
     )
     made.add_argument("--budget", help="a budget of that study (default: laptop)")
-    made.add_argument("--cores", help="at most so many (default: all that may be used)")
+    made.add_argument("--cores", type=_cores, help="at most so many (default: all that may be used)")
     made.add_argument("--slurm", action="store_true", help="send every run to Slurm as a job (docs/cluster.md)")
     made.add_argument("-n", "--dry-run", action="store_true", help="say what would be done, and why")
     _completion.by(parts, _completion.parts)
     return made
+
+
+def _cores(text: str) -> str:
+    if text != "all" and (not text.isdecimal() or int(text) < 1):
+        raise argparse.ArgumentTypeError("write a whole number, as 4")
+    return text
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -87,7 +93,7 @@ def _targets(study: "Study", parts: Sequence[str]) -> list[str]:
     known |= {f"claims/{name}": f"claims/{name}" for name in all_claims(read_claims(), [study])}
     for part in parts:
         if part not in known:
-            among = [name for name in known if part.startswith("claims/") or name in study.experiments]
+            among = [name for name in known if part.startswith("claims/") == name.startswith("claims/")]
             raise BenchError(f"there is no {part!r}", file=study.file, key="PART", remedy=choice(part, among))
     return [known[part] for part in parts]
 

@@ -61,8 +61,9 @@ def read_set(asked: str) -> ResultSet:
     before, _, after = asked.partition(":")
     if after and (before in shipped() or Path(before).is_file()):
         return _of_budget(asked, load(before, after))
-    if (RESULTS / asked / RUNS).is_file():  # a study's label, as targets are called
-        return _set(asked, str(RESULTS / asked), _below(RESULTS / asked))
+    for label in (asked, f"{before}-{after}"):  # as targets are called; a study of one's own is known by it alone
+        if (RESULTS / label / RUNS).is_file():
+            return _set(asked, str(RESULTS / label), _below(RESULTS / label))
     if asked in shipped() or folder.is_file():
         return _of_budget(asked, load(asked))
     return _of_commit(asked, before, after)

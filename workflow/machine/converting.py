@@ -5,7 +5,7 @@ needs code is refused, and docs/teachers.md says what to do.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -23,6 +23,11 @@ REFUSED = (
 
 def convert(source: Path, target: Path, entry: str | None = None) -> dict[str, Tensor]:
     """Write the tensors of `source`, or those under `entry` (keys joined by dots), to `target`, and return them."""
+    if target.suffix != ".safetensors":
+        remedy = f"write to {target.with_suffix('.safetensors')}: by that ending it is known"
+        raise BenchError("the file to write is no .safetensors", file=target, key="TARGET", remedy=remedy)
+    if source.is_dir():
+        raise BenchError("it is a folder", file=source, remedy="give the path of a checkpoint in it")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol")  # read or refused, the answer says it
@@ -32,10 +37,11 @@ def convert(source: Path, target: Path, entry: str | None = None) -> dict[str, T
     except Exception as error:  # torch, pickle and zip each have their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BenchError(f"torch's weights-only loading refuses it: {reason}", file=source, remedy=REFUSED) from error
+    whole = content
     for key in entry.split(".") if entry else []:
         content = content.get(key) if isinstance(content, Mapping) else None
     if not _is_state(content):
-        raise BenchError("no state dict there", file=source, key=entry, remedy=_entries(content))
+        raise BenchError("no state dict there", file=source, key=entry, remedy=_entries(whole))
     write_tensors(target, content)
     return dict(content)
 
@@ -51,6 +57,15 @@ def _is_state(content: Any) -> TypeGuard[Mapping[str, Tensor]]:
     return isinstance(content, Mapping) and bool(content) and all(isinstance(v, Tensor) for v in content.values())
 
 
+def _states(content: Any, above: str = "") -> Iterator[str]:
+    """Where state dicts are, as --entry says it."""
+    for key, value in content.items() if isinstance(content, Mapping) else ():
+        if _is_state(value):
+            yield f"{above}{key}"
+        else:
+            yield from _states(value, f"{above}{key}.")
+
+
 def _entries(content: Any) -> str:
-    found = [str(key) for key, value in content.items() if _is_state(value)] if isinstance(content, Mapping) else []
+    found = list(_states(content))
     return f"choose one with --entry: {', '.join(found)}" if found else REFUSED

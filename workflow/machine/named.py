@@ -82,11 +82,16 @@ def problem_of(error: BaseException) -> str:
     return f"{type(error).__name__}: {words[0]}{where}" if words else f"{type(error).__name__}{where}"
 
 
+NAMED = 20
+"""Of what a name could be, so many are named at most."""
+
+
 def choice(name: str, known: Iterable[str]) -> str:
     """A remedy for a name that is not there."""
     there = [one for one in known if not one.startswith("_")]
     close = difflib.get_close_matches(name, there, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(there) or 'none'}"
+    more = f", and {len(there) - NAMED} more" if len(there) > NAMED else ""
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(there[:NAMED]) or 'none'}{more}"
 
 
 def takes(function: Callable[..., Any], name: str) -> bool:

@@ -260,6 +260,9 @@ def _check_budget_names(names: Iterable[str], file: Path) -> None:
 
 def _kept(there: Mapping[str, Any], patterns: Iterable[str], key: str, file: Path) -> dict[str, Any]:
     """What a budget keeps, by names or patterns; each must name something, or a misspelt one would leave it out."""
+    if not there:
+        what = key.rpartition(".")[2]
+        raise BenchError(f"the study has no {what}", file=file, key=what, remedy=f"write one at least; {EXAMPLE}")
     wanted: set[str] = set()
     for pattern in patterns:
         found = {name for name in there if fnmatch.fnmatchcase(name, pattern)}

@@ -207,7 +207,9 @@ def _in_short(study: Study, provenance: Mapping[str, Any], there: int) -> list[t
     known = [f"{key} {', '.join(filter(None, provenance.get(name, [])))}" for name, key in OF_A_COPY.items()]
     copy = f"unknown (made outside a git checkout: {', '.join(known)})"
     commits = [str(c)[:12] if c else copy for c in provenance.get("commits", [])]
-    seeds = "; ".join([", ".join(map(str, study.seeds)), *_other_seeds(study)])
+    numbers = ", ".join(map(str, study.seeds))
+    numbers = numbers if len(study.seeds) > 1 else f"one, number {numbers}"  # a lone 0 would read as none
+    seeds = "; ".join([numbers, *_other_seeds(study)])
     runs = f"{there} of {len(study.runs())}"
     lines = [("Budget", study.budget), ("Seeds", seeds), ("Runs", runs)]
     if not provenance.get("runs"):

@@ -30,6 +30,9 @@ SAY = "say which it is: --as objective, --as network or --as data"
 
 def found(path: str) -> Any:
     """What `package.module:name`, `file.py:name`, a module or a file stands for. Raises BenchError where it is not."""
+    if Path(path).is_dir():
+        remedy = "name a file in it: a study's YAML file, a data set's module, or file.py:name"
+        raise BenchError("it is a folder", file=path, key="FILE|MODULE:NAME", remedy=remedy)
     if ":" in Path(path).name:
         return named_here(path)
     return module_in(Path(path), path) if path.endswith(".py") else imported(path, path)

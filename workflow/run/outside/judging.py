@@ -119,13 +119,23 @@ def _one_thread() -> Iterator[None]:
 # --- what is given --------------------------------------------------------------------------------
 
 
+def check_there(what: str) -> None:
+    """Raise BenchError where no such file or folder is; what a module holds is seen when it is imported."""
+    place = Path(what)
+    if not place.exists() and ":" in what:
+        place = Path(what.rpartition(":")[0])
+        if place.suffix != ".py":
+            return
+    if not place.exists():
+        remedy = "name a folder or file of samples, a function (module:name, file.py:name) or a checkpoint"
+        raise BenchError("there is no such file or folder", file=place, key="WHAT", remedy=remedy)
+
+
 def _open(study: Study, asked: Asked, dataset: Dataset, device: torch.device) -> Samples | Model:
+    check_there(asked.what)
     place = Path(asked.what)
     if not place.exists() and ":" in asked.what:
         model = _function(study, asked.data, asked.what, dataset, device)
-    elif not place.exists():
-        remedy = "name a folder or file of samples, a function (module:name, file.py:name) or a checkpoint"
-        raise BenchError("there is no such file or folder", file=place, key="WHAT", remedy=remedy)
     elif place.is_dir() and is_diffusers(place):
         model = _checkpoint(study, open_diffusers(place, dataset, study.sigma_d, device))
     elif place.suffix == ".safetensors" and not _holds_samples(place):
