@@ -18,7 +18,15 @@ from tests.workflow.conftest import copied_project, environment, snakemake
 from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
 from trigbench.workflow.claims.judge import Tables, judge, judge_claim, judge_study
-from trigbench.workflow.claims.ledger import CLAIMS, Ledger, check_claims, claims_of, read_claims, resolved
+from trigbench.workflow.claims.ledger import (
+    CLAIMS,
+    Ledger,
+    check_claims,
+    check_rule,
+    claims_of,
+    read_claims,
+    resolved,
+)
 from trigbench.workflow.claims.seen import published_results, seen
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
@@ -28,9 +36,11 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report import recomputing as recompute
 from trigbench.workflow.report.matrix import draw_matrix
+from trigbench.workflow.report.pages.claim import ALONE, rule_words
 from trigbench.workflow.steps.recompute import command as recompute_command
 from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.freshness import FRESH, collected_from, verdict
+from trigbench.workflow.study.kinds import metrics_of
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES, is_exact
 from trigbench.workflow.study.reading import load, shipped
 from trigbench.workflow.study.study import Run, Study
@@ -48,6 +58,8 @@ FINER = {
 BEST = copy.deepcopy(FINER)
 BEST["decided_by"]["tiny"] |= {"of": {"arms": "scd"}, "against": {"arms": "dscd-*", "take": "each"}}
 FAR = {"paper": "CM", "place": "Table 1", "topic": "lineage", "claim": "It is good.", "needs": "cifar10"}
+GONE = {key: text for key, text in FAR.items() if key != "needs"}
+GONE["withdrawn"] = {"date": "2026-01-02", "why": "It was wrong."}
 
 
 @pytest.fixture
@@ -89,6 +101,40 @@ def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:
     assert max(statistics.values()) == 1
 
 
+@pytest.mark.parametrize("name", shipped())
+def test_a_verdict_rests_on_both_parts_of_the_data_where_a_study_measures_both(name: str) -> None:
+    """All other rules on the distance to the training part say on the claim's page that they rest on it alone."""
+    study = load(name)
+    for claim, of_claim in read_claims().claims.items():
+        rule = of_claim.decided_by.get(name)
+        if rule is None or rule.metric != "fd_train" or rule.also or not any(t.value is None for t in rule.against):
+            continue
+        if study.experiments[rule.experiment].measurement is None:  # there it is known what is measured
+            with pytest.raises(BenchError, match="not measured|sampled in no way"):
+                both = rule.model_copy(update={"also": ("fd_held_out",)})
+                check_rule(both, study, CLAIMS, claim, metrics_of(study.data))
+        about = {"direction": rule.direction, "smallest_effect": rule.smallest, "scale": rule.scale}
+        assert ALONE in rule_words(rule.model_dump(exclude_none=True, exclude_defaults=True), about), claim
+
+
+def test_what_the_ledger_was_found_to_lack_is_mended() -> None:
+    claims = read_claims().claims
+    rules = [rule for claim in claims.values() for rule in claim.decided_by.values()]
+    arms = {arm for rule in rules if rule.activity for arm in rule.activity.arms}
+    assert arms == {"scd-clip", "sct-clip", "early-clip"}, "wherever an arm is clipped it must have acted"
+    for name, claim in claims.items():
+        for rule in claim.decided_by.values():
+            clipped = [arm for arm in rule.arms if "clip" in arm]
+            assert not clipped or rule.activity is not None, name
+            alone = {"vsd", "vsd-guided", "vsd-m"} & {arm for term in rule.measured for arm in term.arms}
+            assert not alone or name == "vsd-beats-scd-by-dinov2" or (rule.sane and rule.sane.at_most == 2), name
+    assert not any(rule.metric in ("ct_minus_cd_loss", "gradient_noise") for rule in rules)
+    withdrawn = {name: claim for name, claim in claims.items() if claim.withdrawn}
+    assert len(withdrawn) == 8 and all(claim.withdrawn.why.endswith(".") for claim in withdrawn.values())
+    for study in map(load, shipped()):
+        assert not withdrawn.keys() & claims_of(read_claims(), study).keys(), "they are never counted"
+
+
 def test_reading_the_ledger_imports_nothing_heavy() -> None:
     heavy = {"torch", "numpy", "pandas", "scipy"}
     code = f"import sys, trigbench.workflow.claims.ledger; assert not {heavy} & set(sys.modules)"
@@ -125,6 +171,17 @@ BAD = {
     "runs and curves mixed": (_rule(of={"arms": "scd", "x": 1}), ["'x' stands in every term or in none"]),
     "nothing to compare with": (_rule(against=[]), ["against", "at least 1"]),
     "neither decided nor needing": (lambda c: c["far"].pop("needs"), ["claims.far", "'decided_by'"]),
+    "withdrawn and decided": (
+        lambda c: c["finer"].update(withdrawn={"date": "2026-01-02", "why": "It was wrong."}),
+        ["claims.finer", "'withdrawn'", "not the others"],
+    ),
+    "withdrawn on some study": (
+        lambda c: c.update(far=GONE | {"withdrawn": GONE["withdrawn"] | {"studies": "tiny"}}), ["names no studies"],
+    ),
+    "withdrawn without a reason": (lambda c: c.update(far=GONE | {"withdrawn": {"date": "2026-01-02"}}), ["'why'"]),
+    "changed on no day": (
+        lambda c: c["finer"].update(changed=[{"date": "yesterday", "why": "It was wrong."}]), ["changed.0.date"],
+    ),
     "an id that is no name": (lambda c: c.update({"Not a Name": FAR}), ["Not a Name", "pattern"]),
     "the best of several arms": (
         _rule(of={"arms": "scd"}, against={"arms": "dscd-*", "take": "min"}),
@@ -860,12 +917,14 @@ def _published_anew(study: Study, tables: Tables, folder: Path, claims: dict) ->
 
 def test_verdicts_of_the_published_tables_come_out_again_without_the_judge(tmp_path: Path) -> None:
     """Those that rest on curves, which the tables of earlier versions lack, are said to."""
-    said = set()
-    for name, least in (("oracle", 20), ("digits", 50)):
+    said, some = set(), ("sizes", "guidance")
+    for name, least in (("oracle", 20), ("digits", 15)):
         study, folder = load(name), tmp_path / name
         runs = read_table(CLAIMS.parents[1] / f"results/published/{name}/runs.csv")
-        tables = Tables(runs, pd.DataFrame(columns=CURVE_COLUMNS), ())
-        found = _published_anew(study, tables, folder, read_claims().claims)
+        tables = Tables(runs if name == "oracle" else runs[runs.experiment.isin(some)], pd.DataFrame(columns=CURVE_COLUMNS), ())
+        decided = {n: c for n, c in read_claims().claims.items() if name in c.decided_by}
+        claims = {n: c for n, c in decided.items() if name == "oracle" or c.decided_by[name].experiment in some}
+        found = _published_anew(study, tables, folder, claims)
         there = found[found.recomputed.notna()]
         assert len(there) > least and list(there.published) == list(there.recomputed), name
         assert set(found[found.recomputed.isna()].published) <= {"not run"}

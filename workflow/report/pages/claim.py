@@ -211,6 +211,8 @@ def _conditions(rule: Content, labels: Mapping[str, str]) -> list[str]:
     if chosen := sorted({seed for term in terms for seed in term.get("choose_on", ())}):
         seeds = ", ".join(map(str, chosen))
         said.append(f"The setting is the best on average over seeds {seeds}, which decide nothing.")
+    if rule["metric"] == "fd_train" and "fd_held_out" not in _listed(rule.get("also", ())):
+        said.append(ALONE)
     if rule.get("also"):
         names = ", ".join(_lower(labels.get(metric) or label(metric)) for metric in _listed(rule["also"]))
         said.append(f"It must hold in {names}, too.")
@@ -227,6 +229,9 @@ def _conditions(rule: Content, labels: Mapping[str, str]) -> list[str]:
         )
     limits = [f"{word} of {rule[word]:g}" for word in ("floor", "ceiling") if word in rule]
     return said + ([f"Not tested at the {' or the '.join(limits)}."] if limits else [])
+
+
+ALONE = "The distance to the training part decides alone: that to the held-out part is not measured there."
 
 
 def _listed(value: Any) -> list[str]:
