@@ -19,9 +19,10 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report import writing as step
 from trigbench.workflow.report.pages.charts import in_words, main_chart
-from trigbench.workflow.report.pages.claim import claim_pages, rule_words
+from trigbench.workflow.report.pages.claim import claim_pages
 from trigbench.workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
 from trigbench.workflow.report.pages.gaps import missing
+from trigbench.workflow.report.pages.rules import rule_words
 from trigbench.workflow.report.pages.study import entry, study_page
 from trigbench.workflow.steps.report import command
 from trigbench.workflow.study.reading import load
