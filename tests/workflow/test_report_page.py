@@ -22,7 +22,7 @@ from trigbench.workflow.report.pages.charts import in_words, main_chart
 from trigbench.workflow.report.pages.claim import claim_pages
 from trigbench.workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
 from trigbench.workflow.report.pages.gaps import missing
-from trigbench.workflow.report.pages.rules import rule_words
+from trigbench.workflow.report.pages.rules import ALONE, rule_words
 from trigbench.workflow.report.pages.study import entry, study_page
 from trigbench.workflow.steps.report import command
 from trigbench.workflow.study.reading import load
@@ -209,7 +209,8 @@ def test_the_page_of_one_s_own_study_prints_commands_that_name_its_file_and_list
     assert page.counts == [] and list(claims_of(read_claims(), study)) == []
     assert "This study decides no claim" in step.render("study.html.j2", page=page, precision_note="")
     assert load("oracle").command("theory") == "snakemake oracle/theory"
-    assert len(claims_of(read_claims(), load("oracle"))) == len(read_claims().claims)
+    standing = [name for name, claim in read_claims().claims.items() if claim.withdrawn is None]
+    assert list(claims_of(read_claims(), load("oracle"))) == standing
 
 
 # --- claims ---------------------------------------------------------------------------------------
@@ -269,7 +270,12 @@ def test_a_rule_in_words():
         "to each Fréchet distance to the training part of dscd-* (1 step)."
     )
     assert "the interval of every one counts" in words[1]
-    assert "wholly below ×0.951; opposite if wholly above ×1.05; too small to matter if it lies between" in words[2]
+    assert words[2] == ALONE
+    assert "wholly below ×0.951; opposite if wholly above ×1.05; too small to matter if it lies between" in words[3]
+    both = rule_words(
+        rule | {"also": ["fd_held_out"]}, {"direction": "less", "smallest_effect": 0.05, "scale": "log_ratio"}
+    )
+    assert ALONE not in both and both[2] == "It must hold in Fréchet distance to the held-out part, too."
 
 
 # --- the front page -------------------------------------------------------------------------------
