@@ -85,8 +85,7 @@ def _verdict(commit: str, date: str, study: str, text: str | None) -> Event | No
 def _verdicts(text: str) -> dict[str, str]:
     """The decided rows of a published table; none where it is no such table."""
     try:
-        table = pd.read_csv(io.StringIO(text))
-        rows = table[table.experiment.notna()].to_dict("records")
+        rows = pd.read_csv(io.StringIO(text)).dropna(subset=["experiment"]).to_dict("records")
         return {
             f"{row['claim']} {row['study']}": json.dumps({k: None if pd.isna(row[k]) else row[k] for k in SAID})
             for row in rows
