@@ -19,7 +19,8 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report import writing as step
 from trigbench.workflow.report.pages.charts import in_words, main_chart
-from trigbench.workflow.report.pages.claim import claim_pages
+from trigbench.workflow.report.pages.claim import claim_pages, withdrawn_pages
+from trigbench.workflow.report.pages.common import render
 from trigbench.workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
 from trigbench.workflow.report.pages.gaps import missing
 from trigbench.workflow.report.pages.rules import ALONE, rule_words
@@ -297,6 +298,17 @@ def test_the_front_page_counts_as_the_judge_does(judged: Study, tmp_path: Path):
     squares = [claim.claim for topic in page.topics for cell in topic.cells for claim, _ in cell]
     assert sorted(squares) == sorted(table.claim)
     assert [[claim.claim for claim, _ in cell] for cell in page.topics[0].cells] == [[], ["far"]]
+
+
+def test_the_front_page_lists_what_was_withdrawn_and_counts_it_nowhere(judged: Study, tmp_path: Path):
+    entries = [json.loads(json.dumps(entry(study_page(judged), judged)))]
+    gone, known = withdrawn_pages(read_claims(), {}), claim_pages(entries)
+    page = front_page(entries, known, tmp_path / "timing.json", gone)
+    assert len(gone) == 8 and page.totals == front_page(entries, known, tmp_path / "timing.json").totals
+    text = render("index.html.j2", page=page)
+    listed = text[text.index('id="withdrawn"') : text.index('class="downloads"')]
+    assert all(f'href="{claim.address}"' in listed for claim in gone) and listed.count("<li>") == 8
+    assert not any(f'data-claim="{claim.claim}"' in text for claim in gone)
 
 
 def test_a_finding_is_shown_only_where_its_experiment_says_it(judged: Study, tmp_path: Path):
