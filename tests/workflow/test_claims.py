@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,17 @@ import yaml
 from tests.workflow.conftest import copied_project, environment, snakemake
 from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
-from trigbench.workflow.claims.judge import Tables, judge, judge_claim, judge_study
-from trigbench.workflow.claims.ledger import CLAIMS, Ledger, check_claims, claims_of, read_claims, resolved
+from trigbench.workflow.claims.history import histories
+from trigbench.workflow.claims.judge import VERDICT_COLUMNS, Tables, judge, judge_claim, judge_study
+from trigbench.workflow.claims.ledger import (
+    CLAIMS,
+    Ledger,
+    check_claims,
+    check_rule,
+    claims_of,
+    read_claims,
+    resolved,
+)
 from trigbench.workflow.claims.seen import published_results, seen
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
@@ -28,9 +38,13 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report import recomputing as recompute
 from trigbench.workflow.report.matrix import draw_matrix
+from trigbench.workflow.report.pages.claim import history_table, withdrawn_pages
+from trigbench.workflow.report.pages.common import render
+from trigbench.workflow.report.pages.rules import ALONE, rule_words
 from trigbench.workflow.steps.recompute import command as recompute_command
 from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.freshness import FRESH, collected_from, verdict
+from trigbench.workflow.study.kinds import metrics_of
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES, is_exact
 from trigbench.workflow.study.reading import load, shipped
 from trigbench.workflow.study.study import Run, Study
@@ -48,6 +62,8 @@ FINER = {
 BEST = copy.deepcopy(FINER)
 BEST["decided_by"]["tiny"] |= {"of": {"arms": "scd"}, "against": {"arms": "dscd-*", "take": "each"}}
 FAR = {"paper": "CM", "place": "Table 1", "topic": "lineage", "claim": "It is good.", "needs": "cifar10"}
+GONE: dict[str, Any] = {key: text for key, text in FAR.items() if key != "needs"}
+GONE["withdrawn"] = {"date": "2026-01-02", "why": "It was wrong."}
 
 
 @pytest.fixture
@@ -75,7 +91,7 @@ def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
     assert papers["sCM"] >= 40
     assert papers["CM"] + papers["iCT"] + papers["ECT"] >= 12
     assert sum(bool(claim.decided_by) for claim in claims) >= 32
-    assert {claim.needs for claim in claims} == {None, "imagenet512", "imagenet64", "cifar10"}
+    assert {claim.needs for claim in claims} == {None, "imagenet512", "cifar10"}
     assert sum(claim.erratum is not None for claim in claims) >= 8
     assert {study for claim in claims for study in claim.decided_by} <= {*shipped()}
 
@@ -87,6 +103,39 @@ def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:
     rules = [claim.decided_by[name] for claim in ledger.claims.values() if name in claim.decided_by]
     statistics = Counter(resolved(rule, study.arms_of(rule.experiment)).statistic for rule in rules)
     assert max(statistics.values()) == 1
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_verdict_rests_on_both_parts_of_the_data_where_a_study_measures_both(name: str) -> None:
+    """All other rules on the distance to the training part say on the claim's page that they rest on it alone."""
+    study = load(name)
+    for claim, of_claim in read_claims().claims.items():
+        rule = of_claim.decided_by.get(name)
+        if rule is None or rule.metric != "fd_train" or rule.also or not any(t.value is None for t in rule.against):
+            continue
+        if study.experiments[rule.experiment].measurement is None:  # there it is known what is measured
+            with pytest.raises(BenchError, match=r"not measured|sampled in no way"):
+                both = rule.model_copy(update={"also": ("fd_held_out",)})
+                check_rule(both, study, CLAIMS, claim, metrics_of(study.data))
+        about = {"direction": rule.direction, "smallest_effect": rule.smallest, "scale": rule.scale}
+        assert ALONE in rule_words(rule.model_dump(exclude_none=True, exclude_defaults=True), about), claim
+
+
+def test_what_the_ledger_was_found_to_lack_is_mended() -> None:
+    claims = read_claims().claims
+    rules = [rule for claim in claims.values() for rule in claim.decided_by.values()]
+    arms = {arm for rule in rules if rule.activity for arm in rule.activity.arms}
+    assert arms == {"scd-clip", "sct-clip", "early-clip"}, "wherever an arm is clipped it must have acted"
+    for name, claim in claims.items():
+        for rule in claim.decided_by.values():
+            clipped = [arm for arm in rule.arms if "clip" in arm]
+            assert not clipped or rule.activity is not None, name
+            of_vsd = [arm for arm in rule.arms if "vsd" in arm]
+            assert not of_vsd or name == "vsd-beats-scd-by-dinov2" or (rule.sane and rule.sane.at_most == 2), name
+    assert not any(rule.metric in ("ct_minus_cd_loss", "gradient_noise") for rule in rules)
+    withdrawn = {name: claim.withdrawn for name, claim in claims.items() if claim.withdrawn}
+    assert len(withdrawn) == 8 and all(change.why.endswith(".") for change in withdrawn.values())
+    assert not withdrawn.keys() & claims_of(read_claims(), load("oracle")).keys(), "they are never counted"
 
 
 def test_reading_the_ledger_imports_nothing_heavy() -> None:
@@ -125,6 +174,17 @@ BAD = {
     "runs and curves mixed": (_rule(of={"arms": "scd", "x": 1}), ["'x' stands in every term or in none"]),
     "nothing to compare with": (_rule(against=[]), ["against", "at least 1"]),
     "neither decided nor needing": (lambda c: c["far"].pop("needs"), ["claims.far", "'decided_by'"]),
+    "withdrawn and decided": (
+        lambda c: c["finer"].update(withdrawn={"date": "2026-01-02", "why": "It was wrong."}),
+        ["claims.finer", "'withdrawn'", "not the others"],
+    ),
+    "withdrawn on some study": (
+        lambda c: c.update(far=GONE | {"withdrawn": GONE["withdrawn"] | {"studies": "tiny"}}), ["names no studies"],
+    ),
+    "withdrawn without a reason": (lambda c: c.update(far=GONE | {"withdrawn": {"date": "2026-01-02"}}), ["'why'"]),
+    "changed on no day": (
+        lambda c: c["finer"].update(changed=[{"date": "yesterday", "why": "It was wrong."}]), ["changed.0.date"],
+    ),
     "an id that is no name": (lambda c: c.update({"Not a Name": FAR}), ["Not a Name", "pattern"]),
     "the best of several arms": (
         _rule(of={"arms": "scd"}, against={"arms": "dscd-*", "take": "min"}),
@@ -592,6 +652,110 @@ def test_what_git_cannot_tell_is_unknown(claims: dict, write_claims, tmp_path: P
     assert rule_first(Dated(ruled, ruled), (), tmp_path, True) is None
 
 
+# --- the history of rules and verdicts ------------------------------------------------------------
+
+
+def _verdict_on_finer(checkout: Path, verdict: str, effect: float | None) -> str:
+    row = dict.fromkeys(VERDICT_COLUMNS) | {"claim": "finer", "study": "tiny-full", "experiment": "discretisation"}
+    row |= {"verdict": verdict, "effect": effect, "low": effect, "high": effect, "scale": "log_ratio", "seeds": 3}
+    path = checkout / "results/published/tiny/claims.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(pd.DataFrame([row, row | {"claim": "far", "experiment": None}], columns=VERDICT_COLUMNS), path)
+    return _commit(checkout, "results")
+
+
+def test_a_claim_keeps_the_rules_and_verdicts_that_it_had(claims: dict, write_claims, checkout: Path) -> None:
+    path = write_claims(claims)
+    first = _commit(checkout)
+    judged = _verdict_on_finer(checkout, "not reproduced", -0.105)
+    claims["finer"]["decided_by"]["tiny"]["smallest"] = 0.2
+    write_claims(claims)
+    changed = _commit(checkout)
+    claims["finer"]["caveat"] = "Not a rule."
+    write_claims(claims)
+    _commit(checkout)
+    again = _verdict_on_finer(checkout, "not run", None)
+    write_claims(claims | {"finer": GONE})
+    gone = _commit(checkout)
+    past = histories(path)
+    told = [
+        (e.commit, e.study, e.rule and e.rule["smallest"], e.verdict and e.verdict["verdict"]) for e in past["finer"]
+    ]
+    assert told == [
+        (first, "tiny", 0.05, None), (judged, "tiny-full", None, "not reproduced"), (changed, "tiny", 0.2, None),
+        (again, "tiny-full", None, "not run"), (gone, "tiny", None, None),
+    ]  # fmt: skip
+    assert [e.commit for e in past["best"]] == [first] and "far" not in past, "what no study decides has no rule"
+    assert past["finer"][0].date == _git(checkout, "show", "-s", "--format=%cs", first)
+    table = history_table(past["finer"])
+    assert table is not None and [row[0].text for row in table.rows] == [c[:12] for c, *_ in told]
+    said = [row[3].text for row in table.rows]
+    assert said[0].startswith("Rule: Each seed gives one effect: the ratio of RMS error of the map of dscd-8 to")
+    assert said[0].endswith("Asked: less; smallest effect that matters: 5% (0.05 in the logarithm).")
+    assert said[1:] == [
+        "Verdict: not reproduced, ×0.900 [×0.900, ×0.900]", said[0].replace("5% (0.05", "20% (0.2"),
+        "Verdict: not run", "Rule withdrawn",
+    ]  # fmt: skip
+    assert history_table(()) is None
+
+
+def test_a_merge_changes_no_rule_and_a_rule_of_other_keys_is_told_as_it_was(checkout: Path) -> None:
+    path = checkout / "claims.yaml"
+    path.write_text("claims:\n  a: {decided_by: {tiny: {smallest: 1}}}\n  b: {decided_by: {tiny: {smallest: 1}}}\n")
+    first = _commit(checkout)
+    _git(checkout, "checkout", "--quiet", "-b", "side")
+    path.write_text(
+        path.read_text().replace("a: {decided_by: {tiny: {smallest: 1}}}", "a: {decided_by: {tiny: {smallest: 2}}}")
+    )
+    side = _commit(checkout)
+    _git(checkout, "checkout", "--quiet", "-")
+    path.write_text(f"{path.read_text()}  c: {{decided_by: {{tiny: {{smallest: 3}}}}}}\n")
+    here = _commit(checkout)
+    _git(checkout, "merge", "--quiet", "--no-edit", "side")
+    past = histories(path)
+    assert {name: [e.commit for e in events] for name, events in past.items()} == {
+        "a": [first, side], "b": [first], "c": [here],
+    }  # fmt: skip
+    table = history_table(past["a"])
+    assert table is not None and [row[3].text for row in table.rows] == [
+        "Rule: {'smallest': 1}",
+        "Rule: {'smallest': 2}",
+    ]
+
+
+def test_a_shallow_clone_and_a_copy_have_no_history(claims: dict, write_claims, checkout: Path, tmp_path: Path) -> None:
+    write_claims(claims)
+    _commit(checkout)
+    claims["finer"]["decided_by"]["tiny"]["smallest"] = 0.2
+    write_claims(claims)
+    _commit(checkout)
+    _git(checkout, "clone", "-q", "--depth", "1", checkout.as_uri(), str(tmp_path / "shallow"))
+    assert len(histories(checkout / "claims.yaml")["finer"]) == 2
+    assert histories(tmp_path / "shallow" / "claims.yaml") == {}
+
+
+def test_nothing_of_the_past_is_told_outside_a_checkout(claims: dict, write_claims) -> None:
+    assert histories(write_claims(claims)) == {}
+
+
+def test_a_withdrawn_claim_keeps_its_page_and_is_counted_nowhere(
+    claims: dict, write_claims, tiny: dict, write_study, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Study, "is_shipped", True)
+    path, study = write_claims(claims), load(write_study(tiny))
+    _commit(checkout)
+    write_claims(claims | {"best": GONE})
+    _commit(checkout)
+    _results(study, [], VALUES)
+    assert list(judge_study(study, path).claim) == ["finer", "far"]
+    assert judge_claim(study, "best", path)["note"] == "withdrawn on 2026-01-02: It was wrong."
+    (page,) = withdrawn_pages(read_claims(path), histories(path))
+    assert (page.claim, page.decisions, page.commands) == ("best", [], [])
+    assert page.history is not None and len(page.history.rows) == 2
+    text = render("claim.html.j2", root="../", page=page)
+    assert "Withdrawn on 2026-01-02." in text and "Rule withdrawn" in text and "Its rules and verdicts so far" in text
+
+
 # --- the workflow --------------------------------------------------------------------------------
 
 
@@ -860,14 +1024,20 @@ def _published_anew(study: Study, tables: Tables, folder: Path, claims: dict) ->
 
 def test_verdicts_of_the_published_tables_come_out_again_without_the_judge(tmp_path: Path) -> None:
     """Those that rest on curves, which the tables of earlier versions lack, are said to."""
-    study = load("oracle")
-    runs = read_table(CLAIMS.parents[1] / "results/published/oracle/runs.csv")
-    tables = Tables(runs, pd.DataFrame(columns=CURVE_COLUMNS), ())
-    found = _published_anew(study, tables, tmp_path, read_claims().claims)
-    there = found[found.recomputed.notna()]
-    assert len(there) > 25 and list(there.published) == list(there.recomputed)
-    assert set(there.published) >= {"reproduced", "opposite", "inconclusive", "not tested"}
-    assert set(found[found.recomputed.isna()].published) <= {"not run"}
+    said, some = set(), ("sizes", "guidance")
+    for name, least in (("oracle", 20), ("digits", 15)):
+        study, folder = load(name), tmp_path / name
+        runs = read_table(CLAIMS.parents[1] / f"results/published/{name}/runs.csv")
+        kept = pd.DataFrame(runs[(name == "oracle") | runs.experiment.isin(some)])
+        tables = Tables(kept, pd.DataFrame(columns=CURVE_COLUMNS), ())
+        decided = {n: c for n, c in read_claims().claims.items() if name in c.decided_by}
+        claims = {n: c for n, c in decided.items() if name == "oracle" or c.decided_by[name].experiment in some}
+        found = _published_anew(study, tables, folder, claims)
+        there = found[found.recomputed.notna()]
+        assert len(there) > least and list(there.published) == list(there.recomputed), name
+        assert set(found[found.recomputed.isna()].published) <= {"not run"}
+        said |= set(there.published)
+    assert said >= {"reproduced", "opposite", "inconclusive", "not tested"}
 
 
 def _drawn_tables(draw: np.random.Generator) -> Tables:

@@ -19,9 +19,11 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report import writing as step
 from trigbench.workflow.report.pages.charts import in_words, main_chart
-from trigbench.workflow.report.pages.claim import claim_pages, rule_words
+from trigbench.workflow.report.pages.claim import claim_pages, withdrawn_pages
+from trigbench.workflow.report.pages.common import render
 from trigbench.workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
 from trigbench.workflow.report.pages.gaps import missing
+from trigbench.workflow.report.pages.rules import ALONE, rule_words
 from trigbench.workflow.report.pages.study import entry, study_page
 from trigbench.workflow.steps.report import command
 from trigbench.workflow.study.reading import load
@@ -208,7 +210,8 @@ def test_the_page_of_one_s_own_study_prints_commands_that_name_its_file_and_list
     assert page.counts == [] and list(claims_of(read_claims(), study)) == []
     assert "This study decides no claim" in step.render("study.html.j2", page=page, precision_note="")
     assert load("oracle").command("theory") == "snakemake oracle/theory"
-    assert len(claims_of(read_claims(), load("oracle"))) == len(read_claims().claims)
+    standing = [name for name, claim in read_claims().claims.items() if claim.withdrawn is None]
+    assert list(claims_of(read_claims(), load("oracle"))) == standing
 
 
 # --- claims ---------------------------------------------------------------------------------------
@@ -268,7 +271,12 @@ def test_a_rule_in_words():
         "to each Fréchet distance to the training part of dscd-* (1 step)."
     )
     assert "the interval of every one counts" in words[1]
-    assert "wholly below ×0.951; opposite if wholly above ×1.05; too small to matter if it lies between" in words[2]
+    assert words[2] == ALONE
+    assert "wholly below ×0.951; opposite if wholly above ×1.05; too small to matter if it lies between" in words[3]
+    both = rule_words(
+        rule | {"also": ["fd_held_out"]}, {"direction": "less", "smallest_effect": 0.05, "scale": "log_ratio"}
+    )
+    assert ALONE not in both and both[2] == "It must hold in Fréchet distance to the held-out part, too."
 
 
 # --- the front page -------------------------------------------------------------------------------
@@ -290,6 +298,17 @@ def test_the_front_page_counts_as_the_judge_does(judged: Study, tmp_path: Path):
     squares = [claim.claim for topic in page.topics for cell in topic.cells for claim, _ in cell]
     assert sorted(squares) == sorted(table.claim)
     assert [[claim.claim for claim, _ in cell] for cell in page.topics[0].cells] == [[], ["far"]]
+
+
+def test_the_front_page_lists_what_was_withdrawn_and_counts_it_nowhere(judged: Study, tmp_path: Path):
+    entries = [json.loads(json.dumps(entry(study_page(judged), judged)))]
+    gone, known = withdrawn_pages(read_claims(), {}), claim_pages(entries)
+    page = front_page(entries, known, tmp_path / "timing.json", gone)
+    assert len(gone) == 8 and page.totals == front_page(entries, known, tmp_path / "timing.json").totals
+    text = render("index.html.j2", page=page)
+    listed = text[text.index('id="withdrawn"') : text.index('class="downloads"')]
+    assert all(f'href="{claim.address}"' in listed for claim in gone) and listed.count("<li>") == 8
+    assert not any(f'data-claim="{claim.claim}"' in text for claim in gone)
 
 
 def test_a_finding_is_shown_only_where_its_experiment_says_it(judged: Study, tmp_path: Path):

@@ -30,11 +30,11 @@ def rule_commits(path: Path = CLAIMS) -> dict[str, Dated] | None:
     """By `claim study`, of a ledger or a study with claims of its own. None where git knows nothing of the file."""
     if path == CLAIMS and attribution()["commit"] is None:  # the commits around a copy are somebody else's
         return None
-    present = _rules(path.read_text(encoding="utf-8"))
+    present = rules_of(path.read_text(encoding="utf-8"))
     rules, firsts, claims = dict[str, str](), dict[str, str](), dict[str, str]()
     past = list(versions(path))
     for commit, text in past:
-        held = _rules(text)
+        held = rules_of(text)
         for key in present.keys() & held.keys():
             claims.setdefault(key, commit)
             if held[key] != present[key]:  # what was another one in between dates from its return
@@ -65,7 +65,7 @@ def rule_first(dated: Dated, results: tuple[str, ...], folder: Path, tracked: bo
     return UNKNOWN if None in answers else RULE_FIRST
 
 
-def _rules(text: str) -> dict[str, str]:
+def rules_of(text: str) -> dict[str, str]:
     """Every rule of a version of a file with claims, as it is written but for layout; none where it had none.
 
     Read as today's are, and where that refuses an old version, as it was read then.

@@ -114,7 +114,7 @@ def details(claim: Claim, study: Study, judgement: Judgement, found: Sequence[Ef
         "comparisons": {e.name: float(np.median(e.values)) for e in found if e.values} if len(found) > 1 else {},
         "says": claim.claim,
         "labels": _own_labels(rule.metrics, study) if rule else {},
-        **claim.model_dump(include={"published", "erratum", "caveat", "needs"}),
+        **claim.model_dump(include={"published", "erratum", "caveat", "needs", "changed"}, mode="json"),
     }
 
 
@@ -157,6 +157,8 @@ def judge(
     Raises BenchError naming the claim's file where its rule does not fit what the study measures.
     """
     rule = claim.decided_by.get(study.study)
+    if claim.withdrawn is not None:
+        return Judgement("not run", note=f"withdrawn on {claim.withdrawn.date}: {claim.withdrawn.why}"), ()
     if rule is None:
         needed = " or ".join(claim.decided_by) or claim.needs
         return Judgement("not run", note=f"needs study {needed}"), ()

@@ -101,9 +101,10 @@ def all_claims(ledger: Ledger, studies: Iterable[Study]) -> dict[str, Claim]:
 
 
 def claims_of(ledger: Ledger, study: Study) -> dict[str, Claim]:
-    """What a study is judged by: its own claims, and those of the ledger; of a study that is not the project's own
-    only those that it decides."""
-    kept = {n: c for n, c in ledger.claims.items() if study.is_shipped or study.study in c.decided_by}
+    """What a study is judged by: its own claims, and those of the ledger that nobody withdrew; of a study that is not
+    the project's own only those that it decides."""
+    standing = {n: c for n, c in ledger.claims.items() if c.withdrawn is None}
+    kept = {n: c for n, c in standing.items() if study.is_shipped or study.study in c.decided_by}
     return kept | dict(study.claims)
 
 

@@ -61,6 +61,8 @@ class VerdictRecord(BaseModel):
     erratum: str | None
     caveat: str | None
     needs: str | None
+    changed: list[dict[str, Any]] = []
+    """Why its rules are not what they were: date, why and studies."""
 
 
 def write_verdicts(path: Path, verdicts: Iterable[VerdictRecord]) -> None:

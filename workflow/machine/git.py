@@ -15,6 +15,18 @@ def versions(path: Path) -> Iterator[tuple[str, str]]:
             yield commit, text
 
 
+def listed(folder: Path, *paths: str) -> list[tuple[str, str, list[str]]]:
+    """(commit, its day, those before it of the same list) of all that changed any of these paths, ancestors first."""
+    said = ("--topo-order", "--reverse", "--parents", "--format=%H %cs %P")
+    lines = (git(folder, "log", *said, "--", *paths) or "").splitlines()
+    return [(commit, date, parents) for commit, date, *parents in (line.split() for line in lines)]
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether the folder is of a repository with all its history."""
+    return (git(folder, "rev-parse", "--is-shallow-repository") or "").strip() == "false"
+
+
 def is_ancestor(folder: Path, commit: str, of: str) -> bool | None:
     """Whether `commit` is `of` or came before it; None where git cannot tell."""
     done = _run(folder, "merge-base", "--is-ancestor", commit, of)

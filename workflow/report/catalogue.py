@@ -153,7 +153,13 @@ def _claims(studies: Sequence[Study]) -> Rows:
     known = all_claims(papers_claims(), studies)
     ours = {n: c for n, c in known.items() if names & ({*c.decided_by} | {c.needs}) or len(studies) > 1}
     return [
-        (n, c.claim, f"{c.paper}, {c.place}", ", ".join(c.decided_by) or f"needs {c.needs}") for n, c in ours.items()
+        (
+            n,
+            c.claim,
+            f"{c.paper}, {c.place}",
+            ", ".join(c.decided_by) or (f"needs {c.needs}" if c.needs else "withdrawn"),
+        )
+        for n, c in ours.items()
     ]
 
 

@@ -183,6 +183,11 @@ def claim_shown(name: str, claim: Claim, studies: Sequence[Study]) -> Lines:
     ]
     if claim.needs:
         lines.append(("needs", f"the study {claim.needs}, which no rule decides yet"))
+    if claim.withdrawn:
+        lines.append(("withdrawn", f"on {claim.withdrawn.date}: {claim.withdrawn.why}"))
+    for change in claim.changed:
+        of = f" ({', '.join(change.studies)})" if change.studies else ""
+        lines.append(("changed", f"on {change.date}{of}: {change.why}"))
     for study in (study for study in studies if study.study in claim.decided_by):
         found = verdicts_of(study).get(name)
         lines += [

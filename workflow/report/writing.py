@@ -2,15 +2,18 @@
 
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 from trigbench.workflow.claims.collecting import tabulate_experiment, tabulate_study
+from trigbench.workflow.claims.history import histories
 from trigbench.workflow.claims.judge import judge_study
+from trigbench.workflow.claims.ledger import read_claims
 from trigbench.workflow.claims.tables import finished_runs, write_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import raise_all
 from trigbench.workflow.machine.files import write_atomically, write_json, write_text
-from trigbench.workflow.report.pages.claim import claim_pages
+from trigbench.workflow.report.pages.claim import Past, claim_pages, withdrawn_pages
 from trigbench.workflow.report.pages.common import ASSETS, render
 from trigbench.workflow.report.pages.front import front_page, read_entries
 from trigbench.workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
@@ -50,17 +53,27 @@ def index(reports: Path = REPORTS) -> Path:
     for asset in ASSETS.iterdir():
         _copy(asset, reports / "assets" / asset.name)
     entries = read_entries(reports)
-    claims = claim_pages(entries)
-    for old in {*(reports / "claims").glob("*.html")} - {reports / claim.address for claim in claims}:
+    ledger, past = read_claims(), _past()
+    claims = claim_pages(entries, past)
+    of_papers = any(claim.claim in ledger.claims for claim in claims)
+    withdrawn = withdrawn_pages(ledger, past) if of_papers else []
+    pages = [*claims, *withdrawn]
+    for old in {*(reports / "claims").glob("*.html")} - {reports / page.address for page in pages}:
         old.unlink(missing_ok=True)
-    for claim in claims:
+    for claim in pages:
         write_text(reports / claim.address, render("claim.html.j2", root="../", page=claim))
     path = reports / "index.html"
-    write_text(path, render("index.html.j2", page=front_page(entries, claims, TIMING)))
+    write_text(path, render("index.html.j2", page=front_page(entries, claims, TIMING, withdrawn)))
     beside = [str(reports / "assets" / asset.name) for asset in ASSETS.iterdir()]
-    beside += [str(reports / claim.address) for claim in claims]
+    beside += [str(reports / page.address) for page in pages]
     write_json(page_record(reports, path.stem), {FILES: beside, MADE_FROM: index_from(reports)})
     return path
+
+
+@cache
+def _past() -> Past:
+    """Of the ledger, by git; read once, as it takes seconds."""
+    return histories()
 
 
 def report_one(study: Study, partial: bool = False) -> Path:

@@ -226,6 +226,15 @@ class Rule(Model):
         return str(sorted(sides))
 
 
+class Change(Model):
+    """What was done to a claim or its rules and why, which git does not tell."""
+
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+    why: Annotated[str, Field(min_length=1)]
+    studies: Annotated[tuple[Name, ...], BeforeValidator(_listed)] = ()
+    """Whose rules it is of; all where empty."""
+
+
 class Claim(Model):
     """What a paper says, and what decides whether it holds here."""
 
@@ -244,12 +253,19 @@ class Claim(Model):
     """By the study's name."""
     needs: Literal["imagenet512", "imagenet64", "cifar10"] | None = None
     """The study that would decide it, where none of ours can."""
+    withdrawn: Change | None = None
+    """Instead: since when and why nobody judges it any more. It stays for its history, and is never counted."""
+    changed: tuple[Change, ...] = ()
+    """Why its rules are not what they were, as a threshold that moved or a study's rule that was withdrawn."""
 
     @model_validator(mode="after")
     def _decided_or_not(self) -> Self:
-        if bool(self.decided_by) == (self.needs is not None):
-            problem = "a claim has either 'decided_by', or the study that it 'needs'"
-            raise Mistake(problem, "give the one that holds, and not the other")
+        if bool(self.decided_by) + (self.needs is not None) + (self.withdrawn is not None) != 1:
+            problem = "a claim has either 'decided_by', or the study that it 'needs', or is 'withdrawn'"
+            raise Mistake(problem, "give the one that holds, and not the others")
+        if self.withdrawn is not None and self.withdrawn.studies:
+            problem = "'withdrawn' is of the whole claim, and names no studies"
+            raise Mistake(problem, "say why one study's rule went in 'changed', and remove the rule from 'decided_by'")
         return self
 
 

@@ -5,12 +5,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trigbench.workflow.claims.history import Event
+from trigbench.workflow.claims.ledger import Ledger
 from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED
 from trigbench.workflow.claims.words import power_words
-from trigbench.workflow.report.pages.common import Badge, Cell, Table, label, short, shown
-
-Content = Mapping[str, Any]
-"""What is known of one claim on one study: an entry of results/<study>/claims.json."""
+from trigbench.workflow.report.pages.common import Badge, Cell, Table, short
+from trigbench.workflow.report.pages.rules import (
+    Content,
+    compared,
+    conditions,
+    effect,
+    effect_words,
+    rule_words,
+    smallest_words,
+)
+from trigbench.workflow.study.claim import Change, Claim
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,12 @@ class ClaimPage:
     decisions: list[Decision]
     commands: list[str]
     """What makes its verdicts again, study by study."""
+    withdrawn: Change | None = None
+    """Since when and why nobody judges it."""
+    changed: Sequence[Mapping[str, Any]] = ()
+    """Why its rules are not what they were: date, why and studies."""
+    history: Table | None = None
+    """Its rules and published verdicts of all commits; None where git does not tell."""
 
     @property
     def address(self) -> str:
@@ -99,25 +114,71 @@ class ClaimPage:
         return [decision for decision in self.decisions if decision.rule]
 
 
-def claim_pages(entries: Sequence[Mapping[str, Any]]) -> list[ClaimPage]:
-    """The pages of all claims that any study's entry speaks of, in the ledger's order."""
+Past = Mapping[str, Sequence[Event]]
+
+
+def claim_pages(entries: Sequence[Mapping[str, Any]], past: Past | None = None) -> list[ClaimPage]:
+    """The pages of all claims that any study's entry speaks of, in the ledger's order, with what git knows of them."""
     by_claim: dict[str, list[tuple[Mapping[str, Any], Content]]] = {}
     for entry in entries:
         for claim in entry["claims"]:
             by_claim.setdefault(claim["claim"], []).append((entry, claim))
-    return [_page(name, found) for name, found in by_claim.items()]
+    return [_page(name, found, (past or {}).get(name, ())) for name, found in by_claim.items()]
 
 
-def _page(name: str, found: list[tuple[Mapping[str, Any], Content]]) -> ClaimPage:
+def withdrawn_pages(ledger: Ledger, past: Past) -> list[ClaimPage]:
+    """The pages of the claims that nobody judges any more."""
+    return [_withdrawn(name, c, past.get(name, ())) for name, c in ledger.claims.items() if c.withdrawn is not None]
+
+
+def _withdrawn(name: str, claim: Claim, past: Sequence[Event]) -> ClaimPage:
+    return ClaimPage(
+        claim=name, says=claim.claim, paper=claim.paper, place=claim.place, topic=claim.topic, needs=None,
+        caveat=claim.caveat, erratum=claim.erratum, published=_published(claim.published), decisions=[], commands=[],
+        withdrawn=claim.withdrawn, changed=[c.model_dump() for c in claim.changed], history=history_table(past),
+    )  # fmt: skip
+
+
+def _page(name: str, found: list[tuple[Mapping[str, Any], Content]], past: Sequence[Event]) -> ClaimPage:
     about = found[0][1]
-    rows = [[Cell(text), Cell(f"{value:g}", value)] for text, value in about["published"].items()]
-    published = Table("published", "The paper's figures", [("Of", False), ("Value", True)], rows) if rows else None
     return ClaimPage(
         claim=name, says=about["says"], paper=about["paper"], place=about["place"], topic=about["topic"],
-        needs=about["needs"], caveat=about["caveat"], erratum=about["erratum"], published=published,
-        decisions=[decision(entry, claim) for entry, claim in found],
+        needs=about["needs"], caveat=about["caveat"], erratum=about["erratum"],
+        published=_published(about["published"]), decisions=[decision(entry, claim) for entry, claim in found],
         commands=list(dict.fromkeys(entry["commands"][name] for entry, c in found if c["rule"])),
+        changed=about.get("changed", ()), history=history_table(past),
     )  # fmt: skip
+
+
+def _published(figures: Mapping[str, float]) -> Table | None:
+    rows = [[Cell(text), Cell(f"{value:g}", value)] for text, value in figures.items()]
+    return Table("published", "The paper's figures", [("Of", False), ("Value", True)], rows) if rows else None
+
+
+def history_table(past: Sequence[Event]) -> Table | None:
+    """What each commit made of a claim's rules, and the verdicts that were published, the oldest first."""
+    rows = [[Cell(short(e.commit)), Cell(e.date), Cell(e.study), Cell(_happened(e))] for e in past]
+    columns = [("Commit", False), ("Day", False), ("On", False), ("Rule or verdict", False)]
+    return Table("history", "Rules and published verdicts, by commit", columns, rows) if rows else None
+
+
+def _happened(event: Event) -> str:
+    if event.verdict is not None:
+        words = effect_words(event.verdict)
+        return f"Verdict: {event.verdict['verdict']}" + (f", {words}" if words else "")
+    if event.rule is None:
+        return "Rule withdrawn"
+    rule = {**event.rule, **{side: _terms(event.rule.get(side, ())) for side in ("of", "against")}}
+    try:
+        smallest = smallest_words(rule["smallest"], rule["scale"])
+        asked = f"Asked: {rule['direction']}; smallest effect that matters: {smallest}."
+        return " ".join(["Rule:", *compared(rule, {}), *conditions(rule, {}), asked])
+    except (AttributeError, KeyError, TypeError, ValueError):  # of a version with other keys
+        return f"Rule: {dict(event.rule)}"
+
+
+def _terms(side: Any) -> list[Any]:
+    return [side] if isinstance(side, Mapping) else list(side)
 
 
 def decision(entry: Mapping[str, Any], claim: Content) -> Decision:
@@ -146,146 +207,11 @@ def _p(value: float) -> str:
     return "below 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
-# --- effects --------------------------------------------------------------------------------------
-
-
-def effect(value: float | None, scale: str) -> str:
-    """An effect as people read it: a factor for ratios, a signed number for differences.
-
-    >>> effect(-0.105, "log_ratio"), effect(0.25, "difference"), effect(None, "log_ratio")
-    ('×0.900', '+0.250', 'diverged')
-    """
-    if value is None or math.isinf(value):
-        return "diverged"
-    if scale == "difference":
-        return f"{value:+.3g}" if abs(value) >= 1 else f"{value:+#.3g}"
-    return f"×{shown(math.exp(value))}" if abs(value) < 50 else f"×e^{value:.0f}"
-
-
-def effect_words(claim: Content) -> str | None:
-    """The effect with its interval; None where there is none."""
-    if claim["effect"] is None:
-        return None
-    text = effect(claim["effect"], claim["scale"])
-    if claim["low"] is None:
-        return text
-    return f"{text} [{effect(claim['low'], claim['scale'])}, {effect(claim['high'], claim['scale'])}]"
-
-
-def smallest_words(smallest: float, scale: str) -> str:
-    """The smallest effect that matters.
-
-    >>> smallest_words(0.05, "log_ratio"), smallest_words(0.0, "difference")
-    ('5% (0.05 in the logarithm)', 'none beyond the bound in the rule')
-    """
-    if smallest == 0:
-        return "none beyond the bound in the rule"
-    return f"{smallest:.0%} ({smallest:g} in the logarithm)" if scale == "log_ratio" else f"{smallest:g}"
-
-
 def _by_seed(study: str, effects: Mapping[str, float | None], scale: str) -> Table:
     rows = [
         [Cell(seed, float(seed)), Cell(effect(v, scale), math.nan if v is None else v)] for seed, v in effects.items()
     ]
     return Table(f"seeds-{study}", f"Effects by seed on {study}", [("Seed", False), ("Effect", True)], rows)
-
-
-# --- the rule -------------------------------------------------------------------------------------
-
-
-def rule_words(rule: Content, claim: Content) -> list[str]:
-    """The rule's data as sentences."""
-    ratio = rule["scale"] == "log_ratio"
-    labels = claim.get("labels") or {}
-    of, against = (_side(rule[side], rule["metric"], ratio, labels) for side in ("of", "against"))
-    kind = "ratio" if ratio else "difference"
-    first = f"Each seed gives one effect: the {kind} of {of} {'to' if ratio else 'less'} {against}."
-    return [first, *_conditions(rule, labels), *_bounds(claim["direction"], claim["smallest_effect"], claim["scale"])]
-
-
-def _conditions(rule: Content, labels: Mapping[str, str]) -> list[str]:
-    """What else must hold, or the claim is not tested."""
-    said, terms = [], [*rule["of"], *rule["against"]]
-    if any(term.get("take") == "each" for term in terms):
-        said.append("It must hold for each by itself: the interval of every one counts (an intersection-union test).")
-    if chosen := sorted({seed for term in terms for seed in term.get("choose_on", ())}):
-        seeds = ", ".join(map(str, chosen))
-        said.append(f"The setting is the best on average over seeds {seeds}, which decide nothing.")
-    if rule.get("also"):
-        names = ", ".join(_lower(labels.get(metric) or label(metric)) for metric in _listed(rule["also"]))
-        said.append(f"It must hold in {names}, too.")
-    if bar := rule.get("sane"):
-        bound = f"at most {bar['at_most']:g}" if "at_most" in bar else f"at least {bar['at_least']:g}"
-        times = f" times {_term(bar['of'], bar['metric'], labels)}" if "of" in bar else ""
-        said.append(
-            f"Not tested unless {_term(bar['competitor'], bar['metric'], labels)} is {bound}{times} ({bar['name']})."
-        )
-    if acting := rule.get("activity"):
-        least = acting.get("least", 0.01)
-        said.append(
-            f"Not tested where {acting['metric']} of {', '.join(_listed(acting['arms']))} is below {least:.0%}."
-        )
-    limits = [f"{word} of {rule[word]:g}" for word in ("floor", "ceiling") if word in rule]
-    return said + ([f"Not tested at the {' or the '.join(limits)}."] if limits else [])
-
-
-def _listed(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
-
-
-def _bounds(direction: str, smallest: float, scale: str) -> list[str]:
-    low, high = effect(-smallest, scale), effect(smallest, scale)
-    between = f"between {low} and {high}"
-    regions = {"less": (f"below {low}", f"above {high}"), "more": (f"above {high}", f"below {low}")}
-    yes, no = regions.get(direction, (between, "outside of them"))
-    small = f"; too small to matter if it lies {between}" if direction in regions and smallest > 0 else ""
-    return [
-        f"Reproduced if the 95% interval of the median over seeds lies wholly {yes}; opposite if wholly {no}{small}.",
-        "Inconclusive otherwise, and with fewer than three seeds.",
-    ]
-
-
-def _side(terms: Any, metric: str, ratio: bool, labels: Mapping[str, str]) -> str:
-    words = [_term(term, metric, labels) for term in terms]
-    return words[0] if len(words) == 1 else (" times " if ratio else " plus ").join(f"({word})" for word in words)
-
-
-def _term(term: Content, metric: str, labels: Mapping[str, str]) -> str:
-    if "value" in term:
-        return f"the constant {term['value']:g}"
-    arms = term.get("arms", ())
-    arms, take = _listed(arms), TAKEN.get(term.get("take", "choose_on" if term.get("choose_on") else ""), "")
-    metric = term.get("metric", metric)
-    words = f"{take}{_lower(labels.get(metric) or label(metric))}"
-    words += f" of {', '.join(arms)}" if arms else ""
-    settings = [_setting(key, term[key]) for key in SETTING if key in term]
-    return words + (f" ({', '.join(settings)})" if settings else "")
-
-
-TAKEN = {
-    "min": "the least ", "max": "the largest ", "mean": "the mean ", "geometric_mean": "the geometric mean ",
-    "each": "each ", "choose_on": "the chosen ",
-}  # fmt: skip
-SETTING = {
-    "steps": "{} steps", "guidance": "guidance {}", "sampler": "sampler {}", "sampling": "sampler {}",
-    "mid_time": "middle angle {}", "times": "middle angles {}", "x": "at x = {}", "objective": "objective {}",
-}  # fmt: skip
-"""What a term may fix, in words."""
-
-
-def _setting(key: str, value: Any) -> str:
-    if key == "steps" and value == 1:
-        return "1 step"
-    if key == "times":
-        return f"middle angles {', '.join(f'{time:g}' for time in value)}" if value else "no middle angle"
-    if key == "x" and isinstance(value, str):
-        return {"first": "at the first x", "last": "at the last x", "all": "at every x"}[value]
-    return SETTING[key].format(f"{value:g}" if isinstance(value, float) else value)
-
-
-def _lower(text: str) -> str:
-    """Without a capital, unless it is an abbreviation."""
-    return text if text[:2].isupper() or text.startswith("Fréchet") else text[:1].lower() + text[1:]
 
 
 # --- the plot -------------------------------------------------------------------------------------

@@ -54,6 +54,8 @@ class FrontPage:
     costs: Table | None
     novel: list[Novel]
     timing: Table | None
+    withdrawn: Sequence[ClaimPage] = ()
+    """Claims that nobody judges any more; in none of the above."""
 
     @property
     def studies(self) -> list[str]:
@@ -64,12 +66,15 @@ class FrontPage:
         return list(dict.fromkeys(claim.paper for claim in self.claims))
 
 
-def front_page(entries: list[Entry], claims: list[ClaimPage], timing: Path) -> FrontPage:
+def front_page(
+    entries: list[Entry], claims: list[ClaimPage], timing: Path, withdrawn: Sequence[ClaimPage] = ()
+) -> FrontPage:
     """The front page of these studies and claims."""
     return FrontPage(
         entries=entries, claims=sorted(claims, key=lambda claim: claim.topic), topics=_topics(entries, claims),
         totals=_totals(entries, "verdicts", "totals", ALL), headline=_totals(entries, "headline", "headline", FRESH),
         costs=_costs(entries), novel=novel_findings(entries), timing=time_spent(timing),
+        withdrawn=withdrawn,
     )  # fmt: skip
 
 
