@@ -72,7 +72,7 @@ def prepare(data: "IdxData", evaluation: "Evaluation", sigma_d: float) -> tuple[
         for name, part in parts.items()
     }  # fmt: skip
     opened = {name: open_shards(folder / name, written[name], AGAIN) for name in parts}
-    mean, std = _moments(opened["train"])
+    mean, std = _moments(opened["train"], data.path)
     about: dict[str, Any] = {"folder": str(folder), "conditional": data.conditional, "parts": written}
     about |= {"fold": data.fold, "mean": mean, "std": std}
     seen = {name: in_colour(shards) for name, shards in opened.items()}
@@ -102,9 +102,6 @@ def parts_of(data: "IdxData") -> tuple[dict[str, "Pictures"], str]:
     parts = {name: idx_part(Path(data.path), name, data.size, data.labels) for name in PARTS}
     check_counts(parts["train"], data.count, None, "count")
     check_counts(parts["held_out"], data.held_out_count, None, "held_out_count")
-    if lacking := set(range(data.classes)) - set(np.unique(parts["train"].labels).tolist()):
-        problem = f"no training image has the label {min(lacking)}, of {data.classes} classes"
-        raise BenchError(problem, file=parts["train"].name, key="classes", remedy="set 'classes' to what is there")
     content = hashlib.sha256("".join(part.digest for part in parts.values()).encode()).hexdigest()
     if data.content not in (None, content):
         problem = f"other images or labels than the study names: expected content {data.content}, found {content}"
@@ -176,9 +173,7 @@ def _arrays(about: dict[str, Any], parts: dict[str, Shards], orders: dict[str, n
     }
 
 
-def _facts(
-    data: "IdxData", parts: dict[str, Shards], moments: tuple[float, float], sigma_d: float
-) -> dict[str, Any]:
+def _facts(data: "IdxData", parts: dict[str, Shards], moments: tuple[float, float], sigma_d: float) -> dict[str, Any]:
     (mean, std), counts = moments, parts["train"].manifest.rows_of_class.values()
     scaled = f"grey levels less {mean:.6g}, over {std:.6g}, times sigma_d ({sigma_d:g}): mean 0, deviation sigma_d"
     return {
@@ -188,14 +183,15 @@ def _facts(
     }  # fmt: skip
 
 
-def _moments(shards: Shards) -> tuple[float, float]:
+def _moments(shards: Shards, path: str) -> tuple[float, float]:
     """Mean and standard deviation of all grey levels, exactly, from how often each comes."""
     counts = sum(np.bincount(rows.ravel(), minlength=256) for rows in shards.maps)
     levels = np.arange(256)
     mean = float((counts * levels).sum() / np.sum(counts))
     std = float(np.sqrt((counts * (levels - mean) ** 2).sum() / np.sum(counts)))
     if std == 0:
-        raise BenchError("all pixels are of one grey level", key="path", remedy="name a folder of images that differ")
+        problem, remedy = "all pixels of the training part are of one grey level", "name the folder that is meant"
+        raise BenchError(problem, file=path, key="path", remedy=remedy)
     return mean, std
 
 

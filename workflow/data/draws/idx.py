@@ -1,4 +1,4 @@
-"""Draws of grey images, from their shards: each pixel in unit variance, folded into channels where that is asked for."""
+"""Draws of grey images, from their shards: pixels in unit variance, folded into channels where that is asked for."""
 
 from pathlib import Path
 

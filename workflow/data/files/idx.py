@@ -1,5 +1,7 @@
-"""IDX files of the MNIST family, plain or gzipped: two zero bytes, a type, the number of dimensions, the dimensions, and
-the numbers (their authors' description, of 1998). Read whole; what does not agree with its header is refused."""
+"""IDX files of the MNIST family, plain or gzipped: two zero bytes, a type, how many dimensions, these, and the numbers.
+
+Read whole; what does not agree with its header is refused.
+"""
 
 import gzip
 import hashlib
@@ -44,6 +46,9 @@ def idx_part(path: Path, part: str, size: int, names: tuple[str, ...]) -> Pictur
     if len(numbers) and numbers.max() >= len(names):
         problem = f"expected labels 0 to {len(names) - 1}, found {numbers.min()} to {numbers.max()}"
         raise BenchError(problem, file=labels, key="classes", remedy="set 'classes', or name the folder that is meant")
+    if lacking := set(range(len(names))) - set(np.unique(numbers).tolist()):
+        problem = f"no image has the label {min(lacking)}, of {len(names)} classes"
+        raise BenchError(problem, file=labels, key="classes", remedy="set 'classes' to what is there")
     rows, digest = pixels[:, None], hashlib.sha256(pixels.tobytes() + numbers.tobytes()).hexdigest()
     return Pictures(str(images), lambda row: rows[row], numbers.astype(np.int64), names, len(rows), digest)
 
