@@ -40,6 +40,7 @@ KINDS = {
     "cifar10": "trigbench.workflow.data.kinds.images:IMAGES",
     "imagenet64": "trigbench.workflow.data.kinds.images:IMAGES",
     "imagenet512": "trigbench.workflow.data.kinds.latents:IMAGENET512",
+    "idx": "trigbench.workflow.data.kinds.idx:IDX",
     "own": "trigbench.workflow.data.kinds.own:OWN",
 }
 """Where the Kind of each name is."""

@@ -17,6 +17,7 @@ from trigbench.workflow.data.dataset import Dataset, checked
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.run.conformance.finding import Check, Fault, Finding, Unfit, by_chance, findings, same_bits
 from trigbench.workflow.run.conformance.stationarity import NOISE
+from trigbench.workflow.study.kinds import draws_module
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.samplers import Evaluation
 
@@ -53,7 +54,8 @@ class Tried:
     def open(self) -> Dataset:
         """From arrays of its own, as from a file, its draws checked as in training."""
         arrays = {name: np.array(array) for name, array in self.prepared[0].items()}
-        return checked(self.module.open_dataset(arrays, self.sigma_d), "data")
+        opens = self.module if self.data is None else draws_module(self.data)
+        return checked(opens.open_dataset(arrays, self.sigma_d), "data")
 
     def draws(self, seed: int, count: int = DRAWN) -> Tensor:
         """x0 of (count, *shape)."""
