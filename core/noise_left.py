@@ -5,7 +5,6 @@ A map that has died at some time (F = 0, or F constant) returns cos(t - u) x: al
 
 import math
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -18,7 +17,7 @@ BINS = 4
 """Of time, even in the angle from 0 to pi/2."""
 MIDDLES = tuple(math.pi / 2 * (number + 0.5) / BINS for number in range(BINS))
 """Their middles: 0.196, 0.589, 0.982 and 1.374."""
-TELLS = 0.1
+TELLS = 0.25
 """What a dead map leaves, less what the teacher's flow leaves: where it is less, the two are not told apart."""
 COLLAPSED = 0.5
 """Half of the way from the teacher's flow to a dead map."""
@@ -47,7 +46,7 @@ def flow(field: Field, x: Batch, t: Times, u: Times, steps: int = 12) -> Batch:
 
 
 def collapse(left: float, taught: float, elapsed: float) -> float:
-    """(left - taught) / (cos(elapsed) - taught): 0 where a map leaves what the teacher's flow leaves, 1 where it is dead.
+    """(left - taught) / (cos(elapsed) - taught): 0 for a map that leaves what the teacher's flow does, 1 for a dead.
 
     `elapsed` is t - u: cos(t - u) is what F = 0 leaves. Less than 0 for a map that leaves less than the flow does, as a
     denoiser. NaN where the two are closer than TELLS (broad data, or large t), which decides nothing.

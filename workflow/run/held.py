@@ -70,23 +70,24 @@ class Held:
         return [math.nan if share is None else collapse(share, taught, passed) for share, taught, passed in known]
 
     def collapsed(self, before: Sequence[Row], left: Row, step: int) -> list[int]:
-        """The bins in which the student has collapsed.
+        """The bins in which the student has collapsed: at this look and the one before, as what is dead stays so.
 
         One that starts from nothing leaves all of the noise until it has learned: so a bin counts in the first half of
         training only where a look `before` saw it well.
         """
-        now, seen = self.collapse(left), [self.collapse(row) for row in before]
+        seen = [self.collapse(row) for row in (*before, left)]
         late = 2 * step >= self.task.arm.iterations
-        return [b for b in range(BINS) if now[b] >= COLLAPSED and (late or any(c[b] < COLLAPSED for c in seen))]
+        dead = [b for b in range(BINS) if len(seen) > 1 and all(look[b] >= COLLAPSED for look in seen[-2:])]
+        return [b for b in dead if late or any(look[b] < COLLAPSED for look in seen)]
 
     def warning(self, before: Sequence[Row], left: Row, step: int) -> str | None:
         """That it has collapsed, in words, with what may help; None where it has not."""
         bins, taught = self.collapsed(before, left, step), self.taught or []
         if not bins:
             return None
-        where = ", ".join(f"{left[b]:.2f} of it at t = {MIDDLES[b]:.2f} (its teacher {taught[b]:.2f})" for b in bins)
+        seen = [f"{left[b]:.2f} of it at t = {MIDDLES[b]:.2f} (the teacher's flow {taught[b]:.2f})" for b in bins]
         return (
-            f"the student has collapsed by step {step}: it leaves the noise that comes in, {where}; "
+            f"the student has collapsed by step {step}: it leaves the noise that comes in, {', '.join(seen)}; "
             "try a lower rate, a longer warm-up, or a teacher trained longer"
         )
 

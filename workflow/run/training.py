@@ -35,8 +35,8 @@ from trigbench.workflow.run.assembly import (
 from trigbench.workflow.run.batches import Batch, batches, draw_batch
 from trigbench.workflow.run.distributed import Layout, World, is_first, lay_out, world_of
 from trigbench.workflow.run.gradients import check_parts, evaluate_step, other_buffers
-from trigbench.workflow.run.journal import Clock, Journal
 from trigbench.workflow.run.held import LOOKS, NO_LOOK, Held, hold, look
+from trigbench.workflow.run.journal import Clock, Journal
 from trigbench.workflow.run.log import GrowingLog, log_text
 from trigbench.workflow.run.outcome import Outcome, completed
 from trigbench.workflow.run.settings import average_decay, learning_rate, snapshot_steps, target_decay
