@@ -38,7 +38,8 @@ def _left(ends, angle: float) -> float:
     x0, z, other = (torch.randn(PAIRS, 3, generator=g, dtype=torch.float64) for _ in range(3))
     x0, t = oracle.sample(NARROW, uniform, x0), torch.full((PAIRS,), angle, dtype=torch.float64)
     points = interpolate(x0, z, t), interpolate(x0, other, t)
-    return share_left(*(ends(x, t) for x in points), *points)
+    first, second = points
+    return share_left(ends(first, t), ends(second, t), first, second)
 
 
 def test_a_dead_map_has_collapsed_and_the_exact_one_has_not() -> None:
