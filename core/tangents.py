@@ -109,6 +109,21 @@ def clip(g: Batch, sigma_d: float, limit: float = 1.0) -> Batch:
     return sigma_d * g.clamp(-limit / sigma_d, limit / sigma_d)
 
 
+@dataclass(frozen=True)
+class Clip:
+    """`clip` as a control that can also say how much of a direction it changes."""
+
+    sigma_d: float
+    limit: float = 1.0
+
+    def __call__(self, g: Batch) -> Batch:
+        return clip(g, self.sigma_d, self.limit)
+
+    def share(self, g: Batch) -> Float[Tensor, " batch"]:
+        """Share of each sample's elements that are beyond the limit, from 0 to 1."""
+        return (g.abs() > self.limit / self.sigma_d).flatten(1).double().mean(1)
+
+
 def raw(g: Batch, sigma_d: float) -> Batch:
     """The uncontrolled tangent in the paper's units: sigma_d g."""
     return sigma_d * g

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trigbench.core.constants import NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from trigbench.core.samplers import Step
-from trigbench.core.tangents import Control, Derivative, Direction, derivative_along, normalise
+from trigbench.core.tangents import Clip, Control, Derivative, Direction, derivative_along, normalise
 from trigbench.core.trigflow import ProposalGrid, TimeFunction
 
 NORMALISED: Control = partial(normalise, constant=NORMALISER / SIGMA_D)
@@ -94,6 +94,12 @@ class Regression:
     loss: Float[Tensor, ""]
     direction_norm: Float[Tensor, " batch"]
     """L2 norm of the direction before any control; the loss value itself does not measure progress."""
+    t: Float[Tensor, " batch"] | None = None
+    """The angles at which these directions are; None where an objective does not say."""
+    clipped: Float[Tensor, " batch"] | None = None
+    """Share of the direction's elements that clipping changed; None where nothing clips."""
+    clamped: Float[Tensor, " batch"] | None = None
+    """1 where the adaptive weight was beyond its bound, else 0; None where it has none."""
 
 
 def regress(
@@ -110,9 +116,11 @@ def regress(
     g = direction.g if control is None else control(direction.g)
     residual = (direction.F - direction.F.detach() - g).flatten(1).square().mean(1)
     norm = direction.g.flatten(1).norm(dim=1)
+    clipped = control.share(direction.g) if isinstance(control, Clip) else None
     if log_weight is None:
-        return Regression(residual.mean(), norm)
-    w = log_weight(t)
+        return Regression(residual.mean(), norm, t, clipped)
+    w, clamped = log_weight(t), None
     if log_weight_max is not None:
+        clamped = (w.detach() > log_weight_max).double()
         w = w.clamp(max=log_weight_max)
-    return Regression((w.exp() * residual - w).mean(), norm)
+    return Regression((w.exp() * residual - w).mean(), norm, t, clipped, clamped)

@@ -1,6 +1,6 @@
 """Variational score distillation in TrigFlow, alone and beside sCD (arXiv 2410.11081, App. C)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -67,7 +67,7 @@ def vsd(fields: Fields, x0: Batch, draws: Draws, settings: ScoreSettings) -> Reg
         draws.fake,
         DiffusionSettings(settings.sigma_d, mean, std, settings.log_weight_max),
     )
-    return Regression(moved.loss + learned.loss, moved.direction_norm)
+    return replace(moved, loss=moved.loss + learned.loss)
 
 
 def scd_vsd(fields: Fields, x0: Batch, draws: Draws, settings: ScdVsdSettings) -> Regression:
@@ -76,7 +76,7 @@ def scd_vsd(fields: Fields, x0: Batch, draws: Draws, settings: ScdVsdSettings) -
     Raises ValueError as scd and vsd do.
     """
     consistency = scd(fields, x0, draws, settings.consistency)
-    return Regression(consistency.loss + vsd(fields, x0, draws, settings.score).loss, consistency.direction_norm)
+    return replace(consistency, loss=consistency.loss + vsd(fields, x0, draws, settings.score).loss)
 
 
 def _score_regression(fields: Fields, generated: Batch, draws: Draws, settings: ScoreSettings) -> Regression:
@@ -95,4 +95,4 @@ def _score_regression(fields: Fields, generated: Batch, draws: Draws, settings: 
             g = (real - rotate(x, fake, t, zero)) / size.reshape(-1, *[1] * (g.ndim - 1))
     weight = fields.score_log_weight if settings.score_scale == "adaptive" else None
     found = regress(Direction(generated, g), t, weight, settings.log_weight_max)
-    return Regression(settings.score_weight * found.loss, found.direction_norm)
+    return replace(found, loss=settings.score_weight * found.loss)

@@ -20,7 +20,7 @@ from trigbench.workflow.report import tensorboard
 from trigbench.workflow.report.pictures import Drawn
 from trigbench.workflow.report.tensorboard import Board, open_writer
 from trigbench.workflow.report.watching import STARTS, StudyView, Watcher, last_error
-from trigbench.workflow.run.log import GrowingLog, log_text
+from trigbench.workflow.run.log import LOG_COLUMNS, GrowingLog, log_text
 from trigbench.workflow.run.settings import snapshot_steps
 from trigbench.workflow.run.snapshots import snapshot_samples
 from trigbench.workflow.run.training import train
@@ -29,7 +29,9 @@ from trigbench.workflow.study.study import Run, Study
 
 CONTINUOUS = [Run(arm="continuous", seed=seed) for seed in range(3)]
 DISCRETE = [Run(arm="discrete-8", seed=seed) for seed in range(3)]
-ROWS = [[5, 0.5, 2.0, 3.0, 4.0, 5.0, 1e-3], [10, 0.25, 2.0, 3.0, 4.0, 5.0, 5e-4]]
+EMPTY = [None] * len(LOG_COLUMNS[7:])
+"""Of a run that clips nothing and is too short to be looked at."""
+ROWS = [[5, 0.5, 2.0, 3.0, 4.0, 5.0, 1e-3, *EMPTY], [10, 0.25, 2.0, 3.0, 4.0, 5.0, 5e-4, *EMPTY]]
 
 
 def made(study: Study, runs: list[Run], diverged: tuple[Run, ...] = ()) -> None:
@@ -153,7 +155,7 @@ def test_the_last_error_of_a_log(text: str, said: str | None, tmp_path: Path) ->
 def test_a_table_says_where_all_stands(study: Study, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
     made(study, [CONTINUOUS[0], DIVERGED], (DIVERGED,))
-    says(study, CONTINUOUS[1])
+    says(study, CONTINUOUS[1], warning="the student has collapsed")
     log = printed_by(study, CONTINUOUS[2], "error: out of memory\n  remedy: less\n", ago=900)
     says(study, DISCRETE[0], born=1, said=time.time() - 125)
     cli.main(["watch", "--once"])
@@ -162,6 +164,7 @@ def test_a_table_says_where_all_stands(study: Study, capsys, monkeypatch: pytest
     assert lines[0] == "tiny 2 of 6 runs done, 1 of them diverged · 1 at work · 1 failed · 1 killed · 1 to come"
     assert "continuous seed 1 training 1,500 of 20,000 0.0432 1.25 12,346 1 min 05 s" in lines
     gone = f"process {os.getpid()} is gone, last heard of 2 min 05 s ago in training at 1,500 of 20,000"
+    assert "warning: continuous seed 1: the student has collapsed" in lines
     assert f"killed: discrete-8 seed 0: {gone}" in lines
     assert "failed: continuous seed 2: out of memory" in lines and str(log) in lines
     assert "diverged: discrete-8 seed 2: loss is nan" in lines

@@ -157,6 +157,7 @@ def _study(view: "StudyView") -> list["rich.console.RenderableType"]:
     parts: list[rich.console.RenderableType] = [head, _bar(done / max(len(view.runs), 1))]
     if working := view.of(*AT_WORK):
         parts.append(_at_work(working))
+        parts += [_warning(view) for view in working if view.live is not None and view.live.warning]
     for state in ("failed", "killed", "stopped", "diverged"):
         parts += _named(view.of(state), state)
     return [*parts, Text("")]
@@ -181,6 +182,13 @@ def _at_work(views: Sequence["RunView"]) -> "rich.table.Table":
     for view in views:
         made.add_row(Text(view.name), Text(_phase(view), style=STYLES.get(view.state, "")), *_numbers(view))
     return made
+
+
+def _warning(view: "RunView") -> "Text":
+    from rich.text import Text  # noqa: PLC0415
+
+    assert view.live is not None
+    return Text.assemble(("warning: ", "yellow"), f"{view.name}: {view.live.warning}")
 
 
 def _phase(view: "RunView") -> str:

@@ -44,6 +44,8 @@ class Live:
     loss: float | None = None
     direction_norm: float | None = None
     images_per_second: float | None = None
+    warning: str | None = None
+    """What is wrong with the run, though it goes on."""
 
 
 @dataclass
@@ -76,7 +78,15 @@ def phase(name: str) -> None:
     """Another phase has begun; the numbers of the last one are not its own."""
     if _OWN.state is not None:
         now, old = time.time(), _OWN.state
-        _OWN.state, _OWN.written = Live(name, now, now, old.host, old.pid, old.born), -math.inf
+        changed = Live(name, now, now, old.host, old.pid, old.born, warning=old.warning)
+        _OWN.state, _OWN.written = changed, -math.inf
+        _write()
+
+
+def warn(text: str) -> None:
+    """Something is wrong with the run, though it goes on: shown until the process ends, in every phase."""
+    if _OWN.state is not None:
+        _OWN.state = replace(_OWN.state, warning=text)
         _write()
 
 

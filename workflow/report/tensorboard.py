@@ -46,7 +46,7 @@ def no_snapshots(study: Study, run: Run, known: Collection[int]) -> Iterator[tup
 @dataclass
 class _Written:
     writer: Writer
-    rows: list[list[float]] = field(default_factory=list)
+    rows: list[list[float | None]] = field(default_factory=list)
     samples: int | None = None
     """Of which file, by its time."""
     snapshots: set[int] = field(default_factory=set)
@@ -74,7 +74,7 @@ class Board:
         for written in self.runs.values():
             written.writer.close()
 
-    def _add(self, study: Study, seen: RunView, head: list[str], rows: list[list[float]]) -> None:
+    def _add(self, study: Study, seen: RunView, head: list[str], rows: list[list[float | None]]) -> None:
         place = self.folder / study.label / seen.run.arm / f"seed-{seen.run.seed}"
         written = self.runs.get(place)
         common = 0 if written is None else min(len(written.rows), len(rows))
@@ -84,7 +84,9 @@ class Board:
             written = self.runs[place] = _Written(self.open_writer(place))
         for row in rows[len(written.rows) :]:
             for name, value in zip(head[1:], row[1:], strict=True):
-                written.writer.add_scalar(f"training/{name}", value, int(row[0]))
+                if value is None:
+                    continue
+                written.writer.add_scalar(f"training/{name}", value, int(row[0] or 0))
         if len(rows) > len(written.rows):
             written.rows = rows
         if study.arms[seen.run.arm].snapshots:
@@ -110,12 +112,12 @@ def open_writer(place: Path) -> Writer:
     return SummaryWriter(str(place), filename_suffix=SUFFIX)
 
 
-def _log(study: Study, run: Run) -> tuple[list[str], list[list[float]]]:
+def _log(study: Study, run: Run) -> tuple[list[str], list[list[float | None]]]:
     """(columns, rows) of what the run logs now, or logged when it was trained."""
     for path in (study.growing_log(run), study.run_folder(run) / "log.csv"):
         try:
             head, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
-            return head, [[float(value) for value in row] for row in rows]
+            return head, [[float(value) if value else None for value in row] for row in rows]
         except (OSError, ValueError):  # none, or a damaged one, which whoever needs it will name
             continue
     return [], []

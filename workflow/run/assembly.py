@@ -276,7 +276,7 @@ def step_function(task: Task, modules: Modules) -> Callable[..., Regression]:
     study, run, arm, device = task.study, task.run, task.arm, device_of(task.study.device, task.study.file)
     objective = named(arm.method.path)
     settings_at = settings_of(objective, study, run, arm)
-    teacher_of = _teacher(study, arm, task.data, task.teacher)
+    taught_by = teacher_of(study, arm, task.data, task.teacher)
     teacher = study.arms.get(str(arm.teacher))
     sizes = [arm.size, *([teacher.size] if teacher else [])]
     own_code = arm.method.own or any(study.sizes[size].network is not None for size in sizes)
@@ -285,7 +285,7 @@ def step_function(task: Task, modules: Modules) -> Callable[..., Regression]:
         batch = draw_batch(run, arm, task.data, step).to(device) if rows is None else rows
         bound = partial(student_field, study, arm, precision=arm.precision, tangent_precision=arm.tangent_precision)
         fields = _fields(arm, modules, bound, batch.condition, target)
-        fields = dataclasses.replace(fields, teacher=teacher_of(batch.condition))
+        fields = dataclasses.replace(fields, teacher=taught_by(batch.condition))
         if own_code:  # it may draw from global generators, which must not depend on what came before
             seed_globals(run.seed, step, "dropout", batch.first)
         with masks(batch.keys):
@@ -308,7 +308,7 @@ def _fields(arm: Arm, modules: Modules, bound: Callable[..., Field], condition: 
     return Fields(to_data(student_to), target=to_data(target_to) if target_to else None, **beside)
 
 
-def _teacher(study: Study, arm: Arm, dataset: Dataset, taught: Any) -> Callable[[Condition], Field | None]:
+def teacher_of(study: Study, arm: Arm, dataset: Dataset, taught: Any) -> Callable[[Condition], Field | None]:
     """The student's condition -> the teacher as a field: exact, trained, guided, or none."""
     if arm.teacher is None or arm.teacher == "exact":
         return lambda condition: dataset.velocity if arm.teacher else None

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trigbench.core.condition import UNTOLD, Condition
 from trigbench.core.forward_mode import value_and_tangent
+from trigbench.core.noise_left import collapse, worst
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import Field, interpolate, velocity
 from trigbench.workflow.data.dataset import Dataset
@@ -28,6 +29,7 @@ from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.assembly import check_weights, make_network, open_data, student_field
 from trigbench.workflow.run.batches import mapped
 from trigbench.workflow.run.judging import judge_drawn, judge_field, wanted_of
+from trigbench.workflow.run.log import ACTIVE, LEFT, LOG_COLUMNS, NORMS
 from trigbench.workflow.run.samples import weights_of_now
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.settings import snapshot_steps
@@ -223,15 +225,36 @@ def _costs(arm: Arm, training: TrainingRecord, log: Sequence[Mapping[str, float]
         middle = statistics.median(row[f"{name}_norm"] for row in log) if log else 0.0
         spike = max(row[f"{name}_norm_max"] for row in log) / middle if middle else None
         found.append(Value(metric=f"{name}_spike", value=None if training.reason else spike))
+    return found + _activity(log) + _collapse(training)
+
+
+def _activity(log: Sequence[Mapping[str, float]]) -> list[Value]:
+    """How far clipping and the bound of the adaptive weight acted, mean over steps; of a run that has them."""
+    steps = [row["step"] - before for row, before in zip(log, [0.0, *(row["step"] for row in log)], strict=False)]
+    found = []
+    for name in ACTIVE:
+        if log and all(name in row for row in log):
+            mean = sum(row[name] * n for row, n in zip(log, steps, strict=True)) / sum(steps)
+            found.append(Value(metric=name, value=mean))
     return found
 
 
+def _collapse(training: TrainingRecord) -> list[Value]:
+    """Of a run whose student was looked at, and can be told from a dead map in some bin of time."""
+    known = [(left, taught, passed) for _, passed, left, taught in training.noise_left if left is not None]
+    told = [collapse(left, taught, passed) for left, taught, passed in known if taught is not None]
+    found = worst(torch.tensor(told, dtype=torch.float64))
+    return [] if math.isnan(found) else [Value(metric="collapse", value=None if training.reason else found)]
+
+
 def _read_log(path: Path) -> list[dict[str, float]]:
+    """Its rows, without the cells that are empty."""
     with path.open(encoding="utf-8") as handle:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(handle)]
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(handle)]
 
 
 def _log_curves(log: Sequence[Mapping[str, float]]) -> list[Value]:
-    """The training log's columns as curves over the step."""
-    columns = [name for name in log[0] if name not in ("step", "rate")] if log else []
-    return [Value(metric=f"training_{c}", x=row["step"], value=row[c]) for c in columns for row in log]
+    """The training log's columns as curves over the step; those of bins where there was a look."""
+    columns = [name for name in LOG_COLUMNS if name not in ("step", "rate")]
+    shown = {c: [row for row in log if c in row and (c not in NORMS or LEFT[0] in row)] for c in columns}
+    return [Value(metric=f"training_{c}", x=row["step"], value=row[c]) for c in columns for row in shown[c]]

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from trigbench.core.networks.dropout import masks
+from trigbench.core.noise_left import BINS, bin_of
 from trigbench.core.objectives.regression import Regression
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.assembly import (
@@ -20,6 +21,9 @@ from trigbench.workflow.run.task import Task
 from trigbench.workflow.run.weights import as_bytes, copied, put
 from trigbench.workflow.study.schema import Arm
 
+WATCHED = 4 + 2 * BINS
+"""Numbers of `watched_of`."""
+
 
 def evaluate_step(
     objective: Callable[..., Regression],
@@ -30,12 +34,12 @@ def evaluate_step(
     task: Task,
     modules: Modules,
 ) -> tuple[Tensor, list[Tensor]]:
-    """(loss, direction norm) and gradients of these rows, each part weighted by its share of the whole batch.
+    """What is `watched` of these rows, and gradients, each part weighted by its share of the whole batch.
 
     Every loss here is a mean over samples of what depends on the sample alone, so that the sum over all parts and
     processes is the whole batch's. Of an objective of one's own that is for its author to see to.
     """
-    watched = torch.zeros(2, dtype=torch.float64, device=batch.x0.device)
+    watched = torch.zeros(WATCHED, dtype=torch.float64, device=batch.x0.device)
     arm = task.arm
     gradients: list[Tensor] = []
     scale = loss_scale(arm, batch.x0[0].numel())
@@ -51,8 +55,21 @@ def evaluate_step(
                 summed.add_(gradient)
         else:  # autograd may give one tensor for two parameters: to be added to, each has its own
             gradients = list(found) if len(part) == len(batch) else [gradient.clone() for gradient in found]
-        watched += share * torch.stack([regression.loss.detach().double(), regression.direction_norm.mean().double()])
+        watched += share * watched_of(regression)
     return watched, gradients
+
+
+@torch.no_grad()
+def watched_of(regression: Regression) -> Tensor:
+    """Loss, direction norm, shares clipped and clamped (NaN where there are none), and by bin of time the mean over
+    samples of (norm if the sample is in the bin, else 0) and of (1, else 0): of each, parts add up to the whole."""
+    norm = regression.direction_norm.double()
+    shares = [norm.new_tensor(math.nan) if s is None else s.mean() for s in (regression.clipped, regression.clamped)]
+    first = torch.stack([regression.loss.detach().double(), regression.direction_norm.mean().double(), *shares])
+    if regression.t is None:
+        return torch.cat([first, norm.new_zeros(2 * BINS)])
+    inside = bin_of(regression.t)[:, None] == torch.arange(BINS, device=norm.device)
+    return torch.cat([first, torch.where(inside, norm[:, None], 0.0).mean(0), inside.double().mean(0)])
 
 
 def _parts(batch: Batch, task: Task, modules: Modules) -> Iterator[Batch]:

@@ -8,14 +8,31 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from trigbench.core.noise_left import BINS
 from trigbench.workflow.machine.files import replace_text, writing
 
-LOG_COLUMNS = ("step", "loss", "direction_norm", "direction_norm_max", "gradient_norm", "gradient_norm_max", "rate")
+Row = Sequence[float | None]
+"""None is an empty cell: of what was not measured then, or is not the arm's."""
+
+NORMS = tuple(f"direction_norm_{number + 1}" for number in range(BINS))
+LEFT = tuple(f"noise_left_{number + 1}" for number in range(BINS))
+"""By bin of time; what is left is looked at a few times in a run."""
+ACTIVE = ("clipped_share", "clipped_steps", "clamped_share", "clamped_steps")
+LOG_COLUMNS = (
+    "step", "loss", "direction_norm", "direction_norm_max", "gradient_norm", "gradient_norm_max", "rate",
+    *ACTIVE, *NORMS, *LEFT,
+)  # fmt: skip
 
 
-def log_text(rows: Sequence[Sequence[float]]) -> str:
+def log_text(rows: Sequence[Row]) -> str:
     """The whole file: a head and one line for each of Journal.rows."""
     return "".join([",".join(LOG_COLUMNS) + "\n", *map(_line, rows)])
+
+
+def looks_of(rows: Sequence[Row]) -> list[Row]:
+    """What was left at each look, by bin."""
+    left = [row[-BINS:] for row in rows]
+    return [row for row in left if any(number is not None for number in row)]
 
 
 class GrowingLog:
@@ -25,7 +42,7 @@ class GrowingLog:
     Nothing waits for the disk. Of several processes one has a file. Raises BenchError where the disk is full.
     """
 
-    def __init__(self, file: Path | None, rows: Sequence[Sequence[float]]) -> None:
+    def __init__(self, file: Path | None, rows: Sequence[Row]) -> None:
         self.file = file
         if file is None:
             return
@@ -33,7 +50,7 @@ class GrowingLog:
             file.parent.mkdir(parents=True, exist_ok=True)
             replace_text(file, log_text(rows))
 
-    def append(self, row: Sequence[float]) -> None:
+    def append(self, row: Row) -> None:
         """Add a row, by one write."""
         if self.file is None:
             return
@@ -45,5 +62,5 @@ class GrowingLog:
                 os.close(handle)
 
 
-def _line(row: Sequence[float]) -> str:
-    return ",".join(map(repr, row)) + "\n"
+def _line(row: Row) -> str:
+    return ",".join("" if number is None else repr(number) for number in row) + "\n"

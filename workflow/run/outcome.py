@@ -6,9 +6,12 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from trigbench.core.networks.log_weight import LogWeight
+from trigbench.core.noise_left import BINS, MIDDLES
 from trigbench.core.schedules import largest_angle
 from trigbench.workflow.run.assembly import Modules
+from trigbench.workflow.run.held import Held
 from trigbench.workflow.run.journal import Journal
+from trigbench.workflow.run.log import looks_of
 from trigbench.workflow.run.task import Task
 
 WEIGHT_ANGLES = 32
@@ -31,9 +34,10 @@ class Outcome:
     rate: float = 0.0
     tf32: bool = False
     log_weight: list[list[float]] = field(default_factory=list)
+    noise_left: list[list[float | None]] = field(default_factory=list)
 
 
-def completed(outcome: Outcome, journal: Journal, task: Task, modules: Modules) -> Outcome:
+def completed(outcome: Outcome, journal: Journal, held: Held | None, task: Task, modules: Modules) -> Outcome:
     """With what is known at the end."""
     seconds = outcome.seconds or math.inf
     return replace(
@@ -42,7 +46,17 @@ def completed(outcome: Outcome, journal: Journal, task: Task, modules: Modules) 
         waiting_for_data=journal.data_seconds / seconds,
         device_utilisation=None if journal.busy_seconds is None else journal.busy_seconds / seconds,
         log_weight=[] if outcome.reason else _learned_weight(modules, task.study.sigma_d),
+        noise_left=_noise_left(held, journal),
     )
+
+
+def _noise_left(held: Held | None, journal: Journal) -> list[list[float | None]]:
+    """Of the last look."""
+    looks = looks_of(journal.rows)
+    if held is None or not looks:
+        return []
+    left, taught = looks[-1], held.taught or [None] * BINS
+    return [list(row) for row in zip(MIDDLES, held.elapsed, left, taught, strict=True)]
 
 
 def _learned_weight(modules: Modules, sigma_d: float) -> list[list[float]]:

@@ -20,7 +20,7 @@ from trigbench.core.schedules import (
     uniform_angles,
 )
 from trigbench.core.solvers import SOLVERS
-from trigbench.core.tangents import Control, clip, derivative_along, normalise, raw
+from trigbench.core.tangents import Clip, Control, derivative_along, normalise, raw
 from trigbench.core.trigflow import ProposalGrid, even_grid, proposal_grid
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.named import named
@@ -120,7 +120,7 @@ def _control(arm: Arm, sigma_d: float) -> Control:
     return {
         "normalise": partial(normalise, constant=constant),
         "normalise_rms": partial(normalise, constant=constant, norm="rms"),
-        "clip": partial(clip, sigma_d=sigma_d),
+        "clip": Clip(sigma_d),
         "raw": partial(raw, sigma_d=sigma_d),
     }[arm.control]
 

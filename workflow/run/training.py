@@ -35,6 +35,7 @@ from trigbench.workflow.run.assembly import (
 from trigbench.workflow.run.batches import Batch, batches, draw_batch
 from trigbench.workflow.run.distributed import Layout, World, is_first, lay_out, world_of
 from trigbench.workflow.run.gradients import check_parts, evaluate_step, other_buffers
+from trigbench.workflow.run.held import LOOKS, NO_LOOK, Held, hold, look
 from trigbench.workflow.run.journal import Clock, Journal
 from trigbench.workflow.run.log import GrowingLog, log_text
 from trigbench.workflow.run.outcome import Outcome, completed
@@ -125,6 +126,8 @@ class Loop:
     layout: Layout
     mark: str
     """Of its checkpoints."""
+    held: Held | None
+    """On which what the student leaves of the noise is seen; None in a run that is too short for it."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,8 @@ class Found:
     loss: float
     direction_norm: float
     gradient_norm: float
+    beside: list[float]
+    """The rest of what is watched (gradients.watched_of)."""
     marks: list[float]
     """Of each process's buffers."""
 
@@ -153,11 +158,11 @@ def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
     state, journal, rounded = initial(modules, layout, arm), Journal(), arm.tf32 and world.device.type == "cuda"
     outcome = Outcome(step=0, reason=lost, rate=arm.rate, processes=world.size, tf32=rounded)
     if not lost:
-        loop = Loop(task, modules, step_function(task, modules), layout, checkpoint_mark(study, run, arm))
+        loop = Loop(task, modules, step_function(task, modules), layout, checkpoint_mark(study, run, arm), hold(task))
         with products(world.device, arm.tf32):
             state, journal, outcome = _steps(loop, state, outcome, stop_now)
         with layout.gathered():
-            outcome = completed(outcome, journal, task, modules)
+            outcome = completed(outcome, journal, loop.held, task, modules)
     buffers = buffers_of(modules.student)
     return Trained(layout.whole(state.average) | copied(buffers), layout.whole(state.snapshots), journal, outcome)
 
@@ -176,7 +181,7 @@ def _steps(loop: Loop, state: State, outcome: Outcome, stop_now: StopNow) -> tup
             outcome = replace(outcome, reason=_not_finite(found, step))
             break
         state = _update(_with_buffers(loop, state, found.marks), found.gradients, task.arm, step)
-        _note(journal, clock, log, found, task.arm, step)
+        _note(loop, journal, clock, log, found, step)
         if step in kept_after:
             state.snapshots.update(_snapshot(step, state, modules))
         stop = None if step == task.arm.iterations else world.agreed(stop_now())
@@ -216,18 +221,23 @@ def _evaluated(loop: Loop, state: State, step: int, batch: Batch) -> Found:
     gradients = layout.summed(gradients)
     gradient_norm, marks = layout.norm(gradients), layout.world.marks(modules.buffers().values())
     loss, norm, *others = layout.world.total(torch.cat([watched, marks])).tolist()
-    return Found(gradients, loss, norm, gradient_norm, others)
+    beside = len(watched) - 2
+    return Found(gradients, loss, norm, gradient_norm, others[:beside], others[beside:])
 
 
 def _not_finite(found: Found, step: int) -> str:
     return f"the loss was {found.loss} and the gradient's norm {found.gradient_norm} at step {step}"
 
 
-def _note(journal: Journal, clock: Clock, log: GrowingLog, found: Found, arm: Arm, step: int) -> None:
+def _note(loop: Loop, journal: Journal, clock: Clock, log: GrowingLog, found: Found, step: int) -> None:
     """Write down a step, and at the end of each of the log's rows a row."""
-    journal.note(found.loss, found.direction_norm, found.gradient_norm)
-    if step % math.ceil(arm.iterations / LOG_ROWS) == 0 or step == arm.iterations:
-        log.append(journal.close_window(step, learning_rate(arm, step)))
+    arm = loop.task.arm
+    journal.note(found.loss, found.direction_norm, found.gradient_norm, found.beside)
+    steps = math.ceil(arm.iterations / LOG_ROWS)
+    if step % steps == 0 or step == arm.iterations:
+        is_look = step % (LOG_ROWS // LOOKS * steps) == 0 or step == arm.iterations
+        left = look(loop.held, loop.modules, loop.layout, journal, step) if is_look else NO_LOOK
+        log.append(journal.close_window(step, learning_rate(arm, step), left))
         clock.note(journal)
 
 

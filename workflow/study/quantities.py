@@ -120,6 +120,14 @@ QUANTITIES: dict[str, Quantity] = {
         "norm of the gradient: largest of any step over the run's median",
         of="training",
     ),
+    "collapse": Quantity(
+        "how far the student has collapsed",
+        "lower",
+        "noise that the student leaves at the end of training, from what its teacher's flow leaves (0) to what a dead "
+        "map leaves (1), in the worst of four bins of time; from 0.5 on it has collapsed",
+        signed=True,
+        of="training",
+    ),
 }
 
 Quantities = Mapping[str, Quantity]
@@ -141,16 +149,37 @@ EXACT_COSTS = ("images_seen", "train_flops", "sample_flops")
 
 ACTIVITIES: dict[str, str] = {
     "clipped_share": "share of the direction's elements that clipping changed, mean over a run's steps",
-    "clamped_share": "share of samples whose adaptive weight stood at its bound, mean over a run's steps",
+    "clipped_steps": "share of a run's steps in which clipping changed an element of a direction",
+    "clamped_share": "share of samples whose adaptive weight was beyond its bound, mean over a run's steps",
+    "clamped_steps": "share of a run's steps in which a sample's adaptive weight was beyond its bound",
 }
 """How far an intervention acted in a run, from 0 to 1; what shows that a claim on it was tested."""
 
+_OF_TIME = ("t < 0.39", "0.39 < t < 0.79", "0.79 < t < 1.18", "t > 1.18")
+"""The bins of core.noise_left."""
+_MIDDLES = ("0.20", "0.59", "0.98", "1.37")
 CURVES: dict[str, Curve] = {
     "training_loss": Curve("loss, mean since the last point; x is the optimiser step", "step", signed=True),
     "training_direction_norm": Curve("norm of the direction before any control, mean since the last point", "step"),
     "training_direction_norm_max": Curve("the largest such norm since the last point", "step"),
     "training_gradient_norm": Curve("norm of the gradient, mean since the last point", "step"),
     "training_gradient_norm_max": Curve("the largest such norm since the last point", "step"),
+    **{
+        f"training_{name}": Curve(f"{said} since the last point".replace("a run's steps", "steps"), "step")
+        for name, said in ACTIVITIES.items()
+    },
+    **{
+        f"training_direction_norm_{number}": Curve(
+            f"norm of the direction before any control where {of_time}, mean since the last row of the log", "step"
+        )
+        for number, of_time in enumerate(_OF_TIME, 1)
+    },
+    **{
+        f"training_noise_left_{number}": Curve(
+            f"share of the noise at t = {middle} that the student's map leaves, on a held batch", "step"
+        )
+        for number, middle in enumerate(_MIDDLES, 1)
+    },
     "log_weight": Curve("the learned w(t) at the end of training; x is the angle", "angle", signed=True),
     "space_tangent": Curve("norm of dF/dx v over sqrt(D), mean over points; x is the angle", "angle"),
     "time_tangent": Curve("norm of dF/dt over sqrt(D), mean over points; x is the angle", "angle"),

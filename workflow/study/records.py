@@ -59,6 +59,9 @@ class TrainingRecord(BaseModel):
     """Whether the device rounded the inputs of products; a CPU does not, whatever the arm says."""
     log_weight: list[tuple[float, float | None]] = []
     """(t, w(t)) of the learned adaptive weight at the end."""
+    noise_left: list[tuple[float, float, float | None, float | None]] = []
+    """(t, t - u, what the student's map from t to u left of the noise at the last look, what its teacher's flow leaves)
+    at the middle of each bin of time (core.noise_left); none of a run too short to be looked at."""
     start: float = 0.0
     """Seconds that the process took before it began."""
     peak_memory_mb: float = 0.0

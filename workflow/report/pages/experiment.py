@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from trigbench.core.noise_left import COLLAPSED
 from trigbench.workflow.claims.records import read_verdicts
 from trigbench.workflow.claims.tables import compared, read_table
 from trigbench.workflow.report.kinds import AT_BEST, kind_of
@@ -62,6 +63,8 @@ class ExperimentPage:
     finding: list[str]
     """Sentence by sentence."""
     diverged: list[str]
+    collapsed: list[str]
+    """Runs whose students leave the noise that comes in, by arm."""
     figure: Picture | None
     chart: Chart | None
     charts: dict[str, Chart]
@@ -121,7 +124,7 @@ def experiment_page(
     return ExperimentPage(
         study=study.label, name=name, title=settings.title, paper=settings.paper, question=settings.question.strip(),
         expectation=settings.expectation.strip(), finding=sentences(str(finding.get("finding") or NOTHING)),
-        diverged=_diverged_runs(study, runs) if some else [],
+        diverged=_diverged_runs(study, runs) if some else [], collapsed=collapsed_arms(runs) if some else [],
         figure=_figure(study, name, copies, at_best, known) if some else None,
         chart=chart, charts=other_charts(name, settings, shown_curves, known) if len(curves) else {},
         pictures=_pictures(study, name, copies) if some else None,
@@ -172,6 +175,16 @@ def _diverged_runs(study: Study, runs: pd.DataFrame) -> list[str]:
         path = study.run_folder(Run(arm=arm, seed=int(seed))) / "metrics.json"
         reason = read_record(path).reason if path.is_file() else None
         named.append(f"{arm} seed {seed:.0f}" + (f" ({reason})" if reason else ""))
+    return named
+
+
+def collapsed_arms(runs: pd.DataFrame) -> list[str]:
+    """Each with its seeds, and how far at most (1 is a dead map), of those that finished."""
+    found = runs[(runs.metric == "collapse") & (runs.status == "finished") & (runs.value >= COLLAPSED)]
+    named = []
+    for arm, rows in found.drop_duplicates(["arm", "seed"]).groupby("arm", sort=False):
+        seeds = ", ".join(f"{seed:.0f}" for seed in sorted(rows.seed))
+        named.append(f"{arm} seed{'s' if len(rows) > 1 else ''} {seeds} (up to {rows.value.max():.2f})")
     return named
 
 
