@@ -8,8 +8,7 @@ import math
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trigbench.core.samplers.ode import ddim_step
-from trigbench.core.trigflow import Field
+from trigbench.core.trigflow import Field, rotate
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]
@@ -41,7 +40,7 @@ def flow(field: Field, x: Batch, t: Times, u: Times, steps: int = 12) -> Batch:
     """The probability-flow ODE of a diffusion field from t to u <= t, by DDIM in `steps` equal angles."""
     for number in range(steps):
         now, then = (t + (u - t) * (place / steps) for place in (number, number + 1))
-        x = ddim_step(field, x, now, then)
+        x = rotate(x, field(x, now), now, then)
     return x
 
 
