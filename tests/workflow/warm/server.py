@@ -139,7 +139,8 @@ def import_project(checkout: str) -> None:
     import trigbench.workflow  # noqa: PLC0415
     from trigbench.workflow.study.fingerprint import FOLLOWED, syntax_digest  # noqa: PLC0415
 
-    sys.modules.update(dict.fromkeys(WITH_TRITON))  # so that importing them fails
+    for name in WITH_TRITON:
+        sys.modules[name] = None  # type: ignore[assignment] - so that importing it fails
     for package in (trigbench.core, trigbench.workflow):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if found.name.startswith("trigbench.workflow.steps."):
