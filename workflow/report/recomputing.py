@@ -299,6 +299,8 @@ def report(folder: Path, claims: Mapping[str, Any]) -> int:
         print(f"{folder}: {same.sum()} of {len(table)} verdicts agree")
     else:
         print(f"{folder}: its {len(table)} verdicts are of earlier rules and words, and are held against nothing")
+        counts = table.recomputed.value_counts()
+        print(f"  by the rules of now: {', '.join(f'{count} {word}' for word, count in counts.items())}")
     if without.any():
         print(f"  {without.sum()} rest on curves.csv, which is not published there")
     for row in wrong.itertuples():
