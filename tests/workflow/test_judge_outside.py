@@ -273,13 +273,15 @@ def test_data_that_are_stale_or_take_long_to_make_are_said_with_the_command(
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
     path = study.data_file("mixture").with_suffix(".json")
     write_json(path, read_json(path, "") | {"fingerprint": "another"})
+    for name in ("some.npy", "x.txt"):  # not looked into before the data are there
+        (tmp_path / name).touch()
     line = ["--name", "x", "--labels", "x.txt"]
     with pytest.raises(SystemExit, match=r"mixture is stale(.|\n)*steps.prepare --study tiny.yaml --budget laptop"):
-        cli.main(["judge", "tiny.yaml", "nowhere.npy", *line])
+        cli.main(["judge", "tiny.yaml", "some.npy", *line])
     with pytest.raises(SystemExit, match=r"cifar10 is not prepared(.|\n)*prepare --study cifar10 --budget laptop"):
-        cli.main(["judge", "cifar10", "nowhere.npy", *line])
+        cli.main(["judge", "cifar10", "some.npy", *line])
     with pytest.raises(SystemExit, match=r"several data sets(.|\n)*mixture-2d, mixture-32d"):
-        cli.main(["judge", "oracle", "nowhere.npy", *line])
+        cli.main(["judge", "oracle", "some.npy", *line])
 
 
 # --- labels and pictures --------------------------------------------------------------------------

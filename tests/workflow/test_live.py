@@ -15,7 +15,6 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import live as live_module
 from trigbench.workflow.machine.live import SILENT, Live, live, phase, read_live, say, trouble
 from trigbench.workflow.machine.progress import Progress, sign_of_life
-from trigbench.workflow.run import log as log_module
 from trigbench.workflow.run import training
 from trigbench.workflow.run.log import LOG_COLUMNS, GrowingLog, log_text
 from trigbench.workflow.run.make import make_run
@@ -102,7 +101,7 @@ def test_no_step_waits_for_the_disk(tmp_path: Path, monkeypatch) -> None:
 def test_a_log_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch) -> None:
     log = GrowingLog(tmp_path / "log.csv", [])
     full = OSError(28, "No space left on device")
-    monkeypatch.setattr(log_module.os, "write", lambda *_: (_ for _ in ()).throw(full))
+    monkeypatch.setattr(Path, "open", lambda *_, **__: (_ for _ in ()).throw(full))
     with pytest.raises(BenchError, match=r"cannot write log\.csv"):
         log.append([1, 2.0])
 

@@ -265,7 +265,10 @@ def read(path: Path) -> Table:
 def study(folder: Path, claims: Mapping[str, Any]) -> Table:
     """One row for each verdict that the study's table has of a rule of these claims: what was published, and what
     comes out; None where its curves are not published."""
-    origin, published = json.loads((folder / "provenance.json").read_text()), read(folder / "claims.csv")
+    origin, published = (
+        json.loads((folder / "provenance.json").read_text(encoding="utf-8")),
+        read(folder / "claims.csv"),
+    )
     name, settings, there = origin["settings"]["study"], origin["settings"], (folder / "curves.csv").is_file()
     runs = read(folder / "runs.csv")
     curves = read(folder / "curves.csv") if there else runs[:0].assign(x=pd.Series(dtype=float))

@@ -4,7 +4,6 @@ It grows beside the checkpoints, where the workflow clears nothing when a job en
 log.csv of the run's folder.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,12 +53,8 @@ class GrowingLog:
         """Add a row, by one write."""
         if self.file is None:
             return
-        with writing(self.file):
-            handle = os.open(self.file, os.O_WRONLY | os.O_APPEND)
-            try:
-                os.write(handle, _line(row).encode())
-            finally:
-                os.close(handle)
+        with writing(self.file), self.file.open("ab", buffering=0) as handle:
+            handle.write(_line(row).encode())
 
 
 def _line(row: Row) -> str:

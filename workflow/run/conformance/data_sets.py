@@ -51,7 +51,7 @@ class Tried:
         """Once."""
         return self.prepare(0)
 
-    def open(self) -> Dataset:
+    def opened(self) -> Dataset:
         """From arrays of its own, as from a file, its draws checked as in training."""
         arrays = {name: np.array(array) for name, array in self.prepared[0].items()}
         opens = self.module if self.data is None else draws_module(self.data)
@@ -59,7 +59,7 @@ class Tried:
 
     def draws(self, seed: int, count: int = DRAWN) -> Tensor:
         """x0 of (count, *shape)."""
-        return self.open().draw(generator("conformance", "data", seed), count)[0]
+        return self.opened().draw(generator("conformance", "data", seed), count)[0]
 
 
 def check_data(module: Any, data: Any = None, settings: Mapping[str, Any] | None = None) -> list[Finding]:
@@ -98,7 +98,7 @@ def _prepared(tried: Tried) -> str:
 
 
 def _opened(tried: Tried) -> str:
-    dataset = tried.open()
+    dataset = tried.opened()
     x0, condition = dataset.draw(generator("conformance", "data", 0), 64)
     if x0.dtype != torch.float32:
         raise Fault(f"it draws {x0.dtype}", "draw torch.float32")
@@ -125,7 +125,7 @@ def _draws(tried: Tried) -> str:
 
 
 def _arrays(tried: Tried) -> str:
-    dataset = tried.open()
+    dataset = tried.opened()
     first = dataset.draw(generator("conformance", "data", 0), 64)[0]
     kept = first.clone()
     first.zero_()  # as training may, which has a batch of its own
@@ -144,7 +144,7 @@ def _spread(tried: Tried) -> str:
 
 
 def _velocity(tried: Tried) -> str:
-    dataset = tried.open()
+    dataset = tried.opened()
     if dataset.velocity is None:
         raise Unfit("its exact velocity is not known")
     g = generator("conformance", "velocity")
@@ -192,7 +192,7 @@ def _share(x0: Tensor, array: np.ndarray, sigma_d: float) -> float:
 
 
 def _judges(tried: Tried) -> str:
-    module, dataset = tried.module, tried.open()
+    module, dataset = tried.module, tried.opened()
     of_samples, of_map = (tuple(module.METRICS[judge]) for judge in ("samples", "map"))
     found = module.judge_samples(dataset, tried.draws(2, SAMPLES), of_samples)
     if missing := [name for name in of_samples if not isinstance(found.get(name), int | float)]:
