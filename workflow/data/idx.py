@@ -27,13 +27,15 @@ from trigbench.workflow.data.images import (
     SHOWN,
     about_of,
     extractor_of,
+    fixed_order,
     judge_features,
     make_extractor,
+    pixels_of,
     protocol,
+    real_against_real,
 )
 from trigbench.workflow.data.kinds.idx import METRICS
 from trigbench.workflow.data.parts import check_enough
-from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import Arrays
 from trigbench.workflow.machine.tensors import read_tensors
@@ -76,13 +78,13 @@ def prepare(data: "IdxData", evaluation: "Evaluation", sigma_d: float) -> tuple[
     about: dict[str, Any] = {"folder": str(folder), "conditional": data.conditional, "parts": written}
     about |= {"fold": data.fold, "mean": mean, "std": std}
     seen = {name: in_colour(shards) for name, shards in opened.items()}
-    orders = {name: _order(len(shards), data.seed, name) for name, shards in opened.items()}
+    orders = {name: fixed_order(len(shards), data.seed, name) for name, shards in opened.items()}
     extractor = make_extractor(data.extractor, folder, seen["train"], written["train"], data.seed)
     about["extractor"] = {"kind": extractor.name, "weights": str(extractor.weights), "sha256": extractor.sha256}
     about["references"] = {
         name: reference_file(
             folder, name, written[name], extractor, orders[name][: data.reference if name == "train" else None],
-            partial(_pixels, shards),
+            partial(pixels_of, shards),
         )
         for name, shards in seen.items()
     }  # fmt: skip
@@ -129,15 +131,8 @@ def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = M
 
 
 def floors(dataset: Dataset) -> list[Value]:
-    """The held-out part judged as if it were samples: real against real.
-
-    Its distance to itself is left out, being zero by definition.
-    """
-    about = about_of(dataset.arrays)
-    shards = open_shards(Path(about["folder"]) / "held_out", about["parts"]["held_out"], AGAIN)
-    levels = _pixels(shards, _order(len(shards), 0, "floors")[:LARGEST_FLOOR])
-    wanted = [name for name in METRICS["samples"] if not name.endswith("_held_out")]
-    return [Value(metric=name, value=value) for name, value in _judge_levels(dataset.arrays, levels, wanted).items()]
+    """Real against real, by grey levels."""
+    return real_against_real(dataset, _judge_levels)
 
 
 def _judge_levels(arrays: Arrays, levels: Tensor, wanted: Collection[str]) -> dict[str, float]:
@@ -195,16 +190,7 @@ def _moments(shards: Shards, path: str) -> tuple[float, float]:
     return mean, std
 
 
-def _pixels(shards: Shards, rows: np.ndarray) -> Tensor:
-    return torch.from_numpy(shards.rows(rows))
-
-
-def _order(count: int, seed: int, purpose: str) -> np.ndarray:
-    """A fixed order of all rows."""
-    return torch.randperm(count, generator=generator(seed, purpose, "order")).numpy()
-
-
 def _accuracy(extractor: Extractor, held: Shards) -> float:
     assert held.labels is not None
     rows = np.arange(len(held))[:LARGEST_FLOOR]
-    return round(accuracy(read_tensors(extractor.weights, AGAIN), _pixels(held, rows), held.labels[rows]), 4)
+    return round(accuracy(read_tensors(extractor.weights, AGAIN), pixels_of(held, rows), held.labels[rows]), 4)

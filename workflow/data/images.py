@@ -73,13 +73,13 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
         for name, part in parts.items()
     }
     opened = {name: open_shards(folder / name, about["parts"][name], AGAIN) for name in parts}
-    orders = {name: _order(len(shards), data.seed, name) for name, shards in opened.items()}
+    orders = {name: fixed_order(len(shards), data.seed, name) for name, shards in opened.items()}
     extractor = make_extractor(data.extractor, folder, opened["train"], about["parts"]["train"], data.seed)
     about["extractor"] = {"kind": extractor.name, "weights": str(extractor.weights), "sha256": extractor.sha256}
     about["references"] = {
         name: reference_file(
             folder, name, about["parts"][name], extractor,
-            orders[name][: data.reference if name == "train" else None], partial(_pixels, shards),
+            orders[name][: data.reference if name == "train" else None], partial(pixels_of, shards),
         )
         for name, shards in opened.items()
     }  # fmt: skip
@@ -202,15 +202,22 @@ def extractor_of(origin: Mapping[str, str]) -> Extractor:
 
 
 def floors(dataset: Dataset) -> list[Value]:
-    """The held-out part judged as if it were samples: real against real.
+    """Real against real, by pixels."""
+    return real_against_real(dataset, judge_pixels)
+
+
+def real_against_real(
+    dataset: Dataset, judge: Callable[[Arrays, Tensor, Collection[str]], dict[str, float]]
+) -> list[Value]:
+    """The held-out part judged as if it were samples.
 
     Its distance to itself is left out, being zero by definition.
     """
     about = about_of(dataset.arrays)
     shards = open_shards(Path(about["folder"]) / "held_out", about["parts"]["held_out"], AGAIN)
-    pixels = _pixels(shards, _order(len(shards), 0, "floors")[:LARGEST_FLOOR])
+    pixels = pixels_of(shards, fixed_order(len(shards), 0, "floors")[:LARGEST_FLOOR])
     wanted = [name for name in METRICS["samples"] if not name.endswith("_held_out")]
-    return [Value(metric=name, value=value) for name, value in judge_pixels(dataset.arrays, pixels, wanted).items()]
+    return [Value(metric=name, value=value) for name, value in judge(dataset.arrays, pixels, wanted).items()]
 
 
 LARGEST_FLOOR = 10_000
@@ -224,11 +231,12 @@ def _nearest(arrays: Arrays, pixels: Tensor, part: str) -> float:
     return nearest_distance(to_unit_variance(pixels, sigma_d), to_unit_variance(others, sigma_d))
 
 
-def _pixels(shards: Shards, rows: np.ndarray) -> Tensor:
+def pixels_of(shards: Shards, rows: np.ndarray) -> Tensor:
+    """The images of these rows, (row, channel, height, width), uint8."""
     return torch.from_numpy(shards.rows(rows))
 
 
-def _order(count: int, seed: int, purpose: str) -> np.ndarray:
+def fixed_order(count: int, seed: int, purpose: str) -> np.ndarray:
     """A fixed order of all rows, as files come sorted by class."""
     return torch.randperm(count, generator=generator(seed, purpose, "order")).numpy()
 
@@ -246,4 +254,4 @@ def _accuracy(extractor: Extractor, held: Shards) -> float:
 
     assert held.labels is not None
     rows = np.arange(len(held))[:LARGEST_FLOOR]
-    return round(accuracy(read_tensors(extractor.weights, AGAIN), _pixels(held, rows), held.labels[rows]), 4)
+    return round(accuracy(read_tensors(extractor.weights, AGAIN), pixels_of(held, rows), held.labels[rows]), 4)
