@@ -316,16 +316,16 @@ def test_a_budget_is_found_where_it_was_made_or_else_published(monkeypatch: pyte
 
 
 def test_published_results_are_the_same_bits_as_themselves() -> None:
-    own = read_set(str(PUBLISHED / "cifar10-small"))
+    own = read_set(str(PUBLISHED / "oracle"))
     found = compare(own, own)
-    assert found.identical == ("cifar10-small/runs.csv", "cifar10-small/claims.csv")
+    assert found.identical == ("oracle/runs.csv", "oracle/claims.csv")
     assert set(found.means.outcome) == {SAME} and len(found.means) > 100 and not found.changes
-    assert not len(found.verdicts_changed) and found.runs_alike == (24, 24)
+    assert not len(found.verdicts_changed) and found.runs_alike == (415, 415)
 
 
 def test_two_versions_of_a_study_are_said_to_be_no_comparison() -> None:
-    own = read_set(str(PUBLISHED / "cifar10-small"))
-    results = own.studies["cifar10-small"]
+    own = read_set(str(PUBLISHED / "oracle"))
+    results = own.studies["oracle"]
     settings = {**results.origin["settings"], "version": 1}
     one, two = (
         ResultSet("x", "x", {"c": dataclasses.replace(results, origin={"settings": settings | {"version": version}})})
@@ -391,11 +391,11 @@ def test_the_page_stands_alone_and_says_what_differs(tmp_path: Path, capsys, mon
 
 
 def test_the_same_bits_are_said_to_be_the_same_bits(tmp_path: Path, capsys) -> None:
-    same = str(PUBLISHED / "cifar10-small")
+    same = str(PUBLISHED / "oracle")
     cli.main(["compare", same, same, "--out", str(tmp_path / "page.html")])
     printed = capsys.readouterr().out
-    assert "cifar10-small/runs.csv and cifar10-small/claims.csv are the same bits in both." in printed
-    assert "All 143 means are the same in every digit." in printed and "None of 113 verdicts changed." in printed
+    assert "oracle/runs.csv and oracle/claims.csv are the same bits in both." in printed
+    assert "All 789 means are the same in every digit." in printed and "None of 113 verdicts changed." in printed
     assert "There was nothing to test." in (tmp_path / "page.html").read_text()
 
 
