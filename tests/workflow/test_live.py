@@ -62,32 +62,32 @@ def test_the_log_is_read_while_training_and_after_a_kill_is_that_of_an_undisturb
     study = scd_arm(iterations=40)
     train(study, SCD)
     whole = (study.run_folder(SCD) / "log.csv").read_text()
-    assert len(whole.splitlines()) == 41 and not study.growing_log(SCD).exists()
+    assert len(whole.splitlines()) == 41 and not study.files(SCD).growing_log.exists()
     study = study.model_copy(update={"resources": study.resources.model_copy(update={"checkpoint_every": 10})})
     for seal in study.checkpoint_folder(SCD).glob("step-*"):
         seal.unlink()
     broken_off(study, at=26)
-    there = study.growing_log(SCD).read_text()
+    there = study.files(SCD).growing_log.read_text()
     assert whole.startswith(there) and len(there.splitlines()) == 26
     begun = []
 
     class Watched(GrowingLog):
         def __init__(self, file, rows):
             super().__init__(file, rows)
-            begun.append(study.growing_log(SCD).read_text())
+            begun.append(study.files(SCD).growing_log.read_text())
 
     monkeypatch.setattr(training, "GrowingLog", Watched)
     train(study, SCD)
     assert begun == ["".join(whole.splitlines(keepends=True)[:21])]  # what came after the checkpoint comes again
     assert (study.run_folder(SCD) / "log.csv").read_text() == whole
-    assert not study.growing_log(SCD).exists()
+    assert not study.files(SCD).growing_log.exists()
 
 
 def test_only_the_first_of_several_processes_shows_anything(scd_arm, monkeypatch) -> None:
     study = scd_arm()
     monkeypatch.setattr(training, "is_first", lambda: False)
     with training.working_on(study, SCD, "training"):
-        assert read_live(study.live_file(SCD)) is None
+        assert read_live(study.files(SCD).live) is None
 
 
 def test_no_step_waits_for_the_disk(tmp_path: Path, monkeypatch) -> None:
@@ -186,4 +186,4 @@ def test_a_run_says_its_phases_and_leaves_nothing(scd_arm, monkeypatch) -> None:
     last = [said for said in seen if said["phase"] == "training"][-1]
     assert (last["done"], last["total"]) == (30, 30)
     assert {"loss", "direction_norm", "images_per_second", "seconds_left"} <= last.keys()
-    assert not study.live_file(SCD).exists() and not study.growing_log(SCD).exists()
+    assert not study.files(SCD).live.exists() and not study.files(SCD).growing_log.exists()

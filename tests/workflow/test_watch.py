@@ -56,14 +56,14 @@ def says(study: Study, run: Run, **changed: object) -> Live:
     now, pid = time.time(), os.getpid()
     live = Live("training", now, now, socket.gethostname(), pid, _born(pid), 1500, 20000, 65.0, 0.04321, 1.25, 12345.6)
     live = dataclasses.replace(live, **changed)  # type: ignore[arg-type]
-    file = study.live_file(run)
+    file = study.files(run).live
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(dataclasses.asdict(live)))
     return live
 
 
 def printed_by(study: Study, run: Run, text: str, ago: float = 0.0) -> Path:
-    log = study.job_log(run)
+    log = study.files(run).printed
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(text)
     then = time.time() - ago
@@ -270,7 +270,7 @@ def looked(study: Study) -> StudyView:
 def test_scalars_follow_the_log_as_it_grows_each_once(study: Study, board: Board, written: list[Recorded]) -> None:
     board.update(study, looked(study))
     assert not written
-    log = study.growing_log(CONTINUOUS[0])
+    log = study.files(CONTINUOUS[0]).growing_log
     log.parent.mkdir(parents=True)
     for rows in (ROWS[:1], ROWS, ROWS[:1], ROWS):  # it went on from a checkpoint in between
         log.write_text(log_text(rows))
@@ -332,7 +332,7 @@ def test_snapshots_that_cannot_be_drawn_end_no_watching(study: Study, written: l
     study = study.model_copy(
         update={"arms": {name: arm.model_copy(update={"snapshots": 2}) for name, arm in study.arms.items()}}
     )
-    log = study.growing_log(CONTINUOUS[0])
+    log = study.files(CONTINUOUS[0]).growing_log
     log.parent.mkdir(parents=True)
     log.write_text(log_text(ROWS))
     board.update(study, looked(study))

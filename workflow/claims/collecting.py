@@ -62,7 +62,7 @@ def tabulate_study(study: Study) -> None:
 def study_provenance(study: Study) -> dict[str, Any]:
     """What made the study's results: its settings, and the commits, versions and hardware of its runs."""
     runs = study.runs()
-    records = [read_record(study.run_folder(run) / "metrics.json") for run in runs if is_fresh(study, run)]
+    records = [read_record(study.files(run).metrics) for run in runs if is_fresh(study, run)]
     origins = [origin for record in records for origin in record.provenances]
 
     def seen(key: str) -> list[Any]:

@@ -131,7 +131,7 @@ def experiment_tables(study: Study, experiment: str) -> Tables:
     runs = read_table(folder / "runs.csv") if there else _empty(COLUMNS)
     curves = read_table(folder / "curves.csv") if there else _empty(CURVE_COLUMNS)
     made = study.runs_of(experiment) if experiment in study.experiments else []  # a budget may leave it out
-    records = [study.run_folder(run) / "metrics.json" for run in made]
+    records = [study.files(run).metrics for run in made]
     origins = [origin for path in records if path.is_file() for origin in read_record(path).provenances]
     commits = {origin.get("commit") or UNKNOWN for origin in origins}
     return Tables(runs, curves, tuple(sorted(commits)))

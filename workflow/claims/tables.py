@@ -47,7 +47,7 @@ def experiment_tables(study: Study, experiment: str, runs: Iterable[Run]) -> tup
     """
     rows, points, data_sets, known = [], [], {}, quantities_of(study.data.values())
     for run in runs:
-        record = read_record(study.run_folder(run) / "metrics.json")
+        record = read_record(study.files(run).metrics)
         about = _about(study, experiment, run)
         data_sets[study.arms[run.arm].data] = None
         shown = study.experiments[experiment].samplers or study.samplers_of(run.arm)[:1]
@@ -81,7 +81,7 @@ def finished_runs(study: Study, experiment: str) -> tuple[list[Run], list[Run]]:
 def is_fresh(study: Study, run: Run) -> bool:
     """Whether the run has a record, and of what it would be made from today, as the plan decides it."""
     verdict = run_verdict(study, run, fingerprint(study.specification(run)))
-    return verdict in (FRESH, None) and (study.run_folder(run) / "metrics.json").is_file()
+    return verdict in (FRESH, None) and study.files(run).metrics.is_file()
 
 
 def read_table(path: Path | TextIO) -> pd.DataFrame:

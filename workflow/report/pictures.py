@@ -45,7 +45,7 @@ def _samples(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
     """(steps, samples) of the run's main sampler, without guidance."""
     main = study.samplers_of(run.arm)[0]
     ways = [way for way in study.samplings(run.arm) if way.sampler == main and way.guidance in (None, 1.0)]
-    archive = read_arrays(study.run_folder(run) / "samples.npz", AGAIN, {way.key for way in ways})
+    archive = read_arrays(study.files(run).samples, AGAIN, {way.key for way in ways})
     return [(way.steps, archive[way.key]) for way in ways if way.key in archive]
 
 

@@ -114,7 +114,8 @@ def open_writer(place: Path) -> Writer:
 
 def _log(study: Study, run: Run) -> tuple[list[str], list[list[float | None]]]:
     """(columns, rows) of what the run logs now, or logged when it was trained."""
-    for path in (study.growing_log(run), study.run_folder(run) / "log.csv"):
+    files = study.files(run)
+    for path in (files.growing_log, files.log):
         try:
             head, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
             return head, [[float(value) if value else None for value in row] for row in rows]
@@ -125,7 +126,7 @@ def _log(study: Study, run: Run) -> tuple[list[str], list[list[float | None]]]:
 
 def _add_samples(study: Study, run: Run, written: _Written) -> None:
     """The house's own picture of its samples, where they can be seen, and where they are new."""
-    path = study.run_folder(run) / "samples.npz"
+    path = study.files(run).samples
     try:
         made = path.stat().st_mtime_ns
         if made == written.samples:

@@ -18,10 +18,10 @@ PARTS = ("train", "sample", "evaluate")
 
 def timing(study: Study) -> dict[str, Any]:
     """Seconds of the study's finished runs by part, and what share of their jobs was none of these."""
-    found = [study.run_folder(run) / "metrics.json" for run in study.runs()]
-    records = [read_record(path) for path in found if path.is_file()]
+    found = [files for files in map(study.files, study.runs()) if files.metrics.is_file()]
+    records = [read_record(files.metrics) for files in found]
     seconds = {part: sum(r.seconds.get(part, 0.0) for r in records) for part in PARTS}
-    jobs = sum(_job_seconds(study.folder / "logs" / "runs" / f"{r.arm}-seed-{r.seed}.tsv") for r in records)
+    jobs = sum(_job_seconds(files.timed) for files in found)
     work = sum(seconds.values())
     return {
         "study": study.label,

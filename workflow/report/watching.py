@@ -70,7 +70,7 @@ class Watcher:
         return StudyView(self.study.label, tuple(self._look_at(run, now) for run in self.study.runs()))
 
     def _look_at(self, run: Run, now: float) -> RunView:
-        live = read_live(self.study.live_file(run))
+        live = read_live(self.study.files(run).live)
         if live is not None and (why := trouble(live, now)) != "":
             state: State = "silent" if why.startswith("no sign") else "killed"
             if state == "killed" and (made := self._made(run)) and made.state in OVER:
@@ -82,7 +82,7 @@ class Watcher:
 
     def _made(self, run: Run) -> RunView | None:
         """By its record, where that is of today's settings."""
-        path = self.study.run_folder(run) / "metrics.json"
+        path = self.study.files(run).metrics
         try:
             changed = path.stat().st_mtime_ns
         except OSError:
@@ -104,7 +104,7 @@ class Watcher:
 
     def _ended(self, run: Run, now: float) -> RunView:
         """By what its last job printed."""
-        log = self.study.job_log(run)
+        log = self.study.files(run).printed
         try:
             written = log.stat().st_mtime
         except OSError:
@@ -112,12 +112,12 @@ class Watcher:
         error = last_error(log)
         if error is not None:
             return RunView(run, "stopped" if STOPPED.search(error) else "failed", note=error, log=log)
-        record = self.study.run_folder(run) / "metrics.json"
+        record = self.study.files(run).metrics
         is_new = now - written < STARTS and not (record.is_file() and record.stat().st_mtime >= written)
         return RunView(run, "starting" if is_new else "to come", log=log if is_new else None)
 
     def _log(self, run: Run) -> Path | None:
-        log = self.study.job_log(run)
+        log = self.study.files(run).printed
         return log if log.is_file() else None
 
 

@@ -17,6 +17,7 @@ from trigbench.workflow.machine.files import check_writable
 from trigbench.workflow.study.freshness import inputs_of, measurement_mark, weights_stay
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.machine.progress import watch
+from trigbench.workflow.study.places import RESULTS, run_files
 from trigbench.workflow.study.reading import budget_said, load, shipped, studies_said
 from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Run
 
@@ -157,14 +158,14 @@ def run_inputs(wildcards):
     found = {name: paths(files) for name, files in inputs_of(study, run).items()}
     for name, other in (("teacher", study.teacher_run(run)), ("start", study.start_run(run))):
         if other is not None:
-            record = str(study.run_folder(other) / "metrics.json")
+            record = str(study.files(other).metrics)
             found[name] = [ancient(record) if weights_stay(study, other) else record]
     return found
 
 
 def records_of(wildcards):
     study = study_of(wildcards)
-    return paths(study.run_folder(run) / "metrics.json" for run in study.runs_of(wildcards.experiment))
+    return paths(study.files(run).metrics for run in study.runs_of(wildcards.experiment))
 
 
 def small_data(wildcards):

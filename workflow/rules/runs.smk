@@ -1,16 +1,18 @@
 # Runs: an arm with a seed is trained, sampled and judged in one job, and once.
 
+RUN = run_files(RESULTS / "{label}", "{arm}", "{seed}")
+
 
 rule run:
     message: "{wildcards.label}: {wildcards.arm}, seed {wildcards.seed}"
     input:
         unpack(run_inputs),
     output:  # alone: weights and samples beside it, which no failed job may cost, are gone on with (run/make.py)
-        metrics=ensure("results/{label}/runs/{arm}/seed-{seed}/metrics.json", non_empty=True),
+        metrics=ensure(str(RUN.metrics), non_empty=True),
     log:
-        "results/{label}/logs/runs/{arm}-seed-{seed}.log",
+        str(RUN.printed),
     benchmark:
-        "results/{label}/logs/runs/{arm}-seed-{seed}.tsv"
+        str(RUN.timed)
     params:
         # specification and mathematics: the plan makes the run again when either changes
         fingerprint=lambda wc: fingerprint(study_of(wc).specification(run_of(wc))),

@@ -228,7 +228,7 @@ def open_teacher(study: Study, run: Run, arm: Arm, dataset: Dataset) -> Any:
 def _weights_of(study: Study, run: Run) -> Tensors:
     """The averaged weights of a run that is there."""
     remedy = f"delete its folder; the workflow trains {run.arm} seed {run.seed} again"
-    weights = read_tensors(study.run_folder(run) / "weights.safetensors", remedy)
+    weights = read_tensors(study.files(run).weights, remedy)
     return on(device_of(study.device, study.file), weights)
 
 

@@ -107,9 +107,7 @@ def check(study: Study, costs: list[Cost]) -> str:
     lines, estimated, took = [], 0.0, 0.0
     for cost in costs:
         if done[cost.arm]:
-            seconds = sum(
-                sum(read_record(study.run_folder(r) / "metrics.json").seconds.values()) for r in done[cost.arm]
-            )
+            seconds = sum(sum(read_record(study.files(r).metrics).seconds.values()) for r in done[cost.arm])
             ours = 3600 * (machine_hours(cost) or 0.0) * len(done[cost.arm]) / cost.runs
             estimated, took = estimated + ours, took + seconds
             lines.append(f"{cost.arm}: estimated {ours:.0f} s, took {seconds:.0f} s, ratio {ours / seconds:.2f}")

@@ -71,21 +71,21 @@ def evaluate(study: Study, run: Run) -> RunRecord:
     Raises BenchError where the weights were trained, or the samples drawn, from other settings, mathematics, data or
     teacher than these are now.
     """
-    started, out, arm = time.monotonic(), study.run_folder(run), study.arms[run.arm]
+    started, files, arm = time.monotonic(), study.files(run), study.arms[run.arm]
     training = weights_of_now(study, run)
     sampled, noted = _samples_of_now(study, run), _noted(study, run, training)
     dataset, device = open_data(study, arm), device_of(study.device, study.file)
-    weights = on(device, read_tensors(out / "weights.safetensors", AGAIN))
-    samples = {key: torch.from_numpy(values) for key, values in read_arrays(out / "samples.npz", AGAIN).items()}
+    weights = on(device, read_tensors(files.weights, AGAIN))
+    samples = {key: torch.from_numpy(values) for key, values in read_arrays(files.samples, AGAIN).items()}
     network = make_network(study, arm, dataset)
     check_weights(study, arm, network, weights)
     seed_globals(study.evaluation.seed, "evaluate")  # of a network of one's own that draws
     if training.reason is None:
         found = judged(study, run, dataset, partial(student_field, study, arm, network, weights), samples)
-        found.curves.extend(_along_training(study, run, arm, out))
+        found.curves.extend(_along_training(study, run, arm))
     else:
         found = _nothing(study, run, samples)
-    log, lost = _read_log(out / "log.csv"), found.lost
+    log, lost = _read_log(files.log), found.lost
     curves = [*found.curves, *(Value(metric="log_weight", x=t, value=w) for t, w in training.log_weight)]
     seconds = {"start": training.start, "train": round(training.seconds, 3), "sample": sampled.seconds}
     record = RunRecord(
@@ -107,7 +107,7 @@ def evaluate(study: Study, run: Run) -> RunRecord:
         provenance_of={"training": training.provenance, "sampling": sampled.provenance},
         protocol=protocol(study, run),
     )
-    write_record(out / "metrics.json", record)
+    write_record(files.metrics, record)
     return record
 
 
@@ -151,7 +151,7 @@ def _ways(study: Study, run: Run) -> dict[str, Sampling]:
 
 def _samples_of_now(study: Study, run: Run) -> SamplesRecord:
     """What sampling has left. Raises BenchError unless it was of these weights, and of what it would be of now."""
-    file = study.run_folder(run) / "samples.json"
+    file = study.files(run).samples_record
     remedy = "draw them again by trigbench.workflow.steps.sample, or make the run again"
     sampled, now = read_samples(file, remedy), drawn_from(study, run)
     if sampled.weights != now["weights"]:
@@ -175,11 +175,11 @@ def _of_samples(way: Sampling, found: Mapping[str, float | None]) -> list[Value]
     return [Value(metric=name, value=value, **way.columns) for name, value in found.items()]
 
 
-def _along_training(study: Study, run: Run, arm: Arm, out: Path) -> list[Value]:
+def _along_training(study: Study, run: Run, arm: Arm) -> list[Value]:
     """The main sampler's metrics of every snapshot, as curves over the optimiser step."""
     if arm.snapshots is None:
         return []
-    kept = read_tensors(out / "snapshots.safetensors", AGAIN)
+    kept = read_tensors(study.files(run).snapshots, AGAIN)
     kind, dataset = kind_module(study.data[arm.data]), open_data(study, arm)
     main = study.samplers_of(run.arm)[0]
     ways = {way.key: way for way in study.samplings(run.arm) if way.sampler == main}

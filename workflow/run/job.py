@@ -29,7 +29,7 @@ def run_job(
     started = by_torchrun()  # it holds the GPUs for its processes
     with contextlib.ExitStack() as held:
         if gpus is not None and not started:
-            with live(study.live_file(run), "waiting for a GPU"):
+            with live(study.files(run).live, "waiting for a GPU"):
                 held.enter_context(gpu_slot(gpus))
         if processes > 1 and not started:
             _become_torchrun(processes)

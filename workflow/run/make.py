@@ -48,8 +48,9 @@ def make_run(study: Study, run: Run, time_limit: float | None = None) -> RunReco
         with _within_memory(study, "evaluation.samples", fewer):
             record = evaluate(study, run)
         remove_parts(study, run)
-        if read_training(study.run_folder(run) / "training.json").reason is None:  # else the last good one is looked at
-            checkpoints.remove_all(study.checkpoint_folder(run))
+        files = study.files(run)
+        if read_training(files.training).reason is None:  # else the last good one is looked at
+            checkpoints.remove_all(files.checkpoints)
     return record
 
 

@@ -39,7 +39,7 @@ def sample(study: Study, run: Run, time_limit: float | None = None) -> float:
     `time_limit` (minutes of this process), the end of its Slurm job, and at SIGTERM.
     """
     started = time.monotonic()
-    out, samplings = study.run_folder(run), study.samplings(run.arm)
+    files, samplings = study.files(run), study.samplings(run.arm)
     with (
         stopping(time_limit) as stop_now,
         world_of(device_of(study.device, study.file), study.resources.patience) as world,
@@ -62,16 +62,16 @@ def sample(study: Study, run: Run, time_limit: float | None = None) -> float:
             )
         seconds = round(time.monotonic() - started, 3)
         about = {"peak_memory_mb": peak_memory_mb(), "provenance": provenance(device_name(world.device))}
-        for name in ("metrics.json", "samples.json"):  # of other samples
-            (out / name).unlink(missing_ok=True)
-        write_arrays(out / "samples.npz", {key: drawn.numpy() for key, drawn in samples.items()})
-        write_record(out / "samples.json", SamplesRecord(**noted, seconds=seconds, **about))
+        for record in (files.metrics, files.samples_record):  # of other samples
+            record.unlink(missing_ok=True)
+        write_arrays(files.samples, {key: drawn.numpy() for key, drawn in samples.items()})
+        write_record(files.samples_record, SamplesRecord(**noted, seconds=seconds, **about))
     return time.monotonic() - started
 
 
 def weights_of_now(study: Study, run: Run) -> TrainingRecord:
     """What training has left. Raises BenchError unless it was of what it would be of now."""
-    file = study.run_folder(run) / "training.json"
+    file = study.files(run).training
     training, now = read_training(file), made_from(study, run)
     if other := [name for name, value in now.items() if getattr(training, name) != value]:
         problem = f"{run.arm} seed {run.seed} was trained from something else: its {' and '.join(other)} changed since"
@@ -87,14 +87,13 @@ def _draw_share(
 
     Everything is saved where several processes draw, or some of it was.
     """
-    weights_file = study.run_folder(run) / "weights.safetensors"
-    mark = digest([noted["fingerprint"], sha256(weights_file)], [])
-    begun = study.checkpoint_folder(run) / f"samples-{mark}"
+    files = study.files(run)
+    begun = files.parts_of_samples(digest([noted["fingerprint"], sha256(files.weights)], []))
     done = {place for file in _files(begun) for place in map(_place, names_of_arrays(file, REMOVE))}
     world.wait()  # before one saves what another has not counted
     left = [part for part in parts if part.place not in done]
     share = world.share(len(left))
-    weights, samplings = read_tensors(weights_file, AGAIN), study.samplings(run.arm)
+    weights, samplings = read_tensors(files.weights, AGAIN), study.samplings(run.arm)
     fresh, saved, stop = dict[Place, Tensor](), time.monotonic(), None
     for place, made in draw_parts(study, study.arms[run.arm], weights, samplings, left[share.start : share.stop]):
         fresh[place] = made
@@ -144,5 +143,6 @@ def _place(name: str) -> Place:
 
 def remove_parts(study: Study, run: Run) -> None:
     """Remove the parts of a run's samples, of other weights too: when it is judged, as its job may end before."""
-    for folder in study.checkpoint_folder(run).glob("samples-*"):
+    files = study.files(run)
+    for folder in files.checkpoints.glob(files.parts_of_samples("*").name):
         shutil.rmtree(folder)

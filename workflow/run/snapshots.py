@@ -35,10 +35,10 @@ def snapshot_samples(
 
 def _kept(study: Study, run: Run) -> Mapping[str, Tensor]:
     """As `<step>/<name>`: of a trained run from its file, else from the newest checkpoint, which is left as it is."""
-    trained = study.run_folder(run) / "snapshots.safetensors"
-    if not study.growing_log(run).is_file() and trained.is_file():
-        return read_tensors(trained, "delete the run's folder; the workflow makes it again")
-    for seal in sorted(study.checkpoint_folder(run).glob("step-*.json"), reverse=True):
+    files = study.files(run)
+    if not files.growing_log.is_file() and files.snapshots.is_file():
+        return read_tensors(files.snapshots, "delete the run's folder; the workflow makes it again")
+    for seal in sorted(files.checkpoints.glob("step-*.json"), reverse=True):
         with contextlib.suppress(BenchError, OSError, TypeError):  # replaced meanwhile, or damaged: the one before
             return _within(seal)
     return {}

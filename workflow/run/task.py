@@ -32,7 +32,7 @@ class Task:
 
     @property
     def checkpoints(self) -> Path:
-        return self.study.checkpoint_folder(self.run)
+        return self.study.files(self.run).checkpoints
 
     @property
     def network_key(self) -> str:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -46,6 +45,7 @@ from trigbench.workflow.run.tuning import tuned
 from trigbench.workflow.run.weights import buffers_of, copied, difference
 from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.freshness import made_from
+from trigbench.workflow.study.places import RunFiles
 from trigbench.workflow.study.records import TrainingRecord, read_training, write_record
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Run, Study
@@ -53,8 +53,6 @@ from trigbench.workflow.study.study import Run, Study
 LOOK_EVERY = 500
 """Steps between looks at whether all it carries is finite; no setting, since it can decide where a run diverged."""
 LOG_ROWS = 50
-OF_OTHER_WEIGHTS = ("metrics.json", "samples.json", "samples.npz", "snapshots.safetensors")
-"""What goes when a run is trained: with settings that come back, a record of theirs would be taken for one of these."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +82,14 @@ def working_on(study: Study, run: Run, doing: str) -> Iterator[None]:
     if not is_first():
         yield
         return
-    with exclusive(study.checkpoint_folder(run), f"{run.arm} seed {run.seed}"), live(study.live_file(run), doing):
+    files = study.files(run)
+    with exclusive(files.checkpoints, f"{run.arm} seed {run.seed}"), live(files.live, doing):
         yield
 
 
 def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
     """As `train`, for a caller that is working_on the run."""
-    out = study.run_folder(run)
+    files = study.files(run)
     with (
         stopping(time_limit) as stop_now,
         world_of(device_of(study.device, study.file), study.resources.patience) as world,
@@ -100,20 +99,23 @@ def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
     if world.first:
         about = {**noted, "start": start, "peak_memory_mb": peak_memory_mb()}
         about |= {"provenance": provenance(device_name(world.device)) | {"tf32": trained.outcome.tf32}}
-        study.growing_log(run).unlink(missing_ok=True)  # log.csv takes its place
-        _write(out, trained, TrainingRecord(**about, **dataclasses.asdict(trained.outcome)))
+        files.growing_log.unlink(missing_ok=True)  # log.csv takes its place
+        _write(files, trained, TrainingRecord(**about, **dataclasses.asdict(trained.outcome)))
     return trained.outcome
 
 
-def _write(out: Path, trained: Trained, record: TrainingRecord) -> None:
-    """The files of a run that is trained; what says that they stand goes first, and comes last."""
-    for name in ("training.json", *OF_OTHER_WEIGHTS):
-        (out / name).unlink(missing_ok=True)
-    write_text(out / "log.csv", log_text(trained.journal.rows))
-    write_tensors(out / "weights.safetensors", trained.average)
+def _write(files: RunFiles, trained: Trained, record: TrainingRecord) -> None:
+    """The files of a run that is trained; what says that they stand goes first, and comes last.
+
+    What is of other weights goes: with settings that come back, a record of theirs would be taken for one of these.
+    """
+    for stale in (files.training, *files.after_training):
+        stale.unlink(missing_ok=True)
+    write_text(files.log, log_text(trained.journal.rows))
+    write_tensors(files.weights, trained.average)
     if trained.snapshots:
-        write_tensors(out / "snapshots.safetensors", trained.snapshots)
-    write_record(out / "training.json", record)
+        write_tensors(files.snapshots, trained.snapshots)
+    write_record(files.training, record)
 
 
 @dataclass(frozen=True)
@@ -172,7 +174,7 @@ def _steps(loop: Loop, state: State, outcome: Outcome, stop_now: StopNow) -> tup
     task, modules, world = loop.task, loop.modules, loop.layout.world
     journal, first = resume(task.checkpoints, loop.mark, state, loop.layout)
     clock, outcome = Clock.from_now(journal, world.device), _resumed(loop, outcome, journal, first)
-    log = GrowingLog(task.study.growing_log(task.run) if world.first else None, journal.rows)
+    log = GrowingLog(task.study.files(task.run).growing_log if world.first else None, journal.rows)
     progress, kept_after = Progress(task.label, task.arm.iterations, first), snapshot_steps(task.arm)
     for step, batch in _batches(task, world, journal, first):
         found = _evaluated(loop, state, step, batch)
@@ -323,7 +325,7 @@ def _lost_before(study: Study, run: Run) -> str | None:
     for words, other in (("its teacher", study.teacher_run(run)), ("it starts from", study.start_run(run))):
         if other is None:
             continue
-        path = study.run_folder(other) / "training.json"
+        path = study.files(other).training
         reason = read_training(path, f"train it first: {other.arm} seed {other.seed}").reason
         if reason:
             said = f"{words} {other.arm} seed {other.seed}"

@@ -32,7 +32,7 @@ def _score(study: Study, arm: str) -> float:
     sign = -1 if known[study.tuning_metric].better == "higher" else 1
     values = []
     for seed in study.tuning_seeds:
-        found = ratings(study, read_record(study.run_folder(Run(arm=arm, seed=seed)) / "metrics.json"))
+        found = ratings(study, read_record(study.files(Run(arm=arm, seed=seed)).metrics))
         if not found:
             problem = f"{arm} has no {study.tuning_metric} to choose a rate by"
             raise BenchError(

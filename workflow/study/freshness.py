@@ -36,8 +36,6 @@ INPUTS = {
     "candidates": "the runs that choose its rate changed since",
     "judged": "what it is judged by changed since; its weights and samples stay",
 }
-TRAINED, DRAWN = ("training.json", "log.csv", "weights.safetensors"), ("samples.json", "samples.npz")
-"""What training and sampling leave in a run's folder; the first of each is written last."""
 MADE_FROM = "made_from"
 """Under which tables, figures, pages and measurements record it."""
 FILES = "files"
@@ -52,14 +50,14 @@ def inputs_of(study: Study, run: Run) -> dict[str, list[Path]]:
     found = {"data": [study.data_file(study.arms[run.arm].data)]}
     teacher = study.teacher_run(run)
     if teacher is not None:
-        found["teacher"] = [study.run_folder(teacher) / "weights.safetensors"]
+        found["teacher"] = [study.files(teacher).weights]
     if (file := study.teacher_file(run.arm)) is not None:
         found["teacher"] = [file]
     if (start := study.start_run(run)) is not None:
-        found["start"] = [study.run_folder(start) / "weights.safetensors"]
+        found["start"] = [study.files(start).weights]
     candidates = study.candidate_runs(run)
     if candidates:  # they choose the run's rate
-        found["candidates"] = [study.run_folder(c) / "metrics.json" for c in candidates]
+        found["candidates"] = [study.files(c).metrics for c in candidates]
     return found
 
 
@@ -85,7 +83,7 @@ def made_from(study: Study, run: Run) -> dict[str, Any]:
 def drawn_from(study: Study, run: Run) -> dict[str, Any]:
     """What a run's samples would be made from now: settings and mathematics, and the weights that are there."""
     mark = marks(study.specification(run)).sampling
-    return {"fingerprint": mark, "weights": identity(study.run_folder(run) / "weights.safetensors")}
+    return {"fingerprint": mark, "weights": identity(study.files(run).weights)}
 
 
 def judged_by(study: Study, run: Run) -> str:
@@ -95,9 +93,9 @@ def judged_by(study: Study, run: Run) -> str:
 
 def weights_stand(study: Study, run: Run) -> bool:
     """Whether a run's weights are there, and are those that training would make now."""
-    out = study.run_folder(run)
-    there = all((out / name).is_file() for name in TRAINED)
-    return there and _head(out / "training.json", ("fingerprint", "inputs")) == made_from(study, run)
+    files = study.files(run)
+    there = all(file.is_file() for file in files.of_training)
+    return there and _head(files.training, ("fingerprint", "inputs")) == made_from(study, run)
 
 
 def weights_stay(study: Study, run: Run) -> bool:
@@ -114,20 +112,21 @@ def weights_stay(study: Study, run: Run) -> bool:
 
 def samples_stand(study: Study, run: Run) -> bool:
     """Whether a run's samples are there, and are those that sampling its weights would make now."""
-    out = study.run_folder(run)
-    there = all((out / name).is_file() for name in DRAWN)
-    return there and _head(out / "samples.json", ("fingerprint", "weights")) == drawn_from(study, run)
+    files = study.files(run)
+    there = all(file.is_file() for file in files.of_sampling)
+    return there and _head(files.samples_record, ("fingerprint", "weights")) == drawn_from(study, run)
 
 
 def missing_files(study: Study, run: Run) -> list[Path]:
     """What a finished run has left beside its record, and is not there."""
-    return [path for name in (*TRAINED, *DRAWN) if not (path := study.run_folder(run) / name).is_file()]
+    files = study.files(run)
+    return [file for file in (*files.of_training, *files.of_sampling) if not file.is_file()]
 
 
 def run_verdict(study: Study, run: Run, fingerprint: str) -> str | None:
     """Whether a run's record is of these settings, this mathematics, and of what it would be made from; where it is
     not, of which of its parts: what comes before stands."""
-    record = _head(study.run_folder(run) / "metrics.json", ("fingerprint", "parts", "inputs"))
+    record = _head(study.files(run).metrics, ("fingerprint", "parts", "inputs"))
     known = record.get("fingerprint", fingerprint) == fingerprint
     said, now = record.get("parts", {}), None if known else marks(study.specification(run))
     if now is not None and said.get("training") != now.training:
@@ -228,7 +227,7 @@ def claim_record(study: Study, claim: str) -> Path:
 
 
 def _records(study: Study, experiment: str) -> list[Path]:
-    return [study.run_folder(run) / "metrics.json" for run in study.runs_of(experiment)]
+    return [study.files(run).metrics for run in study.runs_of(experiment)]
 
 
 def _tables(study: Study, experiments: Iterable[str]) -> list[Path]:

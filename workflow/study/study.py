@@ -16,7 +16,7 @@ from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.claim import Claim, ClaimName
 from trigbench.workflow.study.kinds import Data, data_kind, known_of
 from trigbench.workflow.study.models import Model, Name, Seed
-from trigbench.workflow.study.places import PUBLISHED, REPORTS, RESULTS
+from trigbench.workflow.study.places import PUBLISHED, REPORTS, RESULTS, RunFiles, run_files
 from trigbench.workflow.study.resources import Resources
 from trigbench.workflow.study.samplers import Evaluation, Sampler
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Experiment, Size
@@ -181,24 +181,14 @@ class Study(Model):
     def data_file(self, data: str) -> Path:
         return self.folder / "data" / f"{data}.npz"
 
+    def files(self, run: Run) -> RunFiles:
+        return run_files(self.folder, run.arm, run.seed)
+
     def run_folder(self, run: Run) -> Path:
-        return self.folder / "runs" / run.arm / f"seed-{run.seed}"
+        return self.files(run).folder
 
     def checkpoint_folder(self, run: Run) -> Path:
-        """Not an output of any rule: a place that the workflow never clears."""
-        return self.folder / "checkpoints" / run.arm / f"seed-{run.seed}"
-
-    def growing_log(self, run: Run) -> Path:
-        """The log of a run that trains; of one that has ended, log.csv of its folder."""
-        return self.checkpoint_folder(run) / "log.csv"
-
-    def live_file(self, run: Run) -> Path:
-        """What the process that works on a run says of itself."""
-        return self.checkpoint_folder(run) / "live.json"
-
-    def job_log(self, run: Run) -> Path:
-        """What the run's job printed (workflow/rules/runs.smk)."""
-        return self.folder / "logs" / "runs" / f"{run.arm}-seed-{run.seed}.log"
+        return self.files(run).checkpoints
 
     def measured_file(self, experiment: str) -> Path:
         """What the experiment measured beside its runs; apart from its folder, which drawing anew replaces."""

@@ -172,7 +172,7 @@ def _diverged_runs(study: Study, runs: pd.DataFrame) -> list[str]:
     found = runs[runs.status == "diverged"][["arm", "seed"]].drop_duplicates()
     named = []
     for arm, seed in zip(found.arm, found.seed, strict=True):
-        path = study.run_folder(Run(arm=arm, seed=int(seed))) / "metrics.json"
+        path = study.files(Run(arm=arm, seed=int(seed))).metrics
         reason = read_record(path).reason if path.is_file() else None
         named.append(f"{arm} seed {seed:.0f}" + (f" ({reason})" if reason else ""))
     return named

@@ -46,7 +46,7 @@ def missing(study: Study) -> list[Missing]:
 
 def is_done(study: Study, run: Run) -> bool:
     """Whether the run has a record."""
-    return (study.run_folder(run) / "metrics.json").is_file()
+    return study.files(run).metrics.is_file()
 
 
 def _gaps(runs: Iterable[Run]) -> list[Gap]:

@@ -31,7 +31,7 @@ def measure(study: Study, experiment: str) -> Measured:
     """
     rows = []
     for run in study.runs_of(experiment):
-        if (study.run_folder(run) / "weights.safetensors").is_file():
+        if study.files(run).weights.is_file():
             rows += _search(study, run, study.experiments[experiment].metric)
     return Measured(runs=rows)
 
@@ -40,7 +40,7 @@ def _search(study: Study, run: Run, metric: str) -> list[Row]:
     arm = study.arms[run.arm]
     dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
     device = device_of(study.device, study.file)
-    weights = on(device, read_tensors(study.run_folder(run) / "weights.safetensors", "delete the run's folder"))
+    weights = on(device, read_tensors(study.files(run).weights, "delete the run's folder"))
     network = make_network(study, arm, dataset)
     check_weights(study, arm, network, weights)
     if not all(bool(weights[name].isfinite().all()) for name, _ in network.named_parameters()):
