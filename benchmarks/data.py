@@ -24,6 +24,7 @@ from trigbench.workflow.data.files.shards import write_shards
 from trigbench.workflow.data.kinds.latents import LatentsData
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.estimates import counts_of, shape_of
+from trigbench.workflow.run.task import Task
 from trigbench.workflow.study.kinds import draws_module
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
@@ -71,7 +72,7 @@ def measure(name: str, rounds: int, tflops: float, folder: Path) -> list[dict[st
         share = range(settings.batch // processes)
         draw = {"draw": lambda s=settings, r=run, n=share: draw_batch(r, s, data, 1, n)}
         speed = len(share) / float(np.median(interleaved(draw, rounds, "cpu")["draw"]))
-        operations = counts_of(study, arm, data).step
+        operations = counts_of(Task(study, run, settings, data)).step
         rows.append({
             "study": name, "arm": arm, "processes": processes, "rows": len(share), "images_per_second": speed,
             "gflop_per_image": operations / 1e9, "tflops": tflops, "bound": speed * operations / (tflops * 1e12),

@@ -20,17 +20,17 @@ from torch.nn.parallel import DistributedDataParallel
 from trigbench.core.condition import UNTOLD, Condition
 from trigbench.core.fields import Draws, Fields, bind
 from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
-from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.run import sampling
 from trigbench.workflow.run import training as train_module
-from trigbench.workflow.run.assembly import make_modules, open_data
+from trigbench.workflow.run.assembly import make_modules
 from trigbench.workflow.run.distributed import Layout, World, lay_out, world_of
 from trigbench.workflow.run.samples import sample
 from trigbench.workflow.run.state import State, initial, resume, save
+from trigbench.workflow.run.task import Task, opened
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Run, Study
@@ -80,7 +80,7 @@ def arms() -> dict[str, dict[str, Any]]:
 def float64() -> Iterator[None]:
     """Networks, draws and data in double precision."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module, "open_data", doubled)
+        patch.setattr(train_module, "opened", doubled)
         torch.set_default_dtype(torch.float64)
         try:
             yield
@@ -88,14 +88,15 @@ def float64() -> Iterator[None]:
             torch.set_default_dtype(torch.float32)
 
 
-def doubled(study: Study, arm: Arm) -> Dataset:
-    """The mixture's velocity with normal data, or images of nothing but noise."""
-    shape = (1, 8, 8) if arm.size == "image" else (2,)
+def doubled(study: Study, run: Run, arm: Arm | None = None) -> Task:
+    """On the mixture's velocity with normal data, or on images of nothing but noise."""
+    task = opened(study, run, arm)
+    shape = (1, 8, 8) if task.arm.size == "image" else (2,)
 
     def draw(g: torch.Generator, count: int) -> tuple[Tensor, Condition]:
         return torch.randn(count, *shape, generator=g), UNTOLD
 
-    return dataclasses.replace(open_data(study, arm), shape=shape, draw=draw)
+    return dataclasses.replace(task, data=dataclasses.replace(task.data, shape=shape, draw=draw))
 
 
 def run_of(name: str) -> Run:
@@ -103,7 +104,7 @@ def run_of(name: str) -> Run:
 
 
 def mark_of(study: Study, name: str) -> str:
-    return train_module.checkpoint_mark(study, run_of(name), study.arms[name])
+    return train_module.checkpoint_mark(opened(study, run_of(name)))
 
 
 def stop_after(step: int) -> contextlib.AbstractContextManager[Any]:
@@ -172,7 +173,7 @@ def main(study: Study, out: Path) -> None:
 def _read_and_write_again(study: Study, name: str, world: World) -> None:
     """A checkpoint of one process, read by two and written by two."""
     arm, folder = study.arms[name], Path("copies") / name
-    modules = make_modules(study, arm, doubled(study, arm), 0, None)
+    modules = make_modules(doubled(study, run_of(name)), None)
     layout = lay_out(world, modules.parameters(), arm.sharded)
     state = initial(modules, layout, arm)
     journal, step = resume(Path("by-one"), mark_of(study, name), state, layout)

@@ -24,11 +24,12 @@ from trigbench.workflow.machine.checkpoints import remove_all
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.run import evaluation as evaluate_module
 from trigbench.workflow.run import training as train_module
-from trigbench.workflow.run.assembly import make_network, open_data, student_field
+from trigbench.workflow.run.assembly import make_network, student_field
 from trigbench.workflow.run.distributed import World
 from trigbench.workflow.run.evaluation import evaluate
 from trigbench.workflow.run.samples import sample
 from trigbench.workflow.run.sampling import draw_samples
+from trigbench.workflow.run.task import opened
 from trigbench.workflow.run.training import checkpoint_mark, train
 from trigbench.workflow.run.weights import buffers_of, checksum, kept_of
 from trigbench.workflow.study.study import Run, Study
@@ -175,7 +176,7 @@ def _broken_off_after(steps: int, study: Study) -> None:
 
 def _end(study: Study) -> dict[str, Tensor]:
     """All that the run ends with: its last checkpoint, weights, and snapshots."""
-    found = checkpoints.newest(study.checkpoint_folder(X), checkpoint_mark(study, X, study.arms["x"]))
+    found = checkpoints.newest(study.checkpoint_folder(X), checkpoint_mark(opened(study, X)))
     assert found is not None and found.step == study.arms["x"].iterations
     tensors = dict(found.tensors)
     for name in ("weights", "snapshots"):
@@ -233,25 +234,23 @@ def test_a_network_is_judged_and_sampled_with_the_buffers_that_it_was_trained_wi
     study = with_network("spectral", "scd", teacher="exact", rate=0.05, snapshots=2)
     train(study, X)
     sample(study, X)
-    arm, data = study.arms["x"], open_data(study, study.arms["x"])
+    task = opened(study, X)
     weights = read_tensors(study.run_folder(X) / "weights.safetensors", "")
-    loaded = make_network(study, arm, data, seed=5)
+    loaded = make_network(task, seed=5)
     loaded.load_state_dict(weights)
     x, t = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), torch.linspace(0.1, 1.5, 20)
     expected = loaded(x, t).detach()
-    fresh = student_field(
-        study, arm, make_network(study, arm, data), {n: weights[n] for n, _ in loaded.named_parameters()}
-    )
+    fresh = student_field(task, make_network(task), {n: weights[n] for n, _ in loaded.named_parameters()})
     assert (fresh(x, t) - expected).abs().max() > 1e-3, "with the buffers that the network was made with"
-    torch.testing.assert_close(student_field(study, arm, make_network(study, arm, data), weights)(x, t), expected)
+    torch.testing.assert_close(student_field(task, make_network(task), weights)(x, t), expected)
     kind = evaluate_module.kind_module(study.data["mixture"])
     real, seen = kind.judge_map, []
     monkeypatch.setattr(kind, "judge_map", lambda dataset, field: seen.append(field(x, t)) or real(dataset, field))
     record = evaluate(study, X)
     torch.testing.assert_close(seen[0], expected)
     assert record.parameters == sum(p.numel() for p in loaded.parameters())
-    patched = draw_samples(study, arm, kept_of(loaded), study.samplings("x"), 64)
-    drawn = draw_samples(study, arm, weights, study.samplings("x"), 64)
+    patched = draw_samples(task, kept_of(loaded), study.samplings("x"), 64)
+    drawn = draw_samples(task, weights, study.samplings("x"), 64)
     assert all(torch.equal(patched[key], drawn[key]) for key in drawn)
 
 
@@ -289,7 +288,7 @@ def test_weights_and_checkpoints_without_a_network_s_buffers_are_refused_by_name
         with pytest.raises(BenchError, match=r"missing: hidden\.parametrizations\.weight\.0\._u") as caught:
             step(study, X)
         assert "delete the run's folder" in str(caught.value)
-    folder, mark = study.checkpoint_folder(X), checkpoint_mark(study, X, study.arms["x"])
+    folder, mark = study.checkpoint_folder(X), checkpoint_mark(opened(study, X))
     found = checkpoints.newest(folder, mark)
     assert found is not None
     tensors = {name: value for name, value in found.tensors.items() if not name.startswith("buffers/")}

@@ -20,11 +20,11 @@ from trigbench.core.trigflow import interpolate, lognormal_angle, velocity
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.report import style
-from trigbench.workflow.run.assembly import make_modules, open_data, step_function
+from trigbench.workflow.run.assembly import make_modules, step_function
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.own import check_study
 from trigbench.workflow.run.sampling import draw_samples
-from trigbench.workflow.run.task import Task
+from trigbench.workflow.run.task import open_data, opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.freshness import inputs_of
@@ -81,7 +81,7 @@ def test_an_own_objective_of_two_times_trains_and_is_sampled_by_jumps(tiny, with
     assert len(streams) == 3 and streams.corrcoef().fill_diagonal_(0).abs().max() < 0.9
     weights = read_tensors(study.run_folder(X) / "weights.safetensors", "")
     assert weights["tell.lifts.target_time.weight"].any()
-    drawn = draw_samples(study, arm, weights, study.samplings("x"), 10)
+    drawn = draw_samples(opened(study, X), weights, study.samplings("x"), 10)
     assert sorted(drawn) == sorted(["jumps-1", "jumps-2-t1.1", "half-1", "half-2-t1.1", "half-3-t1.3-t0.5",
                                     "few-1", "few-2-t1.1"])  # fmt: skip
     assert torch.equal(drawn["jumps-1"], drawn["few-1"]) and not torch.equal(drawn["jumps-2-t1.1"], drawn["few-2-t1.1"])
@@ -89,11 +89,11 @@ def test_an_own_objective_of_two_times_trains_and_is_sampled_by_jumps(tiny, with
 
 def test_further_uniforms_are_of_their_own_streams_and_cost_others_nothing(one_arm) -> None:
     plain, both = one_arm("scd"), one_arm("ms_scd")
-    one, two = (draw_batch(X, s.arms["x"], open_data(s, s.arms["x"]), 3).draws for s in (plain, both))
+    one, two = (draw_batch(X, s.arms["x"], open_data(s, "mixture"), 3).draws for s in (plain, both))
     assert one.lower is one.middle is None and two.lower is not None and two.middle is not None
     assert torch.equal(one.uniform, two.uniform) and torch.equal(one.noise, two.noise)
     assert not torch.equal(two.lower, two.uniform) and not torch.equal(two.lower, two.middle)
-    rows = draw_batch(X, both.arms["x"], open_data(both, both.arms["x"]), 3, range(4, 9)).draws
+    rows = draw_batch(X, both.arms["x"], open_data(both, "mixture"), 3, range(4, 9)).draws
     assert rows.middle is not None and torch.equal(rows.middle, two.middle[4:9])
 
 
@@ -182,9 +182,8 @@ def test_a_method_from_outside_is_one_function_and_its_table_line(half_method, t
     study = with_data(half_arm(tiny))
     assert [study.arms[f"x-{share}"].settings for share in (0.25, 0.5)] == [{"share": 0.25}, {"share": 0.5}]
     run = Run(arm="x-0.5", seed=0)
-    arm = study.arms[run.arm]
-    modules = make_modules(study, arm, open_data(study, arm), 0, None)
-    found = step_function(Task(study, run, arm, open_data(study, arm)), modules)(1, {})
+    task = opened(study, run)
+    found = step_function(task, make_modules(task, None))(1, {})
     assert found.loss.item() == 0.5 * WHOLE[-1].item() > 0
     said = study.specification(run)["arm"]
     assert said["settings"] == {"share": 0.5} and said["warmup"] == 5 and "control" not in said

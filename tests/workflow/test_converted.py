@@ -1,5 +1,6 @@
 """Teachers that a study names by their file: what the plan refuses, what they teach, and what makes runs stale."""
 
+import dataclasses
 import json
 import os
 import re
@@ -26,10 +27,10 @@ from trigbench.workflow.claims.tables import _about
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.run import training as train_module
-from trigbench.workflow.run.assembly import open_teacher, started_modules, student_field
-from trigbench.workflow.run.estimates import counts_of, stand_in
+from trigbench.workflow.run.assembly import started_modules, student_field
+from trigbench.workflow.run.estimates import counts_of, stand_in, without_data
 from trigbench.workflow.run.operations import Operations
-from trigbench.workflow.run.task import Task
+from trigbench.workflow.run.task import Task, open_teacher
 from trigbench.workflow.run.teachers import open_edm_network
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study import fingerprint as fingerprint_module
@@ -81,7 +82,8 @@ ASKED: list[tuple[Tensor, Tensor, Tensor]] = []
 def taught(tiny: dict, write_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Study]:
     """A study on digits, noise in their place, whose arm `x` a file teaches."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train_module, "open_data", lambda study, arm: stand_in(study, arm.data))
+    on_noise = lambda study, run, arm: Task(study, run, arm, stand_in(study, arm.data))  # noqa: E731
+    monkeypatch.setattr(train_module, "opened", on_noise)
 
     def make(file: Path | str, size: dict | None = None, **settings: Any) -> Study:
         latents = {"kind": "imagenet512", "path": "p", "held_out": "h", "vae": "v", "extractor": INCEPTION}
@@ -137,19 +139,20 @@ def test_a_student_starts_as_its_teacher_from_a_file_or_is_refused(
     settings = FAMILIES[family][1] | {"coordinate": "log_noise_level"}
     size = {"network": PATHS[family], "settings": settings}
     study = taught(file, size, start="teacher")
-    arm, data = study.arms["x"], stand_in(study, "digits")
-    modules = started_modules(Task(study, X, arm, data, open_teacher(study, X, arm, data)))
+    task = without_data(study, "x")
+    task = dataclasses.replace(task, teacher=open_teacher(task))
+    modules = started_modules(task)
     x, t = torch.randn(5, 1, 8, 8), torch.linspace(0.05, 1.55, 5, dtype=torch.float64)
     field = edm_field(open_edm_network(file), study.sigma_d, torch.arange(5))
-    ours = student_field(study, arm, modules.student.eval(), None, Condition(torch.arange(5)))(x, t)
+    ours = student_field(task, modules.student.eval(), None, Condition(torch.arange(5)))(x, t)
     torch.testing.assert_close(ours, field(x, t), rtol=1e-3, atol=1e-4)
     other = {"network": PATHS[family], "settings": {**settings, "coordinate": "angle"}}
     with pytest.raises(BenchError, match="computes something else") as caught:
-        started_modules(Task(taught(file, other, start="teacher"), X, arm, data, open_teacher(study, X, arm, data)))
+        started_modules(dataclasses.replace(task, study=taught(file, other, start="teacher")))
     assert "coordinate: log_noise_level" in str(caught.value)
     wider = {"network": PATHS[family], "settings": {**settings, "width": 2 * settings["width"]}}
     with pytest.raises(BenchError, match=r"do not fit the student's network: of another shape: .* instead of"):
-        started_modules(Task(taught(file, wider, start="teacher"), X, arm, data, open_teacher(study, X, arm, data)))
+        started_modules(dataclasses.replace(task, study=taught(file, wider, start="teacher")))
     opened: list[Path] = []
     monkeypatch.setattr(
         "trigbench.workflow.run.teachers.open_edm_network", lambda path: opened.append(path) or open_edm_network(path)
@@ -226,7 +229,7 @@ def test_a_file_that_cannot_teach_is_refused_in_the_plan(fault: str, taught, tin
 def test_another_content_makes_runs_stale_and_another_place_does_not(taught, tmp_path: Path, monkeypatch) -> None:
     file = published("ddpmpp", tmp_path / "edm.safetensors")
     study = taught(file)
-    before, mark = fingerprint(study.specification(X)), train_module.checkpoint_mark(study, X, study.arms["x"])
+    before, mark = fingerprint(study.specification(X)), train_module.checkpoint_mark(without_data(study, "x"))
     assert study.teacher_run(X) is None and study.generation(X) == 0
     assert before != fingerprint(study.specification(Run(arm="y", seed=0)))
     copy = tmp_path / "elsewhere.safetensors"
@@ -241,7 +244,7 @@ def test_another_content_makes_runs_stale_and_another_place_does_not(taught, tmp
         assert fingerprint(study.specification(X)) == before
     published("ddpmpp", file, seed=1)
     assert fingerprint(study.specification(X)) != before
-    assert train_module.checkpoint_mark(study, X, study.arms["x"]) != mark
+    assert train_module.checkpoint_mark(without_data(study, "x")) != mark
 
 
 def test_what_opens_files_is_mathematics_of_the_runs_that_they_teach_alone(taught, tmp_path: Path, monkeypatch) -> None:
@@ -260,7 +263,7 @@ def test_what_opens_files_is_mathematics_of_the_runs_that_they_teach_alone(taugh
 def test_a_teacher_from_a_file_is_counted_in_what_a_step_takes(taught, tmp_path: Path) -> None:
     file = published("ddpmpp", tmp_path / "edm.safetensors")
     study, network = taught(file), open_edm_network(file)
-    with_teacher, without = (counts_of(study, arm, stand_in(study, "digits")).step for arm in ("x", "y"))
+    with_teacher, without = (counts_of(without_data(study, arm)).step for arm in ("x", "y"))
     with Operations() as once, torch.no_grad():
         network(torch.zeros(1, 1, 8, 8), torch.ones(1), torch.zeros(1, dtype=torch.long))
     assert with_teacher - without == pytest.approx(once.total, rel=0.02)

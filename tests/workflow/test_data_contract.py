@@ -19,9 +19,9 @@ from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.data.shares import labels_in_shares
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json
-from trigbench.workflow.run.assembly import open_data
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.noise import labels_of_samples
+from trigbench.workflow.run.task import open_data
 from trigbench.workflow.study.protocol import protocol
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
@@ -107,7 +107,7 @@ def test_data_that_draw_what_they_do_not_say_are_refused_when_prepared_and_in_ev
     prepare(labelled(), "mixture")  # the module changes after that
     study, run = labelled(draw), Run(arm="x", seed=0)
     with pytest.raises(BenchError, match=wanted):
-        draw_batch(run, study.arms["x"], open_data(study, study.arms["x"]), 1)
+        draw_batch(run, study.arms["x"], open_data(study, study.arms["x"].data), 1)
 
 
 def test_labels_of_data_without_classes_are_refused(labelled: Opened) -> None:
@@ -174,7 +174,7 @@ def test_samples_follow_the_shares_that_the_data_say_and_the_protocol_says_which
 ) -> None:
     study = labelled(shares=shares)
     prepare(study, "mixture")
-    dataset = open_data(study, study.arms["x"])
+    dataset = open_data(study, study.arms["x"].data)
     labels = labels_of_samples(range(8), dataset)
     assert labels is not None and torch.bincount(labels).tolist() == ([4, 2, 2] if shares[0] == 2 else [3, 3, 2])
     assert protocol(study, Run(arm="x", seed=0))["labels"] == said

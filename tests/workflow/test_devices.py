@@ -21,13 +21,14 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints, devices
 from trigbench.workflow.machine.checkpoints import Piece
 from trigbench.workflow.machine.files import read_json
-from trigbench.workflow.run import assembly, batches, gradients, journal, sampling
+from trigbench.workflow.run import batches, gradients, journal, sampling
+from trigbench.workflow.run import task as task_module
 from trigbench.workflow.run import training as train_module
-from trigbench.workflow.run.assembly import make_modules, make_network, open_data, step_function, student_field
+from trigbench.workflow.run.assembly import make_modules, make_network, step_function, student_field
 from trigbench.workflow.run.batches import Batch, ahead, draw_batch, mapped
 from trigbench.workflow.run.distributed import World
 from trigbench.workflow.run.journal import Journal
-from trigbench.workflow.run.task import Task
+from trigbench.workflow.run.task import Task, open_data, opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.samplers import Sampler
@@ -94,19 +95,18 @@ def _elsewhere(monkeypatch) -> None:
     """A device that computes nothing, and refuses what is on another, stands in for a GPU; it has no autocast."""
     real = torch.autocast
     monkeypatch.setattr(torch, "autocast", lambda kind, **how: nullcontext() if kind == "meta" else real(kind, **how))
-    for module in (assembly, sampling):
-        monkeypatch.setattr(module, "device_of", lambda *asked: torch.device("meta"))
+    monkeypatch.setattr(task_module, "device_of", lambda *asked: torch.device("meta"))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_step_of_every_objective_has_all_its_tensors_on_the_device(objective: str, prepared, monkeypatch) -> None:
     adaptive = {"adaptive_weight": True} if OBJECTIVES[objective].log_weights else {}
     study = prepared(objective, **adaptive)
-    arm, data = study.arms["x"], open_data(study, study.arms["x"])
+    task = opened(study, X)
     _elsewhere(monkeypatch)
-    modules = make_modules(study, arm, data, seed=0, start=None)
-    target = {name: p.detach() for name, p in modules.student.named_parameters()} if arm.target_decay else {}
-    regression = step_function(Task(study, X, arm, data), modules)(1, target)
+    modules = make_modules(task, None)
+    target = {name: p.detach() for name, p in modules.student.named_parameters()} if task.arm.target_decay else {}
+    regression = step_function(task, modules)(1, target)
     gradients = torch.autograd.grad(regression.loss, list(modules.parameters().values()), materialize_grads=True)
     assert {t.device.type for t in (regression.loss, regression.direction_norm, *gradients)} == {"meta"}
 
@@ -125,11 +125,12 @@ def test_sampling_has_all_its_tensors_on_the_device(objective: str, sampler: dic
     arm = study.arms["x"].model_copy(update={"samplers": ("s",)})
     study = study.model_copy(update={"arms": {"x": arm}})
     _elsewhere(monkeypatch)
-    network = make_network(study, arm, open_data(study, arm))
+    task = opened(study, X)
+    network = make_network(task)
     noise = torch.zeros(2, 5, 2, device="meta")
     (way,) = study.samplings("x")
     with torch.no_grad():
-        made = sampling._draw(study, arm, network, dict(network.named_parameters()), None, noise, way)
+        made = sampling._draw(task, network, dict(network.named_parameters()), None, noise, way)
     assert (made.device.type, made.shape) == ("meta", (5, 2))
 
 
@@ -149,7 +150,7 @@ def test_judges_hand_points_on_the_cpu_to_a_field_elsewhere() -> None:
 
 def test_draws_of_present_batches_are_the_bits_that_they_always_were(prepared) -> None:
     study = prepared("vsd")
-    arm, data = study.arms["x"], open_data(study, study.arms["x"])
+    arm, data = study.arms["x"], open_data(study, study.arms["x"].data)
     batch = draw_batch(X, arm, data, step=3)
     normal = lambda purpose: torch.randn(16, 2, generator=generator(0, 3, purpose))  # noqa: E731
     assert torch.equal(batch.x0, data.draw(generator(0, 3, "data"), 16)[0])
@@ -167,7 +168,7 @@ def test_draws_of_present_batches_are_the_bits_that_they_always_were(prepared) -
 def test_a_row_is_drawn_the_same_whoever_draws_it(objective: str, prepared, monkeypatch) -> None:
     study = prepared(objective, batch=23)
     monkeypatch.setattr(batches, "BLOCK", 8)
-    arm, data = study.arms["x"], open_data(study, study.arms["x"])
+    arm, data = study.arms["x"], open_data(study, study.arms["x"].data)
     whole = draw_batch(X, arm, data, step=2)
     assert len(whole) == 23
     assert len(whole.x0.unique(dim=0)) == len(whole.keys.unique()) == 23, "blocks have draws of their own"
@@ -187,7 +188,7 @@ def test_processes_share_a_batch_without_gap_or_overlap(processes: int, batch: i
 
 def test_batches_drawn_ahead_are_the_same_and_in_order(prepared) -> None:
     study = prepared("scd")
-    arm, data = study.arms["x"], open_data(study, study.arms["x"])
+    arm, data = study.arms["x"], open_data(study, study.arms["x"].data)
     draw = partial(draw_batch, X, arm, data)
     found = list(ahead(draw, range(4, 9)))
     assert len(found) == 5
@@ -215,7 +216,7 @@ def test_a_batch_is_drawn_while_the_one_before_is_worked_on() -> None:
 def test_every_step_of_edm2_starts_with_weights_of_unit_magnitude(prepared, tiny, monkeypatch) -> None:
     tiny["sizes"]["image"] = several.SIZES["image"]
     study = prepared("sct", size="image", iterations=3, rate=0.1)
-    monkeypatch.setattr(train_module, "open_data", several.doubled)
+    monkeypatch.setattr(train_module, "opened", several.doubled)
     real, seen = train_module.evaluate_step, []
 
     def watched(objective, step, batch, target, parameters, *others):
@@ -241,14 +242,14 @@ def test_gradients_of_a_float16_network_do_not_vanish_in_a_large_batch(prepared)
     """Of 8 rows of a batch of 2^24: unscaled, the gradient at the output is below float16's smallest number."""
     study = prepared("sct", precision="fp16")
     half = study.arms["x"].model_copy(update={"batch": 2**24})
-    data = open_data(study, half)
+    data = open_data(study, half.data)
     batch, found = draw_batch(X, half, data, 1, range(8)), []
     for arm in (half.model_copy(update={"precision": "fp32"}), half):
-        modules = make_modules(study, arm, data, seed=0, start=None)
+        task = Task(study, X, arm, data)
+        modules = make_modules(task, None)
         torch.nn.init.normal_(
             modules.student.get_parameter("project.weight"), generator=torch.Generator().manual_seed(0)
         )
-        task = Task(study, X, arm, data)
         objective = step_function(task, modules)
         parameters = list(modules.parameters().values())
         found.append(train_module.evaluate_step(objective, 1, batch, {}, parameters, task, modules)[1])
@@ -300,9 +301,10 @@ def test_dropout_s_masks_do_not_depend_on_the_parts(prepared, tiny) -> None:
 def test_a_network_is_sampled_and_teaches_without_dropout(prepared, tiny) -> None:
     tiny["sizes"]["image"] = IMAGE
     study = prepared("sct", size="image")
-    arm, data = study.arms["x"], dataclasses.replace(open_data(study, study.arms["x"]), shape=(1, 8, 8))
-    assert not any(module.training for module in make_network(study, arm, data).modules())
-    assert make_modules(study, arm, data, 0, None).student.training
+    task = opened(study, X)
+    task = dataclasses.replace(task, data=dataclasses.replace(task.data, shape=(1, 8, 8)))
+    assert not any(module.training for module in make_network(task).modules())
+    assert make_modules(task, None).student.training
 
 
 def _normed(shape: tuple[int, ...]) -> torch.nn.Module:
@@ -347,8 +349,8 @@ def test_how_a_run_is_computed_is_no_part_of_what_it_is(prepared, tiny, write_st
 def test_the_tangent_has_a_precision_of_its_own(prepared) -> None:
     """The value is that of the half-precision network bit for bit, the tangent that of the other."""
     study = prepared("scd", precision="bf16")
-    arm, data = study.arms["x"], open_data(study, study.arms["x"])
-    network = make_network(study, arm, data)
+    task = opened(study, X)
+    network = make_network(task)
     with torch.no_grad():
         for p in network.parameters():
             p.add_(torch.randn(p.shape, generator=generator(0, *p.shape)), alpha=0.1)
@@ -356,7 +358,7 @@ def test_the_tangent_has_a_precision_of_its_own(prepared) -> None:
     x, v, t = torch.randn(64, 2, generator=g), torch.randn(64, 2, generator=g), torch.rand(64, generator=g).double()
     found = {}
     for value, tangent in (("bf16", None), ("fp32", None), ("bf16", "fp32"), ("fp32", "bf16")):
-        field = student_field(study, arm, network, precision=value, tangent_precision=tangent)
+        field = student_field(task, network, precision=value, tangent_precision=tangent)
         assert isinstance(field, Apart) == (tangent is not None)
         found[value, tangent] = derivative_along(field, x, t, v, torch.ones_like(t))
     assert torch.equal(found["bf16", "fp32"][0], found["bf16", None][0])

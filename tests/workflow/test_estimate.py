@@ -22,6 +22,7 @@ from trigbench.workflow.run.estimates import (
     sampling_evaluations,
     shape_of,
     stand_in,
+    without_data,
 )
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.reading import load
@@ -57,10 +58,10 @@ def study(tiny: dict, write_study: Callable[[dict], Path]) -> Callable[..., Stud
 @pytest.mark.parametrize("arm", ["teacher", "x"])
 def test_operations_at_a_large_width_follow_exactly_from_small_ones(network: str, arm: str, study, monkeypatch) -> None:
     wide = study(network, 128)
-    data = stand_in(wide, "mixture")
-    followed = counts_of(wide, arm, data)
+    task = without_data(wide, arm)
+    followed = counts_of(task)
     monkeypatch.setattr("trigbench.workflow.run.estimates.WIDTHS", (128, 128, 128))  # counted as it is
-    counted = counts_of(wide, arm, data)
+    counted = counts_of(task)
     assert followed.step == pytest.approx(counted.step, rel=1e-9)
     assert followed.evaluation == pytest.approx(counted.evaluation, rel=1e-9)
     assert round(followed.parameters) == counted.parameters
@@ -68,7 +69,7 @@ def test_operations_at_a_large_width_follow_exactly_from_small_ones(network: str
 
 def test_counts_are_torch_s_of_the_same_network(study) -> None:
     made = study("edm2", 32)
-    counts = counts_of(made, "teacher", stand_in(made, "mixture"))
+    counts = counts_of(without_data(made, "teacher"))
     network = EDM2((3, 16, 16), classes=3, width=32, multipliers=(1, 2), blocks=1, attention=(8,))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.zeros(1, 3, 16, 16), torch.ones(1), torch.zeros(1, dtype=torch.long))
@@ -80,14 +81,14 @@ def test_counts_are_torch_s_of_the_same_network(study) -> None:
 
 def test_a_student_s_step_costs_its_teacher_s_evaluation_and_its_tangent(study) -> None:
     both = study("edm2", 32)
-    teacher, student = (counts_of(both, arm, stand_in(both, "mixture")) for arm in ("teacher", "x"))
+    teacher, student = (counts_of(without_data(both, arm)) for arm in ("teacher", "x"))
     assert 4.5 * teacher.evaluation < student.step < 5.5 * teacher.evaluation
 
 
 def test_an_arm_s_cost_adds_up(study) -> None:
     made = study("edm2", 32, snapshots=2)
     costs = {cost.arm: cost for cost in costs_of(made, judged=10, measure=False)}
-    counts, arm = counts_of(made, "x", stand_in(made, "mixture")), made.arms["x"]
+    counts, arm = counts_of(without_data(made, "x")), made.arms["x"]
     assert set(costs) == {"teacher", "x"} and costs["x"].runs == 2
     assert costs["x"].train_operations == 2 * arm.iterations * arm.batch * counts.step
     # one step and two: three evaluations a sample; of 100 samples, and of 100 at each of two snapshots; and ten

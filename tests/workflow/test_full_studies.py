@@ -16,7 +16,7 @@ from trigbench.workflow.data.kinds.images import ImagesData
 from trigbench.workflow.machine.files import write_arrays
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.assembly import make_network
-from trigbench.workflow.run.estimates import counts_of, stand_in
+from trigbench.workflow.run.estimates import counts_of, without_data
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.schema import Optimiser
@@ -62,7 +62,7 @@ def test_cifar10_has_the_paper_s_settings() -> None:
         own = study.arms[arm]
         assert (own.batch, own.proposal_mean, own.proposal_std, own.iterations) == (128, -1.0, 1.8, 400_000)
         assert study.sizes[own.size].settings["conditioning"] == "plain" and _network(study, arm)[1] == 0.2
-    assert round(counts_of(study, "teacher", stand_in(study, "cifar10")).parameters) == 60_066_563, "docs/networks.md"
+    assert round(counts_of(without_data(study, "teacher")).parameters) == 60_066_563, "docs/networks.md"
 
 
 @pytest.mark.parametrize("size", IMAGENET64)
@@ -133,11 +133,10 @@ def test_cifar10_tells_the_time_as_the_paper_s_fig_4_does() -> None:
 
 @pytest.mark.parametrize("data, size", [("img64", "s"), ("img64", "xl"), ("img512", "m"), ("img512", "xxl")])
 def test_networks_of_the_full_studies_are_the_presets(data: str, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trigbench.workflow.run.assembly.device_of", lambda *asked: torch.device("meta"))
+    monkeypatch.setattr("trigbench.workflow.run.task.device_of", lambda *asked: torch.device("meta"))
     study = load("imagenet64" if data == "img64" else "imagenet512")
-    arm = study.arms[f"teacher-{size}"]
     with torch.device("meta"):
-        network = make_network(study, arm, stand_in(study, arm.data))
+        network = make_network(without_data(study, f"teacher-{size}"))
         preset = type(network)(**PRESETS[f"{data}-{size}"])
     shapes = {name: p.shape for name, p in network.named_parameters()}
     assert shapes == {name: p.shape for name, p in preset.named_parameters()}

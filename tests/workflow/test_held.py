@@ -19,12 +19,12 @@ from trigbench.workflow.machine.live import live, phase, read_live, warn
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.report.pages.experiment import collapsed_arms
 from trigbench.workflow.run import training
-from trigbench.workflow.run.assembly import make_modules, open_data
+from trigbench.workflow.run.assembly import make_modules
 from trigbench.workflow.run.held import Held, hold, pairs_of, resting
 from trigbench.workflow.run.journal import Journal
 from trigbench.workflow.run.log import LOG_COLUMNS
 from trigbench.workflow.run.make import make_run
-from trigbench.workflow.run.task import Task
+from trigbench.workflow.run.task import Task, opened
 from trigbench.workflow.study.quantities import ACTIVITIES, CURVES
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import read_record, read_training
@@ -115,8 +115,7 @@ def _begun_anew(study: Study, run: Run) -> None:
 
 
 def _held(study: Study, run: Run) -> tuple[Held, Task]:
-    arm = study.arms[run.arm]
-    task = Task(study, run, arm, open_data(study, arm), None)
+    task = opened(study, run)
     held = hold(task)
     assert held is not None
     return held, task
@@ -128,7 +127,7 @@ def test_a_network_of_zeros_has_collapsed_whatever_its_edges(narrow) -> None:
     study = narrow(map=few, parts=few | {"microbatch": 7}, segments=few | {"objective": "ms_scd", "segments": 2})
     for arm in study.arms:
         held, task = _held(study, Run(arm=arm, seed=0))
-        modules = make_modules(study, task.arm, task.data, 0, None)
+        modules = make_modules(task, None)
         with torch.no_grad():
             for parameter in modules.student.parameters():
                 parameter.zero_()
@@ -157,7 +156,7 @@ def test_it_is_judged_at_two_looks_and_in_the_first_half_by_what_it_was_before(n
 
 def test_a_run_that_is_short_is_not_looked_at(scd_arm) -> None:
     study = scd_arm()
-    assert hold(Task(study, Run(arm="scd", seed=0), study.arms["scd"], open_data(study, study.arms["scd"]))) is None
+    assert hold(opened(study, Run(arm="scd", seed=0))) is None
 
 
 def test_parts_of_a_network_go_back_to_where_they_were() -> None:

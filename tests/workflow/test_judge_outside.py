@@ -88,15 +88,15 @@ import functools, torch
 from pathlib import Path
 from trigbench.core.samplers.consistency import sample_consistency
 from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.run.assembly import make_network, open_data, student_field
+from trigbench.workflow.run.assembly import make_network, student_field
+from trigbench.workflow.run.task import opened
 from trigbench.workflow.study.reading import load
 
 @functools.cache
 def field():
-    study = load("tiny.yaml")
-    arm = study.arms["scd"]
+    task = opened(load("tiny.yaml"), Run(arm="scd", seed=0))
     weights = read_tensors(Path("results/tiny/runs/scd/seed-0/weights.safetensors"), "")
-    return student_field(study, arm, make_network(study, arm, open_data(study, arm)), weights)
+    return student_field(task, make_network(task), weights)
 
 def sample(noise, times, labels):
     assert labels is None and times.dtype == torch.float64 and len(times) == len(noise)

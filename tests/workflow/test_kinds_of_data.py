@@ -19,10 +19,10 @@ from trigbench.workflow.report.pages.common import render
 from trigbench.workflow.report.pages.study import PRECISION_NOTE, study_page
 from trigbench.workflow.report.pictures import pictures
 from trigbench.workflow.report.style import save
-from trigbench.workflow.run.assembly import open_data
 from trigbench.workflow.run.estimate_table import prepared
 from trigbench.workflow.run.estimates import shape_of
 from trigbench.workflow.run.make import make_run
+from trigbench.workflow.run.task import open_data
 from trigbench.workflow.study.fingerprint import data_fingerprint
 from trigbench.workflow.study.kinds import KINDS, data_kind, kind_module, kind_named, known_of
 from trigbench.workflow.study.reading import load
@@ -211,7 +211,7 @@ def test_a_kind_says_of_its_settings_what_its_schema_has(name: str) -> None:
 def test_what_is_known_beforehand_is_what_the_data_are(mixture: Path, tiny: dict, with_data) -> None:
     study = with_data(tiny)
     assert isinstance(study, Study)
-    data: Dataset = open_data(study, study.arms["scd"])
+    data: Dataset = open_data(study, study.arms["scd"].data)
     known = known_of(study.data["mixture"])
     assert (data.shape, data.classes, data.velocity is not None) == (
         known.shape,

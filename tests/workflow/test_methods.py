@@ -21,7 +21,6 @@ from trigbench.workflow.run.assembly import (
     guided_field,
     make_modules,
     make_network,
-    open_data,
     step_function,
     student_field,
 )
@@ -30,7 +29,7 @@ from trigbench.workflow.run.operations import Operations
 from trigbench.workflow.run.own import check_study
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.settings import segment_edges
-from trigbench.workflow.run.task import Task
+from trigbench.workflow.run.task import Task, opened
 from trigbench.workflow.run.training import target_decay, train
 from trigbench.workflow.run.tuning import tuned
 from trigbench.workflow.study.reading import load
@@ -106,10 +105,10 @@ def test_the_decay_of_the_targets_follows_cm_s_schedule(one_arm) -> None:
 
 def test_the_fake_is_trained_beside_the_student_and_is_no_part_of_its_weights(one_arm) -> None:
     study = one_arm("scd_vsd", adaptive_weight=True)
-    arm = study.arms["x"]
-    modules = make_modules(study, arm, open_data(study, arm), seed=0, start=None)
+    task = opened(study, X)
+    modules = make_modules(task, None)
     assert set(modules.extras) == {"fake", "log_weight", "score_log_weight", "fake_log_weight"}
-    evaluate = step_function(Task(study, X, arm, open_data(study, arm)), modules)
+    evaluate = step_function(task, modules)
     parameters = modules.parameters()
     gradients = torch.autograd.grad(evaluate(1, {}).loss, list(parameters.values()), materialize_grads=True)
     moved = {name.split(".")[0] for name, g in zip(parameters, gradients, strict=True) if g.abs().max() > 0}
@@ -147,7 +146,8 @@ def test_a_sampling_evaluates_its_network_as_often_as_it_says(
     study = one_arm(objective, **settings)
     arm = study.arms["x"].model_copy(update={"samplers": ("odd",)})
     study = study.model_copy(update={"arms": {"x": arm}, "samplers": {"odd": Sampler(**sampler)}})
-    network = make_network(study, arm, open_data(study, arm))
+    task = opened(study, X)
+    network = make_network(task)
     calls = []
     real = type(network).forward
 
@@ -158,7 +158,7 @@ def test_a_sampling_evaluates_its_network_as_often_as_it_says(
     monkeypatch.setattr(type(network), "forward", forward)
     for way in study.samplings("x"):
         calls.clear()
-        drawn = draw_samples(study, arm, dict(network.named_parameters()), [way], 5)
+        drawn = draw_samples(task, dict(network.named_parameters()), [way], 5)
         assert len(calls) == way.steps
         assert drawn[way.key].shape == (5, 2)
 
@@ -166,13 +166,13 @@ def test_a_sampling_evaluates_its_network_as_often_as_it_says(
 def test_every_sampling_starts_from_the_same_noise(one_arm) -> None:
     """One step of `few`, one segment and one DDIM step of the same untrained field are the same map."""
     study = one_arm("ms_scd", segments=1)
-    arm = study.arms["x"]
-    network = make_network(study, arm, open_data(study, arm))
+    task = opened(study, X)
+    network = make_network(task)
     weights = {name: torch.randn_like(p) / 4 for name, p in network.named_parameters()}
-    (segment,) = draw_samples(study, arm, weights, study.samplings("x"), 6).values()
+    (segment,) = draw_samples(task, weights, study.samplings("x"), 6).values()
     few = one_arm("scd")
     own = {name: w for name, w in weights.items() if not name.startswith("tell.")}
-    one, two = draw_samples(few, few.arms["x"], own, few.samplings("x"), 6).values()
+    one, two = draw_samples(opened(few, X), own, few.samplings("x"), 6).values()
     torch.testing.assert_close(segment, one)
     assert not torch.allclose(one, two)
 
@@ -220,22 +220,20 @@ def guided(tmp_path: Path, monkeypatch, write_study: Callable[[dict], Path]) -> 
 
 
 def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tell_them_apart(guided: Study) -> None:
-    teacher, arm = guided.arms["teacher"], guided.arms["scd"]
-    data = open_data(guided, arm)
+    task = opened(guided, Run(arm="scd", seed=0))
+    teacher = task.of_arm("teacher")
     taught = read_tensors(guided.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors", "")
-    student = make_modules(guided, arm, data, seed=0, start=taught).student
+    student = make_modules(task, start=taught).student
     x, t, labels = torch.randn(10, 1, 8, 8), torch.full((10,), 0.9), torch.arange(10)
-    told = [
-        student_field(guided, arm, student, None, Condition(labels, torch.full((10,), s)))(x, t) for s in (1.0, 2.0)
-    ]
-    plain = student_field(guided, teacher, make_network(guided, teacher, data), taught, Condition(labels))(x, t)
+    told = [student_field(task, student, None, Condition(labels, torch.full((10,), s)))(x, t) for s in (1.0, 2.0)]
+    plain = student_field(teacher, make_network(teacher), taught, Condition(labels))(x, t)
     assert torch.equal(told[0], told[1])
     assert torch.equal(told[0], plain)
     train(guided, Run(arm="scd", seed=0))
     weights = read_tensors(guided.run_folder(Run(arm="scd", seed=0)) / "weights.safetensors", "")
     ways = guided.samplings("scd")
     assert [(w.steps, w.guidance) for w in ways] == [(1, 1.0), (1, 2.0), (2, 1.0), (2, 2.0)]
-    drawn = draw_samples(guided, arm, weights, ways, 80)
+    drawn = draw_samples(task, weights, ways, 80)
     assert {values.shape for values in drawn.values()} == {(80, 1, 8, 8)}
     assert not torch.equal(drawn[ways[0].key], drawn[ways[1].key])
 
@@ -248,7 +246,8 @@ def test_a_guided_student_of_segments_is_told_its_scale_and_its_edge(guided: Stu
     weights = read_tensors(guided.run_folder(run) / "weights.safetensors", "")
     learned = {name: w for name, w in weights.items() if name.startswith("tell.")}
     assert len(learned) == 2 and all(w.any() for w in learned.values()), "both are learned, and apart"
-    network = make_network(guided, arm, open_data(guided, arm))
+    task = opened(guided, run)
+    network = make_network(task)
     told, real = [], type(network).forward
 
     def forward(self, x, t, c: Condition):
@@ -258,7 +257,7 @@ def test_a_guided_student_of_segments_is_told_its_scale_and_its_edge(guided: Stu
     monkeypatch.setattr(type(network), "forward", forward)
     ways = guided.samplings("ms-scd")
     assert [(way.steps, way.guidance) for way in ways] == [(2, 1.0), (2, 2.0)]
-    weak, strong = draw_samples(guided, arm, weights, ways, 10).values()
+    weak, strong = draw_samples(task, weights, ways, 10).values()
     assert not torch.equal(weak, strong)
     edges = segment_edges(arm, guided.sigma_d)
     for (t, c), (place, expected) in zip(told, [(2, 1.0), (1, 1.0), (2, 2.0), (1, 2.0)], strict=True):
@@ -266,8 +265,7 @@ def test_a_guided_student_of_segments_is_told_its_scale_and_its_edge(guided: Stu
 
 
 def test_a_scale_of_one_is_no_guidance_and_labels_matter_beyond_it(guided: Study) -> None:
-    arm = guided.arms["teacher"]
-    network = make_network(guided, arm, open_data(guided, arm))
+    network = make_network(opened(guided, Run(arm="teacher", seed=0)))
     taught = read_tensors(guided.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors", "")
     x, t, labels = torch.randn(6, 1, 8, 8), torch.full((6,), 0.9), torch.arange(6)
     plain, one, two = (
@@ -346,11 +344,12 @@ def test_counted_costs_of_samples_are_those_of_what_is_drawn(guided: Study) -> N
     rows = [row for row in costs.measure(guided, "guidance").runs if row.value.metric == "sample_flops"]
     assert {row.arm for row in rows} == {"teacher", "scd", "ms-scd"}
     for arm in guided.arms:
-        network = make_network(guided, guided.arms[arm], open_data(guided, guided.arms[arm]))
+        task = opened(guided, Run(arm=arm, seed=0))
+        network = make_network(task)
         weights: Tensors = dict(network.named_parameters())
         for way in guided.samplings(arm):
             with Operations() as counted, torch.no_grad():
-                draw_samples(guided, guided.arms[arm], weights, [way], 10)
+                draw_samples(task, weights, [way], 10)
             (row,) = (r for r in rows if r.arm == arm and way.columns.items() <= r.value.model_dump().items())
             assert row.value.value == counted.total / 10
 
@@ -438,7 +437,7 @@ def test_a_study_names_the_papers_networks_by_their_path(path: str, arm: str) ->
     size = Size(network=path, settings=IMAGE_NETWORKS[path])
     study = digits.model_copy(update={"sizes": {**digits.sizes, "m": size}})
     dataset = SimpleNamespace(shape=(1, 8, 8), classes=10)
-    network = make_network(study, study.arms[arm], dataset)  # type: ignore
+    network = make_network(Task(study, Run(arm=arm, seed=0), study.arms[arm], dataset))  # type: ignore
     x, t, labels = torch.randn(2, 1, 8, 8), torch.tensor([0.3, 1.2]), torch.tensor([1, 10])
     told = dict.fromkeys(study.arms[arm].told, torch.ones(2))
     assert network(x, t, Condition(labels, **told)).shape == x.shape

@@ -24,10 +24,11 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_arrays, write_json, write_text
 from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.report.pictures import pictures
-from trigbench.workflow.run.assembly import make_network, open_data
+from trigbench.workflow.run.assembly import make_network
 from trigbench.workflow.run.evaluation import evaluate
 from trigbench.workflow.run.log import LOG_COLUMNS
 from trigbench.workflow.run.measurements import search
+from trigbench.workflow.run.task import opened
 from trigbench.workflow.run.training import Outcome
 from trigbench.workflow.study.freshness import made_from
 from trigbench.workflow.study.reading import load
@@ -105,9 +106,9 @@ def made(tiny: dict, write_study, with_data, tmp_path: Path, monkeypatch: pytest
             study = load(write_study(tiny))
             write_arrays(study.data_file("mixture"), {"digits": _digits, "images": _images}[kind](study))
             write_json(study.data_file("mixture").with_suffix(".json"), {"facts": {}, "floors": []})
-        out, arm = study.run_folder(RUN), study.arms["x"]
-        dataset = open_data(study, arm)
-        weights = dict(make_network(study, arm, dataset).named_parameters())
+        out, task = study.run_folder(RUN), opened(study, RUN)
+        dataset = task.data
+        weights = dict(make_network(task).named_parameters())
         write_tensors(out / "weights.safetensors", weights)
         write_json(out / "training.json", made_from(study, RUN) | dataclasses.asdict(Outcome(step=4)))
         write_text(out / "log.csv", ",".join(LOG_COLUMNS) + "\n")
@@ -168,8 +169,7 @@ def test_in_tables_only_the_way_that_gave_no_numbers_is_worst(made: Made) -> Non
 def test_a_map_that_is_not_a_number_is_worst_and_samples_beside_it_count(made: Made) -> None:
     study = made("mixture")
     whole = evaluate(study, RUN)
-    arm = study.arms["x"]
-    weights = dict(make_network(study, arm, open_data(study, arm)).named_parameters())
+    weights = dict(make_network(opened(study, RUN)).named_parameters())
     write_tensors(
         study.run_folder(RUN) / "weights.safetensors", {n: torch.full_like(w, math.nan) for n, w in weights.items()}
     )
@@ -183,8 +183,8 @@ def test_a_map_that_is_not_a_number_is_worst_and_samples_beside_it_count(made: M
 
 def test_a_snapshot_whose_samples_are_not_numbers_is_a_point_without_a_value(made: Made) -> None:
     study, metric = made("digits", snapshots=2), DATA["digits"][1]
-    arm, out = study.arms["x"], study.run_folder(RUN)
-    weights = dict(make_network(study, arm, open_data(study, arm)).named_parameters())
+    out = study.run_folder(RUN)
+    weights = dict(make_network(opened(study, RUN)).named_parameters())
     kept = {f"2/{name}": torch.full_like(value, math.nan) for name, value in weights.items()}
     write_tensors(out / "snapshots.safetensors", kept | {f"4/{name}": value for name, value in weights.items()})
     record = evaluate(study, RUN)
@@ -204,8 +204,7 @@ def test_a_picture_of_samples_that_are_not_numbers_leaves_them_white(made: Made)
 
 def test_the_search_for_middle_times_is_not_led_by_them_and_finds_none(made: Made) -> None:
     study = made("digits")
-    arm = study.arms["x"]
-    weights = dict(make_network(study, arm, open_data(study, arm)).named_parameters())
+    weights = dict(make_network(opened(study, RUN)).named_parameters())
     huge = {name: torch.full_like(value, 1e38) for name, value in weights.items()}
     write_tensors(study.run_folder(RUN) / "weights.safetensors", huge)
     study = study.model_copy(

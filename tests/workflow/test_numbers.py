@@ -18,10 +18,11 @@ from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import devices
 from trigbench.workflow.run import sampling, training
-from trigbench.workflow.run.assembly import boundary_of, make_modules, make_network, open_data, student_field
+from trigbench.workflow.run.assembly import boundary_of, make_modules, make_network, student_field
 from trigbench.workflow.run.measurements import costs
 from trigbench.workflow.run.measuring import measure
 from trigbench.workflow.run.sampling import draw_samples
+from trigbench.workflow.run.task import opened
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.samplers import Sampler
@@ -110,9 +111,9 @@ def test_a_training_step_is_computed_in_tf32_only_where_the_arm_says_so_and_all_
     assert outcome.step == 2 and Watching.seen and all(seen == (ROUNDED if tf32 else EXACT) for seen in Watching.seen)
     assert flags() == EXACT
     Watching.seen.clear()
-    arm = study.arms["x"]
-    weights: dict[str, Tensor] = dict(make_network(study, arm, open_data(study, arm)).named_parameters())
-    draw_samples(study, arm, weights, study.samplings("x"), 3)
+    task = opened(study, X)
+    weights: dict[str, Tensor] = dict(make_network(task).named_parameters())
+    draw_samples(task, weights, study.samplings("x"), 3)
     assert Watching.seen and all(seen == EXACT for seen in Watching.seen)
 
 
@@ -197,7 +198,7 @@ def test_a_network_whose_parameters_are_narrower_than_float32_is_not_trained(tin
     with pytest.raises(
         BenchError, match=r"(?s)lift\.weight is torch\.bfloat16.*key:    sizes\.own\.network.*precision: bf16"
     ):
-        make_modules(study, study.arms["x"], open_data(study, study.arms["x"]), 0, None)
+        make_modules(opened(study, X), None)
 
 
 def _refused(content: dict, write_study) -> str:
@@ -255,13 +256,14 @@ def test_samples_of_maps_with_cms_boundary_take_the_noise_of_cms_algorithm_and_n
     arm = study.arms["x"].model_copy(update={"samplers": ("own",)})
     samplers = {"own": Sampler(solver="few", times=((0.005,),))}
     study = study.model_copy(update={"samplers": samplers, "arms": {"x": arm}})
-    network = make_network(study, arm, open_data(study, arm))
+    task = opened(study, X)
+    network = make_network(task)
     weights: dict[str, Tensor] = dict(network.named_parameters())
     (way,) = study.samplings("x")
     noise = torch.randn(2, 5, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        made = sampling._draw(study, arm, network, weights, None, noise, way)
-        field = student_field(study, arm, network, weights)
+        made = sampling._draw(task, network, weights, None, noise, way)
+        field = student_field(task, network, weights)
         times = [math.atan(SIGMA_MAX / study.sigma_d), 0.005]
         whole, lacking = (
             sample_consistency(field, noise, times, b) for b in (0.0, math.atan(SIGMA_MIN / study.sigma_d))

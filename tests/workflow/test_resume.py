@@ -16,7 +16,8 @@ from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.run import samples as sample_module
 from trigbench.workflow.run import sampling as sampling_module
 from trigbench.workflow.run import training as train_module
-from trigbench.workflow.run.assembly import make_network, open_data
+from trigbench.workflow.run.assembly import make_network
+from trigbench.workflow.run.task import opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import TrainingRecord, write_record
@@ -166,8 +167,8 @@ def test_fourier_networks_are_judged_with_the_frequencies_they_were_trained_with
     tiny["sizes"]["small"] |= {"embedding": "fourier"}
     study = scd_arm()
     assert study.sizes["small"].embedding == "fourier"
-    arm, data = study.arms["scd"], open_data(study, study.arms["scd"])
-    nets = [make_network(study, arm, data, seed) for seed in (0, 1)]
+    task = opened(study, SCD)
+    nets = [make_network(task, seed) for seed in (0, 1)]
     frequencies = [dict(net.named_buffers())["embed_time.frequencies"] for net in nets]
     assert torch.equal(frequencies[0], frequencies[1])
     first, second = (dict(net.named_parameters())["lift.weight"] for net in nets)

@@ -7,12 +7,10 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from trigbench.core.condition import UNTOLD, Condition, takes_condition
 from trigbench.core.constants import SIGMA_MIN
@@ -25,21 +23,14 @@ from trigbench.core.networks.mlp import ResidualMLP
 from trigbench.core.objectives.regression import Regression
 from trigbench.core.tangents import Apart
 from trigbench.core.trigflow import Field
-from trigbench.workflow.data.dataset import Dataset, checked
 from trigbench.workflow.data.randomness import seed_globals, seeded
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.devices import device_of, on
-from trigbench.workflow.machine.files import read_arrays
 from trigbench.workflow.machine.named import named, takes
-from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.batches import Batch, draw_batch, mapped
 from trigbench.workflow.run.settings import settings_of
-from trigbench.workflow.run.task import Task
+from trigbench.workflow.run.task import Task, weights_of
 from trigbench.workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, unkept
-from trigbench.workflow.study.converted import OPENED_BY
-from trigbench.workflow.study.kinds import draws_module, is_own
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher
-from trigbench.workflow.study.study import Run, Study
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -76,58 +67,29 @@ class Modules:
         return found
 
 
-def open_data(study: Study, arm: Arm) -> Dataset:
-    """The prepared data set of an arm, whose draws are checked."""
-    path = study.data_file(arm.data)
-    made_by = (
-        f"python -m trigbench.workflow.steps.prepare --study {study.file} --budget {study.budget} --data {arm.data}"
-    )
-    arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
-    opened = draws_module(study.data[arm.data]).open_dataset(arrays, study.sigma_d)
-    dataset = checked(opened, f"data.{arm.data}", study.file)
-    if is_own(study.data[arm.data]):
-        return dataclasses.replace(dataset, draw=_from_its_generator(study, arm, dataset.draw))
-    return dataset
-
-
-def _from_its_generator(study: Study, arm: Arm, draw: Callable[..., Any]) -> Callable[..., Any]:
-    """The draw; the first one is made twice, and raises BenchError unless one state of the generator makes one draw."""
-    unseen = [True]
-
-    def drawn(g: torch.Generator, batch: int) -> Any:
-        other = draw(g.clone_state(), batch) if unseen else None
-        found = draw(g, batch)
-        if other and not all(map(torch.equal, tree_leaves(found), tree_leaves(other))):
-            problem = "the data are drawn from another generator than the one that `draw` is given: no draw comes again"
-            remedy = "draw from that one, or from one that is seeded by it; hold nothing from draw to draw"
-            raise BenchError(problem, file=study.file, key=f"data.{arm.data}.module", remedy=remedy)
-        unseen.clear()
-        return found
-
-    return drawn
-
-
-def make_network(study: Study, arm: Arm, dataset: Dataset, seed: int = 0) -> nn.Module:
-    """The arm's network on the study's device, not in training; its initial parameters a function of the seed.
+def make_network(task: Task, seed: int = 0) -> nn.Module:
+    """The task's network on its device, not in training; its initial parameters a function of the seed.
 
     One that is named by its path is called with its settings and what it takes of shape, classes, sigma_d and
     told, the names of what it is told beside labels. Raises BenchError where it has state that would not be kept.
     """
     with seeded(seed, "initial parameters"):  # drawn on the CPU for every device
-        network = _make_network(study, arm, dataset)
+        network = _make_network(task)
+    arm = task.arm
     if lost := unkept(network):
         problem = f"the network's state holds what is no dense parameter or buffer: {', '.join(lost)}"
         remedy = "keep state in dense, persistent buffers, or register them with persistent=False (docs/networks.md)"
-        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
+        raise BenchError(problem, file=task.study.file, key=task.network_key, remedy=remedy)
     if arm.told and not takes_condition(network):
         problem = f"the network takes labels alone, and the arm tells it its {' and '.join(arm.told)}"
         remedy = "annotate the third parameter of its forward: condition: core.condition.Condition (docs/networks.md)"
-        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
+        raise BenchError(problem, file=task.study.file, key=task.network_key, remedy=remedy)
     number_layers(network)
-    return network.to(device_of(study.device, study.file)).eval()
+    return network.to(task.device).eval()
 
 
-def _make_network(study: Study, arm: Arm, dataset: Dataset) -> nn.Module:
+def _make_network(task: Task) -> nn.Module:
+    study, arm, dataset = task.study, task.arm, task.data
     size = study.sizes[arm.size]
     if size.network is not None:
         about = {"shape": dataset.shape, "classes": dataset.classes, "sigma_d": study.sigma_d, "told": arm.told}
@@ -146,52 +108,52 @@ def _make_network(study: Study, arm: Arm, dataset: Dataset) -> nn.Module:
     )
 
 
-def make_modules(study: Study, arm: Arm, dataset: Dataset, seed: int, start: Tensors | None) -> Modules:
+def make_modules(task: Task, start: Tensors | None) -> Modules:
     """Everything that a run trains; network and fake start from `start` where given."""
-    method = arm.method
-    networks = [make_network(study, arm, dataset, seed).train() for _ in range(1 + method.fake)]
+    method = task.arm.method
+    networks = [make_network(task, task.seed).train() for _ in range(1 + method.fake)]
     for network in networks:
-        _check_width(study, arm, network)
+        _check_width(task, network)
         if start is not None:
-            _start_from(study, arm, network, start)
+            _start_from(task, network, start)
     extras: dict[str, nn.Module] = {"fake": networks[1]} if method.fake else {}
-    if arm.adaptive_weight:
-        extras |= {name: LogWeight().to(device_of(study.device, study.file)) for name in method.log_weights}
+    if task.arm.adaptive_weight:
+        extras |= {name: LogWeight().to(task.device) for name in method.log_weights}
     if taken := extras.keys() & {name.split(".")[0] for name in kept_of(networks[0])}:
         problem = f"the network has a part called {min(taken)!r}, as what is trained beside it is called"
         remedy = "give that part another name"
-        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
+        raise BenchError(problem, file=task.study.file, key=task.network_key, remedy=remedy)
     return Modules(networks[0], extras)
 
 
-def _check_width(study: Study, arm: Arm, network: nn.Module) -> None:
+def _check_width(task: Task, network: nn.Module) -> None:
     """Raise BenchError for parameters in which a step of Adam, and one of an average, is mostly rounded away."""
     for name, parameter in network.named_parameters():
         if parameter.dtype not in (torch.float32, torch.float64):
             problem = f"{name} is {parameter.dtype}, in which most steps of training are rounded away"
             remedy = "keep parameters in float32; the arm's precision: bf16 computes in bfloat16"
-            raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}.network", remedy=remedy)
+            raise BenchError(problem, file=task.study.file, key=task.network_key, remedy=remedy)
 
 
-def _start_from(study: Study, arm: Arm, network: nn.Module, start: Tensors) -> None:
+def _start_from(task: Task, network: nn.Module, start: Tensors) -> None:
     """Give the network other weights; parameters of numbers that only the student is told stay as they are."""
-    own = kept_of(network)
+    own, arm = kept_of(network), task.arm
     new = {name for name, _ in network.named_parameters() if name not in start} if arm.told else set()
     own = {name: tensor for name, tensor in own.items() if name not in new}
     if wrong := difference(own, start):
         whose = "the teacher's weights" if arm.start == "teacher" else f"the weights of {arm.start!r}"
         problem = f"{whose} do not fit the student's network: {wrong}"
         remedy = f"give both the same 'size', or remove 'start: {arm.start}'"
-        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}", remedy=remedy)
+        raise BenchError(problem, file=task.study.file, key=f"sizes.{arm.size}", remedy=remedy)
     put(own, start)
 
 
-def check_weights(study: Study, arm: Arm, network: nn.Module, weights: Tensors) -> None:
-    """Raise BenchError where saved weights are not all that is kept of the arm's network."""
+def check_weights(task: Task, network: nn.Module, weights: Tensors) -> None:
+    """Raise BenchError where saved weights are not all that is kept of the task's network."""
     if wrong := difference(kept_of(network), weights):
         problem = f"the saved weights are not of the arm's network as it is now made: {wrong}"
         remedy = "delete the run's folder; the workflow makes it again"
-        raise BenchError(problem, file=study.file, key=f"sizes.{arm.size}", remedy=remedy)
+        raise BenchError(problem, file=task.study.file, key=f"sizes.{task.arm.size}", remedy=remedy)
 
 
 def started_modules(task: Task) -> Modules:
@@ -199,9 +161,9 @@ def started_modules(task: Task) -> Modules:
 
     Raises BenchError where these do not fit, or make another function of the student's network than of the teacher's.
     """
-    study, arm, make = task.study, task.arm, partial(make_modules, task.study, task.arm, task.data, task.seed)
+    study, arm, make = task.study, task.arm, partial(make_modules, task)
     if (start := study.start_run(task.run)) is not None:
-        return make(_weights_of(study, start))
+        return make(weights_of(task, start))
     if arm.start != "teacher" or not isinstance(arm.teacher, ConvertedTeacher):
         return make(task.teacher if arm.start == "teacher" else None)
     modules = make(task.teacher.weights())
@@ -212,29 +174,8 @@ def started_modules(task: Task) -> Modules:
     return modules
 
 
-def open_teacher(study: Study, run: Run, arm: Arm, dataset: Dataset) -> Any:
-    """The averaged weights of the run's teacher, if it has a trained one; one of a file as OPENED_BY says; else None.
-
-    Raises BenchError where a file's is of other data than the arm's.
-    """
-    if isinstance(arm.teacher, ConvertedTeacher):
-        return _open_converted(study, arm, arm.teacher, dataset)
-    teacher = study.teacher_run(run)
-    if teacher is None:
-        return None
-    return _weights_of(study, teacher)
-
-
-def _weights_of(study: Study, run: Run) -> Tensors:
-    """The averaged weights of a run that is there."""
-    remedy = f"delete its folder; the workflow trains {run.arm} seed {run.seed} again"
-    weights = read_tensors(study.files(run).weights, remedy)
-    return on(device_of(study.device, study.file), weights)
-
-
 def student_field(
-    study: Study,
-    arm: Arm,
+    task: Task,
     network: nn.Module,
     weights: Tensors | None = None,
     condition: Condition = UNTOLD,
@@ -249,8 +190,8 @@ def student_field(
     field = bound(PRECISIONS[precision])
     if tangent_precision not in (None, precision):
         field = Apart(field, bound(PRECISIONS[tangent_precision]))
-    bounded = arm.method.boundary
-    return field_with_boundary(field, SIGMA_MIN, study.sigma_d) if bounded else field
+    bounded = task.arm.method.boundary
+    return field_with_boundary(field, SIGMA_MIN, task.study.sigma_d) if bounded else field
 
 
 def jump_of(field: Callable[[Condition], Field], condition: Condition) -> Jump:
@@ -273,17 +214,17 @@ def step_function(task: Task, modules: Modules) -> Callable[..., Regression]:
 
     Draws are a function of (seed, step, purpose) and of the sample's place in the batch (workflow.run.batches).
     """
-    study, run, arm, device = task.study, task.run, task.arm, device_of(task.study.device, task.study.file)
+    study, run, arm, device = task.study, task.run, task.arm, task.device
     objective = named(arm.method.path)
     settings_at = settings_of(objective, study, run, arm)
-    taught_by = teacher_of(study, arm, task.data, task.teacher)
+    taught_by = teacher_of(task)
     teacher = study.arms.get(str(arm.teacher))
     sizes = [arm.size, *([teacher.size] if teacher else [])]
     own_code = arm.method.own or any(study.sizes[size].network is not None for size in sizes)
 
     def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
         batch = draw_batch(run, arm, task.data, step).to(device) if rows is None else rows
-        bound = partial(student_field, study, arm, precision=arm.precision, tangent_precision=arm.tangent_precision)
+        bound = partial(student_field, task, precision=arm.precision, tangent_precision=arm.tangent_precision)
         fields = _fields(arm, modules, bound, batch.condition, target)
         fields = dataclasses.replace(fields, teacher=taught_by(batch.condition))
         if own_code:  # it may draw from global generators, which must not depend on what came before
@@ -308,27 +249,20 @@ def _fields(arm: Arm, modules: Modules, bound: Callable[..., Field], condition: 
     return Fields(to_data(student_to), target=to_data(target_to) if target_to else None, **beside)
 
 
-def teacher_of(study: Study, arm: Arm, dataset: Dataset, taught: Any) -> Callable[[Condition], Field | None]:
+def teacher_of(task: Task) -> Callable[[Condition], Field | None]:
     """The student's condition -> the teacher as a field: exact, trained, guided, or none."""
-    if arm.teacher is None or arm.teacher == "exact":
-        return lambda condition: dataset.velocity if arm.teacher else None
+    said, taught = task.arm.teacher, task.teacher
+    if said is None or said == "exact":
+        return lambda condition: task.data.velocity if said else None
     if taught is None:
-        raise BenchError("the teacher has no weights", file=study.file, key="teacher", remedy="train the teacher first")
-    if isinstance(arm.teacher, ConvertedTeacher):
+        remedy = "train the teacher first"
+        raise BenchError("the teacher has no weights", file=task.study.file, key="teacher", remedy=remedy)
+    if isinstance(said, ConvertedTeacher):
         return lambda condition: taught.field(condition.label)
-    network = make_network(study, study.arms[arm.teacher], dataset)
-    check_weights(study, study.arms[arm.teacher], network, taught)
+    teacher = task.of_arm(said)
+    network = make_network(teacher)
+    check_weights(teacher, network, taught)
     return partial(guided_field, network, taught)
-
-
-def _open_converted(study: Study, arm: Arm, teacher: ConvertedTeacher, dataset: Dataset) -> Any:
-    opened = named(OPENED_BY[teacher.kind])(Path(teacher.file), study.sigma_d, device_of(study.device, study.file))
-    about, data = ((network.shape, network.classes) for network in (opened.network, dataset))
-    if about != data:
-        problem = f"the teacher is a network of (shape, classes) {about}, the data {arm.data!r} are of {data}"
-        remedy = "name a network of the data's own shape and classes"
-        raise BenchError(problem, file=Path(teacher.file), key=f"data.{arm.data}", remedy=remedy)
-    return opened
 
 
 def guided_field(network: nn.Module, weights: Tensors, condition: Condition) -> Field:

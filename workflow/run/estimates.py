@@ -21,9 +21,9 @@ from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.devices import products
-from trigbench.workflow.run.assembly import make_modules, make_network, open_teacher, step_function
+from trigbench.workflow.run.assembly import make_modules, make_network, step_function
 from trigbench.workflow.run.operations import Operations
-from trigbench.workflow.run.task import Task
+from trigbench.workflow.run.task import Task, open_teacher
 from trigbench.workflow.run.weights import kept_of
 from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.schema import Arm, Size
@@ -86,10 +86,10 @@ def costs_of(study: Study, judged: int, measure: bool = True) -> list[Cost]:
     runs, seen, rates = study.runs(), dict[str, list[Counts]](), dict[str, float]()
     costs = []
     for arm in dict.fromkeys(run.arm for run in runs):
-        data = stand_in(study, study.arms[arm].data)
-        counts = counts_of(study, arm, data, seen)
-        cost = _cost(study, arm, data, counts, sum(run.arm == arm for run in runs), judged)
-        costs.append(_timed(study, cost, data, counts, rates) if measure else cost)
+        task = without_data(study, arm)
+        counts = counts_of(task, seen)
+        cost = _cost(task, counts, sum(run.arm == arm for run in runs), judged)
+        costs.append(_timed(task, cost, counts, rates) if measure else cost)
     return costs
 
 
@@ -118,6 +118,12 @@ def sampling_evaluations(way: Sampling) -> int:
     return way.steps * (2 if guided else 1)
 
 
+def without_data(study: Study, arm: str) -> Task:
+    """An arm's task on data that need not be there."""
+    settings = study.arms[arm]
+    return Task(study, Run(arm=arm, seed=0), settings, stand_in(study, settings.data))
+
+
 def stand_in(study: Study, data: str) -> Dataset:
     """A data set of the right shape and classes whose images are noise."""
     shape, classes = shape_of(study, data)
@@ -143,15 +149,15 @@ def shape_of(study: Study, data: str) -> tuple[tuple[int, ...], int]:
     raise BenchError(problem, file=study.file, key=f"data.{data}", remedy="estimate a study of a built-in kind of data")
 
 
-def counts_of(study: Study, arm: str, data: Dataset, seen: dict[str, list[Counts]] | None = None) -> Counts:
+def counts_of(task: Task, seen: dict[str, list[Counts]] | None = None) -> Counts:
     """What one image takes in an arm; `seen` keeps what was counted for arms that differ in width or numbers alone."""
-    width = _width(study.sizes[study.arms[arm].size])
+    width = _width(task)
     if width is None or width <= WIDTHS[-1]:
-        return _count(study, arm, data)
+        return _count(task)
     seen = {} if seen is None else seen
-    key = _key(study, arm, data)
+    key = _key(task)
     if key not in seen:
-        seen[key] = [_count(_narrowed(study, arm, small), arm, data) for small in WIDTHS]
+        seen[key] = [_count(_narrowed(task, small)) for small in WIDTHS]
     through = lambda value: quadratic(WIDTHS, [value(counts) for counts in seen[key]], width)  # noqa: E731
     return Counts(through(lambda c: c.step), through(lambda c: c.evaluation), through(lambda c: c.parameters))
 
@@ -172,14 +178,14 @@ def quadratic(places: Sequence[float], values: Sequence[float], at: float) -> fl
     return total
 
 
-def _cost(study: Study, arm: str, data: Dataset, counts: Counts, runs: int, judged: int) -> Cost:
-    settings = study.arms[arm]
+def _cost(task: Task, counts: Counts, runs: int, judged: int) -> Cost:
+    study, settings, arm = task.study, task.arm, task.run.arm
     samplings, samples = study.samplings(arm), study.evaluation.samples
     main = [way for way in samplings if way.sampler == study.samplers_of(arm)[0]]
     snapshots = settings.snapshots or 0
     evaluations = samples * sum(map(sampling_evaluations, samplings)) + (0 if settings.told else judged)
     evaluations += snapshots * (study.evaluation.snapshot_samples or samples) * sum(map(sampling_evaluations, main))
-    numbers = torch.Size(data.shape).numel()
+    numbers = torch.Size(task.data.shape).numel()
     # parameters, average and two moments; a fake has no average; snapshots so far stand in every checkpoint
     states = 4 + bool(settings.target_decay) + 3 * settings.method.fake + snapshots
     drawn = float(numbers) * samples * len(samplings)
@@ -196,44 +202,43 @@ def _cost(study: Study, arm: str, data: Dataset, counts: Counts, runs: int, judg
     )
 
 
-def _count(study: Study, arm: str, data: Dataset) -> Counts:
+def _count(task: Task) -> Counts:
     """Counted on a step of two images, on the CPU, where torch has a formula of all that runs."""
-    study = study.model_copy(update={"device": "cpu"})
-    step, network, weights = _prepared(study, arm, data, COUNTED)
+    task = replace(task, study=task.study.model_copy(update={"device": "cpu"}))
+    step, network, weights = _prepared(task, COUNTED)
     with Operations() as training:
         torch.autograd.grad(step(1, {}).loss, weights, materialize_grads=True)
-    labels = torch.zeros(COUNTED, dtype=torch.long) if data.classes else None
-    condition = Condition(labels, **{name: torch.ones(COUNTED) for name in study.arms[arm].told})
+    labels = torch.zeros(COUNTED, dtype=torch.long) if task.data.classes else None
+    condition = Condition(labels, **{name: torch.ones(COUNTED) for name in task.arm.told})
     with Operations() as once, torch.no_grad():
-        bind(network, condition=condition)(torch.zeros(COUNTED, *data.shape), torch.ones(COUNTED))
+        bind(network, condition=condition)(torch.zeros(COUNTED, *task.data.shape), torch.ones(COUNTED))
     parameters = sum(p.numel() for p in network.parameters())
     return Counts(training.total / COUNTED, once.total / COUNTED, parameters)
 
 
-def _timed(study: Study, cost: Cost, data: Dataset, counts: Counts, rates: dict[str, float]) -> Cost:
+def _timed(task: Task, cost: Cost, counts: Counts, rates: dict[str, float]) -> Cost:
     """The cost with its rate; arms that differ in numbers alone are timed once."""
-    arm = cost.arm
-    batch = min(study.arms[cost.arm].batch, study.arms[cost.arm].microbatch or LARGEST_BATCH)
-    width = _width(study.sizes[study.arms[arm].size])
+    batch = min(task.arm.batch, task.arm.microbatch or LARGEST_BATCH)
+    width = _width(task)
     if not torch.cuda.is_available():
         batch = min(batch, MEASURED)
     dear = not torch.cuda.is_available() and counts.step * batch > LARGEST_MEASURED
     narrowed = dear and width is not None and width > TIMED_WIDTH
-    key = f"{_key(study, arm, data)} {study.arms[arm].precision} {batch} {TIMED_WIDTH if narrowed else width}"
+    key = f"{_key(task)} {task.arm.precision} {batch} {TIMED_WIDTH if narrowed else width}"
     if key not in rates:
-        timed = _narrowed(study, arm, TIMED_WIDTH) if narrowed else study
-        operations = _count(timed, arm, data).step if narrowed else counts.step
-        rates[key] = operations * batch / _seconds_of_a_step(timed, arm, data, batch)
+        timed = _narrowed(task, TIMED_WIDTH) if narrowed else task
+        operations = _count(timed).step if narrowed else counts.step
+        rates[key] = operations * batch / _seconds_of_a_step(timed, batch)
     return replace(cost, measured_rate=rates[key], narrowed=narrowed)
 
 
-def _seconds_of_a_step(study: Study, arm: str, data: Dataset, batch: int) -> float:
+def _seconds_of_a_step(task: Task, batch: int) -> float:
     """Of the second of two steps."""
-    step, _, weights = _prepared(study, arm, data, batch)
+    step, _, weights = _prepared(task, batch)
     seconds = 0.0
     for number in (1, 2):  # the first warms up
         started = time.monotonic()
-        with products(weights[0].device, study.arms[arm].tf32):
+        with products(weights[0].device, task.arm.tf32):
             torch.autograd.grad(step(number, {}).loss, weights, materialize_grads=True)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
@@ -241,32 +246,29 @@ def _seconds_of_a_step(study: Study, arm: str, data: Dataset, batch: int) -> flo
     return seconds
 
 
-def _prepared(study: Study, arm: str, data: Dataset, batch: int) -> tuple[Callable[..., Any], nn.Module, list[Tensor]]:
-    """(a step, the network, what is trained) of an arm at another batch, without weights."""
-    settings = study.arms[arm].model_copy(update={"batch": batch})
-    study = study.model_copy(update={"arms": {**study.arms, arm: settings}})
-    run = Run(arm=arm, seed=0)
-    modules = make_modules(study, settings, data, seed=0, start=None)
-    if study.teacher_run(run) is not None:  # any weights cost the same
-        taught = kept_of(make_network(study, study.arms[str(settings.teacher)], data))
-    else:
-        taught = open_teacher(study, run, settings, data)
-    step = step_function(Task(study, run, settings, data, taught), modules)
+def _prepared(task: Task, batch: int) -> tuple[Callable[..., Any], nn.Module, list[Tensor]]:
+    """(a step, the network, what is trained) of a task at another batch, without weights."""
+    task = replace(task, arm=task.arm.model_copy(update={"batch": batch}))
+    modules = make_modules(task, start=None)
+    teacher = task.study.teacher_run(task.run)  # any weights cost the same
+    taught = open_teacher(task) if teacher is None else kept_of(make_network(task.of_arm(teacher.arm)))
+    step = step_function(replace(task, teacher=taught), modules)
     return step, modules.student, list(modules.parameters().values())
 
 
-def _width(size: Size) -> int | None:
+def _width(task: Task) -> int | None:
+    size = task.study.sizes[task.arm.size]
     found = size.settings.get("width") if size.network else size.width
     return found if isinstance(found, int) else None
 
 
-def _narrowed(study: Study, arm: str, width: int) -> Study:
-    """The study with the networks of an arm and of its teacher at another width."""
-    names = [study.arms[arm].size]
-    if (teacher := study.arms.get(str(study.arms[arm].teacher))) is not None:
+def _narrowed(task: Task, width: int) -> Task:
+    """The task with its network, and that of its teacher, at another width."""
+    study, names = task.study, [task.arm.size]
+    if (teacher := study.arms.get(str(task.arm.teacher))) is not None:
         names.append(teacher.size)
     sizes = {name: _at_width(study.sizes[name], width) for name in names}
-    return study.model_copy(update={"sizes": {**study.sizes, **sizes}})
+    return replace(task, study=study.model_copy(update={"sizes": {**study.sizes, **sizes}}))
 
 
 def _at_width(size: Size, width: int) -> Size:
@@ -275,9 +277,9 @@ def _at_width(size: Size, width: int) -> Size:
     return size.model_copy(update={"settings": {**size.settings, "width": width}})
 
 
-def _key(study: Study, arm: str, data: Dataset) -> str:
+def _key(task: Task) -> str:
     """What operations depend on beside the width."""
-    settings = study.arms[arm]
+    study, settings = task.study, task.arm
 
     def network(of: Arm) -> Mapping[str, Any]:
         size = _at_width(study.sizes[of.size], 0)
@@ -287,6 +289,6 @@ def _key(study: Study, arm: str, data: Dataset) -> str:
     teacher = study.arms.get(str(settings.teacher))
     kept = ("objective", "told", "adaptive_weight", "solver", "tangent_method", "control")
     about = {key: getattr(settings, key) for key in kept} | {"guided": settings.guidance_max is not None}
-    about |= {"file": study.teacher_file(arm)}
+    about |= {"file": study.teacher_file(task.run.arm)}
     networks = [network(settings), network(teacher) if teacher else None]
-    return json.dumps([about, networks, data.shape, data.classes], default=str)
+    return json.dumps([about, networks, task.data.shape, task.data.classes], default=str)

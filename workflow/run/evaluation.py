@@ -18,21 +18,21 @@ from trigbench.core.forward_mode import value_and_tangent
 from trigbench.core.noise_left import collapse, worst
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import Field, interpolate, velocity
-from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.randomness import generator, seed_globals
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.devices import carried, device_name, device_of, on
+from trigbench.workflow.machine.devices import carried, device_name, on
 from trigbench.workflow.machine.files import read_arrays
 from trigbench.workflow.machine.progress import sign_of_life
 from trigbench.workflow.machine.provenance import peak_memory_mb, provenance
 from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.run.assembly import check_weights, make_network, open_data, student_field
+from trigbench.workflow.run.assembly import check_weights, make_network, student_field
 from trigbench.workflow.run.batches import mapped
 from trigbench.workflow.run.judging import judge_drawn, judge_field, wanted_of
 from trigbench.workflow.run.log import ACTIVE, LEFT, LOG_COLUMNS, NORMS
 from trigbench.workflow.run.samples import weights_of_now
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.settings import snapshot_steps
+from trigbench.workflow.run.task import Task, opened
 from trigbench.workflow.study.fingerprint import marks
 from trigbench.workflow.study.freshness import drawn_from, judged_by
 from trigbench.workflow.study.kinds import kind_module
@@ -71,20 +71,20 @@ def evaluate(study: Study, run: Run) -> RunRecord:
     Raises BenchError where the weights were trained, or the samples drawn, from other settings, mathematics, data or
     teacher than these are now.
     """
-    started, files, arm = time.monotonic(), study.files(run), study.arms[run.arm]
-    training = weights_of_now(study, run)
+    started, training = time.monotonic(), weights_of_now(study, run)
     sampled, noted = _samples_of_now(study, run), _noted(study, run, training)
-    dataset, device = open_data(study, arm), device_of(study.device, study.file)
-    weights = on(device, read_tensors(files.weights, AGAIN))
+    task = opened(study, run)
+    files, arm = task.files, task.arm
+    weights = on(task.device, read_tensors(files.weights, AGAIN))
     samples = {key: torch.from_numpy(values) for key, values in read_arrays(files.samples, AGAIN).items()}
-    network = make_network(study, arm, dataset)
-    check_weights(study, arm, network, weights)
+    network = make_network(task)
+    check_weights(task, network, weights)
     seed_globals(study.evaluation.seed, "evaluate")  # of a network of one's own that draws
     if training.reason is None:
-        found = judged(study, run, dataset, partial(student_field, study, arm, network, weights), samples)
-        found.curves.extend(_along_training(study, run, arm))
+        found = judged(task, partial(student_field, task, network, weights), samples)
+        found.curves.extend(_along_training(task))
     else:
-        found = _nothing(study, run, samples)
+        found = _nothing(task, samples)
     log, lost = _read_log(files.log), found.lost
     curves = [*found.curves, *(Value(metric="log_weight", x=t, value=w) for t, w in training.log_weight)]
     seconds = {"start": training.start, "train": round(training.seconds, 3), "sample": sampled.seconds}
@@ -103,7 +103,7 @@ def evaluate(study: Study, run: Run) -> RunRecord:
         curves=curves + _log_curves(log),
         seconds={**seconds, "evaluate": round(time.monotonic() - started, 3)},
         peak_memory_mb=max(peak_memory_mb(), training.peak_memory_mb, sampled.peak_memory_mb),
-        provenance=provenance(device_name(device)) | {"tf32": training.tf32},
+        provenance=provenance(device_name(task.device)) | {"tf32": training.tf32},
         provenance_of={"training": training.provenance, "sampling": sampled.provenance},
         protocol=protocol(study, run),
     )
@@ -111,30 +111,27 @@ def evaluate(study: Study, run: Run) -> RunRecord:
     return record
 
 
-def judged(
-    study: Study, run: Run, dataset: Dataset, field_of: Callable[[Condition], Field], samples: Mapping[str, Tensor]
-) -> Judged:
+def judged(task: Task, field_of: Callable[[Condition], Field], samples: Mapping[str, Tensor]) -> Judged:
     """What is measured of the field that a run has trained, told its condition, and of samples by their samplings."""
-    kind, ways, told = kind_module(study.data[study.arms[run.arm].data]), _ways(study, run), study.arms[run.arm].told
+    kind, ways = _kind(task), _ways(task)
     metrics, curves, lost = list[Value](), list[Value](), dict[str, str]()
-    if _is_map(study.arms[run.arm]):
-        device = device_of(study.device, study.file)
-        metrics, curves, fault = judge_field(kind, dataset, carried(field_of(UNTOLD), device))
+    if _is_map(task.arm):
+        metrics, curves, fault = judge_field(kind, task.data, carried(field_of(UNTOLD), task.device))
         lost |= {MAP: fault} if fault else {}
-    if not told:
-        curves += tangent_norms(study, dataset, field_of)
+    if not task.arm.told:
+        curves += tangent_norms(task, field_of)
     for key, drawn in samples.items():
         sign_of_life()
-        found, fault = judge_drawn(kind, dataset, drawn, wanted_of(kind, ways[key].metrics))
+        found, fault = judge_drawn(kind, task.data, drawn, wanted_of(kind, ways[key].metrics))
         metrics += _of_samples(ways[key], found)
         lost |= {key: fault} if fault else {}
     return Judged(metrics, curves, lost)
 
 
-def _nothing(study: Study, run: Run, samples: Collection[str]) -> Judged:
+def _nothing(task: Task, samples: Collection[str]) -> Judged:
     """What would be measured of a run that diverged, without values."""
-    kind, ways = kind_module(study.data[study.arms[run.arm].data]), _ways(study, run)
-    metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if _is_map(study.arms[run.arm])]
+    kind, ways = _kind(task), _ways(task)
+    metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if _is_map(task.arm)]
     for key in samples:
         metrics += _of_samples(ways[key], dict.fromkeys(wanted_of(kind, ways[key].metrics)))
     return Judged(metrics, [], {})
@@ -145,8 +142,12 @@ def _is_map(arm: Arm) -> bool:
     return arm.method.sampler == "few" and not arm.told
 
 
-def _ways(study: Study, run: Run) -> dict[str, Sampling]:
-    return {sampling.key: sampling for sampling in study.samplings(run.arm)}
+def _kind(task: Task) -> Any:
+    return kind_module(task.study.data[task.arm.data])
+
+
+def _ways(task: Task) -> dict[str, Sampling]:
+    return {sampling.key: sampling for sampling in task.study.samplings(task.run.arm)}
 
 
 def _samples_of_now(study: Study, run: Run) -> SamplesRecord:
@@ -175,34 +176,33 @@ def _of_samples(way: Sampling, found: Mapping[str, float | None]) -> list[Value]
     return [Value(metric=name, value=value, **way.columns) for name, value in found.items()]
 
 
-def _along_training(study: Study, run: Run, arm: Arm) -> list[Value]:
+def _along_training(task: Task) -> list[Value]:
     """The main sampler's metrics of every snapshot, as curves over the optimiser step."""
-    if arm.snapshots is None:
+    if task.arm.snapshots is None:
         return []
-    kept = read_tensors(study.files(run).snapshots, AGAIN)
-    kind, dataset = kind_module(study.data[arm.data]), open_data(study, arm)
-    main = study.samplers_of(run.arm)[0]
-    ways = {way.key: way for way in study.samplings(run.arm) if way.sampler == main}
+    kept, kind, study = read_tensors(task.files.snapshots, AGAIN), _kind(task), task.study
+    main = study.samplers_of(task.run.arm)[0]
+    ways = {key: way for key, way in _ways(task).items() if way.sampler == main}
     count = study.evaluation.snapshot_samples or study.evaluation.samples
     curves = []
-    for step in snapshot_steps(arm):
+    for step in snapshot_steps(task.arm):
         weights = {n.removeprefix(f"{step}/"): w for n, w in kept.items() if n.startswith(f"{step}/")}
-        for key, drawn in draw_samples(study, arm, weights, list(ways.values()), count).items():
+        for key, drawn in draw_samples(task, weights, list(ways.values()), count).items():
             sign_of_life()
-            found, _ = judge_drawn(kind, dataset, drawn, wanted_of(kind, study.evaluation.snapshot_metrics))
+            found, _ = judge_drawn(kind, task.data, drawn, wanted_of(kind, study.evaluation.snapshot_metrics))
             values = _of_samples(ways[key], found)
             curves += [value.model_copy(update={"x": float(step)}) for value in values]
     return curves
 
 
-def tangent_norms(study: Study, dataset: Dataset, field_of: Callable[[Condition], Field]) -> list[Value]:
+def tangent_norms(task: Task, field_of: Callable[[Condition], Field]) -> list[Value]:
     """Norms of dF/dx v and of dF/dt along the angle, v the velocity of drawn pairs (arXiv 2410.11081, Fig. 4)."""
-    device = device_of(study.device, study.file)
-    x0, condition = dataset.draw(generator("tangent norms"), TANGENT_POINTS)
+    device = task.device
+    x0, condition = task.data.draw(generator("tangent norms"), TANGENT_POINTS)
     z = torch.randn(x0.shape, generator=generator("tangent norms", "noise")).to(device)
     x0, field = x0.to(device), field_of(mapped(lambda part: part.to(device), condition))
     found = []
-    for angle in torch.linspace(0.05, largest_angle(study.sigma_d), TANGENT_ANGLES, dtype=torch.float64):
+    for angle in torch.linspace(0.05, largest_angle(task.study.sigma_d), TANGENT_ANGLES, dtype=torch.float64):
         t = angle.to(device).expand(len(x0))
         x, v = interpolate(x0, z, t), velocity(x0, z, t)
         zero = torch.zeros_like(x), torch.zeros_like(t)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from trigbench.core.noise_left import BINS, COLLAPSED, MIDDLES, collapse, flow, share_left
 from trigbench.core.trigflow import Field, interpolate, lower_edge, rotate
 from trigbench.workflow.data.randomness import generator
-from trigbench.workflow.machine.devices import device_of
 from trigbench.workflow.machine.live import warn
 from trigbench.workflow.run.assembly import Modules, jump_of, student_field, teacher_of
 from trigbench.workflow.run.batches import Batch, draw_batch
@@ -97,17 +96,17 @@ class Held:
         return (self.t - self.u).reshape(BINS, -1)[:, 0].tolist()
 
     def _student(self, modules: Modules, weights: dict[str, Tensor], rows: Batch, u: Tensor) -> Field:
-        study, arm = self.task.study, self.task.arm
+        arm = self.task.arm
 
         def told(condition: object) -> Field:
-            return student_field(study, arm, modules.student, weights, condition, arm.precision)  # type: ignore[arg-type]
+            return student_field(self.task, modules.student, weights, condition, arm.precision)  # type: ignore[arg-type]
 
         return jump_of(told, rows.condition)(u) if "target_time" in arm.told else told(rows.condition)
 
     def with_taught(self) -> "Held":
         """With what the teacher's flow leaves, if the student is a map and there is a teacher, or an exact velocity."""
         task = self.task
-        taught = teacher_of(task.study, task.arm, task.data, task.teacher) if task.arm.teacher else None
+        taught = teacher_of(task) if task.arm.teacher else None
         exact = task.data.velocity
         if task.arm.method.sampler not in MAPS or (taught is None and exact is None):
             return self
@@ -134,7 +133,7 @@ class Held:
 
 def hold(task: Task) -> Held | None:
     """The held batch of a run; None of one that is too short."""
-    pairs, device = pairs_of(task.arm), device_of(task.study.device, task.study.file)
+    pairs, device = pairs_of(task.arm), task.device
     if not pairs:
         return None
     arm = task.arm.model_copy(update={"batch": BINS * pairs})

@@ -47,8 +47,8 @@ def make_run(study: Study, run: Run, time_limit: float | None = None) -> RunReco
         phase("evaluating")
         with _within_memory(study, "evaluation.samples", fewer):
             record = evaluate(study, run)
-        remove_parts(study, run)
         files = study.files(run)
+        remove_parts(files)
         if read_training(files.training).reason is None:  # else the last good one is looked at
             checkpoints.remove_all(files.checkpoints)
     return record

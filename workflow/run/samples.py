@@ -16,11 +16,12 @@ from trigbench.workflow.machine.files import names_of_arrays, read_arrays, sha25
 from trigbench.workflow.machine.limits import StopNow, stopping
 from trigbench.workflow.machine.provenance import peak_memory_mb, provenance
 from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.run.assembly import open_data
 from trigbench.workflow.run.distributed import World, world_of
 from trigbench.workflow.run.sampling import Part, Place, draw_parts, parts_of, put, room_for_samples
+from trigbench.workflow.run.task import Task, opened
 from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.freshness import drawn_from, made_from
+from trigbench.workflow.study.places import RunFiles
 from trigbench.workflow.study.records import AGAIN, SamplesRecord, TrainingRecord, read_training, write_record
 from trigbench.workflow.study.study import Run, Study
 
@@ -39,18 +40,18 @@ def sample(study: Study, run: Run, time_limit: float | None = None) -> float:
     `time_limit` (minutes of this process), the end of its Slurm job, and at SIGTERM.
     """
     started = time.monotonic()
-    files, samplings = study.files(run), study.samplings(run.arm)
+    samplings = study.samplings(run.arm)
     with (
         stopping(time_limit) as stop_now,
         world_of(device_of(study.device, study.file), study.resources.patience) as world,
     ):
         world.wait()  # for the first one's files
-        training, noted = weights_of_now(study, run), drawn_from(study, run)
+        training, noted, task = weights_of_now(study, run), drawn_from(study, run), opened(study, run)
         diverged = training.reason is not None
-        count, shape = 0 if diverged else study.evaluation.samples, open_data(study, study.arms[run.arm]).shape
+        files, count, shape = task.files, 0 if diverged else study.evaluation.samples, task.data.shape
         samples = room_for_samples(shape, samplings, count) if world.first else {}  # or end before any is drawn
         parts = parts_of(shape, samplings, count)
-        begun, fresh = _draw_share(study, run, noted, parts, world, stop_now)
+        begun, fresh = _draw_share(task, noted, parts, world, stop_now)
     if world.first:
         missing = {part.place for part in parts}
         for place, made in itertools.chain(_saved(begun), _taken(fresh)):
@@ -81,21 +82,21 @@ def weights_of_now(study: Study, run: Run) -> TrainingRecord:
 
 
 def _draw_share(
-    study: Study, run: Run, noted: Mapping[str, Any], parts: list[Part], world: World, stop_now: StopNow
+    task: Task, noted: Mapping[str, Any], parts: list[Part], world: World, stop_now: StopNow
 ) -> tuple[Path, dict[Place, Tensor]]:
     """Draw this process's share of what was not drawn before: (where parts are saved, those that are not).
 
     Everything is saved where several processes draw, or some of it was.
     """
-    files = study.files(run)
+    files = task.files
     begun = files.parts_of_samples(digest([noted["fingerprint"], sha256(files.weights)], []))
     done = {place for file in _files(begun) for place in map(_place, names_of_arrays(file, REMOVE))}
     world.wait()  # before one saves what another has not counted
     left = [part for part in parts if part.place not in done]
     share = world.share(len(left))
-    weights, samplings = read_tensors(files.weights, AGAIN), study.samplings(run.arm)
+    weights, samplings = read_tensors(files.weights, AGAIN), task.study.samplings(task.run.arm)
     fresh, saved, stop = dict[Place, Tensor](), time.monotonic(), None
-    for place, made in draw_parts(study, study.arms[run.arm], weights, samplings, left[share.start : share.stop]):
+    for place, made in draw_parts(task, weights, samplings, left[share.start : share.stop]):
         fresh[place] = made
         stop = stop_now()
         if stop or time.monotonic() - saved >= SAVE_EVERY:
@@ -141,8 +142,7 @@ def _place(name: str) -> Place:
     return key, int(first)
 
 
-def remove_parts(study: Study, run: Run) -> None:
+def remove_parts(files: RunFiles) -> None:
     """Remove the parts of a run's samples, of other weights too: when it is judged, as its job may end before."""
-    files = study.files(run)
     for folder in files.checkpoints.glob(files.parts_of_samples("*").name):
         shutil.rmtree(folder)

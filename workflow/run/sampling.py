@@ -17,7 +17,7 @@ from trigbench.core.schedules import karras_noise_levels, largest_angle
 from trigbench.core.solvers import SOLVERS
 from trigbench.core.trigflow import Field, angle_from_noise_level
 from trigbench.workflow.data.randomness import seed_globals
-from trigbench.workflow.machine.devices import device_of, on, products
+from trigbench.workflow.machine.devices import on, products
 from trigbench.workflow.machine.named import named
 from trigbench.workflow.machine.progress import Progress, sign_of_life
 from trigbench.workflow.run.assembly import (
@@ -27,15 +27,14 @@ from trigbench.workflow.run.assembly import (
     guided_field,
     jump_of,
     make_network,
-    open_data,
     student_field,
     to_data,
 )
 from trigbench.workflow.run.distributed import is_first
 from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows
 from trigbench.workflow.run.settings import segment_edges
-from trigbench.workflow.study.schema import Arm
-from trigbench.workflow.study.study import Sampling, Study
+from trigbench.workflow.run.task import Task
+from trigbench.workflow.study.study import Sampling
 
 Place = tuple[str, int]
 """(Sampling.key, first row) of samples that are drawn together."""
@@ -56,11 +55,11 @@ class Part:
         return self.sampling.key, self.rows.start
 
 
-def draw_samples(study: Study, arm: Arm, weights: Tensors, samplings: list[Sampling], count: int) -> dict[str, Tensor]:
+def draw_samples(task: Task, weights: Tensors, samplings: list[Sampling], count: int) -> dict[str, Tensor]:
     """`count` samples of each sampling by its key, on the CPU: equal noise and labels in all of them."""
-    shape = open_data(study, arm).shape
+    shape = task.data.shape
     drawn = room_for_samples(shape, samplings, count)
-    for place, made in draw_parts(study, arm, weights, samplings, parts_of(shape, samplings, count)):
+    for place, made in draw_parts(task, weights, samplings, parts_of(shape, samplings, count)):
         put(drawn, place, made)
     return drawn
 
@@ -84,25 +83,25 @@ def parts_of(shape: Sequence[int], samplings: list[Sampling], count: int) -> lis
 
 
 def draw_parts(
-    study: Study, arm: Arm, weights: Tensors, samplings: list[Sampling], parts: Sequence[Part]
+    task: Task, weights: Tensors, samplings: list[Sampling], parts: Sequence[Part]
 ) -> Iterator[tuple[Place, Tensor]]:
     """(place, samples on the CPU) of one part after the other; a sample does not depend on others.
 
     `samplings` are all that the study asks for, as every sample has noise for each of them.
     """
-    dataset, device = open_data(study, arm), device_of(study.device, study.file)
-    network, weights = make_network(study, arm, dataset), on(device, weights)
-    check_weights(study, arm, network, weights)
+    device, seed = task.device, task.study.evaluation.seed
+    network, weights = make_network(task), on(device, weights)
+    check_weights(task, network, weights)
     slices = max([len(s.times) + 1 for s in samplings if s.solver in ("few", "jumps")], default=1)
     progress, drawn = Progress("samples", sum(len(part.rows) for part in parts)), 0
     for rows, alike in itertools.groupby(parts, lambda part: part.rows):
-        noise = noise_of_rows(study.evaluation.seed, rows, slices, dataset).to(device)
-        labels = labels_of_samples(rows, dataset)
+        noise = noise_of_rows(seed, rows, slices, task.data).to(device)
+        labels = labels_of_samples(rows, task.data)
         own = None if labels is None else labels.to(device)
         for part in alike:
-            seed_globals(study.evaluation.seed, "sample", *part.place)  # of a network of one's own that draws
+            seed_globals(seed, "sample", *part.place)  # of a network of one's own that draws
             with torch.no_grad(), products(device, tf32=False):
-                made = _draw(study, arm, network, weights, own, noise, part.sampling)
+                made = _draw(task, network, weights, own, noise, part.sampling)
             yield part.place, made.cpu()
             drawn += len(rows)
             if is_first():
@@ -112,21 +111,22 @@ def draw_parts(
 
 
 def _draw(
-    study: Study, arm: Arm, network: nn.Module, weights: Tensors, labels: Tensor | None, noise: Tensor, how: Sampling
+    task: Task, network: nn.Module, weights: Tensors, labels: Tensor | None, noise: Tensor, how: Sampling
 ) -> Tensor:
+    arm, sigma_d = task.arm, task.study.sigma_d
     scale = None if how.guidance is None else torch.full((noise.shape[1],), how.guidance, device=noise.device)
-    condition, bound = Condition(labels, scale), partial(student_field, study, arm, network, weights)
-    times, jump = [largest_angle(study.sigma_d), *how.times], jump_of(bound, condition)
+    condition, bound = Condition(labels, scale), partial(student_field, task, network, weights)
+    times, jump = [largest_angle(sigma_d), *how.times], jump_of(bound, condition)
     if how.solver == "few":
         field = to_data(jump) if "target_time" in arm.told else bound(condition)
-        return sample_consistency(field, noise[: how.steps], times, boundary_of(arm, study.sigma_d))
+        return sample_consistency(field, noise[: how.steps], times, boundary_of(arm, sigma_d))
     if how.solver == "jumps":
         return sample_jumps(jump, noise[: how.steps], times, how.gamma or 0.0)
     if how.solver == "segments":
-        edges = segment_edges(arm, study.sigma_d).to(noise.device)
+        edges = segment_edges(arm, sigma_d).to(noise.device)
         return sample_segments(jump, noise[0], edges)
     field = guided_field(network, weights, condition)
-    return solved(field, noise[0], how.solver, how.steps, study.sigma_d)
+    return solved(field, noise[0], how.solver, how.steps, sigma_d)
 
 
 def solved(field: Field, noise: Tensor, solver: str, evaluations: int, sigma_d: float) -> Tensor:

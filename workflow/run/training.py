@@ -26,8 +26,6 @@ from trigbench.workflow.run.assembly import (
     Modules,
     Tensors,
     make_modules,
-    open_data,
-    open_teacher,
     started_modules,
     step_function,
 )
@@ -40,7 +38,7 @@ from trigbench.workflow.run.log import GrowingLog, log_text
 from trigbench.workflow.run.outcome import Outcome, completed
 from trigbench.workflow.run.settings import average_decay, learning_rate, snapshot_steps, target_decay
 from trigbench.workflow.run.state import State, initial, is_finite, resume, save
-from trigbench.workflow.run.task import Task
+from trigbench.workflow.run.task import Task, open_teacher, opened
 from trigbench.workflow.run.tuning import tuned
 from trigbench.workflow.run.weights import buffers_of, copied, difference
 from trigbench.workflow.study.fingerprint import digest
@@ -95,7 +93,7 @@ def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
         world_of(device_of(study.device, study.file), study.resources.patience) as world,
     ):
         start, noted = round(seconds_since_start(), 3), made_from(study, run)  # before data and teacher are read
-        trained = _train(study, run, world, stop_now)
+        trained = _train(opened(study, run, tuned(study, run)), world, stop_now)
     if world.first:
         about = {**noted, "start": start, "peak_memory_mb": peak_memory_mb()}
         about |= {"provenance": provenance(device_name(world.device)) | {"tf32": trained.outcome.tf32}}
@@ -150,17 +148,16 @@ class Found:
         return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
 
 
-def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
-    arm = tuned(study, run)
-    data, lost = open_data(study, arm), _lost_before(study, run)
-    task = Task(study, run, arm, data, None if lost else open_teacher(study, run, arm, data))
-    modules = make_modules(study, arm, data, task.seed, None) if lost else started_modules(task)
+def _train(task: Task, world: World, stop_now: StopNow) -> Trained:
+    arm, lost = task.arm, _lost_before(task)
+    task = task if lost else replace(task, teacher=open_teacher(task))
+    modules = make_modules(task, None) if lost else started_modules(task)
     check_parts(task, modules, world)
     layout = lay_out(world, modules.parameters(), arm.sharded)
     state, journal, rounded = initial(modules, layout, arm), Journal(), arm.tf32 and world.device.type == "cuda"
     outcome = Outcome(step=0, reason=lost, rate=arm.rate, processes=world.size, tf32=rounded)
     if not lost:
-        loop = Loop(task, modules, step_function(task, modules), layout, checkpoint_mark(study, run, arm), hold(task))
+        loop = Loop(task, modules, step_function(task, modules), layout, checkpoint_mark(task), hold(task))
         with products(world.device, arm.tf32):
             state, journal, outcome = _steps(loop, state, outcome, stop_now)
         with layout.gathered():
@@ -172,9 +169,9 @@ def _train(study: Study, run: Run, world: World, stop_now: StopNow) -> Trained:
 def _steps(loop: Loop, state: State, outcome: Outcome, stop_now: StopNow) -> tuple[State, Journal, Outcome]:
     """From the newest checkpoint to the end, or to a number that is not finite."""
     task, modules, world = loop.task, loop.modules, loop.layout.world
-    journal, first = resume(task.checkpoints, loop.mark, state, loop.layout)
+    journal, first = resume(task.files.checkpoints, loop.mark, state, loop.layout)
     clock, outcome = Clock.from_now(journal, world.device), _resumed(loop, outcome, journal, first)
-    log = GrowingLog(task.study.files(task.run).growing_log if world.first else None, journal.rows)
+    log = GrowingLog(task.files.growing_log if world.first else None, journal.rows)
     progress, kept_after = Progress(task.label, task.arm.iterations, first), snapshot_steps(task.arm)
     for step, batch in _batches(task, world, journal, first):
         found = _evaluated(loop, state, step, batch)
@@ -259,12 +256,12 @@ def _looked_at(loop: Loop, state: State, journal: Journal, clock: Clock, outcome
     if not finite or not (due or stop):  # one that is not finite goes on to where it would be found undisturbed
         return outcome
     clock.note(journal)
-    save(task.checkpoints, loop.mark, step, state, journal, loop.layout)
+    save(task.files.checkpoints, loop.mark, step, state, journal, loop.layout)
     clock.busy()  # while it was written, the device rested
     if stop:
         world.agreed(stop)  # when all have written: after the first failure torchrun gives the others 30 s
         problem = f"{stop}: stopped at step {step} of {task.arm.iterations} with a checkpoint"
-        raise BenchError(problem, file=task.checkpoints, remedy="run again to go on", again=True)
+        raise BenchError(problem, file=task.files.checkpoints, remedy="run again to go on", again=True)
     return replace(outcome, last_good_checkpoint=step)
 
 
@@ -315,14 +312,15 @@ def _timed(drawn: Iterable[Batch], journal: Journal) -> Iterator[Batch]:
         yield batch
 
 
-def checkpoint_mark(study: Study, run: Run, arm: Arm) -> str:
+def checkpoint_mark(task: Task) -> str:
     """What a checkpoint has to be of to be gone on with: what the run is made from, and its rate."""
-    return digest([made_from(study, run), arm.rate], [])
+    return digest([made_from(task.study, task.run), task.arm.rate], [])
 
 
-def _lost_before(study: Study, run: Run) -> str | None:
+def _lost_before(task: Task) -> str | None:
     """Why the run cannot be made, if its teacher diverged, or the run that it starts from: then so did this one."""
-    for words, other in (("its teacher", study.teacher_run(run)), ("it starts from", study.start_run(run))):
+    study = task.study
+    for words, other in (("its teacher", study.teacher_run(task.run)), ("it starts from", study.start_run(task.run))):
         if other is None:
             continue
         path = study.files(other).training

@@ -18,7 +18,7 @@ def command() -> None:
         seconds = sample(study, run, parsed.time_limit)
         if is_first():
             print(f"sampled in {seconds:.1f} s")
-            remove_parts(study, run)
+            remove_parts(study.files(run))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,15 @@ from trigbench.core.samplers.search import greedy_times
 from trigbench.core.schedules import largest_angle
 from trigbench.workflow.data.dataset import not_numbers
 from trigbench.workflow.data.randomness import generator, seed_globals
-from trigbench.workflow.machine.devices import device_of, on
+from trigbench.workflow.machine.devices import on
 from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.run.assembly import boundary_of, check_weights, make_network, open_data, student_field
+from trigbench.workflow.run.assembly import boundary_of, check_weights, make_network, student_field
 from trigbench.workflow.run.measurements.measured import Measured, Row
 from trigbench.workflow.run.noise import labels_of_samples
+from trigbench.workflow.run.task import Task, opened
 from trigbench.workflow.study.kinds import kind_module
 from trigbench.workflow.study.records import Value
-from trigbench.workflow.study.study import Run, Study
+from trigbench.workflow.study.study import Study
 
 MIDDLE_TIMES = 2
 LOW, HIGH, WIDTH = 0.2, 1.54, 0.05
@@ -32,25 +33,24 @@ def measure(study: Study, experiment: str) -> Measured:
     rows = []
     for run in study.runs_of(experiment):
         if study.files(run).weights.is_file():
-            rows += _search(study, run, study.experiments[experiment].metric)
+            rows += _search(opened(study, run), study.experiments[experiment].metric)
     return Measured(runs=rows)
 
 
-def _search(study: Study, run: Run, metric: str) -> list[Row]:
-    arm = study.arms[run.arm]
-    dataset, kind = open_data(study, arm), kind_module(study.data[arm.data])
-    device = device_of(study.device, study.file)
-    weights = on(device, read_tensors(study.files(run).weights, "delete the run's folder"))
-    network = make_network(study, arm, dataset)
-    check_weights(study, arm, network, weights)
+def _search(task: Task, metric: str) -> list[Row]:
+    study, run, dataset, device = task.study, task.run, task.data, task.device
+    kind = kind_module(study.data[task.arm.data])
+    weights = on(device, read_tensors(task.files.weights, "delete the run's folder"))
+    network = make_network(task)
+    check_weights(task, network, weights)
     if not all(bool(weights[name].isfinite().all()) for name, _ in network.named_parameters()):
         return []
     count = study.evaluation.samples
     labels = labels_of_samples(range(count), dataset)
     condition = Condition(None if labels is None else labels.to(device))
-    field = student_field(study, arm, network, weights, condition)
+    field = student_field(task, network, weights, condition)
 
-    boundary = boundary_of(arm, study.sigma_d)
+    boundary = boundary_of(task.arm, study.sigma_d)
 
     def score(times, purpose: str = "search") -> float:
         generators = [generator(study.evaluation.seed, purpose, row) for row in range(count)]

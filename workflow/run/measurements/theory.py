@@ -28,8 +28,8 @@ from trigbench.core.samplers.ode import ddim_step, heun_step
 from trigbench.core.schedules import cm_angles
 from trigbench.core.trigflow import Field, angle_from_noise_level, even_grid
 from trigbench.workflow.data.randomness import generator, seed_for
-from trigbench.workflow.run.assembly import open_data
 from trigbench.workflow.run.measurements.measured import Measured, Row
+from trigbench.workflow.run.task import open_data
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import Study
 
@@ -46,7 +46,7 @@ BATCH, REPEATS = 2048, 8
 
 def measure(study: Study, experiment: str) -> Measured:
     """All three, on the data of the experiment's first arm."""
-    dataset = open_data(study, study.arms[study.arms_of(experiment)[0]])
+    dataset = open_data(study, study.arms[study.arms_of(experiment)[0]].data)
     arrays = dataset.arrays
     mixture = oracle.Mixture(*(torch.from_numpy(arrays[k]) for k in ("weights", "means", "stds")))
     points = torch.from_numpy(arrays["points"][-1])

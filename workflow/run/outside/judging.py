@@ -19,13 +19,13 @@ from trigbench.workflow.machine.devices import device_name, device_of, products
 from trigbench.workflow.machine.files import identity, read_json
 from trigbench.workflow.machine.progress import Progress
 from trigbench.workflow.machine.provenance import provenance
-from trigbench.workflow.run.assembly import open_data
 from trigbench.workflow.run.judging import judge_drawn, judge_field, wanted_of
 from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows
 from trigbench.workflow.run.outside.checkpoints import Checkpoint, is_diffusers, open_diffusers, open_edm
 from trigbench.workflow.run.outside.functions import field_of, minds_times, open_function, sampler_of, times_of
 from trigbench.workflow.run.outside.samples import ARRAYS, SAMPLES, Samples, check_scale, open_samples
 from trigbench.workflow.run.sampling import parts_of, solved
+from trigbench.workflow.run.task import open_data
 from trigbench.workflow.study.kinds import data_kind, kind_module
 from trigbench.workflow.study.outside import Kind, OfSeed, OutsideRecord, default_steps, outside_mark, way_of
 from trigbench.workflow.study.records import Value
@@ -99,10 +99,9 @@ def judge(study: Study, asked: Asked) -> OutsideRecord:
 
 
 def _open_data(study: Study, data: str) -> Dataset:
-    arm = next((arm for arm in study.arms.values() if arm.data == data), None)
-    if arm is None:
+    if all(arm.data != data for arm in study.arms.values()):
         raise BenchError(f"no arm has the data {data!r}", file=study.file, key="--data", remedy="name data of an arm")
-    return open_data(study, arm)
+    return open_data(study, data)
 
 
 @contextmanager
