@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from trigbench import __version__
 from trigbench._extras import MissingExtra, need
+from trigbench._nearest import nearest
 from trigbench.commands import audit, check, compare, convert, estimate, judge, new, report, run, show, watch
 from trigbench.commands import list as listing
 from trigbench.commands._completion import say_everywhere
@@ -41,6 +42,8 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(2)
     end = words.index("--") if "--" in words else len(words)
     more = words[end + 1 :]
+    if (asked := words[0]) not in commands.choices and (meant := nearest(asked, commands.choices)):
+        parser.error(f"there is no command {asked!r}; {meant}")
     arguments = parser.parse_args(words[:end], argparse.Namespace(engine=more))
     if more and arguments.main is not run.main:
         parser.error("what follows -- is for `trigbench run`, which gives it to Snakemake")

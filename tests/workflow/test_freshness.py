@@ -31,6 +31,7 @@ from trigbench.workflow.study.freshness import (
     judged_by,
     made_from,
     marks_of,
+    missing_files,
     run_verdict,
     verdict,
     weights_stand,
@@ -307,3 +308,17 @@ def test_damaged_files_have_an_identity_too(name: str, tmp_path: Path) -> None:
     assert identity(tmp_path / name) is None
     (tmp_path / name).write_bytes(b"\x03\x00\x00\x00\x00\x00\x00\x00[1]")
     assert identity(tmp_path / name)
+
+
+def test_averages_along_training_that_are_gone_are_missed_where_they_are_kept(scd_arm) -> None:
+    study, run = scd_arm(snapshots=2), Run(arm="scd", seed=0)
+    files = study.files(run)
+    for path in (*files.of_training, *files.of_sampling, files.snapshots):
+        write_json(path, made_from(study, run) | {"step": 4, "reason": None})
+    assert weights_stand(study, run) and missing_files(study, run) == []
+    files.snapshots.unlink()
+    assert not weights_stand(study, run) and missing_files(study, run) == [files.snapshots]
+    write_json(files.training, made_from(study, run) | {"step": 3, "reason": "the loss was nan"})
+    assert weights_stand(study, run) and missing_files(study, run) == [], "of a run that diverged there may be none"
+    write_json(files.training, made_from(study, run) | {"step": 4, "reason": None})
+    assert missing_files(scd_arm(snapshots=None), run) == [], "an arm that keeps none"

@@ -108,6 +108,8 @@ def test_the_command_says_its_version_and_what_may_follow(capsys: pytest.Capture
     assert "make a study" in _said(capsys, "--help")[0]
     assert "oracle dimension" in _said(capsys, "run", "--help")[0]
     assert _said(capsys)[1] == 2
+    assert _said(capsys, "rnu", "oracle")[0].endswith("there is no command 'rnu'; did you mean 'run'?\n")
+    assert "choose from" in _said(capsys, "nothing")[0]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == trigbench.__version__
 
@@ -115,6 +117,7 @@ def test_the_command_says_its_version_and_what_may_follow(capsys: pytest.Capture
 def test_what_is_not_there_is_named_with_file_key_and_remedy_and_status_1() -> None:
     refused = {
         ("run", "nonsense"): ("nonsense.yaml", "one of: cifar10"),
+        ("run", "orcle"): ("orcle.yaml", "did you mean 'oracle'?"),
         ("run", "oracle", "--budget", "smok"): ("oracle.yaml", "key:    budgets", "smoke"),
         ("run", "oracle", "dimensio"): ("oracle.yaml", "key:    PART", "did you mean 'dimension'"),
         ("run", "oracle", "claims/none-such"): ("oracle.yaml", "key:    PART", "remedy"),

@@ -3,8 +3,10 @@
 import ast
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from tests.workflow.conftest import ROOT
+from trigbench.workflow.study.places import run_files
 
 STEP, FILE, FUNCTION = 40, 350, 50
 PLACES = ("workflow/**/*.py", "workflow/**/*.smk", "Snakefile", "trigbench/*.py", "trigbench/commands/**/*.py")
@@ -32,6 +34,15 @@ def _too_long(file: str, text: str) -> list[str]:
 def test_steps_files_and_functions_of_the_shell_are_short() -> None:
     said = [said for file, text in CODE.items() for said in _too_long(file, text)]
     assert said == []
+
+
+def test_the_files_of_a_run_are_named_in_one_place() -> None:
+    files = run_files(Path("study"), "arm", 0)
+    named = {path.name for path in (*files.of_training, *files.of_sampling, files.snapshots, files.metrics, files.live)}
+    home = "workflow/study/places.py"
+    for file, text in CODE.items():
+        said = [name for name in named if re.search(rf'"(?:[^"\n ]*/)?{re.escape(name)}"', text)]
+        assert set(said) == (named if file == home else set()), file
 
 
 def test_all_of_the_shell_is_measured_and_what_is_too_long_is_named() -> None:

@@ -97,17 +97,22 @@ def test_report_writes_a_study_s_pages_from_the_runs_that_are_there_and_opens_th
     assert "reports/tiny.html" in refused(capsys, "report", "tiny.yaml", "--open")
 
 
-def test_report_of_nothing_says_in_a_line_how_each_study_is_made_and_which_folder_is_none(
+def test_report_of_nothing_says_how_each_study_is_made_and_writes_no_page_and_which_folder_is_none(
     monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.setattr(writing, "DEFAULT_STUDIES", ("tiny.yaml",))
-    main(["report"])
-    first, page, front = capsys.readouterr().out.splitlines()
-    assert first == f"missing: all 6 runs of tiny; make them with: {load('tiny.yaml').command()}"
-    assert (page, front) == ("reports/tiny.html", "reports/index.html")
+    command = load("tiny.yaml").command()
+    for words in ([], ["tiny.yaml"]):
+        assert f"remedy: make {'it' if words else 'some, as'} with: {command}" in refused(capsys, "report", *words)
+    assert not Path("reports").exists()
     Path("results/unknown/data").mkdir(parents=True)
     assert "results/unknown" in refused(capsys, "report")
-    assert Path(front).is_file(), "one folder costs no other its pages"
+    assert Path("reports/index.html").is_file(), "one folder costs no other its pages"
+    Path("results/tiny").mkdir()
+    main(["report", "tiny.yaml"])
+    first, *pages = capsys.readouterr().out.splitlines()
+    assert first == f"missing: all 6 runs of tiny; make them with: {command}"
+    assert pages == ["reports/tiny.html", "reports/index.html"]
     assert "--budget" in refused(capsys, "report", "--budget", "smoke")
 
 

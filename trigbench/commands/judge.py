@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trigbench._extras import need
+from trigbench._nearest import choice
 
 if TYPE_CHECKING:
     from trigbench.workflow.run.outside.judging import Asked
@@ -68,7 +69,6 @@ def main(arguments: argparse.Namespace) -> None:
 
 def _data(study: "Study", said: str | None) -> str:
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415 - of the extra
-    from trigbench.workflow.machine.named import choice  # noqa: PLC0415
 
     if said is None and len(study.data) == 1:
         return next(iter(study.data))

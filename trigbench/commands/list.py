@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trigbench._extras import need
+from trigbench._nearest import choice
 from trigbench.commands import _completion, _output
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ def main(arguments: argparse.Namespace) -> None:
     """Print the tables. Raises BenchError for a kind or a study that is not there."""
     need("workflow", "trigbench list")
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415 - of the extra
-    from trigbench.workflow.machine.named import choice  # noqa: PLC0415
     from trigbench.workflow.report.catalogue import LISTINGS  # noqa: PLC0415
 
     for kind in arguments.kinds:

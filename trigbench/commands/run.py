@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trigbench._extras import need
+from trigbench._nearest import choice
 from trigbench._places import ROOT
 from trigbench.commands import _completion
 
@@ -85,7 +86,6 @@ def _targets(study: "Study", parts: Sequence[str]) -> list[str]:
     """Snakemake's names of a study's parts; none is the whole of it, with the front page. Raises BenchError."""
     from trigbench.workflow.claims.ledger import all_claims, read_claims  # noqa: PLC0415
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415
-    from trigbench.workflow.machine.named import choice  # noqa: PLC0415
 
     if not parts:
         return []

@@ -3,7 +3,6 @@
 Imports nothing heavy (no torch, no pandas), since every start of the workflow reads it.
 """
 
-import difflib
 import fnmatch
 import itertools
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError, model_validator
 
+from trigbench._nearest import nearest
 from trigbench._places import ROOT, place_of
 from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.study.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic
@@ -178,8 +178,7 @@ def written_way(way: Sampling) -> dict[str, Any]:
 
 def unknown(what: str, name: str, known: Iterable[str], path: Path, key: str) -> BenchError:
     """The error on a name that does not exist; its remedy is the nearest one, or all."""
-    close = difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean {close[0]!r}?" if close else f"choose of: {', '.join(sorted(known))}"
+    remedy = nearest(name, known) or f"choose of: {', '.join(sorted(known))}"
     return BenchError(f"unknown {what}: {name!r}", file=path, key=key, remedy=remedy)
 
 

@@ -1,6 +1,5 @@
 """What a study names by its path, `package.module:name`, and whether it can be called as the study says."""
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -13,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trigbench._nearest import choice
 from trigbench.workflow.errors import BenchError
 
 
@@ -80,18 +80,6 @@ def problem_of(error: BaseException) -> str:
     where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""
     words = str(error).strip().splitlines()
     return f"{type(error).__name__}: {words[0]}{where}" if words else f"{type(error).__name__}{where}"
-
-
-NAMED = 20
-"""Of what a name could be, so many are named at most."""
-
-
-def choice(name: str, known: Iterable[str]) -> str:
-    """A remedy for a name that is not there."""
-    there = [one for one in known if not one.startswith("_")]
-    close = difflib.get_close_matches(name, there, n=1)
-    more = f", and {len(there) - NAMED} more" if len(there) > NAMED else ""
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(there[:NAMED]) or 'none'}{more}"
 
 
 def takes(function: Callable[..., Any], name: str) -> bool:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trigbench._nearest import nearest
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.claims.ledger import all_claims, claims_of
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json
-from trigbench.workflow.machine.named import choice
 from trigbench.workflow.report.catalogue import LISTINGS, Listing, about, arms_said, few_words, papers_claims
 from trigbench.workflow.study.claim import Claim, Rule, Term
 from trigbench.workflow.study.kinds import data_kind, known_of
@@ -42,8 +42,7 @@ def shown(name: str, studies: Sequence[Study]) -> list[Lines]:
     ]
     if not found:
         known = dict.fromkeys(row[0] for listing in LISTINGS.values() for row in listing.rows(studies))
-        close = choice(name, known)
-        remedy = close if close.startswith("did you mean") else "name one that `trigbench list` shows"
+        remedy = nearest(name, known) or "name one that `trigbench list` shows"
         raise BenchError(f"there is no {name!r}", key="NAME", remedy=remedy)
     return found
 

@@ -19,7 +19,7 @@ from trigbench.workflow.report.pages.front import front_page, read_entries
 from trigbench.workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
 from trigbench.workflow.report.plotting import plot
 from trigbench.workflow.study.freshness import FILES, MADE_FROM, index_from, page_from, page_record
-from trigbench.workflow.study.places import FRONT, REPORTS, TIMING
+from trigbench.workflow.study.places import FRONT, REPORTS, RESULTS, TIMING
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.standing import standing
 from trigbench.workflow.study.study import DEFAULT_STUDIES, Study
@@ -77,7 +77,13 @@ def _past() -> Past:
 
 
 def report_one(study: Study, partial: bool = False) -> Path:
-    """`report`; say what is missing and where the pages are, and return the study's."""
+    """`report`; say what is missing and where the pages are, and return the study's.
+
+    Raises BenchError where nothing of the study stands in results/.
+    """
+    if partial and not study.folder.is_dir():
+        problem = f"nothing of {study.label} stands here to report"
+        raise BenchError(problem, file=study.folder, remedy=f"make it with: {study.command()}")
     _print_missing(report(study, partial))
     print(study.report, FRONT, sep="\n")
     return study.report
@@ -86,9 +92,13 @@ def report_one(study: Study, partial: bool = False) -> Path:
 def report_all() -> Path:
     """The pages of the laptop's studies and of all others in results/, from the runs that are there; the front page.
 
-    Raises BenchError in the end, once for all, where a folder has no study or its results cannot be read.
+    Raises BenchError where nothing stands there; and in the end, once for all, where a folder has no study or its
+    results cannot be read.
     """
     studies, problems = standing()
+    if not studies and not problems:
+        remedy = "make some, as with: " + " or ".join(load(name).command() for name in DEFAULT_STUDIES)
+        raise BenchError("no results of a study stand here to report", file=RESULTS, remedy=remedy)
     there = {study.label for study in studies}
     studies += [load(name) for name in DEFAULT_STUDIES if name not in there]
     for study in studies:

@@ -3,6 +3,7 @@
 import argparse
 from typing import Literal
 
+from trigbench._nearest import nearest
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Run, Study
@@ -52,4 +53,5 @@ def check_known(study: Study, key: Literal["arms", "data", "experiments"], name:
     """Raise BenchError unless the study has `name` under `key`."""
     table = getattr(study, key)
     if name not in table:
-        raise BenchError(f"unknown {name!r}", file=study.file, key=key, remedy=f"choose of: {', '.join(table)}")
+        remedy = nearest(name, table) or f"choose of: {', '.join(table)}"
+        raise BenchError(f"unknown {name!r}", file=study.file, key=key, remedy=remedy)

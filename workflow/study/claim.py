@@ -3,13 +3,13 @@
 Imports nothing heavy (no torch, no pandas), since every start of the workflow reads it.
 """
 
-import difflib
 import hashlib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
+from trigbench._nearest import nearest
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.models import Model, Name, Seed
 from trigbench.workflow.study.quantities import ACTIVITIES, COSTS, CURVES, Quantity, is_exact, is_signed
@@ -188,8 +188,7 @@ class Rule(Model):
         names = {*known, *(CURVES if self.is_curve else COSTS)}
         for metric in self.metrics:
             if metric not in names and not (own and metric.isidentifier()):
-                close = difflib.get_close_matches(metric, names, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(names))}"
+                hint = nearest(metric, names) or f"there are {', '.join(sorted(names))}"
                 table = "curves (with 'x')" if self.is_curve else "runs (without 'x')"
                 raise Mistake(f"unknown metric {metric!r} of {table}", hint)
             if self.scale == "log_ratio" and is_signed(metric, known):
@@ -197,8 +196,7 @@ class Rule(Model):
         of_runs = {*known, *COSTS, *ACTIVITIES}
         for key, metric in (("activity", self.activity), ("sane", self.sane)):
             if metric is not None and metric.metric not in of_runs and not (own and metric.metric.isidentifier()):
-                close = difflib.get_close_matches(metric.metric, of_runs, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(of_runs))}"
+                hint = nearest(metric.metric, of_runs) or f"there are {', '.join(sorted(of_runs))}"
                 raise Mistake(f"{key}: unknown metric {metric.metric!r} of runs", hint)
 
     @property

@@ -93,9 +93,8 @@ def judged_by(study: Study, run: Run) -> str:
 
 def weights_stand(study: Study, run: Run) -> bool:
     """Whether a run's weights are there, and are those that training would make now."""
-    files = study.files(run)
-    there = all(file.is_file() for file in files.of_training)
-    return there and _head(files.training, ("fingerprint", "inputs")) == made_from(study, run)
+    there = all(file.is_file() for file in _left_by_training(study, run))
+    return there and _head(study.files(run).training, ("fingerprint", "inputs")) == made_from(study, run)
 
 
 def weights_stay(study: Study, run: Run) -> bool:
@@ -119,8 +118,8 @@ def samples_stand(study: Study, run: Run) -> bool:
 
 def missing_files(study: Study, run: Run) -> list[Path]:
     """What a finished run has left beside its record, and is not there."""
-    files = study.files(run)
-    return [file for file in (*files.of_training, *files.of_sampling) if not file.is_file()]
+    left = (*_left_by_training(study, run), *study.files(run).of_sampling)
+    return [file for file in left if not file.is_file()]
 
 
 def run_verdict(study: Study, run: Run, fingerprint: str) -> str | None:
@@ -224,6 +223,13 @@ def claim_record(study: Study, claim: str) -> Path:
 
 
 # --- records -----------------------------------------------------------------------------------------
+
+
+def _left_by_training(study: Study, run: Run) -> tuple[Path, ...]:
+    """With the averages along it, of an arm that keeps any; a run that diverged may have none."""
+    files = study.files(run)
+    kept = study.arms[run.arm].snapshots is not None and _head(files.training, ("reason",)) == {"reason": None}
+    return (*files.of_training, files.snapshots) if kept else files.of_training
 
 
 def _records(study: Study, experiment: str) -> list[Path]:

@@ -1,11 +1,11 @@
 """What the schemas of a study are made of: the model that they share, the names that may stand in them."""
 
-import difflib
 from collections.abc import Iterable
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from trigbench._nearest import nearest
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.machine.plain import resolved
 
@@ -55,6 +55,5 @@ def check_known(key: str, name: str, table: Iterable[str]) -> None:
     """Raise Mistake unless the table has the name."""
     known = list(table)
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise Mistake(f"{key}: {name!r} is unknown", f"{hint}there are {', '.join(known)}")
+        remedy = " ".join(filter(None, (nearest(name, known), f"there are {', '.join(known)}")))
+        raise Mistake(f"{key}: {name!r} is unknown", remedy)

@@ -1,7 +1,6 @@
 """Reading a study's YAML file: defaults merged, arms expanded, a budget applied, errors with a remedy."""
 
 import contextlib
-import difflib
 import fnmatch
 import itertools
 import re
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from trigbench._nearest import nearest
 from trigbench._places import ROOT, place_of
 from trigbench.core.objectives import method_of
 from trigbench.workflow.errors import BenchError, Mistake
@@ -47,8 +47,9 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
     if path.suffix not in (".yaml", ".yml"):
         path = STUDIES / f"{study}.yaml"
     if not path.is_file():
-        known = ", ".join(shipped())
-        raise BenchError(f"there is no study {study}", file=path, remedy=f"name a YAML file, or one of: {known}")
+        known = [str(file) for file in path.parent.glob("*.y*ml")] if path == Path(study) else shipped()
+        remedy = nearest(str(study), known) or f"name a YAML file, or one of: {', '.join(shipped())}"
+        raise BenchError(f"there is no study {study}", file=path, remedy=remedy)
     content = read_mapping(path, "a study", EXAMPLE)
     try:
         found = Study.model_validate({**_under_budget(content, budget, path), "budget": budget, "file": path})
@@ -129,8 +130,7 @@ def remedy_of(error: Any) -> str:
     known = keys_of_arms() if models.get(place[0]) is Arm else known
     if place[0] == "claims":
         known = [*Claim.model_fields, *Rule.model_fields, *Term.model_fields]
-    close = difflib.get_close_matches(place[-1], known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"remove it; known keys: {', '.join(known)}"
+    return nearest(place[-1], known) or f"remove it; known keys: {', '.join(known)}"
 
 
 def remedy_of_value(error: Any, described: str) -> str:
@@ -195,8 +195,9 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
             raise BenchError("must be a mapping", file=file, key=key, remedy=f"write {key} as 'name: settings' lines")
     _check_budget_names(budgets, file)
     if name != DEFAULT_BUDGET and name not in budgets:
-        known = ", ".join([DEFAULT_BUDGET, *map(str, budgets)])
-        raise BenchError(f"there is no budget {name!r}", file=file, key="budgets", remedy=f"choose one of: {known}")
+        known = [DEFAULT_BUDGET, *map(str, budgets)]
+        remedy = nearest(name, known) or f"choose one of: {', '.join(known)}"
+        raise BenchError(f"there is no budget {name!r}", file=file, key="budgets", remedy=remedy)
     try:
         budget = Budget.model_validate(budgets.get(name) or {})
     except ValidationError as error:
@@ -267,8 +268,7 @@ def _kept(there: Mapping[str, Any], patterns: Iterable[str], key: str, file: Pat
     for pattern in patterns:
         found = {name for name in there if fnmatch.fnmatchcase(name, pattern)}
         if not found:
-            close = difflib.get_close_matches(pattern, there, n=1)
-            remedy = f"did you mean {close[0]!r}?" if close else f"choose of: {', '.join(there)}"
+            remedy = nearest(pattern, there) or f"choose of: {', '.join(there)}"
             raise BenchError(f"nothing is called {pattern!r}", file=file, key=key, remedy=remedy)
         wanted |= found
     return {name: value for name, value in there.items() if name in wanted}
@@ -289,8 +289,7 @@ def _check_keys(settings: Mapping[str, Any], key: str, file: Path) -> None:
     """Refuse an arm's unknown key where it stands, not in every arm that it reaches."""
     known = keys_of_arms()
     for unknown in settings.keys() - set(known):
-        close = difflib.get_close_matches(str(unknown), known, n=1)
-        remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+        remedy = nearest(str(unknown), known) or f"known keys: {', '.join(known)}"
         raise BenchError(f"unknown key {unknown!r}", file=file, key=f"{key}.{unknown}", remedy=remedy)
 
 

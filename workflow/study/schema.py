@@ -4,7 +4,6 @@ Imports nothing heavy (no torch), since every start of the workflow reads it.
 """
 
 import dataclasses
-import difflib
 import re
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
@@ -19,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from trigbench._nearest import nearest
 from trigbench.core.constants import ADAM_BETAS, ADAM_EPSILON, EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.core.solvers import SOLVERS
@@ -260,9 +260,9 @@ class Arm(Model):
     def _consistent(self) -> Self:
         method = method_of(self.objective)
         if method is None:
-            close = difflib.get_close_matches(self.objective, OBJECTIVES, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise Mistake(f"unknown objective {self.objective!r}", f"{hint}there are {', '.join(OBJECTIVES)}")
+            meant = nearest(self.objective, OBJECTIVES)
+            remedy = " ".join(filter(None, (meant, f"there are {', '.join(OBJECTIVES)}")))
+            raise Mistake(f"unknown objective {self.objective!r}", remedy)
         if method.own:
             self._check_own()
         else:

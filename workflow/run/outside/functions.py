@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trigbench._nearest import choice
 from trigbench._places import PACKAGE, ROOT
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.randomness import seed_globals
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import sha256
-from trigbench.workflow.machine.named import choice, imported, module_in, problem_of
+from trigbench.workflow.machine.named import imported, module_in, problem_of
 
 Sample = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """(noise, times, labels) -> samples in unit variance."""

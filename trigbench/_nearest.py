@@ -1,0 +1,25 @@
+"""What may have been meant by a name that is not there: the same words for commands, studies and what they name."""
+
+import difflib
+from collections.abc import Iterable
+
+NAMED = 20
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like it, as a remedy says it; None where none is."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]!r}?" if close else None
+
+
+def choice(name: str, known: Iterable[str]) -> str:
+    """A remedy for a name that is not there: the nearest one, or which there are.
+
+    >>> choice("sgd", ["scd", "sct"])
+    "did you mean 'scd'?"
+    >>> choice("other", ["scd", "sct"])
+    'there are scd, sct'
+    """
+    there = [one for one in known if not one.startswith("_")]
+    more = f", and {len(there) - NAMED} more" if len(there) > NAMED else ""
+    return nearest(name, there) or f"there are {', '.join(there[:NAMED]) or 'none'}{more}"
