@@ -183,8 +183,9 @@ def test_a_short_name_that_is_not_ours_is_named_and_results_are_published_in_a_c
     with pytest.raises(BenchError, match=r"(?s)cannot import 'core.nothing'.*remedy: write trigbench.core.nothing"):
         imported("core.nothing", "sizes.small.network")
     monkeypatch.setattr(publish_module, "IS_CHECKOUT", False)
-    with pytest.raises(BenchError, match=r"(?s)in a checkout.*remedy: clone"):
-        publish_module.publish(load("oracle", "full"))
+    for publish in (publish_module.publish_all, lambda: publish_module.publish(load("oracle", "full"))):
+        with pytest.raises(BenchError, match=r"(?s)in a checkout.*remedy: clone"):
+            publish()
 
 
 # --- extras ------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ def publish_all() -> None:
 
     Raises BenchError where there is none, or, once for all and in the end, where some cannot be published.
     """
+    _check_place()
     studies, problems = standing()
     ready = [study for study in studies if _budget_said(study) is None]
     for study in studies:
@@ -72,11 +73,15 @@ def _budget_said(study: Study) -> str | None:
     return None
 
 
-def publish(study: Study) -> None:
-    """Replace the published folder. Raises BenchError unless the study is whole, clean and of the published budget."""
+def _check_place() -> None:
     if not IS_CHECKOUT:
         remedy = "clone the project, and publish there"
         raise BenchError("results are published in a checkout, beside the code that made them", remedy=remedy)
+
+
+def publish(study: Study) -> None:
+    """Replace the published folder. Raises BenchError unless the study is whole, clean and of the published budget."""
+    _check_place()
     if problem := _budget_said(study):
         full = BUDGET in budgets_of(study.file)
         remedy = f"make it with budget={BUDGET}" if full else f"make it with another budget than {TRIAL}"
