@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable
 
 NAMED = 20
+"""Of what a name could be, so many are named at most."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -13,13 +14,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def choice(name: str, known: Iterable[str]) -> str:
-    """A remedy for a name that is not there: the nearest one, or which there are.
-
-    >>> choice("sgd", ["scd", "sct"])
-    "did you mean 'scd'?"
-    >>> choice("other", ["scd", "sct"])
-    'there are scd, sct'
-    """
+    """A remedy for a name that is not there: the nearest one, or which there are."""
     there = [one for one in known if not one.startswith("_")]
     more = f", and {len(there) - NAMED} more" if len(there) > NAMED else ""
     return nearest(name, there) or f"there are {', '.join(there[:NAMED]) or 'none'}{more}"
