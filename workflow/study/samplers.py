@@ -35,11 +35,16 @@ class Sampler(Model):
     @classmethod
     def _of_its_solver(cls, given: Any) -> Any:
         """Settings of a solver's own stand beside the others."""
-        own = settings_of_solvers()
-        said = {key: given[key] for key in own if given.get(key) is not None} if isinstance(given, dict) else {}
+        if not isinstance(given, dict):
+            return given
+        own, solver = settings_of_solvers(), SOLVERS.get(str(given.get("solver")))
+        said = {key: given[key] for key in own if given.get(key) is not None}
         if said and given.get("settings") is not None:
             raise Mistake(f"{', '.join(said)}: settings of a solver stand in two places", "write all beside 'solver'")
-        return {key: given[key] for key in given if key not in own} | {"settings": said} if said else given
+        for key, setting in solver.settings.items() if solver else ():
+            if setting.kind is float and type(said.get(key)) is int:  # 1 is 1.0, as elsewhere in a study
+                said[key] = float(said[key])
+        return {key: given[key] for key in given if key not in own} | ({"settings": said} if said else {})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
