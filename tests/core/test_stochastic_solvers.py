@@ -48,8 +48,8 @@ def variances(solver: Callable[..., Tensor], field: Callable, times: Tensor, fir
 def test_without_fresh_noise_they_are_ddim_and_heun_bit_for_bit(tanh_net, seed):
     net, x, z = tanh_net(3), points(4, 3, seed), noises(4, 4, 3)
     assert torch.equal(solve_ddim_eta(net, x, TIMES, z, eta=0.0), solve(ddim_step, net, x, TIMES))
-    for quiet in ({"churn": 0.0}, {"churn": 9.0, "churn_min": 90.0}, {"churn": 9.0, "churn_max": 1e-3}):
-        quieted = solve_heun_churn(net, x, TIMES, z, SIGMA_D, **quiet)
+    for churn, low, high in ((0.0, 0.0, math.inf), (9.0, 90.0, math.inf), (9.0, 0.0, 1e-3)):
+        quieted = solve_heun_churn(net, x, TIMES, z, SIGMA_D, churn, low, high)
         assert torch.equal(quieted, solve(heun_step, net, x, TIMES))
     for loud in (partial(solve_ddim_eta, eta=0.5), CHURNED):
         assert not torch.allclose(loud(net, x, TIMES, z), loud(net, x, TIMES, -z))
