@@ -4,8 +4,11 @@ Plain data and no import of torch, so that a study is validated, and its plan ma
 function in core/samplers/ and one entry here.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from trigbench.core.objectives import Setting
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,10 @@ class Solver:
     """Of the network in a step; in the last one, down to 0, it is one."""
     whole: bool = False
     """The function is no step: it goes all the way, (field, x at the first, descending times) -> x at the last."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """What a study may set of it, by the names of the function's parameters, which has their defaults."""
+    takes: tuple[Literal["noise", "sigma_d"], ...] = ()
+    """What else it is told by name: standard normal noise, an iterator of slices, one a step; the data's sigma_d."""
 
     def steps(self, evaluations: int) -> int:
         """How many steps take so many evaluations.
@@ -36,10 +43,37 @@ SOLVERS: dict[str, Solver] = {
     "ddim": Solver("trigbench.core.samplers.ode:ddim_step", "DDIM", ":", "<"),
     "dpm_2s": Solver("trigbench.core.samplers.ode:dpm_solver_2s_step", "DPM-Solver 2S", "--", "P", evaluations=2),
     "dpm_pp_2m": Solver("trigbench.core.samplers.ode:solve_dpm_solver_pp_2m", "DPM-Solver++ 2M", "-.", "h", whole=True),
-}
+    "dpm_3s": Solver(
+        "trigbench.core.samplers.singlestep:dpm_solver_3s_step", "DPM-Solver 3S", "--", ">", evaluations=3
+    ),
+    "dpm_pp_3m": Solver(
+        "trigbench.core.samplers.multistep:solve_dpm_solver_pp_3m", "DPM-Solver++ 3M", "-.", "H", whole=True,
+        settings={"lower_order_final": Setting(bool)},
+    ),
+    "unipc": Solver(
+        "trigbench.core.samplers.multistep:solve_unipc", "UniPC", "-.", "p", whole=True,
+        settings={
+            "order": Setting(int, 1, 3), "variant": Setting(("bh1", "bh2")), "corrector": Setting(bool),
+            "lower_order_final": Setting(bool),
+        },
+    ),
+    "ddim_eta": Solver(
+        "trigbench.core.samplers.stochastic:solve_ddim_eta", "stochastic DDIM", ":", "^", whole=True,
+        settings={"eta": Setting(float, 0, 1, needed=True)}, takes=("noise",),
+    ),
+    "heun_churn": Solver(
+        "trigbench.core.samplers.stochastic:solve_heun_churn", "stochastic Heun", "-", "X", evaluations=2, whole=True,
+        settings={
+            "churn": Setting(float, 0, needed=True), "churn_min": Setting(float, 0), "churn_max": Setting(float, 0),
+            "churn_noise": Setting(float, 0),
+        },
+        takes=("noise", "sigma_d"),
+    ),
+}  # fmt: skip
 
 
 def hashed(name: str) -> dict[str, Any]:
     """What the table says of a solver that decides numbers."""
     solver = SOLVERS[name]
-    return {"path": solver.path, "evaluations": solver.evaluations, "whole": solver.whole}
+    said = {"path": solver.path, "evaluations": solver.evaluations, "whole": solver.whole}
+    return said | ({"takes": solver.takes} if solver.takes else {})

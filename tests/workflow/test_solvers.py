@@ -14,11 +14,14 @@ from trigbench.core.solvers import SOLVERS, Solver
 from trigbench.core.trigflow import angle_from_noise_level
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.named import named
+from trigbench.workflow.report.catalogue import sampling_said
 from trigbench.workflow.report.kinds import steps
-from trigbench.workflow.run.sampling import solved
+from trigbench.workflow.run.assembly import make_network, open_data
+from trigbench.workflow.run.sampling import draw_samples, solved
 from trigbench.workflow.run.settings import settings_of
 from trigbench.workflow.study import fingerprint as fingerprints
 from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.samplers import Sampler
 from trigbench.workflow.study.study import Run, Study
 
 SOURCE = """
@@ -60,7 +63,7 @@ def test_a_solver_s_name_stands_in_one_file_of_the_code() -> None:
     homes = {
         name: {p.relative_to(ROOT).as_posix() for room in ("core", "workflow") for p in (ROOT / room).rglob("*.py")
                if f'"{name}"' in p.read_text()}
-        for name in ("ddim", "dpm_2s", "dpm_pp_2m")
+        for name in SOLVERS if name != "heun"
     }  # fmt: skip
     assert all(files == {"core/solvers.py"} for files in homes.values()), homes
 
@@ -127,6 +130,81 @@ def test_a_run_is_hashed_with_its_solvers_and_with_no_other_line_of_the_table(
     monkeypatch.setitem(SOLVERS, thirds, Solver("of_mine:thirds", "Thirds", "--", "x"))
     assert {arm for arm, found in of_all().items() if found != before[arm]} == {"teacher", "cd"}
     assert "trigbench.core.solvers" in fingerprints.TABLES
+
+
+# --- settings of a solver's own ----------------------------------------------------------------------
+
+WAYS: dict[str, dict[str, Any]] = {
+    "bh1": {"solver": "unipc", "order": 3, "variant": "bh1", "corrector": False, "evaluations": [4]},
+    "bh2": {"solver": "unipc", "order": 3, "variant": "bh2", "corrector": False, "evaluations": [4]},
+    "ancestral": {"solver": "ddim_eta", "eta": 1, "evaluations": [3, 4]},
+    "churned": {"solver": "heun_churn", "churn": 1e9, "churn_min": 0.3, "churn_noise": 1.003, "evaluations": [5]},
+}
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "another solver's": ({"solver": "heun", "eta": 0.5}, r"'heun' takes no 'eta'(.|\n)*remove 'eta'"),
+    "a map's": ({"solver": "unipc", "eta": 0.5}, r"'unipc' takes no 'eta'(.|\n)*order, variant, corrector"),
+    "none that there is": ({"solver": "unipc", "ordr": 3}, r"samplers.x.ordr(.|\n)*did you mean 'order'"),
+    "an order beyond": ({"solver": "unipc", "order": 4}, r"order: 4 is no value(.|\n)*1 at least and 3 at most"),
+    "no whole order": ({"solver": "unipc", "order": 2.5}, "order: 2.5 is no value"),
+    "a truth value as an order": ({"solver": "unipc", "order": True}, "order: True is no value"),
+    "a variant": ({"solver": "unipc", "variant": "bh3"}, r"variant: 'bh3' is no value(.|\n)*one of bh1, bh2"),
+    "a number for true": ({"solver": "unipc", "corrector": 1}, "corrector: 1 is no value"),
+    "eta that is missing": ({"solver": "ddim_eta"}, "'ddim_eta' needs 'eta'"),
+    "eta beyond 1": ({"solver": "ddim_eta", "eta": 1.5}, "eta: 1.5 is no value"),
+    "churn that is missing": ({"solver": "heun_churn", "churn_min": 0.1}, "'heun_churn' needs 'churn'"),
+    "churn below 0": ({"solver": "heun_churn", "churn": -1}, "churn: -1.0 is no value"),
+    "an even number": ({"solver": "heun_churn", "churn": 1, "evaluations": [4]}, "odd number of evaluations"),
+    "two places": ({"solver": "unipc", "order": 3, "settings": {"order": 2}}, "order: settings .* in two places"),
+    "another place": ({"solver": "unipc", "settings": {"order": 4}}, "order: 4 is no value"),
+}
+
+
+@pytest.fixture
+def many(tiny: dict, write_study) -> Study:
+    tiny["arms"] = {"teacher": {"objective": "diffusion", "samplers": ["heun", *WAYS]}}
+    tiny["samplers"], tiny["experiments"] = WAYS, {"training": tiny["experiments"]["training"] | {"arms": ["*"]}}
+    return load(write_study(tiny))
+
+
+def test_a_study_sets_what_its_solvers_take(many: Study) -> None:
+    told = {way.sampler: way.settings for way in many.samplings("teacher")}
+    assert told["heun"] is None and told["ancestral"] == {"eta": 1.0}
+    assert told["churned"] == {"churn": 1e9, "churn_min": 0.3, "churn_noise": 1.003}
+    assert Sampler.model_validate(many.samplers["bh1"].model_dump()) == many.samplers["bh1"]
+    assert sampling_said(many.samplers["bh1"]) == "unipc: 4 evaluations, order 3, variant bh1, corrector False"
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_solver_does_not_take_is_refused_with_file_and_key(case: str, tiny: dict, write_study) -> None:
+    said, expected = REFUSED[case]
+    tiny["samplers"] = {"x": {"evaluations": [5], **said}}
+    file = write_study(tiny)
+    with pytest.raises(BenchError, match=expected) as refused:
+        load(file)
+    assert str(file) in str(refused.value) and "samplers.x" in str(refused.value)
+
+
+def test_fresh_noise_is_each_sample_s_own_and_changes_no_other_sampler_s(many: Study, tiny: dict, with_data) -> None:
+    study = with_data(tiny)
+    arm, ways = study.arms["teacher"], {way.key: way for way in study.samplings("teacher")}
+    network = make_network(study, arm, open_data(study, arm))
+    weights = {name: torch.randn_like(p, dtype=p.dtype) / 4 for name, p in network.named_parameters()}
+
+    def drawn(*keys: str, count: int = 6) -> dict[str, torch.Tensor]:
+        return draw_samples(study, arm, weights, [ways[key] for key in keys], count)
+
+    whole = drawn(*ways)
+    assert len({tuple(one.flatten().tolist()) for one in whole.values()}) == len(ways), "each way is another"
+    for key, together in whole.items():
+        assert torch.equal(drawn(key)[key], together), "whatever else is drawn"
+        torch.testing.assert_close(drawn(key, count=2)[key], together[:2])
+
+
+def test_a_setting_makes_samples_stale_and_nothing_else(many: Study, tiny: dict, write_study) -> None:
+    run, before = Run(arm="teacher", seed=0), many
+    tiny["samplers"] = WAYS | {"ancestral": WAYS["ancestral"] | {"eta": 0.5}}
+    one, two = (fingerprints.marks(study.specification(run)) for study in (before, load(write_study(tiny))))
+    assert one.training == two.training and one.sampling != two.sampling
 
 
 def test_a_solver_from_outside_is_named_in_findings(thirds: str) -> None:

@@ -99,6 +99,7 @@ def sampling_said(sampler: Sampler) -> str:
         ways = [*ways[:2], f"{len(ways) - 2} more"]
     if sampler.evaluations:
         ways.append(f"{', '.join(map(str, sampler.evaluations))} evaluations")
+    ways += [f"{key} {value}" for key, value in (sampler.settings or {}).items()]
     if sampler.guidance:
         ways.append(f"guided at {', '.join(f'{scale:g}' for scale in sampler.guidance)}")
     return f"{sampler.solver}: {', '.join(ways)}" if ways else sampler.solver

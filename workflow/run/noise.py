@@ -1,5 +1,7 @@
 """What every sample of a study starts from, whatever draws it: its noise and its label, by its row and the seed."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,16 @@ from trigbench.workflow.data.shares import labels_in_shares
 def noise_of_rows(seed: int, rows: range, slices: int, dataset: Dataset) -> Tensor:
     """Standard normal noise (slices, len(rows), *shape) on the CPU, of each row its own."""
     return noise_of_samples([generator(seed, "sample", row) for row in rows], slices, dataset.shape)
+
+
+def noise_of_steps(seed: int, rows: range, dataset: Dataset) -> Iterator[Tensor]:
+    """Standard normal noise (len(rows), *shape) on the CPU for one step after the other, of each row its own.
+
+    Beside what samples start from, which so does not depend on who draws more; nothing is drawn until it is asked for.
+    """
+    generators = [generator(seed, "sample", row, "steps") for row in rows]
+    while True:
+        yield noise_of_samples(generators, 1, dataset.shape)[0]
 
 
 def labels_of_samples(rows: range, dataset: Dataset) -> Tensor | None:

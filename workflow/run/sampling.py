@@ -2,9 +2,10 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ from trigbench.workflow.run.assembly import (
     to_data,
 )
 from trigbench.workflow.run.distributed import is_first
-from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows
+from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows, noise_of_steps
 from trigbench.workflow.run.settings import segment_edges
 from trigbench.workflow.run.task import Task
 from trigbench.workflow.study.study import Sampling
@@ -99,9 +100,10 @@ def draw_parts(
         labels = labels_of_samples(rows, task.data)
         own = None if labels is None else labels.to(device)
         for part in alike:
+            further = (z.to(device) for z in noise_of_steps(seed, rows, task.data))
             seed_globals(seed, "sample", *part.place)  # of a network of one's own that draws
             with torch.no_grad(), products(device, tf32=False):
-                made = _draw(task, network, weights, own, noise, part.sampling)
+                made = _draw(task, network, weights, own, noise, further, part.sampling)
             yield part.place, made.cpu()
             drawn += len(rows)
             if is_first():
@@ -111,8 +113,9 @@ def draw_parts(
 
 
 def _draw(
-    task: Task, network: nn.Module, weights: Tensors, labels: Tensor | None, noise: Tensor, how: Sampling
-) -> Tensor:
+    task: Task, network: nn.Module, weights: Tensors, labels: Tensor | None, noise: Tensor, further: Iterable[Tensor],
+    how: Sampling,
+) -> Tensor:  # fmt: skip
     arm, sigma_d = task.arm, task.study.sigma_d
     scale = None if how.guidance is None else torch.full((noise.shape[1],), how.guidance, device=noise.device)
     condition, bound = Condition(labels, scale), partial(student_field, task, network, weights)
@@ -126,13 +129,22 @@ def _draw(
         edges = segment_edges(arm, sigma_d).to(noise.device)
         return sample_segments(jump, noise[0], edges)
     field = guided_field(network, weights, condition)
-    return solved(field, noise[0], how.solver, how.steps, sigma_d)
+    return solved(field, noise[0], how.solver, how.steps, sigma_d, how.settings, further)
 
 
-def solved(field: Field, noise: Tensor, solver: str, evaluations: int, sigma_d: float) -> Tensor:
-    """Samples (batch, *shape) from standard normal noise by a solver of the table, on EDM's grid."""
-    known = SOLVERS[solver]
+def solved(
+    field: Field, noise: Tensor, solver: str, evaluations: int, sigma_d: float,
+    settings: Mapping[str, Any] | None = None, further: Iterable[Tensor] = (),
+) -> Tensor:  # fmt: skip
+    """Samples (batch, *shape) from standard normal noise by a solver of the table, on EDM's grid.
+
+    `settings` are of the solver's own, `further` is noise for a stochastic one, a slice a step.
+    """
+    known, beside = SOLVERS[solver], {"noise": further, "sigma_d": sigma_d}
+    told = {**(settings or {}), **{name: beside[name] for name in known.takes}}
     levels = torch.cat([karras_noise_levels(known.steps(evaluations)), torch.zeros(1, dtype=torch.float64)])
     angles, function = angle_from_noise_level(levels, sigma_d).to(noise.device), named(known.path)
     x = torch.sin(angles[0]).to(noise.dtype) * noise
-    return function(field, x, angles) if known.whole else solve(function, field, x, angles)
+    if known.whole:
+        return function(field, x, angles, **told)
+    return solve(partial(function, **told) if told else function, field, x, angles)

@@ -21,7 +21,7 @@ from trigbench.workflow.study.claim import Claim, Rule, Term
 from trigbench.workflow.study.kinds import kind_named
 from trigbench.workflow.study.models import NAME, PATH
 from trigbench.workflow.study.resources import Budget, Resources
-from trigbench.workflow.study.samplers import Evaluation, Sampler
+from trigbench.workflow.study.samplers import Evaluation, Sampler, keys_of_samplers
 from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher, Experiment, Size, keys_of_arms
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
@@ -127,7 +127,8 @@ def remedy_of(error: Any) -> str:
     if place[0] == "arms" and place[2:3] == ["teacher"]:
         models["arms"] = ConvertedTeacher
     known = list(models.get(place[0], Study).model_fields)
-    known = keys_of_arms() if models.get(place[0]) is Arm else known
+    own = {"arms": keys_of_arms, "samplers": keys_of_samplers}
+    known = own[place[0]]() if models.get(place[0]) in (Arm, Sampler) else known
     if place[0] == "claims":
         known = [*Claim.model_fields, *Rule.model_fields, *Term.model_fields]
     return nearest(place[-1], known) or f"remove it; known keys: {', '.join(known)}"

@@ -1,13 +1,13 @@
 """How runs are sampled and judged, as a study says it."""
 
 import itertools
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
-from trigbench.workflow.study.models import Model, check_known, unfit
+from trigbench.workflow.study.models import Model, Settings, check_known, unfit
 
 OF_MAPS = ("few", "segments", "jumps")
 
@@ -28,6 +28,23 @@ class Sampler(Model):
     """Scales, each with every sampling; 1 is no guidance. Empty for arms without guidance."""
     metrics: tuple[str, ...] | None = None
     """What is measured of these samples; empty for all that the data's judge knows."""
+    settings: Settings | None = None
+    """Of its solver alone (core.solvers), which a study writes beside the others; the function's own where none is."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_solver(cls, given: Any) -> Any:
+        """Settings of a solver's own stand beside the others."""
+        if not isinstance(given, dict):
+            return given
+        own, solver = settings_of_solvers(), SOLVERS.get(str(given.get("solver")))
+        said = {key: given[key] for key in own if given.get(key) is not None}
+        if said and given.get("settings") is not None:
+            raise Mistake(f"{', '.join(said)}: settings of a solver stand in two places", "write all beside 'solver'")
+        for key, setting in solver.settings.items() if solver else ():
+            if setting.kind is float and type(said.get(key)) is int:  # 1 is 1.0, as elsewhere in a study
+                said[key] = float(said[key])
+        return {key: given[key] for key in given if key not in own} | ({"settings": said} if said else {})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -37,6 +54,7 @@ class Sampler(Model):
                 raise unfit(f"solver {self.solver!r}", used, key)
         if self.gamma is not None and self.solver != "jumps":
             raise unfit(f"solver {self.solver!r}", False, "gamma")
+        self._check_settings()
         for key in ("times", "evaluations", "guidance"):
             given = getattr(self, key) or ()
             if len(set(given)) != len(given):
@@ -52,6 +70,29 @@ class Sampler(Model):
                 problem = f"{self.solver} needs {wanted} ({each} a step, 1 in the last), got {count}"
                 raise Mistake(problem, f"write {count - left} or {count - left + each}")
         return self
+
+    def _check_settings(self) -> None:
+        """Refuse what the solver does without, does not understand, and cannot do without."""
+        known, said = SOLVERS[self.solver].settings if self.solver in SOLVERS else {}, self.settings or {}
+        for key, value in said.items():
+            if key not in known:
+                problem, rest = f"solver {self.solver!r} takes no {key!r}", ", ".join(known) or "no settings"
+                raise Mistake(problem, f"remove {key!r}; it takes {rest}")
+            if (wrong := known[key].refusal(value)) is not None:
+                raise Mistake(f"{key}: {value!r} is no value of it", f"write {wrong}")
+        for key, setting in known.items():
+            if setting.needed and key not in said:
+                raise unfit(f"solver {self.solver!r}", True, key)
+
+
+def settings_of_solvers() -> list[str]:
+    """All keys that are of one solver, or some."""
+    return [*dict.fromkeys(key for solver in SOLVERS.values() for key in solver.settings)]
+
+
+def keys_of_samplers() -> list[str]:
+    """All keys that some sampler may have."""
+    return [*(name for name in Sampler.model_fields if name != "settings"), *settings_of_solvers()]
 
 
 class Evaluation(Model):

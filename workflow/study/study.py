@@ -50,6 +50,8 @@ class Sampling(Model):
     """Middle angles."""
     gamma: float | None = None
     """Of jumps."""
+    settings: dict[str, Any] | None = None
+    """Of its solver alone."""
     guidance: float | None = None
     metrics: tuple[str, ...] | None = None
     """What is measured; empty for all."""
@@ -252,7 +254,7 @@ class Study(Model):
         found = []
         for name in self.samplers_of(arm):
             sampler = self.all_samplers[name]
-            said = sampler.model_dump(include={"solver", "gamma", "metrics"})
+            said = sampler.model_dump(include={"solver", "gamma", "settings", "metrics"})
             if sampler.times is not None:
                 ways = [(len(times) + 1, times) for times in sampler.times]
             else:
