@@ -328,7 +328,9 @@ def test_unreadable_yaml_and_repeated_keys_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_study_or_budget_lists_the_known_ones(tiny: dict, write_study) -> None:
-    with pytest.raises(BenchError, match="cifar10, cifar10-small, digits, fashion, imagenet512, imagenet64, oracle, oracle-long"):
+    with pytest.raises(
+        BenchError, match="cifar10, cifar10-small, digits, fashion, imagenet512, imagenet64, oracle, oracle-long"
+    ):
         load("orakle")
     with pytest.raises(BenchError, match="laptop"):
         load(write_study(tiny), "huge")

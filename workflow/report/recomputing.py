@@ -292,7 +292,7 @@ def report(folder: Path, claims: Mapping[str, Any]) -> tuple[int, Table]:
     if without.any():
         print(f"  {without.sum()} rest on curves.csv, which is not published there")
     if newer := len(whole) - len(table):
-        print(f"  {newer} rules of now are newer than its table, and --table shows what they say")
+        print(f"  rules of now that are newer than its table: {newer}; --table shows what they say")
     for row in wrong.itertuples():
         said = row.off if row.published == row.recomputed else f"as {row.published}, recomputed as {row.recomputed}"
         print(f"  {row.claim}: published {said}")
