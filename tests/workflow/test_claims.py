@@ -33,7 +33,7 @@ from trigbench.workflow.claims.ledger import (
 from trigbench.workflow.claims.seen import published_results, seen
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
-from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED, WORDS, fresh, totals
+from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED, WORDS, fresh, holm_verdicts, totals
 from trigbench.workflow.claims.words import sentence
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
@@ -1016,7 +1016,11 @@ def test_what_recomputes_verdicts_knows_the_same_of_metrics() -> None:
 def _published_anew(study: Study, tables: Tables, folder: Path, claims: dict) -> pd.DataFrame:
     """Tables as they are published, with the verdicts of today's judge; what is recomputed from them."""
     judged = {n: judge(c, study, tables, whole=study)[0] for n, c in claims.items() if study.study in c.decided_by}
-    rows = [{"claim": name, **{key: getattr(found, key) for key in OF_JUDGEMENT}} for name, found in judged.items()]
+    rows = [
+        {"claim": name, "holm_verdict": last, "experiment": claims[name].decided_by[study.study].experiment}
+        | {key: getattr(found, key) for key in OF_JUDGEMENT}
+        for (name, found), last in zip(judged.items(), holm_verdicts([*judged.values()]), strict=True)
+    ]
     write_table(tables.runs, folder / "runs.csv")
     if len(tables.curves):
         write_table(tables.curves, folder / "curves.csv")
@@ -1140,11 +1144,14 @@ def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypat
     assert "cm-more-intervals-help-euler: published as opposite, recomputed as reproduced" in said
     monkeypatch.setattr("sys.argv", ["recompute", str(tmp_path), "--table", "--csv", str(tmp_path / "out.csv")])
     right = table.assign(verdict="reproduced").set_index("claim").loc[["cm-more-intervals-help-euler"]].reset_index()
-    write_table(right.assign(effect=-0.9, low=None, high=None, p=None), tmp_path / "claims.csv")
+    wrong = right.assign(effect=-0.9, low=None, high=None, p=None, holm_verdict="inconclusive")
+    write_table(wrong, tmp_path / "claims.csv")
     with pytest.raises(SystemExit, match="1"):
         recompute_command()
     said, found = capsys.readouterr().out, pd.read_csv(tmp_path / "out.csv").set_index("claim")
-    assert re.search(r"cm-more-intervals-help-euler: published effect -0.9, recomputed as -0.88\d+; low nan", said)
+    assert re.search(
+        r"cm-more-intervals-help-euler: published inconclusive after Holm.*; effect -0.9, recomputed as -0.88", said
+    )
     assert re.search(r"cm-more-intervals-help-euler +reproduced +times 0.413 \(0.344 to 0.552\) +0.000359 +5", said)
     assert "rules of now that are newer than its table" in said
     assert list(found.loc["cm-more-intervals-help-euler", ["published", "seeds"]]) == ["reproduced", 5]

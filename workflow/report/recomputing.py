@@ -17,11 +17,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from trigbench.workflow.report.second_reading import NUMBERS, WORDS, Found, found, word
+from trigbench.workflow.report.second_reading import NUMBERS, WORDS, Found, after_holm, found, word
 
 SAMPLED = ("steps", "sampler", "guidance", "mid_time", "sampling", "times")
 EXACT: set[str] = {"images_seen", "train_flops", "sample_flops", "fixed_point_error_euler", "fixed_point_error_heun"}
 HIGHER, BOUNDED = {"precision", "recall"}, {"precision", "recall"}
+COLUMNS = ["study", "claim", "published", "recomputed", "holm", "scale", *NUMBERS, "off"]
+"""Of what comes out."""
 Table = Any
 """A pandas.DataFrame, whose annotations name every type that a call may return for any input."""
 By = dict[int, float]
@@ -253,15 +255,27 @@ def study(folder: Path, claims: Mapping[str, Any]) -> Table:
         rule = {**rule, **{side: [resolve(t, arms) for t in listed(rule[side])] for side in ("of", "against")}}
         on_curve = any("x" in t for side in ("of", "against") for t in rule[side])
         said = None if on_curve and not there else recomputed(rule, runs, curves, origin)
-        about = {"study": name, "claim": row["claim"], "published": row["verdict"]}
-        about |= {"recomputed": said and said.verdict, "scale": rule["scale"]}
-        rows.append(about | {key: said and getattr(said, key) for key in NUMBERS} | {"off": said and off(row, said)})
-    return pd.DataFrame(rows, columns=["study", "claim", "published", "recomputed", "scale", *NUMBERS, "off"])
+        rows.append({"row": row, "scale": rule["scale"], "said": said})
+    family = [each for each in rows if each["row"]["verdict"] is not None and each["said"]]
+    last = after_holm([each["said"].verdict for each in family], [each["said"].p for each in family])
+    whole = len(family) == len(published.dropna(subset=["experiment"]))
+    for each, word_left in zip(family, last, strict=True):
+        each["holm"] = word_left if whole else None
+    return pd.DataFrame([as_row(name, **{"holm": None, **each}) for each in rows], columns=COLUMNS)
 
 
-def off(row: Mapping[str, Any], said: Found) -> str:
+def as_row(name: str, row: Mapping[str, Any], scale: str, said: Found | None, holm: str | None) -> dict[str, Any]:
+    """Of a claim on the study of that name what was published, and what comes out."""
+    about = {"study": name, "claim": row["claim"], "published": row["verdict"], "scale": scale, "holm": holm}
+    about |= {"recomputed": said and said.verdict, "off": said and off(row, said, holm)}
+    return about | {key: said and getattr(said, key) for key in NUMBERS}
+
+
+def off(row: Mapping[str, Any], said: Found, holm: str | None) -> str:
     """Which published numbers are not those that come out, in words."""
-    wrong = []
+    was = row.get("holm_verdict")
+    agrees = holm is None or not isinstance(was, str) or was == holm
+    wrong = [] if agrees else [f"{was} after Holm's adjustment, recomputed as {holm}"]
     for key in NUMBERS:
         now, was = getattr(said, key), row.get(key, math.nan)
         now = math.nan if now is None else now

@@ -109,3 +109,13 @@ def turned(ends: tuple[float, float] | None, sign: float) -> tuple[float | None,
     if ends is None:
         return None, None
     return ends if sign > 0 else (-ends[1], -ends[0])
+
+
+def after_holm(verdicts: list[str], levels: list[float | None]) -> list[str]:
+    """What is left of verdicts by Holm's adjustment among those with a p: the k-th smallest of m, times m - k + 1."""
+    tested = sorted((p, i) for i, p in enumerate(levels) if p is not None)
+    left, worst = list(verdicts), 0.0
+    for rank, (p, i) in enumerate(tested):
+        worst = max(worst, (len(tested) - rank) * p)
+        left[i] = verdicts[i] if worst < 0.05 else "inconclusive"
+    return left

@@ -61,7 +61,7 @@ def read_looks(plan: SeedPlan, file: Path) -> LooksRecord:
     start = LooksRecord(plan=plan, seeds=plan.first)
     if not file.is_file():
         return start
-    remedy = "put the plan back as it was; or delete the file, and begin with the first look (runs that are there stay)"
+    remedy = "put the plan back as it was; or delete the file, and 'start' another plan at seeds that nobody saw"
     try:
         found = LooksRecord.model_validate(read_json(file, remedy))
     except ValidationError as error:
