@@ -63,6 +63,7 @@ def _record(study: Study) -> LooksRecord:
     return read_looks(plan, study.looks_file("training"))
 
 
+@pytest.mark.slow
 def test_batches_are_added_until_the_most_and_who_is_stopped_goes_on_with_the_same_look(in_batches) -> None:
     study, made = in_batches(), list[Run]()
     assert planned(study) == ["training"] and study.seeds_of("training") == tuple(range(20, 28))
