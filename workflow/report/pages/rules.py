@@ -73,7 +73,8 @@ def conditions(rule: Content, labels: Mapping[str, str]) -> list[str]:
     if chosen := sorted({seed for term in terms for seed in term.get("choose_on", ())}):
         seeds = ", ".join(map(str, chosen))
         said.append(f"The setting is the best on average over seeds {seeds}, which decide nothing.")
-    if rule["metric"] == "fd_train" and "fd_held_out" not in _listed(rule.get("also", ())):
+    asked = {rule["metric"], *_listed(rule.get("also", ())), *(term["metric"] for term in terms if "metric" in term)}
+    if any(name.endswith("_train") and name.replace("_train", "_held_out") not in asked for name in asked):
         said.append(ALONE)
     if rule.get("also"):
         names = ", ".join(_lower(labels.get(metric) or label(metric)) for metric in _listed(rule["also"]))
