@@ -173,4 +173,3 @@ def weight_of_pair(fields: Fields, u: Times) -> TimeFunction | None:
     if of_start is None or of_gap is None:
         return of_start
     return lambda t: of_start(t) + of_gap(t - u)
-

@@ -45,8 +45,8 @@ def two_angles(
     """(t, u) of a step, 0 <= u <= t < pi/2; `law`, `same` and `zero` are the method's, where settings say nothing.
 
     same       u = t, with t of the proposal (diffusion)
-    uniform    u even in the angle from 0 to t (CTM's and IMM's, which are even in their own times)
-    lognormal  of two draws of ln sigma the larger is t's, the other u's (MeanFlow, whose logit-normal flow time this is)
+    uniform    u even in the angle from 0 to t (as CTM and IMM in their own times)
+    lognormal  the larger of two draws of ln sigma is t's, the other u's (MeanFlow's logit-normal flow times)
     edges      u is the lower edge of t's segment (multi-step sCD, PCM); t is ms_scd's, bit for bit
     gap        the flow time tau = sin / (cos + sin) of t is that of u plus d, d logistic-normal, u even in what is left
                (Align Your Flow)

@@ -99,7 +99,7 @@ def test_the_eulerian_direction_is_the_derivative_of_the_map_along_the_flow():
 
 
 def test_another_velocity_may_stand_in_the_derivative_alone():
-    x, t, m, u = points(1)
+    x, t, _, u = points(1)
     v, other = velocity(x, t), x.flip(0)
     one = torch.ones_like(t)
     ours = eulerian_direction(some_to(u), x, t, u, v, one, along=other).g
