@@ -172,6 +172,15 @@ OBJECTIVES: dict[str, Method] = {
         points=Curriculum("trigbench.core.schedules:ict_points", fewest=1, doubles=True),
         look=Look("iCT", "arXiv 2310.14189", "#5C2E0B", ">"),
     ),
+    "ctm": Method(
+        "trigbench.core.objectives.trajectory:ctm",
+        (*PROPOSAL, *WEIGHT, "intervals", "grid", "solver", "target_decay", "guidance_max"), teacher=True,
+        settings={
+            "reach": Setting(("local", "soft", "global")), "solver_steps": Setting(int, least=1),
+            "dsm_weight": Setting(float, least=0),
+        },
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps", look=Look("CTM", "arXiv 2310.02279", "#B31CFF", "X"),
+    ),
     "ect": Method(
         "trigbench.core.objectives.lineage:ect", (*PROPOSAL, "stages"), log_weights=(),
         look=Look("ECT", "arXiv 2406.14548", "#882255", "P"),

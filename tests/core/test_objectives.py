@@ -309,6 +309,7 @@ def test_a_method_refuses_to_do_without_what_the_table_says_it_needs_and_ignores
     assert whole.isfinite()
     needed = set().union(*(NEEDS[flag] for flag in NEEDS if getattr(OBJECTIVES[name], flag)))
     needed |= {f"settings.{TOLD[setting]}" for setting in OBJECTIVES[name].needs}
+    optional = {f"settings.{TOLD[setting]}" for setting in OBJECTIVES[name].accepts if setting in TOLD} - needed
     for item in {"settings.grid", "settings.segments"}.union(*NEEDS.values()):
         part, attribute = item.split(".")
         fewer = {name: value for name, value in settings.items() if item != f"settings.{name}"}
@@ -316,8 +317,8 @@ def test_a_method_refuses_to_do_without_what_the_table_says_it_needs_and_ignores
         if item in needed:
             with pytest.raises(ValueError, match=attribute):
                 loss(without, fewer)
-        else:
-            assert torch.equal(loss(without, fewer), whole)
+        else:  # it has its own in place of what is optional
+            assert torch.equal(loss(without, fewer), whole) != (item in optional)
 
 
 def kind_of(name: str) -> Any:

@@ -12,7 +12,7 @@ from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.cluster import SITE, read_site
 from trigbench.workflow.machine.plain import StrictLoader, resolved
-from trigbench.workflow.study.reading import budget_said, load, read_mapping, studies_said
+from trigbench.workflow.study.reading import budget_said, load, read_mapping, shipped, studies_said
 from trigbench.workflow.study.study import Run
 
 
