@@ -13,6 +13,13 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(\.\./((?!docs/)[^)#]*)\)")
 DOCTEST = re.compile(r"(?:^[ \t]*>>> .*\n?(?:^[ \t]*(?!>>> )\S.*\n?)*)+", re.MULTILINE)
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Every page of docs/methods is in the navigation."""
+    pages = sorted(path.name for path in (ROOT / "docs/methods").glob("*.md"))
+    config.nav = [*(config.nav or []), *([{"Methods": [f"methods/{name}" for name in pages]}] if pages else [])]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The files that pages link to are copied, as `files/PATH`, so that no link leaves the site."""
     pages = [file.content_string for file in files.documentation_pages()]

@@ -49,7 +49,16 @@ PAPERS = {
         ("Geng, Zhengyang", "Pokle, Ashwini", "Luo, William", "Lin, Justin", "Kolter, J. Zico"),
         2024,
     ),
-}
+    "2310.02279": Paper(
+        "kim2023consistency",
+        "Consistency Trajectory Models: Learning Probability Flow ODE Trajectory of Diffusion",
+        (
+            "Kim, Dongjun", "Lai, Chieh-Hsin", "Liao, Wei-Hsiang", "Murata, Naoki", "Takida, Yuhta",
+            "Uesaka, Toshimitsu", "He, Yutong", "Mitsufuji, Yuki", "Ermon, Stefano",
+        ),
+        2023,
+    ),
+}  # fmt: skip
 """By their numbers on arXiv."""
 
 

@@ -106,6 +106,19 @@ CONTROL = ("control", "control_constant", "warmup")
 CONTINUOUS = (*PROPOSAL, *WEIGHT, *CONTROL, "tangent_method", "tangent_precision")
 DISCRETE = (*PROPOSAL, *WEIGHT, *CONTROL, "intervals", "grid")
 SCORE = ("score_scale", "fake_rate")
+TWO_ANGLES = {
+    "law": Setting(("same", "uniform", "lognormal", "edges", "gap")), "second_mean": Setting(float),
+    "second_std": Setting(float, least=0.01), "share_same": Setting(float, least=0, most=1),
+    "share_zero": Setting(float, least=0, most=1),
+}  # fmt: skip
+"""Settings of core.two_angles, of a method of two times that leaves its law to an arm."""
+DIRECTION = {
+    "direction_control": Setting(("none", "clip", "normalise", "power", "huber")),
+    "direction_constant": Setting(float, least=0), "direction_power": Setting(float, least=0),
+}  # fmt: skip
+"""Settings of core.flow_maps.control_of."""
+PAIR_WEIGHTS = ("log_weight", "score_log_weight")
+"""The parts of core.flow_maps.weight_of_pair."""
 SCM = "arXiv 2410.11081"
 CM = "arXiv 2303.01469"
 
@@ -158,6 +171,15 @@ OBJECTIVES: dict[str, Method] = {
         "trigbench.core.objectives.lineage:ict", (*PROPOSAL, "points"), ("points",), log_weights=(), boundary=True,
         points=Curriculum("trigbench.core.schedules:ict_points", fewest=1, doubles=True),
         look=Look("iCT", "arXiv 2310.14189", "#5C2E0B", ">"),
+    ),
+    "ctm": Method(
+        "trigbench.core.objectives.trajectory:ctm",
+        (*PROPOSAL, *WEIGHT, "intervals", "grid", "solver", "target_decay", "guidance_max"), teacher=True,
+        settings={
+            "reach": Setting(("local", "soft", "global")), "solver_steps": Setting(int, least=1),
+            "dsm_weight": Setting(float, least=0),
+        },
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps", look=Look("CTM", "arXiv 2310.02279", "#B31CFF", "X"),
     ),
     "ect": Method(
         "trigbench.core.objectives.lineage:ect", (*PROPOSAL, "stages"), log_weights=(),

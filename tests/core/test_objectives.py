@@ -297,7 +297,7 @@ def test_a_method_refuses_to_do_without_what_the_table_says_it_needs_and_ignores
     pair = Draws(k.uniform.flip(0), k.noise.flip(0))
     parts = {
         "fields": Fields(k.student, k.teacher, k.w, student_to=lambda u: k.student, fake=k.teacher),
-        "draws": Draws(k.uniform, k.noise, k.noise.flip(1), pair, pair),
+        "draws": Draws(k.uniform, k.noise, k.noise.flip(1), pair, pair, k.uniform.roll(1), k.uniform.roll(2)),
     }
     edges = torch.tensor([0.0, 0.8], dtype=torch.float64)
     settings = {"grid": proposal_grid(k.grid, MEAN, STD, SIGMA_D), "segments": edges}
@@ -309,6 +309,7 @@ def test_a_method_refuses_to_do_without_what_the_table_says_it_needs_and_ignores
     assert whole.isfinite()
     needed = set().union(*(NEEDS[flag] for flag in NEEDS if getattr(OBJECTIVES[name], flag)))
     needed |= {f"settings.{TOLD[setting]}" for setting in OBJECTIVES[name].needs}
+    optional = {f"settings.{TOLD[setting]}" for setting in OBJECTIVES[name].accepts if setting in TOLD} - needed
     for item in {"settings.grid", "settings.segments"}.union(*NEEDS.values()):
         part, attribute = item.split(".")
         fewer = {name: value for name, value in settings.items() if item != f"settings.{name}"}
@@ -316,8 +317,8 @@ def test_a_method_refuses_to_do_without_what_the_table_says_it_needs_and_ignores
         if item in needed:
             with pytest.raises(ValueError, match=attribute):
                 loss(without, fewer)
-        else:
-            assert torch.equal(loss(without, fewer), whole)
+        else:  # it has its own in place of what is optional
+            assert torch.equal(loss(without, fewer), whole) != (item in optional)
 
 
 def kind_of(name: str) -> Any:
@@ -330,7 +331,14 @@ def test_a_method_s_settings_are_its_own_small_dataclass(name):
     kind = kind_of(name)
     assert is_dataclass(kind) and kind is not Settings and len(fields(kind)) <= 8
     assert set(OBJECTIVES[name].needs) <= set(OBJECTIVES[name].accepted)
-    assert {field.name for field in fields(kind)} >= set(OBJECTIVES[name].settings)
+    assert told_names(kind) >= set(OBJECTIVES[name].settings)
+
+
+def told_names(kind: Any) -> set[str]:
+    """Of the fields of a dataclass of settings, and of those within it, which are filled by the same names."""
+    hints = get_type_hints(kind)
+    inner = (told_names(hints[field.name]) for field in fields(kind) if is_dataclass(hints[field.name]))
+    return {field.name for field in fields(kind)}.union(*inner)
 
 
 def test_velocity_of_the_pair_is_what_sct_and_diffusion_see(step):

@@ -44,7 +44,7 @@ IMAGE = {
 @pytest.fixture
 def prepared(one_arm: Callable[..., Study]) -> Callable[..., Study]:
     """The tiny study with one arm, `x`, with a target of its own where its method may have one."""
-    extra = {"cd": {"solver": "ddim"}, "ct": {"target_decay": 0.9}}
+    extra = {"cd": {"solver": "ddim"}, "ct": {"target_decay": 0.9}, "ctm": {"solver": "ddim", "target_decay": 0.9}}
     return lambda objective, **settings: one_arm(objective, **(extra.get(objective, {}) | settings))
 
 

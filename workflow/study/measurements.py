@@ -6,15 +6,17 @@ and one line here. Imports nothing heavy, since every plan reads the table.
 
 MEASUREMENTS = {
     "costs": "trigbench.workflow.run.measurements.costs",
+    "flow_map": "trigbench.workflow.run.measurements.flow_map",
     "normalisation_bias": "trigbench.workflow.run.measurements.normalisation_bias",
     "search": "trigbench.workflow.run.measurements.search",
     "theory": "trigbench.workflow.run.measurements.theory",
 }
 
 MEASURED = {
+    "flow_map": ("segment_rms", "map_rms", "map_rms_one_step", "map_worst"),
     "normalisation_bias": ("normalisation_bias", "critical_batch"),
     "theory": (
         "fixed_point_error_euler", "fixed_point_error_heun", "ct_minus_cd_loss", "gradient_bias", "gradient_noise",
     ),
 }  # fmt: skip
-"""The curves (workflow.study.quantities) that they measure."""
+"""The curves and quantities (workflow.study.quantities) that they measure."""

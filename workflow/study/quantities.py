@@ -71,6 +71,12 @@ QUANTITIES: dict[str, Quantity] = {
     "map_worst": Quantity(
         "worst error of the map", "lower", "largest distance of learned and exact map at any point", of="map"
     ),
+    "segment_rms": Quantity(
+        "RMS error of the map between two angles",
+        "lower",
+        "root mean square over points and pairs of angles of learned minus exact map of two times, per axis",
+        of="map",
+    ),
     "sliced_wasserstein": Quantity(
         "sliced Wasserstein distance", "lower", "samples against fresh data, 2-Wasserstein over 128 fixed directions"
     ),

@@ -46,13 +46,16 @@ def draw(shape: tuple[int, ...], rows: int, dtype: torch.dtype, seed: int = 0) -
 
 
 def exact_jump(u: Tensor) -> Field:
-    """The field of the Gaussian's exact map from t down to u (to 0: core.oracle.gaussian_consistency_map)."""
+    """The field of the Gaussian's exact map from t down to u (to 0: core.oracle.gaussian_consistency_map).
+
+    At u = t, where a map does not move, it is the velocity.
+    """
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         now, then = ((t_.cos().square() * STD**2 + t_.sin().square()).sqrt()[:, None] for t_ in (t, u.to(t)))
         gap = (t - u)[:, None]
         safe = torch.where(gap == 0, 1.0, gap.sin())
-        return torch.where(gap == 0, 0.0, (gap.cos() - then / now) / safe) * x
+        return torch.where(gap == 0, exact_velocity(x, t), (gap.cos() - then / now) / safe * x)
 
     return field
 

@@ -1,0 +1,109 @@
+"""The laws of the two angles between which a map is trained: t, where it starts, and u <= t, where it ends.
+
+Methods of one time import nothing of this, so that it may grow and their finished runs stay fresh.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
+from trigbench.core.fields import Draws
+from trigbench.core.trigflow import inside, lognormal_angle, lower_edge
+
+Times = Float[Tensor, " batch"]
+Law = Literal["same", "uniform", "lognormal", "edges", "gap"]
+GAP = (-0.8, 1.0)
+"""Mean and standard deviation of the gap's logit, of Align Your Flow's and terminal velocity matching's law."""
+
+
+@dataclass(frozen=True)
+class TwoAngles:
+    """What an arm says of its two angles, in unit variance; None is as the method has it."""
+
+    sigma_d: float = SIGMA_D
+    proposal_mean: float = PROPOSAL_MEAN
+    proposal_std: float = PROPOSAL_STD
+    law: Law | None = None
+    second_mean: float | None = None
+    """Of the second draw of `lognormal`, as `proposal_mean`, which it is unless told; or of the gap's logit."""
+    second_std: float | None = None
+    share_same: float | None = None
+    """Of samples in which u = t: there the map's field is the velocity."""
+    share_zero: float | None = None
+    """Of samples in which u = 0: there the map is a consistency map."""
+    segments: Float[Tensor, " edges"] | None = None
+    """Lower edges of `edges`, ascending from 0."""
+
+
+def two_angles(
+    draws: Draws, settings: TwoAngles, *, law: Law = "uniform", same: float = 0.0, zero: float = 0.0
+) -> tuple[Times, Times]:
+    """(t, u) of a step, 0 <= u <= t < pi/2; `law`, `same` and `zero` are the method's, where settings say nothing.
+
+    same       u = t, with t of the proposal (diffusion)
+    uniform    u even in the angle from 0 to t (as CTM and IMM in their own times)
+    lognormal  the larger of two draws of ln sigma is t's, the other u's (MeanFlow's logit-normal flow times)
+    edges      u is the lower edge of t's segment (multi-step sCD, PCM); t is ms_scd's, bit for bit
+    gap        the flow time tau = sin / (cos + sin) of t is that of u plus d, d logistic-normal, u even in what is left
+               (Align Your Flow)
+
+    Shares are taken of draws.lower, which is then spread out again: no law depends on them. Where they are not 0,
+    `gap` has t even in flow time. Raises ValueError for shares beyond 1, `edges` without segments, and where
+    draws.lower is needed and is not there.
+    """
+    law = settings.law or law
+    same = same if settings.share_same is None else settings.share_same
+    zero = zero if settings.share_zero is None else settings.share_zero
+    if min(same, zero) < 0 or same + zero > 1:
+        raise ValueError(f"shares of u = t and u = 0 are from 0, and 1 at most together; got {same:g} and {zero:g}")
+    if law not in ("same", "edges") or same or zero:
+        lower, is_same, is_zero = _shares(draws, same, zero)
+        t, u = _of_law(law, draws.uniform, lower, settings)
+        return t, torch.where(is_same, t, torch.where(is_zero, 0.0, u))
+    return _of_law(law, draws.uniform, draws.uniform, settings)
+
+
+def _shares(draws: Draws, same: float, zero: float) -> tuple[Times, Tensor, Tensor]:
+    """draws.lower of the samples that follow the law spread over (0, 1), and which are of u = t, and of u = 0."""
+    if draws.lower is None:
+        raise ValueError("two angles need draws.lower")
+    rest = 1 - same - zero
+    spread = ((draws.lower - same - zero) / rest).clamp(min=0) if rest > 0 else torch.zeros_like(draws.lower)
+    return spread, draws.lower < same, (draws.lower >= same) & (draws.lower < same + zero)
+
+
+def _of_law(law: Law, uniform: Times, lower: Times, settings: TwoAngles) -> tuple[Times, Times]:
+    if law == "gap":
+        return _gap(uniform, lower, settings)
+    t = lognormal_angle(uniform, settings.proposal_mean, settings.proposal_std, settings.sigma_d)
+    if law == "same":
+        return t, t
+    if law == "uniform":
+        return t, lower * t
+    if law == "lognormal":
+        mean = settings.proposal_mean if settings.second_mean is None else settings.second_mean
+        std = settings.proposal_std if settings.second_std is None else settings.second_std
+        other = lognormal_angle(lower, mean, std, settings.sigma_d)
+        return torch.maximum(t, other), torch.minimum(t, other)
+    if law == "edges":
+        if settings.segments is None:
+            raise ValueError("the law 'edges' needs settings.segments")
+        return t, lower_edge(settings.segments, t)
+    raise ValueError(f"unknown law {law!r}; choose same, uniform, lognormal, edges or gap")
+
+
+def _gap(uniform: Times, lower: Times, settings: TwoAngles) -> tuple[Times, Times]:
+    mean = GAP[0] if settings.second_mean is None else settings.second_mean
+    std = GAP[1] if settings.second_std is None else settings.second_std
+    gap = torch.sigmoid(mean + std * torch.special.ndtri(lower))
+    end = uniform * (1 - gap)
+    return inside(angle_of_flow_time(end + gap)), angle_of_flow_time(end)
+
+
+def angle_of_flow_time(tau: Times) -> Times:
+    """t with tan t = tau / (1 - tau): of x' = (1 - tau) x0 + tau z, which is x_t / (cos t + sin t)."""
+    return torch.atan2(tau, 1 - tau)
