@@ -1,5 +1,6 @@
 """What the oracle says of learned maps of two times: nothing is left of exact ones, and what is wrong is found."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -67,10 +68,10 @@ def test_exact_maps_have_no_error_and_others_have(trained, monkeypatch, arm: dic
     known = {"segment_rms"} if arm is SEGMENTS else set(MEASURED["flow_map"])
     learned = numbers(study)
     assert learned.keys() == known and min(learned.values()) > 0.05
-    data = flow_map.open_data(study, study.arms["x"]).arrays
+    data = flow_map.opened(study, X).data.arrays
     mixture = oracle.Mixture(*(torch.from_numpy(data[name]) for name in ("weights", "means", "stds")))
 
-    def exact(study, arm, network, weights, condition):
+    def exact(task, network, weights, condition):
         def field(x, t):
             gap, u = (t - condition.target_time)[:, None].cos(), condition.target_time
             ends = oracle.segment_map(mixture, x.double(), t, u, 32)
@@ -85,7 +86,7 @@ def test_exact_maps_have_no_error_and_others_have(trained, monkeypatch, arm: dic
 def test_pairs_of_segments_stay_within_one(trained) -> None:
     study = trained(**SEGMENTS)
     edges = tuple(flow_map.segment_edges(study.arms["x"], study.sigma_d)[:-1].tolist())
-    found = flow_map.pairs(flow_map.open_data(study, study.arms["x"]), edges)
+    found = flow_map.pairs(flow_map.opened(study, X).data, edges)
     assert {u for _, u, _, _ in found} == set(edges)
     assert all(u == max(edge for edge in edges if edge < t) for t, u, _, _ in found)
     assert max(t for t, *_ in found) == pytest.approx(math.atan(160))
@@ -95,7 +96,8 @@ def test_runs_of_one_time_or_without_weights_have_no_rows_and_other_data_are_ref
     study = trained(objective="scd", teacher="exact")
     assert numbers(study) == {}
     two_times = trained(**OWN)
-    monkeypatch.setattr(flow_map, "open_data", lambda study, arm: flow_map.Dataset((2,), 0, print, None, {}))  # type: ignore
+    other = dataclasses.replace(flow_map.opened(two_times, X), data=flow_map.Dataset((2,), 0, print, None, {}))  # type: ignore
+    monkeypatch.setattr(flow_map, "opened", lambda *_: other)
     with pytest.raises(BenchError, match="no exact map"):
         flow_map.measure(two_times, "training")
     (two_times.run_folder(X) / "weights.safetensors").unlink()

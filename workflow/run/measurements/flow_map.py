@@ -15,16 +15,16 @@ from trigbench.core.fields import Jump
 from trigbench.core.trigflow import lower_edge, rotate
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.devices import carried, device_of, on
+from trigbench.workflow.machine.devices import carried, on
 from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.run.assembly import check_weights, jump_of, make_network, open_data, student_field, to_data
+from trigbench.workflow.run.assembly import check_weights, jump_of, make_network, student_field, to_data
 from trigbench.workflow.run.judging import judge_field
 from trigbench.workflow.run.measurements.measured import Measured, Row
 from trigbench.workflow.run.settings import segment_edges
+from trigbench.workflow.run.task import Task, opened
 from trigbench.workflow.study.kinds import kind_module
 from trigbench.workflow.study.records import Value
-from trigbench.workflow.study.schema import Arm
-from trigbench.workflow.study.study import Run, Study
+from trigbench.workflow.study.study import Study
 
 STARTS = (5, 9, 12)
 """Which of the angles at which the data's exact map is known: 0.85, 1.3 and t_max."""
@@ -40,23 +40,22 @@ def measure(study: Study, experiment: str) -> Measured:
     exact: dict[tuple[str, tuple[float, ...]], Pairs] = {}
     for run in study.runs_of(experiment):
         arm = study.arms[run.arm]
-        if not arm.method.two_times or not (study.run_folder(run) / "weights.safetensors").is_file():
+        if not arm.method.two_times or not study.files(run).weights.is_file():
             continue
-        dataset = _known(study, experiment, arm)
+        task = _known(opened(study, run), experiment)
         edges = tuple(segment_edges(arm, study.sigma_d)[:-1].tolist()) if arm.method.sampler == "segments" else ()
         if (arm.data, edges) not in exact:
-            exact[arm.data, edges] = pairs(dataset, edges)
-        _measure_run(found, study, run, dataset, exact[arm.data, edges])
+            exact[arm.data, edges] = pairs(task.data, edges)
+        _measure_run(found, task, exact[arm.data, edges])
     return found
 
 
-def _known(study: Study, experiment: str, arm: Arm) -> Dataset:
-    dataset = open_data(study, arm)
-    if "exact" not in dataset.arrays or "stds" not in dataset.arrays:
-        problem = f"{arm.data!r} has no exact map to hold a learned one against"
+def _known(task: Task, experiment: str) -> Task:
+    if "exact" not in task.data.arrays or "stds" not in task.data.arrays:
+        problem = f"{task.arm.data!r} has no exact map to hold a learned one against"
         remedy = "measure flow_map of arms on a mixture, or remove it"
-        raise BenchError(problem, file=study.file, key=f"experiments.{experiment}.measurement", remedy=remedy)
-    return dataset
+        raise BenchError(problem, file=task.study.file, key=f"experiments.{experiment}.measurement", remedy=remedy)
+    return task
 
 
 def pairs(dataset: Dataset, edges: tuple[float, ...] = ()) -> Pairs:
@@ -75,18 +74,19 @@ def pairs(dataset: Dataset, edges: tuple[float, ...] = ()) -> Pairs:
     return found
 
 
-def _measure_run(found: Measured, study: Study, run: Run, dataset: Dataset, exact: Pairs) -> None:
+def _measure_run(found: Measured, task: Task, exact: Pairs) -> None:
     """Add a run's rows; a run whose weights are not numbers has none."""
-    arm, device = study.arms[run.arm], device_of(study.device, study.file)
-    weights = on(device, read_tensors(study.run_folder(run) / "weights.safetensors", "delete the run's folder"))
-    network = make_network(study, arm, dataset)
-    check_weights(study, arm, network, weights)
+    run, device = task.run, task.device
+    weights = on(device, read_tensors(task.files.weights, "delete the run's folder"))
+    network = make_network(task)
+    check_weights(task, network, weights)
     if not all(bool(weights[name].isfinite().all()) for name, _ in network.named_parameters()):
         return
-    jump = jump_of(partial(student_field, study, arm, network, weights), UNTOLD)
+    jump = jump_of(partial(student_field, task, network, weights), UNTOLD)
     values, curves = [], []
-    if arm.method.sampler != "segments":
-        values, curves, _ = judge_field(kind_module(study.data[arm.data]), dataset, carried(to_data(jump), device))
+    if task.arm.method.sampler != "segments":
+        kind = kind_module(task.study.data[task.arm.data])
+        values, curves, _ = judge_field(kind, task.data, carried(to_data(jump), device))
     errors = [_error(lambda u: carried(jump(u.to(device)), device), *pair) for pair in exact]
     overall = float(torch.stack(errors).square().mean().sqrt())
     values = [*values, Value(metric="segment_rms", value=overall)]
