@@ -16,9 +16,10 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.named import named
 from trigbench.workflow.report.catalogue import sampling_said
 from trigbench.workflow.report.kinds import steps
-from trigbench.workflow.run.assembly import make_network, open_data
+from trigbench.workflow.run.assembly import make_network
 from trigbench.workflow.run.sampling import draw_samples, solved
 from trigbench.workflow.run.settings import settings_of
+from trigbench.workflow.run.task import opened
 from trigbench.workflow.study import fingerprint as fingerprints
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.samplers import Sampler
@@ -186,12 +187,12 @@ def test_what_a_solver_does_not_take_is_refused_with_file_and_key(case: str, tin
 
 def test_fresh_noise_is_each_sample_s_own_and_changes_no_other_sampler_s(many: Study, tiny: dict, with_data) -> None:
     study = with_data(tiny)
-    arm, ways = study.arms["teacher"], {way.key: way for way in study.samplings("teacher")}
-    network = make_network(study, arm, open_data(study, arm))
+    task, ways = opened(study, Run(arm="teacher", seed=0)), {way.key: way for way in study.samplings("teacher")}
+    network = make_network(task)
     weights = {name: torch.randn_like(p, dtype=p.dtype) / 4 for name, p in network.named_parameters()}
 
     def drawn(*keys: str, count: int = 6) -> dict[str, torch.Tensor]:
-        return draw_samples(study, arm, weights, [ways[key] for key in keys], count)
+        return draw_samples(task, weights, [ways[key] for key in keys], count)
 
     whole = drawn(*ways)
     assert len({tuple(one.flatten().tolist()) for one in whole.values()}) == len(ways), "each way is another"
