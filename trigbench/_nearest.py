@@ -13,6 +13,11 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return f"did you mean {close[0]!r}?" if close else None
 
 
+def among(name: str, known: Iterable[str], said: str) -> str:
+    """The nearest name, if one is near, and what is `said` of all of them."""
+    return " ".join(filter(None, (nearest(name, known), said)))
+
+
 def choice(name: str, known: Iterable[str]) -> str:
     """A remedy for a name that is not there: the nearest one, or which there are."""
     there = [one for one in known if not one.startswith("_")]

@@ -16,6 +16,7 @@ from trigbench.workflow.machine.files import write_atomically, write_json, write
 from trigbench.workflow.report.pages.claim import Past, claim_pages, withdrawn_pages
 from trigbench.workflow.report.pages.common import ASSETS, render
 from trigbench.workflow.report.pages.front import front_page, read_entries
+from trigbench.workflow.report.pages.gaps import is_done
 from trigbench.workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
 from trigbench.workflow.report.plotting import plot
 from trigbench.workflow.study.freshness import FILES, MADE_FROM, index_from, page_from, page_record
@@ -79,10 +80,10 @@ def _past() -> Past:
 def report_one(study: Study, partial: bool = False) -> Path:
     """`report`; say what is missing and where the pages are, and return the study's.
 
-    Raises BenchError where nothing of the study stands in results/.
+    Raises BenchError where neither a run of it has ended nor a model from outside was judged.
     """
-    if partial and not study.folder.is_dir():
-        problem = f"nothing of {study.label} stands here to report"
+    if partial and not study.outside_folder.is_dir() and not any(is_done(study, run) for run in study.runs()):
+        problem = f"no run of {study.label} has ended here, to report"
         raise BenchError(problem, file=study.folder, remedy=f"make it with: {study.command()}")
     _print_missing(report(study, partial))
     print(study.report, FRONT, sep="\n")

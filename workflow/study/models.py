@@ -5,7 +5,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from trigbench._nearest import nearest
+from trigbench._nearest import among
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.machine.plain import resolved
 
@@ -55,5 +55,4 @@ def check_known(key: str, name: str, table: Iterable[str]) -> None:
     """Raise Mistake unless the table has the name."""
     known = list(table)
     if name not in known:
-        remedy = " ".join(filter(None, (nearest(name, known), f"there are {', '.join(known)}")))
-        raise Mistake(f"{key}: {name!r} is unknown", remedy)
+        raise Mistake(f"{key}: {name!r} is unknown", among(name, known, f"there are {', '.join(known)}"))

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from trigbench._nearest import nearest
+from trigbench._nearest import among, nearest
 from trigbench._places import ROOT, place_of
 from trigbench.core.objectives import method_of
 from trigbench.workflow.errors import BenchError, Mistake
@@ -48,7 +48,7 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
         path = STUDIES / f"{study}.yaml"
     if not path.is_file():
         known = [str(file) for file in path.parent.glob("*.y*ml")] if path == Path(study) else shipped()
-        remedy = nearest(str(study), known) or f"name a YAML file, or one of: {', '.join(shipped())}"
+        remedy = among(str(study), known, f"name a YAML file, or one of: {', '.join(shipped())}")
         raise BenchError(f"there is no study {study}", file=path, remedy=remedy)
     content = read_mapping(path, "a study", EXAMPLE)
     try:
@@ -197,7 +197,7 @@ def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str
     _check_budget_names(budgets, file)
     if name != DEFAULT_BUDGET and name not in budgets:
         known = [DEFAULT_BUDGET, *map(str, budgets)]
-        remedy = nearest(name, known) or f"choose one of: {', '.join(known)}"
+        remedy = among(name, known, f"choose one of: {', '.join(known)}")
         raise BenchError(f"there is no budget {name!r}", file=file, key="budgets", remedy=remedy)
     try:
         budget = Budget.model_validate(budgets.get(name) or {})

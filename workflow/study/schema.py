@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from trigbench._nearest import nearest
+from trigbench._nearest import among
 from trigbench.core.constants import ADAM_BETAS, ADAM_EPSILON, EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.core.solvers import SOLVERS
@@ -260,8 +260,7 @@ class Arm(Model):
     def _consistent(self) -> Self:
         method = method_of(self.objective)
         if method is None:
-            meant = nearest(self.objective, OBJECTIVES)
-            remedy = " ".join(filter(None, (meant, f"there are {', '.join(OBJECTIVES)}")))
+            remedy = among(self.objective, OBJECTIVES, f"there are {', '.join(OBJECTIVES)}")
             raise Mistake(f"unknown objective {self.objective!r}", remedy)
         if method.own:
             self._check_own()
