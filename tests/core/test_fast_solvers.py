@@ -140,7 +140,7 @@ def test_uni_p_1_is_ddim_and_uni_p_2_is_2m(tanh_net):
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-@settings(max_examples=4)
+@settings(max_examples=3)
 @given(first=st.floats(0.2, 1.56), share=st.floats(0.05, 0.95), seed=st.integers(0, 100))
 def test_one_step_to_zero_is_ddim_and_two_steps_are_finite(tanh_net, name, first, share, seed):
     net, x = tanh_net(3), points(3, 3, seed)
@@ -153,7 +153,7 @@ def test_one_step_to_zero_is_ddim_and_two_steps_are_finite(tanh_net, name, first
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(seed=st.integers(0, 1000), start=st.floats(0.5, 1.57))
 def test_data_that_are_one_pair_are_reached_exactly(name, seed, start):
     """Predicted data and noise are constant, so every order is exact."""
