@@ -88,9 +88,7 @@ def test_ddim_keeps_the_marginals_of_a_single_point_exactly_at_every_eta(eta, en
 
 @pytest.mark.parametrize("eta", [0.4, 1.0])
 @pytest.mark.parametrize("std", [0.4, 1.0])
-def test_ddims_variance_on_gaussian_data_is_that_of_the_formula_and_nears_the_exact_one_at_order_1(
-    unchecked, eta, std
-):
+def test_ddims_variance_on_gaussian_data_is_that_of_the_formula_and_nears_the_exact_one_at_order_1(unchecked, eta, std):
     """Eqs. 12 and 16 on x of variance V: (cos u a + kept b)^2 V + fresh^2, where a x is the data and b x the noise."""
     missed = []
     for steps in (20, 40, 80):
