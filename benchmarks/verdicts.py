@@ -10,7 +10,6 @@ marked, and the last lines say of each published study whether at most 5% of its
 """
 
 import argparse
-import json
 import math
 from collections.abc import Callable, Iterator
 
@@ -119,8 +118,9 @@ def levels_held(draws: int) -> Iterator[dict[str, object]]:
                     continue
                 low, high = ends(values)
                 above, below, slack = (low > truth).mean(), (high < truth).mean(), 3 * _error(len(low))
-                about = {"interval": way, "of": of, "residuals": spread, "seeds": seeds, "above": above, "below": below}
-                yield about | {"holds": bool(max(above, below) <= ALPHA / 2 + slack)}
+                row: dict[str, object] = {"interval": way, "of": of, "residuals": spread, "seeds": seeds}
+                row |= {"above": above, "below": below, "holds": bool(max(above, below) <= ALPHA / 2 + slack)}
+                yield row
 
 
 def _error(count: int) -> float:
@@ -174,7 +174,8 @@ def main() -> None:
 
             shared.publish(table, name)
     decides = tables["verdict-levels"].query("interval == 'decides' and not holds")
-    print(f"\nof the interval that decides: {json.dumps(decides[['residuals', 'seeds']].to_dict('records'))}")
+    lost = [f"{row.residuals} at {row.seeds} seeds" for row in decides.itertuples()]
+    print(f"\nthe interval that decides does not hold its level for: {'; '.join(lost) or 'none of these'}")
     print(redrawn_words(tables["verdict-redrawn"]))
 
 
