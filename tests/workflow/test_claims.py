@@ -1152,7 +1152,9 @@ def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypat
     assert re.search(
         r"cm-more-intervals-help-euler: published inconclusive after Holm.*; effect -0.9, recomputed as -0.88", said
     )
-    assert re.search(r"cm-more-intervals-help-euler( +reproduced){2} +times 0.413 \(0.344 to 0.552\) +0.000359 +5", said)
+    assert re.search(
+        r"cm-more-intervals-help-euler( +reproduced){2} +times 0.413 \(0.344 to 0.552\) +0.000359 +5", said
+    )
     assert "rules of now that are newer than its table" in said
     assert list(found.loc["cm-more-intervals-help-euler", ["published", "seeds"]]) == ["reproduced", 5]
     monkeypatch.setattr("sys.argv", ["recompute", str(tmp_path)])
