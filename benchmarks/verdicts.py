@@ -174,7 +174,7 @@ def main() -> None:
 
             shared.publish(table, name)
     decides = tables["verdict-levels"].query("interval == 'decides' and not holds")
-    lost = [f"{row.residuals} at {row.seeds} seeds" for row in decides.itertuples()]
+    lost = [f"{spread} at {seeds} seeds" for spread, seeds in zip(decides.residuals, decides.seeds, strict=True)]
     print(f"\nthe interval that decides does not hold its level for: {'; '.join(lost) or 'none of these'}")
     print(redrawn_words(tables["verdict-redrawn"]))
 
