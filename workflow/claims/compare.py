@@ -80,6 +80,12 @@ class Comparison:
         return self.verdicts[self.verdicts.verdict_first != self.verdicts.verdict_second]
 
     @property
+    def two_studies(self) -> tuple[str, str] | None:
+        """Their names, where two sets of one study each are not of the same."""
+        names = [name for side in (self.first, self.second) for name in side.studies]
+        return (names[0], names[1]) if len(names) == 2 and names[0] != names[1] else None
+
+    @property
     def tested(self) -> int:
         """How many means were tested, which the adjustment counts."""
         return int(self.means.outcome.isin(TESTED).sum())

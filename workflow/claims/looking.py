@@ -149,7 +149,7 @@ def look_words(look: Look, cores: int | None = None) -> str:
             [*lines, f"  its seeds are all there: {len(look.open)} of {len(look.verdicts)} stay undecided"]
         )
     added = look.looks[look.number][now:]
-    seeds = f"{len(added)} seeds ({added[0]} to {added[-1]})" if len(added) > 1 else f"seed {added[0]}"
+    seeds = f"{len(added)} seeds ({min(added)} to {max(added)})" if len(added) > 1 else f"seed {min(added)}"
     lines.append(f"  the next batch adds {seeds}: {look.runs} runs, {_time_words(look, cores)}")
     return "\n".join(lines)
 

@@ -57,11 +57,11 @@ def redrawn_studies(claims: pd.DataFrame) -> pd.DataFrame:
     """Of each study all verdicts together: the share of false ones with its 95% interval, whether at most ALPHA is
     false (`yes`, `no`, or `open` where ALPHA lies within), the worst claim's share, and how many claims are above."""
     rows = []
-    for (study, way), own in claims.groupby(["study", "drawn"], sort=False):
+    for _, own in claims.groupby(["study", "drawn"], sort=False):
         rate = Rate(int(own.wrong.sum()), int(own.verdicts.sum()))
         low, high = rate.ends()
         seeds = "-".join(dict.fromkeys([str(own.seeds.min()), str(own.seeds.max())]))
-        about = {"study": study, "drawn": way, "claims": len(own), "seeds": seeds}
+        about = {"study": own.study.iloc[0], "drawn": own.drawn.iloc[0], "claims": len(own), "seeds": seeds}
         numbers = {"false": rate.share, "low": low, "high": high, "worst": own.false.max()}
         holds = "yes" if high <= ALPHA else "no" if low > ALPHA else "open"
         rows.append(about | numbers | {"holds": holds, "above": int((~own.holds.astype(bool)).sum())})

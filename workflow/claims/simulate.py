@@ -136,8 +136,8 @@ def false_rates(
     is asked: residuals, seeds, asked, d, false, low, high (95%), and holds: whether the rate may be ALPHA at most.
     """
     draw, beside, rows = np.random.default_rng(seed), (1 - 1e-9, 1 + 1e-9), []
-    asked: list[tuple[Direction, float]] = [("more", 0.0), ("more", smallest), ("more", 4 * smallest)]
-    asked += [("same", 4 * smallest)]
+    great = 4 * smallest
+    asked: list[tuple[Direction, float]] = [("more", 0.0), ("more", smallest), ("more", great), ("same", great)]
     sizes: list[tuple[int, ...]] = [*((count,) for count in seeds), *map(tuple, plans)]
     for name, make in RESIDUALS.items():
         for looks in sizes:

@@ -329,6 +329,7 @@ def show(found: list[tuple[int, Table]], printed: bool, file: Path | None) -> in
     if file is not None:
         table.drop(columns="off").to_csv(file, index=False, float_format="%.9g")
     if printed:
-        shown = table[["study", "claim", "recomputed", "reads", "p", "seeds"]]
-        print(f"\n{shown.to_string(index=False, na_rep='', float_format=lambda value: f'{value:.3g}')}")
+        levels = ["" if pd.isna(p) else f"{p:.3g}" for p in table.p]
+        shown = table.assign(p=levels)[["study", "claim", "recomputed", "holm", "reads", "p", "seeds"]]
+        print(f"\n{shown.to_string(index=False, na_rep='')}")
     return sum(wrong for wrong, _ in found)

@@ -79,7 +79,7 @@ def compare_page(found: Comparison) -> ComparePage:
         places=(found.first.place, found.second.place),
         summary=summary(found),
         facts=list(_facts(found)),
-        verdicts=_verdicts(found.verdicts_changed),
+        verdicts=_verdicts(found.verdicts_changed, "differ" if found.two_studies else "changed"),
         means=_means("means", "Means that differ, the surest first", found.of(FOUND), found),
         untested=_untested(untested, found),
         others=_means("others", "Means within the noise of their seeds", found.of(UNSURE), found),
@@ -105,8 +105,10 @@ def _sentences(found: Comparison) -> Iterator[str]:
     if found.identical:
         yield f"{_listed(found.identical)} {'is' if len(found.identical) == 1 else 'are'} the same bits in both."
     changed, claims = len(found.verdicts_changed), len(found.verdicts)
+    if found.two_studies:
+        yield f"Two studies, {_listed(found.two_studies)}: a verdict is of its study, and of its rule there."
     if claims:
-        yield f"{capital(_of(changed, claims, 'verdict'))} changed."
+        yield f"{capital(_of(changed, claims, 'verdict'))} {'differ' if found.two_studies else 'changed'}."
     else:
         yield "No claim is judged in both."
     means, same = len(found.means), len(found.of(SAME))
@@ -185,7 +187,7 @@ def _facts(found: Comparison) -> Iterator[tuple[str, str]]:
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def _verdicts(changed: pd.DataFrame) -> Table | None:
+def _verdicts(changed: pd.DataFrame, verb: str) -> Table | None:
     rows = [
         [
             Cell(row.claim),
@@ -201,7 +203,7 @@ def _verdicts(changed: pd.DataFrame) -> Table | None:
     ]
     heads = ["Claim", "Of", "Study", "Was", "Is", "Effect was", "Effect is", "Seeds", "Rule"]
     columns = [(head, head.startswith("Effect")) for head in heads]
-    return Table("verdicts", "Verdicts that changed; effects with their 95% intervals", columns, rows) if rows else None
+    return Table("verdicts", f"Verdicts that {verb}; effects with their 95% intervals", columns, rows) if rows else None
 
 
 def _verdict(verdict: str) -> Cell:
