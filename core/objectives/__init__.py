@@ -181,6 +181,12 @@ OBJECTIVES: dict[str, Method] = {
         },
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps", look=Look("CTM", "arXiv 2310.02279", "#B31CFF", "X"),
     ),
+    "pcm": Method(
+        "trigbench.core.objectives.phased:pcm",
+        (*PROPOSAL, *WEIGHT, "intervals", "grid", "solver", "target_decay", "guidance_max", "segments"), ("segments",),
+        teacher=True, settings={"huber": Setting(float, least=1e-6)}, two_times=True, log_weights=PAIR_WEIGHTS,
+        sampler="segments", look=Look("PCM", "arXiv 2405.18407", "#1C6809", "H"),
+    ),
     "ect": Method(
         "trigbench.core.objectives.lineage:ect", (*PROPOSAL, "stages"), log_weights=(),
         look=Look("ECT", "arXiv 2406.14548", "#882255", "P"),
