@@ -68,6 +68,12 @@ PAPERS = {
         ),
         2024,
     ),
+    "2403.06807": Paper(
+        "heek2024multistep",
+        "Multistep Consistency Models",
+        ("Heek, Jonathan", "Hoogeboom, Emiel", "Salimans, Tim"),
+        2024,
+    ),
 }  # fmt: skip
 """By their numbers on arXiv."""
 

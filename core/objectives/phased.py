@@ -15,7 +15,8 @@ from trigbench.core.samplers import Step
 from trigbench.core.samplers.ode import ddim_step
 from trigbench.core.schedules import largest_angle, uniform_angles
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import ProposalGrid, cos_sin, draw_interval, even_grid, interpolate, lower_edge, rotate
+from trigbench.core.trigflow import ProposalGrid, cos_sin, draw_interval, even_grid, interpolate, rotate
+from trigbench.core.two_angles import edge_below
 
 Batch = Float[Tensor, "batch *shape"]
 INTERVALS = 50
@@ -52,7 +53,7 @@ def pcm(fields: Fields, x0: Batch, draws: Draws, settings: PCMSettings) -> Regre
         raise ValueError("pcm needs fields.teacher and fields.student_to")
     grid = settings.grid or _papers_grid(settings.sigma_d, draws.uniform.device)
     t, below = draw_interval(grid, draws.uniform)
-    u = lower_edge(settings.segments, t)
+    u = edge_below(settings.segments, t)
     m = torch.maximum(below, u)
     x = interpolate(x0, draws.noise, t)
     with torch.no_grad():

@@ -62,7 +62,8 @@ def check_objective(
     """All that holds of an objective, on points and images, and whether it rests at a Gaussian's exact solution.
 
     `settings` are its own, by name; what a study makes (a grid, segments, the control) it is given here, unless they
-    say otherwise. `even` says that its grid is CM's. Raises ValueError for a setting of its dataclass that neither gives.
+    say otherwise. `even` says that its grid is CM's. Raises ValueError for a setting of its dataclass that nothing
+    gives.
     """
     tried = Tried(function, settings_for(function, **(_made(even) | dict(settings or {}))))
     checks = {
