@@ -58,6 +58,22 @@ PAPERS = {
         ),
         2023,
     ),
+    "2405.18407": Paper(
+        "wang2024phased",
+        "Phased Consistency Models",
+        (
+            "Wang, Fu-Yun", "Huang, Zhaoyang", "Bergman, Alexander William", "Shen, Dazhong", "Gao, Peng",
+            "Lingelbach, Michael", "Sun, Keqiang", "Bian, Weikang", "Song, Guanglu", "Liu, Yu", "Wang, Xiaogang",
+            "Li, Hongsheng",
+        ),
+        2024,
+    ),
+    "2403.06807": Paper(
+        "heek2024multistep",
+        "Multistep Consistency Models",
+        ("Heek, Jonathan", "Hoogeboom, Emiel", "Salimans, Tim"),
+        2024,
+    ),
 }  # fmt: skip
 """By their numbers on arXiv."""
 

@@ -16,6 +16,8 @@ from trigbench.core.trigflow import inside, lognormal_angle, lower_edge
 
 Times = Float[Tensor, " batch"]
 Law = Literal["same", "uniform", "lognormal", "edges", "gap"]
+SAME = 1e-9
+"""Angles that are closer are one."""
 GAP = (-0.8, 1.0)
 """Mean and standard deviation of the gap's logit, of Align Your Flow's and terminal velocity matching's law."""
 
@@ -102,6 +104,11 @@ def _gap(uniform: Times, lower: Times, settings: TwoAngles) -> tuple[Times, Time
     gap = torch.sigmoid(mean + std * torch.special.ndtri(lower))
     end = uniform * (1 - gap)
     return inside(angle_of_flow_time(end + gap)), angle_of_flow_time(end)
+
+
+def edge_below(edges: Float[Tensor, " edges"], t: Times) -> Times:
+    """core.trigflow.lower_edge of a t of another grid, which may be an edge but for rounding: then the one below."""
+    return lower_edge(edges, t - SAME)
 
 
 def angle_of_flow_time(tau: Times) -> Times:

@@ -181,6 +181,19 @@ OBJECTIVES: dict[str, Method] = {
         },
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps", look=Look("CTM", "arXiv 2310.02279", "#B31CFF", "X"),
     ),
+    "pcm": Method(
+        "trigbench.core.objectives.phased:pcm",
+        (*PROPOSAL, *WEIGHT, "intervals", "grid", "solver", "target_decay", "guidance_max", "segments"), ("segments",),
+        teacher=True, settings={"huber": Setting(float, least=1e-6)}, two_times=True, log_weights=PAIR_WEIGHTS,
+        sampler="segments", look=Look("PCM", "arXiv 2405.18407", "#1C6809", "H"),
+    ),
+    "mscm": Method(
+        "trigbench.core.objectives.multistep:mscm",
+        (*PROPOSAL, *WEIGHT, "intervals", "grid", "target_decay", "guidance_max", "segments", "stages"), ("segments",),
+        teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="segments",
+        settings={"noise_share": Setting(float, least=0, most=1), "distance": Setting(("squared", "norm"))},
+        look=Look("multi-step CM", "arXiv 2403.06807", "#1355C6", "8"),
+    ),
     "ect": Method(
         "trigbench.core.objectives.lineage:ect", (*PROPOSAL, "stages"), log_weights=(),
         look=Look("ECT", "arXiv 2406.14548", "#882255", "P"),

@@ -10,7 +10,7 @@ from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.continuous import ContinuousSettings, SegmentSettings, ms_scd
 from trigbench.core.trigflow import lognormal_angle
-from trigbench.core.two_angles import TwoAngles, angle_of_flow_time, two_angles
+from trigbench.core.two_angles import TwoAngles, angle_of_flow_time, edge_below, two_angles
 
 MEAN, STD = -1.0, 1.4
 LAWS = ("same", "uniform", "lognormal", "edges", "gap")
@@ -101,6 +101,11 @@ def test_segments_are_the_law_of_edges_bit_for_bit():
     ms_scd(fields, noise, Draws(drawn.uniform, noise), told)
     t, u = two_angles(Draws(drawn.uniform, noise), TwoAngles(segments=EDGES), law="edges")
     assert torch.equal(u, seen[0]) and torch.equal(t, seen[1])
+
+
+def test_an_angle_that_is_an_edge_but_for_rounding_belongs_to_the_segment_below():
+    t = torch.tensor([0.4, 0.4 + 1e-16, 0.4 + 2e-12, 0.4 - 1e-12, 0.41, 1.0, 1.2], dtype=torch.float64)
+    assert edge_below(EDGES, t).tolist() == [0.0, 0.0, 0.0, 0.0, 0.4, 0.4, 1.0]
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,14 @@ def unfit(found: list[Finding]) -> set[str]:
 # --- objectives ------------------------------------------------------------------------------------
 
 
+TOLD: dict[str, dict[str, Any]] = {"ctm": {"grid": None}}
+"""Between neighbours of the checks' fine grid ctm's diffusion loss would hide all else: it has the paper's own grid."""
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_conforms(name: str) -> None:
     method = OBJECTIVES[name]
-    found = check_objective(named(method.path), even=method.even)
+    found = check_objective(named(method.path), TOLD.get(name), even=method.even)
     assert failed(found) == set()
     assert unfit(found) == ({"rests at the exact solution"} if name == "vsd" else set()), "its fake is the teacher here"
 

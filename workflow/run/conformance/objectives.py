@@ -18,7 +18,7 @@ from trigbench.core.condition import Condition
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from trigbench.core.fields import Draws, Fields, bind
 from trigbench.core.networks.mlp import ResidualMLP
-from trigbench.core.objectives.regression import Regression, Settings, settings_class, settings_for
+from trigbench.core.objectives.regression import Regression, settings_for
 from trigbench.core.pairs import FallbackWarning
 from trigbench.core.schedules import cm_angles, karras_angles
 from trigbench.core.trigflow import Field, even_grid, proposal_grid
@@ -61,10 +61,11 @@ def check_objective(
 ) -> list[Finding]:
     """All that holds of an objective, on points and images, and whether it rests at a Gaussian's exact solution.
 
-    `settings` are its own, by name; what a study makes (a grid, segments, the control) it is given here. `even` says
-    that its grid is CM's. Raises ValueError for a setting of its dataclass that neither gives.
+    `settings` are its own, by name; what a study makes (a grid, segments, the control) it is given here, unless they
+    say otherwise. `even` says that its grid is CM's. Raises ValueError for a setting of its dataclass that nothing
+    gives.
     """
-    tried = Tried(function, settings_for(function, **(_made(function, even) | dict(settings or {}))))
+    tried = Tried(function, settings_for(function, **(_made(even) | dict(settings or {}))))
     checks = {
         CALLED: _called, "keeps float64": _double, "is a function of its draws": _draws,
         "leaves nothing to chance": _chance, "leaves its inputs alone": _inputs, "rows do not mix": _rows,
@@ -82,17 +83,13 @@ def _of(check: Callable[[Tried], str], tried: Tried) -> Check:
     return quietly
 
 
-def _made(function: Callable[..., Any], even: bool) -> dict[str, Any]:
-    """What a study would make of an arm's words, by the names of settings' fields; no grid where it has its own."""
+def _made(even: bool) -> dict[str, Any]:
+    """What a study would make of an arm's words, by the names of settings' fields."""
     proposal = (PROPOSAL_MEAN, PROPOSAL_STD)
     fine = karras_angles(INTERVALS, SIGMA_D)
     grid = even_grid(cm_angles(INTERVALS + 1, SIGMA_D)) if even else proposal_grid(fine, *proposal, SIGMA_D)
     segments = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
-    kind = settings_class(function)
-    own = kind is not Settings and any(
-        part.name == "grid" and part.default is None for part in dataclasses.fields(kind)
-    )
-    return {"sigma_d": SIGMA_D, "segments": segments, "stage": STAGE} | ({} if own else {"grid": grid})
+    return {"sigma_d": SIGMA_D, "grid": grid, "segments": segments, "stage": STAGE}
 
 
 def networks(shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, nn.Module]:
