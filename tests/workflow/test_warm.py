@@ -49,8 +49,9 @@ def _said(python: str, folder: Path, *options: str, **variables: str) -> tuple[i
     return done.returncode, done.stdout, done.stderr
 
 
-def test_one_says_and_ends_as_a_new_one_does(tmp_path: Path) -> None:
-    found, expected = _said(warm.python(), tmp_path), _said(sys.executable, tmp_path)
+@pytest.mark.parametrize("options", [(), ("-u",)])
+def test_one_says_and_ends_as_a_new_one_does(options: tuple[str, ...], tmp_path: Path) -> None:
+    found, expected = _said(warm.python(), tmp_path, *options), _said(sys.executable, tmp_path, *options)
     assert found[:2] == expected[:2] and found[0] == 3 and "asked" in found[1] and "['a b', '--c']" in found[1]
     assert (found[2], expected[2]) == ("torch and trigbench\n", "no torch\n")
 
@@ -78,7 +79,7 @@ def test_a_copy_of_the_project_is_imported_by_who_finds_it(where: str, tmp_path:
 def test_what_a_fork_cannot_do_is_left_to_python(how: str, tmp_path: Path) -> None:
     options, variables, python = (), {}, warm.python()
     if how == "options":
-        options = ("-u",)
+        options = ("-B",)
     elif how == "hash seed":
         variables = {"PYTHONHASHSEED": "1"}
     else:

@@ -66,7 +66,8 @@ class Server:
             connection.close()
             return None
         child = 0
-        if asked["arguments"][:1] == ["-m"] and asked["start"] == START:
+        unbuffered = asked["arguments"][:1] == ["-u"]  # as torchrun starts what it starts
+        if asked["arguments"][unbuffered:][:1] == ["-m"] and asked["start"] == START:
             self.prepare()
             child = os.fork()
             if child == 0:
@@ -174,16 +175,19 @@ def reopened(stream: Any) -> Any:
 
 def become(asked: dict[str, Any], python: str) -> None:
     """Do as `python -m` does, once it has started."""
+    unbuffered = asked["arguments"][0] == "-u"
     sys.stdin, sys.stdout, sys.stderr = (reopened(stream) for stream in (sys.stdin, sys.stdout, sys.stderr))
+    sys.stdout.reconfigure(write_through=unbuffered)
+    sys.stderr.reconfigure(write_through=unbuffered)
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
     paths = [path for path in asked["env"].get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:1] = [asked["cwd"], *paths]
-    sys.argv = ["-m", *asked["arguments"][2:]]
+    name, *arguments = asked["arguments"][1 + unbuffered :]  # of a module that others import, and have
+    sys.argv = ["-m", *arguments]
     sys.executable = python
     del sys.modules["client"]
-    name = asked["arguments"][1]  # of a module that others import, and have
     warnings.filterwarnings("ignore", f"'{name}' found in sys.modules", RuntimeWarning)
     try:
         runpy.run_module(name, run_name="__main__", alter_sys=True)
