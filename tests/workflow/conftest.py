@@ -1,11 +1,13 @@
 """A study small enough to run in a test, and the workflow as a user starts it."""
 
+import contextlib
 import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,13 @@ import yaml
 from tests.workflow import warm
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.data.preparing import prepare
+from trigbench.workflow.study import fingerprint
 from trigbench.workflow.study.fingerprint import source_digest, syntax_digest
 from trigbench.workflow.study.freshness import drawn_from
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import SamplesRecord, write_record
 from trigbench.workflow.study.study import Run, Study
+from trigbench.workflow.study.syntax import Syntax, read_syntax
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -63,10 +67,32 @@ def as_a_new_process() -> None:
     syntax_digest.cache_clear()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _syntax_read_once() -> Iterator[None]:
+    """A file of the same bytes is read the same: most of an edited copy of the source is as it was, and takes long."""
+    known: dict[tuple[bytes, str, str], Syntax] = {}
+
+    def read(path: Path, module: str) -> Syntax:
+        key = (path.read_bytes(), path.name, module)
+        if key not in known:
+            known[key] = read_syntax(path, module)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fingerprint, "read_syntax", read)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _in_no_job_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose end runs would mind."""
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _few_angles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the tangent's norms, which take most of an evaluation; in processes of their own runs have them all."""
+    monkeypatch.setattr("trigbench.workflow.run.evaluation.TANGENT_ANGLES", 2)
 
 
 @pytest.fixture
@@ -121,15 +147,39 @@ def saved_every(study: Study, steps: int) -> Study:
 
 
 @pytest.fixture(scope="session")
-def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mixture(tmp_path_factory: pytest.TempPathFactory, unchecked: Callable[[], AbstractContextManager[None]]) -> Path:
     """The folder of the tiny study's prepared data, made once."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
-    study = load(folder / "tiny.yaml")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        prepare(study, "mixture")
-    return folder / study.data_file("mixture").parent
+
+    def make(folder: Path) -> None:
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+        with contextlib.chdir(folder), unchecked():
+            prepare(load(folder / "tiny.yaml"), "mixture")
+
+    return made_by_one(tmp_path_factory, "mixture", make) / "results/tiny/data"
+
+
+@pytest.fixture
+def lay_data(mixture: Path) -> Callable[[Path], None]:
+    """Put the tiny study's data where a workflow in that folder finds them made."""
+    return lambda folder: shutil.copytree(mixture, folder / "results/tiny/data") and None
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tiny study, made to the end."""
+
+    def make(folder: Path) -> None:
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
+        snakemake("--config", "study=tiny.yaml", "--cores", "2", cwd=folder)
+
+    return made_by_one(tmp_path_factory, "made", make)
+
+
+@pytest.fixture
+def made(made_once: Path, tmp_path: Path) -> Path:
+    """A copy of it, with Snakemake's memory and the files' times; returns the study's file."""
+    shutil.copytree(made_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "tiny.yaml"
 
 
 @pytest.fixture

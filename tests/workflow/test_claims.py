@@ -766,11 +766,12 @@ def test_a_withdrawn_claim_keeps_its_page_and_is_counted_nowhere(
 
 @pytest.mark.slow
 def test_a_claim_is_a_target_that_makes_its_experiment_alone(
-    claims: dict, tiny: dict, write_study, tmp_path: Path
+    claims: dict, tiny: dict, write_study, lay_data, tmp_path: Path
 ) -> None:
     source, here = tmp_path / "source", tmp_path / "here"
     copied_project(source)
     here.mkdir()
+    lay_data(here)
     tiny["seeds"] = [0, 1]
     tiny["experiments"]["coarse"] = tiny["experiments"]["discretisation"] | {"arms": ["dscd-*"]}
     claims["finer"]["decided_by"]["tiny"]["experiment"] = "coarse"

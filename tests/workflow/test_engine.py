@@ -40,8 +40,9 @@ def test_an_inside_that_is_gone_or_is_called_otherwise_is_named(name: str, monke
 
 @pytest.mark.slow
 def test_where_an_inside_moved_the_workflow_says_so_and_makes_a_study_by_snakemake_s_own_plan(
-    tiny: dict, write_study, tmp_path: Path
+    tiny: dict, write_study, lay_data, tmp_path: Path
 ) -> None:
+    lay_data(tmp_path)
     project = copied_project(tmp_path / "project")
     engine = project / "workflow" / "machine" / "engine.py"
     engine.write_text(engine.read_text().replace("return list(_strange())", 'return ["Job.restart_times"]'))

@@ -155,7 +155,8 @@ def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
 
 
 @pytest.mark.slow
-def test_what_a_run_asks_a_scheduler_for_makes_no_run_stale(tiny: dict, write_study, tmp_path: Path) -> None:
+def test_what_a_run_asks_a_scheduler_for_makes_no_run_stale(tiny: dict, write_study, lay_data, tmp_path: Path) -> None:
+    lay_data(tmp_path)
     wanted = ("tiny/training", "--config", f"study={write_study(tiny)}")
     snakemake(*wanted, "--cores", "2", cwd=tmp_path)
     tiny["resources"] = {"gpu": 1, "mem_mb": 4000, "runtime": 5}

@@ -166,9 +166,10 @@ def test_parts_of_several_commits_are_all_named(ways) -> None:
 
 @pytest.mark.slow
 def test_the_workflow_trains_nothing_for_a_new_sampler_and_students_stay_as_they_are(
-    tiny: dict, write_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: dict, write_study, lay_data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    lay_data(tmp_path)
     tiny["defaults"]["iterations"] = 4
     tiny["arms"] = {"teacher": {"objective": "diffusion"}, "student": {"objective": "scd", "teacher": "teacher"}}
     shown = {"arms": ["*"], "figure": "methods", "metric": "sliced_wasserstein"}

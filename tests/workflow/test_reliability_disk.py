@@ -11,6 +11,7 @@ import yaml
 
 from tests.workflow.conftest import copied_project, snakemake, step
 from trigbench.workflow.machine.files import CHECKSUM, read_json, write_json
+from trigbench.workflow.run.make import make_run
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
 
@@ -57,13 +58,14 @@ def _file_of(study: Study, run: Run) -> str:
 
 
 def test_a_full_disk_at_a_checkpoint_is_named_and_nothing_finished_is_lost(
-    tiny: dict, write_study, tmp_path: Path, mount
+    tiny: dict, write_study, made_once: Path, tmp_path: Path, mount
 ) -> None:
     tiny["resources"] = {"checkpoint_every": 20}
     study = load(write_study(tiny))
     results = tmp_path / "results"
     mount(results, "-t", "tmpfs", "-o", "size=8m", "tmpfs")
-    snakemake(_file_of(study, SCD), "--cores", "1", "--config", f"study={study.file}", cwd=tmp_path)
+    for made in (study.data_file("mixture").parent, study.run_folder(SCD)):
+        shutil.copytree(made_once / made, tmp_path / made)
     finished = _content(tmp_path / study.run_folder(SCD))
     ballast = _fill(results, leave=32_768)
     wanted = (_file_of(study, DSCD), "--cores", "1", "--config", f"study={study.file}")
@@ -97,10 +99,10 @@ def test_a_full_disk_at_a_result_loses_no_step_of_training(tiny: dict, with_data
     assert "scd seed 0: its weights stand, and are not made again" in step(*run, cwd=tmp_path).stderr
 
 
-def test_read_only_results_are_named_before_any_job(tiny: dict, write_study, tmp_path: Path, mount) -> None:
-    study = load(write_study(tiny))
+def test_read_only_results_are_named_before_any_job(made: Path, tmp_path: Path, mount) -> None:
+    study = load(made)
     call = ("--cores", "1", "--config", f"study={study.file}")
-    snakemake(_file_of(study, SCD), *call, cwd=tmp_path)
+    shutil.rmtree(tmp_path / study.run_folder(DSCD))
     finished = _content(tmp_path / study.run_folder(SCD))
     results = tmp_path / "results"
     mount(results, "--bind", str(results))
@@ -119,10 +121,9 @@ def test_read_only_results_are_named_before_any_job(tiny: dict, write_study, tmp
     assert _content(tmp_path / study.run_folder(SCD)) == finished
 
 
-def test_a_damaged_result_is_named_and_only_its_run_is_made_again(tiny: dict, write_study, tmp_path: Path) -> None:
-    study = load(write_study(tiny))
+def test_a_damaged_result_is_named_and_only_its_run_is_made_again(made: Path, tmp_path: Path) -> None:
+    study = load(made)
     call = ("tiny/discretisation", "--cores", "2", "--config", f"study={study.file}")
-    snakemake(*call, cwd=tmp_path)
     record = tmp_path / _file_of(study, SCD)
     text = record.read_text()
     assert '"seed": 0' in text
@@ -140,16 +141,16 @@ def test_a_damaged_result_is_named_and_only_its_run_is_made_again(tiny: dict, wr
 
 
 def test_a_flipped_bit_in_a_teacher_s_weights_is_named_before_anything_is_taught(
-    tiny: dict, write_study, tmp_path: Path
+    tiny: dict, with_data, tmp_path: Path
 ) -> None:
     tiny["arms"] = {
         "teacher": {"objective": "diffusion"},
         "scd": {"objective": "scd", "teacher": "teacher", "start": "teacher"},
     }
-    study = load(write_study(tiny))
+    study = with_data(tiny)
     call = (_file_of(study, SCD), "--cores", "1", "--config", f"study={study.file}")
     teacher = Run(arm="teacher", seed=0)
-    snakemake(_file_of(study, teacher), *call[1:], cwd=tmp_path)
+    make_run(study, teacher)
     weights = tmp_path / study.run_folder(teacher) / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1

@@ -3,7 +3,6 @@
 import contextlib
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import torch
 import yaml
 from torch import Tensor
 
-from tests.workflow import several
-from tests.workflow.conftest import ROOT, TINY, environment, made_by_one, step
+from tests.workflow import several, warm
+from tests.workflow.conftest import TINY, environment, made_by_one, step
 from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.files import read_arrays, read_json
@@ -27,12 +26,12 @@ from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.study import Study
 
 pytestmark = pytest.mark.slow
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def torchrun(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [*TORCHRUN, *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=600)
+def torchrun(module: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [warm.python(), *TORCHRUN, "-m", f"tests.workflow.{module}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, env=environment(command[0]), capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -48,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Study, P
             prepare(study, "mixture")
             with several.float64():
                 _by_one(study)
-                done = torchrun(ROOT / "tests" / "workflow" / "several.py", study.file, folder, cwd=folder)
+                done = torchrun("several", study.file, folder, cwd=folder)
         (folder / "said").write_text(done.stderr)
 
     folder = made_by_one(tmp_path_factory, "several", make)
@@ -196,7 +195,7 @@ def test_the_smoke_study_runs_under_torchrun(tmp_path: Path) -> None:
         patch.chdir(tmp_path)
         for data in study.data:
             prepare(study, data)
-    torchrun(ROOT / "tests" / "workflow" / "smoke_by_several.py", cwd=tmp_path)
+    torchrun("smoke_by_several", cwd=tmp_path)
     for run in study.runs():
         folder = tmp_path / study.run_folder(run)
         assert read_record(folder / "metrics.json").status == "finished"

@@ -32,6 +32,15 @@ time.sleep(60)
 """
 
 
+ENDS = """
+import atexit, sys, threading, time
+atexit.register(print, "at the end")
+threading.Thread(target=lambda: (time.sleep(0.2), print("when its threads have ended"))).start()
+print("no line", end=", ")
+sys.exit({code})
+"""
+
+
 def _said(python: str, folder: Path, *options: str, **variables: str) -> tuple[int, str, str]:
     (folder / "mine.py").write_text(SAID)
     env = {**environment(), "X": "é", **variables}
@@ -40,10 +49,22 @@ def _said(python: str, folder: Path, *options: str, **variables: str) -> tuple[i
     return done.returncode, done.stdout, done.stderr
 
 
-def test_one_says_and_ends_as_a_new_one_does(tmp_path: Path) -> None:
-    found, expected = _said(warm.python(), tmp_path), _said(sys.executable, tmp_path)
+@pytest.mark.parametrize("options", [(), ("-u",)])
+def test_one_says_and_ends_as_a_new_one_does(options: tuple[str, ...], tmp_path: Path) -> None:
+    found, expected = _said(warm.python(), tmp_path, *options), _said(sys.executable, tmp_path, *options)
     assert found[:2] == expected[:2] and found[0] == 3 and "asked" in found[1] and "['a b', '--c']" in found[1]
     assert (found[2], expected[2]) == ("torch and trigbench\n", "no torch\n")
+
+
+@pytest.mark.parametrize("code", ["", "256 + 4", "'words'"])
+def test_one_ends_with_its_threads_its_last_calls_and_its_status(code: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(ENDS.format(code=code))
+    found, expected = (
+        subprocess.run([python, "-m", "mine"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+        for python in (warm.python(), sys.executable)
+    )
+    assert found.stdout == "no line, when its threads have ended\nat the end\n"
+    assert (found.returncode, found.stdout, found.stderr) == (expected.returncode, expected.stdout, expected.stderr)
 
 
 @pytest.mark.parametrize("where", ["here", "path"])
@@ -58,7 +79,7 @@ def test_a_copy_of_the_project_is_imported_by_who_finds_it(where: str, tmp_path:
 def test_what_a_fork_cannot_do_is_left_to_python(how: str, tmp_path: Path) -> None:
     options, variables, python = (), {}, warm.python()
     if how == "options":
-        options = ("-u",)
+        options = ("-B",)
     elif how == "hash seed":
         variables = {"PYTHONHASHSEED": "1"}
     else:

@@ -14,29 +14,11 @@ import pytest
 import yaml
 
 from tests.workflow import warm
-from tests.workflow.conftest import ROOT, TINY, copied_project, environment, made_by_one, snakemake
+from tests.workflow.conftest import ROOT, copied_project, environment, snakemake
 from trigbench.workflow.machine.cores import cores_here
 
 pytestmark = pytest.mark.slow
 ONE_CORE = ("--cores", "1")
-
-
-@pytest.fixture(scope="session")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the tiny study, made to the end."""
-
-    def make(folder: Path) -> None:
-        (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
-        snakemake("--config", "study=tiny.yaml", "--cores", "2", cwd=folder)
-
-    return made_by_one(tmp_path_factory, "made", make)
-
-
-@pytest.fixture
-def made(made_once: Path, tmp_path: Path) -> Path:
-    """A copy of it, with Snakemake's memory and the files' times; returns the study's file."""
-    shutil.copytree(made_once, tmp_path, dirs_exist_ok=True)
-    return tmp_path / "tiny.yaml"
 
 
 @pytest.fixture
@@ -142,12 +124,13 @@ def test_what_was_deleted_of_a_finished_study_is_made_again(made: Path, tmp_path
 
 
 def test_editing_mathematics_retrains_what_used_it_and_editing_a_docstring_nothing(
-    tiny: dict, write_study, tmp_path: Path
+    tiny: dict, write_study, lay_data, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
     copied_project(source)
     study, here = write_study(tiny), tmp_path / "here"
     here.mkdir()
+    lay_data(here)
     snakemake("tiny/discretisation", "--config", f"study={study}", "--cores", "2", cwd=here, root=source)
     objective = source / "core/objectives/discrete.py"
     text = objective.read_text()
@@ -158,9 +141,9 @@ def test_editing_mathematics_retrains_what_used_it_and_editing_a_docstring_nothi
     assert stale == ["tiny: dscd-4, seed 0", "tiny: dscd-8, seed 0"]
 
 
-def test_a_diverging_arm_ends_in_a_whole_report_that_shows_it(tiny: dict, write_study, tmp_path: Path) -> None:
+def test_a_diverging_arm_ends_in_a_whole_report_that_shows_it(tiny: dict, with_data, tmp_path: Path) -> None:
     tiny["arms"]["dscd-{intervals}"]["rate"] = 3e38
-    snakemake("--config", f"study={write_study(tiny)}", "--cores", "2", cwd=tmp_path)
+    snakemake("--config", f"study={with_data(tiny).file}", "--cores", "2", cwd=tmp_path)
     runs = pd.read_csv(tmp_path / "results/tiny/runs.csv")
     lost = runs[(runs.arm == "dscd-4") & (runs.metric == "map_rms")]
     assert (lost.status == "diverged").all()
@@ -170,9 +153,9 @@ def test_a_diverging_arm_ends_in_a_whole_report_that_shows_it(tiny: dict, write_
     assert "diverged" in page
 
 
-def test_a_crash_fails_its_own_job_only(tiny: dict, write_study, tmp_path: Path) -> None:
+def test_a_crash_fails_its_own_job_only(tiny: dict, with_data, tmp_path: Path) -> None:
     tiny["arms"] |= {"sct": {"objective": "sct", "start": "random"}}
-    study = write_study(tiny)
+    study = with_data(tiny).file
     checkpoints = tmp_path / "results/tiny/checkpoints/sct/seed-0"
     checkpoints.parent.mkdir(parents=True)
     checkpoints.write_text("a file where a folder belongs")
@@ -195,9 +178,9 @@ def test_bad_input_ends_before_any_job_with_file_key_and_remedy(tiny: dict, writ
     assert "unknown configuration budgt" in unknown.stdout
 
 
-def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, write_study, tmp_path: Path) -> None:
+def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, with_data, tmp_path: Path) -> None:
     tiny["arms"]["scd"]["iterations"] = 1500
-    study = write_study(tiny)
+    study = with_data(tiny).file
     command = [warm.python(), "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
     first = subprocess.Popen(
         [*command, "tiny/training", "--config", f"study={study}"],
@@ -219,11 +202,11 @@ def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, write
 
 
 def test_a_workflow_killed_in_the_middle_goes_on_from_the_run_s_checkpoint(
-    tiny: dict, write_study, tmp_path: Path
+    tiny: dict, with_data, tmp_path: Path
 ) -> None:
     tiny["arms"]["scd"]["iterations"] = 400
     tiny["resources"] = {"checkpoint_every": 100}
-    study = write_study(tiny)
+    study = with_data(tiny).file
     command = [warm.python(), "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
     first = subprocess.Popen(
         [*command, "tiny/training", "--config", f"study={study}"],

@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,7 @@ def _changes(folder: Path, file: str, read: Callable[[str], Mapping[str, str]], 
         for key in dict.fromkeys(key for entries in (held[commit], *before) for key in entries):
             claim, _, study = key.partition(" ")
             now = held[commit].get(key)
-            event = make(commit, date, study, now)
-            if event is not None and all(now != entries.get(key) for entries in before):
+            if all(now != entries.get(key) for entries in before) and (event := make(commit, date, study, now)):
                 events.append((claim, event))
     return events
 
@@ -100,10 +100,13 @@ def _plain(value: Any) -> Any:
         return {key: _plain(of) for key, of in value.items()}
     if isinstance(value, list):
         return [_plain(of) for of in value]
-    if not isinstance(value, str):
-        return value
+    return _meaning(value) if isinstance(value, str) else value
+
+
+@cache
+def _meaning(word: str) -> Any:
     try:
-        found = yaml.safe_load(value)
+        found = yaml.safe_load(word)
     except yaml.YAMLError:
-        return value
-    return found if isinstance(found, bool | int | float) else value
+        return word
+    return found if isinstance(found, bool | int | float) else word

@@ -54,7 +54,7 @@ def index(reports: Path = REPORTS) -> Path:
     for asset in ASSETS.iterdir():
         _copy(asset, reports / "assets" / asset.name)
     entries = read_entries(reports)
-    ledger, past = read_claims(), _past()
+    ledger, past = read_claims(), _past() if any(entry["claims"] for entry in entries) else {}
     claims = claim_pages(entries, past)
     of_papers = any(claim.claim in ledger.claims for claim in claims)
     withdrawn = withdrawn_pages(ledger, past) if of_papers else []

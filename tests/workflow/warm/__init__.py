@@ -32,7 +32,10 @@ def server() -> Iterator[None]:
         client = Path(folder) / "python"
         command = [sys.executable, "-IS", str(HERE / "client.py"), sys.executable, folder, str(ROOT)]
         client.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-        client.chmod(0o755)
+        workflow = Path(folder) / "snakemake"  # as is installed beside a Python
+        workflow.write_text(f'#!/bin/sh\nexec {client} -m snakemake "$@"\n')
+        for program in (client, workflow):
+            program.chmod(0o755)
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", "PYTHONPATH": ""}
         for kind, checkout in (("bare", ""), ("project", str(ROOT))):
             listener = stack.enter_context(socket.socket(socket.AF_UNIX))

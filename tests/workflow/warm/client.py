@@ -1,4 +1,4 @@
-"""Called as Python is: hands `-m module ...` over to the server, passes signals on, and ends as that ends.
+"""Called as Python is: hands `[-u] -m module ...` over to the server, passes signals on, and ends as that ends.
 
 Whatever the server could not do as this process would (other options, limits, or settings that Python reads as it
 starts) is left to Python itself.
@@ -27,7 +27,7 @@ LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("
 def about_start(environment: Mapping[str, str]) -> list[Any]:
     """What has to be alike for a fork to be as good as a start."""
     said = {key: value for key, value in environment.items() if key.startswith(AT_START) and key != "PYTHONPATH"}
-    usual = {"MPLBACKEND": "Agg"}  # which the server sets, and steps of the workflow do
+    usual = {"MPLBACKEND": "Agg", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}  # by the server and by steps; by torchrun
     said = {key: value for key, value in said.items() if usual.get(key) != value}
     said = {key: value for key, value in said.items() if not (key.endswith("_NUM_THREADS") and value == "1")}
     return [said, [resource.getrlimit(limit) for limit in LIMITS]]

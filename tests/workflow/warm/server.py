@@ -3,6 +3,7 @@
 Where it is given a checkout, it has imported that too, for clients that would find it.
 """
 
+import atexit
 import gc
 import importlib
 import json
@@ -14,10 +15,11 @@ import selectors
 import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from client import about_start, exactly  # beside this file
 
@@ -64,7 +66,8 @@ class Server:
             connection.close()
             return None
         child = 0
-        if asked["arguments"][:1] == ["-m"] and asked["start"] == START:
+        unbuffered = asked["arguments"][:1] == ["-u"]  # as torchrun starts what it starts
+        if asked["arguments"][unbuffered:][:1] == ["-m"] and asked["start"] == START:
             self.prepare()
             child = os.fork()
             if child == 0:
@@ -172,18 +175,36 @@ def reopened(stream: Any) -> Any:
 
 def become(asked: dict[str, Any], python: str) -> None:
     """Do as `python -m` does, once it has started."""
+    unbuffered = asked["arguments"][0] == "-u"
     sys.stdin, sys.stdout, sys.stderr = (reopened(stream) for stream in (sys.stdin, sys.stdout, sys.stderr))
+    sys.stdout.reconfigure(write_through=unbuffered)
+    sys.stderr.reconfigure(write_through=unbuffered)
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
     paths = [path for path in asked["env"].get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[:1] = [asked["cwd"], *paths]
-    sys.argv = ["-m", *asked["arguments"][2:]]
+    name, *arguments = asked["arguments"][1 + unbuffered :]  # of a module that others import, and have
+    sys.argv = ["-m", *arguments]
     sys.executable = python
     del sys.modules["client"]
-    name = asked["arguments"][1]  # of a module that others import, and have
     warnings.filterwarnings("ignore", f"'{name}' found in sys.modules", RuntimeWarning)
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        end(error.code)
+    end(None)
+
+
+def end(code: object) -> NoReturn:
+    """As Python does, but for taking apart what the server had imported: that takes as long as most steps."""
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+    threading._shutdown()  # type: ignore[attr-defined] - waits for them
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit((code or 0) & 0xFF if code is None or isinstance(code, int) else 1)
 
 
 if __name__ == "__main__":
