@@ -1,12 +1,19 @@
 """Simulations of verdicts say of every draw what the judge says of it, and count as false what is."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from trigbench.workflow.claims import simulate
 from trigbench.workflow.claims.effects import Effects, Measured
+from trigbench.workflow.claims.judge import Tables
+from trigbench.workflow.claims.redrawn import redrawn_claims, redrawn_studies, redrawn_words
 from trigbench.workflow.claims.simulate import Rate, false_of, planned, words_said
+from trigbench.workflow.claims.statistics import COLUMNS
+from trigbench.workflow.claims.tables import CURVE_COLUMNS
 from trigbench.workflow.claims.verdicts import Direction, judged, judged_in_looks
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Study
 
 DIRECTIONS: tuple[Direction, ...] = ("less", "more", "same")
 
@@ -97,8 +104,59 @@ def test_power_grows_with_seeds_and_is_what_seeds_needed_promises() -> None:
 
 
 def test_the_table_of_false_verdicts_holds_but_where_five_seeds_have_two_modes() -> None:
-    table = simulate.false_rates(draws=3000, seeds=(5, 8), plans=((8, 12),))
-    assert len(table) == 6 * 3 * 4 and table.equals(simulate.false_rates(draws=3000, seeds=(5, 8), plans=((8, 12),)))
+    table = simulate.false_rates(draws=1500, seeds=(5, 8), plans=((8, 12),))
+    assert len(table) == 6 * 3 * 4 and list(table.seeds.unique()) == ["5", "8", "looks at 8, 12"]
     lost = table[~table.holds]
     assert set(zip(lost.residuals, lost.seeds, strict=True)) <= {("two modes", "5"), ("lognormal (1)", "5")}
     assert ((table.low <= table.false) & (table.false <= table.high)).all()
+
+
+# --- a study's own results, redrawn ---------------------------------------------------------------
+
+
+def _rule(**about: object) -> dict:
+    rule = {
+        "experiment": "discretisation", "metric": "map_rms", "of": {"arms": "scd"}, "against": {"arms": "dscd-4"},
+        "scale": "log_ratio", "direction": "less", "smallest": 0.0, **about,
+    }  # fmt: skip
+    said = {"paper": "sCM", "place": "Fig. 5c", "topic": "discretisation", "claim": "Better."}
+    return said | {"decided_by": {"tiny": rule}}
+
+
+@pytest.fixture
+def results(tiny: dict, write_study) -> tuple[Study, Tables]:
+    """Twelve seeds in a plan of two looks and one to come, and claims on them."""
+    tiny["experiments"]["discretisation"]["seeds"] = {"first": 8, "batch": 4, "most": 16}
+    tiny["claims"] = {
+        "labelled": _rule(),
+        "bound": _rule(against={"value": 0.9}),
+        "wide": _rule(against={"arms": "dscd-8"}, smallest=9.0, direction="same"),
+    }
+    draw, rows = np.random.default_rng(0), []
+    for arm in ("scd", "dscd-4", "dscd-8"):
+        about = dict.fromkeys(COLUMNS) | {"experiment": "discretisation", "arm": arm, "status": "finished"}
+        rows += [
+            about | {"seed": seed, "metric": "map_rms", "value": float(np.exp(draw.normal()))} for seed in range(12)
+        ]
+    return load(write_study(tiny)), Tables(pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(columns=CURVE_COLUMNS), ())
+
+
+def test_every_tested_claim_of_a_study_is_redrawn_and_what_holds_is_said_in_words(results) -> None:
+    study, tables = results
+    claims = redrawn_claims(study, tables, draws=800)
+    zero = "signs, as if every d were 0"
+    ways = {name: list(own.drawn) for name, own in claims.groupby("claim")}
+    assert ways == {
+        "labelled": ["labels", "signs", zero], "bound": ["signs", zero], "wide": ["labels", "signs", zero],
+    }  # fmt: skip
+    by_claim = claims.set_index(["claim", "drawn"])
+    assert by_claim.loc[("wide", "signs"), "wrong"] == 0 and by_claim.loc[("wide", zero), "asked"] == "more"
+    assert 0 < by_claim.loc[("labelled", "signs"), "false"] < 0.05 and (claims.seeds == 12).all()
+    assert claims.equals(redrawn_claims(study, tables, draws=800))
+    studies = redrawn_studies(claims)
+    assert list(studies.claims) == [2, 3, 3] and set(studies.holds) == {"yes"}
+    last = redrawn_words(studies).splitlines()[1]
+    assert last.startswith("tiny, signs: ") and last.endswith("of 3 claims, 12 seeds; at most 5% holds")
+    bad = redrawn_studies(claims.assign(wrong=80, false=0.1, holds=False))
+    assert "at most 5% does NOT hold; of single claims 2 are above, at worst 10.00%" in redrawn_words(bad)
+    assert set(redrawn_studies(claims.assign(wrong=40)).holds) == {"open"}
