@@ -1,10 +1,10 @@
 """How often verdicts are false: the level that intervals hold, by how residuals are spread, and how they are chosen.
 
-Three tables: the share of intervals that miss what they are of, on either side (2.5% is their level), for the interval
-that decides and for those that it was chosen among; how often a verdict is said where it is false, at effects beside
-the smallest that matters, with one look and with plans of several, and on the published results with labels shuffled
-within each seed (which flips the signs of effects); and the effect that is found in four cases of five. What does not
-hold is marked.
+Tables: the share of intervals that miss what they are of, on either side (2.5% is their level), for the interval that
+decides and for those that it was chosen among; how often a verdict is said where it is false, at effects beside the
+smallest that matters, with one look and with a plan of several; the same on the published results, with the labels of
+the two sides, and the signs of effects, drawn anew in each seed; and how often effects are found. What does not hold is
+marked, and the last lines say of each published study whether at most 5% of its verdicts are false.
 
     python benchmarks/verdicts.py [--publish] [--draws N]
 """
@@ -19,35 +19,21 @@ import pandas as pd
 from scipy import stats
 
 from trigbench._places import ROOT
-from trigbench.workflow.claims.effects import comparisons
-from trigbench.workflow.claims.intervals import limits, shares_of_alpha, sign_levels
-from trigbench.workflow.claims.ledger import read_claims, resolved
+from trigbench.workflow.claims.intervals import limits, sign_levels
+from trigbench.workflow.claims.judge import Tables
+from trigbench.workflow.claims.redrawn import redrawn_claims, redrawn_studies, redrawn_words
+from trigbench.workflow.claims.simulate import RESIDUALS, SEEDS, false_rates, found_with, power
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table
-from trigbench.workflow.claims.verdicts import classify
 from trigbench.workflow.study.reading import load
 
-ALPHA, SEEDS, PLANS = 0.05, (5, 8, 12, 20, 60), ((5, 8, 12, 20, 30, 60), (8, 12, 20, 30, 60))
-SMALLEST = 0.05
-"""d of most rules."""
-SCATTER = 0.1
-"""Standard deviation of a log ratio over seeds, of the studies here."""
-PUBLISHED = ROOT / "results/published/benchmarks"
-Draw = Callable[[tuple[int, ...]], np.ndarray]
+ALPHA = 0.05
+MEANS = {
+    "normal": 0.0, "lognormal (1)": math.exp(0.5) - 1, "lognormal (1/2)": math.exp(0.125) - 1, "t of 2 degrees": 0.0,
+    "two modes": 0.0,
+}  # fmt: skip
+"""Of RESIDUALS, whose medians are zero; Cauchy's has none."""
+RESULTS = ROOT / "results/published"
 Ends = tuple[np.ndarray, np.ndarray]
-
-
-def residuals(draw: np.random.Generator) -> dict[str, tuple[Draw, float, float]]:
-    """(how they are drawn, their median, their mean) by name."""
-    return {
-        "normal": (lambda shape: draw.normal(size=shape), 0.0, 0.0),
-        "lognormal (1)": (lambda shape: np.exp(draw.normal(size=shape)), 1.0, math.exp(0.5)),
-        "lognormal (1/2)": (lambda shape: np.exp(draw.normal(size=shape) / 2), 1.0, math.exp(0.125)),
-        "t of 2 degrees": (lambda shape: draw.standard_t(2, size=shape), 0.0, 0.0),
-        "Cauchy": (lambda shape: draw.standard_cauchy(size=shape), 0.0, math.nan),
-        "two modes": (
-            lambda shape: draw.choice([-1.0, 1.0], size=shape) + 0.3 * draw.normal(size=shape), 0.0, 0.0,
-        ),
-    }  # fmt: skip
 
 
 # --- intervals to choose among -------------------------------------------------------------------
@@ -122,13 +108,13 @@ WAYS: dict[str, tuple[Callable[[np.ndarray], Ends], str]] = {
 def levels_held(draws: int) -> Iterator[dict[str, object]]:
     """The share of intervals that lie above, and below, what they are of."""
     draw = np.random.default_rng(0)
-    for spread, (make, median, mean) in residuals(draw).items():
-        many = make((2_000_000,))
+    for spread, make in RESIDUALS.items():
+        many = make(draw, (2_000_000,))
         pseudo = float(np.median((many[:1_000_000] + many[1_000_000:]) / 2))
         for seeds in SEEDS:
-            values = make((draws, seeds))
+            values = make(draw, (draws, seeds))
             for way, (ends, of) in WAYS.items():
-                truth = {"median": median, "mean": mean, "pseudo-median": pseudo}[of]
+                truth = {"median": 0.0, "mean": MEANS.get(spread, math.nan), "pseudo-median": pseudo}[of]
                 if math.isnan(truth):
                     continue
                 low, high = ends(values)
@@ -144,79 +130,22 @@ def _error(count: int) -> float:
 # --- verdicts ------------------------------------------------------------------------------------
 
 
-def false_verdicts(draws: int) -> Iterator[dict[str, object]]:
-    """How often verdicts are false, of all kinds together: the most over effects at none and just beside d and -d."""
-    draw, beside = np.random.default_rng(0), (1 - 1e-9, 1 + 1e-9)
-    for spread, (make, median, _) in residuals(draw).items():
-        for seeds in (*SEEDS, *PLANS):
-            values = SCATTER * (make((draws, seeds if isinstance(seeds, int) else seeds[-1])) - median)
-            shown = str(seeds) if isinstance(seeds, int) else f"looks at {', '.join(map(str, seeds))}"
-            for asked, d in (("more", 0.0), ("more", SMALLEST), ("more", 4 * SMALLEST), ("same", 4 * SMALLEST)):
-                truths = (0.0, *(sign * k * d for sign in (-1, 1) for k in beside))
-                share = max(_false(_said(values + truth, asked, d, seeds), asked, d, truth) for truth in truths)
-                about = {"asked": f"{WORD[asked]}, d = {d:g}", "residuals": spread, "seeds": shown}
-                yield about | {"false": share, "holds": bool(share <= ALPHA + 3 * _error(draws) * math.sqrt(2))}
-
-
-WORD = {"more": "greater", "same": "same"}
-
-
-def _said(values: np.ndarray, asked: str, d: float, seeds: int | tuple[int, ...]) -> np.ndarray:
-    """The verdict of each row, in a plan that of its first look which decides."""
-    if isinstance(seeds, int):
-        return classify(*limits(values, ALPHA), asked, d)  # pyright: ignore[reportArgumentType]
-    said = np.full(len(values), "inconclusive", dtype="<U32")
-    for look, share in zip(seeds, shares_of_alpha(seeds), strict=True):
-        now = classify(*limits(values[:, :look], ALPHA * share), asked, d)  # pyright: ignore[reportArgumentType]
-        said = np.where(said == "inconclusive", now, said)
-    return said
-
-
-def _false(said: np.ndarray, asked: str, d: float, truth: float) -> float:
-    """The share of verdicts that are false of a true effect."""
-    small, great, other = abs(truth) < d, truth > d, truth < -d
-    holds = {"reproduced": great, "too small to matter": small, "opposite": other}
-    if asked == "same":
-        holds = {"reproduced": small, "opposite": great or other}
-    return float(sum((said == word).mean() for word, true in holds.items() if not true))
-
-
-def shuffled(study: str, draws: int) -> Iterator[dict[str, object]]:
-    """False verdicts on a study's published results with the labels of the two sides drawn anew in each seed: by each
-    rule's own d, and as if it were 0."""
-    folder = ROOT / "results/published" / study
-    if not (folder / "runs.csv").is_file():
-        return
-    whole, runs = load(study), read_table(folder / "runs.csv")
-    curves = folder / "curves.csv"
-    points = read_table(curves) if curves.is_file() else pd.DataFrame(columns=CURVE_COLUMNS)
-    draw, false, seeds = np.random.default_rng(0), dict[str, list[float]](), set[int]()
-    for claim in read_claims().claims.values():
-        rule = claim.decided_by.get(study)
-        for found in () if rule is None else comparisons(resolved(rule, whole.arms_of(rule.experiment)), runs, points):
-            values, gap = np.array(found.values), np.subtract(*found.sides) if found.values else np.array([])
-            if rule is None or len(values) < 3 or not np.isfinite(values).all() or np.ptp(values) == 0:
-                continue
-            sign, constant = -1.0 if rule.direction == "less" else 1.0, float(values[0] - gap[0])
-            asked, seeds = "same" if rule.direction == "same" else "more", {*seeds, len(values)}
-            drawn = sign * (constant + draw.choice([-1.0, 1.0], size=(draws // 10, len(values))) * gap)
-            said = _said(drawn, asked, rule.smallest, len(values))
-            false.setdefault("as each rule has it", []).append(_false(said, asked, rule.smallest, sign * constant))
-            none = _said(drawn - sign * constant, "more", 0.0, len(values))
-            false.setdefault("greater, d = 0", []).append(_false(none, "more", 0.0, 0.0))
-    for asked, shares in false.items():
-        shown = "-".join(map(str, sorted({min(seeds), max(seeds)})))
-        about = {"asked": asked, "residuals": f"{study}, labels shuffled ({len(shares)})", "seeds": shown}
-        yield about | {"false": float(np.mean(shares)), "holds": bool(np.mean(shares) <= ALPHA)}
+def published(draws: int) -> pd.DataFrame:
+    """False verdicts of every published study's claims, with labels and signs drawn anew in each seed."""
+    found = []
+    for folder in sorted(path.parent for path in RESULTS.glob("*/runs.csv")):
+        curves = folder / "curves.csv"
+        points = read_table(curves) if curves.is_file() else pd.DataFrame(columns=CURVE_COLUMNS)
+        found.append(redrawn_claims(load(folder.name), Tables(read_table(folder / "runs.csv"), points, ()), draws))
+    return pd.concat(found, ignore_index=True)
 
 
 def powers(draws: int) -> Iterator[dict[str, object]]:
     """How far an effect must lie beyond the bound, in standard deviations of a seed, to be found in 80% of cases."""
-    draw = np.random.default_rng(0)
     for seeds in (*SEEDS[1:4], 30, 60):
-        values = draw.normal(size=(draws, seeds))
-        row: dict[str, object] = {"seeds": seeds}
-        for way in ("decides", "Wilcoxon", "Student"):
+        values = np.random.default_rng(0).normal(size=(draws, seeds))
+        row: dict[str, object] = {"seeds": seeds, "decides": found_with(seeds, draws=draws)}
+        for way in ("Wilcoxon", "Student"):
             row[way] = -float(np.quantile(WAYS[way][0](values)[0], 0.2))
         yield row
 
@@ -224,23 +153,29 @@ def powers(draws: int) -> Iterator[dict[str, object]]:
 def main() -> None:
     """Print the tables; write them where they are published if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--publish", action="store_true", help=f"write them to {PUBLISHED.relative_to(ROOT)}")
+    parser.add_argument("--publish", action="store_true", help="write them to results/published/benchmarks")
     parser.add_argument("--draws", type=int, default=20_000, help="simulations of each number (default: 20000)")
     arguments = parser.parse_args()
-    labels = [row for study in ("oracle", "digits") for row in shuffled(study, arguments.draws)]
+    claims = published(arguments.draws // 4)
     tables = {
         "verdict-levels": pd.DataFrame(levels_held(arguments.draws)),
-        "verdict-errors": pd.DataFrame([*false_verdicts(arguments.draws), *labels]),
+        "verdict-errors": false_rates(arguments.draws),
+        "verdict-redrawn-claims": claims,
+        "verdict-redrawn": redrawn_studies(claims),
         "verdict-powers": pd.DataFrame(powers(arguments.draws)),
+        "verdict-power": power(draws=arguments.draws),
     }
     for name, table in tables.items():
         print(f"\n{name}\n{table.to_string(index=False, float_format=lambda value: f'{value:.4f}')}")
-        if "holds" in table and not table.holds.all():
+        if "holds" in table and table.holds.dtype == bool and not table.holds.all():
             print(f"{int((~table.holds).sum())} of {len(table)} do not hold their level")
         if arguments.publish:
-            table.to_csv(PUBLISHED / f"{name}.csv", index=False, float_format="%.5g")
+            import shared  # noqa: PLC0415 (torch, for which simulating need not wait)
+
+            shared.publish(table, name)
     decides = tables["verdict-levels"].query("interval == 'decides' and not holds")
     print(f"\nof the interval that decides: {json.dumps(decides[['residuals', 'seeds']].to_dict('records'))}")
+    print(redrawn_words(tables["verdict-redrawn"]))
 
 
 if __name__ == "__main__":

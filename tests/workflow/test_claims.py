@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 import shlex
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.workflow.conftest import copied_project, environment, snakemake
 from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
 from trigbench.workflow.claims.history import histories
-from trigbench.workflow.claims.judge import VERDICT_COLUMNS, Tables, judge, judge_claim, judge_study
+from trigbench.workflow.claims.judge import OF_JUDGEMENT, VERDICT_COLUMNS, Tables, judge, judge_claim, judge_study
 from trigbench.workflow.claims.ledger import (
     CLAIMS,
     Ledger,
@@ -37,6 +38,7 @@ from trigbench.workflow.claims.words import sentence
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report import recomputing as recompute
+from trigbench.workflow.report import second_reading
 from trigbench.workflow.report.matrix import draw_matrix
 from trigbench.workflow.report.pages.claim import history_table, withdrawn_pages
 from trigbench.workflow.report.pages.common import render
@@ -994,8 +996,10 @@ def test_tables_that_were_published_with_other_words_are_read_and_drawn() -> Non
 
 
 def test_what_recomputes_verdicts_imports_nothing_that_judges() -> None:
-    text = Path(recompute.__file__).read_text(encoding="utf-8")
-    assert not [line for line in text.splitlines() if line.startswith(("from trigbench", "import trigbench"))]
+    for module, allowed in ((recompute, ["trigbench.workflow.report.second_reading"]), (second_reading, [])):
+        lines = Path(module.__file__).read_text(encoding="utf-8").splitlines()
+        ours = [line.split()[1] for line in lines if line.startswith(("from trigbench", "import trigbench"))]
+        assert ours == allowed
 
 
 def test_what_recomputes_verdicts_knows_the_same_of_metrics() -> None:
@@ -1008,11 +1012,8 @@ def test_what_recomputes_verdicts_knows_the_same_of_metrics() -> None:
 
 def _published_anew(study: Study, tables: Tables, folder: Path, claims: dict) -> pd.DataFrame:
     """Tables as they are published, with the verdicts of today's judge; what is recomputed from them."""
-    rows = [
-        {"claim": name, "verdict": judge(claim, study, tables, whole=study)[0].verdict, "basis": "median"}
-        for name, claim in claims.items()
-        if study.study in claim.decided_by
-    ]
+    judged = {n: judge(c, study, tables, whole=study)[0] for n, c in claims.items() if study.study in c.decided_by}
+    rows = [{"claim": name, **{key: getattr(found, key) for key in OF_JUDGEMENT}} for name, found in judged.items()]
     write_table(tables.runs, folder / "runs.csv")
     if len(tables.curves):
         write_table(tables.curves, folder / "curves.csv")
@@ -1035,6 +1036,7 @@ def test_verdicts_of_the_published_tables_come_out_again_without_the_judge(tmp_p
         found = _published_anew(study, tables, folder, claims)
         there = found[found.recomputed.notna()]
         assert len(there) > least and list(there.published) == list(there.recomputed), name
+        assert not there.off.any(), there[there.off != ""]
         assert set(found[found.recomputed.isna()].published) <= {"not run"}
         said |= set(there.published)
     assert said >= {"reproduced", "opposite", "inconclusive", "not tested"}
@@ -1115,6 +1117,7 @@ def test_verdicts_of_made_up_tables_come_out_again_whatever_a_rule_says(
         for round_ in range(rounds):
             found = _published_anew(study, _drawn_tables(draw), tmp_path / f"{plan is None}-{round_}", claims)
             assert list(found.published) == list(found.recomputed), found[found.published != found.recomputed]
+            assert not found.off.any(), list(found[found.off != ""].itertuples())
             said.update(found.published)
     assert set(said) >= {"reproduced", "inconclusive", "not tested", "not run"}
     assert rounds == 1 or set(said) == {*WORDS}
@@ -1132,6 +1135,17 @@ def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypat
     said = capsys.readouterr().out
     assert "0 of 1 verdicts agree" in said
     assert "cm-more-intervals-help-euler: published as opposite, recomputed as reproduced" in said
+    monkeypatch.setattr("sys.argv", ["recompute", str(tmp_path), "--table", "--csv", str(tmp_path / "out.csv")])
+    right = table.assign(verdict="reproduced").set_index("claim").loc[["cm-more-intervals-help-euler"]].reset_index()
+    write_table(right.assign(effect=-0.9, low=None, high=None, p=None), tmp_path / "claims.csv")
+    with pytest.raises(SystemExit, match="1"):
+        recompute_command()
+    said, found = capsys.readouterr().out, pd.read_csv(tmp_path / "out.csv").set_index("claim")
+    assert re.search(r"cm-more-intervals-help-euler: published effect -0.9, recomputed as -0.88\d+; low nan", said)
+    assert re.search(r"cm-more-intervals-help-euler +reproduced +times 0.413 \(0.344 to 0.552\) +0.000359 +5", said)
+    assert "rules of now are newer than its table" in said
+    assert list(found.loc["cm-more-intervals-help-euler", ["published", "seeds"]]) == ["reproduced", 5]
+    monkeypatch.setattr("sys.argv", ["recompute", str(tmp_path)])
     write_table(table.drop(columns="basis").head(1), tmp_path / "claims.csv")
     recompute_command()
     assert "of earlier rules and words" in capsys.readouterr().out

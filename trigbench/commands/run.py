@@ -5,6 +5,7 @@
   trigbench run oracle dimension                one experiment of it
   trigbench run digits claims/two-steps-beat-one-scd
   trigbench run path/to/my.yaml --slurm
+  trigbench run my.yaml training --until-decided  batches of seeds, by the experiment's plan
   trigbench run oracle -n -- --quiet all        what follows -- goes to Snakemake
 
 What was made before and is still of these settings and this code is kept.
@@ -12,6 +13,8 @@ What was made before and is still of these settings and this code is kept.
 
 import argparse
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +39,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     made.add_argument("--budget", help="a budget of that study (default: laptop)")
     made.add_argument("--cores", type=_cores, help="at most so many (default: all that may be used)")
     made.add_argument("--slurm", action="store_true", help="send every run to Slurm as a job (docs/cluster.md)")
+    said = "add seeds by each experiment's plan until its claims are decided (docs/verdicts.md)"
+    made.add_argument("--until-decided", action="store_true", help=said)
     made.add_argument("-n", "--dry-run", action="store_true", help="say what would be done, and why")
     _completion.by(parts, _completion.parts)
     return made
@@ -56,11 +61,53 @@ def main(arguments: argparse.Namespace) -> None:
 
     study = load(arguments.study, arguments.budget or DEFAULT_BUDGET)
     command = snakemake(study, arguments, arguments.engine)
-    if not arguments.dry_run:
-        print(f"{study.label}: the report will be {FRONT.absolute()}", flush=True)
     beside = os.path.dirname(sys.executable)  # jobs say `python`, which is to be this one
     os.environ["PATH"] = os.pathsep.join([beside, os.environ.get("PATH", os.defpath)])
+    if arguments.until_decided:
+        _until_decided(study, arguments)
+        if arguments.parts and not arguments.dry_run:
+            return
+    if not arguments.dry_run:
+        print(f"{study.label}: the report will be {FRONT.absolute()}", flush=True)
     os.execv(sys.executable, command)
+
+
+def _until_decided(study: "Study", arguments: argparse.Namespace) -> None:
+    """Make batches of seeds and look, experiment by experiment; what was stopped goes on where it was."""
+    from trigbench.workflow.claims.looking import decided_claims, look_words, planned, take_looks  # noqa: PLC0415
+    from trigbench.workflow.errors import BenchError  # noqa: PLC0415
+    from trigbench.workflow.machine.cores import cores_here  # noqa: PLC0415
+
+    experiments = arguments.parts or planned(study)
+    if not experiments:
+        remedy = "give one a plan, as seeds: {first: 8, batch: 4, most: 24}"
+        raise BenchError("no experiment has a plan that adds seeds", file=study.file, key="experiments", remedy=remedy)
+    for experiment in experiments:  # all of them, before anything is made
+        decided_claims(study, experiment)
+    if arguments.dry_run:
+        return
+    here = cores_here() if arguments.cores in (None, "all") else int(arguments.cores)
+    cores = None if arguments.slurm or study.resources.gpu else here
+    for experiment in experiments:
+        alone = argparse.Namespace(**{**vars(arguments), "parts": [experiment]})
+        command = snakemake(study, alone, arguments.engine)
+        for look in take_looks(study, experiment, lambda command=command: _call(command)):
+            print(look_words(look, cores), flush=True)
+
+
+def _call(command: Sequence[str]) -> None:
+    """Let Snakemake make it; its end by a signal or an error is the end of all, and signals are for it to answer."""
+    child = subprocess.Popen(command)
+    before = {signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None)}  # the terminal tells the child, too
+    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    try:
+        status = child.wait()
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+    if status:
+        print("stopped; what was made is kept, and the same command goes on with the same look", file=sys.stderr)
+        sys.exit(status if status > 0 else 128 - status)
 
 
 def snakemake(study: "Study", arguments: argparse.Namespace, more: Sequence[str] = ()) -> list[str]:

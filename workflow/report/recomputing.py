@@ -1,7 +1,8 @@
 """Recompute every published verdict from the published tables, apart from what judged them, and say where they differ.
 
 This is a second reading of docs/verdicts.md, in plain pandas and scipy: it takes claims.yaml and, of each study,
-runs.csv, curves.csv, provenance.json and claims.csv, and nothing of trigbench that judges.
+runs.csv, curves.csv, provenance.json and claims.csv, and nothing of trigbench that judges. Of effects by seed it makes
+numbers in second_reading.py.
 """
 
 import fnmatch
@@ -15,12 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
-from scipy import stats
+
+from trigbench.workflow.report.second_reading import NUMBERS, WORDS, Found, found, word
 
 SAMPLED = ("steps", "sampler", "guidance", "mid_time", "sampling", "times")
 EXACT: set[str] = {"images_seen", "train_flops", "sample_flops", "fixed_point_error_euler", "fixed_point_error_heun"}
 HIGHER, BOUNDED = {"precision", "recall"}, {"precision", "recall"}
-WORDS = ("reproduced", "too small to matter", "opposite")
 Table = Any
 """A pandas.DataFrame, whose annotations name every type that a call may return for any input."""
 By = dict[int, float]
@@ -132,43 +133,7 @@ def compare(rule: Mapping[str, Any], runs: Table, curves: Table) -> Iterator[tup
                 yield {i: constant + sum(s * scale(v[i]) for s, _, v in parts) for i in seeds}, parts
 
 
-# --- intervals and words -------------------------------------------------------------------------
-
-
-def interval(values: np.ndarray, alpha: float) -> tuple[float, float]:
-    """Of the median: between order statistics, or of few seeds Student's with all of them."""
-    n, x = len(values), np.sort(values)
-    levels = 2 * stats.binom.cdf(np.arange(n // 2 + 1), n, 0.5)
-    if n < 8 or alpha < levels[0]:
-        if not np.isfinite(x).all():
-            return (x[0], x[0]) if x[0] == x[-1] else (-math.inf, math.inf)
-        half = stats.t.ppf(1 - alpha / 2, n - 1) * x.std(ddof=1) / math.sqrt(n)
-        return float(min(x.mean() - half, x[0])), float(max(x.mean() + half, x[-1]))
-    k = int((levels <= alpha).sum()) - 1
-    w = (alpha - levels[k]) / (levels[k + 1] - levels[k])
-    return float((1 - w) * x[k] + w * x[k + 1]), float((1 - w) * x[n - 1 - k] + w * x[n - 2 - k])
-
-
-def word(low: float, high: float, same: bool, d: float) -> str:
-    """The one table."""
-    if -d < low and high < d:
-        return "reproduced" if same else "too small to matter"
-    return "opposite" if high < -d or (same and low > d) else "reproduced" if low > d else "inconclusive"
-
-
-def verdict(effects: list[np.ndarray], rule: Mapping[str, Any], alpha: float) -> str:
-    """Of all comparisons together, by their intervals."""
-    same, d, k = rule["direction"] == "same", float(rule["smallest"]), len(effects)
-    for e in effects:
-        few_diverged = len(e) < 8 and not np.isfinite(e).all() and len(set(e)) > 1
-        if len(e) < 3 or np.isnan(e).any() or few_diverged:
-            return "inconclusive"
-    ends, strict = [interval(e, alpha) for e in effects], [interval(e, alpha / k) for e in effects]
-    if not same:
-        return word(min(low for low, _ in ends), min(high for _, high in strict), False, d)
-    if all(word(*end, True, d) == "reproduced" for end in ends):
-        return "reproduced"
-    return "opposite" if any(word(*end, True, d) == "opposite" for end in strict) else "inconclusive"
+# --- verdicts ------------------------------------------------------------------------------------
 
 
 def is_untested(rule: Mapping[str, Any], parts: list, runs: Table, origin: Mapping[str, Any]) -> bool:
@@ -208,41 +173,46 @@ def is_untested(rule: Mapping[str, Any], parts: list, runs: Table, origin: Mappi
     return False
 
 
-def recomputed(rule: Mapping[str, Any], runs: Table, curves: Table, origin: Mapping[str, Any]) -> str:
+def recomputed(rule: Mapping[str, Any], runs: Table, curves: Table, origin: Mapping[str, Any]) -> Found:
     """The verdict of one rule, its patterns resolved."""
     runs, curves = (t[t.experiment == rule["experiment"]].reset_index(drop=True) for t in (runs, curves))
     try:
-        found = list(compare(rule, runs, curves))
-        quick = bool(origin.get("quick"))
-        untested = quick or is_untested(rule, [parts for _, parts in found], runs, origin)
+        compared = list(compare(rule, runs, curves))
+        untested = bool(origin.get("quick")) or is_untested(rule, [parts for _, parts in compared], runs, origin)
     except LacksError:
-        return "not run"
-    if not found or untested:
-        return "not tested" if found else "not run"
-    sign = -1.0 if rule["direction"] == "less" else 1.0
-    effects = [{seed: sign * value for seed, value in one.items()} for one, _ in found]
-    metrics = {name for _, parts in found for _, name, _ in parts} | {rule["metric"], *listed(rule.get("also"))}
-    if rule.get("exact", metrics <= EXACT):
-        ends = [e[min(e)] for e in effects]
-        end = max(ends, key=abs) if rule["direction"] == "same" else min(ends)
-        return word(end, end, rule["direction"] == "same", float(rule["smallest"]))
+        return Found("not run")
+    if not compared:
+        return Found("not run")
+    metrics = {name for _, parts in compared for _, name, _ in parts} | {rule["metric"], *listed(rule.get("also"))}
+    sign, seeds = -1.0 if rule["direction"] == "less" else 1.0, min(len(one) for one, _ in compared)
+    effects = [{seed: sign * value for seed, value in one.items()} for one, _ in compared]
+    exact = rule.get("exact", metrics <= EXACT)
+    if untested or (
+        exact and any(max(v) - min(v) > 1e-6 * max(1, abs(v[0])) for v in map(list, map(dict.values, effects)))
+    ):
+        return Found("not tested", seeds=seeds)
+    if exact:
+        ends, same = [e[min(e)] for e in effects], rule["direction"] == "same"
+        end = max(ends, key=abs) if same else min(ends)
+        number = sign * end
+        return Found(word(end, end, same, float(rule["smallest"])), number, number, number, None, len(effects[0]))
     plan = origin["settings"]["experiments"][rule["experiment"]].get("seeds")
-    if not isinstance(plan, dict):
-        return verdict([np.array([*e.values()]) for e in effects], rule, 0.05)
-    spent, said, before = (
-        {s for t in listed(rule["of"]) + listed(rule["against"]) for s in t.get("choose_on", ())},
-        "",
-        0.0,
-    )
+    if isinstance(plan, dict):
+        return by_looks(effects, rule, plan)
+    return found([np.array([*e.values()]) for e in effects], rule)
+
+
+def by_looks(effects: list[By], rule: Mapping[str, Any], plan: Mapping[str, int]) -> Found:
+    """The first verdict in a plan that adds seeds, each look with its share of alpha."""
+    spent = {s for t in listed(rule["of"]) + listed(rule["against"]) for s in t.get("choose_on", ())}
+    said, before = Found("inconclusive", seeds=min(map(len, effects))), 0.0
     for count in range(plan["first"], plan["most"] + 1, plan["batch"]):
         seeds, now = range(plan["start"], plan["start"] + count), math.log(1 + (math.e - 1) * count / plan["most"])
-        if any(set(seeds) - spent - e.keys() for e in effects) or said in WORDS:
+        if any(set(seeds) - spent - e.keys() for e in effects) or said.verdict in WORDS:
             break
-        said, before = (
-            verdict([np.array([e[s] for s in seeds if s in e]) for e in effects], rule, 0.05 * (now - before)),
-            now,
-        )
-    return said or "inconclusive"
+        said = found([np.array([e[s] for s in seeds if s in e]) for e in effects], rule, now - before)
+        before = now
+    return said
 
 
 # --- published tables ----------------------------------------------------------------------------
@@ -263,8 +233,8 @@ def read(path: Path) -> Table:
 
 
 def study(folder: Path, claims: Mapping[str, Any]) -> Table:
-    """One row for each verdict that the study's table has of a rule of these claims: what was published, and what
-    comes out; None where its curves are not published."""
+    """One row for each rule that these claims have on the study: what its table has published (None where the rule is
+    newer), and what comes out with its NUMBERS (None where its curves are not published)."""
     origin, published = (
         json.loads((folder / "provenance.json").read_text(encoding="utf-8")),
         read(folder / "claims.csv"),
@@ -272,9 +242,9 @@ def study(folder: Path, claims: Mapping[str, Any]) -> Table:
     name, settings, there = origin["settings"]["study"], origin["settings"], (folder / "curves.csv").is_file()
     runs = read(folder / "runs.csv")
     curves = read(folder / "curves.csv") if there else runs[:0].assign(x=pd.Series(dtype=float))
-    rows = []
-    for claim, verdict_said in zip(published.claim, published.verdict, strict=True):
-        rule = (claims.get(claim, {}).get("decided_by") or {}).get(name)
+    rows, newer = [], [{"claim": claim, "verdict": None} for claim in claims if claim not in set(published.claim)]
+    for row in (*published.to_dict("records"), *newer):
+        rule = (claims.get(row["claim"], {}).get("decided_by") or {}).get(name)
         if rule is None:
             continue
         patterns = settings["experiments"].get(rule["experiment"], {}).get("arms", ())
@@ -282,9 +252,22 @@ def study(folder: Path, claims: Mapping[str, Any]) -> Table:
         arms = [a for a in shown if any(fnmatch.fnmatchcase(a, p) for p in patterns)]
         rule = {**rule, **{side: [resolve(t, arms) for t in listed(rule[side])] for side in ("of", "against")}}
         on_curve = any("x" in t for side in ("of", "against") for t in rule[side])
-        found = None if on_curve and not there else recomputed(rule, runs, curves, origin)
-        rows.append({"claim": claim, "published": verdict_said, "recomputed": found})
-    return pd.DataFrame(rows, columns=["claim", "published", "recomputed"])
+        said = None if on_curve and not there else recomputed(rule, runs, curves, origin)
+        about = {"study": name, "claim": row["claim"], "published": row["verdict"]}
+        about |= {"recomputed": said and said.verdict, "scale": rule["scale"]}
+        rows.append(about | {key: said and getattr(said, key) for key in NUMBERS} | {"off": said and off(row, said)})
+    return pd.DataFrame(rows, columns=["study", "claim", "published", "recomputed", "scale", *NUMBERS, "off"])
+
+
+def off(row: Mapping[str, Any], said: Found) -> str:
+    """Which published numbers are not those that come out, in words."""
+    wrong = []
+    for key in NUMBERS:
+        now, was = getattr(said, key), row.get(key, math.nan)
+        now = math.nan if now is None else now
+        if key in row and not np.isclose(now, was, rtol=1e-5, atol=1e-8, equal_nan=True):
+            wrong.append(f"{key} {was:.6g}, recomputed as {now:.6g}")
+    return "; ".join(wrong)
 
 
 def read_claims(path: Path) -> dict[str, Any]:
@@ -293,10 +276,12 @@ def read_claims(path: Path) -> dict[str, Any]:
     return yaml.load(path.read_text(encoding="utf-8"), Loader=quick)["claims"]
 
 
-def report(folder: Path, claims: Mapping[str, Any]) -> int:
-    """Print what differs in a study and what cannot be recomputed; return how many differ."""
-    table, judged_so = study(folder, claims), "basis" in pd.read_csv(folder / "claims.csv", nrows=0)
-    without, same = table.recomputed.isna(), table.published == table.recomputed
+def report(folder: Path, claims: Mapping[str, Any]) -> tuple[int, Table]:
+    """Print what differs in a study and what cannot be recomputed; return how many differ, and the table."""
+    whole, judged_so = study(folder, claims), "basis" in pd.read_csv(folder / "claims.csv", nrows=0)
+    table = whole[whole.published.notna()]
+    without = table.recomputed.isna()
+    same = (table.published == table.recomputed) & (table.off == "")
     wrong = table[~without & ~same] if judged_so else table[:0]
     if judged_so:
         print(f"{folder}: {same.sum()} of {len(table)} verdicts agree")
@@ -306,6 +291,30 @@ def report(folder: Path, claims: Mapping[str, Any]) -> int:
         print(f"  by the rules of now: {', '.join(f'{count} {word}' for word, count in counts.items())}")
     if without.any():
         print(f"  {without.sum()} rest on curves.csv, which is not published there")
+    if newer := len(whole) - len(table):
+        print(f"  {newer} rules of now are newer than its table, and --table shows what they say")
     for row in wrong.itertuples():
-        print(f"  {row.claim}: published as {row.published}, recomputed as {row.recomputed}")
-    return len(wrong)
+        said = row.off if row.published == row.recomputed else f"as {row.published}, recomputed as {row.recomputed}"
+        print(f"  {row.claim}: published {said}")
+    return len(wrong), whole.assign(reads=[reads(row) for row in whole.to_dict("records")])
+
+
+def reads(row: Mapping[str, Any]) -> str:
+    """Effect and interval to read: of a logarithm the factor that it stands for."""
+    ends = [row[key] for key in ("effect", "low", "high")]
+    if any(end is None or math.isnan(end) for end in ends[:1]):
+        return ""
+    shown = [f"{math.exp(end) if row['scale'] == 'log_ratio' else end:.3g}" for end in ends if not pd.isna(end)]
+    times = "times " if row["scale"] == "log_ratio" else ""
+    return f"{times}{shown[0]}" + (f" ({shown[1]} to {shown[2]})" if len(shown) == 3 else "")
+
+
+def show(found: list[tuple[int, Table]], printed: bool, file: Path | None) -> int:
+    """Print and write the tables of `report`, if asked to; return how many verdicts differ in all."""
+    table = pd.concat([one for _, one in found], ignore_index=True)
+    if file is not None:
+        table.drop(columns="off").to_csv(file, index=False, float_format="%.9g")
+    if printed:
+        shown = table[["study", "claim", "recomputed", "reads", "p", "seeds"]]
+        print(f"\n{shown.to_string(index=False, na_rep='', float_format=lambda value: f'{value:.3g}')}")
+    return sum(wrong for wrong, _ in found)

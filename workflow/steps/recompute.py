@@ -2,8 +2,9 @@
 
   python -m trigbench.workflow.steps.recompute                every study of results/published
   python -m trigbench.workflow.steps.recompute FOLDER ...     those of these folders
+  python -m trigbench.workflow.steps.recompute --table        with effect, interval, p and seeds of each
 
-Exit status 1 where a verdict differs. See docs/verdicts.md.
+Exit status 1 where a verdict or one of its numbers differs. See docs/verdicts.md.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 from trigbench._places import ROOT
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import main
-from trigbench.workflow.report.recomputing import read_claims, report
+from trigbench.workflow.report.recomputing import read_claims, report, show
 
 TABLES = ("claims.csv", "runs.csv", "provenance.json")
 
@@ -22,13 +23,15 @@ def command() -> None:
     """Parse the arguments and recompute."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", metavar="FOLDER", nargs="*", type=Path, help="of a published study")
-    everywhere = [path.parent for path in sorted((ROOT / "results/published").glob("*/claims.csv"))]
-    folders = parser.parse_args().folders or everywhere
+    parser.add_argument("--table", action="store_true", help="print what comes out of each claim")
+    parser.add_argument("--csv", metavar="FILE", type=Path, help="write that to a table")
+    asked = parser.parse_args()
+    folders = asked.folders or [p.parent for p in sorted((ROOT / "results/published").glob("*/claims.csv"))]
     for path in (folder / name for folder in folders for name in TABLES):
         if not path.is_file():
             raise BenchError("it is not there", file=path, remedy="name the folder of a published study")
     claims = read_claims(ROOT / "workflow/claims.yaml")
-    if sum(report(folder, claims) for folder in folders):
+    if show([report(folder, claims) for folder in folders], asked.table, asked.csv):
         sys.exit(1)
 
 

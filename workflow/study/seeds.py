@@ -1,10 +1,12 @@
-"""Which seeds an experiment has: some, or a plan that adds more."""
+"""Which seeds an experiment has: some, or a plan that adds more, and how far it has come."""
 
+from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError, model_validator
 
-from trigbench.workflow.errors import Mistake
+from trigbench.workflow.errors import BenchError, Mistake
+from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.study.models import Model, Seed
 
 
@@ -34,6 +36,41 @@ class SeedPlan(Model):
         return tuple(tuple(range(self.start, self.start + count)) for count in counts)
 
 
+class Looked(Model):
+    """What one look has said."""
+
+    seeds: int
+    verdicts: dict[str, str]
+    """By claim."""
+    commit: str | None = None
+    time: str | None = None
+
+
+class LooksRecord(Model):
+    """How far a plan has come: written before a batch is made, so that what was stopped goes on with the same look."""
+
+    plan: SeedPlan
+    seeds: int
+    """How many are made, or are being made."""
+    looks: tuple[Looked, ...] = ()
+
+
+def read_looks(plan: SeedPlan, file: Path) -> LooksRecord:
+    """The record of a plan; at the first look where there is none. Raises BenchError for one of another plan: alpha
+    was shared out by it."""
+    start = LooksRecord(plan=plan, seeds=plan.first)
+    if not file.is_file():
+        return start
+    remedy = "put the plan back as it was; or delete the file, and begin with the first look (runs that are there stay)"
+    try:
+        found = LooksRecord.model_validate(read_json(file, remedy))
+    except ValidationError as error:
+        raise BenchError(f"no record of looks: {error.errors()[0]['msg']}", file=file, remedy=remedy) from error
+    if found.plan != plan or found.seeds not in map(len, plan.looks):
+        raise BenchError("its looks were by another plan of seeds", file=file, key="plan", remedy=remedy)
+    return found
+
+
 def _seeds(given: Any) -> Any:
     """A mapping is a plan, and only that: its errors are of its own keys."""
     return SeedPlan.model_validate(given) if isinstance(given, dict) else given
@@ -47,6 +84,8 @@ def looks(seeds: tuple[int, ...] | SeedPlan | None) -> tuple[tuple[int, ...], ..
     return seeds.looks if isinstance(seeds, SeedPlan) else ()
 
 
-def first_seeds(seeds: tuple[int, ...] | SeedPlan | None) -> tuple[int, ...]:
-    """Those that are there from the start; none where none are given."""
-    return seeds.looks[0] if isinstance(seeds, SeedPlan) else seeds or ()
+def reached(seeds: tuple[int, ...] | SeedPlan | None, file: Path) -> tuple[int, ...]:
+    """Those of now: of a plan by its record; none where none are given."""
+    if not isinstance(seeds, SeedPlan):
+        return seeds or ()
+    return tuple(range(seeds.start, seeds.start + read_looks(seeds, file).seeds))

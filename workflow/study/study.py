@@ -20,7 +20,7 @@ from trigbench.workflow.study.places import PUBLISHED, REPORTS, RESULTS
 from trigbench.workflow.study.resources import Resources
 from trigbench.workflow.study.samplers import Evaluation, Sampler
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Experiment, Size
-from trigbench.workflow.study.seeds import first_seeds, looks
+from trigbench.workflow.study.seeds import looks, reached
 
 DEFAULT_BUDGET = "laptop"
 DEFAULT_STUDIES = ("oracle", "digits")
@@ -204,6 +204,10 @@ class Study(Model):
         """What the experiment measured beside its runs; apart from its folder, which drawing anew replaces."""
         return self.folder / "measurements" / f"{experiment}.json"
 
+    def looks_file(self, experiment: str) -> Path:
+        """How far the experiment's plan of seeds has come (workflow.study.seeds.LooksRecord)."""
+        return self.folder / "looks" / f"{experiment}.json"
+
     @property
     def outside_folder(self) -> Path:
         """Of models from outside (workflow.study.outside), a folder each; no rule makes or clears it."""
@@ -221,8 +225,8 @@ class Study(Model):
         return [arm for arm in reported if any(fnmatch.fnmatchcase(arm, p) for p in patterns)]
 
     def seeds_of(self, experiment: str) -> tuple[int, ...]:
-        """Its own seeds, or else the study's; of a plan that adds seeds, those of the first look."""
-        return first_seeds(self.experiments[experiment].seeds) or self.seeds
+        """Its own seeds, or else the study's; of a plan that adds seeds, those of the look that it has come to."""
+        return reached(self.experiments[experiment].seeds, self.looks_file(experiment)) or self.seeds
 
     def looks_of(self, experiment: str) -> tuple[tuple[int, ...], ...]:
         """The seeds of every look of its plan; none where its seeds are all there from the start."""
