@@ -127,7 +127,9 @@ def test_what_the_ledger_was_found_to_lack_is_mended() -> None:
     claims = read_claims().claims
     rules = [rule for claim in claims.values() for rule in claim.decided_by.values()]
     arms = {arm for rule in rules if rule.activity for arm in rule.activity.arms}
-    assert arms == {"scd-clip", "sct-clip", "short-sct-clip", "early-clip"}, "wherever an arm is clipped it must have acted"
+    assert arms == {"scd-clip", "sct-clip", "short-sct-clip", "early-clip"}, (
+        "wherever an arm is clipped it must have acted"
+    )
     for name, claim in claims.items():
         for rule in claim.decided_by.values():
             clipped = [arm for arm in rule.arms if "clip" in arm]

@@ -26,7 +26,7 @@ from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.records import RunRecord, read_record
 from trigbench.workflow.study.study import Study
 
-NO_SETTINGS = {"file", "resources", "claims", "quick"}
+NO_SETTINGS = {"file", "resources", "claims", "quick", "one_noise"}
 """Of a study, what decides none of its results."""
 
 

@@ -102,7 +102,7 @@ def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:
 
 def details(claim: Claim, study: Study, judgement: Judgement, found: Sequence[Effects]) -> dict[str, Any]:
     """What a reader of a verdict wants beside its row: the rule, the arms of a study (in full), effects by seed (of
-    several comparisons, of the one that decides, and the median of each)."""
+    several comparisons, of the one that decides, and of each)."""
     deciding = found[judgement.which] if found else Effects((), ())
     rule = claim.decided_by.get(study.study)
     named = resolved(rule, study.arms_of(rule.experiment)) if rule else None
@@ -112,10 +112,23 @@ def details(claim: Claim, study: Study, judgement: Judgement, found: Sequence[Ef
         "arms": list(named.arms) if named else [],
         "effects": dict(zip(map(str, deciding.seeds), deciding.values, strict=True)),
         "comparisons": {e.name: float(np.median(e.values)) for e in found if e.values} if len(found) > 1 else {},
+        "compared": _compared(judgement, found) if len(found) > 1 else [],
         "says": claim.claim,
         "labels": _own_labels(rule.metrics, study) if rule else {},
         **claim.model_dump(include={"published", "erratum", "caveat", "needs", "changed"}, mode="json"),
     }
+
+
+def _compared(judgement: Judgement, found: Sequence[Effects]) -> list[dict[str, Any]]:
+    own = zip(found, judgement.ends or [(None, None)] * len(found), strict=True)
+    return [
+        {
+            "name": e.name, "effects": dict(zip(map(str, e.seeds), e.values, strict=True)),
+            "median": float(np.median(e.values)), "low": low, "high": high,
+        }
+        for e, (low, high) in own
+        if e.values
+    ]  # fmt: skip
 
 
 def _own_labels(metrics: tuple[str, ...], study: Study) -> dict[str, str]:

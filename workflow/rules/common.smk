@@ -17,6 +17,8 @@ from trigbench.workflow.machine.files import check_writable
 from trigbench.workflow.study.freshness import inputs_of, measurement_mark, weights_stay
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.machine.progress import watch
+from trigbench.workflow.study.one_noise import one_noise_file, one_noise_runs
+from trigbench.workflow.study.places import SIMULATIONS
 from trigbench.workflow.study.reading import budget_said, load, shipped, studies_said
 from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Run
 
@@ -102,6 +104,12 @@ def select_study(wildcards):
     """
     study = study_of(wildcards)
     return f"--study {shlex.quote(str(study.file))} --budget {study.budget}"
+
+
+def urgency(wildcards):
+    """Of a job: that of its study, the first of all the greatest. So each study's report is there as soon as the study
+    is, and cores that one leaves idle go on with the next."""
+    return len(STUDIES) - list(STUDIES).index(wildcards.label)
 
 
 def asked(wildcards, attempt):

@@ -12,6 +12,7 @@ rule measure:
         "results/{label}/logs/measurements/{experiment}.log",
     params:
         fingerprint=lambda wc: measurement_mark(study_of(wc), wc.experiment),
+    priority: urgency
     resources:
         study=select_study,
     threads: 1
@@ -53,11 +54,30 @@ rule experiment:
         "results/{label}/logs/experiments/{experiment}.log",
     params:
         experiment=lambda wc: study_of(wc).experiments[wc.experiment].model_dump(mode="json"),
+    priority: urgency
     resources:
         study=select_study,
     threads: 1
     shell:
         "python -m trigbench.workflow.steps.experiment {resources.study} --experiment {wildcards.experiment} > {log} 2>&1"
+
+
+rule one_noise:
+    message: "what every method of {wildcards.label} makes of one noise"
+    input:
+        lambda wc: paths(study_of(wc).run_folder(run) / "metrics.json" for run in one_noise_runs(study_of(wc))),
+    output:
+        "results/{label}/one-noise.json",
+    log:
+        "results/{label}/logs/one-noise.log",
+    params:
+        arms=lambda wc: study_of(wc).one_noise,
+    priority: urgency
+    resources:
+        study=select_study,
+    threads: 1
+    shell:
+        "python -m trigbench.workflow.steps.one_noise {resources.study} > {log} 2>&1"
 
 
 rule collect:
@@ -74,6 +94,7 @@ rule collect:
         "results/{label}/logs/collect.log",
     params:
         claims=claims_mark,
+    priority: urgency
     resources:
         study=select_study,
     threads: 1
@@ -88,10 +109,12 @@ rule page:
         "results/{label}/claims.csv",
         "results/{label}/claims.json",
         lambda wc: paths(study_of(wc).experiment_folder(e) / "finding.json" for e in study_of(wc).experiments),
+        lambda wc: paths([one_noise_file(study_of(wc))] if one_noise_runs(study_of(wc)) else []),
     output:
         "reports/{label}.html",
     log:
         "results/{label}/logs/report.log",
+    priority: urgency
     resources:
         study=select_study,
     threads: 1
@@ -99,10 +122,24 @@ rule page:
         "python -m trigbench.workflow.steps.report {resources.study} > {log} 2>&1"
 
 
+rule simulate:
+    message: "how often verdicts are false, by simulation"
+    output:
+        "results/simulations.json",
+    log:
+        "results/simulations.log",
+    priority: 1000  # before any run: every report has it
+    threads: 1
+    shell:
+        "python -m trigbench.workflow.steps.simulate > {log} 2>&1"
+
+
 rule index:
     message: "front page of the reports"
     input:
         paths(study.report for study in CHOSEN.values()),
+        # what says how often verdicts are false, where some are said
+        paths([SIMULATIONS] if any(claims_of(LEDGER, study) for study in CHOSEN.values()) else []),
     output:
         "reports/index.html",
     log:

@@ -8,7 +8,9 @@ localrules:
     collect,
     experiment,
     index,
+    one_noise,
     page,
+    simulate,
 
 
 for label, study in STUDIES.items():
