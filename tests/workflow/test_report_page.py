@@ -262,14 +262,16 @@ def test_a_plot_puts_the_effect_on_the_right_side_of_the_bound(judged: Study):
 def test_a_plot_has_a_row_for_each_comparison_and_one_for_what_they_say_together():
     compared = [
         {"name": "dscd-8", "effects": {"0": -0.5, "1": -0.3, "2": None}, "median": -0.4, "low": -0.6, "high": -0.2},
-        {"name": "dscd-64; fd_train", "effects": {"0": -0.1, "1": 0.1, "2": 0.0}, "median": 0.0, "low": None, "high": None},
+        {"name": "d; fd_train", "effects": {"0": -0.1, "1": 0.1, "2": 0.0}, "median": 0.0, "low": None, "high": None},
     ]
     claim = {
         "smallest_effect": 0.05, "scale": "log_ratio", "direction": "less", "effect": 0.0, "low": -0.6, "high": 0.2,
         "effects": {"0": -0.1, "1": 0.1, "2": 0.0}, "compared": compared, "verdict": "inconclusive",
     }  # fmt: skip
     plot = plot_of(claim)
-    assert [(row.name, len(row.seeds)) for row in plot.rows] == [("dscd-8", 2), ("dscd-64; Fréchet distance to the training part", 3), ("all together", 0)]
+    assert [(row.name, len(row.seeds)) for row in plot.rows] == [
+        ("dscd-8", 2), ("d; Fréchet distance to the training part", 3), ("all together", 0),
+    ]  # fmt: skip
     first, second, together = plot.rows
     assert together.low == first.low < first.mean < first.high < second.mean == plot.zero and second.low is None
     assert first.top < second.top < together.top < plot.foot < plot.height
@@ -396,6 +398,7 @@ def test_the_page_of_how_we_could_be_wrong_counts_what_the_verdicts_rest_on(judg
     there["claims"][1] |= {"verdict": "not tested", "note": note}
     pages = claim_pages([there])
     page = wrong_page([there], pages, simulated)
+    assert page.redrawn is None, "no claim here has a p of its own"
     assert page.seen is not None and [cell.text for cell in page.seen.rows[0]] == ["on tiny", "3", "0", "0"]
     assert page.bases is not None and page.bases.rows[0][2].text == "2", "by Student's t"
     (reason,) = page.untested

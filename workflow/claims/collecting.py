@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from trigbench.workflow.claims.judge import judge_study
+from trigbench.workflow.claims.judge import judge_study, study_tables
 from trigbench.workflow.claims.ledger import claims_of, read_claims
+from trigbench.workflow.claims.redrawn import redrawn_claims, redrawn_studies
 from trigbench.workflow.claims.statistics import COLUMNS, summary
 from trigbench.workflow.claims.tables import (
     CURVE_COLUMNS,
@@ -28,6 +29,8 @@ from trigbench.workflow.study.study import Study
 
 NO_SETTINGS = {"file", "resources", "claims", "quick", "one_noise"}
 """Of a study, what decides none of its results."""
+REDRAWN = 1000
+"""Times that labels and signs of each claim are drawn anew."""
 
 
 def tabulate_experiment(study: Study, experiment: str, partial: bool = False) -> int:
@@ -126,5 +129,12 @@ def collect(study: Study) -> pd.DataFrame:
     made_from, file = collected_from(study, claims_of(read_claims(), study)), study.folder / "provenance.json"
     tabulate_study(study)
     verdicts = judge_study(study)
+    redraw(study)
     write_json(file, read_json(file, f"make the study again: {study.command()}") | {MADE_FROM: made_from})
     return verdicts
+
+
+def redraw(study: Study) -> None:
+    """Write redrawn.csv: how many of the study's verdicts would be false if labels, or signs, were drawn anew."""
+    found = redrawn_studies(redrawn_claims(study, study_tables(study), REDRAWN))
+    write_table(found, study.folder / "redrawn.csv")

@@ -66,9 +66,7 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
     """Judge the study's claims (`claims_of`) by its tables, write claims.csv and claims.json, return the first."""
     claims, sources = _claims(study, path)
     claims = {name: claims[name] for name in claims_of(read_claims(path), study)}
-    origin = read_json(study.folder / "provenance.json", f"make the study first: {study.command()}")
-    runs, curves = read_table(study.folder / "runs.csv"), read_table(study.folder / "curves.csv")
-    tables = Tables(runs, curves, tuple(commit or UNKNOWN for commit in origin["commits"]))
+    tables = study_tables(study)
     whole = in_full(study)
     found = {name: judge(claim, study, tables, sources[name], whole) for name, claim in claims.items()}
     past = {file: Past.of(file) for file in {sources[name] for name in claims}}
@@ -82,6 +80,13 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
     about = [row | details(claims[row["claim"]], whole, *found[row["claim"]]) for row in rows]
     write_verdicts(study.details_file, [VerdictRecord(**each) for each in about])
     return table
+
+
+def study_tables(study: Study) -> Tables:
+    """What the study's tables hold. Raises BenchError before they are made."""
+    origin = read_json(study.folder / "provenance.json", f"make the study first: {study.command()}")
+    runs, curves = read_table(study.folder / "runs.csv"), read_table(study.folder / "curves.csv")
+    return Tables(runs, curves, tuple(commit or UNKNOWN for commit in origin["commits"]))
 
 
 def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:

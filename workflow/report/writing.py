@@ -5,7 +5,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from trigbench.workflow.claims.collecting import tabulate_experiment, tabulate_study
+from trigbench.workflow.claims.collecting import redraw, tabulate_experiment, tabulate_study
 from trigbench.workflow.claims.history import histories
 from trigbench.workflow.claims.judge import judge_study
 from trigbench.workflow.claims.ledger import read_claims
@@ -120,6 +120,7 @@ def _collect(study: Study) -> None:
         draw_one_noise(study)
     tabulate_study(study)
     judge_study(study)
+    redraw(study)
 
 
 def _plot_or_warn(study: Study, experiment: str) -> None:

@@ -90,6 +90,7 @@ rule collect:
         "results/{label}/provenance.json",
         "results/{label}/claims.csv",
         "results/{label}/claims.json",
+        "results/{label}/redrawn.csv",
     log:
         "results/{label}/logs/collect.log",
     params:

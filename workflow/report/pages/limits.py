@@ -29,6 +29,12 @@ def _ends(numbers: Iterable[int]) -> list[int]:
     return [min(all_of_them), max(all_of_them)]
 
 
+def redrawn_of(study: Study) -> list[dict[str, Any]]:
+    """How many of its verdicts would be false if chance had decided which way each seed points."""
+    path = study.folder / "redrawn.csv"
+    return read_table(path).to_dict("records") if path.is_file() else []
+
+
 def floors_of(study: Study) -> list[dict[str, Any]]:
     """By data set and metric that real data have a number in: that number, and the best mean of any arm."""
     path = study.folder / "runs.csv"

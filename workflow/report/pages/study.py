@@ -28,7 +28,7 @@ from trigbench.workflow.report.pages.costs import cost_table, costs_shown
 from trigbench.workflow.report.pages.data import DataSection, data_section
 from trigbench.workflow.report.pages.experiment import ExperimentPage, experiment_page, verdict_cell
 from trigbench.workflow.report.pages.gaps import Missing, is_done, missing
-from trigbench.workflow.report.pages.limits import floors_of, lengths_of
+from trigbench.workflow.report.pages.limits import floors_of, lengths_of, redrawn_of
 from trigbench.workflow.report.pages.outside import OutsideSection, outside_section
 from trigbench.workflow.study.one_noise import one_noise_file
 from trigbench.workflow.study.quantities import COSTS, CURVES, Quantities, quantities_of
@@ -175,6 +175,7 @@ def entry(page: StudyPage, study: Study) -> dict[str, Any]:
         "headline": page.headline,
         "lengths": lengths_of(study),
         "floors": floors_of(study),
+        "redrawn": redrawn_of(study),
         "claims": page.claims,
         "tables": sorted(a for a in {*page.copies, *page.tables} if a.count("/") == 2 and a.endswith(".csv")),
     }  # fmt: skip

@@ -60,6 +60,7 @@ class WrongPage:
 
     false: Table | None
     every_false: Table | None
+    redrawn: Table | None
     power: Table | None
     made: str
     """By what the simulations were made."""
@@ -81,7 +82,8 @@ def wrong_page(
     versions = ", ".join(f"{name} {version}" for name, version in simulated.get("versions", {}).items())
     made = f"{simulated.get('draws', 0):,} draws each, seed {simulated.get('seed')}, {versions}"
     return WrongPage(
-        false=_false(simulated), every_false=_every_false(simulated), power=_power(simulated), made=made,
+        false=_false(simulated), every_false=_every_false(simulated), redrawn=_redrawn(entries),
+        power=_power(simulated), made=made,
         target=str(SIMULATIONS), bases=_counts("bases", "What verdicts rest on", entries, "basis", BASES),
         undecided=_undecided(decided), seen=_counts("seen", SEEN_CAPTION, entries, "seen", SEEN),
         untested=_untested(decided, {claim.claim: claim for claim in claims}), lengths=_lengths(entries),
@@ -122,6 +124,23 @@ def _every_false(simulated: Mapping[str, Any]) -> Table | None:
     return (
         Table("every-false", "The same, one by one; asked is a greater effect or none", columns, rows) if rows else None
     )
+
+
+def _redrawn(entries: Sequence[Mapping[str, Any]]) -> Table | None:
+    """Of the verdicts of this report."""
+    rows = [
+        [
+            Cell(f"on {row['study']}", link=f"{entry['label']}.html"), Cell(row["drawn"]),
+            Cell(str(row["claims"]), row["claims"]), Cell(str(row["seeds"])),
+            _share(row["false"], row["holds"] != "no"), Cell(f"[{row['low']:.1%}, {row['high']:.1%}]", row["high"]),
+            _share(row["worst"]),
+        ]
+        for entry in entries
+        for row in entry.get("redrawn", ())
+    ]  # fmt: skip
+    heads = ("Verdicts", "Drawn anew", "Claims", "Seeds", "False", "95% interval", "Worst claim")
+    columns = [(head, head in ("Claims", *heads[4:])) for head in heads]
+    return Table("redrawn", "Verdicts of this report, had chance decided their seeds", columns, rows) if rows else None
 
 
 def _share(value: float, holds: bool = True) -> Cell:
