@@ -16,7 +16,6 @@ from trigbench.workflow.report.one_noise import Method, draw_one_noise, exact_fl
 from trigbench.workflow.run.assembly import open_data
 from trigbench.workflow.run.noise import noise_of_rows
 from trigbench.workflow.study.fingerprint import fingerprint
-from trigbench.workflow.study.freshness import FRESH, one_noise_from, verdict
 from trigbench.workflow.study.kinds import Images
 from trigbench.workflow.study.one_noise import one_noise_file, one_noise_runs
 from trigbench.workflow.study.reading import load
@@ -65,9 +64,9 @@ def test_no_noise_is_called_one_where_methods_start_from_others(tiny: dict, with
     few, many = (noise_of_rows(study.evaluation.seed, range(4), slices, dataset)[0] for slices in (2, 16))
     assert not torch.equal(few, many)
     made(study, "scd", np.zeros((64, 2)))
-    draw_one_noise(study)
+    assert draw_one_noise(study) == [one_noise_file(study)]
     said = json.loads(one_noise_file(study).read_text())
-    assert said["files"] == [] and said["caption"].startswith("No picture: the methods' samples do not start from one")
+    assert said["caption"].startswith("No picture: the methods' samples do not start from one")
 
 
 def test_points_are_held_against_the_exact_flow_of_the_same_noise(seen: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,21 +87,18 @@ def test_points_are_held_against_the_exact_flow_of_the_same_noise(seen: Study, m
     assert "Collapsed, as they leave the noise that comes in: dsCD, N = 4." in said["caption"]
 
 
-def test_what_diverged_or_was_not_run_is_said_and_what_it_was_made_from_is_recorded(seen: Study) -> None:
+def test_what_diverged_or_was_not_run_is_said_and_no_picture_stays_of_what_is_gone(seen: Study) -> None:
     made(seen, "scd", None)
-    draw_one_noise(seen)
+    assert draw_one_noise(seen) == [one_noise_file(seen)]
     said = json.loads(one_noise_file(seen).read_text())
-    assert said["caption"] == "Diverged, so that nothing is drawn: sCD. Not run yet: dscd-4." and said["files"] == []
+    assert said["caption"] == "Diverged, so that nothing is drawn: sCD. Not run yet: dscd-4."
     made(seen, "scd", np.zeros((64, 2)))
-    draw_one_noise(seen)
-    files = [Path(file) for file in json.loads(one_noise_file(seen).read_text())["files"]]
-    assert [file.name for file in files] == ["one-noise.svg", "one-noise.png"] and all(file.is_file() for file in files)
-    assert verdict(one_noise_file(seen), lambda: one_noise_from(seen)) == FRESH
-    files[0].unlink()
-    assert verdict(one_noise_file(seen), lambda: one_noise_from(seen)) == f"{files[0]} is missing"
+    record, *files = draw_one_noise(seen)
+    assert record == one_noise_file(seen) and [file.name for file in files] == ["one-noise.svg", "one-noise.png"]
+    assert all(file.is_file() for file in files)
     made(seen, "scd", None)
     draw_one_noise(seen)
-    assert not files[1].is_file(), "no picture of what is there no more"
+    assert not any(file.is_file() for file in files)
 
 
 def test_images_stand_in_columns_and_a_method_without_such_steps_leaves_its_half_empty() -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,7 @@ from trigbench.workflow.claims.tables import (
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, write_json
 from trigbench.workflow.machine.provenance import provenance
-from trigbench.workflow.study.freshness import MADE_FROM, collected_from
+from trigbench.workflow.study.freshness import FILES, MADE_FROM, collected_from
 from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.records import RunRecord, read_record
 from trigbench.workflow.study.study import Study
@@ -124,13 +125,14 @@ def _shared(protocol: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in protocol.items() if key not in ("data", "training_seed")}
 
 
-def collect(study: Study) -> pd.DataFrame:
-    """Tabulate and judge, then record what both were made from; return the verdicts."""
+def collect(study: Study, beside: Iterable[Path] = ()) -> pd.DataFrame:
+    """Tabulate and judge, then record what both were made from, and what was made `beside`; return the verdicts."""
     made_from, file = collected_from(study, claims_of(read_claims(), study)), study.folder / "provenance.json"
     tabulate_study(study)
     verdicts = judge_study(study)
     redraw(study)
-    write_json(file, read_json(file, f"make the study again: {study.command()}") | {MADE_FROM: made_from})
+    about = {MADE_FROM: made_from, FILES: list(map(str, beside))}
+    write_json(file, read_json(file, f"make the study again: {study.command()}") | about)
     return verdicts
 
 

@@ -7,6 +7,7 @@ takes their noise to, so that a map that takes them elsewhere shows.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,6 @@ from trigbench.workflow.report.pictures import AGAIN
 from trigbench.workflow.report.rows import steps_label
 from trigbench.workflow.report.style import QUIET, apply_style, save
 from trigbench.workflow.report.words import short_name
-from trigbench.workflow.study.freshness import FILES, MADE_FROM, one_noise_from
 from trigbench.workflow.study.kinds import Images, data_kind, draws_module
 from trigbench.workflow.study.one_noise import one_noise_file, one_noise_runs
 from trigbench.workflow.study.records import read_record
@@ -54,8 +54,8 @@ class Method:
     collapsed: bool
 
 
-def draw_one_noise(study: Study) -> None:
-    """Write one-noise.json, with the picture beside it where there is something to show."""
+def draw_one_noise(study: Study) -> list[Path]:
+    """Write one-noise.json, with the picture beside it where there is something to show; return what was written."""
     apply_style()
     runs = one_noise_runs(study)
     there = [run for run in runs if is_fresh(study, run)]
@@ -71,13 +71,10 @@ def draw_one_noise(study: Study) -> None:
         old.unlink(missing_ok=True)
     plt.close("all")
     names = ", ".join(method.name for method in methods)
-    about = {
-        "alt": f"Samples of {names}, from the same noise.",
-        "caption": " ".join([caption or "", *_besides(methods, [run.arm for run in runs if run not in there])]).strip(),
-        FILES: list(map(str, beside)),
-        MADE_FROM: one_noise_from(study),
-    }
-    write_json(record, about)
+    missing = [run.arm for run in runs if run not in there]
+    said = " ".join([caption or "", *_besides(methods, missing)]).strip()
+    write_json(record, {"alt": f"Samples of {names}, from the same noise.", "caption": said})
+    return [record, *beside]
 
 
 def _besides(methods: Sequence[Method], missing: Sequence[str]) -> list[str]:

@@ -17,7 +17,6 @@ from trigbench.workflow.machine.files import check_writable
 from trigbench.workflow.study.freshness import inputs_of, measurement_mark, weights_stay
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.machine.progress import watch
-from trigbench.workflow.study.one_noise import one_noise_file, one_noise_runs
 from trigbench.workflow.study.places import SIMULATIONS
 from trigbench.workflow.study.reading import budget_said, load, shipped, studies_said
 from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Run

@@ -8,7 +8,7 @@ import snakemake.dag
 import snakemake.jobs
 import snakemake.persistence
 from snakemake.logging import logger
-from trigbench.workflow.study.freshness import (FRESH, claim_from, claim_record, collected_from, data_verdict, experiment_from, index_from, measured_from, missing_files, one_noise_from, page_from, page_record, run_verdict, simulations_from, verdict)
+from trigbench.workflow.study.freshness import (FRESH, claim_from, claim_record, collected_from, data_verdict, experiment_from, index_from, measured_from, missing_files, page_from, page_record, run_verdict, simulations_from, verdict)
 from trigbench.workflow.study.places import REPORTS
 
 COSTLY = {"run": "run", "prepare": "data set", "measure": "measurement"}
@@ -21,7 +21,6 @@ RECORDED = {
         study.experiment_folder(wc.experiment) / "finding.json",
         lambda: experiment_from(study, wc.experiment),
     ),
-    "one_noise": lambda wc, study: (one_noise_file(study), lambda: one_noise_from(study)),
     "collect": lambda wc, study: (
         study.folder / "provenance.json",
         lambda: collected_from(study, claims_of(LEDGER, study)),

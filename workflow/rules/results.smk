@@ -62,24 +62,6 @@ rule experiment:
         "python -m trigbench.workflow.steps.experiment {resources.study} --experiment {wildcards.experiment} > {log} 2>&1"
 
 
-rule one_noise:
-    message: "what every method of {wildcards.label} makes of one noise"
-    input:
-        lambda wc: paths(study_of(wc).run_folder(run) / "metrics.json" for run in one_noise_runs(study_of(wc))),
-    output:
-        "results/{label}/one-noise.json",
-    log:
-        "results/{label}/logs/one-noise.log",
-    params:
-        arms=lambda wc: study_of(wc).one_noise,
-    priority: urgency
-    resources:
-        study=select_study,
-    threads: 1
-    shell:
-        "python -m trigbench.workflow.steps.one_noise {resources.study} > {log} 2>&1"
-
-
 rule collect:
     message: "tables and claims of {wildcards.label}"
     input:
@@ -110,7 +92,6 @@ rule page:
         "results/{label}/claims.csv",
         "results/{label}/claims.json",
         lambda wc: paths(study_of(wc).experiment_folder(e) / "finding.json" for e in study_of(wc).experiments),
-        lambda wc: paths([one_noise_file(study_of(wc))] if one_noise_runs(study_of(wc)) else []),
     output:
         "reports/{label}.html",
     log:

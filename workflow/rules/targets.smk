@@ -8,7 +8,6 @@ localrules:
     collect,
     experiment,
     index,
-    one_noise,
     page,
     simulate,
 

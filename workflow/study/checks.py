@@ -17,7 +17,7 @@ from trigbench.workflow.study.quantities import CURVES, QUANTITIES, Quantity
 from trigbench.workflow.study.study import Study
 
 TAKEN = {"assets", "claims", "figures", "index", "published", "tables", "wrong"} | {
-    "all", "claim", "collect", "experiment", "measure", "one_noise", "page", "prepare", "run", "simulate",
+    "all", "claim", "collect", "experiment", "measure", "page", "prepare", "run", "simulate",
 }  # fmt: skip
 """No study may be called so: folders of results and reports, and rules of the workflow."""
 

@@ -189,17 +189,10 @@ def experiment_from(study: Study, experiment: str) -> str:
     return mark_of([said, *map(identity, (*_records(study, experiment), *facts, *measured))])
 
 
-def one_noise_from(study: Study) -> str:
-    """What the picture of one noise is made from."""
-    runs = one_noise_runs(study)
-    data = sorted({study.data_file(study.arms[run.arm].data) for run in runs})
-    records = [study.run_folder(run) / "metrics.json" for run in runs]
-    return mark_of([list(study.one_noise), *map(identity, (*records, *data))])
-
-
 def collected_from(study: Study, claims: Mapping[str, Claim]) -> str:
-    """What a study's tables and verdicts are made from."""
-    return mark_of([claims_digest(claims), list(study.experiments), *map(identity, _tables(study, study.experiments))])
+    """What a study's tables, verdicts and picture of one noise are made from."""
+    said = [claims_digest(claims), list(study.experiments), *([list(study.one_noise)] if study.one_noise else [])]
+    return mark_of([*said, *map(identity, _tables(study, study.experiments))])
 
 
 def claim_from(study: Study, name: str, claim: Claim) -> str:
