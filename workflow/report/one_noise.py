@@ -49,6 +49,7 @@ class Method:
     name: str
     arm: str
     samples: dict[int, np.ndarray]
+    """Of several ways with as many steps, of the first."""
     many: bool
     """Whether steps are evaluations of a solver, as a teacher's are."""
     collapsed: bool
@@ -94,7 +95,7 @@ def _methods(study: Study, runs: Sequence[Run]) -> list[Method]:
         main = study.samplers_of(run.arm)[0]
         ways = [way for way in study.samplings(run.arm) if way.sampler == main and way.guidance in (None, 1.0)]
         archive = read_arrays(study.run_folder(run) / "samples.npz", AGAIN, {way.key for way in ways})
-        samples = {way.steps: archive[way.key] for way in ways if len(archive.get(way.key, ()))}
+        samples = {way.steps: archive[way.key] for way in reversed(ways) if len(archive.get(way.key, ()))}
         record = read_record(study.run_folder(run) / "metrics.json")
         left = [v.value for v in record.metrics if v.metric == "collapse" and v.value is not None]
         collapsed = record.status == "finished" and max(left, default=0.0) >= COLLAPSED

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from trigbench.workflow.claims.statistics import summary
+from trigbench.workflow.claims.statistics import COLUMNS, SAMPLING, summary
 from trigbench.workflow.claims.tables import read_table
 from trigbench.workflow.report.pages.common import REAL, content
 from trigbench.workflow.study.quantities import quantities_of
@@ -40,14 +40,13 @@ def floors_of(study: Study) -> list[dict[str, Any]]:
     path = study.folder / "runs.csv"
     if not path.is_file():
         return []
-    known = quantities_of(study.data.values())
-    means = summary(
-        read_table(path).drop_duplicates(["data", "arm", "seed", "metric", "steps", "sampling", "times", "guidance"]),
-        known,
-    )
-    found = []
-    for data in study.data:
-        for floor in content(study.data_file(data).with_suffix(".json")).get("floors", []):
+    known, runs = quantities_of(study.data.values()), read_table(path).reindex(columns=COLUMNS)
+    floors = {data: content(study.data_file(data).with_suffix(".json")).get("floors", []) for data in study.data}
+    wanted = {floor["metric"] for own in floors.values() for floor in own}
+    once = runs[runs.metric.isin(wanted)].drop_duplicates(["data", "arm", "seed", "metric", *SAMPLING])
+    means, found = summary(once, known), []
+    for data, own in floors.items():
+        for floor in own:
             rows = means[(means.data == data) & (means.metric == floor["metric"]) & (means.arm != REAL)]
             rows = rows[rows["mean"].abs() < float("inf")]
             quantity = known.get(floor["metric"])
