@@ -59,7 +59,7 @@ def weigh_the_most_urgent():
     """Of many ready jobs Snakemake weighs some, which it draws by lot (`scheduler-subsample`): take those with the
     greatest priority, or a finished study waits for its report."""
     scheduler = workflow.scheduler
-    most, select = scheduler.subsample, scheduler.job_selector
+    most, select = getattr(scheduler, "subsample", None), scheduler.job_selector
     if most and not STRANGE:
         scheduler.subsample = None
         scheduler.job_selector = lambda jobs: select(most_urgent(jobs, most))

@@ -190,7 +190,7 @@ def decision(entry: Mapping[str, Any], claim: Content, reach: Reach | None = Non
         smallest="" if rule is None else smallest_words(claim["smallest_effect"], scale),
         plot=plot_of(claim) if finite else None,
         alt=_alt(claim, scale) if finite else "",
-        seeds=_by_seed(study, claim["effects"], scale) if claim["effects"] else None,
+        seeds=_by_seed(study, claim, scale) if claim["effects"] else None,
         rule=[] if rule is None else rule_words(rule, claim),
         experiment=claim["experiment"], linked=claim["experiment"] in experiments, arms=claim["arms"],
         rule_commit=short(claim["rule_commit"]), results_commit=short(claim["results_commit"]),
@@ -224,8 +224,9 @@ def _p(value: float) -> str:
     return "below 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
-def _by_seed(study: str, effects: Mapping[str, float | None], scale: str) -> Table:
+def _by_seed(study: str, claim: Content, scale: str) -> Table:
+    effects, which = claim["effects"], ", in the comparison that decides" if claim.get("compared") else ""
     rows = [
         [Cell(seed, float(seed)), Cell(effect(v, scale), math.nan if v is None else v)] for seed, v in effects.items()
     ]
-    return Table(f"seeds-{study}", f"Effects by seed on {study}", [("Seed", False), ("Effect", True)], rows)
+    return Table(f"seeds-{study}", f"Effects by seed on {study}{which}", [("Seed", False), ("Effect", True)], rows)
