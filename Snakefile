@@ -47,4 +47,5 @@ onstart:
     refuse_a_second_submission()
     check_places(needed)
     lift_default_limit()
+    weigh_the_most_urgent()
     watch([Path(str(job.output.metrics)) for job in needed if job.rule.name == "run"])

@@ -1,6 +1,7 @@
 """The workflow on a Snakemake whose insides are as it knows them, and on one where they moved."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import snakemake.api  # first: the others import each other
@@ -8,15 +9,23 @@ import snakemake.dag
 import snakemake.jobs
 import snakemake.persistence
 import snakemake.rules
+import snakemake.scheduling.job_scheduler
 
 from tests.workflow.conftest import copied_project
 from tests.workflow.conftest import snakemake as run_workflow
-from trigbench.workflow.machine.engine import said_of, strange_insides
+from trigbench.workflow.machine.engine import most_urgent, said_of, strange_insides
+
+
+class Ready(NamedTuple):
+    priority: int
+    number: int
+
 
 MOVED = {
     "Job.output_mintime": (snakemake.jobs.Job, "output_mintime"),
     "Job.restart_times": (snakemake.jobs.Job, "restart_times"),
     "DAG.check_incomplete": (snakemake.dag.DAG, "check_incomplete"),
+    "JobScheduler.job_selector": (snakemake.scheduling.job_scheduler.JobScheduler, "job_selector"),
     "snakemake.rules.get_function_params": (snakemake.rules, "get_function_params"),
     "persistence.NO_PARAMS_CHANGE": (snakemake.persistence, "NO_PARAMS_CHANGE"),
     "PersistenceBase.params_changed": (snakemake.persistence.PersistenceBase, "params_changed"),
@@ -36,6 +45,12 @@ def test_an_inside_that_is_gone_or_is_called_otherwise_is_named(name: str, monke
     if attribute != "NO_PARAMS_CHANGE":
         monkeypatch.setattr(owner, attribute, lambda self, other, more: None)
         assert name in strange_insides() and name in said_of(strange_insides())
+
+
+def test_of_many_ready_jobs_the_most_urgent_are_weighed() -> None:
+    ready = {Ready(priority, number) for number, priority in enumerate((1, 2, 1, 3, 1))}
+    assert sorted(job.priority for job in most_urgent(ready, 2)) == [2, 3]
+    assert most_urgent(ready, 5) == ready
 
 
 @pytest.mark.slow

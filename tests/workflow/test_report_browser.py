@@ -23,6 +23,7 @@ from trigbench.workflow.claims.judge import judge_study
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report import writing as step
 from trigbench.workflow.report.pages import front
+from trigbench.workflow.report.simulating import make_simulations
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
 
@@ -37,7 +38,7 @@ QUIET = [
     "--no-first-run",
 ]
 PAGES = (
-    "index", "tiny", "tiny-short", "tiny/one_and_two", "tiny/along", "tiny-short/one_and_two",
+    "index", "wrong", "tiny", "tiny-short", "tiny/one_and_two", "tiny/along", "tiny-short/one_and_two",
     *(f"claims/{name}" for name in CLAIMS),
 )  # fmt: skip
 NOVEL = [
@@ -116,6 +117,7 @@ def _make_reports(root: Path) -> None:
         make_results(lacking, [Run(arm="continuous", seed=0), Run(arm="continuous", seed=1)], commit=before)
         printed = by_hand("report", "--study", "tiny.yaml", "--budget", "short", "--partial", cwd=root).stdout
         (root / "printed").write_text(printed)
+        make_simulations(draws=100)
         for study in (lacking, full):
             judge_study(study, ledger)
             step.report(study)
@@ -237,6 +239,11 @@ def test_a_filter_can_be_linked_to_and_knows_verdicts_by_study(site: Site):
         assert _claims(page) == ["fails", "holds", "moved"]  # two seeds decide nothing
         page.goto(site.address("index") + "#topic=tangent")
         assert _claims(page) == ["moved", "unsure"]
+        page.goto(site.address("index") + "#seen=yes")
+        assert _claims(page) == []
+        page.goto(site.address("index") + "#seen=no&study=tiny")
+        assert _claims(page) == ["fails", "holds", "moved", "unsure"]
+        page.goto(site.address("index") + "#topic=tangent")
         page.goto(site.address("index") + "#reading")
         assert _claims(page) == ["moved", "unsure"]  # a place on the page leaves them alone
 
@@ -280,6 +287,13 @@ def test_all_of_it_can_be_read_without_javascript(site: Site):
         assert page.locator(".chart svg").count() == 0 and page.locator("#figure noscript p").is_visible()
 
 
+def test_the_page_of_how_we_could_be_wrong_has_the_simulations_and_leads_to_claims(site: Site):
+    with site.open("wrong") as page:
+        assert page.locator("#false tbody tr").count() == 6 and page.locator("#power tbody tr").count() == 6
+        page.locator("#not-tested a, #undecided a").first.click()
+        assert "/claims/" in page.url
+
+
 def test_paper_gets_everything_unfolded_and_no_controls(site: Site):
     with site.open("index") as page:
         page.emulate_media(media="print")
@@ -299,8 +313,11 @@ def test_a_claims_page_says_how_it_was_decided(site: Site):
             "Each seed gives one effect: the ratio of RMS error of the map of continuous to the constant 0.08." in text
         )
         assert "Rule came first\nyes" in text and "seeds 0, 1, 2" in text.replace("\n", " ")
+        assert page.locator("#tiny .fresh").inner_text() == "fresh: this rule came before its results"
         plot = page.locator("#tiny svg.interval")
-        assert plot.locator("circle.seed").count() == 3 and plot.locator("rect.band").count() == 1
+        said = plot.get_attribute("aria-label") or ""
+        assert said.startswith("Effects of 3 seeds: ×0.63") and "reproduced" in said
+        assert plot.locator("circle.seed").count() == 3 and plot.locator("rect.band").count() == 2
         page.locator("#tiny").get_by_role("link", name="tiny/one_and_two").click()
         assert page.locator("#claims a").count() == 4
     with site.open("claims/moved") as page:

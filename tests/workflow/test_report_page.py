@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -23,8 +24,11 @@ from trigbench.workflow.report.pages.claim import claim_pages, withdrawn_pages
 from trigbench.workflow.report.pages.common import render
 from trigbench.workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
 from trigbench.workflow.report.pages.gaps import missing
+from trigbench.workflow.report.pages.plot import plot_of
 from trigbench.workflow.report.pages.rules import ALONE, rule_words
 from trigbench.workflow.report.pages.study import entry, study_page
+from trigbench.workflow.report.pages.wrong import REASONS, wrong_page
+from trigbench.workflow.report.simulating import make_simulations, simulations
 from trigbench.workflow.steps.report import command
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import Value, read_record, write_record
@@ -246,8 +250,40 @@ def test_a_plot_puts_the_effect_on_the_right_side_of_the_bound(judged: Study):
     pages = {page.claim: page for page in claim_pages([entry(study_page(judged), judged)])}
     holds, fails, unsure = (pages[name].decisions[0].plot for name in ("holds", "fails", "unsure"))
     assert holds is not None and fails is not None and unsure is None  # no finite interval
-    assert holds.low < holds.mean < holds.high < holds.bounds[0] and holds.bands == [(0.0, holds.bounds[0])]
-    assert fails.mean < fails.bounds[0] and fails.bands == [(fails.bounds[0], 100.0)]
+    (row,), (bound,) = holds.rows, holds.bounds
+    assert row.low < row.mean < row.high < bound == holds.zero and len(row.seeds) == 3
+    assert [(band.verdict, band.left) for band in holds.bands] == [("reproduced", 0.0), ("opposite", bound)]
+    low, high = fails.bounds
+    assert fails.rows[0].mean < low < fails.zero < high
+    assert [band.verdict for band in fails.bands] == ["opposite", "too small to matter", "reproduced"]
+    assert sum(band.width for band in fails.bands) == pytest.approx(100)
+
+
+def test_a_plot_has_a_row_for_each_comparison_and_one_for_what_they_say_together():
+    compared = [
+        {"name": "dscd-8", "effects": {"0": -0.5, "1": -0.3, "2": None}, "median": -0.4, "low": -0.6, "high": -0.2},
+        {"name": "d; fd_train", "effects": {"0": -0.1, "1": 0.1, "2": 0.0}, "median": 0.0, "low": None, "high": None},
+    ]
+    claim = {
+        "smallest_effect": 0.05, "scale": "log_ratio", "direction": "less", "effect": 0.0, "low": -0.6, "high": 0.2,
+        "effects": {"0": -0.1, "1": 0.1, "2": 0.0}, "compared": compared, "verdict": "inconclusive",
+    }  # fmt: skip
+    plot = plot_of(claim)
+    assert [(row.name, len(row.seeds)) for row in plot.rows] == [
+        ("dscd-8", 2), ("d; Fréchet distance to the training part", 3), ("all together", 0),
+    ]  # fmt: skip
+    first, second, together = plot.rows
+    assert together.low == first.low < first.mean < first.high < second.mean == plot.zero and second.low is None
+    assert first.top < second.top < together.top < plot.foot < plot.height
+
+
+def test_what_as_many_seeds_would_find_lies_beyond_what_matters(judged: Study):
+    known = {"3": 2.0}
+    pages = {page.claim: page for page in claim_pages([entry(study_page(judged), judged)], reach=known)}
+    (fails,), (unsure,) = pages["fails"].decisions, pages["unsure"].decisions
+    assert fails.found_with == "above ×1.05", "the three seeds do not scatter, and 5% is the smallest that matters"
+    assert unsure.found_with is None, "of no difference"
+    assert claim_pages([entry(study_page(judged), judged)])[0].decisions[0].found_with is None, "nothing was simulated"
 
 
 def test_every_shipped_rule_can_be_said_in_words():
@@ -295,6 +331,7 @@ def test_the_front_page_counts_as_the_judge_does(judged: Study, tmp_path: Path):
     assert [cell.text for cell in row[:2]] == ["on tiny", "3"] and row[-1].text == "0.15"
     table = read_table(judged.folder / "claims.csv")
     assert row[2].sort == (table.verdict == "reproduced").sum() == 2
+    assert page.leads == [] and page.waiting == [], "of a study of one's own"
     squares = [claim.claim for topic in page.topics for cell in topic.cells for claim, _ in cell]
     assert sorted(squares) == sorted(table.claim)
     assert [[claim.claim for claim, _ in cell] for cell in page.topics[0].cells] == [[], ["far"]]
@@ -309,6 +346,75 @@ def test_the_front_page_lists_what_was_withdrawn_and_counts_it_nowhere(judged: S
     listed = text[text.index('id="withdrawn"') : text.index('class="downloads"')]
     assert all(f'href="{claim.address}"' in listed for claim in gone) and listed.count("<li>") == 8
     assert not any(f'data-claim="{claim.claim}"' in text for claim in gone)
+
+
+def test_clothes_lead_then_digits_then_the_oracle_and_what_was_not_run_is_said(judged: Study, tmp_path: Path):
+    there = json.loads(json.dumps(entry(study_page(judged), judged)))
+    picture = {"svg": "a.svg", "png": None, "alt": "all", "caption": "so"}
+
+    def of(name: str, **more: object) -> dict:
+        return there | {"study": name, "label": name, "claims": [], "one_noise": picture} | more
+
+    quick = of("fashion", label="fashion-smoke", quick=True)
+    page = front_page([of("mine"), of("oracle"), quick, of("digits")], [], tmp_path / "timing.json")
+    assert [study for study, _ in page.leads] == ["digits", "oracle", "mine", "fashion-smoke"]
+    assert page.waiting == []
+    alone = front_page([of("oracle")], [], tmp_path / "timing.json")
+    assert alone.waiting == ["digits"]
+    text = render("index.html.j2", page=alone)
+    assert "Not run yet: digits." in text and text.index("a.svg") < text.index('id="studies"')
+    assert front_page([of("oracle"), of("digits", runs=0)], [], tmp_path / "timing.json").waiting == ["digits"]
+
+
+# --- how we could be wrong ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Of few draws."""
+    return simulations(make_simulations(tmp_path_factory.mktemp("simulated") / "simulations.json", draws=100))
+
+
+def test_simulations_say_their_seed_and_versions_and_the_page_shows_the_worst(simulated: dict):
+    assert simulated["versions"].keys() == {"python", "numpy", "scipy", "pandas"} and simulated["seed"] == 0
+    page = wrong_page([], [], simulated)
+    assert (
+        page.made.startswith("100 draws each, seed 0, python 3") and page.false is not None and page.power is not None
+    )
+    worst = max(row["false"] for row in simulated["false"] if (row["residuals"], row["seeds"]) == ("Cauchy", "8"))
+    heads = [name for name, _ in page.false.columns]
+    (row,) = [row for row in page.false.rows if row[0].text == "Cauchy"]
+    assert row[heads.index("8 seeds")].text == f"{worst:.1%}"
+    assert page.every_false is not None and len(page.every_false.rows) == len(simulated["false"])
+    assert page.power.rows[0][-1].text == f"{simulated['found_with']['5']:.2f}"
+    assert render("wrong.html.j2", page=page).count("<table") == 3
+    nothing = render("wrong.html.j2", page=wrong_page([], [], {}))
+    assert "snakemake results/simulations.json" in nothing and "<table" not in nothing
+
+
+def test_the_page_of_how_we_could_be_wrong_counts_what_the_verdicts_rest_on(judged: Study, simulated: dict):
+    there = entry(study_page(judged), judged)
+    note = "what a is about was active in 0.10% of steps (clipped_steps), below 1%"
+    there["claims"][1] |= {"verdict": "not tested", "note": note}
+    pages = claim_pages([there])
+    page = wrong_page([there], pages, simulated)
+    assert page.redrawn is None, "no claim here has a p of its own"
+    assert page.seen is not None and [cell.text for cell in page.seen.rows[0]] == ["on tiny", "3", "0", "0"]
+    assert page.bases is not None and page.bases.rows[0][2].text == "2", "by Student's t"
+    (reason,) = page.untested
+    assert reason.name == "What arms differ in hardly acted" and reason.claims == [
+        (pages[1].address, pages[1].says, "tiny", note)
+    ]
+    assert page.lengths is not None and [[c.text for c in row[:5]] for row in page.lengths.rows] == [
+        ["tiny", "sCD", "1", "10", "80"], ["tiny", "dsCD", "1", "10", "80"],
+    ]  # fmt: skip
+    assert page.floors is not None and [c.text for c in page.floors.rows[0]][-3:] == ["0.0300", "0.0505", "continuous"]
+
+
+def test_every_reason_for_not_testing_has_its_words():
+    said = (ROOT / "workflow/claims/untested.py").read_text() + (ROOT / "workflow/claims/verdicts.py").read_text()
+    for name, pattern, _ in REASONS:
+        assert re.search(pattern.replace("(floor|ceiling)", "{word}"), said), name
 
 
 def test_a_finding_is_shown_only_where_its_experiment_says_it(judged: Study, tmp_path: Path):

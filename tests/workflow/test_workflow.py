@@ -18,6 +18,7 @@ from tests.workflow.conftest import ROOT, copied_project, environment, snakemake
 from trigbench.workflow.machine.cores import cores_here
 
 pytestmark = pytest.mark.slow
+STUDIES = ("oracle", "digits")
 ONE_CORE = ("--cores", "1")
 
 
@@ -42,8 +43,12 @@ def test_smoke_runs_both_studies_from_data_to_reports_in_at_most_thirty_jobs(tmp
     total = re.search(r"^total +(\d+)$", plan, re.MULTILINE)
     assert total is not None
     assert int(total[1]) <= 30
-    snakemake("--config", "budget=smoke", "--cores", "2", cwd=tmp_path)
-    for label in ("oracle-smoke", "digits-smoke"):
+    said = snakemake("--config", "budget=smoke", "--cores", "2", cwd=tmp_path).stdout
+    begun = re.findall(r"^Job \d+: (.*)$", said, re.MULTILINE)
+    first, second = ([begun.index(job) for job in begun if job.startswith(f"{name}-smoke: ")] for name in STUDIES)
+    assert max(first) < sorted(second)[1], "a study's runs before the other's, but where a core would idle"
+    assert begun.index("report of oracle-smoke") < max(second), "a study's report as soon as the study is there"
+    for label in (f"{name}-smoke" for name in STUDIES):
         page = (tmp_path / "reports" / f"{label}.html").read_text()
         assert "figure.svg" in page
         runs = pd.read_csv(tmp_path / "results" / label / "runs.csv")

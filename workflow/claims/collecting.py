@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from trigbench.workflow.claims.judge import judge_study
+from trigbench.workflow.claims.judge import judge_study, study_tables
 from trigbench.workflow.claims.ledger import claims_of, read_claims
+from trigbench.workflow.claims.redrawn import redrawn_claims, redrawn_studies
 from trigbench.workflow.claims.statistics import COLUMNS, summary
 from trigbench.workflow.claims.tables import (
     CURVE_COLUMNS,
@@ -21,13 +23,15 @@ from trigbench.workflow.claims.tables import (
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, write_json
 from trigbench.workflow.machine.provenance import provenance
-from trigbench.workflow.study.freshness import MADE_FROM, collected_from
+from trigbench.workflow.study.freshness import FILES, MADE_FROM, collected_from
 from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.records import RunRecord, read_record
 from trigbench.workflow.study.study import Study
 
-NO_SETTINGS = {"file", "resources", "claims", "quick"}
+NO_SETTINGS = {"file", "resources", "claims", "quick", "one_noise"}
 """Of a study, what decides none of its results."""
+REDRAWN = 1000
+"""Times that labels and signs of each claim are drawn anew."""
 
 
 def tabulate_experiment(study: Study, experiment: str, partial: bool = False) -> int:
@@ -121,10 +125,18 @@ def _shared(protocol: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in protocol.items() if key not in ("data", "training_seed")}
 
 
-def collect(study: Study) -> pd.DataFrame:
-    """Tabulate and judge, then record what both were made from; return the verdicts."""
+def collect(study: Study, beside: Iterable[Path] = ()) -> pd.DataFrame:
+    """Tabulate and judge, then record what both were made from, and what was made `beside`; return the verdicts."""
     made_from, file = collected_from(study, claims_of(read_claims(), study)), study.folder / "provenance.json"
     tabulate_study(study)
     verdicts = judge_study(study)
-    write_json(file, read_json(file, f"make the study again: {study.command()}") | {MADE_FROM: made_from})
+    redraw(study)
+    about = {MADE_FROM: made_from, FILES: list(map(str, beside))}
+    write_json(file, read_json(file, f"make the study again: {study.command()}") | about)
     return verdicts
+
+
+def redraw(study: Study) -> None:
+    """Write redrawn.csv: how many of the study's verdicts would be false if labels, or signs, were drawn anew."""
+    found = redrawn_studies(redrawn_claims(study, study_tables(study), REDRAWN))
+    write_table(found, study.folder / "redrawn.csv")

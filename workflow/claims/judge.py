@@ -66,9 +66,7 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
     """Judge the study's claims (`claims_of`) by its tables, write claims.csv and claims.json, return the first."""
     claims, sources = _claims(study, path)
     claims = {name: claims[name] for name in claims_of(read_claims(path), study)}
-    origin = read_json(study.folder / "provenance.json", f"make the study first: {study.command()}")
-    runs, curves = read_table(study.folder / "runs.csv"), read_table(study.folder / "curves.csv")
-    tables = Tables(runs, curves, tuple(commit or UNKNOWN for commit in origin["commits"]))
+    tables = study_tables(study)
     whole = in_full(study)
     found = {name: judge(claim, study, tables, sources[name], whole) for name, claim in claims.items()}
     past = {file: Past.of(file) for file in {sources[name] for name in claims}}
@@ -82,6 +80,13 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
     about = [row | details(claims[row["claim"]], whole, *found[row["claim"]]) for row in rows]
     write_verdicts(study.details_file, [VerdictRecord(**each) for each in about])
     return table
+
+
+def study_tables(study: Study) -> Tables:
+    """What the study's tables hold. Raises BenchError before they are made."""
+    origin = read_json(study.folder / "provenance.json", f"make the study first: {study.command()}")
+    runs, curves = read_table(study.folder / "runs.csv"), read_table(study.folder / "curves.csv")
+    return Tables(runs, curves, tuple(commit or UNKNOWN for commit in origin["commits"]))
 
 
 def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:
@@ -102,7 +107,7 @@ def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:
 
 def details(claim: Claim, study: Study, judgement: Judgement, found: Sequence[Effects]) -> dict[str, Any]:
     """What a reader of a verdict wants beside its row: the rule, the arms of a study (in full), effects by seed (of
-    several comparisons, of the one that decides, and the median of each)."""
+    several comparisons, of the one that decides, and of each)."""
     deciding = found[judgement.which] if found else Effects((), ())
     rule = claim.decided_by.get(study.study)
     named = resolved(rule, study.arms_of(rule.experiment)) if rule else None
@@ -112,10 +117,23 @@ def details(claim: Claim, study: Study, judgement: Judgement, found: Sequence[Ef
         "arms": list(named.arms) if named else [],
         "effects": dict(zip(map(str, deciding.seeds), deciding.values, strict=True)),
         "comparisons": {e.name: float(np.median(e.values)) for e in found if e.values} if len(found) > 1 else {},
+        "compared": _compared(judgement, found) if len(found) > 1 else [],
         "says": claim.claim,
         "labels": _own_labels(rule.metrics, study) if rule else {},
         **claim.model_dump(include={"published", "erratum", "caveat", "needs", "changed"}, mode="json"),
     }
+
+
+def _compared(judgement: Judgement, found: Sequence[Effects]) -> list[dict[str, Any]]:
+    own = zip(found, judgement.ends or [(None, None)] * len(found), strict=True)
+    return [
+        {
+            "name": e.name, "effects": dict(zip(map(str, e.seeds), e.values, strict=True)),
+            "median": float(np.median(e.values)), "low": low, "high": high,
+        }
+        for e, (low, high) in own
+        if e.values
+    ]  # fmt: skip
 
 
 def _own_labels(metrics: tuple[str, ...], study: Study) -> dict[str, str]:

@@ -10,6 +10,19 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, write_json
 
 
+class ComparisonRecord(BaseModel):
+    """One of several comparisons that a verdict rests on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    effects: dict[str, float | None]
+    """By seed."""
+    median: float | None
+    low: float | None = None
+    high: float | None = None
+    """Of its own interval."""
+
+
 class VerdictRecord(BaseModel):
     """One claim on one study: its row of claims.csv, and what a reader wants beside."""
 
@@ -53,6 +66,8 @@ class VerdictRecord(BaseModel):
     """By seed; of several comparisons, of the one that decides."""
     comparisons: dict[str, float | None] = {}
     """Of several, the median effect of each."""
+    compared: list[ComparisonRecord] = []
+    """Of several, all that is known of each."""
     says: str
     """The claim, in our own words."""
     labels: dict[str, str]

@@ -72,6 +72,8 @@ class Judgement:
     """Of an undecided one: seeds for a verdict with probability 0.8, if the observed effect and scatter are true."""
     which: int = 0
     """Of several comparisons the one that decides."""
+    ends: tuple[tuple[float, float], ...] = ()
+    """Of each comparison its own interval, at the level at which a claim must hold in all."""
 
 
 def not_tested(reason: str, found: Sequence[Effects] = ()) -> Judgement:
@@ -166,10 +168,10 @@ def _decided(
         notes = [EXCLUDED, *notes]
     p = _p(values, medians, same, smallest)
     needed = None if verdict != "inconclusive" else _needed(own, same, smallest, alpha, many)
-    effect, ends_shown = sign * medians[which], (low, high) if sign > 0 else (-high, -low)
+    shown, *each = [(a, b) if sign > 0 else (-b, -a) for a, b in ((low, high), *ends)]
     return Judgement(
-        verdict, effect, *ends_shown, p, count, "; ".join(notes), "median" if by_signs else "t",
-        correlation(*found[which].sides), needed, which,
+        verdict, sign * medians[which], *shown, p, count, "; ".join(notes), "median" if by_signs else "t",
+        correlation(*found[which].sides), needed, which, tuple(each),
     )  # fmt: skip
 
 

@@ -1,7 +1,9 @@
 """Whether the insides of Snakemake that the rules rely on are there; where one moved, the engine is left as it is."""
 
+import heapq
 import inspect
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Any
 
 import snakemake
 import snakemake.api  # first: the others import each other
@@ -10,13 +12,15 @@ import snakemake.dag
 import snakemake.jobs
 import snakemake.persistence
 import snakemake.rules
+import snakemake.scheduling.job_scheduler
 
 
 def strange_insides() -> list[str]:
     """Names of those that are not as versions 9.20 to 9.x have them; none where all are.
 
-    Planning by records, a faster plan and no second try of a final error rest on them (workflow/rules/engine.smk and
-    freshness.smk). Without these Snakemake plans by times of files and by what it remembers in `.snakemake`.
+    Planning by records, a faster plan, the order of jobs and no second try of a final error rest on them
+    (workflow/rules/engine.smk and freshness.smk). Without these Snakemake plans by times of files and by what it
+    remembers in `.snakemake`.
     """
     return list(_strange())
 
@@ -32,6 +36,9 @@ def _strange() -> Iterator[str]:
     for module in (snakemake.common, snakemake.rules):
         if list(_parameters(getattr(module, "get_function_params", None))) != ["func"]:
             yield f"{module.__name__}.get_function_params"
+    scheduler = snakemake.scheduling.job_scheduler.JobScheduler
+    if list(_parameters(getattr(scheduler, "job_selector", None))) != ["self", "jobs"]:
+        yield "JobScheduler.job_selector"
     if not hasattr(persistence, "NO_PARAMS_CHANGE"):
         yield "persistence.NO_PARAMS_CHANGE"
     for name in ("params_changed", "input_changed", "has_outdated_metadata", "has_metadata"):
@@ -41,6 +48,11 @@ def _strange() -> Iterator[str]:
 
 def _parameters(function: object) -> dict[str, inspect.Parameter]:
     return dict(inspect.signature(function).parameters) if callable(function) else {}
+
+
+def most_urgent(jobs: Collection[Any], most: int) -> set[Any]:
+    """So many of the jobs at most, none of which has a smaller `priority` than one that is left out."""
+    return set(jobs) if len(jobs) <= most else set(heapq.nlargest(most, jobs, key=lambda job: job.priority))
 
 
 def said_of(strange: list[str]) -> str:

@@ -22,6 +22,7 @@ from trigbench.workflow.report.plotting import sample_pictures
 from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.study.fingerprint import ROOT, own_file
 from trigbench.workflow.study.kinds import is_own, module_of
+from trigbench.workflow.study.one_noise import one_noise_file
 from trigbench.workflow.study.outside import standing_outside
 from trigbench.workflow.study.places import RESULTS
 from trigbench.workflow.study.reading import budgets_of
@@ -105,6 +106,8 @@ def publish(study: Study) -> None:
         if samples is not None:
             save(samples, target / "figures" / f"{experiment}-pictures")
             (target / "figures" / f"{experiment}-pictures.png").unlink()
+    if (picture := one_noise_file(study).with_suffix(".svg")).is_file():  # samples alone, too
+        shutil.copy(picture, target / "figures" / picture.name)
     shutil.rmtree(study.published, ignore_errors=True)
     target.replace(study.published)
     claims = pd.concat([read_table(path) for path in sorted(study.published.parent.glob("*/claims.csv"))])

@@ -5,7 +5,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from trigbench.workflow.claims.collecting import tabulate_experiment, tabulate_study
+from trigbench.workflow.claims.collecting import redraw, tabulate_experiment, tabulate_study
 from trigbench.workflow.claims.history import histories
 from trigbench.workflow.claims.judge import judge_study
 from trigbench.workflow.claims.ledger import read_claims
@@ -13,14 +13,18 @@ from trigbench.workflow.claims.tables import finished_runs, write_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import raise_all
 from trigbench.workflow.machine.files import write_atomically, write_json, write_text
+from trigbench.workflow.report.one_noise import draw_one_noise
 from trigbench.workflow.report.pages.claim import Past, claim_pages, withdrawn_pages
 from trigbench.workflow.report.pages.common import ASSETS, render
 from trigbench.workflow.report.pages.front import front_page, read_entries
 from trigbench.workflow.report.pages.gaps import is_done
 from trigbench.workflow.report.pages.study import PRECISION_NOTE, StudyPage, entry, study_page
+from trigbench.workflow.report.pages.wrong import ADDRESS, wrong_page
 from trigbench.workflow.report.plotting import plot
+from trigbench.workflow.report.simulating import make_simulations, simulations
 from trigbench.workflow.study.freshness import FILES, MADE_FROM, index_from, page_from, page_record
-from trigbench.workflow.study.places import FRONT, REPORTS, RESULTS, TIMING
+from trigbench.workflow.study.one_noise import one_noise_runs
+from trigbench.workflow.study.places import FRONT, REPORTS, RESULTS, SIMULATIONS, TIMING
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.standing import standing
 from trigbench.workflow.study.study import DEFAULT_STUDIES, Study
@@ -50,12 +54,13 @@ def report(study: Study, partial: bool = False) -> StudyPage:
 
 
 def index(reports: Path = REPORTS) -> Path:
-    """Write the front page, a page for every claim, and the assets that all pages share."""
+    """Write the front page, a page for every claim, how all could be wrong, and the assets that all pages share."""
     for asset in ASSETS.iterdir():
         _copy(asset, reports / "assets" / asset.name)
     entries = read_entries(reports)
     ledger, past = read_claims(), _past() if any(entry["claims"] for entry in entries) else {}
-    claims = claim_pages(entries, past)
+    simulated = simulations()
+    claims = claim_pages(entries, past, simulated.get("found_with"))
     of_papers = any(claim.claim in ledger.claims for claim in claims)
     withdrawn = withdrawn_pages(ledger, past) if of_papers else []
     pages = [*claims, *withdrawn]
@@ -65,7 +70,8 @@ def index(reports: Path = REPORTS) -> Path:
         write_text(reports / claim.address, render("claim.html.j2", root="../", page=claim))
     path = reports / "index.html"
     write_text(path, render("index.html.j2", page=front_page(entries, claims, TIMING, withdrawn)))
-    beside = [str(reports / "assets" / asset.name) for asset in ASSETS.iterdir()]
+    write_text(reports / ADDRESS, render("wrong.html.j2", page=wrong_page(entries, claims, simulated)))
+    beside = [str(reports / ADDRESS), *(str(reports / "assets" / asset.name) for asset in ASSETS.iterdir())]
     beside += [str(reports / page.address) for page in pages]
     write_json(page_record(reports, path.stem), {FILES: beside, MADE_FROM: index_from(reports)})
     return path
@@ -108,6 +114,8 @@ def report_all() -> Path:
             print(study.report)
         except BenchError as error:
             problems.append(error)
+    if not SIMULATIONS.is_file():
+        make_simulations()
     front = index()
     print(front)
     raise_all(problems)
@@ -120,8 +128,11 @@ def _collect(study: Study) -> None:
         if finished_runs(study, experiment)[0]:
             tabulate_experiment(study, experiment, partial=True)
             _plot_or_warn(study, experiment)
+    if one_noise_runs(study):
+        draw_one_noise(study)
     tabulate_study(study)
     judge_study(study)
+    redraw(study)
 
 
 def _plot_or_warn(study: Study, experiment: str) -> None:

@@ -11,6 +11,7 @@ rule claim:
         "results/{label}/logs/claims/{claim}.log",
     params:
         claims=claims_mark,
+    priority: urgency
     resources:
         study=select_study,
     threads: 1

@@ -17,7 +17,7 @@ from trigbench.workflow.machine.files import check_writable
 from trigbench.workflow.study.freshness import inputs_of, measurement_mark, weights_stay
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.machine.progress import watch
-from trigbench.workflow.study.places import RESULTS, run_files
+from trigbench.workflow.study.places import RESULTS, SIMULATIONS, run_files
 from trigbench.workflow.study.reading import budget_said, load, shipped, studies_said
 from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Run
 
@@ -103,6 +103,12 @@ def select_study(wildcards):
     """
     study = study_of(wildcards)
     return f"--study {shlex.quote(str(study.file))} --budget {study.budget}"
+
+
+def urgency(wildcards):
+    """Of a job: that of its study, the first of all the greatest. So each study's report is there as soon as the study
+    is, and cores that one leaves idle go on with the next."""
+    return len(STUDIES) - list(STUDIES).index(wildcards.label)
 
 
 def asked(wildcards, attempt):

@@ -10,6 +10,7 @@ rule prepare:
         "results/{label}/logs/prepare/{data}.log",
     params:
         fingerprint=lambda wc: data_fingerprint(study_of(wc).data_specification(wc.data)),
+    priority: urgency
     resources:
         study=select_study,
         gpu=lambda wc: 0 if small_data(wc) else min(1, study_of(wc).resources.gpu),

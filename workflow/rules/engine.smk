@@ -8,7 +8,7 @@ import snakemake.common
 import snakemake.jobs
 import snakemake.rules
 
-from trigbench.workflow.machine.engine import said_of, strange_insides
+from trigbench.workflow.machine.engine import most_urgent, said_of, strange_insides
 
 STRANGE = strange_insides()
 
@@ -53,6 +53,16 @@ def lift_default_limit():
     here = workflow.executor_plugin is None or workflow.executor_plugin.name == "local"
     if here and limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
+
+
+def weigh_the_most_urgent():
+    """Of many ready jobs Snakemake weighs some, which it draws by lot (`scheduler-subsample`): take those with the
+    greatest priority, or a finished study waits for its report."""
+    scheduler = workflow.scheduler
+    most, select = getattr(scheduler, "subsample", None), scheduler.job_selector
+    if most and not STRANGE:
+        scheduler.subsample = None
+        scheduler.job_selector = lambda jobs: select(most_urgent(jobs, most))
 
 
 def refuse_a_second_submission():

@@ -8,7 +8,7 @@ import snakemake.dag
 import snakemake.jobs
 import snakemake.persistence
 from snakemake.logging import logger
-from trigbench.workflow.study.freshness import (FRESH, claim_from, claim_record, collected_from, data_verdict, experiment_from, index_from, measured_from, missing_files, page_from, page_record, run_verdict, verdict)
+from trigbench.workflow.study.freshness import (FRESH, claim_from, claim_record, collected_from, data_verdict, experiment_from, index_from, measured_from, missing_files, page_from, page_record, run_verdict, simulations_from, verdict)
 from trigbench.workflow.study.places import REPORTS
 
 COSTLY = {"run": "run", "prepare": "data set", "measure": "measurement"}
@@ -35,6 +35,8 @@ def judged(job):
     wildcards, name = job.wildcards, job.rule.name
     if name == "index":
         return verdict(page_record(REPORTS, name), lambda: index_from(REPORTS))
+    if name == "simulate":
+        return verdict(SIMULATIONS, simulations_from)
     if name == "prepare":
         return data_verdict(study_of(wildcards), wildcards.data, job.params.fingerprint)
     if name == "run":

@@ -12,6 +12,7 @@ rule measure:
         "results/{label}/logs/measurements/{experiment}.log",
     params:
         fingerprint=lambda wc: measurement_mark(study_of(wc), wc.experiment),
+    priority: urgency
     resources:
         study=select_study,
     threads: 1
@@ -53,6 +54,7 @@ rule experiment:
         "results/{label}/logs/experiments/{experiment}.log",
     params:
         experiment=lambda wc: study_of(wc).experiments[wc.experiment].model_dump(mode="json"),
+    priority: urgency
     resources:
         study=select_study,
     threads: 1
@@ -70,10 +72,12 @@ rule collect:
         "results/{label}/provenance.json",
         "results/{label}/claims.csv",
         "results/{label}/claims.json",
+        "results/{label}/redrawn.csv",
     log:
         "results/{label}/logs/collect.log",
     params:
         claims=claims_mark,
+    priority: urgency
     resources:
         study=select_study,
     threads: 1
@@ -92,6 +96,7 @@ rule page:
         "reports/{label}.html",
     log:
         "results/{label}/logs/report.log",
+    priority: urgency
     resources:
         study=select_study,
     threads: 1
@@ -99,10 +104,24 @@ rule page:
         "python -m trigbench.workflow.steps.report {resources.study} > {log} 2>&1"
 
 
+rule simulate:
+    message: "how often verdicts are false, by simulation"
+    output:
+        "results/simulations.json",
+    log:
+        "results/simulations.log",
+    priority: 1000  # before any run: every report has it
+    threads: 1
+    shell:
+        "python -m trigbench.workflow.steps.simulate > {log} 2>&1"
+
+
 rule index:
     message: "front page of the reports"
     input:
         paths(study.report for study in CHOSEN.values()),
+        # what says how often verdicts are false, where some are said
+        paths([SIMULATIONS] if any(claims_of(LEDGER, study) for study in CHOSEN.values()) else []),
     output:
         "reports/index.html",
     log:

@@ -17,6 +17,7 @@ rule run:
         # specification and mathematics: the plan makes the run again when either changes
         fingerprint=lambda wc: fingerprint(study_of(wc).specification(run_of(wc))),
         where=where,
+    priority: urgency
     resources:
         study=select_study,
         gpu=(lambda wc: study_of(wc).resources.gpu) if GPUS else 0,

@@ -9,6 +9,7 @@ localrules:
     experiment,
     index,
     page,
+    simulate,
 
 
 for label, study in STUDIES.items():

@@ -12,11 +12,12 @@ from trigbench.workflow.study.claim import refuse_one_statistic
 from trigbench.workflow.study.kinds import is_own, known_of, metrics_of
 from trigbench.workflow.study.metrics import check_metrics, check_quantity
 from trigbench.workflow.study.models import check_known
+from trigbench.workflow.study.one_noise import one_noise_arms
 from trigbench.workflow.study.quantities import CURVES, QUANTITIES, Quantity
 from trigbench.workflow.study.study import Study
 
-TAKEN = {"assets", "claims", "figures", "index", "published", "tables"} | {
-    "all", "claim", "collect", "experiment", "measure", "page", "prepare", "run",
+TAKEN = {"assets", "claims", "figures", "index", "published", "tables", "wrong"} | {
+    "all", "claim", "collect", "experiment", "measure", "page", "prepare", "run", "simulate",
 }  # fmt: skip
 """No study may be called so: folders of results and reports, and rules of the workflow."""
 
@@ -34,6 +35,7 @@ def check(study: Study) -> None:
         check_arm(study, name, arm)
     _check_cycles(study)
     _check_experiments(study)
+    _check_one_noise(study)
     _check_claims(study, QUANTITIES, any(is_own(data) for data in study.data.values()))
     check_metrics(study, metrics_of(study.data))
     fewest = min(study.evaluation.samples, study.evaluation.snapshot_samples or study.evaluation.samples)
@@ -104,6 +106,18 @@ def _check_seeds(study: Study) -> None:
     check_quantity("tuning_metric", study.tuning_metric, study.data.values())
     for metric in study.evaluation.snapshot_metrics or ():
         check_quantity("evaluation.snapshot_metrics", metric, study.data.values())
+
+
+def _check_one_noise(study: Study) -> None:
+    for pattern in study.one_noise:
+        if study.is_whole and not fnmatch.filter(study.arms, pattern):
+            raise Mistake(f"one_noise: no arm is called {pattern!r}", "see 'arms', or remove it")
+    data = {study.arms[arm].data for arm in one_noise_arms(study)}
+    if len(data) > 1:
+        raise Mistake(f"one_noise: arms of {' and '.join(sorted(data))} share no noise", "name arms of one data set")
+    for name in data:
+        if not known_of(study.data[name]).seen:
+            raise Mistake(f"one_noise: samples of {name!r} have no picture", "name arms of other data, or remove it")
 
 
 def _reported(study: Study) -> list[tuple[int, ...]]:

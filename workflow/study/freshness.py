@@ -17,7 +17,9 @@ from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.fingerprint import digest, fingerprint, marks, training_fingerprint
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.study.measurements import MEASUREMENTS
+from trigbench.workflow.study.one_noise import one_noise_file, one_noise_runs
 from trigbench.workflow.study.outside import standing_outside
+from trigbench.workflow.study.places import SIMULATIONS
 from trigbench.workflow.study.rating import ratings
 from trigbench.workflow.study.records import RunRecord, read_record
 from trigbench.workflow.study.sources import same_source
@@ -186,8 +188,9 @@ def experiment_from(study: Study, experiment: str) -> str:
 
 
 def collected_from(study: Study, claims: Mapping[str, Claim]) -> str:
-    """What a study's tables and verdicts are made from."""
-    return mark_of([claims_digest(claims), list(study.experiments), *map(identity, _tables(study, study.experiments))])
+    """What a study's tables, verdicts and picture of one noise are made from."""
+    said = [claims_digest(claims), list(study.experiments), *([list(study.one_noise)] if study.one_noise else [])]
+    return mark_of([*said, *map(identity, _tables(study, study.experiments))])
 
 
 def claim_from(study: Study, name: str, claim: Claim) -> str:
@@ -201,15 +204,21 @@ def page_from(study: Study) -> str:
     """What a study's pages are made from."""
     files = [study.folder / name for name in ("provenance.json", "claims.csv", "claims.json")]
     findings = [study.experiment_folder(experiment) / "finding.json" for experiment in study.experiments]
-    said = [study.title, study.summary, list(study.experiments), *map(identity, (*files, *findings))]
+    pictured = [one_noise_file(study)] if one_noise_runs(study) else []
+    said = [study.title, study.summary, list(study.experiments), *map(identity, (*files, *findings, *pictured))]
     outside = standing_outside(study)
     return mark_of([*said, outside] if outside else said)
 
 
 def index_from(reports: Path) -> str:
-    """What the front page is made from: what the pages that are there have left for it."""
+    """What the front page is made from: what the pages that are there have left for it, and simulations."""
     pages = sorted({page.stem for page in reports.glob("*.html")} - {"index"})
-    return mark_of([pages, *(identity(page_record(reports, name)) for name in pages)])
+    return mark_of([pages, *(identity(page_record(reports, name)) for name in pages), identity(SIMULATIONS)])
+
+
+def simulations_from() -> str:
+    """What simulations of verdicts are made from: the source of the judge."""
+    return digest([], ["trigbench.workflow.claims.simulate"])
 
 
 def page_record(reports: Path, label: str) -> Path:

@@ -104,6 +104,7 @@ class Study(Model):
     experiments: dict[Name, Experiment]
     claims: dict[ClaimName, Claim] = Field(default_factory=dict)
     """Of the study's own, beside those of workflow/claims.yaml; no part of what a run is."""
+    one_noise: tuple[str, ...] = ()  # arms that the report draws from one noise; no part of what a run is
     quick: bool = False
     """Whether its training is too short to judge a claim by; a budget may say so."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -141,8 +142,7 @@ class Study(Model):
         """
         if not IS_CHECKOUT:
             budget = [] if self.budget == DEFAULT_BUDGET else ["--budget", self.budget]
-            name = self.study if self.is_shipped else str(self.file)
-            return shlex.join(["trigbench", "run", name, *filter(None, [part]), *budget])
+            return shlex.join(["trigbench", "run", self.said, *filter(None, [part]), *budget])
         target = part if part.startswith("claims/") else "/".join(filter(None, (self.label, part)))
         known = self.is_shipped and (not part.startswith("claims/") or self.study in DEFAULT_STUDIES)
         chosen = [] if known else [f"study={self.said}"]

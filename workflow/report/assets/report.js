@@ -71,23 +71,24 @@ function filterClaims(form) {
     row.hidden = !(
       (!wanted.paper || wanted.paper === paper) &&
       (!wanted.topic || wanted.topic === topic) &&
-      judged.some(([verdict, study]) => askedFor(wanted, verdict, study)) &&
+      judged.some(([verdict, study, seen]) => askedFor(wanted, verdict, study, seen)) &&
       words.every((word) => text.includes(word))
     );
     if (!row.hidden) shown.add(claim);
   }
   for (const square of document.querySelectorAll(".map a.square")) {
-    const { claim, verdict, study } = square.dataset;
-    square.classList.toggle("faded", !shown.has(claim) || !askedFor(wanted, verdict, study));
+    const { claim, verdict, study, seen } = square.dataset;
+    square.classList.toggle("faded", !shown.has(claim) || !askedFor(wanted, verdict, study, seen));
   }
   const asked = Object.entries(wanted).filter(([, value]) => value);
   form.querySelector("output").textContent = asked.length ? `${shown.size} of ${rows.length} claims` : "";
   return new URLSearchParams(asked).toString();
 }
 
-function askedFor({ verdict, study }, itsVerdict, itsStudy) {
+function askedFor({ verdict, study, seen }, itsVerdict, itsStudy, itsSeen) {
   const decided = itsVerdict !== "not run" || verdict === "not run";
-  return (!verdict || verdict === itsVerdict) && (!study || (study === itsStudy && decided));
+  const inTime = !seen || seen === itsSeen;
+  return inTime && (!verdict || verdict === itsVerdict) && (!study || (study === itsStudy && decided));
 }
 
 function makeFilters(form) {

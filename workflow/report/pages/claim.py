@@ -1,6 +1,7 @@
 """The page of a claim: what the paper says, what each study found, and the rule that decided, in words."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from trigbench.workflow.claims.ledger import Ledger
 from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED
 from trigbench.workflow.claims.words import power_words
 from trigbench.workflow.report.pages.common import Badge, Cell, Table, short
+from trigbench.workflow.report.pages.plot import Plot, plot_of
 from trigbench.workflow.report.pages.rules import (
     Content,
     compared,
@@ -20,22 +22,6 @@ from trigbench.workflow.report.pages.rules import (
     smallest_words,
 )
 from trigbench.workflow.study.claim import Change, Claim
-
-
-@dataclass(frozen=True)
-class Plot:
-    """An interval on an axis, places in percent of its width (None: not on it)."""
-
-    bands: list[tuple[float, float]]
-    """The regions of effects that count as reproduced."""
-    zero: float
-    bounds: list[float]
-    """The smallest effect that matters."""
-    seeds: list[float]
-    mean: float
-    low: float
-    high: float
-    ticks: list[tuple[float, str]]
 
 
 @dataclass(frozen=True)
@@ -51,6 +37,8 @@ class Decision:
     p: str | None
     smallest: str
     plot: Plot | None
+    alt: str
+    """What the plot shows, in words."""
     seeds: Table | None
     rule: list[str]
     """Sentence by sentence; empty where the study does not decide the claim."""
@@ -63,6 +51,8 @@ class Decision:
     rule_first: str | None
     seen: str | None
     """Whether a result that it uses was published before its rule."""
+    found_with: str | None
+    """What effect as many seeds that scatter so would find."""
     power: str
     """Of an undecided one, the seeds that it would take."""
     correlation: str | None
@@ -115,15 +105,19 @@ class ClaimPage:
 
 
 Past = Mapping[str, Sequence[Event]]
+Reach = Mapping[str, float]
+"""By number of seeds, how far beyond what matters an effect must lie, in standard deviations, to be found mostly."""
 
 
-def claim_pages(entries: Sequence[Mapping[str, Any]], past: Past | None = None) -> list[ClaimPage]:
+def claim_pages(
+    entries: Sequence[Mapping[str, Any]], past: Past | None = None, reach: Reach | None = None
+) -> list[ClaimPage]:
     """The pages of all claims that any study's entry speaks of, in the ledger's order, with what git knows of them."""
     by_claim: dict[str, list[tuple[Mapping[str, Any], Content]]] = {}
     for entry in entries:
         for claim in entry["claims"]:
             by_claim.setdefault(claim["claim"], []).append((entry, claim))
-    return [_page(name, found, (past or {}).get(name, ())) for name, found in by_claim.items()]
+    return [_page(name, found, (past or {}).get(name, ()), reach) for name, found in by_claim.items()]
 
 
 def withdrawn_pages(ledger: Ledger, past: Past) -> list[ClaimPage]:
@@ -139,12 +133,14 @@ def _withdrawn(name: str, claim: Claim, past: Sequence[Event]) -> ClaimPage:
     )  # fmt: skip
 
 
-def _page(name: str, found: list[tuple[Mapping[str, Any], Content]], past: Sequence[Event]) -> ClaimPage:
+def _page(
+    name: str, found: list[tuple[Mapping[str, Any], Content]], past: Sequence[Event], reach: Reach | None
+) -> ClaimPage:
     about = found[0][1]
     return ClaimPage(
         claim=name, says=about["says"], paper=about["paper"], place=about["place"], topic=about["topic"],
         needs=about["needs"], caveat=about["caveat"], erratum=about["erratum"],
-        published=_published(about["published"]), decisions=[decision(entry, claim) for entry, claim in found],
+        published=_published(about["published"]), decisions=[decision(entry, claim, reach) for entry, claim in found],
         commands=list(dict.fromkeys(entry["commands"][name] for entry, c in found if c["rule"])),
         changed=about.get("changed", ()), history=history_table(past),
     )  # fmt: skip
@@ -181,7 +177,7 @@ def _terms(side: Any) -> list[Any]:
     return [side] if isinstance(side, Mapping) else list(side)
 
 
-def decision(entry: Mapping[str, Any], claim: Content) -> Decision:
+def decision(entry: Mapping[str, Any], claim: Content, reach: Reach | None = None) -> Decision:
     """What the study of that entry says of one claim."""
     study, experiments = entry["label"], [experiment["name"] for experiment in entry["experiments"]]
     rule, scale = claim["rule"], claim["scale"]
@@ -192,74 +188,45 @@ def decision(entry: Mapping[str, Any], claim: Content) -> Decision:
         badge=Badge(claim["verdict"], study), holm=holm, note=claim["note"] or "",
         effect=effect_words(claim), p=None if claim["p"] is None else _p(claim["p"]),
         smallest="" if rule is None else smallest_words(claim["smallest_effect"], scale),
-        plot=_plot(claim) if finite else None,
-        seeds=_by_seed(study, claim["effects"], scale) if claim["effects"] else None,
+        plot=plot_of(claim) if finite else None,
+        alt=_alt(claim, scale) if finite else "",
+        seeds=_by_seed(study, claim, scale) if claim["effects"] else None,
         rule=[] if rule is None else rule_words(rule, claim),
         experiment=claim["experiment"], linked=claim["experiment"] in experiments, arms=claim["arms"],
         rule_commit=short(claim["rule_commit"]), results_commit=short(claim["results_commit"]),
-        rule_first=claim["rule_first"], seen=claim.get("seen"), power=power_words({"seeds_needed": None, **claim}),
+        rule_first=claim["rule_first"], seen=claim.get("seen"), found_with=_found_with(claim, reach),
+        power=power_words({"seeds_needed": None, **claim}),
         correlation=None if claim.get("correlation") is None else f"{claim['correlation']:.2f}",
         exact=claim.get("basis") == "exact",
     )  # fmt: skip
+
+
+def _alt(claim: Content, scale: str) -> str:
+    """The plot in words."""
+    several = len(claim.get("compared") or [])
+    of = f"{several} comparisons" if several else f"{claim['seeds']} seeds"
+    smallest = smallest_words(claim["smallest_effect"], scale)
+    return f"Effects of {of}: {effect_words(claim)}, {claim['verdict']}; smallest effect that matters: {smallest}."
+
+
+def _found_with(claim: Content, reach: Reach | None) -> str | None:
+    """The effect that as many seeds find in most cases, if they scatter as these do: one beyond what matters."""
+    effects = [value for value in claim["effects"].values() if value is not None and math.isfinite(value)]
+    far = (reach or {}).get(str(len(effects)))
+    if far is None or claim["direction"] not in ("less", "more") or claim.get("basis") not in ("median", "t"):
+        return None
+    bound = claim["smallest_effect"] + far * statistics.stdev(effects)
+    sign = -1 if claim["direction"] == "less" else 1
+    return f"{'below' if sign < 0 else 'above'} {effect(sign * bound, claim['scale'])}"
 
 
 def _p(value: float) -> str:
     return "below 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
-def _by_seed(study: str, effects: Mapping[str, float | None], scale: str) -> Table:
+def _by_seed(study: str, claim: Content, scale: str) -> Table:
+    effects, which = claim["effects"], ", in the comparison that decides" if claim.get("compared") else ""
     rows = [
         [Cell(seed, float(seed)), Cell(effect(v, scale), math.nan if v is None else v)] for seed, v in effects.items()
     ]
-    return Table(f"seeds-{study}", f"Effects by seed on {study}", [("Seed", False), ("Effect", True)], rows)
-
-
-# --- the plot -------------------------------------------------------------------------------------
-
-
-def _plot(claim: Content) -> Plot:
-    smallest, direction, scale = claim["smallest_effect"], claim["direction"], claim["scale"]
-    effects = [value for value in claim["effects"].values() if value is not None and math.isfinite(value)]
-    marks = [claim["low"], claim["high"], claim["effect"], *effects, 0.0, -smallest, smallest]
-    margin = 0.08 * ((max(marks) - min(marks)) or 1.0)
-    left, right = min(marks) - margin, max(marks) + margin
-
-    def place(value: float) -> float:
-        return round(100 * (value - left) / (right - left), 2)
-
-    bands = {
-        "less": [(0.0, place(-smallest))],
-        "more": [(place(smallest), 100.0)],
-        "same": [(place(-smallest), place(smallest))],
-    }[direction]
-    bounds = {"less": [-smallest], "more": [smallest], "same": [-smallest, smallest]}[direction]
-    return Plot(
-        bands=bands, zero=place(0), bounds=[place(bound) for bound in bounds],
-        seeds=[place(value) for value in effects], mean=place(claim["effect"]),
-        low=place(claim["low"]), high=place(claim["high"]),
-        ticks=[(place(value), effect(value, scale)) for value in _ticks(left, right, scale)],
-    )  # fmt: skip
-
-
-FACTORS = (1, 2, 0.5, 5, 0.2, 10, 0.1, 1.5, 0.75, 3, 0.33, 1.2, 0.85, 1.1, 0.9, 1.05, 0.95, 20, 0.05, 100, 0.01)
-"""Ratios that read well, the best first."""
-
-
-def _ticks(left: float, right: float, scale: str) -> list[float]:
-    """A few round numbers, or logarithms of round ratios, that do not crowd each other.
-
-    >>> _ticks(-0.3, 0.12, "difference")
-    [-0.2, -0.1, 0.0, 0.1]
-    >>> [round(math.exp(tick), 2) for tick in _ticks(-0.3, 1.2, "log_ratio")]
-    [0.75, 1.0, 1.5, 2.0, 3.0]
-    """
-    raw = (right - left) / 4
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * f for f in (1, 2, 5, 10) if power * f >= raw * 0.8)
-    even = [round(k * step, 10) + 0.0 for k in range(math.ceil(left / step), math.floor(right / step) + 1)]
-    chosen: list[float] = []
-    for factor in FACTORS if scale == "log_ratio" else ():
-        value = math.log(factor)
-        if left <= value <= right and all(abs(value - other) > 0.13 * (right - left) for other in chosen):
-            chosen.append(value)
-    return sorted(chosen) if len(chosen) > 2 else even
+    return Table(f"seeds-{study}", f"Effects by seed on {study}{which}", [("Seed", False), ("Effect", True)], rows)

@@ -207,13 +207,13 @@ def _verdicts(changed: pd.DataFrame, verb: str) -> Table | None:
 
 
 def _verdict(verdict: str) -> Cell:
-    return Cell(f"{SYMBOLS.get(verdict, '')} {verdict}".strip(), mark=MARKS.get(verdict, ""))
+    return Cell(f"{SYMBOLS.get(verdict, '')}\N{NO-BREAK SPACE}{verdict}".strip(), mark=MARKS.get(verdict, ""))
 
 
 def _effect(effect: float, low: float, high: float) -> Cell:
     if pd.isna(effect):
         return Cell(DASH, math.nan)
-    around = "" if pd.isna(low) else f" [{shown(low)}, {shown(high)}]"
+    around = "" if pd.isna(low) else f" [{shown(low)},\N{NO-BREAK SPACE}{shown(high)}]"
     return Cell(f"{shown(effect)}{around}", float(effect))
 
 

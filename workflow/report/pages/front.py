@@ -10,9 +10,12 @@ import yaml
 
 from trigbench.workflow.claims.verdicts import DECIDED, OLD_WORDS
 from trigbench.workflow.report.pages.claim import ClaimPage, Decision
-from trigbench.workflow.report.pages.common import SYMBOLS, Cell, Table, content, duration
+from trigbench.workflow.report.pages.common import SYMBOLS, Cell, Picture, Table, content, duration
+from trigbench.workflow.study.study import DEFAULT_STUDIES
 
 NOVEL = Path(__file__).parents[1] / "novel.yaml"
+LEADS = ("fashion", "digits", "oracle-long", "oracle")
+"""Studies whose picture leads, the first that has one; those of one's own come after them, and quick budgets last."""
 Entry = Mapping[str, Any]
 """What a study's page left beside itself (workflow.report.pages.study.entry)."""
 
@@ -54,6 +57,10 @@ class FrontPage:
     costs: Table | None
     novel: list[Novel]
     timing: Table | None
+    leads: list[tuple[str, Picture]]
+    """What methods make of one noise, by study: the first is shown, and the others are folded away."""
+    waiting: list[str]
+    """Of the studies that are made together, those without a page."""
     withdrawn: Sequence[ClaimPage] = ()
     """Claims that nobody judges any more; in none of the above."""
 
@@ -74,7 +81,7 @@ def front_page(
         entries=entries, claims=sorted(claims, key=lambda claim: claim.topic), topics=_topics(entries, claims),
         totals=_totals(entries, "verdicts", "totals", ALL), headline=_totals(entries, "headline", "headline", FRESH),
         costs=_costs(entries), novel=novel_findings(entries), timing=time_spent(timing),
-        withdrawn=withdrawn,
+        leads=_leads(entries), waiting=_waiting(entries), withdrawn=withdrawn,
     )  # fmt: skip
 
 
@@ -82,6 +89,20 @@ def read_entries(reports: Path) -> list[Entry]:
     """What was left by the study pages that exist in that folder, by name."""
     found = [(page, content(reports / "assets" / f"{page.stem}.json")) for page in sorted(reports.glob("*.html"))]
     return [entry for page, entry in found if entry.get("label") == page.stem]
+
+
+def _leads(entries: Sequence[Entry]) -> list[tuple[str, Picture]]:
+    def rank(entry: Entry) -> tuple[bool, int, int]:
+        known = LEADS.index(entry["study"]) if entry["study"] in LEADS else len(LEADS)
+        return entry.get("quick", False), known, -len(entry["seeds"])
+
+    found = [entry for entry in sorted(entries, key=rank) if entry.get("one_noise")]
+    return [(entry["label"], Picture(**entry["one_noise"])) for entry in found]
+
+
+def _waiting(entries: Sequence[Entry]) -> list[str]:
+    made = {entry["study"] for entry in entries if entry["runs"]}
+    return [name for name in DEFAULT_STUDIES if name not in made] if made & {*DEFAULT_STUDIES} else []
 
 
 def novel_findings(entries: Sequence[Entry], path: Path = NOVEL) -> list[Novel]:

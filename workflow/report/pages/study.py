@@ -16,30 +16,24 @@ from trigbench.workflow.claims.verdicts import fresh, totals
 from trigbench.workflow.report.pages.common import (
     SYMBOLS,
     Badge,
-    Cell,
+    Picture,
     Table,
     content,
     duration,
     label,
-    mean_cell,
     meaning,
-    shown,
+    picture,
 )
 from trigbench.workflow.report.pages.costs import cost_table, costs_shown
+from trigbench.workflow.report.pages.data import DataSection, data_section
 from trigbench.workflow.report.pages.experiment import ExperimentPage, experiment_page, verdict_cell
 from trigbench.workflow.report.pages.gaps import Missing, is_done, missing
+from trigbench.workflow.report.pages.limits import floors_of, lengths_of, redrawn_of
 from trigbench.workflow.report.pages.outside import OutsideSection, outside_section
-from trigbench.workflow.study.kinds import data_kind, known_of
+from trigbench.workflow.study.one_noise import one_noise_file
 from trigbench.workflow.study.quantities import COSTS, CURVES, Quantities, quantities_of
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
-FACTS = {
-    "train": "images in the training part",
-    "held_out": "images in the held-out part",
-    "classifier_accuracy_held_out": "accuracy of the feature classifier on the held-out part",
-    "exact_map_error": "error of the exact map, against a finer integration",
-    "component_std": "standard deviation of a component, after standardisation",
-}
 PRECISION_NOTE = (
     "Precision (fp32, fp16, bf16) is that of the student's network in training, by torch.autocast: its linear maps, "
     "forward, in the JVP of sCD and sCT, and backward, without loss scaling. Time embedding and modulation, the "
@@ -63,17 +57,6 @@ class Agreement:
 
     def __str__(self) -> str:
         return f"{self.yes} of {self.yes + self.no}"
-
-
-@dataclass(frozen=True)
-class DataSection:
-    """A data set: what it is, and how far real data are from real data."""
-
-    name: str
-    description: str
-    facts: list[tuple[str, str]]
-    floors: Table | None
-    download: str
 
 
 @dataclass(frozen=True)
@@ -112,6 +95,8 @@ class StudyPage:
     diverged: list[str]
     settings: str
     commands: list[str]
+    one_noise: Picture | None = None
+    """What its methods make of one noise."""
     outside: OutsideSection | None = None
     """What was trained elsewhere; no part of anything else on the page."""
     copies: dict[str, Path] = field(default_factory=dict)
@@ -144,7 +129,7 @@ def study_page(study: Study) -> StudyPage:
     return StudyPage(
         label=study.label, title=study.title, summary=study.summary.strip(), shipped=study.is_shipped,
         experiments=experiments,
-        data=[found for data in study.data if (found := _data(study, data, known))], missing=lacking,
+        data=[found for data in study.data if (found := data_section(study, data, known))], missing=lacking,
         runs=len(there), runs_total=len(study.runs()), seeds=list(study.seeds),
         provenance=provenance, in_short=_in_short(study, provenance, len(there)),
         claims=[verdict.model_dump() for verdict in read_verdicts(study.details_file)],
@@ -155,7 +140,8 @@ def study_page(study: Study) -> StudyPage:
         published=published_note, agreement=_agreement(t for t in tables.values() if "agrees" in t),
         diverged=list(dict.fromkeys(run for page in experiments for run in page.diverged)),
         settings=yaml.safe_dump(provenance.get("settings", {}), sort_keys=False, width=100, allow_unicode=True),
-        commands=_commands(study), outside=outside_section(study, tables), copies=copies, tables=tables,
+        commands=_commands(study), one_noise=_one_noise(study, copies),
+        outside=outside_section(study, tables), copies=copies, tables=tables,
     )  # fmt: skip
 
 
@@ -175,6 +161,8 @@ def entry(page: StudyPage, study: Study) -> dict[str, Any]:
             }
             for e in page.experiments
         ],
+        "quick": study.quick,
+        "one_noise": page.one_noise and asdict(page.one_noise),
         "runs": page.runs,
         "runs_missing": page.runs_total - page.runs,
         "runs_diverged": page.provenance.get("runs_diverged", 0),
@@ -185,9 +173,17 @@ def entry(page: StudyPage, study: Study) -> dict[str, Any]:
         "agreement": str(page.agreement) if page.agreement else None,
         "verdicts": page.verdicts,
         "headline": page.headline,
+        "lengths": lengths_of(study),
+        "floors": floors_of(study),
+        "redrawn": redrawn_of(study),
         "claims": page.claims,
         "tables": sorted(a for a in {*page.copies, *page.tables} if a.count("/") == 2 and a.endswith(".csv")),
     }  # fmt: skip
+
+
+def _one_noise(study: Study, copies: Mapping[str, Path]) -> Picture | None:
+    said = content(one_noise_file(study))
+    return picture(f"figures/{study.label}/one-noise", said["alt"], said["caption"], copies) if said else None
 
 
 OF_A_COPY = {"releases": "version", "sources": "files"}
@@ -252,6 +248,8 @@ def _copies(study: Study) -> dict[str, Path]:
     tables = f"tables/{study.label}"
     wanted = {f"{tables}/{name}": study.folder / name for name in ("provenance.json", "claims.csv")}
     wanted |= {f"{tables}/all-{name}.csv": study.folder / f"{name}.csv" for name in ("runs", "curves")}
+    for suffix in ("svg", "png"):
+        wanted[f"figures/{study.label}/one-noise.{suffix}"] = one_noise_file(study).with_suffix(f".{suffix}")
     for data in study.data:
         wanted[f"{tables}/data-{data}.json"] = study.data_file(data).with_suffix(".json")
     for name in study.experiments:
@@ -306,33 +304,3 @@ def _agreement(tables: Iterable[pd.DataFrame]) -> Agreement | None:
     verdicts = list({str([r[key] for key in keys]): verdict_cell(r["agrees"]).text for r in rows}.values())
     found = Agreement(verdicts.count("yes"), verdicts.count("no"))
     return found if found.yes + found.no else None
-
-
-# --- data -----------------------------------------------------------------------------------------
-
-
-def _data(study: Study, data: str, known: Quantities) -> DataSection | None:
-    path = study.data_file(data).with_suffix(".json")
-    found = content(path)
-    if not found:
-        return None
-    settings = study.data[data]
-    against = f"fresh data against fresh data, n = {study.evaluation.samples} each"
-    if data_kind(settings).parts:
-        facts = found.get("facts", {})
-        counts = f"n = {facts.get('held_out', '?')}, training part: n = {facts.get('train', '?')}"
-        against = f"the held-out part judged as if it were samples ({counts})"
-    given = {**found.get("facts", {})}
-    given |= {f"protocol: {key}": value for key, value in (given.pop("protocol", None) or {}).items()}
-    plain = {key: value for key, value in given.items() if isinstance(value, bool | int | float | str)}
-    facts = [(FACTS.get(key, key.replace("_", " ")), _fact(value)) for key, value in plain.items()]
-    rows = [[Cell(label(v["metric"], known)), mean_cell(v["value"])] for v in found.get("floors", [])]
-    caption = f"Floors: {against}"
-    floors = Table(f"floors-{data}", caption, [("Metric", False), ("Real data", True)], rows) if rows else None
-    return DataSection(data, known_of(settings).sentence, facts, floors, f"tables/{study.label}/data-{data}.json")
-
-
-def _fact(value: bool | int | float | str) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return value if isinstance(value, str) else shown(value, 4)
