@@ -109,7 +109,7 @@ def _with_next_batch(look: Look, study: Study, experiment: str) -> Look:
     wanted: set[Run] = set()
     while pending:
         run = pending.pop()
-        if run not in wanted and not (study.run_folder(run) / "metrics.json").is_file():
+        if run not in wanted and not study.files(run).metrics.is_file():
             wanted.add(run)
             pending += study.runs_before(run)
     means = {arm: _mean_seconds(study, arm) for arm in {run.arm for run in wanted}}

@@ -94,9 +94,9 @@ def _methods(study: Study, runs: Sequence[Run]) -> list[Method]:
     for run in runs:
         main = study.samplers_of(run.arm)[0]
         ways = [way for way in study.samplings(run.arm) if way.sampler == main and way.guidance in (None, 1.0)]
-        archive = read_arrays(study.run_folder(run) / "samples.npz", AGAIN, {way.key for way in ways})
+        archive = read_arrays(study.files(run).samples, AGAIN, {way.key for way in ways})
         samples = {way.steps: archive[way.key] for way in reversed(ways) if len(archive.get(way.key, ()))}
-        record = read_record(study.run_folder(run) / "metrics.json")
+        record = read_record(study.files(run).metrics)
         left = [v.value for v in record.metrics if v.metric == "collapse" and v.value is not None]
         collapsed = record.status == "finished" and max(left, default=0.0) >= COLLAPSED
         objective = study.arms[run.arm].objective
