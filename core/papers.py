@@ -49,6 +49,12 @@ PAPERS = {
         ("Geng, Zhengyang", "Pokle, Ashwini", "Luo, William", "Lin, Justin", "Kolter, J. Zico"),
         2024,
     ),
+    "2202.00512": Paper(
+        "salimans2022progressive",
+        "Progressive Distillation for Fast Sampling of Diffusion Models",
+        ("Salimans, Tim", "Ho, Jonathan"),
+        2022,
+    ),
 }
 """By their numbers on arXiv."""
 

@@ -36,6 +36,7 @@ SOLVERS: dict[str, Solver] = {
     "ddim": Solver("trigbench.core.samplers.ode:ddim_step", "DDIM", ":", "<"),
     "dpm_2s": Solver("trigbench.core.samplers.ode:dpm_solver_2s_step", "DPM-Solver 2S", "--", "P", evaluations=2),
     "dpm_pp_2m": Solver("trigbench.core.samplers.ode:solve_dpm_solver_pp_2m", "DPM-Solver++ 2M", "-.", "h", whole=True),
+    "ddim_even": Solver("trigbench.core.samplers.even:solve_ddim_even", "DDIM, even angles", ":", "^", whole=True),
 }
 
 
