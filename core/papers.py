@@ -55,6 +55,12 @@ PAPERS = {
         ("Salimans, Tim", "Ho, Jonathan"),
         2022,
     ),
+    "2310.04378": Paper(
+        "luo2023latent",
+        "Latent Consistency Models: Synthesizing High-Resolution Images with Few-Step Inference",
+        ("Luo, Simian", "Tan, Yiqin", "Huang, Longbo", "Li, Jian", "Zhao, Hang"),
+        2023,
+    ),
 }
 """By their numbers on arXiv."""
 

@@ -183,6 +183,14 @@ OBJECTIVES: dict[str, Method] = {
         sampler="ddim_even", halves=True, settings={"snr_weight": Setting(("truncated", "plus_one"))},
         look=Look("PD", "arXiv 2202.00512", "#F60971", "$P$"),
     ),
+    "lcm": Method(
+        "trigbench.core.objectives.latent_consistency:lcm", ("solver", "target_decay", "guidance_max"), teacher=True,
+        log_weights=(), settings={
+            "timesteps": Setting(int, least=1), "skip": Setting(int, least=1),
+            "distance": Setting(("huber", "squared")), "distance_constant": Setting(float, least=1e-9),
+        },
+        look=Look("LCM", "arXiv 2310.04378", "#A1972F", "$L$"),
+    ),
 }  # fmt: skip
 
 
