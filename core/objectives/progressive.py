@@ -39,8 +39,8 @@ def pd(fields: Fields, x0: Batch, draws: Draws, settings: PDSettings) -> Regress
     stage before, of twice as many steps. With x^ = cos(t) x - sin(t) F, SNR + 1 is no weight on F, and max(SNR, 1) is
     max(cos^2 t, sin^2 t).
 
-    The paper's images have a standard deviation of about 0.5 beside noise of 1, so that its angles and SNR are those of
-    other noise levels than ours, which are of unit variance. Raises ValueError without a teacher.
+    All of it is of unit variance; the paper's images have a standard deviation of about 0.5 beside noise of 1, so that
+    its SNR at the same noise level is about four times ours. Raises ValueError without a teacher.
     """
     if fields.teacher is None:
         raise ValueError("pd needs fields.teacher")

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
 from trigbench.core.condition import UNTOLD
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.report.rows import taught_by
 from trigbench.workflow.run.assembly import guided_field, make_network, open_data, teacher_of
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.training import train
@@ -82,6 +84,14 @@ def test_what_would_be_wrong_in_silence_is_refused(
     staged["arms"] = ARMS | {"scd": {"objective": "scd", "teacher": "exact"}, "pd-2": changed}
     with pytest.raises(BenchError, match=expected):
         load(write_study(staged))
+
+
+def test_a_page_names_the_teacher_of_the_first_stage() -> None:
+    """So that all stages are one line of a figure by steps."""
+    arms = ["teacher", "pd-4", "pd-2", "pd-1 by mine", "scd", "alone"]
+    rows = pd.DataFrame({"arm": arms, "objective": ["diffusion", *["pd"] * 3, "scd", "pd"], "size": "small"})
+    rows["teacher"] = [None, "teacher", "pd-4", "pd-2", "exact", None]
+    assert taught_by(rows).tolist() == ["teacher"] * 6
 
 
 def test_a_teacher_in_even_steps_says_how_many(staged: dict, write_study: Callable[[dict], Any]) -> None:
