@@ -74,6 +74,18 @@ PAPERS = {
         ("Heek, Jonathan", "Hoogeboom, Emiel", "Salimans, Tim"),
         2024,
     ),
+    "2202.00512": Paper(
+        "salimans2022progressive",
+        "Progressive Distillation for Fast Sampling of Diffusion Models",
+        ("Salimans, Tim", "Ho, Jonathan"),
+        2022,
+    ),
+    "2310.04378": Paper(
+        "luo2023latent",
+        "Latent Consistency Models: Synthesizing High-Resolution Images with Few-Step Inference",
+        ("Luo, Simian", "Tan, Yiqin", "Huang, Longbo", "Li, Jian", "Zhao, Hang"),
+        2023,
+    ),
 }  # fmt: skip
 """By their numbers on arXiv."""
 

@@ -69,6 +69,7 @@ SOLVERS: dict[str, Solver] = {
         },
         takes=("noise", "sigma_d"),
     ),
+    "ddim_even": Solver("trigbench.core.samplers.even:solve_ddim_even", "DDIM, even angles", ":", "v", whole=True),
 }  # fmt: skip
 
 

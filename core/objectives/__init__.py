@@ -81,9 +81,11 @@ class Method:
     """Trains fields.fake beside the student."""
     log_weights: tuple[str, ...] = ("log_weight",)
     """The adaptive weights that it may use, by their names in Fields."""
-    sampler: Literal["few", "one", "segments", "jumps", "heun"] = "few"
+    sampler: Literal["few", "one", "segments", "jumps", "heun", "ddim_even"] = "few"
     """How it is sampled unless told: a map from every angle, from t_max alone, by segments, by jumps between any
-    angles, or as an ODE."""
+    angles, as an ODE, or in its own even steps."""
+    halves: bool = False
+    """Its student may teach one of half as many segments, by the same method."""
     own: bool = False
     """Stands outside the table: what it uses is known to its author alone."""
     boundary: bool = False
@@ -198,6 +200,19 @@ OBJECTIVES: dict[str, Method] = {
         "trigbench.core.objectives.lineage:ect", (*PROPOSAL, "stages"), log_weights=(),
         look=Look("ECT", "arXiv 2406.14548", "#882255", "P"),
     ),
+    "pd": Method(
+        "trigbench.core.objectives.progressive:pd", ("segments",), ("segments",), teacher=True, log_weights=(),
+        sampler="ddim_even", halves=True, settings={"snr_weight": Setting(("truncated", "plus_one"))},
+        look=Look("PD", "arXiv 2202.00512", "#F60971", "$P$"),
+    ),
+    "lcm": Method(
+        "trigbench.core.objectives.latent_consistency:lcm", ("solver", "target_decay", "guidance_max"), teacher=True,
+        log_weights=(), settings={
+            "timesteps": Setting(int, least=1), "skip": Setting(int, least=1),
+            "distance": Setting(("huber", "squared")), "distance_constant": Setting(float, least=1e-9),
+        },
+        look=Look("LCM", "arXiv 2310.04378", "#A1972F", "$L$"),
+    ),
 }  # fmt: skip
 
 
@@ -208,4 +223,4 @@ def method_of(name: str) -> Method | None:
 
 def hashed(method: Method) -> dict[str, Any]:
     """What the table says of a method that decides numbers."""
-    return {key: value for key, value in dataclasses.asdict(method).items() if key != "look"}
+    return {key: value for key, value in dataclasses.asdict(method).items() if key not in ("look", "halves")}

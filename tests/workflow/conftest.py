@@ -57,6 +57,7 @@ NEEDED = {
     "dscd": {"intervals": 4}, "dsct": {"intervals": 4}, "cd": {"intervals": 4}, "ct": {"points": [4, 8]},
     "ict": {"points": [4, 16]}, "ect": {"stages": 3}, "ms_scd": {"segments": 2},
     "pcm": {"segments": 2}, "mscm": {"segments": 2},
+    "pd": {"segments": 2},
 }  # fmt: skip
 """What an arm of the objective cannot do without."""
 

@@ -73,7 +73,7 @@ TOLD: dict[str, dict[str, Any]] = {"ctm": {"grid": None}}
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_conforms(name: str) -> None:
     method = OBJECTIVES[name]
-    found = check_objective(named(method.path), TOLD.get(name), even=method.even)
+    found = check_objective(named(method.path), TOLD.get(name), even=method.even, halves=method.halves)
     assert failed(found) == set()
     assert unfit(found) == ({"rests at the exact solution"} if name == "vsd" else set()), "its fake is the teacher here"
 

@@ -101,10 +101,22 @@ def first_way(rows: Frame) -> Frame:
 
 
 def taught_by(rows: Frame) -> pd.Series:
-    """The arm of each row's teacher, of a teacher itself; where none is named, the diffusion arm of its size."""
+    """The arm of each row's teacher, of a teacher itself; where none is named, the diffusion arm of its size.
+
+    Of stages it is that of the first, whatever a stage taught in between.
+    """
     teachers = rows[rows.objective == "diffusion"].drop_duplicates("size")
     by_size = dict(zip(teachers["size"], teachers.arm, strict=True))
-    named = rows.teacher.mask(rows.teacher == "exact")
+    students = rows[rows.objective != "diffusion"]
+    taught = dict(zip(students.arm.map(arm_of), students.teacher, strict=True))
+
+    def first(teacher: object) -> object:
+        while teacher in taught:
+            teacher = taught[teacher]
+        return teacher
+
+    named = rows.teacher.map(first)
+    named = named.mask(named == "exact")
     return rows.arm.where(rows.objective == "diffusion", named).fillna(rows["size"].map(by_size))
 
 

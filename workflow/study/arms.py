@@ -11,6 +11,7 @@ from trigbench.workflow.study.converted import header_of
 from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.metrics import check_quantity
 from trigbench.workflow.study.models import check_known
+from trigbench.workflow.study.samplers import OWN_STEPS
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.study import Study
 
@@ -49,10 +50,13 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
         any_jumps = arm.method.two_times and arm.method.sampler in ("few", "one")
         allowed = MAPS.get("jumps" if any_jumps else arm.method.sampler, ("few",))
         allowed = tuple(SOLVERS) if arm.method.sampler in SOLVERS else allowed
+        allowed = (arm.method.sampler,) if arm.method.halves else allowed
         if settings.solver not in allowed:
             problem = f"{key}: {sampler!r} does not sample objective {arm.objective!r}"
             problem += " with 'segments'" if arm.method.own and arm.segments else ""
             raise Mistake(problem, f"name a sampler whose solver is {' or '.join(allowed)}")
+        if settings.solver == OWN_STEPS:
+            _check_own_steps(f"samplers.{sampler}.evaluations", name, arm, settings.evaluations)
         if settings.guidance and not (arm.guidance_max or (arm.label_dropout and arm.method.sampler == "heun")):
             lacks = "'label_dropout'" if arm.method.sampler == "heun" else "'guidance_max'"
             raise Mistake(f"{key}: {sampler!r} is guided, and the arm is not", f"give the arm {lacks}")
@@ -64,6 +68,15 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
             if not lowest <= time < highest:
                 where = f"is not between arms.{name}'s last angle {lowest:.4g} and its first, {highest:.4g}"
                 raise Mistake(f"samplers.{sampler}.times: {time:g} {where}", "choose a time between them")
+
+
+def _check_own_steps(key: str, name: str, arm: Arm, evaluations: tuple[int, ...] | None) -> None:
+    """A student of so many steps is sampled in these; a diffusion arm, in those that are said."""
+    if evaluations is None and arm.segments is None:
+        raise Mistake(f"{key}: arms.{name} has no number of steps of its own", "add it: [8] are eight steps")
+    if arm.method.halves and evaluations not in (None, (arm.segments,)):
+        problem = f"{key}: arms.{name} is trained for {arm.segments} steps, not for {list(evaluations or ())}"
+        raise Mistake(problem, "remove it, or give the arm another sampler")
 
 
 def _check_points(name: str, arm: Arm) -> None:
@@ -108,8 +121,14 @@ def _check_teacher(study: Study, name: str, arm: Arm) -> None:
     teacher = study.arms.get(arm.teacher)
     if teacher is None:
         raise Mistake(f"{key}: there is no arm {arm.teacher!r}", f"name 'exact', or one of: {', '.join(study.arms)}")
-    if teacher.objective != "diffusion" or teacher.data != arm.data:
-        raise Mistake(f"{key}: {arm.teacher!r} must be a diffusion arm on data {arm.data!r}", "name such an arm")
+    stage = arm.method.halves and teacher.objective == arm.objective
+    if not (stage or teacher.objective == "diffusion") or teacher.data != arm.data:
+        before = f" or an arm of {arm.objective!r}" if arm.method.halves else ""
+        problem = f"{key}: {arm.teacher!r} must be a diffusion arm{before} on data {arm.data!r}"
+        raise Mistake(problem, "name such an arm")
+    if stage and teacher.segments != 2 * (arm.segments or 1):
+        problem = f"arms.{name}.segments: {arm.segments} are not half of its teacher's, {teacher.segments}"
+        raise Mistake(problem, f"a step is two of the teacher's: halve {teacher.segments}, or name another teacher")
     if arm.start == "teacher" and teacher.size in study.sizes and not _alike(study, teacher.size, arm.size):
         raise Mistake(f"arms.{name}.start: the teacher's size {teacher.size!r} is not {arm.size!r}", "start: random")
     if arm.guidance_max and not teacher.label_dropout:

@@ -10,6 +10,8 @@ from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.models import Model, Settings, check_known, unfit
 
 OF_MAPS = ("few", "segments", "jumps")
+OWN_STEPS = "ddim_even"
+"""The solver whose steps are an arm's `segments` where no `evaluations` say otherwise."""
 
 
 class Sampler(Model):
@@ -23,7 +25,7 @@ class Sampler(Model):
     gamma: Annotated[float, Field(ge=0, le=1)] | None = None
     """`jumps`: from 0, where nothing is re-noised, to 1, which is `few`; empty for 0."""
     evaluations: tuple[PositiveInt, ...] | None = None
-    """ODE solvers: one number of network evaluations per sampling."""
+    """ODE solvers: one number of network evaluations per sampling; of `ddim_even` empty for the arm's `segments`."""
     guidance: tuple[PositiveFloat, ...] | None = None
     """Scales, each with every sampling; 1 is no guidance. Empty for arms without guidance."""
     metrics: tuple[str, ...] | None = None
@@ -50,7 +52,8 @@ class Sampler(Model):
     def _consistent(self) -> Self:
         check_known("solver", self.solver, (*OF_MAPS, *SOLVERS))
         for key, used in (("times", self.solver in ("few", "jumps")), ("evaluations", self.solver in SOLVERS)):
-            if used != bool(getattr(self, key)):
+            may_lack = key == "evaluations" and self.solver == OWN_STEPS
+            if used != bool(getattr(self, key)) and not may_lack:
                 raise unfit(f"solver {self.solver!r}", used, key)
         if self.gamma is not None and self.solver != "jumps":
             raise unfit(f"solver {self.solver!r}", False, "gamma")

@@ -18,7 +18,7 @@ from trigbench.workflow.study.kinds import Data, data_kind, known_of
 from trigbench.workflow.study.models import Model, Name, Seed
 from trigbench.workflow.study.places import PUBLISHED, REPORTS, RESULTS, RunFiles, run_files
 from trigbench.workflow.study.resources import Resources
-from trigbench.workflow.study.samplers import Evaluation, Sampler
+from trigbench.workflow.study.samplers import OWN_STEPS, Evaluation, Sampler
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Experiment, Size
 from trigbench.workflow.study.seeds import looks, reached
 
@@ -35,6 +35,7 @@ BUILT_IN = {
     "segments": Sampler(solver="segments"),
     "jumps": Sampler(solver="jumps", times=((), (1.1,))),
     "heun": Sampler(solver="heun", evaluations=(35,)),
+    OWN_STEPS: Sampler(solver=OWN_STEPS),
 }
 """Samplers that every study has: the papers' own for each kind of method."""
 

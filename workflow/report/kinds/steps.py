@@ -84,7 +84,7 @@ def _way(arm: str, objective: str, sampler: str, count: float) -> str:
 
 def _by_cost(rows: Frame) -> Frame:
     """By evaluations; a student of segments is one of a family, too."""
-    swept = rows.steps.where(rows.objective == "ms_scd")
+    swept = rows.steps.where(rows.objective.isin(["ms_scd", "pd"]))
     return of_families(rows.assign(steps=evaluations(rows)), swept)
 
 

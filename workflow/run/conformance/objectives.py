@@ -20,7 +20,7 @@ from trigbench.core.fields import Draws, Fields, bind
 from trigbench.core.networks.mlp import ResidualMLP
 from trigbench.core.objectives.regression import Regression, settings_for
 from trigbench.core.pairs import FallbackWarning
-from trigbench.core.schedules import cm_angles, karras_angles
+from trigbench.core.schedules import cm_angles, karras_angles, largest_angle, uniform_angles
 from trigbench.core.trigflow import Field, even_grid, proposal_grid
 from trigbench.workflow.data.randomness import generator, seeded
 from trigbench.workflow.run.conformance.finding import Check, Fault, Finding, by_chance, findings, same_bits
@@ -57,15 +57,18 @@ class Tried:
 
 
 def check_objective(
-    function: Callable[..., Any], settings: Mapping[str, Any] | None = None, even: bool = False
+    function: Callable[..., Any],
+    settings: Mapping[str, Any] | None = None,
+    even: bool = False,
+    halves: bool = False,
 ) -> list[Finding]:
     """All that holds of an objective, on points and images, and whether it rests at a Gaussian's exact solution.
 
     `settings` are its own, by name; what a study makes (a grid, segments, the control) it is given here, unless they
-    say otherwise. `even` says that its grid is CM's. Raises ValueError for a setting of its dataclass that nothing
-    gives.
+    say otherwise. `even` says that its grid is CM's, `halves` that its segments are steps of a solver, which are made
+    fine. Raises ValueError for a setting of its dataclass that nothing gives.
     """
-    tried = Tried(function, settings_for(function, **(_made(even) | dict(settings or {}))))
+    tried = Tried(function, settings_for(function, **(_made(even, halves) | dict(settings or {}))))
     checks = {
         CALLED: _called, "keeps float64": _double, "is a function of its draws": _draws,
         "leaves nothing to chance": _chance, "leaves its inputs alone": _inputs, "rows do not mix": _rows,
@@ -83,12 +86,13 @@ def _of(check: Callable[[Tried], str], tried: Tried) -> Check:
     return quietly
 
 
-def _made(even: bool) -> dict[str, Any]:
+def _made(even: bool, halves: bool) -> dict[str, Any]:
     """What a study would make of an arm's words, by the names of settings' fields."""
     proposal = (PROPOSAL_MEAN, PROPOSAL_STD)
     fine = karras_angles(INTERVALS, SIGMA_D)
     grid = even_grid(cm_angles(INTERVALS + 1, SIGMA_D)) if even else proposal_grid(fine, *proposal, SIGMA_D)
-    segments = torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    steps = uniform_angles(INTERVALS, largest_angle(SIGMA_D))[:-1]
+    segments = steps if halves else torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
     return {"sigma_d": SIGMA_D, "grid": grid, "segments": segments, "stage": STAGE}
 
 

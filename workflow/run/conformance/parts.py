@@ -93,7 +93,8 @@ def _of_objective(path: str, part: Callable[..., Any], settings: Mapping[str, An
         remedy = f"let it take ({', '.join(GIVEN)})"
         raise BenchError(f"it cannot be called as an objective: {error}", key=path, remedy=remedy) from error
     check_call(f"the settings of {path}", settings_class(part), MADE, settings, "--settings")
-    return check_objective(part, settings, even=bool(method and method.even))
+    about = {"even": method.even, "halves": method.halves} if method else {}
+    return check_objective(part, settings, **about)
 
 
 def _of_data(module: types.ModuleType, settings: Mapping[str, Any]) -> list[Finding]:

@@ -1,0 +1,155 @@
+"""Progressive distillation against its Algorithm 2, and what halving leaves of a solver (lineage.md 1.1).
+
+The paper's side is written by hand in its own terms: z_t = alpha x + sigma e, x^ of a network in v, DDIM in x^.
+"""
+
+import math
+from collections.abc import Callable
+from functools import reduce
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trigbench.core import oracle
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives.progressive import PDSettings, SnrWeight, error_weight, pd, step_of, two_steps_in_one
+from trigbench.core.objectives.regression import Regression
+from trigbench.core.samplers.even import solve_ddim_even
+from trigbench.core.schedules import largest_angle, uniform_angles
+from trigbench.core.trigflow import Field
+
+BATCH, SIZE, SIGMA_D, STD = 24, 3, 0.5, 0.6
+T_MAX = largest_angle(SIGMA_D)
+
+
+def col(t: Tensor) -> Tensor:
+    return t[:, None]
+
+
+def settings(steps: int, snr_weight: SnrWeight = "truncated") -> PDSettings:
+    return PDSettings(uniform_angles(steps, T_MAX)[:-1], SIGMA_D, snr_weight)
+
+
+def drawn(seed: int = 0) -> tuple[Tensor, Draws]:
+    g = torch.Generator().manual_seed(seed)
+    x0, noise = torch.randn(2, BATCH, SIZE, generator=g, dtype=torch.float64)
+    return STD * x0, Draws(torch.rand(BATCH, generator=g, dtype=torch.float64), noise)
+
+
+def trained(student: Field, teacher: Field, steps: int) -> Regression:
+    x0, draws = drawn()
+    return pd(Fields(student, teacher), x0, draws, settings(steps))
+
+
+def velocity(x: Tensor, t: Tensor) -> Tensor:
+    return oracle.gaussian_velocity(x, t, STD)
+
+
+def segment_map(steps: int) -> Field:
+    """F of a Gaussian's exact map to the lower end of its step, of so many."""
+    edges = uniform_angles(steps, T_MAX)
+
+    def spread(t: Tensor) -> Tensor:
+        return (t.cos().square() * STD**2 + t.sin().square()).sqrt()
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        u = edges[(t / T_MAX * steps - 0.5).long()]
+        return col((torch.cos(t - u) - spread(u) / spread(t)) / torch.sin(t - u)) * x
+
+    return field
+
+
+@pytest.mark.parametrize("snr_weight", ["truncated", "plus_one"])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_the_gradient_is_that_of_the_published_loss(tanh_net: Callable, steps: int, snr_weight: SnrWeight) -> None:
+    student, teacher = tanh_net(SIZE, 0), tanh_net(SIZE, 1)
+    x0, draws = drawn()
+    index = (draws.uniform * steps).floor() + 1  # t = i / N
+    angles = [T_MAX * place / steps for place in (index, index - 0.5, index - 1)]
+    (a, s), (a1, s1), (a2, s2) = [(col(t.cos()), col(t.sin())) for t in angles]
+    z = a * x0 + s * draws.noise
+
+    def data(net: nn.Module, z: Tensor, a: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        return a * z - s * net(z, t)
+
+    x_hat = data(teacher, z, a, s, angles[0])
+    z1 = a1 * x_hat + s1 / s * (z - a * x_hat)
+    x_hat = data(teacher, z1, a1, s1, angles[1])
+    z2 = a2 * x_hat + s2 / s1 * (z1 - a1 * x_hat)
+    target = (z2 - s2 / s * z) / (a2 - s2 / s * a)
+    snr = (a / s).square()
+    weight = snr.clamp(min=1) if snr_weight == "truncated" else snr + 1
+    loss = (weight * (target.detach() - data(student, z, a, s, angles[0])).square()).mean()
+
+    ours = pd(Fields(student, teacher), x0, draws, settings(steps, snr_weight)).loss
+    parameters = list(student.parameters())
+    for mine, published in zip(
+        torch.autograd.grad(ours, parameters), torch.autograd.grad(loss, parameters), strict=True
+    ):
+        largest = float(published.abs().max())
+        assert largest > 1e-4
+        torch.testing.assert_close(mine, published, rtol=0, atol=1e-10 * largest)
+
+
+def test_where_the_teacher_s_steps_are_exact_so_is_the_student() -> None:
+    """Of its grid's exact maps, two in a row are the exact map of the coarser grid's step."""
+    assert trained(segment_map(4), segment_map(8), 4).direction_norm.max() < 1e-12
+    assert trained(segment_map(4), segment_map(16), 4).direction_norm.max() > 1e-2, "of another grid they are not"
+
+
+def test_halving_to_the_end_leaves_the_teacher_s_solver_in_one_step() -> None:
+    """Each stage's optimum taught the next: one step is then 16 of DDIM, on a Gaussian a product of their scalars."""
+    x, field, steps = drawn()[1].noise, velocity, 16
+    edges = uniform_angles(steps, T_MAX)
+    while steps > 1:
+        steps //= 2
+        field = _optimum(field, steps)
+    one = solve_ddim_even(field, x, torch.tensor([T_MAX, 0.0], dtype=torch.float64))
+
+    def scalar(t: float, h: float) -> float:
+        spread = math.cos(t) ** 2 * STD**2 + math.sin(t) ** 2
+        return math.cos(h) - math.sin(h) * (1 - STD**2) * math.cos(t) * math.sin(t) / spread
+
+    product = reduce(lambda whole, t: whole * scalar(t, T_MAX / 16), edges[1:].tolist(), 1.0)
+    torch.testing.assert_close(one, product * x, rtol=0, atol=1e-12)
+    torch.testing.assert_close(solve_ddim_even(velocity, x, edges.flip(0)), product * x, rtol=0, atol=1e-12)
+    assert abs(product - STD) > 1e-3, "which is not the exact map"
+
+
+def _optimum(teacher: Field, steps: int) -> Field:
+    """What a student of so many steps that sees everything becomes; no direction moves it."""
+    segments = settings(steps).segments
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        _, u = step_of(t / T_MAX - 0.5 / steps, segments, SIGMA_D)  # of the step that starts at t
+        return two_steps_in_one(teacher, x, t, u)
+
+    assert trained(field, teacher, steps).direction_norm.max() < 1e-13
+    return field
+
+
+def test_the_teacher_is_asked_at_its_own_steps_alone_and_never_recorded() -> None:
+    asked = []
+
+    def teacher(x: Tensor, t: Tensor) -> Tensor:
+        asked.append(t)
+        assert not torch.is_grad_enabled()
+        return velocity(x, t)
+
+    trained(lambda x, t: x.requires_grad_(), teacher, 4)
+    places = torch.cat(asked) / T_MAX * 8
+    assert len(asked) == 2 and places.min() > 0.5, "at 0 a network may have no value"
+    torch.testing.assert_close(places, places.round(), rtol=0, atol=1e-12)
+
+
+def test_every_step_of_the_student_is_drawn_as_often_as_another() -> None:
+    uniform = (torch.arange(400, dtype=torch.float64) + 0.5) / 400
+    t, u = step_of(torch.cat([uniform, torch.ones(1, dtype=torch.float64)]), settings(4).segments, SIGMA_D)
+    torch.testing.assert_close(t - u, torch.full_like(t, T_MAX / 4))
+    assert t[:400].unique(return_counts=True)[1].tolist() == [100] * 4 and t[-1] == T_MAX
+
+
+def test_another_weight_is_refused(unchecked: Callable) -> None:
+    with unchecked(), pytest.raises(ValueError, match="unknown weight 'snr'; choose truncated or plus_one"):
+        error_weight(torch.ones(2), torch.ones(2, 3), "snr")  # type: ignore[arg-type]

@@ -1,0 +1,100 @@
+"""Stages of distillation: each arm's student teaches the next, of half as many steps, and is sampled in its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from trigbench.core.condition import UNTOLD
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.report.rows import taught_by
+from trigbench.workflow.run.assembly import guided_field, make_network, open_data, teacher_of
+from trigbench.workflow.run.sampling import draw_samples
+from trigbench.workflow.run.training import train
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Run, Study
+
+ARMS: dict[str, Any] = {
+    "teacher": {"objective": "diffusion", "samplers": ["even"]},
+    "pd-{segments}": {"objective": "pd", "segments": [4], "teacher": "teacher", "start": "teacher"},
+    "pd-2": {"objective": "pd", "segments": 2, "teacher": "pd-4", "start": "teacher"},
+}
+SAMPLERS = {"even": {"solver": "ddim_even", "evaluations": [8]}}
+
+
+@pytest.fixture
+def staged(tiny: dict) -> dict:
+    tiny["arms"], tiny["samplers"] = dict(ARMS), dict(SAMPLERS)
+    tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["*"]}}
+    return tiny
+
+
+def weights_of(study: Study, arm: str) -> dict[str, torch.Tensor]:
+    return read_tensors(study.run_folder(Run(arm=arm, seed=0)) / "weights.safetensors", "")
+
+
+def test_each_stage_is_taught_by_the_one_before_and_sampled_in_its_own_steps(
+    staged: dict, with_data: Callable[[dict], Study]
+) -> None:
+    study = with_data(staged)
+    for arm in ("teacher", "pd-4", "pd-2"):
+        train(study, Run(arm=arm, seed=0))
+    before = weights_of(study, "pd-4")
+    assert any(not torch.equal(before[name], weight) for name, weight in weights_of(study, "teacher").items())
+    arm = study.arms["pd-2"]
+    dataset, network = open_data(study, arm), make_network(study, arm, open_data(study, arm))
+    x, t = torch.randn(5, 2, generator=torch.Generator().manual_seed(0)), torch.full((5,), 0.7, dtype=torch.float64)
+    field = teacher_of(study, arm, dataset, before)(UNTOLD)
+    assert field is not None and torch.equal(field(x, t), guided_field(network, before, UNTOLD)(x, t))
+
+    for name, steps in (("teacher", 8), ("pd-4", 4), ("pd-2", 2)):
+        (way,) = study.samplings(name)
+        assert (way.solver, way.steps) == ("ddim_even", steps)
+        made = draw_samples(study, study.arms[name], weights_of(study, name), [way], 6)[way.key]
+        assert made.shape == (6, 2) and bool(made.isfinite().all())
+
+
+def test_a_stage_waits_for_those_before_it_and_is_stale_with_them(
+    staged: dict, write_study: Callable[[dict], Any]
+) -> None:
+    study, last = load(write_study(staged)), Run(arm="pd-2", seed=0)
+    assert study.generation(last) == 2
+    said = study.training_specification(last)
+    assert said["teacher"]["arm"]["segments"] == 4 and said["teacher"]["teacher"]["arm"]["objective"] == "diffusion"
+
+
+@pytest.mark.parametrize(
+    ("arm", "expected"),
+    [
+        ({"segments": 4}, r"4 are not half of its teacher's, 4(.|\n)*halve 4"),
+        ({"objective": "scd", "segments": None}, "'pd-4' must be a diffusion arm on data"),
+        ({"teacher": "scd"}, "'scd' must be a diffusion arm or an arm of 'pd' on data"),
+        ({"samplers": ["even"]}, r"trained for 2 steps, not for \[8\](.|\n)*remove it"),
+        ({"samplers": ["heun"]}, "whose solver is ddim_even"),
+        ({"snr_weight": "snr"}, "write one of truncated, plus_one"),
+    ],
+)
+def test_what_would_be_wrong_in_silence_is_refused(
+    arm: dict, expected: str, staged: dict, write_study: Callable[[dict], Any]
+) -> None:
+    changed = {key: value for key, value in (ARMS["pd-2"] | arm).items() if value is not None}
+    staged["arms"] = ARMS | {"scd": {"objective": "scd", "teacher": "exact"}, "pd-2": changed}
+    with pytest.raises(BenchError, match=expected):
+        load(write_study(staged))
+
+
+def test_a_page_names_the_teacher_of_the_first_stage() -> None:
+    """So that all stages are one line of a figure by steps."""
+    arms = ["teacher", "pd-4", "pd-2", "pd-1 by mine", "scd", "alone"]
+    rows = pd.DataFrame({"arm": arms, "objective": ["diffusion", *["pd"] * 3, "scd", "pd"], "size": "small"})
+    rows["teacher"] = [None, "teacher", "pd-4", "pd-2", "exact", None]
+    assert taught_by(rows).tolist() == ["teacher"] * 6
+
+
+def test_a_teacher_in_even_steps_says_how_many(staged: dict, write_study: Callable[[dict], Any]) -> None:
+    staged["arms"] = ARMS | {"teacher": ARMS["teacher"] | {"samplers": ["ddim_even"]}}
+    with pytest.raises(BenchError, match=r"arms\.teacher has no number of steps of its own"):
+        load(write_study(staged))
