@@ -49,6 +49,12 @@ PAPERS = {
         ("Geng, Zhengyang", "Pokle, Ashwini", "Luo, William", "Lin, Justin", "Kolter, J. Zico"),
         2024,
     ),
+    "2505.13447": Paper(
+        "geng2025mean",
+        "Mean Flows for One-step Generative Modeling",
+        ("Geng, Zhengyang", "Deng, Mingyang", "Bai, Xingjian", "Kolter, J. Zico", "He, Kaiming"),
+        2025,
+    ),
 }
 """By their numbers on arXiv."""
 

@@ -119,6 +119,9 @@ DIRECTION = {
 """Settings of core.flow_maps.control_of."""
 PAIR_WEIGHTS = ("log_weight", "score_log_weight")
 """The parts of core.flow_maps.weight_of_pair."""
+TWO_TIMES = (*PROPOSAL, "segments", *WEIGHT)
+"""Words of an arm for a method of two angles, with weights of PAIR_WEIGHTS."""
+TANGENT = ("tangent_method", "tangent_precision")
 SCM = "arXiv 2410.11081"
 CM = "arXiv 2303.01469"
 
@@ -175,6 +178,11 @@ OBJECTIVES: dict[str, Method] = {
     "ect": Method(
         "trigbench.core.objectives.lineage:ect", (*PROPOSAL, "stages"), log_weights=(),
         look=Look("ECT", "arXiv 2406.14548", "#882255", "P"),
+    ),
+    "meanflow": Method(
+        "trigbench.core.objectives.meanflow:meanflow", (*TWO_TIMES, *TANGENT), settings=TWO_ANGLES | DIRECTION,
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("MeanFlow", "arXiv 2505.13447", "#845EEC", "$M$"),
     ),
 }  # fmt: skip
 
