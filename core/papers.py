@@ -55,6 +55,14 @@ PAPERS = {
         ("Geng, Zhengyang", "Deng, Mingyang", "Bai, Xingjian", "Kolter, J. Zico", "He, Kaiming"),
         2025,
     ),
+    "2512.02012": Paper(
+        "geng2025improved",
+        "Improved Mean Flows: On the Challenges of Fastforward Generative Models",
+        (
+            "Geng, Zhengyang", "Lu, Yiyang", "Wu, Zongze", "Shechtman, Eli", "Kolter, J. Zico", "He, Kaiming",
+        ),
+        2025,
+    ),
 }
 """By their numbers on arXiv."""
 

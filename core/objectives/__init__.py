@@ -184,6 +184,11 @@ OBJECTIVES: dict[str, Method] = {
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
         look=Look("MeanFlow", "arXiv 2505.13447", "#845EEC", "$M$"),
     ),
+    "imf": Method(
+        "trigbench.core.objectives.meanflow:imf", (*TWO_TIMES, *TANGENT), settings=TWO_ANGLES | DIRECTION,
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("iMF", "arXiv 2512.02012", "#F697FF", "$i$"),
+    ),
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""MeanFlow and its successor: maps of two times trained on data alone, by the derivative along the flow.
+"""MeanFlow and its successor, iMF: maps of two times trained on data alone, by the derivative along the flow.
 
 Their networks give the average velocity u = (c + S) F - (c - S) x between two times tau = S / (c + S) of
 x' = (1 - tau) x0 + tau z, c and S of the angle; losses are in u's units, as published.
@@ -50,6 +50,24 @@ def meanflow(fields: Fields, x0: Batch, draws: Draws, settings: MeanFlowSettings
     x, v = interpolate(x0, draws.noise, t), velocity(x0, draws.noise, t)
     direction = eulerian_direction(fields.student_to(u), x, t, u, v, flow_factor(t, u), settings.derivative)
     return _regress(fields, direction, t, u, settings, constant=1e-3)
+
+
+def imf(fields: Fields, x0: Batch, draws: Draws, settings: MeanFlowSettings) -> Regression:
+    """Improved MeanFlow (arXiv 2512.02012, Eq. 12 and Alg. 1): V = u + (tau - rho) sg(du/dtau) onto the pair's v.
+
+    du/dtau is along the network's own velocity w = F(x, t; t), so that V is a function of x_t; the gradient is that of
+    moving F by k df/dt + v - w, df/dt along w alone. Half the samples have u = t; the power control has p = 1 and
+    c = 0.01. w is the map's own at u = t, of no head beside; no guidance. Raises ValueError as `meanflow`.
+    """
+    if fields.student_to is None:
+        raise ValueError("imf needs fields.student_to")
+    t, u = two_angles(draws, settings.angles, law="lognormal", same=0.5)
+    x, v = interpolate(x0, draws.noise, t), velocity(x0, draws.noise, t)
+    with torch.no_grad():
+        w = fields.student_to(t)(x, t)
+    along_own = eulerian_direction(fields.student_to(u), x, t, u, w, flow_factor(t, u), settings.derivative)
+    direction = Direction(along_own.F, along_own.g + v - w)
+    return _regress(fields, direction, t, u, settings, constant=0.01)
 
 
 def _regress(

@@ -7,8 +7,9 @@ from torch import Tensor
 from tests.core.flow_coordinates import TOLD, Step, average, col, flow_time, jvp, pull_at_rest
 from tests.core.test_flow_maps import points, some_to
 from tests.core.test_flow_maps import velocity as exact_velocity
+from trigbench.core.fields import Fields
 from trigbench.core.flow_maps import eulerian_direction, flow_factor, of_average_velocity
-from trigbench.core.objectives.meanflow import meanflow
+from trigbench.core.objectives.meanflow import imf, meanflow
 from trigbench.core.tangents import map_tangent
 from trigbench.core.two_angles import two_angles
 
@@ -38,6 +39,32 @@ def test_meanflow_is_its_loss_in_the_flow_s_coordinates(same, p):
         torch.testing.assert_close(step.ours(meanflow)[0], step.ours(meanflow, share_same=same)[0], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_imf_is_its_loss_in_the_flow_s_coordinates(p):
+    """V = u + (tau - rho) sg(du/dtau), the tangent the network's own velocity, against the pair's."""
+    step = Step(3)
+    tau, rho = times(step, 0.5)
+    flowing, v = step.flowing(tau)
+    u = average(step.net.to)
+    one, own = torch.ones_like(tau), u(flowing, tau, tau).detach()
+    now, rate = jvp(u, (flowing, tau, rho), (own, one, 0 * one))
+    step.agrees(power_loss(now + col(tau - rho) * rate.detach() - v, p, 0.01), imf, direction_power=p)
+
+
+def test_imf_is_meanflow_once_its_velocity_is_the_pair_s():
+    """Then they have one direction: a student whose field at u = t is the pair's velocity."""
+    step = Step(4)
+    x_of = lambda t: col(t.cos()) * step.z - col(t.sin()) * step.x0  # noqa: E731
+    told = {"share_same": 0.25, "direction_control": "none"}
+
+    def student_to(u):
+        return lambda x, t: torch.where(col(t == u), x_of(t), step.net(x, t, u))
+
+    fields = Fields(student_to(0 * step.uniform), student_to=student_to)
+    for ours, other in zip(step.ours(imf, fields, **told)[1], step.ours(meanflow, fields, **told)[1], strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-12, atol=1e-14)
+
+
 def test_where_every_end_is_the_start_meanflow_is_flow_matching():
     step = Step(1)
     t = two_angles(step.draws, TOLD, law="same")[0]
@@ -59,8 +86,9 @@ def test_to_data_without_its_factors_meanflow_s_direction_is_sct_s():
     torch.testing.assert_close(ours.g / col(t.cos() + t.sin()) ** 2, sct, rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("control", ["power", "normalise", "none"])
-def test_meanflow_rests_at_the_exact_map(control):
-    law = {"law": "lognormal", "same": 0.75}
-    assert pull_at_rest(meanflow, law, direction_control=control) < 1e-12
-    assert pull_at_rest(meanflow, law, lambda u: exact_velocity, direction_control=control) > 1e-3
+@pytest.mark.parametrize(("objective", "same"), [(meanflow, 0.75), (imf, 0.5)])
+@pytest.mark.parametrize("control", ["power", "none"])
+def test_both_rest_at_the_exact_map(objective, same, control):
+    law = {"law": "lognormal", "same": same}
+    assert pull_at_rest(objective, law, direction_control=control) < 1e-12
+    assert pull_at_rest(objective, law, lambda u: exact_velocity, direction_control=control) > 1e-3
