@@ -63,6 +63,12 @@ PAPERS = {
         ),
         2025,
     ),
+    "2506.14603": Paper(
+        "sabour2025align",
+        "Align Your Flow: Scaling Continuous-Time Flow Map Distillation",
+        ("Sabour, Amirmojtaba", "Fidler, Sanja", "Kreis, Karsten"),
+        2025,
+    ),
 }
 """By their numbers on arXiv."""
 

@@ -124,6 +124,7 @@ TWO_TIMES = (*PROPOSAL, "segments", *WEIGHT)
 TANGENT = ("tangent_method", "tangent_precision")
 SCM = "arXiv 2410.11081"
 CM = "arXiv 2303.01469"
+AYF = "arXiv 2506.14603"
 
 # Okabe and Ito's palette first; a hue per family: distilled blue and green, trained on data orange to red, with
 # a score model purple. Any two also differ in their marker, for the eyes to which some pairs come close.
@@ -188,6 +189,17 @@ OBJECTIVES: dict[str, Method] = {
         "trigbench.core.objectives.meanflow:imf", (*TWO_TIMES, *TANGENT), settings=TWO_ANGLES | DIRECTION,
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
         look=Look("iMF", "arXiv 2512.02012", "#F697FF", "$i$"),
+    ),
+    "ayf": Method(
+        "trigbench.core.objectives.align_your_flow:ayf", (*TWO_TIMES, *TANGENT, "warmup", "guidance_max"),
+        settings=TWO_ANGLES | DIRECTION | {"warmup_most": Setting(float, least=0, most=1)},
+        teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("AYF (Eulerian)", AYF, "#13E3BD", "$A$"),
+    ),
+    "ayf_lagrangian": Method(
+        "trigbench.core.objectives.align_your_flow:ayf_lagrangian", (*TWO_TIMES, "tangent_method", "guidance_max"),
+        settings=TWO_ANGLES | DIRECTION, teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("AYF (Lagrangian)", AYF, "#004C4C", "$a$"),
     ),
 }  # fmt: skip
 

@@ -38,7 +38,7 @@ class MeanFlowSettings:
 
 
 def meanflow(fields: Fields, x0: Batch, draws: Draws, settings: MeanFlowSettings) -> Regression:
-    """MeanFlow (arXiv 2505.13447, Eq. 9 to 11 and Alg. 1): u onto v - (tau - rho) du/dtau, v of the drawn pair.
+    """MeanFlow (arXiv 2505.13447, Alg. 1): u onto v - (tau - rho) du/dtau, v of the drawn pair.
 
     That target less u is c + S times k df/dt, k = (c + S) / (c_u + S_u). Three samples of four have u = t, where it is
     flow matching; the loss is |error|^2 / sg(|error|^2 + 1e-3), the power control of p = 1. No guidance in training.
@@ -53,7 +53,7 @@ def meanflow(fields: Fields, x0: Batch, draws: Draws, settings: MeanFlowSettings
 
 
 def imf(fields: Fields, x0: Batch, draws: Draws, settings: MeanFlowSettings) -> Regression:
-    """Improved MeanFlow (arXiv 2512.02012, Eq. 12 and Alg. 1): V = u + (tau - rho) sg(du/dtau) onto the pair's v.
+    """Improved MeanFlow (arXiv 2512.02012, Alg. 1): V = u + (tau - rho) sg(du/dtau) onto the pair's v.
 
     du/dtau is along the network's own velocity w = F(x, t; t), so that V is a function of x_t; the gradient is that of
     moving F by k df/dt + v - w, df/dt along w alone. Half the samples have u = t; the power control has p = 1 and
