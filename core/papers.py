@@ -69,6 +69,12 @@ PAPERS = {
         ("Sabour, Amirmojtaba", "Fidler, Sanja", "Kreis, Karsten"),
         2025,
     ),
+    "2505.18825": Paper(
+        "boffi2025build",
+        "How to build a consistency model: Learning flow maps via self-distillation",
+        ("Boffi, Nicholas M.", "Albergo, Michael S.", "Vanden-Eijnden, Eric"),
+        2025,
+    ),
 }
 """By their numbers on arXiv."""
 

@@ -201,6 +201,10 @@ OBJECTIVES: dict[str, Method] = {
         settings=TWO_ANGLES | DIRECTION, teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
         look=Look("AYF (Lagrangian)", AYF, "#004C4C", "$a$"),
     ),
+    "lsd": Method(
+        "trigbench.core.objectives.self_distillation:lsd", TWO_TIMES, settings=TWO_ANGLES | DIRECTION, two_times=True,
+        log_weights=PAIR_WEIGHTS, sampler="jumps", look=Look("LSD", "arXiv 2505.18825", "#42D039", "$S$"),
+    ),
 }  # fmt: skip
 
 

@@ -1,0 +1,78 @@
+"""Flow maps that teach themselves: their own velocity, at u = t, is where the map's end should move.
+
+The derivative of the map in its end keeps its gradient here, so that losses are squares of a residual and not of a
+target; core.flow_maps.lagrangian_direction is the same without that gradient.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from trigbench.core.fields import Draws, Fields, Jump
+from trigbench.core.flow_maps import DirectionControl, control_of, weight_of_pair
+from trigbench.core.objectives.regression import Regression, regress
+from trigbench.core.tangents import Direction
+from trigbench.core.trigflow import cos_sin, interpolate, rotate, velocity
+from trigbench.core.two_angles import TwoAngles, two_angles
+
+Batch = Float[Tensor, "batch *shape"]
+Times = Float[Tensor, " batch"]
+
+
+@dataclass(frozen=True)
+class LSDSettings:
+    """Of `lsd`."""
+
+    angles: TwoAngles = field(default_factory=TwoAngles)
+    direction: DirectionControl = field(default_factory=DirectionControl)
+    log_weight_max: float | None = None
+
+
+def lsd(fields: Fields, x0: Batch, draws: Draws, settings: LSDSettings) -> Regression:
+    """Lagrangian self-distillation (arXiv 2505.18825): |df/drho - sg(v(f, rho))|^2, v the map's own at rho = tau.
+
+    In the flow's coordinates, where it is c_u + S_u times R of core.flow_maps. Three samples of four have u = t, where
+    the residual is that of flow matching. The gradient passes through df/drho, and not through where the map ends.
+    Raises ValueError without a student that is told its target time.
+    """
+    if fields.student_to is None:
+        raise ValueError("lsd needs fields.student_to")
+    t, u = two_angles(draws, settings.angles, law="uniform", same=0.75)
+    x, v = interpolate(x0, draws.noise, t), velocity(x0, draws.noise, t)
+    end, rate = end_and_rate(fields.student_to, x, t, u)
+    with torch.no_grad():
+        own = fields.student_to(u)(end.detach(), u)
+        wanted = torch.where((u == t).reshape(-1, *[1] * (x.ndim - 1)), v, own)
+    control = control_of(settings.direction)
+    direction = to_zero(residual_in_flow(end, rate, wanted, u))
+    return regress(direction, t, weight_of_pair(fields, u), settings.log_weight_max, control)
+
+
+def end_and_rate(student_to: Jump, x: Batch, t: Times, u: Times) -> tuple[Batch, Batch]:
+    """Where the map from t down to u ends, and df/du, both with their gradient."""
+
+    def ending(u: Tensor) -> Tensor:
+        return student_to(u)(x, t)
+
+    # fused attention has no forward mode
+    with sdpa_kernel(SDPBackend.MATH), torch.jit.optimized_execution(False):  # type: ignore
+        F, dF = torch.func.jvp(ending, (u,), (torch.ones_like(u),))[:2]
+    c, s = cos_sin(t - u, x)
+    return rotate(x, F, t, u), s * x + c * F - s * dF
+
+
+def residual_in_flow(end: Batch, rate: Batch, wanted: Batch, u: Times) -> Batch:
+    """df/drho - sg(v) of the end in x' = x / (c + S), c and S of u: c + S times df/du - v, and of the gradient more.
+
+    There df/drho holds the end itself beside its rate, and so does v, but without gradient.
+    """
+    c, s = cos_sin(u, end)
+    return (c + s) * (rate - wanted) - (c - s) * (end - end.detach())
+
+
+def to_zero(residual: Batch) -> Direction:
+    """The direction whose regression is the residual's mean square, with all of its gradient."""
+    return Direction(residual, -residual.detach())
