@@ -75,6 +75,12 @@ PAPERS = {
         ("Boffi, Nicholas M.", "Albergo, Michael S.", "Vanden-Eijnden, Eric"),
         2025,
     ),
+    "2410.12557": Paper(
+        "frans2024one",
+        "One Step Diffusion via Shortcut Models",
+        ("Frans, Kevin", "Hafner, Danijar", "Levine, Sergey", "Abbeel, Pieter"),
+        2024,
+    ),
 }
 """By their numbers on arXiv."""
 

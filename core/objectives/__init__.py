@@ -205,6 +205,14 @@ OBJECTIVES: dict[str, Method] = {
         "trigbench.core.objectives.self_distillation:lsd", TWO_TIMES, settings=TWO_ANGLES | DIRECTION, two_times=True,
         log_weights=PAIR_WEIGHTS, sampler="jumps", look=Look("LSD", "arXiv 2505.18825", "#42D039", "$S$"),
     ),
+    "shortcut": Method(
+        "trigbench.core.objectives.shortcut:shortcut", (*WEIGHT, "target_decay"),
+        settings=DIRECTION | {
+            "halvings": Setting(int, least=1, most=12), "share_shortest": Setting(float, least=0, most=1),
+        },
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("shortcut", "arXiv 2410.12557", "#42427B", "$s$"),
+    ),
 }  # fmt: skip
 
 
