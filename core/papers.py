@@ -81,6 +81,12 @@ PAPERS = {
         ("Frans, Kevin", "Hafner, Danijar", "Levine, Sergey", "Abbeel, Pieter"),
         2024,
     ),
+    "2511.19797": Paper(
+        "zhou2025terminal",
+        "Terminal Velocity Matching",
+        ("Zhou, Linqi", "Parger, Mathias", "Haque, Ayaan", "Song, Jiaming"),
+        2025,
+    ),
 }
 """By their numbers on arXiv."""
 

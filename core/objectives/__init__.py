@@ -213,6 +213,10 @@ OBJECTIVES: dict[str, Method] = {
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
         look=Look("shortcut", "arXiv 2410.12557", "#42427B", "$s$"),
     ),
+    "tvm": Method(
+        "trigbench.core.objectives.self_distillation:tvm", (*PROPOSAL, "segments", "target_decay"), settings=TWO_ANGLES,
+        two_times=True, log_weights=(), sampler="jumps", look=Look("TVM", "arXiv 2511.19797", "#BD8E5E", "$T$"),
+    ),
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ The derivative of the map in its end keeps its gradient here, so that losses are
 target; core.flow_maps.lagrangian_direction is the same without that gradient.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trigbench.core.fields import Draws, Fields, Jump
-from trigbench.core.flow_maps import DirectionControl, control_of, weight_of_pair
+from trigbench.core.flow_maps import DirectionControl, control_of, of_average_velocity, weight_of_pair
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import cos_sin, interpolate, rotate, velocity
+from trigbench.core.trigflow import cos_sin, interpolate, lognormal_angle, rotate, velocity
 from trigbench.core.two_angles import TwoAngles, two_angles
 
 Batch = Float[Tensor, "batch *shape"]
@@ -49,6 +49,38 @@ def lsd(fields: Fields, x0: Batch, draws: Draws, settings: LSDSettings) -> Regre
     control = control_of(settings.direction)
     direction = to_zero(residual_in_flow(end, rate, wanted, u))
     return regress(direction, t, weight_of_pair(fields, u), settings.log_weight_max, control)
+
+
+@dataclass(frozen=True)
+class TVMSettings:
+    """Of `tvm`."""
+
+    angles: TwoAngles = field(default_factory=TwoAngles)
+
+
+def tvm(fields: Fields, x0: Batch, draws: Draws, settings: TVMSettings) -> Regression:
+    """Terminal velocity matching (arXiv 2511.19797): `lsd`'s residual where u < t, and flow matching at another time.
+
+    |df/drho - sg(v(f, rho))|^2 + |u(x'', s, s) - (z - x0)|^2, s of the proposal by draws.middle, x'' of the same pair
+    and v the average's, `target_decay`, where there is one. The gradient passes through df/drho. Norms are of the first
+    term. Raises ValueError without a student that is told its target time, and without draws.middle.
+    """
+    if fields.student_to is None or draws.middle is None:
+        raise ValueError("tvm needs fields.student_to and draws.middle")
+    told = settings.angles
+    t, u = two_angles(draws, told, law="gap")
+    end, rate = end_and_rate(fields.student_to, interpolate(x0, draws.noise, t), t, u)
+    with torch.no_grad():
+        wanted = (fields.target_to or fields.student_to)(u)(end.detach(), u)
+    residual = residual_in_flow(end, rate, wanted, u)
+    moves = (u < t).reshape(-1, *[1] * (x0.ndim - 1))
+    terminal = regress(to_zero(torch.where(moves, residual, torch.zeros_like(residual))), t)
+
+    s = lognormal_angle(draws.middle, told.proposal_mean, told.proposal_std, told.sigma_d)
+    x, v = interpolate(x0, draws.noise, s), velocity(x0, draws.noise, s)
+    F = fields.student_to(s)(x, s)
+    matching = regress(of_average_velocity(Direction(F, v - F.detach()), s), s)
+    return replace(terminal, loss=terminal.loss + matching.loss)
 
 
 def end_and_rate(student_to: Jump, x: Batch, t: Times, u: Times) -> tuple[Batch, Batch]:

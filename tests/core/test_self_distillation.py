@@ -6,12 +6,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.core.flow_coordinates import SIZE, TOLD, Step, average, col, exact_to, flow_time, jvp, pull_at_rest
+from tests.core.flow_coordinates import (
+    MEAN,
+    SIGMA_D,
+    SIZE,
+    STD,
+    TOLD,
+    Step,
+    average,
+    col,
+    exact_to,
+    flow_time,
+    jvp,
+    pull_at_rest,
+)
 from tests.core.test_flow_maps import velocity as exact_velocity
 from trigbench.core.fields import Fields
 from trigbench.core.flow_maps import lagrangian_direction
 from trigbench.core.objectives.align_your_flow import ayf_lagrangian
-from trigbench.core.objectives.self_distillation import end_and_rate, lsd
+from trigbench.core.objectives.self_distillation import TVMSettings, end_and_rate, lsd, tvm
+from trigbench.core.trigflow import lognormal_angle
 from trigbench.core.two_angles import two_angles
 
 
@@ -57,6 +71,45 @@ def test_lsd_rests_at_the_exact_map():
     assert pull_at_rest(lsd, law) < 1e-12
     assert pull_at_rest(lsd, law | {"same": 0.25}, exact_to, share_same=0.25) < 1e-12
     assert pull_at_rest(lsd, law | {"same": 0.0}, lambda u: exact_velocity, share_same=0.0) > 1e-3
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_tvm_is_its_loss_in_the_flow_s_coordinates(averaged):
+    """The terminal term, whose velocity may be an average's, and flow matching at a time of its own."""
+    step = Step(2)
+    tau, rho = (flow_time(a) for a in two_angles(step.draws, TOLD, law="gap"))
+    end, rate = end_of(step, tau, rho)
+    taught_by = step.averaged if averaged else step.net
+    terminal = rate - average(taught_by.to)(end, rho, rho).detach()
+    other = flow_time(lognormal_angle(step.middle, MEAN, STD, SIGMA_D))
+    flowing, v = step.flowing(other)
+    matching = average(step.net.to)(flowing, other, other) - v
+    if averaged:
+        loss = (terminal.square() + matching.square()).sum(1).mean() / SIZE
+        step.agrees(loss, tvm, dataclasses.replace(step.fields, target_to=step.averaged.to))
+    else:  # the velocity is sg(network) at the end, which the published code holds still too
+        terminal = rate - average(step.net.to)(end.detach(), rho, rho).detach()
+        step.agrees((terminal.square() + matching.square()).sum(1).mean() / SIZE, tvm)
+
+
+def test_tvm_is_flow_matching_where_no_map_moves():
+    step = Step(3)
+    other = flow_time(lognormal_angle(step.middle, MEAN, STD, SIGMA_D))
+    flowing, v = step.flowing(other)
+    error = average(step.net.to)(flowing, other, other) - v
+    fields = dataclasses.replace(step.fields, target_to=step.averaged.to)
+    step.agrees(error.square().sum(1).mean() / SIZE, tvm, fields, law="same")
+
+
+def at_one_time(fields, x0, draws, settings: TVMSettings):
+    """Both terms at t, where pull_at_rest has its pairs."""
+    return tvm(fields, x0, dataclasses.replace(draws, middle=draws.uniform), settings)
+
+
+def test_tvm_rests_at_the_exact_map():
+    told = {"law": "uniform"}
+    assert pull_at_rest(at_one_time, {"law": "uniform"}, **told) < 1e-12
+    assert pull_at_rest(at_one_time, {"law": "uniform"}, lambda u: exact_velocity, **told) > 1e-3
 
 
 def test_it_needs_a_student_of_two_times(unchecked):
