@@ -217,6 +217,12 @@ OBJECTIVES: dict[str, Method] = {
         "trigbench.core.objectives.self_distillation:tvm", (*PROPOSAL, "segments", "target_decay"), settings=TWO_ANGLES,
         two_times=True, log_weights=(), sampler="jumps", look=Look("TVM", "arXiv 2511.19797", "#BD8E5E", "$T$"),
     ),
+    "alphaflow": Method(
+        "trigbench.core.objectives.alphaflow:alphaflow", (*TWO_TIMES, *TANGENT, "stages"),
+        settings=TWO_ANGLES | DIRECTION | {"alpha": Setting(float, least=0, most=1)},
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("alpha-Flow", "arXiv 2510.20771", "#557B55", "$F$"),
+    ),
 }  # fmt: skip
 
 
