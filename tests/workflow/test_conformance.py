@@ -48,6 +48,9 @@ def _shapes_unchecked(unchecked: Callable[[], AbstractContextManager[None]]) -> 
         yield
 
 
+ALL_BATCHES = stationarity.BATCHES
+
+
 @pytest.fixture(autouse=True)
 def _few_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stationarity, "BATCHES", 6)
@@ -66,10 +69,20 @@ def unfit(found: list[Finding]) -> set[str]:
 # --- objectives ------------------------------------------------------------------------------------
 
 
+ASIDE = {"ayf": {"warmup_most": 1.0}}
+"""What keeps a method off the exact solution by intent, set aside: a warm-up that ends at 0.99 (methods/ayf.md)."""
+
+
+FAINT = ("shortcut", "alphaflow")
+"""Few of whose samples tell the two solutions apart, so that they need all the batches of a check by hand."""
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_every_objective_conforms(name: str) -> None:
+def test_every_objective_conforms(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name in FAINT:
+        monkeypatch.setattr(stationarity, "BATCHES", ALL_BATCHES)
     method = OBJECTIVES[name]
-    found = check_objective(named(method.path), even=method.even)
+    found = check_objective(named(method.path), ASIDE.get(name), even=method.even)
     assert failed(found) == set()
     assert unfit(found) == ({"rests at the exact solution"} if name == "vsd" else set()), "its fake is the teacher here"
 
