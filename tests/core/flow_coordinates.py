@@ -20,7 +20,11 @@ from trigbench.core.two_angles import TwoAngles, two_angles
 
 BATCH, SIZE = 16, 3
 SIGMA_D, MEAN, STD = 0.5, -1.0, 1.4
-jvp = torch.func.jvp
+
+
+def jvp(function: Callable[..., Tensor], primals: tuple[Tensor, ...], along: tuple[Tensor, ...]) -> Any:
+    """(value, derivative along), both with their gradients."""
+    return torch.func.jvp(function, primals, along)[:2]
 
 
 def col(t: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """alpha-Flow against its targets in the flow's coordinates, and its two ends."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -57,7 +59,8 @@ def test_a_middle_is_an_angle_where_nothing_moves_or_all_the_way():
 
 def test_alphaflow_rests_at_the_exact_map_as_alpha_falls():
     """At first order: the directions shrink as alpha, and count alpha times; what is left is of Euler's step."""
-    law, told = {"law": "lognormal", "same": 0.5}, {"direction_control": "none"}
+    law: dict[str, Any] = {"law": "lognormal", "same": 0.5}
+    told: dict[str, Any] = {"direction_control": "none"}
     left = [pull_at_rest(alphaflow, law, alpha=alpha, **told) / alpha**2 for alpha in (0.02, 0.01, 0.005)]
     assert left[1] / left[0] == pytest.approx(0.5, abs=0.05) and left[2] / left[1] == pytest.approx(0.5, abs=0.05)
     assert pull_at_rest(alphaflow, law, alpha=0.0, **told) < 1e-12
