@@ -111,6 +111,20 @@ def semigroup_target(x: Batch, first: Batch, second: Batch, t: Times, m: Times, 
     return torch.where(s_second == 0, first, both / torch.where(s_whole == 0, 1.0, s_whole))
 
 
+def flow_factor(t: Times, u: Times) -> Times:
+    """k = (cos t + sin t) / (cos u + sin u): of df/dt in u's direction, less cos t + sin t (`of_average_velocity`)."""
+    return (torch.cos(t) + torch.sin(t)) / (torch.cos(u) + torch.sin(u))
+
+
+def of_average_velocity(direction: Direction, t: Times) -> Direction:
+    """The direction of (c + S) F - (c - S) x, the average velocity of x' = (1 - tau) x0 + tau z, tau = S / (c + S).
+
+    In these units MeanFlow and what followed it have their losses. Its part in x has no gradient, and is left out.
+    """
+    c, s = cos_sin(t, direction.F)
+    return Direction((c + s) * direction.F, (c + s) * direction.g)
+
+
 def power(g: Batch, exponent: float, constant: float) -> Batch:
     """g D / (|g|^2 + constant)^exponent: of the loss |g|^2 / sg((|g|^2 + c)^p), a sum over D elements (MeanFlow).
 
@@ -146,10 +160,16 @@ class DirectionControl:
 CONSTANTS: dict[ControlName, float] = {"normalise": NORMALISER, "power": 1e-3, "huber": 1e-3}
 
 
-def control_of(settings: DirectionControl, *, control: ControlName = "none", exponent: float = 1.0) -> Control | None:
-    """What regress is given: the arm's control, or the method's `control` and `exponent` where it says nothing."""
+def control_of(
+    settings: DirectionControl, *, control: ControlName = "none", exponent: float = 1.0, constant: float | None = None
+) -> Control | None:
+    """What regress is given: the arm's control, or the method's where it says nothing.
+
+    The method's `constant` is that of its own control: another one has its usual constant.
+    """
     name = settings.direction_control or control
-    constant = CONSTANTS.get(name, 0.0) if settings.direction_constant is None else settings.direction_constant
+    usual = CONSTANTS.get(name, 0.0) if constant is None or name != control else constant
+    constant = usual if settings.direction_constant is None else settings.direction_constant
     exponent = exponent if settings.direction_power is None else settings.direction_power
     known: dict[str, Control | None] = {
         "none": None,

@@ -86,6 +86,63 @@ PAPERS = {
         ("Luo, Simian", "Tan, Yiqin", "Huang, Longbo", "Li, Jian", "Zhao, Hang"),
         2023,
     ),
+    "2505.13447": Paper(
+        "geng2025mean",
+        "Mean Flows for One-step Generative Modeling",
+        ("Geng, Zhengyang", "Deng, Mingyang", "Bai, Xingjian", "Kolter, J. Zico", "He, Kaiming"),
+        2025,
+    ),
+    "2512.02012": Paper(
+        "geng2025improved",
+        "Improved Mean Flows: On the Challenges of Fastforward Generative Models",
+        (
+            "Geng, Zhengyang",
+            "Lu, Yiyang",
+            "Wu, Zongze",
+            "Shechtman, Eli",
+            "Kolter, J. Zico",
+            "He, Kaiming",
+        ),
+        2025,
+    ),
+    "2506.14603": Paper(
+        "sabour2025align",
+        "Align Your Flow: Scaling Continuous-Time Flow Map Distillation",
+        ("Sabour, Amirmojtaba", "Fidler, Sanja", "Kreis, Karsten"),
+        2025,
+    ),
+    "2505.18825": Paper(
+        "boffi2025build",
+        "How to build a consistency model: Learning flow maps via self-distillation",
+        ("Boffi, Nicholas M.", "Albergo, Michael S.", "Vanden-Eijnden, Eric"),
+        2025,
+    ),
+    "2410.12557": Paper(
+        "frans2024one",
+        "One Step Diffusion via Shortcut Models",
+        ("Frans, Kevin", "Hafner, Danijar", "Levine, Sergey", "Abbeel, Pieter"),
+        2024,
+    ),
+    "2511.19797": Paper(
+        "zhou2025terminal",
+        "Terminal Velocity Matching",
+        ("Zhou, Linqi", "Parger, Mathias", "Haque, Ayaan", "Song, Jiaming"),
+        2025,
+    ),
+    "2510.20771": Paper(
+        "zhang2025alphaflow",
+        "AlphaFlow: Understanding and Improving MeanFlow Models",
+        (
+            "Zhang, Huijie",
+            "Siarohin, Aliaksandr",
+            "Menapace, Willi",
+            "Vasilkovsky, Michael",
+            "Tulyakov, Sergey",
+            "Qu, Qing",
+            "Skorokhodov, Ivan",
+        ),
+        2025,
+    ),
 }  # fmt: skip
 """By their numbers on arXiv."""
 

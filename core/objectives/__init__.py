@@ -121,8 +121,12 @@ DIRECTION = {
 """Settings of core.flow_maps.control_of."""
 PAIR_WEIGHTS = ("log_weight", "score_log_weight")
 """The parts of core.flow_maps.weight_of_pair."""
+TWO_TIMES = (*PROPOSAL, "segments", *WEIGHT)
+"""Words of an arm for a method of two angles, with weights of PAIR_WEIGHTS."""
+TANGENT = ("tangent_method", "tangent_precision")
 SCM = "arXiv 2410.11081"
 CM = "arXiv 2303.01469"
+AYF = "arXiv 2506.14603"
 
 # Okabe and Ito's palette first; a hue per family: distilled blue and green, trained on data orange to red, with
 # a score model purple. Any two also differ in their marker, for the eyes to which some pairs come close.
@@ -212,6 +216,49 @@ OBJECTIVES: dict[str, Method] = {
             "distance": Setting(("huber", "squared")), "distance_constant": Setting(float, least=1e-9),
         },
         look=Look("LCM", "arXiv 2310.04378", "#A1972F", "$L$"),
+    ),
+    "meanflow": Method(
+        "trigbench.core.objectives.meanflow:meanflow", (*TWO_TIMES, *TANGENT), settings=TWO_ANGLES | DIRECTION,
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("MeanFlow", "arXiv 2505.13447", "#845EEC", "$M$"),
+    ),
+    "imf": Method(
+        "trigbench.core.objectives.meanflow:imf", (*TWO_TIMES, *TANGENT), settings=TWO_ANGLES | DIRECTION,
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("iMF", "arXiv 2512.02012", "#F697FF", "$i$"),
+    ),
+    "ayf": Method(
+        "trigbench.core.objectives.align_your_flow:ayf", (*TWO_TIMES, *TANGENT, "warmup", "guidance_max"),
+        settings=TWO_ANGLES | DIRECTION | {"warmup_most": Setting(float, least=0, most=1)},
+        teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("AYF (Eulerian)", AYF, "#13E3BD", "$A$"),
+    ),
+    "ayf_lagrangian": Method(
+        "trigbench.core.objectives.align_your_flow:ayf_lagrangian", (*TWO_TIMES, "tangent_method", "guidance_max"),
+        settings=TWO_ANGLES | DIRECTION, teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("AYF (Lagrangian)", AYF, "#004C4C", "$a$"),
+    ),
+    "lsd": Method(
+        "trigbench.core.objectives.self_distillation:lsd", TWO_TIMES, settings=TWO_ANGLES | DIRECTION, two_times=True,
+        log_weights=PAIR_WEIGHTS, sampler="jumps", look=Look("LSD", "arXiv 2505.18825", "#42D039", "$S$"),
+    ),
+    "shortcut": Method(
+        "trigbench.core.objectives.shortcut:shortcut", (*WEIGHT, "target_decay"),
+        settings=DIRECTION | {
+            "halvings": Setting(int, least=1, most=12), "share_shortest": Setting(float, least=0, most=1),
+        },
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("shortcut", "arXiv 2410.12557", "#42427B", "$s$"),
+    ),
+    "tvm": Method(
+        "trigbench.core.objectives.self_distillation:tvm", (*PROPOSAL, "segments", "target_decay"), settings=TWO_ANGLES,
+        two_times=True, log_weights=(), sampler="jumps", look=Look("TVM", "arXiv 2511.19797", "#BD8E5E", "$T$"),
+    ),
+    "alphaflow": Method(
+        "trigbench.core.objectives.alphaflow:alphaflow", (*TWO_TIMES, *TANGENT, "stages"),
+        settings=TWO_ANGLES | DIRECTION | {"alpha": Setting(float, least=0, most=1)},
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("alpha-Flow", "arXiv 2510.20771", "#557B55", "$F$"),
     ),
 }  # fmt: skip
 

@@ -48,6 +48,9 @@ def _shapes_unchecked(unchecked: Callable[[], AbstractContextManager[None]]) -> 
         yield
 
 
+ALL_BATCHES = stationarity.BATCHES
+
+
 @pytest.fixture(autouse=True)
 def _few_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stationarity, "BATCHES", 6)
@@ -66,12 +69,17 @@ def unfit(found: list[Finding]) -> set[str]:
 # --- objectives ------------------------------------------------------------------------------------
 
 
-TOLD: dict[str, dict[str, Any]] = {"ctm": {"grid": None}}
-"""Between neighbours of the checks' fine grid ctm's diffusion loss would hide all else: it has the paper's own grid."""
+TOLD: dict[str, dict[str, Any]] = {"ctm": {"grid": None}, "ayf": {"warmup_most": 1.0}}
+"""What a check tells a method, of its own settings. Between neighbours of the checks' fine grid ctm's diffusion loss would
+hide all else: it has the paper's own grid. A warm-up that ends at 0.99 keeps ayf off the exact solution by intent."""
+FAINT = ("shortcut", "alphaflow")
+"""Few of whose samples tell the two solutions apart, so that they need all the batches of a check by hand."""
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_every_objective_conforms(name: str) -> None:
+def test_every_objective_conforms(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name in FAINT:
+        monkeypatch.setattr(stationarity, "BATCHES", ALL_BATCHES)
     method = OBJECTIVES[name]
     found = check_objective(named(method.path), TOLD.get(name), even=method.even, halves=method.halves)
     assert failed(found) == set()

@@ -1,0 +1,83 @@
+"""alpha-Flow: from flow matching along trajectories to MeanFlow, by how far the first of two maps goes."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trigbench.core.fields import Draws, Fields
+from trigbench.core.flow_maps import (
+    control_of,
+    eulerian_direction,
+    flow_factor,
+    of_average_velocity,
+    semigroup_direction,
+    weight_of_pair,
+)
+from trigbench.core.objectives.meanflow import MeanFlowSettings
+from trigbench.core.objectives.regression import Regression, regress
+from trigbench.core.trigflow import interpolate, velocity
+from trigbench.core.two_angles import angle_of_flow_time, two_angles
+
+Batch = Float[Tensor, "batch *shape"]
+Times = Float[Tensor, " batch"]
+STEEPNESS, NEAR = 25.0, 0.005
+"""Of the fall of alpha, and within which of 0 and 1 it is one of these."""
+
+
+@dataclass(frozen=True)
+class AlphaFlowSettings:
+    """Of `alphaflow`."""
+
+    stage: int = 0
+    stages: int | None = None
+    """In which alpha falls from 1 to 0; None has it stay."""
+    alpha: float = 1 / 32
+    """Where it stays."""
+    map: MeanFlowSettings = field(default_factory=MeanFlowSettings)
+
+
+def alphaflow(fields: Fields, x0: Batch, draws: Draws, settings: AlphaFlowSettings) -> Regression:
+    """alpha-Flow (arXiv 2510.20771): u onto alpha v + (1 - alpha) u(x' - (tau - s) v, s, rho), without gradient.
+
+    s is tau - alpha (tau - rho), v is the pair's, and the step to s is straight in x', which is rotate by v. alpha 1 is
+    flow matching whatever the end, alpha 0 MeanFlow. Half the samples have u = t; the others count alpha times as much,
+    and the loss is a mean square over itself without gradient, plus 1e-3. Raises ValueError as `meanflow`.
+    """
+    if fields.student_to is None:
+        raise ValueError("alphaflow needs fields.student_to")
+    told = settings.map
+    alpha = settings.alpha if settings.stages is None else annealed(settings.stage / settings.stages)
+    t, u = two_angles(draws, told.angles, law="lognormal", same=0.5)
+    x, v = interpolate(x0, draws.noise, t), velocity(x0, draws.noise, t)
+    if alpha == 0:
+        direction = eulerian_direction(fields.student_to(u), x, t, u, v, flow_factor(t, u), told.derivative)
+    else:
+        direction = semigroup_direction(fields.student_to, x, t, part_way(t, u, alpha), u, v)
+    counts = torch.where(u < t, alpha or 1.0, 1.0).reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+    control = control_of(told.direction, control="power", constant=1e-3 * x0[0].numel())
+
+    def controlled(g: Batch) -> Batch:
+        return counts * (g if control is None else control(g))
+
+    return regress(of_average_velocity(direction, t), t, weight_of_pair(fields, u), told.log_weight_max, controlled)
+
+
+def part_way(t: Times, u: Times, alpha: float) -> Times:
+    """The angle of tau - alpha (tau - rho): t itself where u is, and u where alpha is 1."""
+    if alpha == 1:
+        return u
+    tau, rho = (a.sin() / (a.sin() + a.cos()) for a in (t, u))
+    return torch.where(u == t, t, angle_of_flow_time(tau - alpha * (tau - rho)))
+
+
+def annealed(progress: float) -> float:
+    """alpha at this share of training: 1 / (1 + e^(25 (progress - 1/2))), and 0 or 1 where it is within 0.005 of them.
+
+    >>> annealed(0.0), annealed(0.5), annealed(0.75)
+    (1.0, 0.5, 0.0)
+    """
+    alpha = 1 / (1 + math.exp(STEEPNESS * (progress - 0.5)))
+    return 0.0 if alpha < NEAR else 1.0 if alpha > 1 - NEAR else alpha
