@@ -70,8 +70,8 @@ def unfit(found: list[Finding]) -> set[str]:
 
 
 TOLD: dict[str, dict[str, Any]] = {"ctm": {"grid": None}, "ayf": {"warmup_most": 1.0}}
-"""What a check tells a method, of its own settings. Between neighbours of the checks' fine grid ctm's diffusion loss would
-hide all else: it has the paper's own grid. A warm-up that ends at 0.99 keeps ayf off the exact solution by intent."""
+"""Settings of a method's own for its check. Between neighbours of the checks' fine grid ctm's diffusion loss would hide
+all else: it has the paper's own grid. A warm-up that ends at 0.99 keeps ayf off the exact solution by intent."""
 FAINT = ("shortcut", "alphaflow")
 """Few of whose samples tell the two solutions apart, so that they need all the batches of a check by hand."""
 
