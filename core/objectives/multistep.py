@@ -40,11 +40,12 @@ class MSCMSettings:
 
 
 def mscm(fields: Fields, x0: Batch, draws: Draws, settings: MSCMSettings) -> Regression:
-    """(SNR + 1) |xhat - xhat_target|^2 / D, which is |F - F_target|^2 / D, within the step of t, down to its edge u.
+    """Multi-step CM: within each step, DDIM from t ends where the map from just below does, by the teacher's aDDIM.
 
-    The teacher's aDDIM goes from x_t to x_m, one interval below (or to u); the student's own map goes on to u, and the
-    DDIM step that ends there from x_t gives the target. With as many steps as intervals, and DDIM, it is velocity
-    matching. `norm` is the distance without its square, as the paper is printed, |F - F_target| / sin t.
+    (SNR + 1) |xhat - xhat_target|^2 / D, which is |F - F_target|^2 / D: the teacher's aDDIM goes from x_t to x_m, one
+    interval below (or to the step's lower edge u, if that is higher); the student's own map goes on to u, and the DDIM
+    step from x_t that ends there gives the target. With as many steps as intervals, and DDIM, it is velocity matching.
+    `norm` is the distance without its square, as the paper is printed, |F - F_target| / sin t.
 
     Where we differ: the network is told u; T doubles in stages of equal length and is not annealed; the squared norm
     is the default, as only so it is diffusion in the limit that the paper names. Raises ValueError without a teacher

@@ -40,11 +40,12 @@ class PCMSettings:
 
 
 def pcm(fields: Fields, x0: Batch, draws: Draws, settings: PCMSettings) -> Regression:
-    """Mean over elements of sqrt((f(x_t, t, u) - f-(x_m, m, u))^2 + c^2) - c, u the lower edge of t's phase.
+    """PCM: within each phase, maps from x_t and from one step of the teacher below end at one, at the phase's edge u.
 
-    t is an edge of the grid, m the one below it or u, if that is higher, and the teacher's step goes from x_t to x_m.
-    The paper's F_theta(x, t, s) by its noise prediction is f itself; sampling goes from edge to edge, and nothing is
-    re-noised. With one phase it is consistency distillation, with as many as intervals the teacher's own step.
+    The mean over elements of sqrt((f(x_t, t, u) - f-(x_m, m, u))^2 + c^2) - c: t is an edge of the grid, m the one
+    below it or u, if that is higher, and the teacher's step goes from x_t to x_m. The paper's F_theta(x, t, s) by its
+    noise prediction is f itself; sampling goes from edge to edge, and nothing is re-noised. With one phase it is
+    consistency distillation, with as many as intervals the teacher's own step.
 
     Where we differ: the network is told the edge u, which the paper's finds from t; no adversarial loss, which needs
     a discriminator. Raises ValueError without a teacher or student_to.

@@ -61,12 +61,12 @@ class CTMSettings:
 
 
 def ctm(fields: Fields, x0: Batch, draws: Draws, settings: CTMSettings) -> Regression:
-    """|f-(f(x_t, t, u), u, 0) - f-(f-(x_m, m, u), u, 0)|^2 / D, and lambda_DSM |F(x_t, t, t) - v|^2 / D.
+    """CTM: maps from x_t, and from where the teacher's solver takes it, end at one; with diffusion where t = u.
 
-    The teacher's solver goes from x_t to x_m, u <= m < t; angles are edges of the grid, u even among those below t and
-    m among those between. Both ends are taken to data by the student's own map, whose gradient passes to its input
-    alone, and compared there. The diffusion loss is at an angle of the proposal, nearly the same t. Norms watched are
-    those of the first loss.
+    |f-(f(x_t, t, u), u, 0) - f-(f-(x_m, m, u), u, 0)|^2 / D, and lambda_DSM |F(x_t, t, t) - v|^2 / D. The solver goes
+    from x_t to x_m, u <= m < t; angles are edges of the grid, u even among those below t and m among those between.
+    Both ends are taken to data by the student's own map, whose gradient passes to its input alone, and compared there.
+    The diffusion loss is at an angle of the proposal, nearly the same t. Norms watched are those of the first loss.
 
     Where we differ: the distance is squared and not LPIPS; no GAN, by which the paper's best numbers are; `soft`
     takes 4 of the teacher's steps at most, not 17; lambda_DSM is a constant, not a ratio of gradients in the last

@@ -96,6 +96,7 @@ def test_at_the_exact_maps_what_ddim_leaves_shrinks_with_the_grid():
 def test_without_a_share_addim_is_ddim():
     x0, drawn = draws(17, 50)
     t = 0.2 + 1.3 * drawn.uniform
+    assert drawn.middle is not None
     m = t * drawn.middle
     x = col(t.cos()) * x0 + col(t.sin()) * drawn.noise
     close(addim(teacher(x, t), x, t, m, x0, 0.0), ddim_step(teacher, x, t, m), 1e-14)

@@ -68,8 +68,8 @@ def pairs(dataset: Dataset, edges: tuple[float, ...] = ()) -> Pairs:
     ends = [lower_edge(torch.tensor(edges, dtype=t.dtype), t)] if edges else [share * t for share in SHARES]
     found: Pairs = []
     for u in ends:  # all starts in one solve
-        each = [part.repeat_interleave(len(points[0])) for part in (t, u)]
-        exact = oracle.segment_map(mixture, torch.cat(points), *each, 128).split(len(points[0]))
+        now, then = (part.repeat_interleave(len(points[0])) for part in (t, u))
+        exact = oracle.segment_map(mixture, torch.cat(points), now, then, 128).split(len(points[0]))
         found.extend(zip(t.tolist(), u.tolist(), points, exact, strict=True))
     return found
 
