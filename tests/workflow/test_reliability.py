@@ -61,10 +61,10 @@ WHOLE = (4, 10, 16)
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_of_one_study_change_no_bit_of_it(
-    tiny: dict, write_study, tmp_path: Path
+    tiny: dict, write_study, lay_data, tmp_path: Path
 ) -> None:
-    tiny["defaults"]["iterations"] = 1000
-    tiny["resources"] = {"checkpoint_every": 100}
+    tiny["defaults"]["iterations"] = 500
+    tiny["resources"] = {"checkpoint_every": 50}
     tiny["arms"] = {
         "teacher": {"objective": "diffusion"},
         "scd": {"objective": "scd", "teacher": "teacher", "start": "teacher"},
@@ -74,8 +74,9 @@ def test_twenty_kills_at_random_moments_of_one_study_change_no_bit_of_it(
     runs = [Run(arm=arm, seed=0) for arm in KILLS]
     targets = [str(study.run_folder(run) / "metrics.json") for run in runs]
     calm, storm = tmp_path / "calm", tmp_path / "storm"
-    calm.mkdir()
-    storm.mkdir()
+    for folder in (calm, storm):
+        folder.mkdir()
+        lay_data(folder)
     arguments = [*targets, "--cores", "1", "--config", f"study={study.file}"]
     snakemake(*arguments, cwd=calm)
 
@@ -168,7 +169,7 @@ def _moment_comes(kind: str, study: Study, folder: Path, run: Run, pid: int, dra
 
     if kind == "training":
         _until(lambda: saved() or not _works(pid))
-        time.sleep(draw.uniform(0, 0.2))
+        time.sleep(draw.uniform(0, 0.03))
     elif kind == "saving":
         _until(lambda: any(place.glob(".step-*")) or saved() or not _works(pid))
         time.sleep(draw.uniform(0, 0.004))
@@ -297,10 +298,10 @@ def test_out_of_memory_names_the_setting_to_lower(tiny: dict, write_study, with_
 
 @pytest.mark.slow
 def test_a_study_changed_half_way_stops_the_runs_that_changed_and_keeps_the_others(
-    tiny: dict, write_study, tmp_path: Path
+    tiny: dict, write_study, with_data, tmp_path: Path
 ) -> None:
     tiny["arms"]["scd"]["iterations"] = 300
-    study = load(write_study(tiny))
+    study = with_data(tiny)
     arms = {name: str(study.run_folder(Run(arm=name, seed=0)) / "metrics.json") for name in study.arms}
     command = [warm.python(), "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), *arms.values()]
     with subprocess.Popen(
