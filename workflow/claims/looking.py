@@ -4,7 +4,7 @@ A look is taken where all of its runs are there and in the tables, and never bet
 written down before it is, so that what was stopped, at any moment, goes on with the same look.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,15 +112,15 @@ def _with_next_batch(look: Look, study: Study, experiment: str) -> Look:
         if run not in wanted and not study.files(run).metrics.is_file():
             wanted.add(run)
             pending += study.runs_before(run)
-    means = {arm: _mean_seconds(study, arm) for arm in {run.arm for run in wanted}}
+    means = {arm: _mean_seconds(study, arm, look.looks[look.number - 1]) for arm in {run.arm for run in wanted}}
     known = [seconds for run in wanted if (seconds := means[run.arm]) is not None]
     seconds = sum(known) if len(known) == len(wanted) else None
     return Look(look.experiment, look.number, look.looks, look.verdicts, len(wanted), seconds)
 
 
-def _mean_seconds(study: Study, arm: str) -> float | None:
-    records = (study.folder / "runs" / arm).glob("seed-*/metrics.json")
-    found = [sum(read_record(record).seconds.values()) for record in records]
+def _mean_seconds(study: Study, arm: str, seeds: Iterable[int]) -> float | None:
+    records = [study.files(Run(arm=arm, seed=seed)).metrics for seed in seeds]
+    found = [sum(read_record(record).seconds.values()) for record in records if record.is_file()]
     return sum(found) / len(found) if found else None
 
 
