@@ -40,6 +40,9 @@ class TwoAngles:
     segments: Float[Tensor, " edges"] | None = None
     """Lower edges of `edges`, ascending from 0."""
 
+    def __post_init__(self) -> None:
+        _check_shares(self.share_same or 0.0, self.share_zero or 0.0)
+
 
 def two_angles(
     draws: Draws, settings: TwoAngles, *, law: Law = "uniform", same: float = 0.0, zero: float = 0.0
@@ -53,20 +56,24 @@ def two_angles(
     gap        the flow time tau = sin / (cos + sin) of t is that of u plus d, d logistic-normal, u even in what is left
                (Align Your Flow)
 
-    Shares are taken of draws.lower, which is then spread out again: no law depends on them. Where they are not 0,
-    `gap` has t even in flow time. Raises ValueError for shares beyond 1, `edges` without segments, and where
-    draws.lower is needed and is not there.
+    Shares are taken of draws.lower, which is then spread out again: no law depends on them; in them `gap` has t even
+    in flow time. A share that an arm tells leaves the method's other what is left. Raises ValueError for `edges`
+    without segments, and where draws.lower is needed and is not there (TwoAngles does for shares beyond 1).
     """
     law = settings.law or law
-    same = same if settings.share_same is None else settings.share_same
-    zero = zero if settings.share_zero is None else settings.share_zero
-    if min(same, zero) < 0 or same + zero > 1:
-        raise ValueError(f"shares of u = t and u = 0 are from 0, and 1 at most together; got {same:g} and {zero:g}")
+    told_same, told_zero = settings.share_same, settings.share_zero
+    same = min(same, 1 - (told_zero or 0.0)) if told_same is None else told_same
+    zero = min(zero, 1 - same) if told_zero is None else told_zero
     if law not in ("same", "edges") or same or zero:
         lower, is_same, is_zero = _shares(draws, same, zero)
         t, u = _of_law(law, draws.uniform, lower, settings)
         return t, torch.where(is_same, t, torch.where(is_zero, 0.0, u))
     return _of_law(law, draws.uniform, draws.uniform, settings)
+
+
+def _check_shares(same: float, zero: float) -> None:
+    if min(same, zero) < 0 or same + zero > 1:
+        raise ValueError(f"shares of u = t and u = 0 are from 0, and 1 at most together; got {same:g} and {zero:g}")
 
 
 def _shares(draws: Draws, same: float, zero: float) -> tuple[Times, Tensor, Tensor]:

@@ -111,8 +111,6 @@ def test_an_angle_that_is_an_edge_but_for_rounding_belongs_to_the_segment_below(
 @pytest.mark.parametrize(
     ("settings", "has_lower", "words"),
     [
-        (TwoAngles(share_same=0.6, share_zero=0.5), True, "1 at most together; got 0.6 and 0.5"),
-        (TwoAngles(share_same=-0.1), True, "from 0"),
         (TwoAngles(), False, "need draws.lower"),
         (TwoAngles(law="edges", share_zero=0.1, segments=EDGES), False, "need draws.lower"),
         (TwoAngles(law="edges"), True, "needs settings.segments"),
@@ -127,3 +125,16 @@ def test_what_makes_no_two_angles_is_refused(settings, has_lower, words):
 def test_an_unknown_law_is_refused_with_the_known_ones(unchecked):
     with unchecked(), pytest.raises(ValueError, match="unknown law 'even'; choose same, uniform"):
         two_angles(draws(3), TwoAngles(law="even"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("same", "zero"), [(0.6, 0.5), (-0.1, None), (None, 1.5)])
+def test_shares_beyond_one_are_refused_as_they_are_told(same, zero):
+    with pytest.raises(ValueError, match="1 at most together; got"):
+        TwoAngles(share_same=same, share_zero=zero)
+
+
+def test_a_share_that_is_told_leaves_the_method_s_other_what_is_left():
+    drawn = draws(40)
+    for told, shares in ((TwoAngles(share_same=0.9), (0.9, 0.1)), (TwoAngles(share_zero=0.5), (0.5, 0.5))):
+        t, u = two_angles(drawn, told, same=0.75, zero=0.25)
+        assert ((u == t).double().mean(), (u == 0).double().mean()) == shares
