@@ -7,11 +7,11 @@ from torch import Tensor
 from trigbench.core.samplers.ode import ddim_step, solve
 from trigbench.core.trigflow import Field
 
+Batch = Float[Tensor, "batch *shape"]
 
-def solve_ddim_even(
-    field: Field, x: Float[Tensor, "batch *shape"], times: Float[Tensor, " edges"]
-) -> Float[Tensor, "batch *shape"]:
-    """DDIM in as many steps as `times` has, all of one angle, between the first and the last of them.
+
+def solve_ddim_even(field: Field, x: Batch, times: Float[Tensor, " edges"]) -> Batch:
+    """DDIM in as many steps as `times` makes, all of one angle, from the first of them to the last.
 
     The cosine schedule's steps, even in its time. What lies between the first time and the last is not looked at.
     Raises ValueError as core.samplers.ode.solve does.
