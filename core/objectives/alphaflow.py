@@ -40,11 +40,15 @@ class AlphaFlowSettings:
 
 
 def alphaflow(fields: Fields, x0: Batch, draws: Draws, settings: AlphaFlowSettings) -> Regression:
-    """alpha-Flow (arXiv 2510.20771): u onto alpha v + (1 - alpha) u(x' - (tau - s) v, s, rho), without gradient.
+    """alpha-Flow: the average velocity by the pair's over a share of the way, and by itself over the rest.
 
-    s is tau - alpha (tau - rho), v is the pair's, and the step to s is straight in x', which is rotate by v. alpha 1 is
-    flow matching whatever the end, alpha 0 MeanFlow. Half the samples have u = t; the others count alpha times as much,
-    and the loss is a mean square over itself without gradient, plus 1e-3. Raises ValueError as `meanflow`.
+    u onto alpha v + (1 - alpha) u(x' - (tau - s) v, s, rho), v the pair's, s = tau - alpha (tau - rho) (arXiv
+    2510.20771). The step to s is straight in x', which is rotate by v. alpha 1 is flow matching whatever the end, alpha
+    0 MeanFlow. Half the samples have u = t; the others count alpha times as much, and the loss is a mean square over
+    itself without gradient, plus 1e-3.
+
+    Where we differ: alpha falls in `stages`, and stays at 1 / 32 where an arm has none; targets are not clipped; no
+    guidance. Raises ValueError as `meanflow`.
     """
     if fields.student_to is None:
         raise ValueError("alphaflow needs fields.student_to")

@@ -38,11 +38,14 @@ class MeanFlowSettings:
 
 
 def meanflow(fields: Fields, x0: Batch, draws: Draws, settings: MeanFlowSettings) -> Regression:
-    """MeanFlow (arXiv 2505.13447, Alg. 1): u onto v - (tau - rho) du/dtau, v of the drawn pair.
+    """MeanFlow: the average velocity between two times, by its own derivative along the flow.
 
-    That target less u is c + S times k df/dt, k = (c + S) / (c_u + S_u). Three samples of four have u = t, where it is
-    flow matching; the loss is |error|^2 / sg(|error|^2 + 1e-3), the power control of p = 1. No guidance in training.
-    Raises ValueError without a student that is told its target time.
+    u onto v - (tau - rho) du/dtau, v of the drawn pair (arXiv 2505.13447, Alg. 1): that less u is c + S times k df/dt,
+    k = (c + S) / (c_u + S_u). Three samples of four have u = t, where it is flow matching; the loss is
+    |error|^2 / sg(|error|^2 + 1e-3), the power control of p = 1.
+
+    Where we differ: the law of times is the study's proposal; the network is told u and not t - u; no guidance in
+    training. Raises ValueError without a student that is told its target time.
     """
     if fields.student_to is None:
         raise ValueError("meanflow needs fields.student_to")
@@ -53,11 +56,13 @@ def meanflow(fields: Fields, x0: Batch, draws: Draws, settings: MeanFlowSettings
 
 
 def imf(fields: Fields, x0: Batch, draws: Draws, settings: MeanFlowSettings) -> Regression:
-    """Improved MeanFlow (arXiv 2512.02012, Alg. 1): V = u + (tau - rho) sg(du/dtau) onto the pair's v.
+    """Improved MeanFlow: a regression onto the velocity, with the derivative along the network's own.
 
-    du/dtau is along the network's own velocity w = F(x, t; t), so that V is a function of x_t; the gradient is that of
-    moving F by k df/dt + v - w, df/dt along w alone. Half the samples have u = t; the power control has p = 1 and
-    c = 0.01. w is the map's own at u = t, of no head beside; no guidance. Raises ValueError as `meanflow`.
+    V = u + (tau - rho) sg(du/dtau) onto the pair's v (arXiv 2512.02012, Alg. 1), du/dtau along w = F(x, t; t), so that
+    V is a function of x_t: F moves by k df/dt + v - w, df/dt along w alone. Half the samples have u = t; the power
+    control has p = 1 and c = 0.01.
+
+    Where we differ: w is the map's own at u = t and of no head beside; no guidance. Raises ValueError as `meanflow`.
     """
     if fields.student_to is None:
         raise ValueError("imf needs fields.student_to")

@@ -32,11 +32,14 @@ class LSDSettings:
 
 
 def lsd(fields: Fields, x0: Batch, draws: Draws, settings: LSDSettings) -> Regression:
-    """Lagrangian self-distillation (arXiv 2505.18825): |df/drho - sg(v(f, rho))|^2, v the map's own at rho = tau.
+    """Lagrangian self-distillation: where the map ends, it moves with the map's own velocity, that of u = t.
 
-    In the flow's coordinates, where it is c_u + S_u times R of core.flow_maps. Three samples of four have u = t, where
-    the residual is that of flow matching. The gradient passes through df/drho, and not through where the map ends.
-    Raises ValueError without a student that is told its target time.
+    |df/drho - sg(v(f, rho))|^2, v the map's own at rho = tau (arXiv 2505.18825), in the flow's coordinates, where it is
+    c_u + S_u times R of core.flow_maps. Three samples of four have u = t, where the residual is that of flow matching.
+    The gradient passes through df/drho, and not through where the map ends.
+
+    Where we differ: the law of times; the adaptive weight is a sum of two of one time, and off unless told. Raises
+    ValueError without a student that is told its target time.
     """
     if fields.student_to is None:
         raise ValueError("lsd needs fields.student_to")
@@ -59,11 +62,14 @@ class TVMSettings:
 
 
 def tvm(fields: Fields, x0: Batch, draws: Draws, settings: TVMSettings) -> Regression:
-    """Terminal velocity matching (arXiv 2511.19797): `lsd`'s residual where u < t, and flow matching at another time.
+    """Terminal velocity matching: `lsd`'s residual where u < t, and flow matching at another time.
 
-    |df/drho - sg(v(f, rho))|^2 + |u(x'', s, s) - (z - x0)|^2, s of the proposal by draws.middle, x'' of the same pair
-    and v the average's, `target_decay`, where there is one. The gradient passes through df/drho. Norms are of the first
-    term. Raises ValueError without a student that is told its target time, and without draws.middle.
+    |df/drho - sg(v(f, rho))|^2 + |u(x'', s, s) - (z - x0)|^2 (arXiv 2511.19797), s of the proposal by draws.middle, x''
+    of the same pair, v the average's, `target_decay`, where there is one. The gradient passes through df/drho. Norms
+    are of the first term.
+
+    Where we differ: rho is even below its most, not logit-normal; no guidance; the network is the study's. Raises
+    ValueError without a student that is told its target time, and without draws.middle.
     """
     if fields.student_to is None or draws.middle is None:
         raise ValueError("tvm needs fields.student_to and draws.middle")

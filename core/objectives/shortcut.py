@@ -39,12 +39,14 @@ class ShortcutSettings:
 
 
 def shortcut(fields: Fields, x0: Batch, draws: Draws, settings: ShortcutSettings) -> Regression:
-    """Shortcut models (arXiv 2410.12557, Alg. 1): a step's velocity onto the mean of two of its half, without gradient.
+    """Shortcut models: a step's velocity is the mean of those of two steps of half its length.
 
-    Its time is the flow's, so that halves are those of tau. The shortest step has the pair's velocity for a target, and
-    is not told apart from a step: the map that all of them rest at is that of so many Euler steps. The two are
-    the average's, `target_decay`, where there is one. Raises ValueError without a student that is told its target time,
-    and without draws.lower.
+    u onto the mean of two, without gradient, over steps that are halved on a grid of the flow's time (arXiv 2410.12557,
+    Alg. 1). The shortest has the pair's velocity for a target, and is not told apart from a step: the map that all of
+    them rest at is that of so many Euler steps. The two are the average's, `target_decay`, where there is one.
+
+    Where we differ: the grid ends at t_max; targets are not clipped; no guidance. Raises ValueError without a student
+    that is told its target time, and without draws.lower.
     """
     if fields.student_to is None or draws.lower is None:
         raise ValueError("shortcut needs fields.student_to and draws.lower")
