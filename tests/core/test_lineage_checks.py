@@ -347,7 +347,9 @@ def unic_1(x: Tensor, t: Tensor, u: Tensor, bound: Callable[[Tensor], Tensor]) -
     return first + c_u * col(bound(h)) * (clean(first, u) - clean(x, t)) / 2
 
 
-@pytest.mark.parametrize(("name", "bound"), [("bh1", lambda h: h), ("bh2", lambda h: -torch.expm1(-h))])
+@pytest.mark.parametrize(
+    ("name", "bound"), [("bh1", lambda h: h), ("bh2", lambda h: -torch.expm1(-h))], ids=["bh1", "bh2"]
+)
 def test_16_unip_1_is_ddim_and_its_corrector_gains_an_order(name, bound):
     x = points(8)[0][:20]
     errors: dict[str, list[float]] = {"ddim": [], name: []}

@@ -74,13 +74,13 @@ def test_exact_maps_have_no_error_and_others_have(trained, monkeypatch, arm: dic
     def exact(task, network, weights, condition):
         def field(x, t):
             gap, u = (t - condition.target_time)[:, None].cos(), condition.target_time
-            ends = oracle.segment_map(mixture, x.double(), t, u, 32)
+            ends = oracle.segment_map(mixture, x.double(), t, u, 12)
             return ((gap * x - ends) / (t - u)[:, None].sin()).float()
 
         return field
 
     monkeypatch.setattr(flow_map, "student_field", exact)
-    assert max(numbers(study).values()) < 1e-5
+    assert max(numbers(study).values()) < 1e-3  # of twelve steps
 
 
 def test_pairs_of_segments_stay_within_one(trained) -> None:
