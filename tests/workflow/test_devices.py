@@ -130,7 +130,7 @@ def test_sampling_has_all_its_tensors_on_the_device(objective: str, sampler: dic
     noise = torch.zeros(2, 5, 2, device="meta")
     (way,) = study.samplings("x")
     with torch.no_grad():
-        made = sampling._draw(task, network, dict(network.named_parameters()), None, noise, way)
+        made = sampling._draw(task, network, dict(network.named_parameters()), None, noise, [], way)
     assert (made.device.type, made.shape) == ("meta", (5, 2))
 
 

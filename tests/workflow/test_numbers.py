@@ -262,7 +262,7 @@ def test_samples_of_maps_with_cms_boundary_take_the_noise_of_cms_algorithm_and_n
     (way,) = study.samplings("x")
     noise = torch.randn(2, 5, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        made = sampling._draw(task, network, weights, None, noise, way)
+        made = sampling._draw(task, network, weights, None, noise, [], way)
         field = student_field(task, network, weights)
         times = [math.atan(SIGMA_MAX / study.sigma_d), 0.005]
         whole, lacking = (
