@@ -1,6 +1,7 @@
 """Stages of distillation: each arm's student teaches the next, of half as many steps, and is sampled in its own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -11,8 +12,9 @@ from trigbench.core.condition import UNTOLD
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.report.rows import taught_by
-from trigbench.workflow.run.assembly import guided_field, make_network, open_data, teacher_of
+from trigbench.workflow.run.assembly import guided_field, make_network, teacher_of
 from trigbench.workflow.run.sampling import draw_samples
+from trigbench.workflow.run.task import open_teacher, opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
@@ -33,7 +35,7 @@ def staged(tiny: dict) -> dict:
 
 
 def weights_of(study: Study, arm: str) -> dict[str, torch.Tensor]:
-    return read_tensors(study.run_folder(Run(arm=arm, seed=0)) / "weights.safetensors", "")
+    return read_tensors(study.files(Run(arm=arm, seed=0)).weights, "")
 
 
 def test_each_stage_is_taught_by_the_one_before_and_sampled_in_its_own_steps(
@@ -44,16 +46,16 @@ def test_each_stage_is_taught_by_the_one_before_and_sampled_in_its_own_steps(
         train(study, Run(arm=arm, seed=0))
     before = weights_of(study, "pd-4")
     assert any(not torch.equal(before[name], weight) for name, weight in weights_of(study, "teacher").items())
-    arm = study.arms["pd-2"]
-    dataset, network = open_data(study, arm), make_network(study, arm, open_data(study, arm))
+    task = opened(study, Run(arm="pd-2", seed=0))
+    task, network = replace(task, teacher=open_teacher(task)), make_network(task)
     x, t = torch.randn(5, 2, generator=torch.Generator().manual_seed(0)), torch.full((5,), 0.7, dtype=torch.float64)
-    field = teacher_of(study, arm, dataset, before)(UNTOLD)
+    field = teacher_of(task)(UNTOLD)
     assert field is not None and torch.equal(field(x, t), guided_field(network, before, UNTOLD)(x, t))
 
     for name, steps in (("teacher", 8), ("pd-4", 4), ("pd-2", 2)):
         (way,) = study.samplings(name)
         assert (way.solver, way.steps) == ("ddim_even", steps)
-        made = draw_samples(study, study.arms[name], weights_of(study, name), [way], 6)[way.key]
+        made = draw_samples(opened(study, Run(arm=name, seed=0)), weights_of(study, name), [way], 6)[way.key]
         assert made.shape == (6, 2) and bool(made.isfinite().all())
 
 
