@@ -9,14 +9,14 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
+from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_arrays, write_arrays
 from trigbench.workflow.report import one_noise
 from trigbench.workflow.report.one_noise import Method, draw_one_noise, exact_flow, one_noise_of, strips
-from trigbench.workflow.run.assembly import open_data
 from trigbench.workflow.run.noise import noise_of_rows
 from trigbench.workflow.study.fingerprint import fingerprint
-from trigbench.workflow.study.kinds import Images
+from trigbench.workflow.study.kinds import Images, draws_module
 from trigbench.workflow.study.one_noise import one_noise_file, one_noise_runs
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import RunRecord, Value, write_record
@@ -36,6 +36,11 @@ def arrays_of(study: Study) -> dict[str, np.ndarray]:
     return dict(read_arrays(study.data_file("mixture"), ""))
 
 
+def dataset_of(study: Study, arm: str) -> Dataset:
+    settings = study.data[study.arms[arm].data]
+    return draws_module(settings).open_dataset(arrays_of(study), study.sigma_d)
+
+
 def made(study: Study, arm: str, samples: np.ndarray | None, collapse: float = 0.0) -> None:
     """A run's record and samples in one step; without any it diverged."""
     (run,) = [run for run in one_noise_runs(study) if run.arm == arm]
@@ -44,23 +49,23 @@ def made(study: Study, arm: str, samples: np.ndarray | None, collapse: float = 0
         arm=arm, seed=0, step=1, parameters=1, metrics=[Value(metric="collapse", value=collapse)], curves=[],
         seconds={}, reason=None if samples is not None else "loss is nan", peak_memory_mb=1.0, provenance={},
     )  # fmt: skip
-    write_record(study.run_folder(run) / "metrics.json", record)
+    write_record(study.files(run).metrics, record)
     first = study.samplings(arm)[0].key
-    write_arrays(study.run_folder(run) / "samples.npz", {} if samples is None else {first: samples})
+    write_arrays(study.files(run).samples, {} if samples is None else {first: samples})
 
 
 def test_the_noise_of_the_picture_is_the_noise_that_runs_draw_whatever_their_steps(seen: Study) -> None:
     found = one_noise_of(seen, "mixture", arrays_of(seen))
     assert found is not None
     for arm, slices in (("scd", 1), ("dscd-4", 2)):
-        drawn = noise_of_rows(seen.evaluation.seed, range(64), slices, open_data(seen, seen.arms[arm]))[0]
+        drawn = noise_of_rows(seen.evaluation.seed, range(64), slices, dataset_of(seen, arm))[0]
         assert torch.equal(torch.from_numpy(found), drawn)
 
 
 def test_no_noise_is_called_one_where_methods_start_from_others(tiny: dict, with_data: Callable[[dict], Study]) -> None:
     tiny["arms"]["scd"] |= {"samplers": ["few", "many"]}
     study = with_data(tiny | {"one_noise": ["scd", "dscd-4"], "samplers": MANY})
-    dataset = open_data(study, study.arms["scd"])
+    dataset = dataset_of(study, "scd")
     few, many = (noise_of_rows(study.evaluation.seed, range(4), slices, dataset)[0] for slices in (2, 16))
     assert not torch.equal(few, many)
     made(study, "scd", np.zeros((64, 2)))
