@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
@@ -119,14 +120,14 @@ def test_images_stand_in_columns_and_a_method_without_such_steps_leaves_its_half
     ]  # fmt: skip
     figure = strips(methods, Images(np.zeros((1, 2, 2)), decoded))
     rows = [[_level(ax) for ax in pair] for pair in np.array(figure.axes).reshape(-1, 2)]
-    assert rows == [["1.0", "1.0"], ["0.03", "0.06"], ["0.03", "has none"], ["has none", "0.11"], ["diverged"] * 2]
+    assert rows == [["1", "1"], ["0.0286", "0.0571"], ["0.0286", "has none"], ["has none", "0.114"], ["diverged"] * 2]
     assert figure.axes[0].get_ylabel() == "teacher\n35 evaluations" and figure.axes[6].get_ylabel() == "four\n4 steps"
-    assert figure.axes[0].images[0].get_array().shape == (2, one_noise.COLUMNS * 3)
+    assert np.shape(figure.axes[0].images[0].get_array()) == (2, one_noise.COLUMNS * 3)
     plt.close(figure)
 
 
-def _level(ax: plt.Axes) -> str:
-    return str(round(float(np.nanmax(ax.images[0].get_array())), 2)) if ax.images else ax.texts[0].get_text()
+def _level(ax: Axes) -> str:
+    return f"{np.nanmax(np.array(ax.images[0].get_array())):.3g}" if ax.images else ax.texts[0].get_text()
 
 
 def test_the_shipped_studies_draw_teachers_first_and_only_what_they_make() -> None:
