@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
+from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_arrays, write_arrays
 from trigbench.workflow.report import one_noise
 from trigbench.workflow.report.one_noise import Method, draw_one_noise, exact_flow, one_noise_of, strips
-from trigbench.workflow.run.assembly import open_data
 from trigbench.workflow.run.noise import noise_of_rows
 from trigbench.workflow.study.fingerprint import fingerprint
-from trigbench.workflow.study.kinds import Images
+from trigbench.workflow.study.kinds import Images, draws_module
 from trigbench.workflow.study.one_noise import one_noise_file, one_noise_runs
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import RunRecord, Value, write_record
@@ -36,6 +37,11 @@ def arrays_of(study: Study) -> dict[str, np.ndarray]:
     return dict(read_arrays(study.data_file("mixture"), ""))
 
 
+def dataset_of(study: Study, arm: str) -> Dataset:
+    settings = study.data[study.arms[arm].data]
+    return draws_module(settings).open_dataset(arrays_of(study), study.sigma_d)
+
+
 def made(study: Study, arm: str, samples: np.ndarray | None, collapse: float = 0.0) -> None:
     """A run's record and samples in one step; without any it diverged."""
     (run,) = [run for run in one_noise_runs(study) if run.arm == arm]
@@ -44,23 +50,23 @@ def made(study: Study, arm: str, samples: np.ndarray | None, collapse: float = 0
         arm=arm, seed=0, step=1, parameters=1, metrics=[Value(metric="collapse", value=collapse)], curves=[],
         seconds={}, reason=None if samples is not None else "loss is nan", peak_memory_mb=1.0, provenance={},
     )  # fmt: skip
-    write_record(study.run_folder(run) / "metrics.json", record)
+    write_record(study.files(run).metrics, record)
     first = study.samplings(arm)[0].key
-    write_arrays(study.run_folder(run) / "samples.npz", {} if samples is None else {first: samples})
+    write_arrays(study.files(run).samples, {} if samples is None else {first: samples})
 
 
 def test_the_noise_of_the_picture_is_the_noise_that_runs_draw_whatever_their_steps(seen: Study) -> None:
     found = one_noise_of(seen, "mixture", arrays_of(seen))
     assert found is not None
     for arm, slices in (("scd", 1), ("dscd-4", 2)):
-        drawn = noise_of_rows(seen.evaluation.seed, range(64), slices, open_data(seen, seen.arms[arm]))[0]
+        drawn = noise_of_rows(seen.evaluation.seed, range(64), slices, dataset_of(seen, arm))[0]
         assert torch.equal(torch.from_numpy(found), drawn)
 
 
 def test_no_noise_is_called_one_where_methods_start_from_others(tiny: dict, with_data: Callable[[dict], Study]) -> None:
     tiny["arms"]["scd"] |= {"samplers": ["few", "many"]}
     study = with_data(tiny | {"one_noise": ["scd", "dscd-4"], "samplers": MANY})
-    dataset = open_data(study, study.arms["scd"])
+    dataset = dataset_of(study, "scd")
     few, many = (noise_of_rows(study.evaluation.seed, range(4), slices, dataset)[0] for slices in (2, 16))
     assert not torch.equal(few, many)
     made(study, "scd", np.zeros((64, 2)))
@@ -114,14 +120,14 @@ def test_images_stand_in_columns_and_a_method_without_such_steps_leaves_its_half
     ]  # fmt: skip
     figure = strips(methods, Images(np.zeros((1, 2, 2)), decoded))
     rows = [[_level(ax) for ax in pair] for pair in np.array(figure.axes).reshape(-1, 2)]
-    assert rows == [["1.0", "1.0"], ["0.03", "0.06"], ["0.03", "has none"], ["has none", "0.11"], ["diverged"] * 2]
+    assert rows == [["1", "1"], ["0.0286", "0.0571"], ["0.0286", "has none"], ["has none", "0.114"], ["diverged"] * 2]
     assert figure.axes[0].get_ylabel() == "teacher\n35 evaluations" and figure.axes[6].get_ylabel() == "four\n4 steps"
-    assert figure.axes[0].images[0].get_array().shape == (2, one_noise.COLUMNS * 3)
+    assert np.shape(figure.axes[0].images[0].get_array()) == (2, one_noise.COLUMNS * 3)
     plt.close(figure)
 
 
-def _level(ax: plt.Axes) -> str:
-    return str(round(float(np.nanmax(ax.images[0].get_array())), 2)) if ax.images else ax.texts[0].get_text()
+def _level(ax: Axes) -> str:
+    return f"{np.nanmax(np.array(ax.images[0].get_array())):.3g}" if ax.images else ax.texts[0].get_text()
 
 
 def test_the_shipped_studies_draw_teachers_first_and_only_what_they_make() -> None:

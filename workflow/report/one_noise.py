@@ -215,7 +215,7 @@ def _strip(ax: Axes, images: Images, samples: np.ndarray) -> None:
 
 def clouds(methods: Sequence[Method], arrays: Arrays, exact: np.ndarray) -> Figure:
     """A panel for the exact flow and one for each method's map in one step, over the true density."""
-    panels = [("exact flow (teacher)", exact, None)]
+    panels: list[tuple[str, np.ndarray | None, float | None]] = [("exact flow (teacher)", exact, None)]
     for method in methods:
         own = method.samples.get(1)
         error = None if own is None else float(np.sqrt(np.square(own - exact).mean()))

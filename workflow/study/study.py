@@ -105,7 +105,8 @@ class Study(Model):
     experiments: dict[Name, Experiment]
     claims: dict[ClaimName, Claim] = Field(default_factory=dict)
     """Of the study's own, beside those of workflow/claims.yaml; no part of what a run is."""
-    one_noise: tuple[str, ...] = ()  # arms that the report draws from one noise; no part of what a run is
+    one_noise: tuple[str, ...] = ()
+    """Arms of one data set, or patterns, that the report draws from one noise; no part of what a run is."""
     quick: bool = False
     """Whether its training is too short to judge a claim by; a budget may say so."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
