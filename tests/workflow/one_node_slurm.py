@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.workflow import warm
 from tests.workflow.conftest import environment
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
@@ -28,6 +29,12 @@ class Slurm:
     folder: Path
     environment: dict[str, str]
     """In which its commands find it."""
+
+    @property
+    def warm(self) -> dict[str, str]:
+        """The same, in which a job's processes are warm; its signals reach those alone that Slurm itself started."""
+        path = os.pathsep.join((str(self.folder / "bin"), str(Path(warm.python()).parent), self.environment["PATH"]))
+        return {**self.environment, "PATH": path}
 
     def ask(self, *command: str) -> str:
         """The output of one of its commands."""

@@ -1,14 +1,17 @@
 """What a run of each method trains, keeps, is told and is sampled by."""
 
+import contextlib
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 
-from tests.workflow.conftest import ROOT, saved_every
+from tests.workflow.conftest import ROOT, made_by_one, saved_every
 from trigbench.core.condition import Condition
 from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.errors import BenchError
@@ -185,43 +188,57 @@ def test_every_sampling_starts_from_the_same_noise(one_arm) -> None:
 # --- guidance, on labelled data ----------------------------------------------------------------------
 
 
+GUIDED = {
+    "study": "guided", "title": "t", "summary": "s", "sigma_d": 0.5, "seeds": [0],
+    "data": {"digits": {"kind": "digits"}}, "sizes": {"net": {"width": 16, "blocks": 1}},
+    "defaults": {
+        "data": "digits", "size": "net", "iterations": 4, "batch": 8, "rate": 1e-3, "ema_half_life": 1000,
+    },
+    "arms": {
+        "teacher": {"objective": "diffusion", "label_dropout": 0.2, "samplers": ["both"]},
+        "scd": {
+            "objective": "scd", "teacher": "teacher", "start": "teacher", "guidance_max": 2.0, "samplers": ["told"],
+        },
+        "ms-scd": {
+            "objective": "ms_scd", "teacher": "teacher", "start": "teacher", "guidance_max": 2.0, "segments": 2,
+            "samplers": ["through"],
+        },
+    },
+    "samplers": {
+        "both": {"solver": "heun", "evaluations": [3], "guidance": [1.0, 2.0]},
+        "told": {"solver": "few", "times": [[], [1.1]], "guidance": [1.0, 2.0]},
+        "through": {"solver": "segments", "guidance": [1.0, 2.0]},
+    },
+    "evaluation": {"samples": 80},
+    "experiments": {
+        "guidance": {
+            "title": "g", "paper": "Fig. 7", "question": "q", "expectation": "e", "figure": "guidance",
+            "metric": "fd_train", "arms": ["*"],
+        },
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that study with its data and its teacher, made once."""
+
+    def make(folder: Path) -> None:
+        (folder / "guided.yaml").write_text(yaml.safe_dump(GUIDED, sort_keys=False))
+        study = load(folder / "guided.yaml")
+        with contextlib.chdir(folder):
+            prepare(study, "digits")
+            train(study, Run(arm="teacher", seed=0))
+
+    return made_by_one(tmp_path_factory, "guided", make)
+
+
 @pytest.fixture
-def guided(tmp_path: Path, monkeypatch, write_study: Callable[[dict], Path]) -> Study:
+def guided(taught: Path, tmp_path: Path, monkeypatch) -> Study:
     """Digits with a teacher that can guide itself and a student that is told the scale."""
     monkeypatch.chdir(tmp_path)
-    content = {
-        "study": "guided", "title": "t", "summary": "s", "sigma_d": 0.5, "seeds": [0],
-        "data": {"digits": {"kind": "digits"}}, "sizes": {"net": {"width": 16, "blocks": 1}},
-        "defaults": {
-            "data": "digits", "size": "net", "iterations": 4, "batch": 8, "rate": 1e-3, "ema_half_life": 1000,
-        },
-        "arms": {
-            "teacher": {"objective": "diffusion", "label_dropout": 0.2, "samplers": ["both"]},
-            "scd": {
-                "objective": "scd", "teacher": "teacher", "start": "teacher", "guidance_max": 2.0, "samplers": ["told"],
-            },
-            "ms-scd": {
-                "objective": "ms_scd", "teacher": "teacher", "start": "teacher", "guidance_max": 2.0, "segments": 2,
-                "samplers": ["through"],
-            },
-        },
-        "samplers": {
-            "both": {"solver": "heun", "evaluations": [3], "guidance": [1.0, 2.0]},
-            "told": {"solver": "few", "times": [[], [1.1]], "guidance": [1.0, 2.0]},
-            "through": {"solver": "segments", "guidance": [1.0, 2.0]},
-        },
-        "evaluation": {"samples": 80},
-        "experiments": {
-            "guidance": {
-                "title": "g", "paper": "Fig. 7", "question": "q", "expectation": "e", "figure": "guidance",
-                "metric": "fd_train", "arms": ["*"],
-            },
-        },
-    }  # fmt: skip
-    study = load(write_study(content))
-    prepare(study, "digits")
-    train(study, Run(arm="teacher", seed=0))
-    return study
+    shutil.copytree(taught, tmp_path, dirs_exist_ok=True)
+    return load(tmp_path / "guided.yaml")
 
 
 def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tell_them_apart(guided: Study) -> None:

@@ -189,12 +189,22 @@ def test_two_processes_share_samples_stop_together_and_draw_those_of_one(
     assert all((by_one[key] == by_two[key]).all() for key in by_two)
 
 
+SMOKE = ("--study", "oracle", "--budget", "smoke")
+
+
+@pytest.fixture
+def oracle_data(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> None:
+    """The data of the oracle's smoke budget, in the test's folder."""
+
+    def make(folder: Path) -> None:
+        step("prepare", *SMOKE, "--data", "mixture-2d", cwd=folder)
+
+    shutil.copytree(made_by_one(tmp_path_factory, "oracle-data", make), tmp_path, dirs_exist_ok=True)
+
+
+@pytest.mark.usefixtures("oracle_data")
 def test_the_smoke_study_runs_under_torchrun(tmp_path: Path) -> None:
     study = load("oracle", "smoke")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        for data in study.data:
-            prepare(study, data)
     torchrun("smoke_by_several", cwd=tmp_path)
     for run in study.runs():
         folder = tmp_path / study.run_folder(run)
@@ -202,10 +212,9 @@ def test_the_smoke_study_runs_under_torchrun(tmp_path: Path) -> None:
         assert read_json(folder / "training.json", "")["processes"] == 2
 
 
+@pytest.mark.usefixtures("oracle_data")
 def test_a_run_of_a_shipped_study_is_handed_to_torchrun(tmp_path: Path) -> None:
-    smoke = ("--study", "oracle", "--budget", "smoke")
-    step("prepare", *smoke, "--data", "mixture-2d", cwd=tmp_path)
-    run = (*smoke, "--arm", "scd-fp32", "--seed", "0")
+    run = (*SMOKE, "--arm", "scd-fp32", "--seed", "0")
     step("run", *run, "--processes", "2", cwd=tmp_path)
     folder = tmp_path / "results" / "oracle-smoke" / "runs" / "scd-fp32" / "seed-0"
     several_record, several_training = (read_json(folder / name, "") for name in ("metrics.json", "training.json"))

@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 
+from tests.workflow import warm
 from tests.workflow.conftest import ROOT, copied_project, snakemake, step
 from tests.workflow.one_node_slurm import PACKAGES, Slurm, missing, one_node_slurm
 from trigbench.workflow.errors import BenchError
@@ -169,15 +170,16 @@ def _study_of(folder: Path, tiny: dict, minutes: int, gpu: dict | None = None, *
     return load(path)
 
 
-def _command(study: Study, *arguments: str) -> list[str]:
-    start = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--workflow-profile", "slurm"]
+def _command(study: Study, *arguments: str, python: str = sys.executable) -> list[str]:
+    start = [python, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--workflow-profile", "slurm"]
     return [*start, *arguments, "tiny/training", "--config", f"study={study.file}"]
 
 
 def _snakemake(slurm: Slurm, study: Study, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """To the end, where no job is sent a signal."""
     return subprocess.run(
-        _command(study, *arguments), cwd=study.file.parent, env=slurm.environment, text=True, check=False, timeout=600,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        _command(study, *arguments, python=warm.python()), cwd=study.file.parent, env=slurm.warm, text=True,
+        check=False, timeout=600, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
 
@@ -215,7 +217,7 @@ def test_the_first_steps_of_the_documentation_work_word_by_word(slurm: Slurm, tm
     section = (ROOT / "docs/cluster.md").read_text().split("\n## First steps\n")[1].split("\n## ")[0]
     script = "\n".join(re.findall(r"^```sh\n(.*?)^```", section, re.MULTILINE | re.DOTALL))
     assert "snakemake --workflow-profile slurm --config study=oracle budget=smoke" in script
-    environment = {**slurm.environment, "PYTHONPATH": str(here), "EDITOR": str(editor)}
+    environment = {**slurm.warm, "PYTHONPATH": str(here), "EDITOR": str(editor)}
     done = subprocess.run(
         ["bash", "-euc", script], cwd=here, env=environment, text=True, check=False, timeout=900,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
