@@ -310,6 +310,13 @@ def test_a_method_refuses_to_do_without_what_the_table_says_it_needs_and_ignores
     needed = set().union(*(NEEDS[flag] for flag in NEEDS if getattr(OBJECTIVES[name], flag)))
     needed |= {f"settings.{TOLD[setting]}" for setting in OBJECTIVES[name].needs}
     optional = {f"settings.{TOLD[setting]}" for setting in OBJECTIVES[name].accepts if setting in TOLD} - needed
+    if "law" in OBJECTIVES[name].settings:  # segments are of one law, which no method has of itself
+        optional -= {"settings.segments"}
+        with pytest.raises(ValueError, match="segments"):
+            loss(parts, {"law": "edges"})
+        by_edges = {"law": "edges", "share_same": 0.0, "share_zero": 0.0}
+        some, others = (loss(parts, settings | by_edges | {"segments": segments}) for segments in (edges, edges / 2))
+        assert not torch.equal(some, others)
     for item in {"settings.grid", "settings.segments"}.union(*NEEDS.values()):
         part, attribute = item.split(".")
         fewer = {name: value for name, value in settings.items() if item != f"settings.{name}"}
