@@ -4,6 +4,7 @@ Of arms that are sampled by jumps: what judge_map says of their map from every a
 model's. Of these and of segments: segment_rms between pairs of angles, those of segments within one of theirs.
 """
 
+import math
 from functools import partial
 
 import torch
@@ -89,7 +90,7 @@ def _measure_run(found: Measured, task: Task, exact: Pairs) -> None:
         values, curves, _ = judge_field(kind, task.data, carried(to_data(jump), device))
     errors = [_error(lambda u: carried(jump(u.to(device)), device), *pair) for pair in exact]
     overall = float(torch.stack(errors).square().mean().sqrt())
-    values = [*values, Value(metric="segment_rms", value=overall)]
+    values = [*values, Value(metric="segment_rms", value=overall if math.isfinite(overall) else None)]
     found.runs.extend(Row(value, run.arm, run.seed) for value in values)
     found.curves.extend(Row(value, run.arm, run.seed) for value in curves)
 
