@@ -25,8 +25,10 @@ SAMPLES = 5
 """Of each time."""
 SHAPE = (3, 8, 8)
 LOSS, OBJECTIVE = "field, teacher, x0, z, t, r", "fields, x0, draws, settings"
-NAMES = [name for name, method in OBJECTIVES.items() if not (method.fake or method.two_times)]
-"""The project's objectives that train one field, at one time."""
+OWN_TIMES = ("pd", "lcm")
+"""Objectives at times of their own grids, where an audit cannot place its points."""
+NAMES = [name for name, method in OBJECTIVES.items() if not (method.fake or method.two_times or name in OWN_TIMES)]
+"""The project's objectives that train one field, at one time that an audit may choose."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def audit(path: str, sigma_d: float, r: Sequence[float]) -> Audited:
 def _loss(path: str, sigma_d: float) -> Loss:
     if ":" not in path:
         if path not in NAMES:
-            what = "trains more than one field, or tells it a second time" if path in OBJECTIVES else "is no objective"
+            more = "trains more than one field, tells it a second time, or trains at times of its own"
+            what = more if path in OBJECTIVES else "is no objective"
             remedy = f"choose of {', '.join(NAMES)}, or name a function: module:function or file.py:function"
             raise BenchError(f"{path!r} {what}", key="LOSS", remedy=remedy)
         return loss_of(named(OBJECTIVES[path].path), sigma_d)
