@@ -122,7 +122,8 @@ def test_images_stand_in_columns_and_a_method_without_such_steps_leaves_its_half
     rows = [[_level(ax) for ax in pair] for pair in np.array(figure.axes).reshape(-1, 2)]
     assert rows == [["1", "1"], ["0.0286", "0.0571"], ["0.0286", "has none"], ["has none", "0.114"], ["diverged"] * 2]
     assert figure.axes[0].get_ylabel() == "teacher\n35 evaluations" and figure.axes[6].get_ylabel() == "four\n4 steps"
-    assert np.shape(figure.axes[0].images[0].get_array()) == (2, one_noise.COLUMNS * 3)
+    shown = figure.axes[0].images[0].get_array()
+    assert shown is not None and shown.shape == (2, one_noise.COLUMNS * 3)
     plt.close(figure)
 
 
