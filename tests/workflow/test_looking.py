@@ -8,6 +8,7 @@ import pytest
 from trigbench import cli
 from trigbench.commands import run as run_command
 from trigbench.workflow.claims.collecting import tabulate_experiment
+from trigbench.workflow.claims.judge import judge_claim
 from trigbench.workflow.claims.looking import Look, decided_claims, look_at, look_words, planned, take_looks
 from trigbench.workflow.claims.verdicts import Judgement
 from trigbench.workflow.errors import BenchError
@@ -86,6 +87,8 @@ def test_batches_are_added_until_the_most_and_who_is_stopped_goes_on_with_the_sa
     assert [run.seed for run in made] == list(range(20, 32)), "no run is made twice"
     assert second.number == 2 and not second.goes_on and second.open == ["close"]
     assert second.verdicts["close"].seeds == 12 and second.verdicts["clear"].seeds == 8, "the first verdict stands"
+    effects = {name: list(judge_claim(study, name)["effects"]) for name in ("clear", "close")}
+    assert effects == {name: [str(20 + k) for k in range(n)] for name, n in (("clear", 8), ("close", 12))}
     said = [(looked.seeds, looked.verdicts) for looked in _record(study).looks]
     assert said == [(n, {"clear": "reproduced", "close": "inconclusive"}) for n in (8, 12)]
     assert "its seeds are all there: 1 of 2 stay undecided" in look_words(second)
