@@ -10,6 +10,7 @@ from trigbench.commands import run as run_command
 from trigbench.workflow.claims.collecting import tabulate_experiment
 from trigbench.workflow.claims.judge import judge_claim
 from trigbench.workflow.claims.looking import Look, decided_claims, look_at, look_words, planned, take_looks
+from trigbench.workflow.claims.tables import read_table, write_table
 from trigbench.workflow.claims.verdicts import Judgement
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.make import make_run
@@ -94,6 +95,11 @@ def test_batches_are_added_until_the_most_and_who_is_stopped_goes_on_with_the_sa
     assert "its seeds are all there: 1 of 2 stay undecided" in look_words(second)
     (again,) = take_looks(study, "training", _maker(study, made))
     assert again == second and len(made) == 12, "never more than the most"
+    table = study.experiment_folder("training") / "runs.csv"
+    runs = read_table(table)
+    write_table(runs[(runs.metric != "map_rms") | (runs.seed != 29)], table)
+    with pytest.raises(BenchError, match=r"close is never judged at 12 seeds(.|\n)*no map_rms of scd, seed 29"):
+        look_at(study, "training")
     with pytest.raises(BenchError, match="by another plan of seeds"):
         read_looks(_record(study).plan.model_copy(update={"most": 16}), study.looks_file("training"))
     study.looks_file("training").write_text("{}")

@@ -4,10 +4,11 @@ A look is taken where all of its runs are there and in the tables, and never bet
 written down before it is, so that what was stopped, at any moment, goes on with the same look.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trigbench.workflow.claims.effects import Effects
 from trigbench.workflow.claims.judge import experiment_tables, judge
 from trigbench.workflow.claims.ledger import CLAIMS, all_claims, check_claims, claims_of, in_full, read_claims, unknown
 from trigbench.workflow.claims.tables import finished_runs
@@ -91,7 +92,8 @@ def take_looks(study: Study, experiment: str, make: Callable[[], None], path: Pa
 
 
 def look_at(study: Study, experiment: str, path: Path = CLAIMS) -> Look:
-    """Judge what the experiment decides by the look that it has come to. Raises BenchError where runs are missing."""
+    """Judge what the experiment decides by the look that it has come to. Raises BenchError where runs are missing, or
+    numbers without which no look is ever whole."""
     claims, seeds = decided_claims(study, experiment, path), study.seeds_of(experiment)
     tables, (_, missing) = experiment_tables(study, experiment), finished_runs(study, experiment)
     if missing or not set(seeds) <= set(tables.runs.seed.dropna()):
@@ -99,9 +101,21 @@ def look_at(study: Study, experiment: str, path: Path = CLAIMS) -> Look:
         raise BenchError(problem, file=study.experiment_folder(experiment), remedy=study.command(experiment))
     whole, looks = in_full(study), study.looks_of(experiment)
     sources = dict.fromkeys(all_claims(read_claims(path), [study]), path) | dict.fromkeys(study.claims, study.file)
-    verdicts = {n: judge(claim, study, tables, sources[n], whole)[0] for n, claim in claims.items()}
+    found = {n: judge(claim, study, tables, sources[n], whole) for n, claim in claims.items()}
+    verdicts = {n: judgement for n, (judgement, _) in found.items()}
     look = Look(f"{study.label}/{experiment}", [len(seeds) for seeds in looks].index(len(seeds)) + 1, looks, verdicts)
+    for name in look.open:
+        if gaps := _gaps(found[name][1], seeds):
+            problem = f"{name} is never judged at {len(seeds)} seeds, as there is no {'; no '.join(gaps)}"
+            remedy = "find out why these runs lack it, or let the rule be on what every seed has"
+            raise BenchError(problem, file=sources[name], key=f"claims.{name}", remedy=remedy)
     return _with_next_batch(look, study, experiment) if look.goes_on else look
+
+
+def _gaps(found: Sequence[Effects], seeds: Sequence[int]) -> list[str]:
+    """Numbers of a look's seeds that are not there, though their runs are."""
+    terms = [(term, {*seeds} - term.having - {*effects.spent}) for effects in found for term in effects.terms]
+    return list(dict.fromkeys(f"{t.metric} of {t.label}, seed {n}" for t, lacking in terms for n in sorted(lacking)))
 
 
 def _with_next_batch(look: Look, study: Study, experiment: str) -> Look:
