@@ -1,7 +1,11 @@
 """Seeds that are added in batches: look by look, never between two, by a plan that outlives whoever is stopped."""
 
-from collections.abc import Callable
-from pathlib import Path
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -140,7 +144,7 @@ def test_what_no_look_could_decide_is_refused_before_anything_is_made(change, wo
 
 
 def test_the_command_looks_after_each_call_and_ends_with_what_ends_in_error(
-    in_batches, monkeypatch: pytest.MonkeyPatch, capfd, tmp_path: Path
+    in_batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, calls = in_batches(), list[list[str]]()
 
@@ -152,11 +156,63 @@ def test_the_command_looks_after_each_call_and_ends_with_what_ends_in_error(
     with pytest.raises(SystemExit, match="3"):
         cli.main(["run", str(study.file), "training", "--until-decided", "--cores", "1"])
     assert "tiny/training" in calls[0] and not study.looks_file("training").exists()
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def unheard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Signals that reach this process where nobody takes them, which would end it; no terminal tells children any."""
+    found: list[int] = []
+    names = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(name, lambda number, _: found.append(number)) for name in names]
+    monkeypatch.setattr(run_command, "_terminal_tells_all", lambda: False)
+    yield found
+    for name, handler in zip(names, before, strict=True):
+        signal.signal(name, handler)
+
+
+def test_signals_are_for_the_child_to_answer_and_its_end_is_the_end(
+    unheard: list[int], monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
     with pytest.raises(SystemExit, match="7"):
         run_command._call(["sh", "-c", "exit 7"])
     assert "the same command goes on with the same look" in capfd.readouterr().err
-    with pytest.raises(SystemExit, match="143"):
-        run_command._call(["sh", "-c", "kill -TERM $PPID; exec sleep 60"])
+    for name, status in (("TERM", "143"), ("INT", "130")):
+        with pytest.raises(SystemExit, match=status):
+            run_command._call(["sh", "-c", f"kill -{name} $PPID; exec sleep 60"])
+    monkeypatch.setattr(run_command, "_terminal_tells_all", lambda: True)
+    with pytest.raises(SystemExit, match="7"):
+        run_command._call(["sh", "-c", "kill -INT $PPID; sleep 0.1; exit 7"])
     run_command._call(["true"])
+    assert not unheard
+    signal.raise_signal(signal.SIGTERM)
+    assert unheard == [signal.SIGTERM], "what was there before is there again"
+
+
+def test_a_signal_while_the_child_is_being_started_is_not_lost(
+    unheard: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subprocess.Popen
+
+    def slow(command: list[str]) -> subprocess.Popen:
+        child = start(command)
+        signal.raise_signal(signal.SIGTERM)
+        return child
+
+    monkeypatch.setattr(run_command.subprocess, "Popen", slow)
+    with pytest.raises(SystemExit, match="143"):
+        run_command._call(["sleep", "60"])
+    assert not unheard
+
+
+def test_only_who_stands_in_the_foreground_of_a_terminal_is_told_by_it() -> None:
+    parent, terminal = pty.openpty()
+    code = "from trigbench.commands.run import _terminal_tells_all as t; print(t())"
+    plain = subprocess.run([sys.executable, "-c", code], start_new_session=True, capture_output=True, check=True)
+    assert plain.stdout.split() == [b"False"]
+    take = f"import fcntl, termios; fcntl.ioctl({terminal}, termios.TIOCSCTTY, 0); {code}"
+    front = subprocess.run(
+        [sys.executable, "-c", take], start_new_session=True, capture_output=True, check=True, pass_fds=[terminal]
+    )
+    assert front.stdout.split() == [b"True"]
+    os.close(parent)
+    os.close(terminal)
