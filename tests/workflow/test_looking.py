@@ -124,7 +124,7 @@ def test_a_look_says_what_is_decided_what_goes_on_and_what_the_next_batch_takes(
     assert "no earlier run tells" in look_words(Look("x", 1, looks, found, 8))
     others = {"c": Judgement("not tested"), "d": Judgement("inconclusive", basis="exact")}
     done = Look("x", 1, looks, {"a": found["a"], **others})
-    assert not done.goes_on and "all is decided: no more seeds are added" in look_words(done)
+    assert not done.goes_on and "no more seeds would decide anything: none are added" in look_words(done)
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def look_words(look: Look, cores: int | None = None) -> str:
         lines.append(f"  {judgement.verdict}{' so far' if name in look.open and look.goes_on else ''}: {name}")
         lines[-1] += "" if judgement.effect is None else f" ({_interval_words(judgement)})"
     if not look.open:
-        return "\n".join([*lines, "  all is decided: no more seeds are added"])
+        return "\n".join([*lines, "  no more seeds would decide anything: none are added"])
     if not look.goes_on:
         return "\n".join(
             [*lines, f"  its seeds are all there: {len(look.open)} of {len(look.verdicts)} stay undecided"]
