@@ -97,8 +97,15 @@ def test_batches_are_added_until_the_most_and_who_is_stopped_goes_on_with_the_sa
     said = [(looked.seeds, looked.verdicts) for looked in _record(study).looks]
     assert said == [(n, {"clear": "reproduced", "close": "inconclusive"}) for n in (8, 12)]
     assert "its seeds are all there: 1 of 2 stay undecided" in look_words(second)
+    written = _record(study)
     (again,) = take_looks(study, "training", _maker(study, made))
     assert again == second and len(made) == 12, "never more than the most"
+    first, last = written.looks
+    assert _record(study) == written, "what a look has said is not written anew, with another commit and time"
+    other = last.model_copy(update={"verdicts": {"clear": "opposite", "close": "inconclusive"}})
+    study.looks_file("training").write_text(written.model_copy(update={"looks": (first, other)}).model_dump_json())
+    list(take_looks(study, "training", _maker(study, made)))
+    assert [looked.verdicts["clear"] for looked in _record(study).looks] == ["reproduced", "opposite", "reproduced"]
     table = study.experiment_folder("training") / "runs.csv"
     runs = read_table(table)
     write_table(runs[(runs.metric != "map_rms") | (runs.seed != 29)], table)
