@@ -114,6 +114,7 @@ def details(claim: Claim, study: Study, judgement: Judgement, found: Sequence[Ef
     named = resolved(rule, study.arms_of(rule.experiment)) if rule else None
     return {
         "metric": rule.metric if rule else None,
+        "planned": bool(rule and study.looks_of(rule.experiment)),
         "rule": rule.model_dump(exclude_none=True, exclude_defaults=True) if rule else None,
         "arms": list(named.arms) if named else [],
         "effects": dict(zip(map(str, deciding.seeds), deciding.values, strict=True)),
