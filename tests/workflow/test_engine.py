@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import snakemake.api  # first: the others import each other
@@ -60,7 +60,10 @@ def test_what_is_gone_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     rules = (ROOT / "workflow/rules/engine.smk").read_text(encoding="utf-8")
     said, scheduler = [], SimpleNamespace(subsample=200)  # without a job_selector
     monkeypatch.setattr(engine, "strange_insides", lambda: ["JobScheduler.job_selector"])
-    names = {"workflow": SimpleNamespace(scheduler=scheduler), "logger": SimpleNamespace(warning=said.append)}
+    names: dict[str, Any] = {
+        "workflow": SimpleNamespace(scheduler=scheduler),
+        "logger": SimpleNamespace(warning=said.append),
+    }
     exec(compile(rules, "engine.smk", "exec"), names)
     names["weigh_the_most_urgent"]()
     assert scheduler.subsample == 200 and "keeps JobScheduler.job_selector otherwise" in said[0]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
+import pandas as pd
 import pytest
 
 from trigbench import cli
@@ -108,7 +109,7 @@ def test_batches_are_added_until_the_most_and_who_is_stopped_goes_on_with_the_sa
     assert [looked.verdicts["clear"] for looked in _record(study).looks] == ["reproduced", "opposite", "reproduced"]
     table = study.experiment_folder("training") / "runs.csv"
     runs = read_table(table)
-    write_table(runs[(runs.metric != "map_rms") | (runs.seed != 29)], table)
+    write_table(pd.DataFrame(runs[(runs.metric != "map_rms") | (runs.seed != 29)]), table)
     with pytest.raises(BenchError, match=r"close is never judged at 12 seeds(.|\n)*no map_rms of scd, seed 29"):
         look_at(study, "training")
     with pytest.raises(BenchError, match="by another plan of seeds"):

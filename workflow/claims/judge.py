@@ -210,7 +210,8 @@ def _tested(
     """Of all seeds; in a plan look by look, and exactly at the first, so that later seeds unsay nothing."""
 
     def why_not(there: Sequence[Effects], seeds: Sequence[int]) -> str | None:
-        return untested(rule, there, runs[runs.seed.isna() | runs.seed.isin(seeds)] if seeds else runs, whole, known)
+        own = pd.DataFrame(runs[runs.seed.isna() | runs.seed.isin(seeds)]) if seeds else runs
+        return untested(rule, there, own, whole, known)
 
     exact, first = rule.is_exact(known), looks[0] if looks else ()
     if looks and not exact:

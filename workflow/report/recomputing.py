@@ -228,7 +228,8 @@ def at_once(
         return found([np.array(e) for e in effects], rule, share)
     same, ends = rule["direction"] == "same", [e[0] for e in effects]
     end = max(ends, key=abs) if same else min(ends)
-    return Found(word(end, end, same, float(rule["smallest"])), *[sign * end] * 3, None, len(effects[0]))
+    own = sign * end
+    return Found(word(end, end, same, float(rule["smallest"])), own, own, own, None, len(effects[0]))
 
 
 # --- published tables ----------------------------------------------------------------------------
