@@ -20,7 +20,15 @@ from tests.workflow.conftest import copied_project, environment, snakemake
 from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
 from trigbench.workflow.claims.history import histories
-from trigbench.workflow.claims.judge import OF_JUDGEMENT, VERDICT_COLUMNS, Tables, judge, judge_claim, judge_study
+from trigbench.workflow.claims.judge import (
+    OF_JUDGEMENT,
+    VERDICT_COLUMNS,
+    Tables,
+    details,
+    judge,
+    judge_claim,
+    judge_study,
+)
 from trigbench.workflow.claims.ledger import (
     CLAIMS,
     Ledger,
@@ -1129,6 +1137,25 @@ def test_verdicts_of_made_up_tables_come_out_again_whatever_a_rule_says(
             said.update(found.published)
     assert set(said) >= {"reproduced", "inconclusive", "not tested", "not run"}
     assert rounds == 1 or set(said) == {*WORDS}
+
+
+@pytest.mark.parametrize("level", [0.5, 1.8])
+def test_what_a_look_has_said_later_seeds_do_not_unsay(level: float, tiny: dict, write_study, tmp_path: Path) -> None:
+    """A bar that is met by the first seeds alone, or missed by them alone, by both readings."""
+    tiny["experiments"]["discretisation"]["seeds"] = {"first": 8, "batch": 4, "most": 16}
+    study, bar = load(write_study(tiny)), {"name": "N", "metric": "map_rms", "competitor": {"arms": "dscd-4"}}
+    rule = copy.deepcopy(FINER["decided_by"]["tiny"]) | {"sane": bar | {"at_most": 1.6}}  # type: ignore[index]
+    claim = Claim.model_validate(FINER | {"decided_by": {"tiny": rule}})
+    for count in (8, 12, 16):
+        theirs = [2.3 - level if seed >= 5 else level for seed in range(count)]
+        values = {"dscd-8": [0.1 + seed / 1000 for seed in range(count)], "dscd-4": theirs}
+        runs = pd.DataFrame(_values(values), columns=COLUMNS)
+        tables = Tables(runs, pd.DataFrame(columns=CURVE_COLUMNS), ())
+        found = _published_anew(study, tables, tmp_path / str(count), {"mine": claim})
+        said = "reproduced" if level < 1.6 else "not tested"
+        assert (list(found.published), list(found.recomputed), list(found.off)) == ([said], [said], [""])
+        about = details(claim, study, *judge(claim, study, tables, whole=study))
+        assert list(about["effects"]) == [str(seed) for seed in range(8)], "those of the look that says it"
 
 
 def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -1,7 +1,8 @@
 """The workflow on a Snakemake whose insides are as it knows them, and on one where they moved."""
 
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 import snakemake.api  # first: the others import each other
@@ -13,6 +14,8 @@ import snakemake.scheduling.job_scheduler
 
 from tests.workflow.conftest import copied_project
 from tests.workflow.conftest import snakemake as run_workflow
+from trigbench._places import ROOT
+from trigbench.workflow.machine import engine
 from trigbench.workflow.machine.engine import most_urgent, said_of, strange_insides
 
 
@@ -53,14 +56,27 @@ def test_of_many_ready_jobs_the_most_urgent_are_weighed() -> None:
     assert most_urgent(ready, 5) == ready
 
 
+def test_what_is_gone_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = (ROOT / "workflow/rules/engine.smk").read_text(encoding="utf-8")
+    said, scheduler = [], SimpleNamespace(subsample=200)  # without a job_selector
+    monkeypatch.setattr(engine, "strange_insides", lambda: ["JobScheduler.job_selector"])
+    names: dict[str, Any] = {
+        "workflow": SimpleNamespace(scheduler=scheduler),
+        "logger": SimpleNamespace(warning=said.append),
+    }
+    exec(compile(rules, "engine.smk", "exec"), names)
+    names["weigh_the_most_urgent"]()
+    assert scheduler.subsample == 200 and "keeps JobScheduler.job_selector otherwise" in said[0]
+
+
 @pytest.mark.slow
 def test_where_an_inside_moved_the_workflow_says_so_and_makes_a_study_by_snakemake_s_own_plan(
     tiny: dict, write_study, lay_data, tmp_path: Path
 ) -> None:
     lay_data(tmp_path)
     project = copied_project(tmp_path / "project")
-    engine = project / "workflow" / "machine" / "engine.py"
-    engine.write_text(engine.read_text().replace("return list(_strange())", 'return ["Job.restart_times"]'))
+    insides = project / "workflow" / "machine" / "engine.py"
+    insides.write_text(insides.read_text().replace("return list(_strange())", 'return ["Job.restart_times"]'))
     del tiny["arms"]["dscd-{intervals}"], tiny["experiments"]["discretisation"]
     study = write_study(tiny)
     made = run_workflow("--cores", "2", "--config", f"study={study}", cwd=tmp_path, root=project)

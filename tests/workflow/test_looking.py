@@ -1,14 +1,21 @@
 """Seeds that are added in batches: look by look, never between two, by a plan that outlives whoever is stopped."""
 
-from collections.abc import Callable
-from pathlib import Path
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 
+import pandas as pd
 import pytest
 
 from trigbench import cli
 from trigbench.commands import run as run_command
 from trigbench.workflow.claims.collecting import tabulate_experiment
+from trigbench.workflow.claims.judge import judge_claim
 from trigbench.workflow.claims.looking import Look, decided_claims, look_at, look_words, planned, take_looks
+from trigbench.workflow.claims.tables import read_table, write_table
 from trigbench.workflow.claims.verdicts import Judgement
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.make import make_run
@@ -86,11 +93,25 @@ def test_batches_are_added_until_the_most_and_who_is_stopped_goes_on_with_the_sa
     assert [run.seed for run in made] == list(range(20, 32)), "no run is made twice"
     assert second.number == 2 and not second.goes_on and second.open == ["close"]
     assert second.verdicts["close"].seeds == 12 and second.verdicts["clear"].seeds == 8, "the first verdict stands"
+    effects = {name: list(judge_claim(study, name)["effects"]) for name in ("clear", "close")}
+    assert effects == {name: [str(20 + k) for k in range(n)] for name, n in (("clear", 8), ("close", 12))}
     said = [(looked.seeds, looked.verdicts) for looked in _record(study).looks]
     assert said == [(n, {"clear": "reproduced", "close": "inconclusive"}) for n in (8, 12)]
     assert "its seeds are all there: 1 of 2 stay undecided" in look_words(second)
+    written = _record(study)
     (again,) = take_looks(study, "training", _maker(study, made))
     assert again == second and len(made) == 12, "never more than the most"
+    first, last = written.looks
+    assert _record(study) == written, "what a look has said is not written anew, with another commit and time"
+    other = last.model_copy(update={"verdicts": {"clear": "opposite", "close": "inconclusive"}})
+    study.looks_file("training").write_text(written.model_copy(update={"looks": (first, other)}).model_dump_json())
+    list(take_looks(study, "training", _maker(study, made)))
+    assert [looked.verdicts["clear"] for looked in _record(study).looks] == ["reproduced", "opposite", "reproduced"]
+    table = study.experiment_folder("training") / "runs.csv"
+    runs = read_table(table)
+    write_table(pd.DataFrame(runs[(runs.metric != "map_rms") | (runs.seed != 29)]), table)
+    with pytest.raises(BenchError, match=r"close is never judged at 12 seeds(.|\n)*no map_rms of scd, seed 29"):
+        look_at(study, "training")
     with pytest.raises(BenchError, match="by another plan of seeds"):
         read_looks(_record(study).plan.model_copy(update={"most": 16}), study.looks_file("training"))
     study.looks_file("training").write_text("{}")
@@ -111,7 +132,7 @@ def test_a_look_says_what_is_decided_what_goes_on_and_what_the_next_batch_takes(
     assert "no earlier run tells" in look_words(Look("x", 1, looks, found, 8))
     others = {"c": Judgement("not tested"), "d": Judgement("inconclusive", basis="exact")}
     done = Look("x", 1, looks, {"a": found["a"], **others})
-    assert not done.goes_on and "all is decided: no more seeds are added" in look_words(done)
+    assert not done.goes_on and "no more seeds would decide anything: none are added" in look_words(done)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +152,7 @@ def test_what_no_look_could_decide_is_refused_before_anything_is_made(change, wo
 
 
 def test_the_command_looks_after_each_call_and_ends_with_what_ends_in_error(
-    in_batches, monkeypatch: pytest.MonkeyPatch, capfd, tmp_path: Path
+    in_batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, calls = in_batches(), list[list[str]]()
 
@@ -143,11 +164,63 @@ def test_the_command_looks_after_each_call_and_ends_with_what_ends_in_error(
     with pytest.raises(SystemExit, match="3"):
         cli.main(["run", str(study.file), "training", "--until-decided", "--cores", "1"])
     assert "tiny/training" in calls[0] and not study.looks_file("training").exists()
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def unheard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Signals that reach this process where nobody takes them, which would end it; no terminal tells children any."""
+    found: list[int] = []
+    names = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(name, lambda number, _: found.append(number)) for name in names]
+    monkeypatch.setattr(run_command, "_terminal_tells_all", lambda: False)
+    yield found
+    for name, handler in zip(names, before, strict=True):
+        signal.signal(name, handler)
+
+
+def test_signals_are_for_the_child_to_answer_and_its_end_is_the_end(
+    unheard: list[int], monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
     with pytest.raises(SystemExit, match="7"):
         run_command._call(["sh", "-c", "exit 7"])
     assert "the same command goes on with the same look" in capfd.readouterr().err
-    with pytest.raises(SystemExit, match="143"):
-        run_command._call(["sh", "-c", "kill -TERM $PPID; exec sleep 60"])
+    for name, status in (("TERM", "143"), ("INT", "130")):
+        with pytest.raises(SystemExit, match=status):
+            run_command._call(["sh", "-c", f"kill -{name} $PPID; exec sleep 60"])
+    monkeypatch.setattr(run_command, "_terminal_tells_all", lambda: True)
+    with pytest.raises(SystemExit, match="7"):
+        run_command._call(["sh", "-c", "kill -INT $PPID; sleep 0.1; exit 7"])
     run_command._call(["true"])
+    assert not unheard
+    signal.raise_signal(signal.SIGTERM)
+    assert unheard == [signal.SIGTERM], "what was there before is there again"
+
+
+def test_a_signal_while_the_child_is_being_started_is_not_lost(
+    unheard: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = subprocess.Popen
+
+    def slow(command: list[str]) -> subprocess.Popen:
+        child = start(command)
+        signal.raise_signal(signal.SIGTERM)
+        return child
+
+    monkeypatch.setattr(run_command.subprocess, "Popen", slow)
+    with pytest.raises(SystemExit, match="143"):
+        run_command._call(["sleep", "60"])
+    assert not unheard
+
+
+def test_only_who_stands_in_the_foreground_of_a_terminal_is_told_by_it() -> None:
+    parent, terminal = pty.openpty()
+    code = "from trigbench.commands.run import _terminal_tells_all as t; print(t())"
+    plain = subprocess.run([sys.executable, "-c", code], start_new_session=True, capture_output=True, check=True)
+    assert plain.stdout.split() == [b"False"]
+    take = f"import fcntl, termios; fcntl.ioctl({terminal}, termios.TIOCSCTTY, 0); {code}"
+    front = subprocess.run(
+        [sys.executable, "-c", take], start_new_session=True, capture_output=True, check=True, pass_fds=[terminal]
+    )
+    assert front.stdout.split() == [b"True"]
+    os.close(parent)
+    os.close(terminal)

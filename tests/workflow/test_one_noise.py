@@ -14,7 +14,7 @@ from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_arrays, write_arrays
 from trigbench.workflow.report import one_noise
-from trigbench.workflow.report.one_noise import Method, draw_one_noise, exact_flow, one_noise_of, strips
+from trigbench.workflow.report.one_noise import Method, clouds, draw_one_noise, exact_flow, one_noise_of, strips
 from trigbench.workflow.run.noise import noise_of_rows
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.kinds import Images, draws_module
@@ -124,6 +124,19 @@ def test_images_stand_in_columns_and_a_method_without_such_steps_leaves_its_half
     assert figure.axes[0].get_ylabel() == "teacher\n35 evaluations" and figure.axes[6].get_ylabel() == "four\n4 steps"
     shown = figure.axes[0].images[0].get_array()
     assert shown is not None and shown.shape == (2, one_noise.COLUMNS * 3)
+    plt.close(figure)
+
+
+def test_a_cloud_without_one_step_is_not_called_diverged_and_a_solver_shows_its_own_steps() -> None:
+    exact = np.ones((3, 2))
+    methods = [
+        Method("teacher", "t", {35: exact + 0.5}, True, False), Method("two", "two", {2: exact}, False, False),
+        Method("lost", "lost", {}, False, False), Method("sCD", "scd", {1: exact, 2: exact + 1}, False, False),
+    ]  # fmt: skip
+    arrays = {"weights": np.ones(1), "means": np.zeros((1, 2)), "stds": np.ones(1)}
+    figure = clouds(methods, arrays, exact)
+    said = [(ax.get_title(), [text.get_text() for text in ax.texts]) for ax in figure.axes[1:5]]
+    assert said == [("teacher, 35 evaluations: 0.5", []), ("two", ["has none"]), ("lost", ["diverged"]), ("sCD: 0", [])]
     plt.close(figure)
 
 

@@ -20,7 +20,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report import writing as step
 from trigbench.workflow.report.pages.charts import in_words, main_chart
-from trigbench.workflow.report.pages.claim import claim_pages, withdrawn_pages
+from trigbench.workflow.report.pages.claim import claim_pages, decision, withdrawn_pages
 from trigbench.workflow.report.pages.common import render
 from trigbench.workflow.report.pages.front import NOVEL, front_page, novel_findings, read_entries
 from trigbench.workflow.report.pages.gaps import missing
@@ -291,6 +291,12 @@ def test_what_as_many_seeds_would_find_lies_beyond_what_matters(judged: Study):
     (fails,), (unsure,) = pages["fails"].decisions, pages["unsure"].decisions
     assert fails.found_with == "above ×1.05", "the three seeds do not scatter, and 5% is the smallest that matters"
     assert unsure.found_with is None, "of no difference"
+    there = entry(study_page(judged), judged)
+    (plain,) = [claim for claim in there["claims"] if claim["claim"] == "fails"]
+    assert decision(there, plain, known).found_with == fails.found_with
+    for other in ({"planned": True}, {"compared": [{"name": "a"}, {"name": "b"}]}):
+        found = decision(there, plain | other | {"low": None}, known)
+        assert found.found_with is None, "another level than that of the simulations"
     assert claim_pages([entry(study_page(judged), judged)])[0].decisions[0].found_with is None, "nothing was simulated"
 
 

@@ -1,5 +1,6 @@
 """Verdicts err at most as often as they say, whatever residuals are, and say what is missing, diverged or untested."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -34,6 +35,7 @@ from trigbench.workflow.claims.verdicts import (
     judged_in_looks,
     totals,
 )
+from trigbench.workflow.claims.words import needed_words, power_words
 from trigbench.workflow.errors import BenchError
 
 SIMULATIONS = 20_000
@@ -325,6 +327,22 @@ def test_the_seeds_that_it_would_take_have_the_power_that_is_said() -> None:
         assert ((low > region[0]) & (high < region[1])).mean() == pytest.approx(0.8, abs=0.04)
     assert seeds_needed(D + 1e-4, 1.0, (D, INF), 0.05) is None, "who sits on the threshold is never decided"
     assert seeds_needed(0.0, 1.0, (D, INF), 0.05) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([-1.0, -1.1], "at least 8"), ([1.0, INF, 1.1], "at least 8"),
+        ([D - 1, D, D + 1], "not known"), ([0.2] * 6 + [1.0] * 5 + [INF], "not known"),
+        ([D - 1, D + 1e-4, D + 1], "more than 1000"), ([0.9, 0.2, 1.1, 0.6, 0.9], "about 14"),
+    ],
+)  # fmt: skip
+def test_seeds_that_it_would_take_are_a_number_only_where_one_is_known(values: list[float], words: str) -> None:
+    found, by_seed = _judged(values), dict(zip("abcdefghijkl", values, strict=False))
+    content = dataclasses.asdict(found) | {"smallest_effect": D, "effects": by_seed}
+    assert found.verdict == "inconclusive" and needed_words(content)[1] == words
+    odds = " (chance" in power_words(content)
+    assert odds == (found.p is not None and words != "not known") and power_words(content | {"basis": "exact"}) == ""
 
 
 def test_an_undecided_verdict_says_what_it_would_take_and_a_decided_one_does_not() -> None:

@@ -98,17 +98,45 @@ def _until_decided(study: "Study", arguments: argparse.Namespace) -> None:
 
 def _call(command: Sequence[str]) -> None:
     """Let Snakemake make it; its end by a signal or an error is the end of all, and signals are for it to answer."""
-    child = subprocess.Popen(command)
-    before = {signal.SIGINT: signal.signal(signal.SIGINT, lambda *_: None)}  # the terminal tells the child, too
-    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    children: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
+
+    def pass_on(name: int, _frame: object) -> None:
+        if not children:  # it is just being started: told below
+            early.append(name)
+        elif name != signal.SIGINT or not _terminal_tells_all():
+            children[0].send_signal(name)
+
+    heard = [name for name in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(name) != signal.SIG_IGN]
+    before = {name: signal.signal(name, pass_on) for name in heard}  # first, or a child would be left alone
     try:
-        status = child.wait()
+        children.append(subprocess.Popen(command))
+        for name in early:
+            children[0].send_signal(name)
+        status = children[0].wait()
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
     if status:
         print("stopped; what was made is kept, and the same command goes on with the same look", file=sys.stderr)
         sys.exit(status if status > 0 else 128 - status)
+
+
+def _terminal_tells_all() -> bool:
+    """Whether Ctrl-C reaches Snakemake and its jobs as it reaches us: all are in the terminal's foreground.
+
+    Snakemake takes a second SIGINT for haste. It stays in our group, or Ctrl-Z and a closed terminal would pass it by.
+    """
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def snakemake(study: "Study", arguments: argparse.Namespace, more: Sequence[str] = ()) -> list[str]:

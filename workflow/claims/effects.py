@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,8 @@ class Measured:
     metric: str
     label: str
     values: tuple[float, ...]
+    having: frozenset[int] = frozenset()
+    """Seeds of which it has a number, whether or not the other terms have."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Effects:
         def of(values: tuple) -> tuple:
             return tuple(values[i] for i in kept)
 
-        terms = tuple(Measured(t.sign, t.metric, t.label, of(t.values)) for t in self.terms)
+        terms = tuple(replace(t, values=of(t.values), having=t.having.intersection(seeds)) for t in self.terms)
         sides = (of(self.sides[0]), of(self.sides[1])) if self.terms else self.sides
         left = tuple(seed for seed in self.left_out if seed in seeds)
         return Effects(of(self.seeds), of(self.values), self.missing, left, self.name, self.spent, terms, sides)
@@ -161,7 +163,7 @@ def _effects(
         return Effects((), (), (f"a seed that all arms have{after}",), name=name)
     left_out = tuple(sorted(set.union(*having) - set(seeds) - spent))
     terms = tuple(
-        Measured(sign, metric, s.label, tuple(s.values[seed] for seed in seeds))
+        Measured(sign, metric, s.label, tuple(s.values[seed] for seed in seeds), frozenset(s.values))
         for sign, metric, s in zip(signs, metrics, chosen, strict=True)
     )
     sides = tuple(

@@ -108,11 +108,13 @@ def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:
 def details(claim: Claim, study: Study, judgement: Judgement, found: Sequence[Effects]) -> dict[str, Any]:
     """What a reader of a verdict wants beside its row: the rule, the arms of a study (in full), effects by seed (of
     several comparisons, of the one that decides, and of each)."""
+    found = judgement.used(found)
     deciding = found[judgement.which] if found else Effects((), ())
     rule = claim.decided_by.get(study.study)
     named = resolved(rule, study.arms_of(rule.experiment)) if rule else None
     return {
         "metric": rule.metric if rule else None,
+        "planned": bool(rule and study.looks_of(rule.experiment)),
         "rule": rule.model_dump(exclude_none=True, exclude_defaults=True) if rule else None,
         "arms": list(named.arms) if named else [],
         "effects": dict(zip(map(str, deciding.seeds), deciding.values, strict=True)),
@@ -192,17 +194,36 @@ def judge(
         return judged(found, rule.direction, rule.smallest), found
     if gap := missing_beside(rule, tables.runs, known):
         return Judgement("not run", note=f"there is no {gap}"), found
-    reason = too_short(study) or untested(rule, found, tables.runs, whole, known)
-    return not_tested(reason, found) if reason else _tested(rule, found, study, known), found
+    if reason := too_short(study):
+        return not_tested(reason, found), found
+    return _tested(rule, found, tables.runs, study.looks_of(rule.experiment), whole, known), found
 
 
-def _tested(rule: Rule, found: tuple[Effects, ...], study: Study, known: Quantities) -> Judgement:
-    if rule.is_exact(known):
-        return judged_exactly(found, rule.direction, rule.smallest)
-    looks = study.looks_of(rule.experiment)
-    if looks:
-        return judged_in_looks(looks, found, rule.direction, rule.smallest)
-    return judged(found, rule.direction, rule.smallest)
+def _tested(
+    rule: Rule,
+    found: tuple[Effects, ...],
+    runs: pd.DataFrame,
+    looks: Sequence[tuple[int, ...]],
+    whole: Study,
+    known: Quantities,
+) -> Judgement:
+    """Of all seeds; in a plan look by look, and exactly at the first, so that later seeds unsay nothing."""
+
+    def why_not(there: Sequence[Effects], seeds: Sequence[int]) -> str | None:
+        own = pd.DataFrame(runs[runs.seed.isna() | runs.seed.isin(seeds)]) if seeds else runs
+        return untested(rule, there, own, whole, known)
+
+    exact, first = rule.is_exact(known), looks[0] if looks else ()
+    if looks and not exact:
+        return judged_in_looks(looks, found, rule.direction, rule.smallest, why_not)
+    of_first = [effects.among(first) for effects in found] if first else found
+    if not all(effects.seeds for effects in of_first):
+        return Judgement("inconclusive", seeds=min(len(e.seeds) for e in found), note="the first look has no seed yet")
+    if reason := why_not(of_first, first):
+        judgement = not_tested(reason, of_first)
+    else:
+        judgement = (judged_exactly if exact else judged)(of_first, rule.direction, rule.smallest)
+    return dataclasses.replace(judgement, looked=first)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +260,7 @@ def row(
         return about | dict.fromkeys(blank)
     dated = (past.rules or {}).get(key_of(name, study.study), Dated())
     used = resolved(rule, whole.arms_of(rule.experiment)).arms
-    seeds = {seed for e in effects for seed in (*e.seeds, *e.spent)}
+    seeds = {seed for e in judgement.used(effects) for seed in (*e.seeds, *e.spent)}
     return about | {
         "experiment": rule.experiment,
         "smallest_effect": rule.smallest,

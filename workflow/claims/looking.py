@@ -4,10 +4,11 @@ A look is taken where all of its runs are there and in the tables, and never bet
 written down before it is, so that what was stopped, at any moment, goes on with the same look.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trigbench.workflow.claims.effects import Effects
 from trigbench.workflow.claims.judge import experiment_tables, judge
 from trigbench.workflow.claims.ledger import CLAIMS, all_claims, check_claims, claims_of, in_full, read_claims, unknown
 from trigbench.workflow.claims.tables import finished_runs
@@ -91,7 +92,8 @@ def take_looks(study: Study, experiment: str, make: Callable[[], None], path: Pa
 
 
 def look_at(study: Study, experiment: str, path: Path = CLAIMS) -> Look:
-    """Judge what the experiment decides by the look that it has come to. Raises BenchError where runs are missing."""
+    """Judge what the experiment decides by the look that it has come to. Raises BenchError where runs are missing, or
+    numbers without which no look is ever whole."""
     claims, seeds = decided_claims(study, experiment, path), study.seeds_of(experiment)
     tables, (_, missing) = experiment_tables(study, experiment), finished_runs(study, experiment)
     if missing or not set(seeds) <= set(tables.runs.seed.dropna()):
@@ -99,9 +101,21 @@ def look_at(study: Study, experiment: str, path: Path = CLAIMS) -> Look:
         raise BenchError(problem, file=study.experiment_folder(experiment), remedy=study.command(experiment))
     whole, looks = in_full(study), study.looks_of(experiment)
     sources = dict.fromkeys(all_claims(read_claims(path), [study]), path) | dict.fromkeys(study.claims, study.file)
-    verdicts = {n: judge(claim, study, tables, sources[n], whole)[0] for n, claim in claims.items()}
+    found = {n: judge(claim, study, tables, sources[n], whole) for n, claim in claims.items()}
+    verdicts = {n: judgement for n, (judgement, _) in found.items()}
     look = Look(f"{study.label}/{experiment}", [len(seeds) for seeds in looks].index(len(seeds)) + 1, looks, verdicts)
+    for name in look.open:
+        if gaps := _gaps(found[name][1], seeds):
+            problem = f"{name} is never judged at {len(seeds)} seeds, as there is no {'; no '.join(gaps)}"
+            remedy = "find out why these runs lack it, or let the rule be on what every seed has"
+            raise BenchError(problem, file=sources[name], key=f"claims.{name}", remedy=remedy)
     return _with_next_batch(look, study, experiment) if look.goes_on else look
+
+
+def _gaps(found: Sequence[Effects], seeds: Sequence[int]) -> list[str]:
+    """Numbers of a look's seeds that are not there, though their runs are."""
+    terms = [(term, {*seeds} - term.having - {*effects.spent}) for effects in found for term in effects.terms]
+    return list(dict.fromkeys(f"{t.metric} of {t.label}, seed {n}" for t, lacking in terms for n in sorted(lacking)))
 
 
 def _with_next_batch(look: Look, study: Study, experiment: str) -> Look:
@@ -130,7 +144,8 @@ def _write_down(study: Study, experiment: str, look: Look) -> None:
     before, now = read_looks(plan, file), len(look.looks[look.number - 1])
     origin, words = provenance(), {name: judgement.verdict for name, judgement in look.verdicts.items()}
     looked = Looked(seeds=now, verdicts=words, commit=origin["commit"], time=origin["time"])
-    looks = (*(each for each in before.looks if each.seeds != now), looked)
+    said = [each.verdicts for each in before.looks if each.seeds == now]
+    looks = before.looks if said[-1:] == [words] else (*before.looks, looked)  # what a look has said stays as it is
     seeds = len(look.looks[look.number]) if look.goes_on else now
     write_json(file, LooksRecord(plan=plan, seeds=seeds, looks=looks).model_dump(mode="json"))
 
@@ -143,7 +158,7 @@ def look_words(look: Look, cores: int | None = None) -> str:
         lines.append(f"  {judgement.verdict}{' so far' if name in look.open and look.goes_on else ''}: {name}")
         lines[-1] += "" if judgement.effect is None else f" ({_interval_words(judgement)})"
     if not look.open:
-        return "\n".join([*lines, "  all is decided: no more seeds are added"])
+        return "\n".join([*lines, "  no more seeds would decide anything: none are added"])
     if not look.goes_on:
         return "\n".join(
             [*lines, f"  its seeds are all there: {len(look.open)} of {len(look.verdicts)} stay undecided"]

@@ -56,6 +56,8 @@ class VerdictRecord(BaseModel):
     """What decides: median, t, exact or divergence."""
     seeds_needed: int | None = None
     """Of an undecided one."""
+    planned: bool = False
+    """Whether seeds are added by a plan: effects are those of the look that says it, by its share of alpha."""
     correlation: float | None = None
     """Over seeds, of the two sides."""
     metric: str | None

@@ -15,7 +15,7 @@ alpha. An interval that excludes what is claimed but not the opposite is inconcl
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -74,6 +74,12 @@ class Judgement:
     """Of several comparisons the one that decides."""
     ends: tuple[tuple[float, float], ...] = ()
     """Of each comparison its own interval, at the level at which a claim must hold in all."""
+    looked: tuple[int, ...] = ()
+    """The seeds of the look that says it; none where there is no look."""
+
+    def used(self, found: Sequence[Effects]) -> tuple[Effects, ...]:
+        """What it rests on: of looks, the seeds of the one that says it."""
+        return tuple(effects.among(self.looked) if self.looked else effects for effects in found)
 
 
 def not_tested(reason: str, found: Sequence[Effects] = ()) -> Judgement:
@@ -232,20 +238,26 @@ def judged_exactly(found: Sequence[Effects], direction: Direction, smallest: flo
 
 
 def judged_in_looks(
-    looks: Sequence[tuple[int, ...]], found: Sequence[Effects], direction: Direction, smallest: float
+    looks: Sequence[tuple[int, ...]],
+    found: Sequence[Effects],
+    direction: Direction,
+    smallest: float,
+    untested: Callable[[Sequence[Effects], Sequence[int]], str | None] = lambda *_: None,
 ) -> Judgement:
     """The first verdict in a plan that adds seeds; `looks` are the seeds that each look has.
 
     Each look spends its share of alpha (`shares_of_alpha`), and p is relative to it. Nothing is judged between looks.
+    `untested` says of a look's effects and seeds why they test nothing: a verdict, too, which no later one unsays.
     """
     last = None
     for seeds, share in zip(looks, shares_of_alpha([len(seeds) for seeds in looks]), strict=True):
         there = [effects.among(seeds) for effects in found]
         if not all(e.seeds and set(seeds) <= {*e.seeds, *e.spent} for e in there):
             break
-        last = judged(there, direction, smallest, share * ALPHA)
-        last = replace(last, p=None if last.p is None else min(1.0, last.p / share))
-        if last.verdict in DECIDED:
+        reason = untested(there, seeds)
+        last = not_tested(reason, there) if reason else judged(there, direction, smallest, share * ALPHA)
+        last = replace(last, p=None if last.p is None else min(1.0, last.p / share), looked=tuple(seeds))
+        if last.verdict != "inconclusive":
             break
     count = min(len(effects.values) for effects in found)
     if last is None:

@@ -1,12 +1,13 @@
 """Verdicts to read."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from trigbench.workflow.claims.dating import UNKNOWN
-from trigbench.workflow.claims.intervals import MOST, POWER
+from trigbench.workflow.claims.intervals import FEW, MOST, POWER
 from trigbench.workflow.claims.verdicts import DECIDED, fresh, totals
 
 
@@ -32,17 +33,36 @@ def sentence(content: Mapping[str, Any]) -> str:
 
 
 def power_words(content: Mapping[str, Any]) -> str:
-    """Of an undecided verdict, the seeds that it would take; nothing where that is not known.
+    """Of an undecided verdict, the seeds that it would take.
 
-    >>> power_words({"verdict": "inconclusive", "effect": 0.1, "low": -1.0, "seeds_needed": 23})
+    >>> found = {"verdict": "inconclusive", "effect": 0.1, "smallest_effect": 0.05, "p": 0.3, "seeds": 9}
+    >>> power_words({**found, "effects": {"0": 0.2, "1": 0.0}, "seeds_needed": 23})
     'undecided: a verdict would take about 23 seeds (chance 80%, if the observed effect and scatter are true)'
     """
-    if content["verdict"] != "inconclusive" or content["effect"] is None or content["low"] is None:
+    if content["verdict"] != "inconclusive" or content.get("basis") == "exact":
         return ""
+    needed, much = needed_words(content)
+    if math.isnan(needed):
+        return "undecided: how many seeds a verdict would take is not known"
+    odds = "" if content["p"] is None else f" (chance {POWER:.0%}, if the observed effect and scatter are true)"
+    return f"undecided: a verdict would take {much} seeds{odds}"
+
+
+def needed_words(content: Mapping[str, Any]) -> tuple[float, str]:
+    """Seeds that an undecided verdict would take, as a number to sort by (NaN: not known) and in words.
+
+    What has no p was not held against anything, which FEW seeds would mend. Of the others nothing is known where a seed
+    diverged, so that the scatter has no number, and where the median lies on a threshold.
+    """
     needed = content["seeds_needed"]
-    much = f"more than {MOST}" if needed is None or pd.isna(needed) else f"about {needed:.0f}"
-    odds = f"(chance {POWER:.0%}, if the observed effect and scatter are true)"
-    return f"undecided: a verdict would take {much} seeds {odds}"
+    if needed is not None and not pd.isna(needed):
+        return float(needed), f"about {needed:.0f}"
+    if content["p"] is None:
+        return (FEW, f"at least {FEW}") if content["seeds"] < FEW else (math.nan, "not known")
+    finite = all(value is not None and math.isfinite(value) for value in content["effects"].values())
+    if not finite or content["effect"] is None or abs(content["effect"]) == content["smallest_effect"]:
+        return math.nan, "not known"
+    return math.inf, f"more than {MOST}"
 
 
 def summary(table: pd.DataFrame, label: str) -> str:

@@ -128,8 +128,9 @@ def _drawn(study: Study, methods: Sequence[Method]) -> tuple[Figure | None, str 
     if {"weights", "means", "stds"} - arrays.keys():
         return None, None
     said = (
-        "Each method's map, in one step, of the same noise, over the true density (grey). A point has the colour of "
-        "the mode that the exact flow takes its noise to; the number is the root mean square error against that flow."
+        "Each method's map, in one step (a teacher's solver in all of its own), of the same noise, over the true "
+        "density (grey). A point has the colour of the mode that the exact flow takes its noise to; the number is the "
+        "root mean square error against that flow."
     )
     return clouds(methods, arrays, exact_flow(study, arrays, noise)), f"{said} {seed}"
 
@@ -178,8 +179,9 @@ def strips(methods: Sequence[Method], images: Images) -> Figure:
             ax.set(xticks=[], yticks=[])
             ax.spines[:].set_visible(False)
             if samples is None:
-                text = "diverged" if not method.samples else "has none"
-                ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=QUIET, fontsize=9)
+                ax.text(
+                    0.5, 0.5, _empty(method), transform=ax.transAxes, ha="center", va="center", color=QUIET, fontsize=9
+                )
             else:
                 _strip(ax, images, samples[:COLUMNS])
     for ax, title in zip(axes[0], ("one step", "two steps"), strict=True):
@@ -195,6 +197,11 @@ def _label(method: Method) -> str:
     if only is not None and only > 2:
         return f"{method.name}\n{steps_label(only)}"
     return method.name
+
+
+def _empty(method: Method) -> str:
+    """Why there is nothing of so many steps."""
+    return "has none" if method.samples else "diverged"
 
 
 def _halves(method: Method) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -215,11 +222,12 @@ def _strip(ax: Axes, images: Images, samples: np.ndarray) -> None:
 
 def clouds(methods: Sequence[Method], arrays: Arrays, exact: np.ndarray) -> Figure:
     """A panel for the exact flow and one for each method's map in one step, over the true density."""
-    panels: list[tuple[str, np.ndarray | None, float | None]] = [("exact flow (teacher)", exact, None)]
+    panels: list[tuple[str, np.ndarray | str]] = [("exact flow (teacher)", exact)]
     for method in methods:
-        own = method.samples.get(1)
-        error = None if own is None else float(np.sqrt(np.square(own - exact).mean()))
-        panels.append((method.name, own, error))
+        own = _halves(method)[0]
+        error = "" if own is None else f": {float(np.sqrt(np.square(own - exact).mean())):.2g}"
+        name = _label(method).replace("\n", ", ") if method.many else method.name
+        panels.append((f"{name}{error}", _empty(method) if own is None else own))
     rows = -(-len(panels) // ACROSS)
     figure, axes = plt.subplots(rows, ACROSS, figsize=(10.5, 2.85 * rows), squeeze=False)
     for ax in axes.flat:
@@ -227,16 +235,16 @@ def clouds(methods: Sequence[Method], arrays: Arrays, exact: np.ndarray) -> Figu
     near = np.square(exact[:, None, :] - arrays["means"][None]).sum(axis=2).argmin(axis=1)
     faces = np.array(MODES)[near % len(MODES)][:POINTS]
     limit = float(np.abs(exact).max()) * 1.05
-    for ax, (name, points, error) in zip(axes.flat, panels, strict=False):
+    for ax, (title, points) in zip(axes.flat, panels, strict=False):
         ax.set_axis_on()
         _density(ax, arrays, limit)
-        if points is None:
-            ax.text(0.5, 0.5, "diverged", transform=ax.transAxes, ha="center", va="center", color=QUIET)
+        if isinstance(points, str):
+            ax.text(0.5, 0.5, points, transform=ax.transAxes, ha="center", va="center", color=QUIET)
         else:
             ax.scatter(*points[:POINTS].T, s=3, c=faces, linewidth=0, alpha=0.8, rasterized=True)
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
         ax.spines[:].set_visible(False)
-        ax.set_title(name if error is None else f"{name}: {error:.2g}", fontsize=10)
+        ax.set_title(title, fontsize=10)
     figure.tight_layout(h_pad=1.5, w_pad=0.6)
     return figure
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from trigbench.workflow.report.second_reading import NUMBERS, WORDS, Found, after_holm, found, word
+from trigbench.workflow.report.second_reading import NUMBERS, Found, after_holm, among, found, word
 
 SAMPLED = ("steps", "sampler", "guidance", "mid_time", "sampling", "times")
 EXACT: set[str] = {"images_seen", "train_flops", "sample_flops", "fixed_point_error_euler", "fixed_point_error_heun"}
@@ -28,6 +28,8 @@ Table = Any
 """A pandas.DataFrame, whose annotations name every type that a call may return for any input."""
 By = dict[int, float]
 """A number by seed."""
+Compared = tuple[By, list[tuple[int, str, By]]]
+"""(effect by seed, its terms: sign, metric and number by seed)."""
 
 
 class LacksError(Exception):
@@ -104,8 +106,8 @@ def numbers(
     return found
 
 
-def compare(rule: Mapping[str, Any], runs: Table, curves: Table) -> Iterator[tuple[By, list[tuple[int, str, By]]]]:
-    """(effect by seed, its terms) of every comparison of a rule."""
+def compare(rule: Mapping[str, Any], runs: Table, curves: Table) -> Iterator[Compared]:
+    """Every comparison of a rule."""
     terms = [(sign, t) for sign, side in ((1, "of"), (-1, "against")) for t in listed(rule[side])]
     measured = [(sign, t) for sign, t in terms if "value" not in t]
     spent = {seed for _, t in measured for seed in t.get("choose_on", ())}
@@ -138,17 +140,26 @@ def compare(rule: Mapping[str, Any], runs: Table, curves: Table) -> Iterator[tup
 # --- verdicts ------------------------------------------------------------------------------------
 
 
-def is_untested(rule: Mapping[str, Any], parts: list, runs: Table, origin: Mapping[str, Any]) -> bool:
-    """Whether anything says that the claim is not tested."""
-    arms, shares, bar, ratio = origin["settings"]["arms"], list[float](), rule.get("sane"), math.nan
+def bars(rule: Mapping[str, Any], runs: Table, arms: Mapping[str, Any]) -> tuple[list[float], float]:
+    """(how often each intervention acted, the ratio of the competitor's bar), NaN where there is no number of it."""
+    shares, bar, ratio = list[float](), rule.get("sane"), math.nan
     if acting := rule.get("activity"):
         acted = [a for a in arms if any(fnmatch.fnmatchcase(a, p) for p in listed(acting["arms"]))]
         shares = [runs[(runs.arm == a) & (runs.metric == acting["metric"])].value.mean() for a in acted]
     if bar:
         one, *of = (numbers(bar[k], bar["metric"], runs, set())[0][0] for k in ("competitor", "of") if k in bar)
-        ratio = float(np.median([one[s] / (of[0][s] if of else 1) for s in set(one).intersection(*of)]))
-    if np.isnan(shares).any():
-        raise LacksError
+        ratios = [one[s] / (of[0][s] if of else 1) for s in set(one).intersection(*of)]
+        ratio = float(np.median(ratios)) if ratios else math.nan
+    return shares, ratio
+
+
+def is_untested(rule: Mapping[str, Any], parts: list, runs: Table, origin: Mapping[str, Any]) -> bool:
+    """Whether anything says that the claim is not tested."""
+    arms, bar = origin["settings"]["arms"], rule.get("sane")
+    try:
+        shares, ratio = bars(rule, runs, arms)
+    except LacksError:  # of a look's seeds alone
+        return True
     for comparison in parts:
         own, other = ([(n, v) for s, n, v in comparison if s == side] for side in (1, -1))
         if any(a == b and a[0] not in EXACT and np.isfinite([*a[1].values()]).all() for a in own for b in other):
@@ -162,9 +173,8 @@ def is_untested(rule: Mapping[str, Any], parts: list, runs: Table, origin: Mappi
             ]
             if all(at) or (at[1] and rule["direction"] == ("less" if sense < 0 else "more")):
                 return True
-    if acting and min(shares) < acting.get("least", 0.01):
-        return True
-    if bar and not (ratio <= bar["at_most"] if "at_most" in bar else ratio >= bar["at_least"]):
+    fair = not bar or (ratio <= bar["at_most"] if "at_most" in bar else ratio >= bar["at_least"])
+    if not fair or any(share < rule["activity"].get("least", 0.01) for share in shares):
         return True
     for arm in {a for side in ("of", "against") for t in listed(rule[side]) for a in listed(t.get("arms"))}:
         tuned = arms.get(arm, {}).get("rate_of")
@@ -176,45 +186,50 @@ def is_untested(rule: Mapping[str, Any], parts: list, runs: Table, origin: Mappi
 
 
 def recomputed(rule: Mapping[str, Any], runs: Table, curves: Table, origin: Mapping[str, Any]) -> Found:
-    """The verdict of one rule, its patterns resolved."""
+    """The verdict of one rule, its patterns resolved: of all seeds, or the first that a plan's looks give."""
     runs, curves = (t[t.experiment == rule["experiment"]].reset_index(drop=True) for t in (runs, curves))
     try:
         compared = list(compare(rule, runs, curves))
-        untested = bool(origin.get("quick")) or is_untested(rule, [parts for _, parts in compared], runs, origin)
+        if not compared or np.isnan(bars(rule, runs, origin["settings"]["arms"])[0]).any():
+            return Found("not run")
     except LacksError:
         return Found("not run")
-    if not compared:
-        return Found("not run")
     metrics = {name for _, parts in compared for _, name, _ in parts} | {rule["metric"], *listed(rule.get("also"))}
-    sign, seeds = -1.0 if rule["direction"] == "less" else 1.0, min(len(one) for one, _ in compared)
-    effects = [{seed: sign * value for seed, value in one.items()} for one, _ in compared]
-    exact = rule.get("exact", metrics <= EXACT)
-    if untested or (
-        exact and any(max(v) - min(v) > 1e-6 * max(1, abs(v[0])) for v in map(list, map(dict.values, effects)))
-    ):
-        return Found("not tested", seeds=seeds)
-    if exact:
-        ends, same = [e[min(e)] for e in effects], rule["direction"] == "same"
-        end = max(ends, key=abs) if same else min(ends)
-        number = sign * end
-        return Found(word(end, end, same, float(rule["smallest"])), number, number, number, None, len(effects[0]))
+    exact, count = rule.get("exact", metrics <= EXACT), min(len(one) for one, _ in compared)
+    if origin.get("quick"):
+        return Found("not tested", seeds=count)
     plan = origin["settings"]["experiments"][rule["experiment"]].get("seeds")
-    if isinstance(plan, dict):
-        return by_looks(effects, rule, plan)
-    return found([np.array([*e.values()]) for e in effects], rule)
-
-
-def by_looks(effects: list[By], rule: Mapping[str, Any], plan: Mapping[str, int]) -> Found:
-    """The first verdict in a plan that adds seeds, each look with its share of alpha."""
+    if not isinstance(plan, dict):
+        return at_once(rule, compared, runs, origin, exact, 1.0)
     spent = {s for t in listed(rule["of"]) + listed(rule["against"]) for s in t.get("choose_on", ())}
-    said, before = Found("inconclusive", seeds=min(map(len, effects))), 0.0
-    for count in range(plan["first"], plan["most"] + 1, plan["batch"]):
-        seeds, now = range(plan["start"], plan["start"] + count), math.log(1 + (math.e - 1) * count / plan["most"])
-        if any(set(seeds) - spent - e.keys() for e in effects) or said.verdict in WORDS:
+    said, before = Found("inconclusive", seeds=count), 0.0
+    for many in range(plan["first"], plan["most"] + 1, plan["batch"]):
+        seeds, now = range(plan["start"], plan["start"] + many), math.log(1 + (math.e - 1) * many / plan["most"])
+        there = [(among(e, seeds), [(s, n, among(v, seeds)) for s, n, v in parts]) for e, parts in compared]
+        if any(not e or (not exact and set(seeds) - spent - e.keys()) for e, _ in there):
             break
-        said = found([np.array([e[s] for s in seeds if s in e]) for e in effects], rule, now - before)
-        before = now
+        own = runs[runs.seed.isna() | runs.seed.isin(seeds)]
+        said, before = at_once(rule, there, own, origin, exact, now - before), now
+        if exact or said.verdict != "inconclusive":
+            break
     return said
+
+
+def at_once(
+    rule: Mapping[str, Any], compared: list[Compared], runs: Table, origin: Mapping[str, Any], exact: bool, share: float
+) -> Found:
+    """What these seeds say, with a look's share of alpha."""
+    sign = -1.0 if rule["direction"] == "less" else 1.0
+    effects = [[sign * value for value in one.values()] for one, _ in compared]
+    differ = exact and any(max(v) - min(v) > 1e-6 * max(1, abs(v[0])) for v in effects)
+    if differ or is_untested(rule, [parts for _, parts in compared], runs, origin):
+        return Found("not tested", seeds=min(map(len, effects)))
+    if not exact:
+        return found([np.array(e) for e in effects], rule, share)
+    same, ends = rule["direction"] == "same", [e[0] for e in effects]
+    end = max(ends, key=abs) if same else min(ends)
+    own = sign * end
+    return Found(word(end, end, same, float(rule["smallest"])), own, own, own, None, len(effects[0]))
 
 
 # --- published tables ----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ In plain numpy and scipy. p is found as it is defined, by trying levels, and not
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from scipy import special, stats
 
-WORDS = ("reproduced", "too small to matter", "opposite")
 NUMBERS = ("effect", "low", "high", "p", "seeds")
 BISECTIONS = 40
 
@@ -27,6 +26,11 @@ class Found:
     high: float | None = None
     p: float | None = None
     seeds: int = 0
+
+
+def among(one: Mapping[int, float], seeds: Collection[int]) -> dict[int, float]:
+    """Numbers by seed, of these seeds alone."""
+    return {seed: value for seed, value in one.items() if seed in seeds}
 
 
 @cache

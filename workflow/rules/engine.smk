@@ -58,9 +58,11 @@ def lift_default_limit():
 def weigh_the_most_urgent():
     """Of many ready jobs Snakemake weighs some, which it draws by lot (`scheduler-subsample`): take those with the
     greatest priority, or a finished study waits for its report."""
+    if STRANGE:  # what is asked for below may be what is gone
+        return
     scheduler = workflow.scheduler
     most, select = getattr(scheduler, "subsample", None), scheduler.job_selector
-    if most and not STRANGE:
+    if most:
         scheduler.subsample = None
         scheduler.job_selector = lambda jobs: select(most_urgent(jobs, most))
 

@@ -53,6 +53,7 @@ class LooksRecord(Model):
     seeds: int
     """How many are made, or are being made."""
     looks: tuple[Looked, ...] = ()
+    """As they were taken; one that was taken again stands here twice only where it said something else."""
 
 
 def read_looks(plan: SeedPlan, file: Path) -> LooksRecord:

@@ -210,7 +210,10 @@ def _alt(claim: Content, scale: str) -> str:
 
 
 def _found_with(claim: Content, reach: Reach | None) -> str | None:
-    """The effect that as many seeds find in most cases, if they scatter as these do: one beyond what matters."""
+    """The effect that as many seeds find in most cases, if they scatter as these do: one beyond what matters. Of one
+    comparison at all of alpha, as nothing else is simulated."""
+    if claim.get("compared") or claim.get("planned"):
+        return None
     effects = [value for value in claim["effects"].values() if value is not None and math.isfinite(value)]
     far = (reach or {}).get(str(len(effects)))
     if far is None or claim["direction"] not in ("less", "more") or claim.get("basis") not in ("median", "t"):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trigbench.workflow.claims.verdicts import DECIDED
+from trigbench.workflow.claims.words import needed_words
 from trigbench.workflow.report.pages.claim import ClaimPage
 from trigbench.workflow.report.pages.common import Cell, Table, shown
 from trigbench.workflow.report.words import short_name
@@ -191,21 +192,19 @@ def _counts(
 def _undecided(decided: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Table | None:
     rows = []
     for entry, claim in decided:
-        if claim["verdict"] == "inconclusive" and claim["effect"] is not None and claim["low"] is not None:
-            needed = claim.get("seeds_needed")
-            text = "more than 1000" if needed is None else f"{needed:.0f}"
-            rows.append(
-                [
-                    Cell(claim["claim"].replace("-", " "), link=f"claims/{claim['claim']}.html"),
-                    Cell(f"on {entry['label']}"),
-                    Cell(str(claim["seeds"]), claim["seeds"]),
-                    Cell(text, math.inf if needed is None else needed),
-                ]
-            )
-    rows.sort(key=lambda row: row[3].sort or 0.0)
+        if claim["verdict"] == "inconclusive" and claim.get("basis") != "exact":
+            needed, text = needed_words({"seeds_needed": None, **claim})
+            cells = [
+                Cell(claim["claim"].replace("-", " "), link=f"claims/{claim['claim']}.html"),
+                Cell(f"on {entry['label']}"),
+                Cell(str(claim["seeds"]), claim["seeds"]),
+                Cell(text, needed),
+            ]
+            rows.append((math.inf if math.isnan(needed) else needed, cells))
+    rows.sort(key=lambda row: row[0])
     columns = [("Undecided", False), ("Study", False), ("Seeds", True), ("It would take", True)]
     caption = "Undecided verdicts, and the seeds that would decide them in 80% of cases"
-    return Table("undecided", caption, columns, rows) if rows else None
+    return Table("undecided", caption, columns, [cells for _, cells in rows]) if rows else None
 
 
 def _untested(
