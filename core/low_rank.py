@@ -10,16 +10,38 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
+from trigbench.core.networks.edm2 import MPLayer
+
 Tensors = Mapping[str, Tensor]
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+LAYERS = (nn.Linear, *CONVOLUTIONS, MPLayer)
 """Those whose weights are adapted; convolutions in groups are not."""
+WITHOUT = (nn.Embedding, *CONVOLUTIONS)
+"""Those that may have other weights, which stay as they are."""
 
 
 def adapted_weights(network: nn.Module) -> dict[str, Tensor]:
-    """The weights of a network's linear and convolution layers, by their names among its parameters."""
-    layers = {name: layer for name, layer in network.named_modules() if isinstance(layer, LAYERS)}
-    whole = {name: layer for name, layer in layers.items() if getattr(layer, "groups", 1) == 1}
-    return {f"{name}.weight".removeprefix("."): layer.weight for name, layer in whole.items()}
+    """The weights of a network's linear and convolution layers, EDM2's too, by their names among its parameters.
+
+    Raises ValueError for a network without such layers, and for one with weights of two or more dimensions elsewhere
+    (but for embeddings and convolutions in groups): whether these are matrices is not known, and an adapter without
+    them would train a part of the network in silence.
+    """
+    found, others = dict[str, Tensor](), list[str]()
+    for place, layer in network.named_modules():
+        for part, weight in layer.named_parameters(place, recurse=False):
+            if isinstance(layer, LAYERS) and part.endswith("weight") and getattr(layer, "groups", 1) == 1:
+                found[part] = weight
+            elif weight.ndim > 1 and not isinstance(layer, WITHOUT):
+                others.append(f"{part} {tuple(weight.shape)}")
+    if others or not found:
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        raise ValueError(
+            f"{type(network).__name__} has {len(found)} weights of linear and convolution layers, and {len(others)} "
+            f"others of two or more dimensions{f': {shown}' if others else ''}; choose what to adapt by name, and give "
+            "new_adapter {name: weight} of the network's named_parameters()"
+        )
+    return found
 
 
 def new_adapter(weights: Tensors, rank: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -49,6 +71,10 @@ def merged(weights: Tensors, *adapters: tuple[Tensors, float]) -> dict[str, Tens
     LCM-LoRA's combination is merged(W, (style, 0.8), (acceleration, 1.0)): products are summed, and not, factor by
     factor, what they are made of. A scale is alpha / rank in other projects' terms. Gradients reach the adapters, and
     weights too where these have one. Raises ValueError for an adapter of other weights.
+
+    EDM2's layers divide each row of a weight by its length where they use it, so of W + scale up @ down as well: a
+    scale changes the direction of rows and not their length, and nothing is added beside a layer's output. A new
+    adapter changes nothing there either, and two add to first order.
     """
     found = dict(weights)
     for adapter, scale in adapters:
@@ -67,7 +93,8 @@ def interaction(
 ) -> Tensor:
     """F(W + a + b) - F(W + a) - F(W + b) + F(W), of the outputs that `evaluate` makes of weights.
 
-    0 where two adapters act as if alone: for a network that is linear in its weights, and to first order for any.
+    0 where two adapters act as if alone: for a network that is linear in its weights, and to first order for any (a
+    layer of EDM2 is not linear in its own).
     """
     both, alone, without = merged(weights, one, other), (merged(weights, one), merged(weights, other)), dict(weights)
     return evaluate(both) - sum(evaluate(changed) for changed in alone) + evaluate(without)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from trigbench.core.fields import Draws as Draws
     from trigbench.core.fields import Fields as Fields
     from trigbench.core.fields import bind as bind
+    from trigbench.core.flow_maps import eulerian_direction as eulerian_direction
+    from trigbench.core.flow_maps import lagrangian_direction as lagrangian_direction
+    from trigbench.core.flow_maps import semigroup_direction as semigroup_direction
     from trigbench.core.forward_mode import value_and_tangent as value_and_tangent
     from trigbench.core.guidance import guided as guided
     from trigbench.core.networks.ddpmpp import DDPMpp as DDPMpp
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from trigbench.core.samplers.consistency import sample_consistency as sample_consistency
     from trigbench.core.samplers.consistency import sample_segments as sample_segments
     from trigbench.core.samplers.jumps import sample_jumps as sample_jumps
+    from trigbench.core.tangents import Direction as Direction
     from trigbench.core.tangents import map_tangent as map_tangent
     from trigbench.core.tangents import segment_direction as segment_direction
     from trigbench.core.trigflow import angle_from_noise_level as angle_from_noise_level
@@ -56,6 +60,8 @@ if TYPE_CHECKING:
     from trigbench.core.trigflow import rotate as rotate
     from trigbench.core.trigflow import score as score
     from trigbench.core.trigflow import velocity as velocity
+    from trigbench.core.two_angles import TwoAngles as TwoAngles
+    from trigbench.core.two_angles import two_angles as two_angles
 
 __version__ = "0.1.0"
 
@@ -88,6 +94,13 @@ HOMES = {
     "Regression": "trigbench.core.objectives.regression",
     "regress": "trigbench.core.objectives.regression",
     "guided": "trigbench.core.guidance",
+    "Direction": "trigbench.core.tangents",
+    # of two times
+    "two_angles": "trigbench.core.two_angles",
+    "TwoAngles": "trigbench.core.two_angles",
+    "eulerian_direction": "trigbench.core.flow_maps",
+    "lagrangian_direction": "trigbench.core.flow_maps",
+    "semigroup_direction": "trigbench.core.flow_maps",
     # objectives, by the papers' names
     "diffusion": "trigbench.core.objectives.diffusion",
     "scd": "trigbench.core.objectives.continuous",

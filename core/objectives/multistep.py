@@ -1,7 +1,6 @@
 """Multi-step consistency models of Heek, Hoogeboom and Salimans (arXiv 2403.06807), distilled with their aDDIM."""
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import torch
@@ -13,8 +12,8 @@ from trigbench.core.fields import Draws, Fields
 from trigbench.core.flow_maps import huber, semigroup_direction, weight_of_pair
 from trigbench.core.objectives.discrete import chord_velocity
 from trigbench.core.objectives.regression import Regression, regress
-from trigbench.core.schedules import largest_angle, uniform_angles
-from trigbench.core.trigflow import ProposalGrid, cos_sin, draw_interval, even_grid, interpolate
+from trigbench.core.phases import check_edges, grid_of_segments
+from trigbench.core.trigflow import ProposalGrid, cos_sin, draw_interval, interpolate
 from trigbench.core.two_angles import edge_below
 
 Batch = Float[Tensor, "batch *shape"]
@@ -31,12 +30,20 @@ class MSCMSettings:
     """Lower edges of the steps, ascending from 0."""
     sigma_d: float = SIGMA_D
     grid: ProposalGrid | None = None
-    """None is the paper's, even in time, here the angle, and as likely: 64 intervals, doubled at every stage."""
+    """None is the paper's, even in time, here the angle, and as likely: 64 intervals, doubled at every stage, or the
+    next multiple of the steps."""
     stage: int = 0
     noise_share: float = 0.75
     """eta of aDDIM: the share of |x0 - teacher's x0|^2 by which its noise is lengthened; 0 is DDIM."""
     distance: Literal["squared", "norm"] = "squared"
     log_weight_max: float | None = None
+
+    def __post_init__(self) -> None:
+        check_edges(self.grid_on(self.segments.device), self.segments)
+
+    def grid_on(self, device: torch.device) -> ProposalGrid:
+        """The told one where it is, or the paper's on the device."""
+        return self.grid or grid_of_segments(self.segments, FIRST * 2**self.stage, self.sigma_d, device)
 
 
 def mscm(fields: Fields, x0: Batch, draws: Draws, settings: MSCMSettings) -> Regression:
@@ -49,14 +56,13 @@ def mscm(fields: Fields, x0: Batch, draws: Draws, settings: MSCMSettings) -> Reg
 
     Where we differ: the network is told u; T doubles in stages of equal length and is not annealed; the squared norm
     is the default, as only so it is diffusion in the limit that the paper names. Raises ValueError without a teacher
-    or student_to.
+    or student_to (its settings do for a grid without the edges).
     """
     if fields.teacher is None or fields.student_to is None:
         raise ValueError("mscm needs fields.teacher and fields.student_to")
-    grid = settings.grid or _papers_grid(FIRST * 2**settings.stage, settings.sigma_d, draws.uniform.device)
-    t, below = draw_interval(grid, draws.uniform)
+    t, below = draw_interval(settings.grid_on(draws.uniform.device), draws.uniform)
     u = edge_below(settings.segments, t)
-    m = torch.maximum(below, u)
+    m = torch.maximum(below, u)  # below, but for rounding: edges are points of the grid
     x = interpolate(x0, draws.noise, t)
     with torch.no_grad():
         x_m = addim(fields.teacher(x, t), x, t, m, x0, settings.noise_share)
@@ -84,9 +90,3 @@ def addim(v: Batch, x: Batch, t: Times, m: Times, x0: Batch, share: float) -> Ba
 def _square(part: Batch) -> Float[Tensor, "batch ..."]:
     """|.|^2 of each sample, shaped to multiply it."""
     return part.flatten(1).square().sum(1).reshape(-1, *[1] * (part.ndim - 1))
-
-
-@cache
-def _papers_grid(intervals: int, sigma_d: float, device: torch.device) -> ProposalGrid:
-    grid = even_grid(uniform_angles(intervals, largest_angle(sigma_d)))
-    return ProposalGrid(grid.angles.to(device), grid.cumulative.to(device))

@@ -6,6 +6,7 @@ Checks 2, 4, 5 and 9 stand in test_flow_maps.py, check 8 (CTM's gamma keeps the 
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,10 +19,19 @@ from trigbench.core.fields import Draws, Fields, Jump
 from trigbench.core.flow_maps import eulerian_direction, power, semigroup_direction
 from trigbench.core.objectives.discrete import chord_velocity
 from trigbench.core.objectives.lineage import CTSettings, ct
+from trigbench.core.samplers.consistency import sample_consistency
 from trigbench.core.samplers.jumps import sample_jumps
+from trigbench.core.samplers.multistep import solve_unipc
 from trigbench.core.samplers.ode import ddim_step
 from trigbench.core.tangents import normalise, segment_direction
-from trigbench.core.trigflow import Field, ProposalGrid, interpolate, rotate
+from trigbench.core.trigflow import (
+    Field,
+    ProposalGrid,
+    angle_from_noise_level,
+    consistency_map,
+    interpolate,
+    rotate,
+)
 from trigbench.core.trigflow import velocity as velocity_of_pair
 
 jvp = torch.func.jvp
@@ -128,22 +138,46 @@ def mixture_velocity(mixture, x_t: float, t: float) -> Tensor:
 INPAINTED = {1: (0.008, 1.0), 2: (0.012, 0.995), 4: (0.31, 0.77), 8: (0.53, 0.65), 16: (0.75, 0.53), 40: (0.974, 0.432)}
 
 
+def correlated(rho: float) -> Field:
+    """The exact consistency field of a Gaussian of unit variances with this correlation."""
+    variances, axes = torch.linalg.eigh(torch.tensor([[1.0, rho], [rho, 1.0]], dtype=torch.float64))
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        along = x @ axes
+        ends = [oracle.gaussian_consistency_map(along[:, i : i + 1], t, float(variances[i].sqrt())) for i in range(2)]
+        return (parts(t)[0] * x - torch.cat(ends, 1) @ axes.T) / parts(t)[1]
+
+    return field
+
+
+def inpainting(field: Field, seen: float) -> Field:
+    """CM's Alg. 4: what the map says of the first coordinate is replaced by what was seen there."""
+
+    def inpainted(x: Tensor, t: Tensor) -> Tensor:
+        clean = consistency_map(field, x, t)
+        clean = torch.cat([torch.full_like(clean[:, :1], seen), clean[:, 1:]], 1)
+        return (parts(t)[0] * x - clean) / parts(t)[1]
+
+    return inpainted
+
+
 @pytest.mark.parametrize("steps", INPAINTED)
 def test_10_zero_shot_inpainting_does_not_sample_the_posterior_at_few_steps(steps):
-    """CM's Alg. 4 with the exact map, a correlated Gaussian (0.8), 1.5 observed: posterior mean 1.2, variance 0.36.
+    """CM's Alg. 4 in sample_consistency, a correlated Gaussian (0.8), 1.5 observed: posterior mean 1.2, variance 0.36.
 
-    Everything is linear, so mean and variance of the missing coordinate have a recursion.
+    Every step is affine in the noise, so the mean is the sample of no noise, and the variance a sum over what each
+    number of noise adds.
     """
     rho, seen = 0.8, 1.5
-    variances, axes = torch.linalg.eigh(torch.tensor([[1.0, rho], [rho, 1.0]], dtype=torch.float64))
-    mean = variance = torch.zeros((), dtype=torch.float64)
-    for sigma in np.geomspace(80.0, 0.05, steps) if steps > 1 else (80.0,):
-        A = axes @ torch.diag((variances / (variances + sigma**2)).sqrt()) @ axes.T
-        spread = torch.diag(torch.stack([torch.zeros_like(variance), variance])) + sigma**2 * torch.eye(2)
-        mean, variance = (A @ torch.stack([torch.full_like(mean, seen), mean]))[1], (A @ spread.to(A) @ A.T)[1, 1]
+    angles = [angle_from_noise_level(level, 1.0) for level in np.geomspace(80.0, 0.05, steps)]
+    times = [float(angle) for angle in (angles if steps > 1 else angles[:1])]
+    numbers = torch.cat([torch.zeros(1, 2 * steps), torch.eye(2 * steps)]).double()
+    noise = numbers.reshape(-1, steps, 2).transpose(0, 1).clone()
+    noise[0, :, 0] += seen / math.tan(times[0])  # the first point has what was seen, too
+    mean, *others = sample_consistency(inpainting(correlated(rho), seen), noise, times)[:, 1]
     found_mean, found_variance = INPAINTED[steps]
     assert float(mean) == pytest.approx(found_mean, abs=6e-3)
-    assert float(variance) == pytest.approx(found_variance, abs=6e-3)
+    assert float(sum((other - mean) ** 2 for other in others)) == pytest.approx(found_variance, abs=6e-3)
 
 
 def std_of_samples(jump: Jump, steps: int, gamma: float) -> float:
@@ -336,32 +370,40 @@ def log_ratio(t: Tensor) -> Tensor:
     return -torch.tan(t).log()
 
 
-def unic_1(x: Tensor, t: Tensor, u: Tensor, bound: Callable[[Tensor], Tensor]) -> Tensor:
-    """DDIM (UniP-1), then UniC-1 of the paper, in data prediction: half of the new point's difference, by B(h)."""
-    (_, s), (c_u, s_u) = parts(t), parts(u)
-    h = log_ratio(u) - log_ratio(t)
-    clean = lambda x, t: parts(t)[0] * x - parts(t)[1] * velocity(x, t)  # noqa: E731
-    first = s_u / s * x - c_u * col(torch.expm1(-h)) * clean(x, t)
-    close(first, ddim_step(velocity, x, t, u), 1e-13)
-    # B_1 of the paper solves R_1 a B(h) = phi_2(h): its leading order is a = 1/2 for both B
-    return first + c_u * col(bound(h)) * (clean(first, u) - clean(x, t)) / 2
+def ddim_along(x: Tensor, times: Tensor) -> Tensor:
+    for t, u in itertools.pairwise(times):
+        x = ddim_step(velocity, x, t.expand(len(x)), u.expand(len(x)))
+    return x
 
 
-@pytest.mark.parametrize(
-    ("name", "bound"), [("bh1", lambda h: h), ("bh2", lambda h: -torch.expm1(-h))], ids=["bh1", "bh2"]
-)
-def test_16_unip_1_is_ddim_and_its_corrector_gains_an_order(name, bound):
+BOUNDS = {"bh1": lambda h: h, "bh2": lambda h: -torch.expm1(-h)}
+
+
+@pytest.mark.parametrize("variant", BOUNDS)
+def test_16_unip_1_is_ddim_and_its_corrector_gains_an_order(variant):
     x = points(8)[0][:20]
-    errors: dict[str, list[float]] = {"ddim": [], name: []}
+    solve = partial(solve_unipc, velocity, x, order=1, variant=variant)
+    errors: dict[bool, list[float]] = {False: [], True: []}
     for steps in (16, 32, 64):
         times = torch.linspace(1.4, 0.2, steps + 1, dtype=torch.float64)
-        ends = {"ddim": x, name: x}
-        for t, u in itertools.pairwise(times):
-            now, then = t.expand(20), u.expand(20)
-            ends["ddim"] = ddim_step(velocity, ends["ddim"], now, then)
-            ends[name] = unic_1(ends[name], now, then, bound)
+        close(solve(times, corrector=False), ddim_along(x, times), 1e-12)
         exact = x * float(spread(times[-1]) / spread(times[0]))
-        for which, end in ends.items():
-            errors[which].append(float((end - exact).abs().max()))
-    for which, order in (("ddim", 1), (name, 2)):
-        assert [math.log2(a / b) for a, b in itertools.pairwise(errors[which])] == pytest.approx([order] * 2, abs=0.15)
+        for corrector, found in errors.items():
+            found.append(float((solve(times, corrector=corrector) - exact).abs().max()))
+    for corrector, order in ((False, 1), (True, 2)):
+        found = [math.log2(a / b) for a, b in itertools.pairwise(errors[corrector])]
+        assert found == pytest.approx([order] * 2, abs=0.15)
+
+
+@pytest.mark.parametrize("variant", BOUNDS)
+def test_16_unic_1_mends_a_point_by_half_of_the_new_prediction_s_difference(variant):
+    """In the paper's words: R_1 a B(h) = phi_2(h) to leading order, so a = 1/2 for both B; no prediction is new."""
+    x, times = points(8)[0][:20], torch.tensor([1.3, 0.9, 0.4], dtype=torch.float64)
+    t, u, end = (time.expand(20) for time in times)
+    clean = lambda x, t: parts(t)[0] * x - parts(t)[1] * velocity(x, t)  # noqa: E731
+    first, h = ddim_step(velocity, x, t, u), log_ratio(u) - log_ratio(t)
+    mended = first + col(u.cos() * BOUNDS[variant](h)) * (clean(first, u) - clean(x, t)) / 2
+    rest = log_ratio(end) - log_ratio(u)
+    expected = col(end.sin() / u.sin()) * mended - col(end.cos() * torch.expm1(-rest)) * clean(first, u)
+    close(solve_unipc(velocity, x, times, order=1, variant=variant), expected, 1e-13)
+    assert (expected - ddim_along(x, times)).abs().max() > 1e-3

@@ -1,7 +1,7 @@
 """Low-rank adapters: merged as added beside each layer, trained alone, and summed (lineage.md 1.4)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,9 @@ from torch.func import functional_call
 from trigbench.core import oracle
 from trigbench.core.fields import Draws, Fields, bind
 from trigbench.core.low_rank import adapted_weights, interaction, merged, new_adapter
+from trigbench.core.networks.ddpmpp import DDPMpp
+from trigbench.core.networks.dit import DiT
+from trigbench.core.networks.edm2 import EDM2, MPLayer
 from trigbench.core.networks.mlp import ResidualMLP
 from trigbench.core.objectives.latent_consistency import LCMSettings, lcm
 
@@ -164,3 +167,64 @@ def test_an_adapter_of_another_network_is_refused(change: Callable, expected: st
 def test_what_cannot_be_adapted_is_refused(weights: dict[str, Tensor], rank: int, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         new_adapter(weights, rank, torch.Generator())
+
+
+@pytest.mark.parametrize("make", [EDM2, DDPMpp, DiT])
+@pytest.mark.parametrize("told", [(), ("scale",)])
+def test_every_matrix_of_the_project_s_networks_is_adapted(make: Callable, told: tuple[str, ...]) -> None:
+    with torch.device("meta"):
+        network = make((3, 8, 8), classes=2, told=told)
+    tables = {f"{name}.weight" for name, layer in network.named_modules() if isinstance(layer, nn.Embedding)}
+    matrices = {name for name, weight in network.named_parameters() if weight.ndim > 1}
+    assert set(adapted_weights(network)) == matrices - tables and len(matrices) > 20
+
+
+def test_an_adapter_trains_edm2_and_turns_the_rows_of_its_layers() -> None:
+    g = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = EDM2((3, 8, 8), width=8, multipliers=(1, 1), blocks=1).double()
+    weights = {name: weight.detach() for name, weight in network.named_parameters()}
+    weights["out_gain"] = torch.ones((), dtype=torch.float64)
+    given = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=g), torch.tensor([0.4, 1.1], dtype=torch.float64)
+
+    def evaluate(changed: Mapping[str, Tensor]) -> Tensor:
+        return functional_call(network, dict(changed), given)
+
+    new = new_adapter(adapted_weights(network), RANK, g)
+    assert torch.equal(evaluate(merged(weights, (new, 1.0))), evaluate(weights))
+    one, other = some_adapter(network, 1), some_adapter(network, 2)
+    trained = {name: part.requires_grad_() for name, part in one.items()}
+    evaluate(merged(weights, (trained, 0.5))).square().mean().backward()
+    assert all(part.grad is not None and bool(part.grad.any()) for part in trained.values())
+    rests = [interaction(evaluate, weights, (one, e), (other, e)).detach().norm() for e in (2e-3, 1e-3)]
+    assert math.log2(float(rests[0] / rests[1])) == pytest.approx(2, abs=0.1)
+
+    layer = MPLayer(5, 4).double()
+    x, adapter = torch.randn(3, 5, dtype=torch.float64, generator=g), some_adapter(layer, 3)
+    at = [functional_call(layer, merged(dict(layer.named_parameters()), (adapter, s)), (x,)) for s in (0.0, 1.0, 2.0)]
+    turned = layer.weight + adapter["weight.up"] @ adapter["weight.down"]
+    torch.testing.assert_close(at[1], x @ nn.functional.normalize(turned, dim=1).T, rtol=1e-3, atol=1e-3)
+    assert (at[2] - 2 * at[1] + at[0]).abs().max() > 0.01, "not linear in the scale"
+
+
+class Own(nn.Module):
+    """A matrix of its own beside a linear layer, or without one."""
+
+    def __init__(self, linear: bool) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(3, 4))
+        self.last = nn.Linear(4, 2) if linear else None
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (Own(linear=True), r"Own has 1 weights.* 1 others.*: table \(3, 4\); choose what to adapt by name"),
+        (Own(linear=False), r"Own has 0 weights.*table \(3, 4\).*named_parameters"),
+        (nn.LayerNorm(3), r"LayerNorm has 0 weights.* 0 others of two or more dimensions; choose"),
+    ],
+)
+def test_a_network_of_which_a_part_would_be_trained_in_silence_is_refused(network: nn.Module, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        adapted_weights(network)

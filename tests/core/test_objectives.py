@@ -26,7 +26,7 @@ from trigbench.core.objectives.discrete import chord_velocity, discrete_directio
 from trigbench.core.objectives.regression import NORMALISED, Settings, regress, settings_for
 from trigbench.core.papers import PAPERS, citation
 from trigbench.core.samplers.ode import heun_step
-from trigbench.core.schedules import karras_angles
+from trigbench.core.schedules import karras_angles, largest_angle, uniform_angles
 from trigbench.core.tangents import Direction, clip, derivative_along, normalise, raw, segment_direction
 from trigbench.core.trigflow import consistency_map, interpolate, proposal_grid, rotate, velocity
 
@@ -299,8 +299,8 @@ def test_a_method_refuses_to_do_without_what_the_table_says_it_needs_and_ignores
         "fields": Fields(k.student, k.teacher, k.w, student_to=lambda u: k.student, fake=k.teacher),
         "draws": Draws(k.uniform, k.noise, k.noise.flip(1), pair, pair, k.uniform.roll(1), k.uniform.roll(2)),
     }
-    edges = torch.tensor([0.0, 0.8], dtype=torch.float64)
-    settings = {"grid": proposal_grid(k.grid, MEAN, STD, SIGMA_D), "segments": edges}
+    even = uniform_angles(12, largest_angle(SIGMA_D))
+    settings = {"grid": proposal_grid(even, MEAN, STD, SIGMA_D), "segments": even[[0, 6]]}
 
     def loss(parts: dict[str, Any], settings: dict[str, Any]) -> Tensor:
         return objective(parts["fields"], k.x0, parts["draws"], settings_for(objective, **settings)).loss

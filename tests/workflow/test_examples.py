@@ -1,10 +1,13 @@
 """Own objectives, networks and data sets: small files outside the project's packages that run in its workflow."""
 
+import json
 import math
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
@@ -17,11 +20,16 @@ from trigbench import cli
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.claims.judge import judge_study
 from trigbench.workflow.claims.tables import experiment_tables, read_table
+from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report.kinds import kind_of
 from trigbench.workflow.report.pages.study import study_page
+from trigbench.workflow.run.evaluation import evaluate
+from trigbench.workflow.run.measuring import measure
 from trigbench.workflow.run.own import check_study
+from trigbench.workflow.run.samples import sample
+from trigbench.workflow.run.training import train
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.reading import load
@@ -47,6 +55,32 @@ def test_an_example_runs_from_data_to_report(name: str, tmp_path: Path) -> None:
     assert set(runs.arm) == {*load(study).arms, "data"}
     page = (tmp_path / "reports" / f"{name}-smoke.html").read_text()
     assert ("decides no claim" in page) == (name != "own_data"), "the papers' claims are tied to none of them"
+
+
+def test_a_flow_map_of_one_s_own_trains_samples_in_one_to_eight_steps_and_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked: Callable[[], AbstractContextManager[None]]
+) -> None:
+    assert len((ROOT / "examples" / "two_times.py").read_text().splitlines()) < 40
+    study = load(ROOT / "examples" / "two_times.yaml", "smoke")
+    check_study(study)
+    arms = {"in_a_row": study.arms["in_a_row"]}
+    maps = study.experiments["maps"].model_copy(update={"arms": ("in_a_row",)})
+    data = {"points": study.data["points"].model_copy(update={"evaluation_points": 32})}
+    study = study.model_copy(update={"arms": arms, "data": data, "experiments": {"maps": maps}})
+    monkeypatch.chdir(tmp_path)
+    run = Run(arm="in_a_row", seed=0)
+    with unchecked():
+        prepare(study, "points")
+        train(study, run)
+        sample(study, run)
+        record = evaluate(study, run)
+        measure(study, "maps")
+    assert record.status == "finished"
+    found = {value.steps: value.value for value in record.metrics if value.metric == "sliced_wasserstein"}
+    assert set(found) == {1, 2, 4, 8} and all(0 < value < 2 for value in found.values() if value is not None)
+    measured = json.loads(study.measured_file("maps").read_text())
+    names = {row["value"]["metric"] for row in measured["runs"]}
+    assert names == {"segment_rms", "map_rms", "map_rms_one_step", "map_worst"}
 
 
 @pytest.mark.slow

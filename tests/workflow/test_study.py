@@ -76,6 +76,22 @@ BAD = {
     "a sampler of another kind": (_set("arms/scd/samplers", ["heun"]), ["does not sample objective 'scd'"]),
     "guidance of an exact teacher": (_set("arms/scd/guidance_max", 2.0), ["arms.scd", "guidance"]),
     "segments of a method without": (_set("arms/scd/segments", 4), ["takes no 'segments'"]),
+    "segments that do not divide the grid": (
+        lambda c: c["arms"].update(
+            p={"objective": "pcm", "teacher": "exact", "segments": 4, "grid": "uniform", "intervals": 50}
+        ),
+        ["arms.p.intervals", "no point at the ends of 4 segments", "intervals: 52"],
+    ),
+    "segments of a grid that is not even": (
+        lambda c: c["arms"].update(m={"objective": "mscm", "teacher": "exact", "segments": 4, "intervals": 64}),
+        ["arms.m.intervals", "the karras grid of 64", "set grid: uniform"],
+    ),
+    "more segments than intervals": (
+        lambda c: c["arms"].update(
+            m={"objective": "mscm", "teacher": "exact", "segments": 8, "grid": "uniform", "intervals": 4}
+        ),
+        ["arms.m.intervals", "uniform grid of 4", "intervals: 8"],
+    ),
     "stages of a method without": (_set("arms/scd/stages", 4), ["takes no 'stages'"]),
     "a rate of no candidates": (_set("arms/scd/rate_of", "x-*"), ["arms.scd.rate_of", "tuning"]),
     "a tuning seed that is reported": (_set("tuning_seeds", [0]), ["tuning_seeds", "must not be reported"]),

@@ -32,6 +32,7 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
     _check_samplers(study, name, arm)
     _check_rate(study, name, arm)
     _check_points(name, arm)
+    _check_edges(name, arm)
 
 
 def _check_samplers(study: Study, name: str, arm: Arm) -> None:
@@ -91,6 +92,18 @@ def _check_points(name: str, arm: Arm) -> None:
     if curriculum.doubles and arm.iterations < levels:
         problem = f"{arm.iterations} are fewer than the {levels} levels from {first} to {last} of 'points'"
         raise Mistake(f"arms.{name}.iterations: {problem}", "train longer, or grow to fewer points")
+
+
+def _check_edges(name: str, arm: Arm) -> None:
+    """Segments begin and end at points of the grid, or maps are sampled that are never trained."""
+    if arm.method.own or arm.intervals is None or arm.segments in (None, 1):
+        return
+    if arm.grid == "uniform" and arm.intervals % arm.segments == 0:
+        return
+    problem = f"the {arm.grid} grid of {arm.intervals} has no point at the ends of {arm.segments} segments"
+    next_one = -(-arm.intervals // arm.segments) * arm.segments
+    remedy = f"set grid: uniform and a multiple of the segments, as intervals: {next_one}, or remove 'intervals'"
+    raise Mistake(f"arms.{name}.intervals: {problem}, so their maps would not be trained", remedy)
 
 
 def _check_rate(study: Study, name: str, arm: Arm) -> None:

@@ -92,7 +92,7 @@ def _made(even: bool, halves: bool) -> dict[str, Any]:
     fine = karras_angles(INTERVALS, SIGMA_D)
     grid = even_grid(cm_angles(INTERVALS + 1, SIGMA_D)) if even else proposal_grid(fine, *proposal, SIGMA_D)
     steps = uniform_angles(INTERVALS, largest_angle(SIGMA_D))[:-1]
-    segments = steps if halves else torch.tensor([0.0, 0.5, 1.0], dtype=torch.float64)
+    segments = steps if halves else fine[torch.searchsorted(fine, fine.new_tensor([0.0, 0.5, 1.0]))]
     return {"sigma_d": SIGMA_D, "grid": grid, "segments": segments, "stage": STAGE}
 
 
