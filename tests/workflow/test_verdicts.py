@@ -250,7 +250,8 @@ def test_a_claim_on_every_one_holds_where_it_holds_for_each_and_fails_with_one()
     own = tuple(tuple(map(float, limits(np.array(values), 0.05))) for values in (far, close))
     assert both.ends == own and both.low == min(low for low, _ in own), "each has an interval of its own"
     turned = judged([_effects(*(-v for v in values)) for values in (far, close)], "less", D)
-    assert both.low is not None and turned.ends == tuple((-high, -low) for low, high in own) and turned.high == -both.low
+    assert turned.ends == tuple((-high, -low) for low, high in own)
+    assert both.low is not None and turned.high == -both.low
     assert judged([_effects(*far), _effects(*none)], "more", D).verdict == "too small to matter"
     assert judged([_effects(*far), _effects(*[-v for v in far])], "more", D).verdict == "opposite"
     assert judged([_effects(*none), _effects(*none)], "same", D).verdict == "reproduced"
