@@ -61,6 +61,16 @@ def test_under_every_control_a_small_share_of_the_way_pulls_as_meanflow(told):
     assert off[1] < 1e-2 and off[1] / off[0] == pytest.approx(0.5, abs=0.05)
 
 
+def test_the_constant_is_of_the_difference():
+    """At 1/32 it counts as 1.02 of MeanFlow's direction; c alpha^2 is its own."""
+    step, alpha, c = Step(6), 1e-4, 1e-3 * SIZE
+    for given, counts in ((c, c / alpha**2), (c * alpha**2, c)):
+        ours = step.ours(alphaflow, alpha=alpha, share_same=0.0, direction_constant=given)[1]
+        whole = step.ours(meanflow, share_same=0.0, direction_constant=counts)[1]
+        for one, other in zip(ours, whole, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-2, atol=1e-3 * float(other.abs().max()))
+
+
 def test_its_curriculum_goes_from_flow_matching_to_meanflow():
     """By the published sigmoid; at its end the gradients are those of meanflow, of the same constant."""
     assert [annealed(p) for p in (0.0, 0.25, 0.5, 0.75, 1.0)] == [1.0, 1.0, 0.5, 0.0, 0.0]
