@@ -81,9 +81,9 @@ class Method:
     """Trains fields.fake beside the student."""
     log_weights: tuple[str, ...] = ("log_weight",)
     """The adaptive weights that it may use, by their names in Fields."""
-    sampler: Literal["few", "one", "segments", "jumps", "heun", "ddim_even"] = "few"
+    sampler: Literal["few", "one", "segments", "jumps", "halves", "heun", "ddim_even"] = "few"
     """How it is sampled unless told: a map from every angle, from t_max alone, by segments, by jumps between any
-    angles, as an ODE, or in its own even steps."""
+    angles or those of one length in flow time, as an ODE, or in its own even steps."""
     halves: bool = False
     """Its student may teach one of half as many segments, by the same method."""
     own: bool = False
@@ -247,7 +247,7 @@ OBJECTIVES: dict[str, Method] = {
         settings=DIRECTION | {
             "halvings": Setting(int, least=1, most=12), "share_shortest": Setting(float, least=0, most=1),
         },
-        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="halves",
         look=Look("shortcut", "arXiv 2410.12557", "#42427B", "$s$"),
     ),
     "tvm": Method(
