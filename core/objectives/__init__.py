@@ -92,6 +92,8 @@ class Method:
     """Keeps CM's boundary: the map is the identity at sigma_min, not at 0."""
     points: Curriculum | None = None
     """Of settings.grid, where the number of its points grows."""
+    stages: int = 1
+    """Of `stages`, the fewest in which its curriculum comes to its end; from 2 on each is of a step at least."""
     even: bool = False
     """The intervals of settings.grid are CM's, and drawn evenly."""
     look: Look | None = None
@@ -257,7 +259,7 @@ OBJECTIVES: dict[str, Method] = {
     "alphaflow": Method(
         "trigbench.core.objectives.alphaflow:alphaflow", (*TWO_TIMES, *TANGENT, "stages"),
         settings=TWO_ANGLES | DIRECTION | {"alpha": Setting(float, least=0, most=1)},
-        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps", stages=4,
         look=Look("alpha-Flow", "arXiv 2510.20771", "#557B55", "$F$"),
     ),
 }  # fmt: skip
@@ -270,4 +272,4 @@ def method_of(name: str) -> Method | None:
 
 def hashed(method: Method) -> dict[str, Any]:
     """What the table says of a method that decides numbers."""
-    return {key: value for key, value in dataclasses.asdict(method).items() if key not in ("look", "halves")}
+    return {key: value for key, value in dataclasses.asdict(method).items() if key not in ("look", "halves", "stages")}

@@ -34,6 +34,7 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
     _check_samplers(study, name, arm)
     _check_rate(study, name, arm)
     _check_points(name, arm)
+    _check_stages(name, arm)
 
 
 def _check_samplers(study: Study, name: str, arm: Arm) -> None:
@@ -103,6 +104,19 @@ def _check_points(name: str, arm: Arm) -> None:
     if curriculum.doubles and arm.iterations < levels:
         problem = f"{arm.iterations} are fewer than the {levels} levels from {first} to {last} of 'points'"
         raise Mistake(f"arms.{name}.iterations: {problem}", "train longer, or grow to fewer points")
+
+
+def _check_stages(name: str, arm: Arm) -> None:
+    """A curriculum that would break off before its end."""
+    fewest = arm.method.stages
+    if arm.stages is None or fewest == 1:
+        return
+    if arm.stages < fewest:
+        problem = f"arms.{name}.stages: {arm.objective} does not come to its end in {arm.stages}"
+        raise Mistake(problem, f"write {fewest} at least, or remove it")
+    if arm.iterations < arm.stages:
+        problem = f"arms.{name}.iterations: {arm.iterations} are fewer than the {arm.stages} of 'stages'"
+        raise Mistake(problem, "train longer, or in fewer stages")
 
 
 def _check_rate(study: Study, name: str, arm: Arm) -> None:
