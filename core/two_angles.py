@@ -56,16 +56,17 @@ def two_angles(
     gap        the flow time tau = sin / (cos + sin) of t is that of u plus d, d logistic-normal, u even in what is left
                (Align Your Flow)
 
-    Shares are taken of draws.lower, which is then spread out again: no law depends on them; in them `gap` has t even
-    in flow time. A share that an arm tells leaves the method's other what is left. Raises ValueError for `edges`
-    without segments, and where draws.lower is needed and is not there (TwoAngles does for shares beyond 1).
+    Shares are taken of draws.lower, which is then spread out again: no law depends on them. In them t of `lognormal`
+    is the larger of two draws as well, u being replaced after both are drawn, as MeanFlow has it; `gap` has t even in
+    flow time. A share that an arm tells leaves the method's other what is left. Raises ValueError for `edges` without
+    segments, and where draws.lower is needed and is not there (TwoAngles does for shares beyond 1).
     """
     law = settings.law or law
     told_same, told_zero = settings.share_same, settings.share_zero
     same = min(same, 1 - (told_zero or 0.0)) if told_same is None else told_same
     zero = min(zero, 1 - same) if told_zero is None else told_zero
     if law not in ("same", "edges") or same or zero:
-        lower, is_same, is_zero = _shares(draws, same, zero)
+        lower, is_same, is_zero = _shares(draws, same, zero, each=law == "lognormal")
         t, u = _of_law(law, draws.uniform, lower, settings)
         return t, torch.where(is_same, t, torch.where(is_zero, 0.0, u))
     return _of_law(law, draws.uniform, draws.uniform, settings)
@@ -76,13 +77,20 @@ def _check_shares(same: float, zero: float) -> None:
         raise ValueError(f"shares of u = t and u = 0 are from 0, and 1 at most together; got {same:g} and {zero:g}")
 
 
-def _shares(draws: Draws, same: float, zero: float) -> tuple[Times, Tensor, Tensor]:
-    """draws.lower of the samples that follow the law spread over (0, 1), and which are of u = t, and of u = 0."""
+def _shares(draws: Draws, same: float, zero: float, each: bool) -> tuple[Times, Tensor, Tensor]:
+    """draws.lower of the samples that follow the law spread over (0, 1), and which are of u = t, and of u = 0.
+
+    With `each` those of either share are spread over (0, 1), too; without, they are 0.
+    """
     if draws.lower is None:
         raise ValueError("two angles need draws.lower")
-    rest = 1 - same - zero
-    spread = ((draws.lower - same - zero) / rest).clamp(min=0) if rest > 0 else torch.zeros_like(draws.lower)
-    return spread, draws.lower < same, (draws.lower >= same) & (draws.lower < same + zero)
+    lower, rest = draws.lower, 1 - same - zero
+    is_same, is_zero = lower < same, (lower >= same) & (lower < same + zero)
+    spread = ((lower - same - zero) / rest).clamp(min=0) if rest > 0 else torch.zeros_like(lower)
+    if each:
+        in_zero = ((lower - same) / (zero or 1)).clamp(max=1)
+        spread = torch.where(is_same, lower / (same or 1), torch.where(is_zero, in_zero, spread))
+    return spread, is_same, is_zero
 
 
 def _of_law(law: Law, uniform: Times, lower: Times, settings: TwoAngles) -> tuple[Times, Times]:

@@ -81,9 +81,9 @@ class Method:
     """Trains fields.fake beside the student."""
     log_weights: tuple[str, ...] = ("log_weight",)
     """The adaptive weights that it may use, by their names in Fields."""
-    sampler: Literal["few", "one", "segments", "jumps", "heun", "ddim_even"] = "few"
+    sampler: Literal["few", "one", "segments", "jumps", "halves", "heun", "ddim_even"] = "few"
     """How it is sampled unless told: a map from every angle, from t_max alone, by segments, by jumps between any
-    angles, as an ODE, or in its own even steps."""
+    angles or those of one length in flow time, as an ODE, or in its own even steps."""
     halves: bool = False
     """Its student may teach one of half as many segments, by the same method."""
     own: bool = False
@@ -92,6 +92,8 @@ class Method:
     """Keeps CM's boundary: the map is the identity at sigma_min, not at 0."""
     points: Curriculum | None = None
     """Of settings.grid, where the number of its points grows."""
+    stages: int = 1
+    """Of `stages`, the fewest in which its curriculum comes to its end; from 2 on each is of a step at least."""
     even: bool = False
     """The intervals of settings.grid are CM's, and drawn evenly."""
     look: Look | None = None
@@ -247,7 +249,7 @@ OBJECTIVES: dict[str, Method] = {
         settings=DIRECTION | {
             "halvings": Setting(int, least=1, most=12), "share_shortest": Setting(float, least=0, most=1),
         },
-        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="halves",
         look=Look("shortcut", "arXiv 2410.12557", "#42427B", "$s$"),
     ),
     "tvm": Method(
@@ -257,7 +259,7 @@ OBJECTIVES: dict[str, Method] = {
     "alphaflow": Method(
         "trigbench.core.objectives.alphaflow:alphaflow", (*TWO_TIMES, *TANGENT, "stages"),
         settings=TWO_ANGLES | DIRECTION | {"alpha": Setting(float, least=0, most=1)},
-        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps", stages=4,
         look=Look("alpha-Flow", "arXiv 2510.20771", "#557B55", "$F$"),
     ),
 }  # fmt: skip
@@ -270,4 +272,4 @@ def method_of(name: str) -> Method | None:
 
 def hashed(method: Method) -> dict[str, Any]:
     """What the table says of a method that decides numbers."""
-    return {key: value for key, value in dataclasses.asdict(method).items() if key not in ("look", "halves")}
+    return {key: value for key, value in dataclasses.asdict(method).items() if key not in ("look", "halves", "stages")}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.flow_maps import (
+    DirectionControl,
     control_of,
     eulerian_direction,
     flow_factor,
@@ -18,6 +19,7 @@ from trigbench.core.flow_maps import (
 )
 from trigbench.core.objectives.meanflow import MeanFlowSettings
 from trigbench.core.objectives.regression import Regression, regress
+from trigbench.core.tangents import Control
 from trigbench.core.trigflow import interpolate, velocity
 from trigbench.core.two_angles import angle_of_flow_time, two_angles
 
@@ -60,13 +62,22 @@ def alphaflow(fields: Fields, x0: Batch, draws: Draws, settings: AlphaFlowSettin
         direction = eulerian_direction(fields.student_to(u), x, t, u, v, flow_factor(t, u), told.derivative)
     else:
         direction = semigroup_direction(fields.student_to, x, t, part_way(t, u, alpha), u, v)
-    counts = torch.where(u < t, alpha or 1.0, 1.0).reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
-    control = control_of(told.direction, control="power", constant=1e-3 * x0[0].numel())
+    share = torch.where(u < t, alpha or 1.0, 1.0).reshape(-1, *[1] * (x.ndim - 1)).to(x.dtype)
+    control = over_share(told.direction, share, 1e-3 * x0[0].numel())
+    return regress(of_average_velocity(direction, t), t, weight_of_pair(fields, u), told.log_weight_max, control)
 
-    def controlled(g: Batch) -> Batch:
-        return counts * (g if control is None else control(g))
 
-    return regress(of_average_velocity(direction, t), t, weight_of_pair(fields, u), told.log_weight_max, controlled)
+def over_share(told: DirectionControl, share: Batch, constant: float) -> Control:
+    """The control of a direction which is `share` (of the way, alpha) times one of MeanFlow's length, above 0.
+
+    Of loss |g|^2 / share, and with the power control |g|^2 share^(2p - 1) / sg((|g|^2 + c)^p), c of g as it is: with
+    p = 1 as published. Other controls are of g / share, which does not vanish with the share.
+    """
+    control = control_of(told, control="power", constant=constant)
+    if told.direction_control in (None, "power") and control is not None:
+        exponent = 1.0 if told.direction_power is None else told.direction_power
+        return lambda g: share ** (2 * exponent - 1) * control(g)
+    return lambda g: g / share if control is None else control(g / share)
 
 
 def part_way(t: Times, u: Times, alpha: float) -> Times:

@@ -1,13 +1,12 @@
 """Shortcut models against their targets in the flow's coordinates, and the map of Euler steps at which they rest."""
 
 import dataclasses
-import math
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.core.flow_coordinates import SIGMA_D, SIZE, Step, TwoTimes, angle, average, col, flow_time, sides
+from tests.core.flow_coordinates import SIGMA_D, SIZE, Step, TwoTimes, angle, average, col, exact_to, flow_time, sides
 from tests.core.test_flow_maps import velocity as exact_velocity
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.regression import settings_for
@@ -70,8 +69,17 @@ def euler_to(u: Tensor, halvings: int) -> Field:
     return field
 
 
-def norms_at(jump, share: float, halvings: int) -> Tensor:
-    step = Step(1)
+def with_exact_velocity(step: Step, t: Tensor) -> Step:
+    """Its pairs changed, and their x_t not, so that their velocities are the exact one."""
+    c, s = col(t.cos()), col(t.sin())
+    x = c * step.x0 + s * step.z
+    v = exact_velocity(x, t)
+    step.x0, step.z = c * x - s * v, s * x + c * v
+    return step
+
+
+def norms_at(jump, share: float, halvings: int, step: Step | None = None) -> Tensor:
+    step = step or Step(1)
     draws = Draws(step.uniform, step.z, lower=step.lower, middle=step.middle)
     told = settings_for(shortcut, sigma_d=SIGMA_D, share_shortest=share, halvings=halvings)
     zero = 0 * step.uniform
@@ -86,4 +94,8 @@ def test_14_they_rest_at_the_map_of_euler_steps_and_not_at_the_flow_map():
     u = angle(torch.full((4,), WHOLE * 4 / 8, dtype=torch.float64))
     torch.testing.assert_close(euler_to(u, 3)(x, t), exact_velocity(x, t), rtol=0, atol=1e-12)
     assert norms_at(lambda u: euler_to(u, 3), 0.0, 4).max() > 1e-3, "of other steps than its own"
-    assert math.isfinite(float(norms_at(lambda u: euler_to(u, 3), 1.0, 3).max()))
+    step, told = Step(1), ShortcutSettings(SIGMA_D, halvings=3, share_shortest=1.0)
+    exact = with_exact_velocity(Step(1), halved_steps(step.uniform, step.lower, told)[0])
+    assert norms_at(lambda u: euler_to(u, 3), 1.0, 3, exact).max() < 1e-12
+    assert norms_at(lambda u: euler_to(u, 3), 1.0, 3, step).min() > 1e-3, "of pairs with other velocities"
+    assert norms_at(exact_to, 1.0, 3, exact).min() > 1e-3, "the flow map, which is not the velocity"

@@ -82,9 +82,27 @@ def test_shares_are_what_they_say_and_the_rest_follows_the_law(law):
     alone = Draws(drawn.uniform[rest], drawn.noise[rest], lower=(drawn.lower[rest] - 0.75) / 0.25)
     for ours, theirs in zip((t[rest], u[rest]), two_angles(alone, TwoAngles(law=law, segments=EDGES)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15)
-    if law != "gap":  # whether u is t or 0, t is of the proposal, or the larger of two draws
-        t_plain, _ = two_angles(drawn, TwoAngles(law=law, segments=EDGES))
-        assert law == "lognormal" or torch.equal(t, t_plain)
+    proposed = lognormal_angle(drawn.uniform, MEAN, STD, SIGMA_D)
+    if law == "lognormal":  # whether u is t or 0, t is the larger of two draws
+        for share, spread in ((same, drawn.lower / 0.25), (zero, (drawn.lower - 0.25) / 0.5)):
+            larger = torch.maximum(proposed, lognormal_angle(spread, MEAN, STD, SIGMA_D))
+            torch.testing.assert_close(t[share], larger[share], rtol=1e-12, atol=0)
+    elif law != "gap":  # or of the proposal
+        assert torch.equal(t, proposed)
+
+
+@pytest.mark.parametrize("shares", [(0.75, 0.0), (0.25, 0.5), (0.0, 1.0)])
+def test_in_every_share_t_of_meanflow_is_the_larger_of_two_draws(shares):
+    """Of ln tan t ~ N(-0.4, 1) each: N's mean and 1/sqrt(pi), and a variance of 1 - 1/pi. u is replaced afterwards."""
+    same, zero = shares
+    told = TwoAngles(proposal_mean=-0.4 + math.log(SIGMA_D), proposal_std=1.0)
+    t, u = two_angles(draws(800), told, law="lognormal", same=same, zero=zero)
+    for share, size in ((u == t, same), (u == 0, zero), ((u < t) & (u > 0), 1 - same - zero)):
+        assert share.double().mean() == pytest.approx(size, abs=1e-3)  # but for pairs of equal draws
+        if size:
+            of = t[share].tan().log()
+            assert float(of.mean()) == pytest.approx(-0.4 + math.pi**-0.5, abs=0.01)
+            assert float(of.std()) == pytest.approx((1 - 1 / math.pi) ** 0.5, abs=0.01)
 
 
 def test_segments_are_the_law_of_edges_bit_for_bit():

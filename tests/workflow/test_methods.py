@@ -146,6 +146,7 @@ def test_a_faster_fake_changes_the_fake_s_steps_and_so_the_student_s(one_arm) ->
         ("diffusion", {}, {"solver": "heun_churn", "churn": 10.0, "evaluations": [1, 5]}),
         ("scd", {}, {"solver": "few", "times": [[], [1.1], [1.3, 0.7]]}),
         ("ms_scd", {"segments": 4}, {"solver": "segments"}),
+        ("shortcut", {}, {"solver": "halves", "evaluations": [1, 4]}),
     ],
 )
 def test_a_sampling_evaluates_its_network_as_often_as_it_says(

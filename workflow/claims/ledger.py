@@ -141,7 +141,8 @@ def _check_term(
     of_samples |= metric == "sample_flops"
     ways = [way for way in study.samplings(arm) if way.sampler in shown]
     ways = ways if curve else [way for way in ways if metric in (way.metrics or (metric,))]
-    fitting = [way for way in ways if of_samples and term.fits(way.columns, way.solver)]
+    solvers = {name: study.all_samplers[name].solver for name in shown}  # as tables have it
+    fitting = [way for way in ways if of_samples and term.fits(way.columns, solvers[way.sampler])]
     if kind is not None and experiment.measurement is None:
         of_run = measured(study, arm, shown, of_data) - CURVES.keys() | OF_RUNS
         there = _of_curves(study, arm, of_data) if curve else of_run

@@ -15,8 +15,10 @@ from trigbench.workflow.study.samplers import OWN_STEPS
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.study import Study
 
-MAPS = {"segments": ("segments",), "jumps": ("jumps", "few")}
+MAPS = {"segments": ("segments",), "jumps": ("jumps", "few", "halves"), "halves": ("halves",)}
 """The ways of sampling that may stand in for a method's own, where it is a map; `few` for any other."""
+HALVINGS = 7
+"""Of `shortcut` unless told: core.objectives.shortcut's own default, without torch."""
 
 
 def check_arm(study: Study, name: str, arm: Arm) -> None:
@@ -33,6 +35,7 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
     _check_rate(study, name, arm)
     _check_points(name, arm)
     _check_edges(name, arm)
+    _check_stages(name, arm)
 
 
 def _check_samplers(study: Study, name: str, arm: Arm) -> None:
@@ -58,6 +61,8 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
             raise Mistake(problem, f"name a sampler whose solver is {' or '.join(allowed)}")
         if settings.solver == OWN_STEPS:
             _check_own_steps(f"samplers.{sampler}.evaluations", name, arm, settings.evaluations)
+        if arm.method.sampler == "halves":
+            _check_halves(f"samplers.{sampler}.evaluations", name, arm, settings.evaluations or ())
         if settings.guidance and not (arm.guidance_max or (arm.label_dropout and arm.method.sampler == "heun")):
             lacks = "'label_dropout'" if arm.method.sampler == "heun" else "'guidance_max'"
             raise Mistake(f"{key}: {sampler!r} is guided, and the arm is not", f"give the arm {lacks}")
@@ -78,6 +83,14 @@ def _check_own_steps(key: str, name: str, arm: Arm, evaluations: tuple[int, ...]
     if arm.method.halves and evaluations not in (None, (arm.segments,)):
         problem = f"{key}: arms.{name} is trained for {arm.segments} steps, not for {list(evaluations or ())}"
         raise Mistake(problem, "remove it, or give the arm another sampler")
+
+
+def _check_halves(key: str, name: str, arm: Arm, evaluations: tuple[int, ...]) -> None:
+    """Its maps are of lengths that it was trained for."""
+    finest = 2 ** arm.settings.get("halvings", HALVINGS)
+    if evaluations and max(evaluations) > finest:
+        problem = f"{key}: arms.{name} is trained in {finest} steps at most, not in {max(evaluations)}"
+        raise Mistake(problem, f"write {finest} or fewer, or give the arm more 'halvings'")
 
 
 def _check_points(name: str, arm: Arm) -> None:
@@ -104,6 +117,19 @@ def _check_edges(name: str, arm: Arm) -> None:
     next_one = -(-arm.intervals // arm.segments) * arm.segments
     remedy = f"set grid: uniform and a multiple of the segments, as intervals: {next_one}, or remove 'intervals'"
     raise Mistake(f"arms.{name}.intervals: {problem}, so their maps would not be trained", remedy)
+
+
+def _check_stages(name: str, arm: Arm) -> None:
+    """A curriculum that would break off before its end."""
+    fewest = arm.method.stages
+    if arm.stages is None or fewest == 1:
+        return
+    if arm.stages < fewest:
+        problem = f"arms.{name}.stages: {arm.objective} does not come to its end in {arm.stages}"
+        raise Mistake(problem, f"write {fewest} at least, or remove it")
+    if arm.iterations < arm.stages:
+        problem = f"arms.{name}.iterations: {arm.iterations} are fewer than the {arm.stages} of 'stages'"
+        raise Mistake(problem, "train longer, or in fewer stages")
 
 
 def _check_rate(study: Study, name: str, arm: Arm) -> None:

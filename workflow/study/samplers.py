@@ -1,17 +1,21 @@
 """How runs are sampled and judged, as a study says it."""
 
 import itertools
+import math
 from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from trigbench.core.constants import SIGMA_MAX
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.models import Model, Settings, check_known, unfit
 
-OF_MAPS = ("few", "segments", "jumps")
+OF_MAPS = ("few", "segments", "jumps", "halves")
 OWN_STEPS = "ddim_even"
 """The solver whose steps are an arm's `segments` where no `evaluations` say otherwise."""
+MOST_HALVES = 128
+"""Steps of `halves`: the finest that its paper (arXiv 2410.12557) has."""
 
 
 class Sampler(Model):
@@ -19,13 +23,15 @@ class Sampler(Model):
 
     solver: str
     """`few` is multistep consistency sampling, `segments` goes through the edges of multi-step sCD, `jumps` is CTM's
-    way of a map of two times; those of core.solvers solve the probability-flow ODE of a diffusion arm on EDM's grid."""
+    way of a map of two times, `halves` jumps of one length in flow time, a power of two of them; those of core.solvers
+    solve the probability-flow ODE of a diffusion arm on EDM's grid."""
     times: tuple[tuple[PositiveFloat, ...], ...] | None = None
     """`few` and `jumps`: one list of middle angles per sampling, so [[], [1.1]] is one step, and two."""
     gamma: Annotated[float, Field(ge=0, le=1)] | None = None
     """`jumps`: from 0, where nothing is re-noised, to 1, which is `few`; empty for 0."""
     evaluations: tuple[PositiveInt, ...] | None = None
-    """ODE solvers: one number of network evaluations per sampling; of `ddim_even` empty for the arm's `segments`."""
+    """ODE solvers and `halves`: one number of network evaluations per sampling; of `ddim_even` empty for the arm's
+    `segments`."""
     guidance: tuple[PositiveFloat, ...] | None = None
     """Scales, each with every sampling; 1 is no guidance. Empty for arms without guidance."""
     metrics: tuple[str, ...] | None = None
@@ -51,7 +57,8 @@ class Sampler(Model):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         check_known("solver", self.solver, (*OF_MAPS, *SOLVERS))
-        for key, used in (("times", self.solver in ("few", "jumps")), ("evaluations", self.solver in SOLVERS)):
+        counted = self.solver in ("halves", *SOLVERS)
+        for key, used in (("times", self.solver in ("few", "jumps")), ("evaluations", counted)):
             may_lack = key == "evaluations" and self.solver == OWN_STEPS
             if used != bool(getattr(self, key)) and not may_lack:
                 raise unfit(f"solver {self.solver!r}", used, key)
@@ -66,6 +73,9 @@ class Sampler(Model):
             if any(a <= b for a, b in itertools.pairwise((1.57, *times))):
                 remedy = "write angles so, as [1.3, 0.8]: arctan(sigma / sigma_d) of EDM's noise level sigma"
                 raise Mistake("middle times must descend and stay below pi/2", remedy)
+        if self.solver == "halves":
+            self._check_halves()
+            return self
         for count in self.evaluations or ():
             each = SOLVERS[self.solver].evaluations
             if left := (count - 1) % each:
@@ -73,6 +83,14 @@ class Sampler(Model):
                 problem = f"{self.solver} needs {wanted} ({each} a step, 1 in the last), got {count}"
                 raise Mistake(problem, f"write {count - left} or {count - left + each}")
         return self
+
+    def _check_halves(self) -> None:
+        """Refuse what is no power of two, or too fine."""
+        for count in self.evaluations or ():
+            if count & (count - 1) or count > MOST_HALVES:
+                below = min(MOST_HALVES, 1 << (count.bit_length() - 1))
+                problem = f"halves are a power of two in number, {MOST_HALVES} at most, got {count}"
+                raise Mistake(f"evaluations: {problem}", f"write {below}" + f" or {2 * below}" * (count < MOST_HALVES))
 
     def _check_settings(self) -> None:
         """Refuse what the solver does without, does not understand, and cannot do without."""
@@ -86,6 +104,18 @@ class Sampler(Model):
         for key, setting in known.items():
             if setting.needed and key not in said:
                 raise unfit(f"solver {self.solver!r}", True, key)
+
+
+def halved_times(steps: int, sigma_d: float) -> tuple[float, ...]:
+    """Angles between so many steps of one length in flow time sin / (cos + sin), from t_max down to 0.
+
+    core.objectives.shortcut.halved_steps trains them; here without torch.
+
+    >>> [round(time, 4) for time in halved_times(4, 0.5)]
+    [1.2416, 0.7792, 0.3193]
+    """
+    whole = SIGMA_MAX / (SIGMA_MAX + sigma_d)
+    return tuple(math.atan2(whole * left, steps - whole * left) for left in range(steps - 1, 0, -1))
 
 
 def settings_of_solvers() -> list[str]:

@@ -18,7 +18,7 @@ from trigbench.workflow.study.kinds import Data, data_kind, known_of
 from trigbench.workflow.study.models import Model, Name, Seed
 from trigbench.workflow.study.places import PUBLISHED, REPORTS, RESULTS, RunFiles, run_files
 from trigbench.workflow.study.resources import Resources
-from trigbench.workflow.study.samplers import OWN_STEPS, Evaluation, Sampler
+from trigbench.workflow.study.samplers import OWN_STEPS, Evaluation, Sampler, halved_times
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Experiment, Size
 from trigbench.workflow.study.seeds import looks, reached
 
@@ -34,6 +34,7 @@ BUILT_IN = {
     "one": Sampler(solver="few", times=((),)),
     "segments": Sampler(solver="segments"),
     "jumps": Sampler(solver="jumps", times=((), (1.1,))),
+    "halves": Sampler(solver="halves", evaluations=(1, 2)),
     "heun": Sampler(solver="heun", evaluations=(35,)),
     OWN_STEPS: Sampler(solver=OWN_STEPS),
 }
@@ -261,7 +262,10 @@ class Study(Model):
         for name in self.samplers_of(arm):
             sampler = self.all_samplers[name]
             said = sampler.model_dump(include={"solver", "gamma", "settings", "metrics"})
-            if sampler.times is not None:
+            if sampler.solver == "halves":  # jumps, whose angles follow from their number
+                said["solver"] = "jumps"
+                ways = [(steps, halved_times(steps, self.sigma_d)) for steps in sampler.evaluations or ()]
+            elif sampler.times is not None:
                 ways = [(len(times) + 1, times) for times in sampler.times]
             else:
                 ways = [(steps, ()) for steps in sampler.evaluations or (self.arms[arm].segments or 1,)]

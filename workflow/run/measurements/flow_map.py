@@ -1,7 +1,8 @@
 """How far learned maps of two times are from the exact ones: down to data, and between two angles.
 
 Of arms that are sampled by jumps: what judge_map says of their map from every angle down to 0, as of a consistency
-model's. Of these and of segments: segment_rms between pairs of angles, those of segments within one of theirs.
+model's. Of these and of segments: segment_rms between pairs of angles, those of segments within one of theirs. Of
+shortcut models no pair lies on the grid that they are trained on (docs/methods/shortcut.md).
 """
 
 import math
