@@ -300,7 +300,8 @@ def test_a_method_refuses_to_do_without_what_the_table_says_it_needs_and_ignores
         "draws": Draws(k.uniform, k.noise, k.noise.flip(1), pair, pair, k.uniform.roll(1), k.uniform.roll(2)),
     }
     even = uniform_angles(12, largest_angle(SIGMA_D))
-    settings = {"grid": proposal_grid(even, MEAN, STD, SIGMA_D), "segments": even[[0, 6]]}
+    edges = even[[0, 6]]
+    settings = {"grid": proposal_grid(even, MEAN, STD, SIGMA_D), "segments": edges}
 
     def loss(parts: dict[str, Any], settings: dict[str, Any]) -> Tensor:
         return objective(parts["fields"], k.x0, parts["draws"], settings_for(objective, **settings)).loss
