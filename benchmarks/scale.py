@@ -38,8 +38,9 @@ case $step in
   run) files=(results/scale/runs/$arm/seed-$seed/{{training,metrics,samples}.json,log.csv,weights.safetensors}
     results/scale/runs/$arm/seed-$seed/samples.npz) ;;
   experiment) files=(results/scale/experiments/$experiment/{{runs,curves,table}.csv,figure.{svg,png},finding.json}) ;;
-  collect) files=(results/scale/{{runs,curves,claims}.csv,{provenance,claims}.json}) ;;
+  collect) files=(results/scale/{{runs,curves,claims,redrawn}.csv,{provenance,claims}.json}) ;;
   report) files=(reports/{scale,index}.html) ;;
+  simulate) files=(results/simulations.json) ;;
 esac
 for file in "${files[@]}"; do echo "{}" > "$file"; done
 if [ $step = run ]; then printf '{"fingerprint": "%s"}' $fingerprint > "${files[1]}"; fi

@@ -235,8 +235,8 @@ SAYING = {
     ),
     "an annotation": (
         "training",
-        "def _train(study: Study, run: Run, world: World",
-        "def _train(study: Study, run: Run, world: object",
+        "def _train(task: Task, world: World, stop_now: StopNow)",
+        "def _train(task: Task, world: object, stop_now: StopNow)",
     ),
     "an annotation of a result": (
         "gradients",

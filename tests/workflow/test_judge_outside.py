@@ -91,6 +91,7 @@ from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.assembly import make_network, student_field
 from trigbench.workflow.run.task import opened
 from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Run
 
 @functools.cache
 def field():

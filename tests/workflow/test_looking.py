@@ -189,7 +189,7 @@ def test_signals_are_for_the_child_to_answer_and_its_end_is_the_end(
             run_command._call(["sh", "-c", f"kill -{name} $PPID; exec sleep 60"])
     monkeypatch.setattr(run_command, "_terminal_tells_all", lambda: True)
     with pytest.raises(SystemExit, match="7"):
-        run_command._call(["sh", "-c", "kill -INT $PPID; sleep 0.1; exit 7"])
+        run_command._call(["sh", "-c", "sleep 1; kill -INT $PPID; sleep 0.1; exit 7"])
     run_command._call(["true"])
     assert not unheard
     signal.raise_signal(signal.SIGTERM)
