@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.core.gradients import assert_same_gradients
 from trigbench.core import oracle
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.progressive import PDSettings, SnrWeight, error_weight, pd, step_of, two_steps_in_one
@@ -83,13 +84,7 @@ def test_the_gradient_is_that_of_the_published_loss(tanh_net: Callable, steps: i
     loss = (weight * (target.detach() - data(student, z, a, s, angles[0])).square()).mean()
 
     ours = pd(Fields(student, teacher), x0, draws, settings(steps, snr_weight)).loss
-    parameters = list(student.parameters())
-    for mine, published in zip(
-        torch.autograd.grad(ours, parameters), torch.autograd.grad(loss, parameters), strict=True
-    ):
-        largest = float(published.abs().max())
-        assert largest > 1e-4
-        torch.testing.assert_close(mine, published, rtol=0, atol=1e-10 * largest)
+    assert_same_gradients(ours, loss, student)
 
 
 def test_where_the_teacher_s_steps_are_exact_so_is_the_student() -> None:
