@@ -311,9 +311,9 @@ def tuning(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> Study:
     return load(write_study(tiny))
 
 
-def _record(study: Study, arm: str, seed: int, value: float | None) -> None:
+def _record(study: Study, arm: str, seed: int, value: float | None, of_two: float = 0.0) -> None:
     metric = {"metric": "sliced_wasserstein", "value": value, "steps": 1, "sampler": "few"}
-    other = metric | {"value": 0.0, "steps": 2}
+    other = metric | {"value": of_two, "steps": 2, "mid_time": 1.1, "times": (1.1,)}
     content = {"status": "finished", "fingerprint": "f", "arm": arm, "seed": seed, "step": 1}
     content |= {"metrics": [other, metric]}
     write_json(study.run_folder(Run(arm=arm, seed=seed)) / "metrics.json", content)
@@ -324,6 +324,15 @@ def test_the_best_candidate_s_rate_is_taken_by_the_mean_over_tuning_seeds(tuning
         for seed, value in zip((7, 8), values, strict=True):
             _record(tuning, arm, seed, value)
     assert tuned(tuning, X).rate == 2e-3
+
+
+def test_a_rate_is_chosen_by_as_many_steps_as_are_judged(tuning: Study) -> None:
+    for arm, (one, two) in {"x-0.001": (1.0, 3.0), "x-0.002": (2.0, 2.0), "x-0.004": (3.0, 1.0)}.items():
+        for seed in (7, 8):
+            _record(tuning, arm, seed, one, of_two=two)
+    in_two = tuning.arms["x"].model_copy(update={"rate_steps": 2})
+    assert tuned(tuning, X).rate == 1e-3
+    assert tuned(tuning.model_copy(update={"arms": tuning.arms | {"x": in_two}}), X).rate == 4e-3
 
 
 def test_the_arm_keeps_its_own_rate_when_every_candidate_diverged(tuning: Study) -> None:

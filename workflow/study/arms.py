@@ -133,15 +133,22 @@ def _check_stages(name: str, arm: Arm) -> None:
 
 
 def _check_rate(study: Study, name: str, arm: Arm) -> None:
+    if arm.rate_steps and arm.rate_of is None:
+        raise Mistake(f"arms.{name}.rate_steps: no 'rate_of' that would be rated by it", "add 'rate_of', or remove it")
     if arm.rate_of is None or not study.is_whole:
         return
     candidates = [study.arms[candidate] for candidate in study.candidates(name)]
     if not candidates or not study.tuning_seeds:
         problem = f"arms.{name}.rate_of: needs 'tuning_seeds', and arms with 'tuning' called {arm.rate_of!r}"
         raise Mistake(problem, "add them, or set 'rate' and remove 'rate_of'")
-    own = {"rate", "rate_of", "tuning", "samplers", "snapshots"}
+    own = {"rate", "rate_of", "rate_steps", "tuning", "samplers", "snapshots"}
     if any(candidate.model_dump(exclude=own) != arm.model_dump(exclude=own) for candidate in candidates):
         raise Mistake(f"arms.{name}.rate_of: candidates may differ in 'rate' alone", "make the others equal")
+    for candidate in study.candidates(name) if arm.rate_steps else ():
+        sampled = [way.steps for way in study.main_samplings(candidate)]
+        if arm.rate_steps not in sampled:
+            problem = f"arms.{name}.rate_steps: {candidate} is not sampled in {arm.rate_steps} steps"
+            raise Mistake(problem, f"its main sampler has {', '.join(map(str, dict.fromkeys(sampled)))}")
 
 
 def _check_teacher(study: Study, name: str, arm: Arm) -> None:

@@ -68,7 +68,7 @@ def marks_of(study: Study, run: Run) -> dict[str, str]:
     drawn = data_kind(study.data[study.arms[run.arm].data]).drawn
     of_file = {
         "data": lambda path: identity_of_arrays(path, drawn),
-        "candidates": lambda path: _ratings(study, path),
+        "candidates": lambda path: _ratings(study, path, study.arms[run.arm].rate_steps),
     }
     return {
         name: mark_of([of_file.get(name, identity)(path) for path in paths])
@@ -255,12 +255,12 @@ def _missing(record: Mapping[str, Any]) -> str | None:
     return None if gone is None else f"{gone} is missing"
 
 
-def _ratings(study: Study, path: Path) -> list[float | None] | str | None:
+def _ratings(study: Study, path: Path, steps: int | None) -> list[float | None] | str | None:
     """Of a damaged record all counts: the step that reads it will name it."""
     found = identity(path)
     if found is not None:
         with contextlib.suppress(BenchError):
-            return ratings(study, _record(path, found))
+            return ratings(study, _record(path, found), steps)
     return found
 
 

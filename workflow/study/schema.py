@@ -187,6 +187,8 @@ class Arm(Model):
     """Trained at the study's tuning seeds only, as a candidate for another arm's rate."""
     rate_of: str | None = None
     """A pattern of tuning arms: the rate of the best of them replaces `rate`."""
+    rate_steps: PositiveInt | None = None
+    """At how many steps of their main sampler these are rated; empty for the fewest."""
     samplers: tuple[Name, ...] = ()
     """Of the study's samplers, the arm's main one first; empty for its objective's own."""
 

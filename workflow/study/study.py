@@ -276,6 +276,11 @@ class Study(Model):
             ]
         return found
 
+    def main_samplings(self, arm: str) -> list[Sampling]:
+        """Those of the arm's main sampler, fewest steps first."""
+        main = self.samplers_of(arm)[0]
+        return sorted((way for way in self.samplings(arm) if way.sampler == main), key=lambda way: way.steps)
+
     def teacher_run(self, run: Run) -> Run | None:
         """The run whose averaged weights teach this one, if any."""
         teacher = self.arms[run.arm].teacher
