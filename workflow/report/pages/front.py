@@ -14,7 +14,7 @@ from trigbench.workflow.report.pages.common import SYMBOLS, Cell, Picture, Table
 from trigbench.workflow.study.study import DEFAULT_STUDIES
 
 NOVEL = Path(__file__).parents[1] / "novel.yaml"
-LEADS = ("fashion", "digits", "oracle-long", "oracle")
+LEADS = ("fashion", "digits-lineage", "digits", "oracle-long", "oracle")
 """Studies whose picture leads, the first that has one; those of one's own come after them, and quick budgets last."""
 Entry = Mapping[str, Any]
 """What a study's page left beside itself (workflow.report.pages.study.entry)."""
