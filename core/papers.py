@@ -143,6 +143,15 @@ PAPERS = {
         ),
         2025,
     ),
+    "2510.08431": Paper(
+        "zheng2025large",
+        "Large Scale Diffusion Distillation via Score-Regularized Continuous-Time Consistency",
+        (
+            "Zheng, Kaiwen", "Wang, Yuji", "Ma, Qianli", "Chen, Huayu", "Zhang, Jintao", "Balaji, Yogesh",
+            "Chen, Jianfei", "Liu, Ming-Yu", "Zhu, Jun", "Zhang, Qinsheng",
+        ),
+        2025,
+    ),
 }  # fmt: skip
 """By their numbers on arXiv."""
 

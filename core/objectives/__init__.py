@@ -110,6 +110,8 @@ CONTROL = ("control", "control_constant", "warmup")
 CONTINUOUS = (*PROPOSAL, *WEIGHT, *CONTROL, "tangent_method", "tangent_precision")
 DISCRETE = (*PROPOSAL, *WEIGHT, *CONTROL, "intervals", "grid")
 SCORE = ("score_scale", "fake_rate")
+ROLLOUT = {"rollout_steps": Setting(int, least=1, most=4)}
+"""Of core.objectives.distribution_matching.simulated."""
 TWO_ANGLES = {
     "law": Setting(("same", "uniform", "lognormal", "edges", "gap")), "second_mean": Setting(float),
     "second_std": Setting(float, least=0.01), "share_same": Setting(float, least=0, most=1),
@@ -261,6 +263,11 @@ OBJECTIVES: dict[str, Method] = {
         settings=TWO_ANGLES | DIRECTION | {"alpha": Setting(float, least=0, most=1)},
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps", stages=4,
         look=Look("alpha-Flow", "arXiv 2510.20771", "#557B55", "$F$"),
+    ),
+    "rcm": Method(
+        "trigbench.core.objectives.distribution_matching:rcm", (*CONTINUOUS, "fake_rate", "guidance_max"),
+        settings=ROLLOUT | {"reverse_weight": Setting(float, least=0)}, teacher=True, fake=True,
+        look=Look("rCM", "arXiv 2510.08431", "#8E8EFF", "$r$"),
     ),
 }  # fmt: skip
 
