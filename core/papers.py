@@ -143,6 +143,15 @@ PAPERS = {
         ),
         2025,
     ),
+    "2405.14867": Paper(
+        "yin2024improved",
+        "Improved Distribution Matching Distillation for Fast Image Synthesis",
+        (
+            "Yin, Tianwei", "Gharbi, Michael", "Park, Taesung", "Zhang, Richard", "Shechtman, Eli", "Durand, Fredo",
+            "Freeman, William T.",
+        ),
+        2024,
+    ),
     "2510.08431": Paper(
         "zheng2025large",
         "Large Scale Diffusion Distillation via Score-Regularized Continuous-Time Consistency",

@@ -269,6 +269,10 @@ OBJECTIVES: dict[str, Method] = {
         settings=ROLLOUT | {"reverse_weight": Setting(float, least=0)}, teacher=True, fake=True,
         look=Look("rCM", "arXiv 2510.08431", "#8E8EFF", "$r$"),
     ),
+    "dmd2": Method(
+        "trigbench.core.objectives.distribution_matching:dmd2", ("fake_rate", "guidance_max"), settings=ROLLOUT,
+        teacher=True, fake=True, log_weights=(), sampler="one", look=Look("DMD2", "arXiv 2405.14867", "#2F0939", "$D$"),
+    ),
 }  # fmt: skip
 
 

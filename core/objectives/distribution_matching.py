@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from trigbench.core.constants import SIGMA_D, SIGMA_MAX, SIGMA_MIN
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.continuous import ContinuousSettings
-from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
 from trigbench.core.tangents import Derivative, Direction
-from trigbench.core.trigflow import Field, consistency_map, cos_sin, interpolate, lognormal_angle, rotate
+from trigbench.core.trigflow import Field, consistency_map, cos_sin, interpolate, lognormal_angle, rotate, velocity
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]
@@ -25,6 +25,10 @@ Lower = Callable[[int, Tensor], Tensor]
 """(re-noising, counted from 0; uniform of (batch,)) -> the angle up to which samples are noised again."""
 RCM_PROPOSAL = (0.0, 1.6)
 """Of ln tan t, at which rCM compares estimates, its fake learns, and its samples are noised again (sigma_d = 1)."""
+DMD2_TIMES = (1.3, 1.0, 0.6)
+"""To which dmd2's samples are noised again: the angles of rCM's sampler of four steps."""
+DMD2_SHARES = (0.02, 0.98)
+"""Of EDM's spacing of noise levels, between which dmd2 compares estimates."""
 SMALLEST = 1e-5
 """Of the mean distance that divides, as the published code has it."""
 
@@ -62,8 +66,46 @@ def rcm(fields: Fields, x0: Batch, draws: Draws, settings: RCMSettings) -> Regre
     assert draws.score is not None and draws.fake is not None
     t = lognormal_angle(draws.score.uniform, *RCM_PROPOSAL, sigma_d=1.0)
     apart = matching(fields, samples, draws.score.noise, t)
-    learned = diffusion(Fields(_fake(fields)), samples.detach(), draws.fake, DiffusionSettings(1.0, *RCM_PROPOSAL))
+    later = lognormal_angle(draws.fake.uniform, *RCM_PROPOSAL, sigma_d=1.0)
+    learned = denoising(_fake(fields), samples.detach(), draws.fake.noise, later)
     return replace(moved, loss=moved.loss + settings.reverse_weight * apart.loss + learned.loss)
+
+
+@dataclass(frozen=True)
+class DMD2Settings:
+    """Of `dmd2`."""
+
+    sigma_d: float = SIGMA_D
+    rollout_steps: int = 1
+    """Steps of the student in a simulated sample, at most: up to 4."""
+
+
+def dmd2(fields: Fields, x0: Batch, draws: Draws, settings: DMD2Settings) -> Regression:
+    """DMD2 without its GAN: the student's samples move along the teacher's estimate less the fake's.
+
+    x against sg(x - (D_fake - D_teacher) / mean|x - D_teacher|), half a mean square in data units, at noise levels of
+    EDM's spacing, each as likely (arXiv 2405.14867). The fake learns the samples at all of them, of unit weight in F:
+    1/sigma^2 + 1/sigma_d^2 of the estimate. With `rollout_steps` samples are simulated in 1 to so many steps. x0 is
+    not used: data enter through the teacher.
+
+    Where we differ: no GAN, by which the paper's numbers are; the fake takes one step a student's, at `fake_rate`, and
+    not five. Raises ValueError without a teacher, a fake, or their draws, and for more steps than angles.
+    """
+    _check("dmd2", fields, draws)
+    if not 1 <= settings.rollout_steps <= len(DMD2_TIMES) + 1:
+        raise ValueError(f"dmd2 has angles for 1 to {len(DMD2_TIMES) + 1} steps, got {settings.rollout_steps}")
+    assert draws.score is not None and draws.fake is not None
+
+    def again(step: int, uniform: Tensor) -> Tensor:
+        return torch.full_like(uniform, DMD2_TIMES[step])
+
+    samples = simulated(fields.student, draws, settings.rollout_steps, again, settings.sigma_d)
+    t = karras_angle(draws.score.uniform, settings.sigma_d, *DMD2_SHARES)
+    moved = matching(fields, samples, draws.score.noise, t)
+    learned = denoising(
+        _fake(fields), samples.detach(), draws.fake.noise, karras_angle(draws.fake.uniform, settings.sigma_d)
+    )
+    return replace(moved, loss=settings.sigma_d / 2 * moved.loss + learned.loss)
 
 
 def _consistency(fields: Fields, x0: Batch, draws: Draws, told: ContinuousSettings) -> Regression:
@@ -118,6 +160,23 @@ def matching(fields: Fields, samples: Batch, noise: Batch, t: Times) -> Regressi
         size = (samples - real).abs().flatten(1).mean(1).clamp(min=SMALLEST)
         g = (real - fake) / size.reshape(-1, *[1] * (x.ndim - 1))
     return regress(Direction(samples, g), t)
+
+
+def denoising(field: Field, x0: Batch, noise: Batch, t: Times) -> Regression:
+    """1 / D ||F(x_t, t) - v_t||^2: diffusion's loss at any angles (core.objectives.diffusion has a proposal's)."""
+    F = field(interpolate(x0, noise, t), t)
+    return regress(Direction(F, velocity(x0, noise, t) - F.detach()), t)
+
+
+def karras_angle(uniform: Times, sigma_d: float, first: float = 0.0, last: float = 1.0) -> Times:
+    """Angles of EDM's spacing of noise levels (rho 7), even between two shares of the way from the least to the most.
+
+    >>> [round(float(t.tan()) / 2, 3) for t in karras_angle(torch.tensor([0.0, 0.5, 1.0]).double(), 0.5)]
+    [0.002, 2.515, 80.0]
+    """
+    low, high = SIGMA_MIN ** (1 / 7), SIGMA_MAX ** (1 / 7)
+    share = first + (last - first) * uniform
+    return torch.atan((low + share * (high - low)) ** 7 / sigma_d)
 
 
 def further_uniform(uniform: Times, number: int, size: int) -> Float64[Tensor, "batch size"]:

@@ -21,8 +21,11 @@ from trigbench.core import oracle
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.continuous import scd
 from trigbench.core.objectives.distribution_matching import (
+    DMD2Settings,
     RCMSettings,
+    dmd2,
     further_uniform,
+    matching,
     rcm,
     simulated,
     warmed_direction,
@@ -216,6 +219,118 @@ def test_at_r_below_one_rcm_rests_at_another_field_than_the_map_in_closed_form(r
     assert direction(exact, r) > 0.1 * (1 - r)
     apart = (rests(x, t) - exact(x, t)).abs().max()
     assert 0.1 * (1 - r) < apart < 4 * (1 - r)
+
+
+# --- DMD2 ------------------------------------------------------------------------------------------
+
+
+def data_estimate(net: Callable, noisy: Tensor, sigma: Tensor) -> Tensor:
+    """The network as EDM's code calls it: D of Y = X + sigma n, in data units."""
+    t = torch.atan(sigma / SIGMA_D)
+    x = torch.cos(col(t)) * noisy / SIGMA_D
+    return SIGMA_D * (torch.cos(col(t)) * x - torch.sin(col(t)) * net(x, t))
+
+
+def karras(share: Tensor) -> Tensor:
+    low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
+    return (low + share * (high - low)) ** 7
+
+
+def papers_dmd2(k: Step, samples: Tensor) -> Tensor:
+    """0.5 MSE(X, sg(X - grad)), and the fake's mean of (1/sigma^2 + 1/sigma_d^2) (D - X)^2."""
+    assert k.draws.score is not None and k.draws.fake is not None
+    X = SIGMA_D * samples
+    with torch.no_grad():
+        sigma = karras(0.02 + 0.96 * k.draws.score.uniform)
+        noisy = X + col(sigma) * k.draws.score.noise
+        real, fake = (X - data_estimate(net, noisy, sigma) for net in (k.teacher, k.fake))
+        grad = (real - fake) / real.abs().mean(dim=(1, 2), keepdim=True)
+    moved = 0.5 * torch.nn.functional.mse_loss(X, (X - grad).detach())
+    sigma = karras(k.draws.fake.uniform)
+    error = data_estimate(k.fake, X.detach() + col(sigma) * k.draws.fake.noise, sigma) - X.detach()
+    return moved + ((col(sigma) ** -2 + SIGMA_D**-2) * error.square()).mean()
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_dmd2_is_its_loss_as_published(step, steps):
+    k = step(0)
+    settings = DMD2Settings(sigma_d=SIGMA_D, rollout_steps=steps)
+    fields = Fields(k.student, k.teacher, fake=k.fake)
+    for trained in (k.student, k.fake):
+        lower = lambda again, uniform: torch.full_like(uniform, (1.3, 1.0, 0.6)[again])  # noqa: E731
+        published = papers_dmd2(k, rows_simulated(k, steps, lower))
+        assert_same_gradients(dmd2(fields, k.x0, k.draws, settings).loss, published, trained)
+
+
+def test_dmd2_asks_for_no_more_steps_than_it_has_angles_for(step):
+    k = step(0)
+    with pytest.raises(ValueError, match="1 to 4 steps, got 5"):
+        dmd2(k.fields, k.x0, k.draws, DMD2Settings(rollout_steps=5))
+
+
+def affine(mean: Tensor, std: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """A student whose one-step samples are exactly N(mean, std^2): F's map is mean + std z, z the noise."""
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        end = mean + std * x / torch.sin(t)[:, None]
+        return (torch.cos(t)[:, None] * x - end) / torch.sin(t)[:, None]
+
+    return field
+
+
+def velocity_of(mean: float, std: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Of data N(mean, std^2)."""
+
+    def field(x: Tensor, t: Tensor) -> Tensor:
+        c, s = torch.cos(t)[:, None], torch.sin(t)[:, None]
+        return oracle.gaussian_velocity(x - c * mean, t, std) - s * mean
+
+    return field
+
+
+def pull(objective: Callable, settings: Any, mean: float, std: float, nodes: int = 24) -> list[float]:
+    """The expected gradient in a Gaussian student's mean and std, by quadrature; the teacher's data are N(0, 1)."""
+    points, weights = (torch.from_numpy(a) for a in np.polynomial.hermite_e.hermegauss(nodes))
+    start, noise = (a.reshape(-1, 1) for a in torch.meshgrid(points, points, indexing="ij"))
+    joint = torch.outer(weights, weights).reshape(-1, 1) / weights.sum() ** 2
+    found = torch.zeros(2, dtype=torch.float64)
+    for uniform in (0.3, 0.6, 0.9):
+        pair = Draws(torch.full_like(joint[:, 0], uniform), noise)
+        drawn = replace(pair, start=start, score=pair, fake=pair)
+        each = [torch.full_like(joint, p).requires_grad_() for p in (mean, std)]  # a student a row, for its gradient
+        fields = Fields(affine(*each), velocity_of(0.0, 1.0), fake=velocity_of(mean, std))
+        loss = objective(fields, noise, drawn, settings).loss
+        found += torch.stack([(joint * g).sum() for g in torch.autograd.grad(loss * len(joint), each)])
+    return found.tolist()
+
+
+BESIDE = ((0.3, 1.0), (-0.3, 1.0), (0.0, 0.7), (0.0, 1.4), (0.2, 1.3))
+"""Means and standard deviations of samples whose law is not the data's."""
+
+
+def moves_back(objective: Callable, settings: Any, mean: float, std: float) -> bool:
+    in_mean, in_std = pull(objective, settings, mean, std)
+    back_in_mean = in_mean * mean > 1e-4 if mean else abs(in_mean) < 1e-10
+    return back_in_mean and (std == 1 or in_std * (std - 1) > 1e-4)
+
+
+def test_dmd2_with_the_exact_fake_rests_at_the_data_s_gaussian_and_moves_back_to_it():
+    assert max(map(abs, pull(dmd2, DMD2Settings(), 0.0, 1.0))) < 1e-12
+    assert [moves_back(dmd2, DMD2Settings(), *law) for law in BESIDE] == [True] * len(BESIDE)
+
+
+def test_dmd2_moves_samples_of_a_gaussian_along_the_difference_of_scores_in_closed_form():
+    """-grad KL of the noised laws, over the mean distance to the teacher's estimate."""
+    mean, std, t = 0.4, 1.3, torch.linspace(0.1, 1.5, 9, dtype=torch.float64)
+    samples, noise = torch.randn(2, 9, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    samples.requires_grad_()
+    fields = Fields(velocity_of(0.0, 1.0), velocity_of(0.0, 1.0), fake=velocity_of(mean, std))
+    (gradient,) = torch.autograd.grad(matching(fields, samples, noise, t).loss * 9 / 2, samples)
+    c, s = torch.cos(t)[:, None], torch.sin(t)[:, None]
+    x = (c * samples + s * noise).detach()
+    teachers, fakes = -x, -(x - c * mean) / (c**2 * std**2 + s**2)
+    apart = (samples - (x + s**2 * teachers) / c).abs().detach()
+    torch.testing.assert_close(-gradient, s**2 / c * (teachers - fakes) / apart, rtol=1e-10, atol=1e-12)
 
 
 # --- simulated samples -----------------------------------------------------------------------------
