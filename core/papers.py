@@ -143,6 +143,12 @@ PAPERS = {
         ),
         2025,
     ),
+    "2503.07565": Paper(
+        "zhou2025inductive",
+        "Inductive Moment Matching",
+        ("Zhou, Linqi", "Ermon, Stefano", "Song, Jiaming"),
+        2025,
+    ),
     "2405.14867": Paper(
         "yin2024improved",
         "Improved Distribution Matching Distillation for Fast Image Synthesis",

@@ -273,6 +273,14 @@ OBJECTIVES: dict[str, Method] = {
         "trigbench.core.objectives.distribution_matching:dmd2", ("fake_rate", "guidance_max"), settings=ROLLOUT,
         teacher=True, fake=True, log_weights=(), sampler="one", look=Look("DMD2", "arXiv 2405.14867", "#2F0939", "$D$"),
     ),
+    "imm": Method(
+        "trigbench.core.objectives.moment_matching:imm", settings={
+            "particles": Setting(int, least=1), "kernel": Setting(("laplace", "energy")),
+            "gap_halvings": Setting(int, least=1, most=30), "weight_power": Setting(float, least=0, most=4),
+            "weight_shift": Setting(float),
+        },
+        two_times=True, log_weights=(), sampler="jumps", look=Look("IMM", "arXiv 2503.07565", "#C63942", "$I$"),
+    ),
 }  # fmt: skip
 
 
