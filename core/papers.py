@@ -143,6 +143,13 @@ PAPERS = {
         ),
         2025,
     ),
+    "2404.04057": Paper(
+        "zhou2024score",
+        "Score identity Distillation: Exponentially Fast Distillation of Pretrained Diffusion Models for One-Step "
+        "Generation",
+        ("Zhou, Mingyuan", "Zheng, Huangjie", "Wang, Zhendong", "Yin, Mingzhang", "Huang, Hai"),
+        2024,
+    ),
     "2503.07565": Paper(
         "zhou2025inductive",
         "Inductive Moment Matching",

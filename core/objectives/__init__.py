@@ -273,6 +273,11 @@ OBJECTIVES: dict[str, Method] = {
         "trigbench.core.objectives.distribution_matching:dmd2", ("fake_rate", "guidance_max"), settings=ROLLOUT,
         teacher=True, fake=True, log_weights=(), sampler="one", look=Look("DMD2", "arXiv 2405.14867", "#2F0939", "$D$"),
     ),
+    "sid": Method(
+        "trigbench.core.objectives.score_identity:sid", ("fake_rate", "guidance_max"),
+        settings={"alpha": Setting(float, least=0)}, teacher=True, fake=True, log_weights=(), sampler="one",
+        look=Look("SiD", "arXiv 2404.04057", "#8E7B84", "$d$"),
+    ),
     "imm": Method(
         "trigbench.core.objectives.moment_matching:imm", settings={
             "particles": Setting(int, least=1), "kernel": Setting(("laplace", "energy")),

@@ -74,7 +74,7 @@ TOLD: dict[str, dict[str, Any]] = {"ctm": {"grid": None}, "ayf": {"warmup_most":
 all else: it has the paper's own grid. A warm-up that ends at 0.99 keeps ayf off the exact solution by intent."""
 FAINT = ("shortcut", "alphaflow")
 """Few of whose samples tell the two solutions apart, so that they need all the batches of a check by hand."""
-FAKED = ("vsd", "dmd2")
+FAKED = ("vsd", "dmd2", "sid")
 """Which nothing moves but a fake, so that they rest wherever it is the teacher."""
 
 
