@@ -199,7 +199,9 @@ def _rows(tried: Tried) -> str:
     fields = fields_of(tried.networks(SHAPES[0], torch.float64))
     x0, draws = draw(SHAPES[0], ROWS, torch.float64)
     whole = tried(fields, x0, draws)
-    order = torch.randperm(ROWS, generator=generator("conformance", "order"))
+    together = getattr(tried.settings, "particles", 1)  # rows in a row that are compared with each other
+    groups = torch.randperm(ROWS // together, generator=generator("conformance", "order"))
+    order = (groups[:, None] * together + torch.arange(together)).flatten()
     halves = [order[: ROWS // 2], order[ROWS // 2 :]]
     parts = [tried(fields, x0[rows], _taken(draws, rows)) for rows in halves]
     norms = torch.cat([part.direction_norm for part in parts])
