@@ -345,7 +345,8 @@ def test_unreadable_yaml_and_repeated_keys_are_refused(tmp_path: Path) -> None:
 
 def test_an_unknown_study_or_budget_lists_the_known_ones(tiny: dict, write_study) -> None:
     with pytest.raises(
-        BenchError, match="cifar10, cifar10-small, digits, fashion, flow_maps, imagenet512, imagenet64, oracle, oracle-long"
+        BenchError,
+        match="cifar10, cifar10-small, digits, fashion, flow_maps, imagenet512, imagenet64, oracle, oracle-long",
     ):
         load("orakle")
     with pytest.raises(BenchError, match="laptop"):
@@ -426,4 +427,5 @@ def test_the_smoke_budget_has_an_arm_of_every_objective_and_two_numbers_of_inter
     studied = {arm.objective for study in shipped() for arm in load(study).arms.values()}
     assert {arm.objective for arm in arms} == studied
     assert studied >= set(OBJECTIVES) - {"imm", "dmd2", "sid", "rcm"}, "these have no arm yet"
-    assert len({arm.intervals for study in ("oracle", "digits") for arm in load(study, "smoke").arms.values()} - {None}) == 2
+    of_both = [arm for study in ("oracle", "digits") for arm in load(study, "smoke").arms.values()]
+    assert len({arm.intervals for arm in of_both} - {None}) == 2
