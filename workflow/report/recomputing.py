@@ -20,7 +20,10 @@ import yaml
 from trigbench.workflow.report.second_reading import NUMBERS, Found, after_holm, among, found, word
 
 SAMPLED = ("steps", "sampler", "guidance", "mid_time", "sampling", "times")
-EXACT: set[str] = {"images_seen", "train_flops", "sample_flops", "fixed_point_error_euler", "fixed_point_error_heun"}
+EXACT: set[str] = {
+    "images_seen", "train_flops", "sample_flops", "fixed_point_error_euler", "fixed_point_error_heun",
+    "predicted_renoised", "predicted_jumps",
+}  # fmt: skip
 HIGHER, BOUNDED = {"precision", "recall"}, {"precision", "recall"}
 COLUMNS = ["study", "claim", "published", "recomputed", "holm", "scale", *NUMBERS, "off"]
 """Of what comes out."""
