@@ -54,7 +54,7 @@ def _maker(study: Study, made: list[Run], stop_at: int = 100) -> Callable[[], No
 
     def make() -> None:
         for run in study.runs_of("training"):
-            if not (study.run_folder(run) / "metrics.json").is_file():
+            if not study.files(run).metrics.is_file():
                 if len(made) == stop_at:
                     raise KeyboardInterrupt
                 made.append(run)
@@ -67,7 +67,7 @@ def _maker(study: Study, made: list[Run], stop_at: int = 100) -> Callable[[], No
 def _record(study: Study) -> LooksRecord:
     plan = study.experiments["training"].seeds
     assert isinstance(plan, SeedPlan)
-    return read_looks(plan, study.looks_file("training"))
+    return read_looks(plan, study.made.looks("training"))
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_batches_are_added_until_the_most_and_who_is_stopped_goes_on_with_the_sa
     for look in take_looks(study, "training", _maker(study, made)):
         assert (look.number, len(made), look.runs, look.open) == (1, 8, 4, ["close"])
         break  # stopped once it is said, and before it is written down
-    assert not study.looks_file("training").exists()
+    assert not study.made.looks("training").exists()
 
     looks = take_looks(study, "training", _maker(study, made, stop_at=10))
     first = next(looks)
@@ -104,17 +104,17 @@ def test_batches_are_added_until_the_most_and_who_is_stopped_goes_on_with_the_sa
     first, last = written.looks
     assert _record(study) == written, "what a look has said is not written anew, with another commit and time"
     other = last.model_copy(update={"verdicts": {"clear": "opposite", "close": "inconclusive"}})
-    study.looks_file("training").write_text(written.model_copy(update={"looks": (first, other)}).model_dump_json())
+    study.made.looks("training").write_text(written.model_copy(update={"looks": (first, other)}).model_dump_json())
     list(take_looks(study, "training", _maker(study, made)))
     assert [looked.verdicts["clear"] for looked in _record(study).looks] == ["reproduced", "opposite", "reproduced"]
-    table = study.experiment_folder("training") / "runs.csv"
+    table = study.made.experiment("training").runs
     runs = read_table(table)
     write_table(pd.DataFrame(runs[(runs.metric != "map_rms") | (runs.seed != 29)]), table)
     with pytest.raises(BenchError, match=r"close is never judged at 12 seeds(.|\n)*no map_rms of scd, seed 29"):
         look_at(study, "training")
     with pytest.raises(BenchError, match="by another plan of seeds"):
-        read_looks(_record(study).plan.model_copy(update={"most": 16}), study.looks_file("training"))
-    study.looks_file("training").write_text("{}")
+        read_looks(_record(study).plan.model_copy(update={"most": 16}), study.made.looks("training"))
+    study.made.looks("training").write_text("{}")
     with pytest.raises(BenchError, match=r"no record of looks(.|\n)*training.json"):
         study.seeds_of("training")
 
@@ -163,7 +163,7 @@ def test_the_command_looks_after_each_call_and_ends_with_what_ends_in_error(
     monkeypatch.setattr(run_command, "_call", call)
     with pytest.raises(SystemExit, match="3"):
         cli.main(["run", str(study.file), "training", "--until-decided", "--cores", "1"])
-    assert "tiny/training" in calls[0] and not study.looks_file("training").exists()
+    assert "tiny/training" in calls[0] and not study.made.looks("training").exists()
 
 
 @pytest.fixture
