@@ -38,7 +38,10 @@ def test_steps_files_and_functions_of_the_shell_are_short() -> None:
 
 def test_the_files_of_a_run_are_named_in_one_place() -> None:
     files = run_files(Path("study"), "arm", 0)
-    named = {path.name for path in (*files.of_training, *files.of_sampling, files.snapshots, files.metrics, files.live)}
+    named = {
+        path.name
+        for path in (*files.of_training, *files.of_sampling, files.snapshots, files.adapter, files.metrics, files.live)
+    }
     home = "workflow/study/places.py"
     for file, text in CODE.items():
         said = [name for name in named if re.search(rf'"(?:[^"\n ]*/)?{re.escape(name)}"', text)]

@@ -16,6 +16,8 @@ from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
+MEASURED = {"sum": ("style and acceleration, added", "-", "o"), "acceleration": ("acceleration alone", ":", "s")}
+"""Words, line and marker of rows that the measurement `adapters` left, by their sampler: of a style's data."""
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
@@ -27,8 +29,10 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
     figure, axes = panels(1, 4.6)
     for (objective, sampler), alike in rows.groupby(["objective", "sampler"], sort=False):
         known_one = SOLVERS.get(sampler)
-        style, symbol = (known_one.line, known_one.marker) if known_one else ("-", marker(objective))
-        words, face = (known_one.name, {"markerfacecolor": "white"}) if known_one else ("", {})
+        words, style, symbol = MEASURED.get(sampler, ("", "-", marker(objective)))
+        if known_one:
+            words, style, symbol = known_one.name, known_one.line, known_one.marker
+        face = {"markerfacecolor": "white"} if known_one else {}
         for (network, _), own, group in sorted(
             lines(alike.sort_values(["teacher", "size"], kind="stable"), ["teacher", "size"], "steps"),
             key=lambda found: networks.index(found[0][0]),
@@ -79,6 +83,7 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
 
 def _way(arm: str, objective: str, sampler: str, count: float) -> str:
     solver = f" by {SOLVERS[sampler].name}" if sampler in SOLVERS else ""
+    solver += f" ({MEASURED[sampler][0]})" if sampler in MEASURED else ""
     return f"{arm}{solver} in {steps_label(count, objective)}"
 
 
