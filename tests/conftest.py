@@ -1,8 +1,10 @@
 """What every test relies on: one thread, a fixed hypothesis profile, small random fields, known data."""
 
 import itertools
+import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import jaxtyping
@@ -23,6 +25,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("suite")
+COMPILED_IS_LOST = sys.dont_write_bytecode
 torch.set_num_threads(1)
 with warnings.catch_warnings():  # torch 2.13's first forward-mode call scripts its decompositions and deprecates that
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -30,33 +33,63 @@ with warnings.catch_warnings():  # torch 2.13's first forward-mode call scripts 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One server of warm processes for all workers."""
+    """One server of warm processes for all workers; and modules that are compiled to be collected are kept."""
+    sys.dont_write_bytecode = False  # whatever the environment says: compiling is half of the collection
     if not hasattr(config, "workerinput"):
         started = ExitStack()
         started.enter_context(warm.server())
         config.add_cleanup(started.close)
 
 
-@pytest.hookimpl(trylast=True)  # what is not asked for has gone
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Say what is slow before `-m` asks, and order what it leaves."""
+    _all_but_one_in_so_many_are_slow(items)
+    yield
+    processes = getattr(config, "workerinput", {}).get("workercount", 1)
+    if processes > 1:
+        _long_ones_first(items, processes)
+
+
+def pytest_collection_finish() -> None:
+    sys.dont_write_bytecode = COMPILED_IS_LOST
+
+
+def _all_but_one_in_so_many_are_slow(items: list[pytest.Item]) -> None:
+    """Of a test's cases, as its mark `one_in` says."""
+    seen = Counter[str]()
+    for item in items:
+        mark = item.get_closest_marker("one_in")
+        if mark:
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % mark.args[0]:
+                item.add_marker("slow")
+            seen[test] += 1
+
+
+def _long_ones_first(items: list[pytest.Item], processes: int) -> None:
     """In several processes (`-n`) begin with what takes long, a module's in one of them.
 
     xdist hands out the list in even runs, and who is done takes from the end of another's; what takes long
-    would otherwise be left to the end, where all wait for it.
+    would otherwise be left to the end, where all wait for it. What waits more than it computes is left to half of
+    the processes, which have less of the rest.
     """
-    processes = getattr(config, "workerinput", {}).get("workercount", 1)
-    if processes == 1:
-        return
-    slow = [item for item in items if item.get_closest_marker("slow")]
+    waiting, slow, quick = list[pytest.Item](), list[pytest.Item](), list[pytest.Item]()
+    for item in items:
+        is_slow = item.get_closest_marker("slow") and not item.get_closest_marker("one_in")
+        (waiting if item.get_closest_marker("first") else slow if is_slow else quick).append(item)
+    piles, half = [list[pytest.Item]() for _ in range(processes)], processes // 2
+    for number, item in enumerate(waiting):
+        piles[number % half].append(item)
     modules = [list(group) for _, group in itertools.groupby(slow, key=lambda item: item.path)]
-    piles: list[list[pytest.Item]] = [[] for _ in range(processes)]
-    for number, module in enumerate(sorted(modules, key=len)):  # of few tests each is long
-        piles[number % processes].extend(module)
-    quick, ordered = iter([item for item in items if not item.get_closest_marker("slow")]), list[pytest.Item]()
+    turns = itertools.cycle([*range(half, processes), *range(processes)])
+    for pile, module in zip(turns, sorted(modules, key=len), strict=False):  # of few tests each is long
+        piles[pile].extend(module)
+    rest, ordered = iter(quick), list[pytest.Item]()
     for number, pile in enumerate(piles):
         share = (len(items) - len(ordered)) // (processes - number)  # as xdist has it
-        ordered += [*pile, *itertools.islice(quick, max(0, share - len(pile)))]
-    items[:] = [*ordered, *quick]
+        ordered += [*pile, *itertools.islice(rest, max(0, share - len(pile)))]
+    items[:] = [*ordered, *rest]
 
 
 class TanhNet(nn.Module):

@@ -412,6 +412,7 @@ def in_another_process(code: str, **environment: str) -> None:
     assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.slow
 def test_the_kernel_equals_the_formula_in_the_interpreter():
     in_another_process("t.check_kernel('cpu')", TRITON_INTERPRET="1")
 

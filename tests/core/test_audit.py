@@ -44,6 +44,9 @@ CHECKED = ("test_one_r_and_one_time_are_audited_as_far_as_they_go", "test_the_ex
 """In which shapes are checked; at each of the thousands of calls in the others that would take most of their time."""
 
 
+pytestmark = pytest.mark.one_in(6)  # each of thousands of cases is an audit of its own
+
+
 @pytest.fixture(autouse=True)
 def _shapes_unchecked(request, unchecked):
     with contextlib.nullcontext() if request.node.name in CHECKED else unchecked():
@@ -355,6 +358,7 @@ def test_the_objectives_of_this_project_raise_no_alarm(objective):
     assert found.right, found
 
 
+@pytest.mark.slow
 def test_the_audit_tells_norms_apart():
     found = {name: " ".join(audit_loss(RIGHT[name], FIELD, X0, Z, TIMES, SIGMA).notes) for name in RIGHT}
     assert "|g| + 0.1 in the plain norm" in found["L2"]
@@ -668,6 +672,7 @@ def test_a_warm_up_is_audited_from_the_r_nearest_to_1_whatever_their_order():
 # --- all of it at once ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_no_right_loss_alarms_and_the_page_says_what_is_named_detected_and_invisible():
     """A sixth of what the page counts: every mistake, its verdict among those of its row."""
     page = PAGE.read_text()

@@ -42,6 +42,7 @@ def jump(network: nn.Module, condition: Condition, **how) -> Jump:
     return lambda u: bind(network, condition=Condition(condition.label, condition.scale, u), **how)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_derivatives_pass_through_the_target_time_as_through_point_and_time(name):
     """Over (x, t, u), in float64: the fast path, without falling back, and torch.func.jvp of the same network."""

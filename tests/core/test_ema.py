@@ -64,6 +64,7 @@ def test_profile_products_are_the_integrals_of_products(t, u, g, h):
     assert float(ours[0, 0]) == pytest.approx(float((p * q).mean() * min(t, u)), rel=1e-4, abs=1e-12)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("width", [0.05, 0.06, 0.075, 0.10, 0.15])
 def test_any_width_is_reconstructed_from_two_tracked_averages(width):
     """2000 steps, a snapshot of both averages every 100, against the average tracked directly."""

@@ -93,6 +93,7 @@ def writing(first: str, alias: Callable[[Tensor], Tensor]) -> Callable[[Tensor],
     return function
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.filterwarnings(
     "ignore::trigbench.core.pairs.DetachWarning", "ignore::trigbench.core.pairs.FallbackWarning"
 )

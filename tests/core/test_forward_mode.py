@@ -229,6 +229,7 @@ def test_every_elementwise_rule_is_tested():
     assert names - {"pow", "__pow__", "clip", "clamp_min", "clamp_max"} <= set(RULED)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.sampled_from(sorted({**RULED, **FALLEN})), min_size=1, max_size=3), st.integers(0, 2**31))
 def test_compositions_equal_the_reference(names, seed):
@@ -258,6 +259,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(("conditioning", "embedding", "coordinate", "classes"), OPTIONS)
 def test_the_network_equals_the_reference_and_trains_as_without_pairs(conditioning, embedding, coordinate, classes):
     options = {"conditioning": conditioning, "embedding": embedding, "coordinate": coordinate, "classes": classes}

@@ -247,6 +247,7 @@ def plane_draws(mixture: oracle.Mixture, batch: int) -> tuple[Tensor, Draws]:
     return oracle.sample(mixture, v, other), Draws(u, noise)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("sigma_min", [0.0, EPSILON])
 def test_cd_is_stationary_at_the_exact_map_with_the_exact_solver(mixture, sigma_min):
@@ -261,6 +262,7 @@ def test_cd_is_stationary_at_the_exact_map_with_the_exact_solver(mixture, sigma_
     assert cd(exact, x0, draws, replace(settings, solver=ddim_step)).direction_norm.max() > 1e-3
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("solver", "order"), [(ddim_step, 1), (heun_step, 2)])
 def test_direction_of_cd_at_the_exact_map_shrinks_at_the_order_of_its_solver(mixture, solver, order):
@@ -333,6 +335,7 @@ def orders(values: list[float]) -> list[float]:
     return [math.log2(abs(a / b)) for a, b in pairwise(values)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_mean_direction_of_ct_at_the_exact_map_vanishes_with_the_gap(mixture_1d):
     """One pair's step is O(gap), their mean O(gap^2): relative to a step, the bias is of first order."""
@@ -343,6 +346,7 @@ def test_mean_direction_of_ct_at_the_exact_map_vanishes_with_the_gap(mixture_1d)
     assert all(abs(mean) > 0.3 for mean in elsewhere)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_mean_direction_of_ict_at_the_exact_map_vanishes_once_the_gap_is_below_its_constant(mixture_1d, gaussian_1d):
     """Pseudo-Huber is a square well below c and a norm well above it, which has the posterior's median for mean."""
@@ -372,6 +376,7 @@ def lower_angle(t: float, stage: int) -> Tensor:
     return torch.atan(ect_lower_level(sigma, stage) / SIGMA_D)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_ect_settles_where_the_median_and_not_the_mean_of_the_posterior_is(mixture_1d):
     """Its norm turns every step into a unit vector, as normalising sCT's noisy direction does: a bias that stays.

@@ -42,6 +42,7 @@ def _left(ends, angle: float) -> float:
     return share_left(ends(first, t), ends(second, t), first, second)
 
 
+@pytest.mark.slow
 def test_a_dead_map_has_collapsed_and_the_exact_one_has_not() -> None:
     def of(ends) -> float:
         found = [collapse(_left(ends, t), _left(_taught, t), t) for t in MIDDLES]

@@ -77,6 +77,7 @@ def test_posterior_is_bayes_rule_and_its_rows_sum_to_one(mixture, seed):
     torch.testing.assert_close(prior, mixture.weights.expand(6, -1), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("std", [0.2, 1.0, 2.6])
 def test_mixture_of_one_component_has_the_gaussians_closed_forms(std):
     one = torch.ones(1, dtype=torch.float64)
@@ -118,6 +119,7 @@ def map_errors(mixture: oracle.Mixture, steps: list[int]) -> list[tuple[float, f
     return [(float(e.median()), float(e.max())) for e in errors]
 
 
+@pytest.mark.slow
 def test_error_of_the_map_falls_sixteenfold_when_steps_double(mixture, unchecked):
     with unchecked():
         errors = map_errors(mixture, [32, 64, 128])
@@ -125,6 +127,7 @@ def test_error_of_the_map_falls_sixteenfold_when_steps_double(mixture, unchecked
         assert [math.log2(one / half), math.log2(half / quarter)] == pytest.approx([4, 4], abs=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("case", "greatest"), [("fixture", 1e-8), ("narrow", 1e-6)])
 def test_the_map_at_256_steps_is_exact_to_1e_9_bar_the_watershed_between_modes(mixture, unchecked, case, greatest):
     """Measured with 1024 steps: points that nearly stay between narrow modes amplify the error of every step."""
@@ -133,6 +136,7 @@ def test_the_map_at_256_steps_is_exact_to_1e_9_bar_the_watershed_between_modes(m
     assert median < 1e-9 and maximum < greatest
 
 
+@pytest.mark.slow
 def test_the_map_is_constant_along_the_ode_and_differentiable(mixture, unchecked):
     x, t = draw(3, 6, 2)
     along = oracle.velocity(mixture, x, t)

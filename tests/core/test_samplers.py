@@ -47,6 +47,7 @@ def points(batch: int, dimension: int, seed: int = 0) -> Tensor:
     return torch.randn(batch, dimension, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_every_solver_converges_to_the_exact_solution_at_its_order(mixture, unchecked, name):
     x = points(16, 2)
@@ -143,6 +144,7 @@ def test_a_step_to_zero_is_finite_and_ddim(tanh_net, name):
     assert name == "ddim" or not torch.equal(mixed[1], ddim_step(net, x, t, t * 0 + 0.3)[1])
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", SOLVERS)
 def test_whole_sampling_from_pure_noise_to_data_is_finite_and_near_the_exact_sample(mixture, unchecked, name):
     """32 teacher steps from t_max to 0, the last of them to exactly zero."""

@@ -54,6 +54,7 @@ def segment_field(mixture: oracle.Mixture, u: Tensor) -> Field:
 # --- multi-step sCD ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_multi_step_scd_is_stationary_at_the_exact_segment_maps(mixture, unchecked):
     """M = 4 segments, uniform in t, each with draws in it; no other edges' maps are at rest."""
     uniform = torch.tensor([0.05, 0.3, 0.45, 0.6, 0.75, 0.85, 0.9, 0.99], dtype=torch.float64)
@@ -102,6 +103,7 @@ def untold(network: ResidualMLP, classes: int = 0) -> ResidualMLP:
     return twin
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("warmup", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_one_segment_is_scd_bit_for_bit(tanh_net, time_net, seed, warmup):
@@ -129,6 +131,7 @@ def test_one_segment_is_scd_bit_for_bit(tanh_net, time_net, seed, warmup):
         assert all(map(torch.equal, segments, whole)) and whole[2].any()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("segments", [1, 2, 4])
 def test_sampling_with_exact_segment_maps_ends_on_the_exact_consistency_map(mixture, unchecked, segments):
     noise = normals(1, 6, 2)
@@ -207,6 +210,7 @@ def test_guidance_keeps_the_dtype_of_the_points(tanh_net):
 NUMBERS = st.lists(st.floats(-2, 4), min_size=4, max_size=4).map(lambda n: torch.tensor(n, dtype=torch.float64))
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("classes", [0, 3])
 @given(seed=st.integers(0, 100))
 def test_a_told_zero_adds_nothing_whatever_the_weights(seed, classes):

@@ -101,6 +101,7 @@ def reference_derivative(field: Field, x: Tensor, t: Tensor, v: Tensor, scale: T
     return torch.func.jvp(field, (x, t), (scale[:, None] * v, scale))[:2]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("derivative", [derivative_along, reference_derivative], ids=["auto", "jvp"])
 def test_scd_is_stationary_at_the_exact_map_of_a_mixture(mixture, derivative):
     settings = ContinuousSettings(derivative=derivative)
@@ -186,6 +187,7 @@ def test_sct_at_the_exact_map_has_no_mean_direction_before_normalising(mixture_1
     assert mean_direction(sct, exact, mixture_1d, control=RAW).abs().max() < 1e-8
 
 
+@pytest.mark.slow
 def test_normalising_the_noisy_direction_of_sct_biases_it(mixture_1d, gaussian_1d):
     """A Gaussian's posterior is symmetric and hides the bias; a mixture's is not."""
     gaussian = gaussian_fields(0.6).student
@@ -205,6 +207,7 @@ def one_interval(t: float, u: float) -> ProposalGrid:
     return ProposalGrid(torch.tensor([u, t], dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("t", "u"), [(0.5, 0.0), (1.1, 0.8), (1.5, 0.6)])
 def test_dscd_is_stationary_at_the_exact_map_with_the_exact_solver(mixture, t, u):
     noise = draws(4, 2)
@@ -215,6 +218,7 @@ def test_dscd_is_stationary_at_the_exact_map_with_the_exact_solver(mixture, t, u
     assert dscd(fields, x0, noise, DiscreteSettings(grid=grid)).direction_norm.max() > 1e-3  # DDIM is not exact
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(("solver", "order"), [(ddim_step, 1), (heun_step, 2)])
 def test_direction_of_dscd_at_the_exact_map_shrinks_at_the_order_of_its_solver(mixture, solver, order):
     x = draws(4, 2).noise

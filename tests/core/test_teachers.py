@@ -205,6 +205,7 @@ def checkpoint(family: str) -> Checkpoint:
     return w
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("family", RAW)
 @pytest.mark.parametrize("labels", [None, torch.tensor([2, 0, 1])])
 def test_an_imported_teacher_denoises_as_the_published_network(family, labels):
@@ -248,6 +249,7 @@ def layout(name: str) -> dict[str, Tensor]:
     }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_public_layout_loads_whole(name):
     state = layout(name)

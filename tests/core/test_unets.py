@@ -38,6 +38,7 @@ SMALL: dict[str, Callable[..., nn.Module]] = {
 ALL = pytest.mark.parametrize("name", SMALL)
 LAYOUTS = json.loads(Path(__file__).with_name("layouts.json").read_text())
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.one_in(2)  # the networks with the paper's conditioning; those with the plain one are slow
 
 
 def made(name: str, dtype: torch.dtype = torch.float32, awake: bool = True, **changes: Any) -> Any:
@@ -67,6 +68,7 @@ def rms(x: Tensor, *dims: int) -> Tensor:
 # --- what they are told ----------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @ALL
 def test_the_output_depends_on_all_that_is_given_and_every_parameter_learns(name):
     network, (x, t) = made(name, torch.float64, classes=4, told=NUMBERS), points(torch.float64)
@@ -88,6 +90,7 @@ def test_the_output_depends_on_all_that_is_given_and_every_parameter_learns(name
     torch.testing.assert_close(torch.cat(single), output, rtol=1e-9, atol=1e-9)  # samples do not mix
 
 
+@pytest.mark.one_in(3)
 @ALL
 def test_no_label_is_none_or_the_last_index(name):
     network, (x, t) = made(name, classes=5), points(batch=2)
@@ -111,6 +114,7 @@ def test_labels_that_are_no_whole_numbers_of_a_class_are_refused(name):
             network(x, t, torch.tensor([0, 1, beyond]))
 
 
+@pytest.mark.one_in(3)
 @ALL
 def test_a_number_adds_nothing_at_zero_nor_before_training(name):
     x, t = points()
@@ -161,6 +165,7 @@ def test_sizes_that_cannot_be_made_are_refused(unchecked):
         DiT((3, 8, 8), patch=3)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("embedding", ["positional", "fourier"])
 @pytest.mark.parametrize("name", ["ddpmpp", "edm2"])
 def test_a_unet_told_the_logarithm_of_noise_is_itself_at_edm_s_c_noise(name, embedding):
@@ -341,6 +346,7 @@ def counted() -> dict[str, tuple[int, int]]:
     return both
 
 
+@pytest.mark.slow
 def test_plain_networks_have_the_published_counts(counted):
     """The checkpoints' augmentation embedding (9 x 128) and uncertainty head (128) are not part of a field."""
     assert counted["DDPM++ cifar10"][0] + 9 * 128 == LAYOUTS["edm_cifar10_ddpmpp_unconditional"]["parameters"]
@@ -380,6 +386,7 @@ def test_the_page_on_networks_states_these_counts(counted):
     } == counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "preset"),
     [(DDPMpp, ddpmpp.CIFAR10), (EDM2, edm2.PRESETS["img512-xxl"]), (DiT, dit.PRESETS["xl-2"])],

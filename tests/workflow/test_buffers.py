@@ -193,6 +193,7 @@ KEPT = {
 RESUMED = [("spectral", "sct"), ("spectral", "ct"), ("batch_norm", "ct"), ("spectral", "vsd"), ("counting", "vsd")]
 
 
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize(("network", "objective"), RESUMED)
 def test_a_run_of_a_network_with_state_that_breaks_off_ends_with_the_same_bits(
     network: str, objective: str, with_network

@@ -106,7 +106,7 @@ def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
     assert {study for claim in claims for study in claim.decided_by} <= {*shipped()}
 
 
-@pytest.mark.parametrize("name", ["oracle", "oracle-long", "digits"])
+@pytest.mark.parametrize("name", ["oracle", "oracle-long", "digits", "flow_maps"])
 def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:
     study, ledger = load(name), read_claims()
     check_claims(ledger, [study])
@@ -455,6 +455,7 @@ def test_a_study_s_own_claims_are_judged_and_dated_by_its_own_file_and_the_paper
     assert changed.specification(run) == study.specification(run), "no part of what a run is"
 
 
+@pytest.mark.slow
 def test_verdicts_of_an_older_rule_beside_newer_tables_are_made_again(
     own: dict, tiny: dict, write_study, checkout: Path
 ) -> None:
@@ -1039,6 +1040,7 @@ def _published_anew(study: Study, tables: Tables, folder: Path, claims: dict) ->
     return recompute.study(folder, {name: claim.model_dump(**said) for name, claim in claims.items()})
 
 
+@pytest.mark.slow
 def test_verdicts_of_the_published_tables_come_out_again_without_the_judge(tmp_path: Path) -> None:
     """Those that rest on curves, which the tables of earlier versions lack, are said to."""
     said, some = set(), ("sizes", "guidance", "steps")
@@ -1158,6 +1160,7 @@ def test_what_a_look_has_said_later_seeds_do_not_unsay(level: float, tiny: dict,
         assert list(about["effects"]) == [str(seed) for seed in range(8)], "those of the look that says it"
 
 
+@pytest.mark.slow
 def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypatch, capsys) -> None:
     published = CLAIMS.parents[1] / "results/published/oracle"
     table = read_table(published / "claims.csv").assign(basis="t", verdict="opposite")

@@ -34,6 +34,7 @@ def completed(line: str) -> list[str]:
     return [word.strip() for word in answer.getvalue().split("\n") if word.strip()]
 
 
+@pytest.mark.slow
 def test_words_of_the_command_are_completed():
     assert {"list", "run", "show"} <= set(completed("trigbench "))
     assert set(completed("trigbench run or")) == {"oracle", "oracle-long"}

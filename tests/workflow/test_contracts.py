@@ -268,6 +268,7 @@ def chain(tiny: dict) -> dict:
     return tiny
 
 
+@pytest.mark.slow
 def test_an_arm_starts_from_another_s_weights_of_the_same_seed(tiny, with_data) -> None:
     study = with_data(chain(tiny))
     runs = study.runs()

@@ -111,6 +111,7 @@ def test_the_header_says_what_the_network_is(family: str, tmp_path: Path) -> Non
         assert found.network == PATHS[family]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_teacher_from_a_file_teaches_its_own_velocity(family: str, taught, tmp_path: Path) -> None:
     """What an objective sees is `edm_field` of the file's network, told the sample's labels."""
@@ -131,6 +132,7 @@ def test_a_teacher_from_a_file_teaches_its_own_velocity(family: str, taught, tmp
     assert _about(study, "training", X)["teacher"] == "edm:edm.safetensors"
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_student_starts_as_its_teacher_from_a_file_or_is_refused(
     family: str, taught, tmp_path: Path, monkeypatch

@@ -54,6 +54,7 @@ def study(tiny: dict, write_study: Callable[[dict], Path]) -> Callable[..., Stud
     return make
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("arm", ["teacher", "x"])
 def test_operations_at_a_large_width_follow_exactly_from_small_ones(network: str, arm: str, study, monkeypatch) -> None:
@@ -100,6 +101,7 @@ def test_an_arm_s_cost_adds_up(study) -> None:
     assert costs["x"].measured_rate is None
 
 
+@pytest.mark.slow
 def test_measured_steps_give_this_machine_s_rate(study) -> None:
     costs = costs_of(study("edm2", 32), judged=0, measure=True)
     assert all(cost.measured_rate is not None and 1e7 < cost.measured_rate < 1e15 for cost in costs)

@@ -40,6 +40,7 @@ def inception(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_inception_is_torch_fidelity_s_with_the_weights_of_the_file(inception: Path, monkeypatch) -> None:
     extractor = open_extractor("inception", check_weights("inception", str(inception)))
     found = extractor(PIXELS)

@@ -129,6 +129,7 @@ def test_no_code_knows_a_kind_of_figure_by_name_but_the_table() -> None:
     assert found == {"figures.py"}
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     "place", [(label, name) for label, study in STUDIES.items() for name in study.experiments], ids="-".join
 )
@@ -142,6 +143,7 @@ def test_every_experiment_is_drawn_from_whole_results(place: tuple[str, str]) ->
     assert sound(sentence)
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("kind", FIGURES)
 @pytest.mark.parametrize("how", ["one seed", "one arm diverged", "all diverged", "arms missing", "nothing"])
 def test_every_kind_survives_thin_and_broken_results(kind: str, how: str) -> None:
@@ -159,6 +161,7 @@ def test_every_kind_survives_thin_and_broken_results(kind: str, how: str) -> Non
     assert sound(sentence)
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("kind", FIGURES)
 def test_a_diverged_run_is_a_cross(kind: str) -> None:
     study, name = ONE_OF_EACH_KIND[kind]
@@ -194,6 +197,7 @@ def sampled_in_more_ways(study: Study, name: str) -> Study:
     return study.model_copy(update={**more, "experiments": study.experiments | {name: experiment}})
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("kind", ["discretisation", "methods", "sizes", "memorisation", "steps", "mid_time", "compute"])
 def test_no_figure_chart_or_finding_takes_two_ways_of_sampling_for_two_seeds(kind: str) -> None:
     study, name = ONE_OF_EACH_KIND[kind]

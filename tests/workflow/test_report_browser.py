@@ -41,6 +41,8 @@ PAGES = (
     "index", "wrong", "tiny", "tiny-short", "tiny/one_and_two", "tiny/along", "tiny-short/one_and_two",
     *(f"claims/{name}" for name in CLAIMS),
 )  # fmt: skip
+DARK = ("index", "tiny", "tiny/along", "claims/moved")
+"""Pages that are looked at in the dark, too."""
 NOVEL = [
     {"question": "Is it so?", "study": "tiny", "experiment": "along", "sentences": "Norm"},
     {"question": "And along the angle?", "study": "tiny", "experiment": "along", "curve": "map_rms"},
@@ -133,54 +135,74 @@ def test_no_page_is_left_out_of_these_tests(site: Site):
     assert there == {*PAGES, "tiny-short/along"}
 
 
-@pytest.mark.parametrize(
-    ("name", "scheme"),
-    [
-        *((name, "light") for name in PAGES),
-        *((name, "dark") for name in ("index", "tiny", "tiny/along", "claims/moved")),
-    ],
-)
-def test_pages_open_from_disk_without_error_or_network_and_are_accessible(
-    site: Site, name: str, scheme: Literal["light", "dark"]
-):
+@pytest.fixture(scope="module", params=PAGES)
+def visited(site: Site, request: pytest.FixtureRequest) -> Iterator[tuple[str, Page]]:
+    """Each page, opened once for all that is asked of every page; who asks leaves it as it was."""
     site.trouble.clear()
     site.requests.clear()
-    with site.open(name, scheme=scheme) as page:
-        assert page.locator("h1").count() == 1 and page.locator("html").get_attribute("lang") == "en"
-        assert page.locator("main").count() == 1 and page.locator("header nav").count() == 1
-        _unfold(page)
-        found = Axe().run(page, options={"preload": False}).response["violations"]
-        grave = [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
-        assert grave == []
+    with site.open(request.param) as page:
+        yield request.param, page
+
+
+def test_pages_open_from_disk_without_error_or_network_and_are_accessible(site: Site, visited: tuple[str, Page]):
+    name, page = visited
+    assert page.locator("h1").count() == 1 and page.locator("html").get_attribute("lang") == "en"
+    assert page.locator("main").count() == 1 and page.locator("header nav").count() == 1
+    assert _grave(page) == []
+    if name in DARK:
+        page.emulate_media(color_scheme="dark")
+        page.reload(wait_until="load")
+        assert _grave(page) == []
+        page.emulate_media(color_scheme="light")
+        page.reload(wait_until="load")
     assert site.trouble == []
     folder = site.reports.as_uri()
     assert all(url.startswith((folder, "data:")) for url in site.requests)
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_links_and_images_resolve(site: Site, name: str):
-    with site.open(name) as page:
-        links = page.eval_on_selector_all("a", "all => all.map(a => a.href)")
-        for link in set(links):
-            parts = urlsplit(link)
-            assert parts.scheme == "file", link
-            target = Path(unquote(parts.path))
-            assert target.is_file() and target.is_relative_to(site.reports), link
-            if parts.fragment and "=" not in parts.fragment:
-                assert f'id="{parts.fragment}"' in target.read_text(), link
-        images = page.eval_on_selector_all("img", "all => all.map(i => [i.alt, i.complete && i.naturalWidth > 0])")
-        assert all(alt and shown for alt, shown in images)
-        expected = {"index": 1, "tiny": 2, "tiny-short": 2, "tiny/one_and_two": 2, "tiny/along": 1}
-        assert len(images) == expected.get(name, 2 if name.startswith("tiny-short/") else 0)
+def _grave(page: Page) -> list[tuple[str, str]]:
+    """What keeps people from reading the page, all of it unfolded: rule and element."""
+    _unfold(page)
+    found = Axe().run(page, options={"preload": False}).response["violations"]
+    return [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_spills_over_at_400_px(site: Site, name: str):
-    with site.open(name, width=400) as page:
-        _unfold(page)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 400
-        edges = "all => Math.max(...all.map(e => e.getBoundingClientRect().right))"
-        assert page.eval_on_selector_all("main > *, header > *", edges) <= 400
+def test_links_and_images_resolve(site: Site, visited: tuple[str, Page]):
+    name, page = visited
+    links = page.eval_on_selector_all("a", "all => all.map(a => a.href)")
+    for link in set(links):
+        parts = urlsplit(link)
+        assert parts.scheme == "file", link
+        target = Path(unquote(parts.path))
+        assert target.is_file() and target.is_relative_to(site.reports), link
+        if parts.fragment and "=" not in parts.fragment:
+            assert f'id="{parts.fragment}"' in target.read_text(), link
+    images = page.eval_on_selector_all("img", "all => all.map(i => [i.alt, i.complete && i.naturalWidth > 0])")
+    assert all(alt and shown for alt, shown in images)
+    expected = {"index": 1, "tiny": 2, "tiny-short": 2, "tiny/one_and_two": 2, "tiny/along": 1}
+    assert len(images) == expected.get(name, 2 if name.startswith("tiny-short/") else 0)
+
+
+def test_a_verdict_never_stands_without_its_study(visited: tuple[str, Page]):
+    name, page = visited
+    for said in page.locator(".verdict").all_text_contents():
+        assert " on tiny" in said, (name, said)
+    for square in page.locator(".map a.square").all():
+        title = square.get_attribute("title") or ""
+        assert " on tiny" in title or "not run: needs study" in title
+        assert square.locator("span[aria-hidden]").inner_text() in ("✓", "✕", "≈", "?", "∅", "–")
+
+
+def test_nothing_spills_over_at_400_px(visited: tuple[str, Page]):
+    _, page = visited
+    page.set_viewport_size({"width": 400, "height": 900})
+    page.reload(wait_until="load")
+    _unfold(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    edges = "all => Math.max(...all.map(e => e.getBoundingClientRect().right))"
+    assert page.eval_on_selector_all("main > *, header > *", edges) <= 400
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.reload(wait_until="load")
 
 
 def _unfold(page: Page) -> None:
@@ -246,17 +268,6 @@ def test_a_filter_can_be_linked_to_and_knows_verdicts_by_study(site: Site):
         page.goto(site.address("index") + "#topic=tangent")
         page.goto(site.address("index") + "#reading")
         assert _claims(page) == ["moved", "unsure"]  # a place on the page leaves them alone
-
-
-def test_a_verdict_never_stands_without_its_study(site: Site):
-    for name in PAGES:
-        with site.open(name) as page:
-            for said in page.locator(".verdict").all_text_contents():
-                assert " on tiny" in said, (name, said)
-            for square in page.locator(".map a.square").all():
-                title = square.get_attribute("title") or ""
-                assert " on tiny" in title or "not run: needs study" in title
-                assert square.locator("span[aria-hidden]").inner_text() in ("✓", "✕", "≈", "?", "∅", "–")
 
 
 def test_the_front_page_says_what_there_is(site: Site):

@@ -21,12 +21,12 @@ def test_five_thousand_runs_are_planned_in_less_than_a_gigabyte(tmp_path: Path) 
 
 
 def test_many_jobs_are_run_once_each_and_nothing_is_left_to_do(tmp_path: Path) -> None:
-    scale.write_project(tmp_path, 300)
+    scale.write_project(tmp_path, 100)
     made = scale.snakemake(tmp_path)
     others = 1 + 10 + 1 + 1 + 1 + 1  # data, experiments, tables, page, index, all; no claims, so no simulations
-    assert made.said.count("Finished jobid") == 300 + others
+    assert made.said.count("Finished jobid") == 100 + others
     assert "Nothing to be done" in scale.snakemake(tmp_path).said
-    assert len(list(tmp_path.glob("results/scale/runs/*/*/metrics.json"))) == 300
+    assert len(list(tmp_path.glob("results/scale/runs/*/*/metrics.json"))) == 100
 
 
 def test_a_plan_reads_the_source_once_for_all_runs_that_use_it(tmp_path: Path) -> None:

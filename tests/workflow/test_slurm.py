@@ -1,6 +1,5 @@
 """The workflow on a real Slurm of one node: cancelled, out of time, killed, and nothing finished made twice."""
 
-import fcntl
 import os
 import re
 import shutil
@@ -65,14 +64,12 @@ def doomed(fields, x0, draws, settings):
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Slurm]:
-    """One for this module; one at a time on this machine, however many processes test."""
+    """One for this module in each process that tests; they know nothing of each other."""
     if missing():
         reason = f"no {', '.join(missing())} on the PATH: apt-get install {PACKAGES}"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
-    with (Path(tempfile.gettempdir()) / f"one-node-slurm-{os.getuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with tempfile.TemporaryDirectory(prefix="slurm-") as folder, one_node_slurm(Path(folder)) as made:
-            yield made
+    with tempfile.TemporaryDirectory(prefix="slurm-") as folder, one_node_slurm(Path(folder)) as made:
+        yield made
 
 
 # --- settings ---------------------------------------------------------------------------------------
@@ -208,6 +205,7 @@ def _times(folder: Path) -> dict[str, int]:
     return {p.parts[-3]: p.stat().st_mtime_ns for p in folder.glob("results/tiny/runs/*/*/metrics.json")}
 
 
+@pytest.mark.first
 @pytest.mark.slow
 def test_the_first_steps_of_the_documentation_work_word_by_word(slurm: Slurm, tmp_path: Path) -> None:
     here = copied_project(tmp_path / "trigbench")
@@ -234,6 +232,7 @@ def test_the_first_steps_of_the_documentation_work_word_by_word(slurm: Slurm, tm
     assert list((here / ".snakemake/slurm_logs").rglob("*.log")), "logs are kept"
 
 
+@pytest.mark.first
 @pytest.mark.slow
 def test_a_cancelled_run_and_one_over_its_limit_are_requeued_beside_a_failing_and_a_healthy_one(
     slurm: Slurm, cluster_folder: Path, tiny: dict
@@ -298,6 +297,7 @@ def test_a_cancelled_run_and_one_over_its_limit_are_requeued_beside_a_failing_an
     assert set(rows.arm) >= {"quick", "cancelled", "long", "doomed"}
 
 
+@pytest.mark.first
 @pytest.mark.slow
 def test_a_killed_workflow_is_started_again_without_duplicates(slurm: Slurm, cluster_folder: Path, tiny: dict) -> None:
     brief, longer = ({"objective": "paced:paced", "iterations": n} for n in (80, 3000))
@@ -345,6 +345,7 @@ def test_a_killed_workflow_is_started_again_without_duplicates(slurm: Slurm, clu
     assert "Nothing to be done" in _snakemake(slurm, study, "-n").stdout
 
 
+@pytest.mark.first
 @pytest.mark.slow
 def test_a_run_gets_the_gpu_and_the_cores_that_its_study_asks_for(
     slurm: Slurm, cluster_folder: Path, tiny: dict
@@ -361,6 +362,7 @@ def test_a_run_gets_the_gpu_and_the_cores_that_its_study_asks_for(
         assert re.search(rf"TresPerJob=gres[:/]{asked}[:=]1\b", about) and "NumCPUs=4" in about, about
 
 
+@pytest.mark.first
 @pytest.mark.slow
 def test_small_runs_share_jobs_where_the_local_settings_say_so(slurm: Slurm, cluster_folder: Path, tiny: dict) -> None:
     with (cluster_folder / "profiles/slurm/site.yaml").open("a") as site:

@@ -32,7 +32,9 @@ ANGLE = "angle t  (0: data, π/2: noise)"
 INTERVALS = "number of intervals N"
 DIMENSION = "dimension"
 SCALE = "scale of both adapters"
-AXES = {"step": STEP, "angle": ANGLE, "intervals": INTERVALS, "dimension": DIMENSION, "scale": SCALE}
+AXES = {
+    "step": STEP, "angle": ANGLE, "intervals": INTERVALS, "dimension": DIMENSION, "steps": "steps", "scale": SCALE,
+}  # fmt: skip
 """What the axis is called along which a curve goes (workflow.study.quantities.along)."""
 
 

@@ -19,6 +19,8 @@ MAPS = {"segments": ("segments",), "jumps": ("jumps", "few", "halves"), "halves"
 """The ways of sampling that may stand in for a method's own, where it is a map; `few` for any other."""
 HALVINGS = 7
 """Of `shortcut` unless told: core.objectives.shortcut's own default, without torch."""
+PARTICLES = 4
+"""Of `imm` unless told: core.objectives.moment_matching's own default, likewise."""
 
 
 def check_arm(study: Study, name: str, arm: Arm) -> None:
@@ -36,6 +38,7 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
     _check_points(name, arm)
     _check_edges(name, arm)
     _check_stages(name, arm)
+    _check_particles(name, arm)
 
 
 def _check_samplers(study: Study, name: str, arm: Arm) -> None:
@@ -130,6 +133,18 @@ def _check_stages(name: str, arm: Arm) -> None:
     if arm.iterations < arm.stages:
         problem = f"arms.{name}.iterations: {arm.iterations} are fewer than the {arm.stages} of 'stages'"
         raise Mistake(problem, "train longer, or in fewer stages")
+
+
+def _check_particles(name: str, arm: Arm) -> None:
+    """Rows that are compared with each other stand in one part of the batch."""
+    if "particles" not in arm.method.settings:
+        return
+    count = arm.settings.get("particles", PARTICLES)
+    for key, rows in (("batch", arm.batch), ("microbatch", arm.microbatch)):
+        if rows is not None and rows % count:
+            problem = f"arms.{name}.{key}: {rows} rows are no multiple of the {count} particles that are compared"
+            remedy = f"write {max(rows // count, 1) * count}, or other 'particles'"
+            raise Mistake(problem, f"{remedy}; each process's share of a batch is such a multiple, too")
 
 
 def _check_rate(study: Study, name: str, arm: Arm) -> None:

@@ -85,11 +85,13 @@ class Server:
     def prepare(self) -> None:
         if not self.ready:
             os.environ["MPLBACKEND"] = "Agg"
+            lost, sys.dont_write_bytecode = sys.dont_write_bytecode, False  # starts that are not warm find it compiled
             for name in IMPORTED:
                 importlib.import_module(name)
             self.first_call()
             if self.project:
                 import_project(self.project)
+            sys.dont_write_bytecode = lost
             gc.freeze()
             self.ready = True
 
