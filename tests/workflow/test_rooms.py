@@ -45,7 +45,7 @@ def test_the_files_of_a_run_an_experiment_and_a_study_are_named_in_one_place() -
     made = study_files("study")
     run, experiment = made.run("arm", 0), made.experiment("experiment")
     files = (
-        *run.of_training, *run.of_sampling, run.snapshots, run.metrics, run.live,
+        *run.of_training, *run.of_sampling, run.snapshots, run.adapter, run.metrics, run.live,
         experiment.runs, experiment.curves, experiment.table, experiment.finding, experiment.figure,
         experiment.pictures, made.verdicts, made.origin, made.redrawn, made.one_noise, made.of_outside("model"),
         made.outside_values,

@@ -140,6 +140,18 @@ def test_two_processes_read_what_one_wrote_bit_for_bit(name: str, trained: tuple
         torch.testing.assert_close(ended[key], value, rtol=0, atol=1e-10)
 
 
+def test_two_processes_read_an_adapter_s_checkpoint_of_their_own_bit_for_bit(trained: tuple[Study, Path, str]) -> None:
+    study, folder, _ = trained
+    (at, before), (_, after) = (
+        _newest(study, several.COPIED),
+        _newest(study, several.COPIED, folder / "copies" / several.COPIED),
+    )
+    assert at == several.STEPS and before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) and before[key].shape == after[key].shape for key in before)
+    weights = read_tensors(study.files(several.run_of(several.COPIED)).weights, "")
+    assert {name.split("/")[2] for name in before if name.startswith("snapshots/")} == weights.keys()
+
+
 def test_one_process_goes_on_from_what_two_left(trained: tuple[Study, Path, str], capsys) -> None:
     study = trained[0]
     at, _ = _newest(study, "broken-fsdp")

@@ -204,15 +204,26 @@ def _check_start(study: Study, name: str, arm: Arm) -> None:
     if start is None:
         known = ", ".join(["random", "teacher", *study.arms])
         raise Mistake(f"{key}: there is no arm {arm.start!r}", f"choose of: {known}")
-    if start.data != arm.data or start.tuning:
+    if start.tuning or not _data_of_start(study, start, arm):
         problem = "only chooses a rate" if start.tuning else f"is on data {start.data!r}, not {arm.data!r}"
-        raise Mistake(f"{key}: {arm.start!r} {problem}", "name an arm on the same data, or set start: random")
+        remedy = "name an arm on data of that shape and classes" if arm.adapter else "name an arm on the same data"
+        raise Mistake(f"{key}: {arm.start!r} {problem}", remedy if arm.adapter else f"{remedy}, or set start: random")
     if start.size in study.sizes and not _alike(study, start.size, arm.size):
         problem = f"{key}: {arm.start!r} is of size {start.size!r}, this arm of {arm.size!r}"
         raise Mistake(problem, "give both one size, or set start: random")
     if more := [part for part in start.told if part not in arm.told]:
         problem = f"{key}: the network of {arm.start!r} is told its {' and '.join(more)}, and this arm's is not"
         raise Mistake(problem, "start from an arm that is told no more, or set start: random")
+
+
+def _data_of_start(study: Study, start: Arm, arm: Arm) -> bool:
+    """Whether an arm may start from another's data: they are its own, or of one shape and classes where it is adapted
+    to data of another style."""
+    if start.data == arm.data or start.data not in study.data:
+        return True
+    known = [known_of(study.data[data]) for data in (arm.data, start.data)]
+    here, there = ((data.shape, data.classes) for data in known)
+    return arm.adapter is not None and known[0].shape is not None and here == there
 
 
 def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeacher) -> None:

@@ -230,10 +230,10 @@ def claim_record(study: Study, claim: str) -> Path:
 
 
 def _left_by_training(study: Study, run: Run) -> tuple[Path, ...]:
-    """With the averages along it, of an arm that keeps any; a run that diverged may have none."""
-    files = study.files(run)
-    kept = study.arms[run.arm].snapshots is not None and _head(files.training, ("reason",)) == {"reason": None}
-    return (*files.of_training, files.snapshots) if kept else files.of_training
+    """With an arm's adapter, and the averages along training where it keeps any; a run that diverged may have none."""
+    files, arm = study.files(run), study.arms[run.arm]
+    kept = arm.snapshots is not None and _head(files.training, ("reason",)) == {"reason": None}
+    return (*files.of_training, *[files.adapter] * (arm.adapter is not None), *[files.snapshots] * kept)
 
 
 def _records(study: Study, experiment: str) -> list[Path]:

@@ -5,6 +5,7 @@ and one line here. Imports nothing heavy, since every plan reads the table.
 """
 
 MEASUREMENTS = {
+    "adapters": "trigbench.workflow.run.measurements.adapters",
     "costs": "trigbench.workflow.run.measurements.costs",
     "flow_map": "trigbench.workflow.run.measurements.flow_map",
     "normalisation_bias": "trigbench.workflow.run.measurements.normalisation_bias",
@@ -15,6 +16,7 @@ MEASUREMENTS = {
 }
 
 MEASURED = {
+    "adapters": ("interaction", "interaction_order", "interaction_at", "interaction_size"),
     "flow_map": ("segment_rms", "map_rms", "map_rms_one_step", "map_worst"),
     "normalisation_bias": ("normalisation_bias", "critical_batch"),
     "power_bias": (

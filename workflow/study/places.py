@@ -54,6 +54,11 @@ class RunFiles:
         return self.folder / "snapshots.safetensors"
 
     @property
+    def adapter(self) -> Path:
+        """The averaged adapter, of an arm that has one; it is in `weights`, added."""
+        return self.folder / "adapter.safetensors"
+
+    @property
     def samples_record(self) -> Path:
         return self.folder / "samples.json"
 
@@ -79,7 +84,7 @@ class RunFiles:
     @property
     def after_training(self) -> tuple[Path, ...]:
         """What is of the weights, and would be taken for that of others."""
-        return self.metrics, *self.of_sampling, self.snapshots
+        return self.metrics, *self.of_sampling, self.snapshots, self.adapter
 
     def parts_of_samples(self, mark: str) -> Path:
         """The folder of samples that are drawn before all are there, by the mark of what they are drawn from."""

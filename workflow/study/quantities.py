@@ -48,7 +48,7 @@ class Curve:
     """What is measured along something alone."""
 
     meaning: str
-    along: Literal["step", "angle", "intervals", "dimension", "steps"]
+    along: Literal["step", "angle", "intervals", "dimension", "steps", "scale"]
     signed: bool = False
     """As of a quantity."""
     exact: bool = False
@@ -75,6 +75,21 @@ QUANTITIES: dict[str, Quantity] = {
         "RMS error of the map between two angles",
         "lower",
         "root mean square over points and pairs of angles of learned minus exact map of two times, per axis",
+        of="map",
+    ),
+    "interaction": Quantity(
+        "interaction of two adapters",
+        "lower",
+        "what a style's and an acceleration's adapter change together at scales 0.8 and 1 beyond the sum of what each "
+        "changes alone, over the smaller of these; root mean squares of F over points and angles",
+        of="map",
+    ),
+    "interaction_order": Quantity(
+        "order of the interaction",
+        "neither",
+        "p of an interaction ~ scale^p, from both adapters at a quarter to both at a half; 2 where they add to first "
+        "order",
+        signed=True,
         of="map",
     ),
     "sliced_wasserstein": Quantity(
@@ -207,6 +222,11 @@ CURVES: dict[str, Curve] = {
     "gradient_noise": Curve("standard deviation of the gradient over batches, over its mean; x is N", "intervals"),
     "normalisation_bias": Curve(
         "mean normalised direction of sCT at the exact map over its RMS; x is the dimension", "dimension"
+    ),
+    "interaction_at": Curve("`interaction` at one angle; x is the angle", "angle"),
+    "interaction_size": Curve(
+        "root mean square of what two adapters change together beyond what each changes alone; x is the scale of both",
+        "scale",
     ),
     "critical_batch": Curve(
         "batch at which the noise of sCT's mean direction equals that bias; x is the dimension", "dimension"

@@ -23,6 +23,8 @@ ERRORS = {
     "predicted_jumps": ("a Gaussian in closed form, nothing re-noised", "#D55E00", ":"),
 }
 """Words, colour and line."""
+MEASURED = {"sum": ("style and acceleration, added", "-", "o"), "acceleration": ("acceleration alone", ":", "s")}
+"""Words, line and marker of rows that the measurement `adapters` left, by their sampler: of a style's data."""
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
@@ -38,8 +40,10 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
     figure, axes = panels(1 + bool(errors.value.notna().any()), 4.6)
     for (objective, sampler), alike in rows.groupby(["objective", "sampler"], sort=False):
         known_one = SOLVERS.get(sampler)
-        style, symbol = (known_one.line, known_one.marker) if known_one else ("-", marker(objective))
-        words, face = (known_one.name, {"markerfacecolor": "white"}) if known_one else ("", {})
+        words, style, symbol = MEASURED.get(sampler, ("", "-", marker(objective)))
+        if known_one:
+            words, style, symbol = known_one.name, known_one.line, known_one.marker
+        face = {"markerfacecolor": "white"} if known_one else {}
         for (network, _), own, group in sorted(
             lines(alike.sort_values(["teacher", "size"], kind="stable"), ["teacher", "size"], "steps"),
             key=lambda found: networks.index(found[0][0]),
@@ -95,6 +99,7 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
 
 def _way(arm: str, objective: str, sampler: str, count: float) -> str:
     solver = f" by {SOLVERS[sampler].name}" if sampler in SOLVERS else ""
+    solver += f" ({MEASURED[sampler][0]})" if sampler in MEASURED else ""
     return f"{arm}{solver} in {steps_label(count, objective)}"
 
 
