@@ -87,7 +87,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "commits": seen("commit"),
         "releases": seen("version"),
         "sources": seen("source"),
-        "commit_of": {f"{r.arm}/seed-{r.seed}": r.provenance.get("commit") for r in records},
+        "commit_of": {f"{r.arm}/seed-{r.seed}": _commit_of(r) for r in records},
         "commits_of_parts": _of_several_commits(records),
         "dirty": any(o.get("dirty") for o in (*origins, *_beside_runs(study))),
         **{key: seen(key) for key in ("processor", "cores", "device", "cuda", "platform", "python", "libraries")},
@@ -106,13 +106,22 @@ def study_provenance(study: Study) -> dict[str, Any]:
 
 def _of_several_commits(records: Iterable[RunRecord]) -> dict[str, dict[str, str | None]]:
     """Which commit made which part, of runs whose parts were not all made by one."""
-    found = {}
-    for record in records:
-        origins = {**record.provenance_of, "evaluation": record.provenance}
-        commits = {part: origin.get("commit") for part, origin in origins.items()}
-        if len({*commits.values()}) > 1:
-            found[f"{record.arm}/seed-{record.seed}"] = commits
-    return found
+    return {
+        f"{record.arm}/seed-{record.seed}": commits
+        for record in records
+        if len({*(commits := _commits_of_parts(record)).values()}) > 1
+    }
+
+
+def _commit_of(record: RunRecord) -> str | None:
+    """The commit that made all of a run; None where none did, or several, which `commits_of_parts` tells apart."""
+    commits = {*_commits_of_parts(record).values()}
+    return commits.pop() if len(commits) == 1 else None
+
+
+def _commits_of_parts(record: RunRecord) -> dict[str, str | None]:
+    origins = {**record.provenance_of, "evaluation": record.provenance}
+    return {part: origin.get("commit") for part, origin in origins.items()}
 
 
 def _beside_runs(study: Study) -> list[dict[str, Any]]:
