@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from trigbench._places import IS_CHECKOUT
+from trigbench.workflow.claims.ledger import claims_of, read_claims
 from trigbench.workflow.claims.tables import read_table, write_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import raise_all
@@ -96,8 +97,9 @@ def publish(study: Study) -> None:
     shutil.rmtree(target, ignore_errors=True)
     for folder in ("tables", "figures"):
         (target / folder).mkdir(parents=True)
-    for path in (made.runs, made.curves, made.verdicts, made.origin):  # all that a verdict is computed from
+    for path in (made.runs, made.verdicts, made.origin):
         shutil.copy(path, target / path.name)
+    write_table(asked_curves(study, read_table(made.curves)), StudyFiles(target).curves)
     if study.budget not in (BUDGET, DEFAULT_BUDGET):
         write_table(undecided(read_table(made.verdicts), study), StudyFiles(target).verdicts)
     for experiment in study.experiments:
@@ -119,6 +121,16 @@ def publish(study: Study) -> None:
     print(f"published {study.label} of commit {', '.join(commits)} to {there}")
     if outside := [name for name, _, _ in standing_outside(study)]:
         print(f"left out, as no commit here made it: {', '.join(outside)}, from outside ({study.made.outside})")
+
+
+def asked_curves(study: Study, curves: pd.DataFrame) -> pd.DataFrame:
+    """Those that a rule judges or an experiment asks after, so that all that a verdict is computed from is there; how
+    every training went would be ten times as long."""
+    ruled = [claim.decided_by.get(study.study) for claim in claims_of(read_claims(), study).values()]
+    along = [rule for rule in ruled if rule is not None and rule.is_curve]
+    kept = {(name, experiment.metric) for name, experiment in study.experiments.items()}
+    kept |= {(rule.experiment, metric) for rule in along for metric in rule.metrics}
+    return curves[[each in kept for each in zip(curves.experiment, curves.metric, strict=True)]]
 
 
 def _commits_of(study: Study) -> list[str]:
