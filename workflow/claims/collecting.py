@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -65,8 +65,10 @@ def study_provenance(study: Study) -> dict[str, Any]:
     records = [read_record(study.run_folder(run) / "metrics.json") for run in runs if is_fresh(study, run)]
     origins = [origin for record in records for origin in record.provenances]
 
-    def seen(key: str) -> list[Any]:
-        return [json.loads(text) for text in sorted({json.dumps(o.get(key), sort_keys=True) for o in origins})]
+    beside = [*origins, *_beside_runs(study)]
+
+    def seen(key: str, of: Iterable[Mapping[str, Any]] = origins) -> list[Any]:
+        return [json.loads(text) for text in sorted({json.dumps(o.get(key), sort_keys=True) for o in of})]
 
     return {
         "study": study.label,
@@ -79,10 +81,10 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "runs_diverged": sum(r.status == "diverged" for r in records),
         "commits": seen("commit"),
         "releases": seen("version"),
-        "sources": seen("source"),
+        "sources": seen("source", beside),
         "commit_of": {f"{r.arm}/seed-{r.seed}": r.provenance.get("commit") for r in records},
         "commits_of_parts": _of_several_commits(records),
-        "dirty": any(o.get("dirty") for o in (*origins, *_beside_runs(study))),
+        "dirty": any(o.get("dirty") for o in beside),
         **{key: seen(key) for key in ("processor", "cores", "device", "cuda", "platform", "python", "libraries")},
         "first": min((o["time"] for o in origins), default=None),
         "last": max((o["time"] for o in origins), default=None),
