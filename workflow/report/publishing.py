@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from trigbench._places import IS_CHECKOUT
+from trigbench.workflow.claims.ledger import claims_of, read_claims
 from trigbench.workflow.claims.tables import read_table, write_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import raise_all
@@ -90,8 +91,9 @@ def publish(study: Study) -> None:
     shutil.rmtree(target, ignore_errors=True)
     for folder in ("tables", "figures"):
         (target / folder).mkdir(parents=True)
-    for name in ("runs.csv", "curves.csv", "claims.csv", "provenance.json"):  # all that a verdict is computed from
+    for name in ("runs.csv", "claims.csv", "provenance.json"):
         shutil.copy(study.folder / name, target / name)
+    write_table(asked_curves(study, read_table(study.folder / "curves.csv")), target / "curves.csv")
     if study.budget not in (BUDGET, DEFAULT_BUDGET):
         write_table(undecided(read_table(study.folder / "claims.csv"), study), target / "claims.csv")
     for experiment in study.experiments:
@@ -111,6 +113,15 @@ def publish(study: Study) -> None:
     print(f"published {study.label} of commit {', '.join(commits)} to {study.published}")
     if outside := [name for name, _, _ in standing_outside(study)]:
         print(f"left out, as no commit here made it: {', '.join(outside)}, from outside ({study.outside_folder})")
+
+
+def asked_curves(study: Study, curves: pd.DataFrame) -> pd.DataFrame:
+    """Those that a rule judges or an experiment asks after, so that all that a verdict is computed from is there; how
+    every training went would be ten times as long."""
+    ruled = [claim.decided_by.get(study.study) for claim in claims_of(read_claims(), study).values()]
+    kept = {(name, experiment.metric) for name, experiment in study.experiments.items()}
+    kept |= {(rule.experiment, metric) for rule in ruled if rule is not None and rule.is_curve for metric in rule.metrics}
+    return curves[[each in kept for each in zip(curves.experiment, curves.metric, strict=True)]]
 
 
 def _commits_of(study: Study) -> list[str]:
