@@ -133,15 +133,6 @@ def asked_curves(study: Study, curves: pd.DataFrame) -> pd.DataFrame:
     return curves[[each in kept for each in zip(curves.experiment, curves.metric, strict=True)]]
 
 
-def asked_curves(study: Study, curves: pd.DataFrame) -> pd.DataFrame:
-    """Those that a rule judges or an experiment asks after, so that all that a verdict is computed from is there; how
-    every training went would be ten times as long."""
-    ruled = [claim.decided_by.get(study.study) for claim in claims_of(read_claims(), study).values()]
-    kept = {(name, experiment.metric) for name, experiment in study.experiments.items()}
-    kept |= {(rule.experiment, metric) for rule in ruled if rule is not None and rule.is_curve for metric in rule.metrics}
-    return curves[[each in kept for each in zip(curves.experiment, curves.metric, strict=True)]]
-
-
 def _commits_of(study: Study) -> list[str]:
     """The commits that made the study. Raises BenchError unless it is whole and they say all that made it."""
     origin = read_json(study.made.origin, f"make the study first: {study.command()}")
