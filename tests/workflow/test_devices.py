@@ -98,6 +98,7 @@ def _elsewhere(monkeypatch) -> None:
     monkeypatch.setattr(task_module, "device_of", lambda *asked: torch.device("meta"))
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_step_of_every_objective_has_all_its_tensors_on_the_device(objective: str, prepared, monkeypatch) -> None:
     adaptive = {"adaptive_weight": True} if OBJECTIVES[objective].log_weights else {}

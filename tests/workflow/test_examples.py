@@ -57,6 +57,7 @@ def test_an_example_runs_from_data_to_report(name: str, tmp_path: Path) -> None:
     assert ("decides no claim" in page) == (name != "own_data"), "the papers' claims are tied to none of them"
 
 
+@pytest.mark.slow
 def test_a_flow_map_of_one_s_own_trains_samples_in_one_to_eight_steps_and_is_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked: Callable[[], AbstractContextManager[None]]
 ) -> None:

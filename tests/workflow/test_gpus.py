@@ -94,6 +94,7 @@ def _hold(folder: str, taken) -> None:
         time.sleep(60)
 
 
+@pytest.mark.slow
 def test_a_killed_job_gives_its_gpu_back(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     taken = context.Queue()

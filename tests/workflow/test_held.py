@@ -97,6 +97,7 @@ def test_a_student_that_does_nothing_is_warned_of_and_one_that_learns_is_not(nar
     assert left == pytest.approx(nothing, abs=0.05)
 
 
+@pytest.mark.slow
 def test_looking_changes_no_weight(narrow, monkeypatch) -> None:
     study = narrow(x={"iterations": 12, "batch": 1000})
     run, weights = Run(arm="x", seed=0), []

@@ -546,6 +546,7 @@ def test_a_record_says_when_what_it_was_measured_with_changed(
         assert outside_verdict(study, record) == outside_module.CHANGED, "the code that judges"
 
 
+@pytest.mark.slow
 def test_what_came_from_outside_stands_on_the_pages_and_in_no_table_or_verdict_of_the_study(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

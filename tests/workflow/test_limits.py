@@ -56,6 +56,7 @@ def test_a_run_without_time_for_more_makes_one_step_a_job_and_ends_with_the_same
     assert _same(_made(study), undisturbed)
 
 
+@pytest.mark.slow
 def test_sigterm_in_the_middle_of_a_step_stops_after_it_with_a_checkpoint(scd_arm, monkeypatch) -> None:
     study = scd_arm(iterations=30)
     train(study, SCD)

@@ -58,6 +58,7 @@ def broken_off(study: Study, at: int) -> None:
         training._update = real
 
 
+@pytest.mark.slow
 def test_the_log_is_read_while_training_and_after_a_kill_is_that_of_an_undisturbed_run(scd_arm, monkeypatch) -> None:
     study = scd_arm(iterations=40)
     train(study, SCD)

@@ -59,6 +59,7 @@ STATES = {
 }
 
 
+@pytest.mark.one_in(10)
 @pytest.mark.parametrize("objective", STATES)
 def test_a_run_of_every_method_that_breaks_off_ends_with_the_same_bits(objective: str, one_arm) -> None:
     study = one_arm(objective, **STATES[objective])
@@ -242,6 +243,7 @@ def guided(taught: Path, tmp_path: Path, monkeypatch) -> Study:
     return load(tmp_path / "guided.yaml")
 
 
+@pytest.mark.slow
 def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tell_them_apart(guided: Study) -> None:
     task = opened(guided, Run(arm="scd", seed=0))
     teacher = task.of_arm("teacher")
@@ -261,6 +263,7 @@ def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tel
     assert not torch.equal(drawn[ways[0].key], drawn[ways[1].key])
 
 
+@pytest.mark.slow
 def test_a_guided_student_of_segments_is_told_its_scale_and_its_edge(guided: Study, monkeypatch) -> None:
     run = Run(arm="ms-scd", seed=0)
     arm = guided.arms["ms-scd"]
@@ -287,6 +290,7 @@ def test_a_guided_student_of_segments_is_told_its_scale_and_its_edge(guided: Stu
         assert (t == edges[place]).all() and (c.target_time == edges[place - 1]).all() and (c.scale == expected).all()
 
 
+@pytest.mark.slow
 def test_a_scale_of_one_is_no_guidance_and_labels_matter_beyond_it(guided: Study) -> None:
     network = make_network(opened(guided, Run(arm="teacher", seed=0)))
     taught = read_tensors(guided.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors", "")
@@ -362,6 +366,7 @@ def test_a_distillation_step_costs_five_thirds_of_a_diffusion_step(tiny: dict, w
     assert sampling["teacher", 35] == 35 * sampling["scd", 1]
 
 
+@pytest.mark.slow
 def test_counted_costs_of_samples_are_those_of_what_is_drawn(guided: Study) -> None:
     """A guided diffusion model is evaluated twice, a guided student once."""
     rows = [row for row in costs.measure(guided, "guidance").runs if row.value.metric == "sample_flops"]
@@ -383,6 +388,7 @@ def measured(one_arm, monkeypatch) -> Study:
     return one_arm("cd").model_copy(update={"seeds": (0,)})
 
 
+@pytest.mark.slow
 def test_the_fixed_point_errs_at_the_order_of_its_solver_and_lagging_targets_bias_the_gradient(measured: Study) -> None:
     rows = theory.measure(measured, "training").curves
     found = {(r.value.metric, r.objective, r.value.x): float(r.value.value or 0) for r in rows}
@@ -396,6 +402,7 @@ def test_the_fixed_point_errs_at_the_order_of_its_solver_and_lagging_targets_bia
     assert found["ct_minus_cd_loss", "ct", 512.0] > 0.05
 
 
+@pytest.mark.slow
 def test_normalising_biases_the_direction_of_sct_at_the_exact_map(measured: Study, monkeypatch) -> None:
     for name, value in {"DIMENSIONS": (4,), "POINTS": 4, "DRAWS": 5000, "STEPS": 32}.items():
         monkeypatch.setattr(normalisation_bias, name, value)

@@ -225,6 +225,7 @@ def test_a_plan_imports_neither_torch_nor_somebody_s_code_and_starts_no_process_
     assert done.wait() == 0
 
 
+@pytest.mark.slow
 def test_what_own_code_prints_or_how_it_ends_does_not_hide_the_error(study_of, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

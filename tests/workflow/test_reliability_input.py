@@ -78,6 +78,7 @@ def test_code_in_a_study_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_a_step_that_meets_a_pickle_says_which_file_it_is(tiny: dict, write_study, tmp_path: Path) -> None:
     study = load(write_study(tiny))
     trace, traps = _traps(tmp_path)
@@ -298,6 +299,7 @@ def _same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(a[k].dtype == b[k].dtype and torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.data())
 def test_a_checkpoint_with_anything_in_it_is_the_saved_state_an_older_one_or_none(data: st.DataObject) -> None:
