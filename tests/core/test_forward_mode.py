@@ -836,6 +836,7 @@ def assert_equals_the_reference(module, dtype, tolerance):
         torch.testing.assert_close(own, other, rtol=tolerance, atol=tolerance * largest)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", WHOLE)

@@ -446,6 +446,7 @@ def assert_near(found: list[Tensor], expected: list[Tensor], tolerance: float) -
         assert error <= tolerance * reference.double().norm() + 1e-12
 
 
+@pytest.mark.one_in(5)
 @ALL
 def test_the_fast_tangent_equals_the_reference_and_trains_as_it(name):
     network = made(name, torch.float64, classes=4, told=("scale",))
@@ -455,6 +456,7 @@ def test_the_fast_tangent_equals_the_reference_and_trains_as_it(name):
     assert found["auto"][1].abs().max() > 1e-3
 
 
+@pytest.mark.one_in(5)
 @ALL
 def test_the_fast_tangent_is_exact_in_single_precision(name):
     network = made(name, torch.float64, classes=4, told=("scale",))
@@ -462,6 +464,7 @@ def test_the_fast_tangent_is_exact_in_single_precision(name):
     assert_near(found_by("auto", network.float(), torch.float32), exact, 1e-5)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", [name for name in SMALL if not name.startswith("dit")])
 def test_the_fast_tangent_has_the_values_dropout_masks(name):
     network = made(name, torch.float64, classes=4, told=("scale",), dropout=0.4).train()
@@ -471,6 +474,7 @@ def test_the_fast_tangent_has_the_values_dropout_masks(name):
     assert (found[1] - dry[1]).norm() > 0.05 * dry[1].norm()
 
 
+@pytest.mark.one_in(6)
 @ALL
 def test_the_fast_tangent_goes_through_checkpointed_parts(name):
     network = made(name, torch.float64, classes=4, told=("scale",))
@@ -481,6 +485,7 @@ def test_the_fast_tangent_goes_through_checkpointed_parts(name):
     assert_near(found_by("auto", network, torch.float64, checkpointed), found_by("auto", network, torch.float64), 1e-12)
 
 
+@pytest.mark.one_in(12)
 @ALL
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_the_fast_tangent_under_autocast_trains_as_the_value_alone(name, precision):

@@ -193,7 +193,7 @@ KEPT = {
 RESUMED = [("spectral", "sct"), ("spectral", "ct"), ("batch_norm", "ct"), ("spectral", "vsd"), ("counting", "vsd")]
 
 
-@pytest.mark.one_in(8)
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "objective"), RESUMED)
 def test_a_run_of_a_network_with_state_that_breaks_off_ends_with_the_same_bits(
     network: str, objective: str, with_network
@@ -402,6 +402,7 @@ def disturbed() -> Iterator[Callable[[], None]]:
     yield disturb
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("objective", [f"{__name__}:noisy", "diffusion"])
 def test_code_of_one_s_own_that_draws_gives_one_result_a_seed(objective: str, with_network, tiny, disturbed) -> None:
     """Twice from the start, and across a kill; of an objective with the project's network, and of a network."""

@@ -44,6 +44,7 @@ def refusal(*words: str) -> str:
     return str(stopped.value)
 
 
+@pytest.mark.slow
 def test_without_a_word_every_kind_is_there_with_its_number(said):
     rows = {line.split()[0]: line.split()[1] for line in said("list").splitlines()[1:] if "trigbench list " in line}
     assert set(rows) == set(LISTINGS)

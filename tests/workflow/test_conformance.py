@@ -76,7 +76,7 @@ FAINT = ("shortcut", "alphaflow")
 """Few of whose samples tell the two solutions apart, so that they need all the batches of a check by hand."""
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(25)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_conforms(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name in FAINT:
@@ -87,6 +87,7 @@ def test_every_objective_conforms(name: str, monkeypatch: pytest.MonkeyPatch) ->
     assert unfit(found) == ({"rests at the exact solution"} if name == "vsd" else set()), "its fake is the teacher here"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("function", [blended, new_objective.mine])
 def test_objectives_to_start_from_conform(function: Callable[..., Any]) -> None:
     found = check_objective(function)
@@ -181,6 +182,7 @@ FAULTY_OBJECTIVES = {
 }  # fmt: skip
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("function", FAULTY_OBJECTIVES, ids=lambda function: function.__name__)
 def test_a_fault_of_an_objective_is_found(function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     if FAULTY_OBJECTIVES[function] != "rests at the exact solution":  # which then is not asked about
@@ -239,6 +241,7 @@ NETWORKS = {  # pairs of a network and what it may be told or made of; whole gri
 }  # fmt: skip
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_conforms(name: str) -> None:
     make, about, settings = NETWORKS[name]
@@ -343,6 +346,7 @@ FAULTY_NETWORKS = {
 }  # fmt: skip
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("make", FAULTY_NETWORKS, ids=lambda make: make.__name__)
 def test_a_fault_of_a_network_is_found(make: type[nn.Module]) -> None:
     found = check_network(make, (2,), classes=3)

@@ -107,6 +107,7 @@ def test_the_sampler_from_outside_is_judged_on_the_oracle_and_is_near_the_exact_
     assert "em-heun" in (tmp_path / "reports" / "oracle-smoke.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_quantity_that_a_data_set_of_one_s_own_declares_leads_an_experiment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,7 @@ def test_networks_of_the_full_studies_are_the_presets(data: str, size: str, monk
 # --- the workflow's view of them -------------------------------------------------------------------
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", SHIPPED)
 def test_claims_name_what_the_studies_have(name: str) -> None:
     study, ledger = load(name), read_claims()

@@ -182,6 +182,7 @@ def test_a_row_holds_means_of_what_is_there_and_nothing_for_the_rest() -> None:
     assert [row[f"noise_left_{n}"] for n in range(1, 5)] == [0.5, None, 0.1, 0.2]
 
 
+@pytest.mark.slow
 def test_what_was_active_is_measured_of_the_arms_that_have_it(tiny, with_data) -> None:
     arms = {
         "clip": {"objective": "sct", "control": "clip"},

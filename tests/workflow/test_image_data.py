@@ -126,6 +126,7 @@ def test_distances_grow_with_corruption_and_real_images_are_near_the_floor(there
     assert set(images.judge_samples(dataset, real, ["recall"])) == {"recall"}
 
 
+@pytest.mark.slow
 def test_a_perfect_generator_of_uneven_classes_is_near_the_floor(tmp_path: Path, monkeypatch) -> None:
     """Nine of ten images are of one class: real images by the labels of samples are as near as real ones are."""
     monkeypatch.chdir(tmp_path)
@@ -149,6 +150,7 @@ def test_a_perfect_generator_of_uneven_classes_is_near_the_floor(tmp_path: Path,
     assert found[0] < 2 * floor and found[1] > 10 * found[0], (found, floor)
 
 
+@pytest.mark.slow
 def test_images_without_labels_are_judged_by_random_features_with_nothing_to_download(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ def _same(a: tuple[dict[str, torch.Tensor], str], b: tuple[dict[str, torch.Tenso
     return a[0].keys() == b[0].keys() and all(torch.equal(a[0][k], b[0][k]) for k in a[0]) and a[1] == b[1]
 
 
+@pytest.mark.slow
 def test_a_run_without_time_for_more_makes_one_step_a_job_and_ends_with_the_same_bits(scd_arm) -> None:
     study = scd_arm(iterations=7, adaptive_weight=True, snapshots=2)
     train(study, SCD)

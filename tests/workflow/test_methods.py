@@ -59,7 +59,7 @@ STATES = {
 }
 
 
-@pytest.mark.one_in(10)
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", STATES)
 def test_a_run_of_every_method_that_breaks_off_ends_with_the_same_bits(objective: str, one_arm) -> None:
     study = one_arm(objective, **STATES[objective])
@@ -87,6 +87,7 @@ def test_a_run_of_every_method_that_breaks_off_ends_with_the_same_bits(objective
         assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
+@pytest.mark.slow
 def test_an_average_gives_the_targets_and_moves_with_the_student(one_arm) -> None:
     """A target that stood still, or that was the student itself, would train to other weights."""
     weights = {}
@@ -107,6 +108,7 @@ def test_the_decay_of_the_targets_follows_cm_s_schedule(one_arm) -> None:
     assert {target_decay(constant, s) for s in (1, 15, 30)} == {0.95}
 
 
+@pytest.mark.slow
 def test_the_fake_is_trained_beside_the_student_and_is_no_part_of_its_weights(one_arm) -> None:
     study = one_arm("scd_vsd", adaptive_weight=True)
     task = opened(study, X)
@@ -121,6 +123,7 @@ def test_the_fake_is_trained_beside_the_student_and_is_no_part_of_its_weights(on
     assert set(_weights(study)) == set(dict(modules.student.named_parameters()))
 
 
+@pytest.mark.slow
 def test_a_faster_fake_changes_the_fake_s_steps_and_so_the_student_s(one_arm) -> None:
     weights = []
     for rate in (None, 1e-2):
@@ -133,6 +136,7 @@ def test_a_faster_fake_changes_the_fake_s_steps_and_so_the_student_s(one_arm) ->
 # --- sampling ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("objective", "settings", "sampler"),
     [
@@ -424,6 +428,7 @@ def searchable(one_arm) -> Study:
     return study
 
 
+@pytest.mark.slow
 def test_the_search_s_times_are_judged_on_as_many_samples_of_other_noise(searchable: Study, monkeypatch) -> None:
     study = searchable
     counts = []
@@ -438,6 +443,7 @@ def test_the_search_s_times_are_judged_on_as_many_samples_of_other_noise(searcha
     assert {v.steps for v in found} == {2, 3}
 
 
+@pytest.mark.slow
 def test_what_is_no_number_steers_no_search_and_publishes_no_time(searchable: Study, monkeypatch) -> None:
     monkeypatch.setattr(search, "sample_consistency", lambda field, z, times, boundary: torch.full((2, 2), times[-1]))
 
@@ -460,6 +466,7 @@ IMAGE_NETWORKS = {
 }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("path", IMAGE_NETWORKS)
 @pytest.mark.parametrize("arm", ["scd-m", "ms-scd-2", "vsd-guided"])
 def test_a_study_names_the_papers_networks_by_their_path(path: str, arm: str) -> None:

@@ -174,6 +174,7 @@ def test_a_study_whose_own_code_is_in_no_commit_of_the_checkout_is_not_published
 # --- a record has one writer -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_is_judged_again_by_hand_keeps_its_protocol_and_its_seconds(
     scd_arm: Callable[..., Study],
 ) -> None:
@@ -206,6 +207,7 @@ def _replace_data(study: Study) -> None:
 OTHER = r"(?s)seed 0 was trained from something else.*remedy: make the run again"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("what", ["settings", "data"])
 def test_judging_by_hand_does_not_make_a_stale_run_fresh(what: str, scd_arm: Callable[..., Study]) -> None:
     study, run = scd_arm(iterations=3), Run(arm="scd", seed=0)

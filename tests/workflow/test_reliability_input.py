@@ -109,6 +109,7 @@ def _unsafe_calls(source: str) -> Iterator[str]:
                 yield f"line {node.lineno}: {name}"
 
 
+@pytest.mark.slow
 def test_no_source_file_loads_in_a_way_that_runs_code() -> None:
     for bad in ("pickle.loads(x)", "torch.load(x)", "torch.load(x, weights_only=False)", "np.load(x)", "eval(x)"):
         assert list(_unsafe_calls(bad)), bad
@@ -193,6 +194,7 @@ def test_a_study_with_anything_in_it_is_valid_or_refused_by_file_and_key(
     check()
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.data())
 def test_a_study_with_damaged_text_is_valid_or_refused_by_file(data: st.DataObject) -> None:
@@ -314,6 +316,7 @@ def test_a_checkpoint_with_anything_in_it_is_the_saved_state_an_older_one_or_non
         assert found is None or (_same(found.tensors, STATES[found.step]) and found.journal == JOURNALS[found.step])
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.data())
 def test_a_result_with_a_flipped_bit_or_cut_short_is_what_was_written_or_refused(data: st.DataObject) -> None:

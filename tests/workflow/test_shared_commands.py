@@ -82,6 +82,7 @@ def test_estimate_refuses_what_is_not_there_before_any_step_is_timed(
 # --- report -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_report_writes_a_study_s_pages_from_the_runs_that_are_there_and_opens_them(
     monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -97,6 +98,7 @@ def test_report_writes_a_study_s_pages_from_the_runs_that_are_there_and_opens_th
     assert "reports/tiny.html" in refused(capsys, "report", "tiny.yaml", "--open")
 
 
+@pytest.mark.slow
 def test_report_of_nothing_says_how_each_study_is_made_and_writes_no_page_and_which_folder_is_none(
     monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

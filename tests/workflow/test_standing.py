@@ -74,6 +74,7 @@ def test_a_folder_whose_study_is_not_to_be_found_is_named_and_hides_no_other(wha
     assert ("tiny.yaml" if what == "budget gone" else "results/tiny-short") in str(problem)
 
 
+@pytest.mark.slow
 def test_the_pages_of_all_are_the_laptop_s_and_whatever_else_stands_there(monkeypatch: pytest.MonkeyPatch) -> None:
     stands("oracle-smoke")
     stands("unknown")
@@ -93,6 +94,7 @@ def test_the_pages_of_all_are_the_laptop_s_and_whatever_else_stands_there(monkey
     assert made == ["oracle-smoke", "tiny", "oracle", "digits"] and Path("reports/index.html").is_file()
 
 
+@pytest.mark.slow
 def test_all_that_is_of_a_budget_to_publish_is_published(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
