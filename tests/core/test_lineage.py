@@ -109,6 +109,7 @@ def same_gradient(ours: list[Tensor], papers: list[Tensor], factor: float = 1.0)
 OWN_TARGET = pytest.mark.parametrize("own_target", [True, False], ids=["own target", "averaged target"])
 
 
+@pytest.mark.one_in(2)
 @OWN_TARGET
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("points", [2, 18, 120])

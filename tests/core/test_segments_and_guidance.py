@@ -210,7 +210,7 @@ def test_guidance_keeps_the_dtype_of_the_points(tanh_net):
 NUMBERS = st.lists(st.floats(-2, 4), min_size=4, max_size=4).map(lambda n: torch.tensor(n, dtype=torch.float64))
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [0, 3])
 @given(seed=st.integers(0, 100))
 def test_a_told_zero_adds_nothing_whatever_the_weights(seed, classes):

@@ -120,6 +120,7 @@ def test_direction_at_full_warmup_is_cos_t_times_the_tangent(case, seed):
     close(SIGMA_D * g, torch.cos(k.column) * tangent)
 
 
+@pytest.mark.slow
 @given(seed=SEEDS, r=st.floats(0, 1))
 def test_segment_down_to_zero_is_scm_bit_for_bit(case, seed, r):
     k = case(seed)

@@ -290,6 +290,7 @@ def test_a_claim_that_another_s_own_study_decides_breaks_no_study(
     assert (elsewhere[0].verdict, elsewhere[0].note) == ("not run", "needs study somebody-s")
 
 
+@pytest.mark.slow
 def test_a_study_that_no_claim_names_is_never_held_against_the_ledger(tiny: dict, write_study) -> None:
     check_claims(read_claims(), [load(write_study(tiny))])
 

@@ -157,6 +157,7 @@ def test_what_stands_in_several_studies_is_named_for_each(studies, said):
     assert len(shown("scd", studies)) == 2, "the objective, and arms of that name"
 
 
+@pytest.mark.slow
 def test_everything_that_is_listed_can_be_shown(studies):
     for kind, listing in LISTINGS.items():
         name = listing.rows(studies)[-1][0]

@@ -349,6 +349,7 @@ def test_a_planted_difference_in_published_results_is_the_one_that_is_found() ->
     assert found.tested > 500 and found.identical == ("oracle/claims.csv",)
 
 
+@pytest.mark.slow
 def test_two_studies_by_other_names_are_compared_and_of_many_those_of_the_same_name() -> None:
     oracle = read_set(str(PUBLISHED / "oracle")).studies["oracle"]
     digits = dataclasses.replace(oracle, study="digits")

@@ -87,7 +87,7 @@ def test_every_objective_conforms(name: str, monkeypatch: pytest.MonkeyPatch) ->
     assert unfit(found) == ({"rests at the exact solution"} if name == "vsd" else set()), "its fake is the teacher here"
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [blended, new_objective.mine])
 def test_objectives_to_start_from_conform(function: Callable[..., Any]) -> None:
     found = check_objective(function)
@@ -199,6 +199,7 @@ def test_the_objective_without_a_fault_has_none() -> None:
     assert failed(check_objective(plain)) == set()
 
 
+@pytest.mark.slow
 def test_a_sign_is_found_that_an_exact_solution_hides() -> None:
     """Turned round, sCT's direction is still zero on average there; but a step leads away."""
 

@@ -68,6 +68,7 @@ def test_operations_at_a_large_width_follow_exactly_from_small_ones(network: str
     assert round(followed.parameters) == counted.parameters
 
 
+@pytest.mark.slow
 def test_counts_are_torch_s_of_the_same_network(study) -> None:
     made = study("edm2", 32)
     counts = counts_of(without_data(made, "teacher"))

@@ -144,7 +144,7 @@ def test_every_experiment_is_drawn_from_whole_results(place: tuple[str, str]) ->
     assert sound(sentence)
 
 
-@pytest.mark.one_in(65)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FIGURES)
 @pytest.mark.parametrize("how", ["one seed", "one arm diverged", "all diverged", "arms missing", "nothing"])
 def test_every_kind_survives_thin_and_broken_results(kind: str, how: str) -> None:
@@ -162,7 +162,7 @@ def test_every_kind_survives_thin_and_broken_results(kind: str, how: str) -> Non
     assert sound(sentence)
 
 
-@pytest.mark.one_in(13)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FIGURES)
 def test_a_diverged_run_is_a_cross(kind: str) -> None:
     study, name = ONE_OF_EACH_KIND[kind]
@@ -255,6 +255,7 @@ def test_multi_step_students_are_compared_network_by_network() -> None:
     assert max(point[0] or 0 for line in chart.series for point in line.points) == 126
 
 
+@pytest.mark.slow
 def test_curves_with_a_gap_show_it_as_a_cross() -> None:
     study = STUDIES["oracle"]
     runs, curves = rows_of(study, "stability_of_time", seeds=(0,))
@@ -287,6 +288,7 @@ def test_methods_without_steps_are_drawn() -> None:
     assert len(figure.axes[0].collections) >= 2 * len(study.arms_of("tangent_control"))
 
 
+@pytest.mark.slow
 def test_compute_without_counted_operations_says_so_on_its_axes() -> None:
     study = STUDIES["digits"]
     figure, sentence = drawn(study, "compute", rows_of(study, "compute", flops=False))

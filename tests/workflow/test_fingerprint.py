@@ -97,7 +97,7 @@ MATHEMATICS = {
 """File, what stands there, what in its place, the runs that use it, and which of their parts are then stale."""
 
 
-@pytest.mark.one_in(10)
+@pytest.mark.slow
 @pytest.mark.parametrize("what", HARMLESS)
 def test_editing_what_decides_no_number_leaves_every_run_fresh(what: str, source: Path) -> None:
     before = _marks(source)
@@ -105,7 +105,7 @@ def test_editing_what_decides_no_number_leaves_every_run_fresh(what: str, source
     assert _marks(source) == before
 
 
-@pytest.mark.one_in(11)
+@pytest.mark.slow
 @pytest.mark.parametrize("what", MATHEMATICS)
 def test_editing_the_mathematics_makes_the_runs_that_use_it_stale_and_no_other(what: str, source: Path) -> None:
     file, old, new, stale, parts = MATHEMATICS[what]

@@ -126,6 +126,7 @@ def _held(study: Study, run: Run) -> tuple[Held, Task]:
     return held, task
 
 
+@pytest.mark.slow
 def test_a_network_of_zeros_has_collapsed_whatever_its_edges(narrow) -> None:
     """Of a map to 0, of one to the edges of its segments, and of one that is looked at in parts."""
     few = {"iterations": 60, "batch": 2000}

@@ -251,6 +251,7 @@ def test_kinds_bring_their_own_counts() -> None:
     assert "name inception or dinov2" in _said(caught.value)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "more, key, wanted",
     [

@@ -180,6 +180,7 @@ def in_parts(scd_arm, monkeypatch: pytest.MonkeyPatch) -> Study:
     return study
 
 
+@pytest.mark.slow
 def test_sampling_without_time_for_more_makes_one_part_a_job_and_ends_with_the_same_bits(in_parts, monkeypatch) -> None:
     made = in_parts.run_folder(SCD) / "samples.npz"
     sample(in_parts, SCD)

@@ -48,6 +48,7 @@ def test_provenance_names_the_build_of_torch_where_it_is_imported(monkeypatch) -
     assert provenance()["libraries"]["torch"] == metadata.version("torch")
 
 
+@pytest.mark.slow
 def test_the_peak_of_memory_is_the_process_s_own_and_not_of_what_started_it() -> None:
     own = "from trigbench.workflow.machine.provenance import peak_memory_mb; print(peak_memory_mb())"
     large = f"import os, sys; held = bytearray(600 * 2**20); os.execv(sys.executable, [sys.executable, '-c', {own!r}])"
@@ -236,6 +237,7 @@ def test_a_run_whose_data_are_replaced_while_it_trains_is_not_judged(
     assert not (study.run_folder(run) / "metrics.json").exists()
 
 
+@pytest.mark.slow
 def test_samples_of_earlier_weights_are_not_judged_as_of_new_ones(scd_arm: Callable[..., Study]) -> None:
     run = Run(arm="scd", seed=0)
     make_run(scd_arm(iterations=3), run)

@@ -63,6 +63,7 @@ def test_missing_runs_are_named_by_experiment(study: Study):
     assert [(g.arm, g.seeds) for g in gap.gaps] == [("discrete-8", [0, 2])]
 
 
+@pytest.mark.slow
 def test_a_diverged_seed_is_shown_as_such_and_why(study: Study):
     make_results(study, study.runs(), (DIVERGED,))
     tabulated(study)
@@ -171,6 +172,7 @@ def test_costs_are_means_over_seeds_and_count_no_run_twice(study: Study):
     assert page.precisions == [("fp32", 1), ("fp16", 1)]
 
 
+@pytest.mark.slow
 def test_a_study_names_what_its_distances_rest_on(study: Study):
     make_results(study, study.runs())
     tabulated(study)
@@ -340,6 +342,7 @@ def test_a_rule_in_words():
 # --- the front page -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_front_page_counts_as_the_judge_does(judged: Study, tmp_path: Path):
     entries = [json.loads(json.dumps(entry(study_page(judged), judged)))]
     page = front_page(entries, claim_pages(entries), tmp_path / "timing.json")
@@ -465,6 +468,7 @@ def test_the_shipped_findings_name_experiments_that_exist():
 # --- charts ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_chart_holds_the_numbers_of_the_tables(judged: Study):
     runs = read_table(judged.experiment_folder("one_and_two") / "runs.csv")
     chart = main_chart("one_and_two", judged.experiments["one_and_two"], runs, pd.DataFrame())

@@ -56,6 +56,7 @@ def test_one_s_own_study_of_a_shipped_name_is_one_s_own() -> None:
     assert [study.file for study in standing()[0]] == [Path("oracle.yaml")]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("what", ["of earlier versions", "file gone", "renamed", "budget gone", "damaged"])
 def test_a_folder_whose_study_is_not_to_be_found_is_named_and_hides_no_other(what: str) -> None:
     stands("digits")
