@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from trigbench.core.networks.edm2 import MPLayer
-
 Tensors = Mapping[str, Tensor]
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-LAYERS = (nn.Linear, *CONVOLUTIONS, MPLayer)
-"""Those whose weights are adapted; convolutions in groups are not."""
+LAYERS = (nn.Linear, *CONVOLUTIONS)
+"""Those whose weights are adapted, with any that says so itself, as EDM2's: its `low_rank` is true. Convolutions in
+groups are not."""
 WITHOUT = (nn.Embedding, *CONVOLUTIONS)
 """Those that may have other weights, which stay as they are."""
 
@@ -30,7 +29,8 @@ def adapted_weights(network: nn.Module) -> dict[str, Tensor]:
     found, others = dict[str, Tensor](), list[str]()
     for place, layer in network.named_modules():
         for part, weight in layer.named_parameters(place, recurse=False):
-            if isinstance(layer, LAYERS) and part.endswith("weight") and getattr(layer, "groups", 1) == 1:
+            adapted = isinstance(layer, LAYERS) or getattr(layer, "low_rank", False)
+            if adapted and part.endswith("weight") and getattr(layer, "groups", 1) == 1:
                 found[part] = weight
             elif weight.ndim > 1 and not isinstance(layer, WITHOUT):
                 others.append(f"{part} {tuple(weight.shape)}")

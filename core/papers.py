@@ -143,6 +143,37 @@ PAPERS = {
         ),
         2025,
     ),
+    "2404.04057": Paper(
+        "zhou2024score",
+        "Score identity Distillation: Exponentially Fast Distillation of Pretrained Diffusion Models for One-Step "
+        "Generation",
+        ("Zhou, Mingyuan", "Zheng, Huangjie", "Wang, Zhendong", "Yin, Mingzhang", "Huang, Hai"),
+        2024,
+    ),
+    "2503.07565": Paper(
+        "zhou2025inductive",
+        "Inductive Moment Matching",
+        ("Zhou, Linqi", "Ermon, Stefano", "Song, Jiaming"),
+        2025,
+    ),
+    "2405.14867": Paper(
+        "yin2024improved",
+        "Improved Distribution Matching Distillation for Fast Image Synthesis",
+        (
+            "Yin, Tianwei", "Gharbi, Michael", "Park, Taesung", "Zhang, Richard", "Shechtman, Eli", "Durand, Fredo",
+            "Freeman, William T.",
+        ),
+        2024,
+    ),
+    "2510.08431": Paper(
+        "zheng2025large",
+        "Large Scale Diffusion Distillation via Score-Regularized Continuous-Time Consistency",
+        (
+            "Zheng, Kaiwen", "Wang, Yuji", "Ma, Qianli", "Chen, Huayu", "Zhang, Jintao", "Balaji, Yogesh",
+            "Chen, Jianfei", "Liu, Ming-Yu", "Zhu, Jun", "Zhang, Qinsheng",
+        ),
+        2025,
+    ),
 }  # fmt: skip
 """By their numbers on arXiv."""
 

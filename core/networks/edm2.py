@@ -208,6 +208,9 @@ class MPLayer(nn.Module):
     `EDM2.normalised_weights`), then divided by the square root of the number of its inputs.
     """
 
+    low_rank = True
+    """Its weight may have an adapter (core.low_rank)."""
+
     def __init__(self, inputs: int, outputs: int, kernel: int | None = None) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(outputs, inputs, *([] if kernel is None else [kernel, kernel])))

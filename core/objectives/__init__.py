@@ -110,6 +110,8 @@ CONTROL = ("control", "control_constant", "warmup")
 CONTINUOUS = (*PROPOSAL, *WEIGHT, *CONTROL, "tangent_method", "tangent_precision")
 DISCRETE = (*PROPOSAL, *WEIGHT, *CONTROL, "intervals", "grid")
 SCORE = ("score_scale", "fake_rate")
+ROLLOUT = {"rollout_steps": Setting(int, least=1, most=4)}
+"""Of core.objectives.distribution_matching.simulated."""
 TWO_ANGLES = {
     "law": Setting(("same", "uniform", "lognormal", "edges", "gap")), "second_mean": Setting(float),
     "second_std": Setting(float, least=0.01), "share_same": Setting(float, least=0, most=1),
@@ -261,6 +263,28 @@ OBJECTIVES: dict[str, Method] = {
         settings=TWO_ANGLES | DIRECTION | {"alpha": Setting(float, least=0, most=1)},
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps", stages=4,
         look=Look("alpha-Flow", "arXiv 2510.20771", "#557B55", "$F$"),
+    ),
+    "rcm": Method(
+        "trigbench.core.objectives.distribution_matching:rcm", (*CONTINUOUS, "fake_rate", "guidance_max"),
+        settings=ROLLOUT | {"reverse_weight": Setting(float, least=0)}, teacher=True, fake=True,
+        look=Look("rCM", "arXiv 2510.08431", "#8E8EFF", "$r$"),
+    ),
+    "dmd2": Method(
+        "trigbench.core.objectives.distribution_matching:dmd2", ("fake_rate", "guidance_max"), settings=ROLLOUT,
+        teacher=True, fake=True, log_weights=(), sampler="one", look=Look("DMD2", "arXiv 2405.14867", "#2F0939", "$D$"),
+    ),
+    "sid": Method(
+        "trigbench.core.objectives.score_identity:sid", ("fake_rate", "guidance_max"),
+        settings={"alpha": Setting(float, least=0)}, teacher=True, fake=True, log_weights=(), sampler="one",
+        look=Look("SiD", "arXiv 2404.04057", "#8E7B84", "$d$"),
+    ),
+    "imm": Method(
+        "trigbench.core.objectives.moment_matching:imm", settings={
+            "particles": Setting(int, least=1), "kernel": Setting(("laplace", "energy")),
+            "gap_halvings": Setting(int, least=1, most=30), "weight_power": Setting(float, least=0, most=4),
+            "weight_shift": Setting(float),
+        },
+        two_times=True, log_weights=(), sampler="jumps", look=Look("IMM", "arXiv 2503.07565", "#C63942", "$I$"),
     ),
 }  # fmt: skip
 

@@ -47,9 +47,19 @@ METHODS: dict[str, dict[str, Any]] = {
     "dscd": {"objective": "dscd", "teacher": "exact", "intervals": 8},
     "vsd": {"objective": "vsd", "teacher": "exact", "adaptive_weight": True},
     "ct": {"objective": "ct", "points": [4, 8], "target_decay": 0.9},
+    "adapted": {
+        "objective": "ct",
+        "start": "sct",
+        "adapter": {"rank": 2},
+        "points": [4, 8],
+        "target_decay": 0.9,
+        "snapshots": 2,
+    },
     "image": {"objective": "sct", "size": "image", "snapshots": 2},
     "spectral": {"objective": "ct", "size": "spectral", "points": [4, 8], "target_decay": 0.9, "snapshots": 2},
 }
+COPIED = "adapted.fsdp"
+"""Whose last checkpoint two processes read and write again: it holds an adapter, and snapshots of whole weights."""
 WAYS: dict[str, dict[str, Any]] = {
     "ddp": {},
     "ddp-parts": {"microbatch": 3},
@@ -154,14 +164,15 @@ def main(study: Study, out: Path) -> None:
         ):
             assert (len(set(world.total(world.marks(given)).tolist())) == 1) is alike, given
         for name in RESUMED:
-            _read_and_write_again(study, name, world)
+            _read_and_write_again(study, name, world, Path("by-one"), 2)
+        _read_and_write_again(study, COPIED, world, study.files(run_of(COPIED)).checkpoints, STEPS)
         with stop_after(4):
             name = "broken-fsdp"
             train_module.train(study, run_of(name))
         for name in STOPPED:
             with pytest.raises(BenchError, match="stopped at step 1 of"):
                 train_module.train(study, run_of(name), time_limit=0.001 if world.rank else None)
-            assert checkpoints.newest(study.checkpoint_folder(run_of(name)), mark_of(study, name)), "whole by then"
+            assert checkpoints.newest(study.files(run_of(name)).checkpoints, mark_of(study, name)), "whole by then"
         patch.setattr(sampling, "BATCH", AT_ONCE)
         with pytest.raises(BenchError, match="stopped in drawing samples"):
             sample(study, run_of(SAMPLED), time_limit=0.001 if world.rank else None)
@@ -170,14 +181,14 @@ def main(study: Study, out: Path) -> None:
     write_json(out / f"held-{world.rank}.json", held)
 
 
-def _read_and_write_again(study: Study, name: str, world: World) -> None:
-    """A checkpoint of one process, read by two and written by two."""
+def _read_and_write_again(study: Study, name: str, world: World, source: Path, last: int) -> None:
+    """A checkpoint, as of one process, read by two and written by two."""
     arm, folder = study.arms[name], Path("copies") / name
     modules = make_modules(doubled(study, run_of(name)), None)
     layout = lay_out(world, modules.parameters(), arm.sharded)
     state = initial(modules, layout, arm)
-    journal, step = resume(Path("by-one"), mark_of(study, name), state, layout)
-    assert step == 2
+    journal, step = resume(source, mark_of(study, name), state, layout)
+    assert step == last
     save(folder, mark_of(study, name), step, state, journal, layout)
 
 

@@ -23,10 +23,13 @@ from trigbench.workflow.study.reading import load, read_mapping, remedy_of
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
 CLAIMS = ROOT / "workflow" / "claims.yaml"
-PAPERS = ("sCM", "CM", "iCT", "ECT")
+PAPERS = (
+    "sCM", "CM", "iCT", "ECT", "PD", "CTM", "LCM", "PCM", "multi-step CM", "MeanFlow", "iMF", "alpha-Flow", "SoFlow",
+    "AYF", "LSD", "shortcut", "TVM", "rCM", "IMM", "SiD",
+)  # fmt: skip
 TOPICS = (
-    "compute", "conditioning", "discretisation", "guidance", "lineage", "mid time", "sizes", "stability of time",
-    "steps", "tangent", "theory", "weighting",
+    "compute", "conditioning", "discretisation", "flow maps", "guidance", "lineage", "mid time", "sizes",
+    "stability of time", "steps", "tangent", "theory", "weighting",
 )  # fmt: skip
 OF_RUNS = COSTS.keys() - {"found_mid_time", "sample_flops", "train_flops"}
 """Costs that every run has; the others are known where an experiment has them measured."""

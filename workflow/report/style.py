@@ -31,7 +31,10 @@ STEP = "optimiser step"
 ANGLE = "angle t  (0: data, π/2: noise)"
 INTERVALS = "number of intervals N"
 DIMENSION = "dimension"
-AXES = {"step": STEP, "angle": ANGLE, "intervals": INTERVALS, "dimension": DIMENSION}
+SCALE = "scale of both adapters"
+AXES = {
+    "step": STEP, "angle": ANGLE, "intervals": INTERVALS, "dimension": DIMENSION, "steps": "steps", "scale": SCALE,
+}  # fmt: skip
 """What the axis is called along which a curve goes (workflow.study.quantities.along)."""
 
 

@@ -5,7 +5,8 @@ The one place where a study's words become the core's values.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,19 +18,20 @@ from trigbench.core.constants import SIGMA_MIN
 from trigbench.core.conversions import field_with_boundary
 from trigbench.core.fields import Fields, Jump, bind
 from trigbench.core.guidance import guided
+from trigbench.core.low_rank import adapted_weights, merged, new_adapter
 from trigbench.core.networks.dropout import masks, number_layers
 from trigbench.core.networks.log_weight import LogWeight
 from trigbench.core.networks.mlp import ResidualMLP
 from trigbench.core.objectives.regression import Regression
 from trigbench.core.tangents import Apart
 from trigbench.core.trigflow import Field
-from trigbench.workflow.data.randomness import seed_globals, seeded
+from trigbench.workflow.data.randomness import generator, seed_globals, seeded
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.named import named, takes
 from trigbench.workflow.run.batches import Batch, draw_batch, mapped
 from trigbench.workflow.run.settings import settings_of
 from trigbench.workflow.run.task import Task, weights_of
-from trigbench.workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, unkept
+from trigbench.workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, replaced, unkept
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -42,10 +44,16 @@ class Modules:
     student: nn.Module
     extras: dict[str, nn.Module]
     """By the name of core.fields.Fields that each becomes: log weights, and the fake."""
+    adapter: Tensors = dataclasses.field(default_factory=dict)
+    """Of the student's own parameters, which then stay as they are; empty where these are trained."""
+
+    def own(self) -> Tensors:
+        """What is trained of the student: its parameters by name, or the parts of its adapter (core.low_rank)."""
+        return dict(self.adapter or self.student.named_parameters())
 
     def parameters(self) -> Tensors:
         """The student's under their own names, the others' under `<extra>.`."""
-        named: Tensors = dict(self.student.named_parameters())
+        named = self.own()
         for name, module in self.extras.items():
             named |= {f"{name}.{key}": p for key, p in module.named_parameters()}
         return named
@@ -57,10 +65,31 @@ class Modules:
             named |= {f"{name}.{key}": buffer for key, buffer in buffers_of(module).items()}
         return named
 
+    @torch.no_grad()
+    def weights(self, own: Tensors) -> Tensors:
+        """The student's weights where `own` is of these values: these, or what an adapter of them makes of its own."""
+        return merged(dict(self.student.named_parameters()), (own, 1.0)) if self.adapter else own
+
+    def kept(self) -> Tensors:
+        """The student's weights as they are, with its buffers."""
+        return self.weights({name: p.detach() for name, p in self.own().items()}) | buffers_of(self.student)
+
+    @contextmanager
+    def adapted(self) -> Iterator[None]:
+        """Inside, the student's network has the weights that its adapter makes of its own.
+
+        An objective and its gradient are evaluated inside: what computes again in the backward pass finds them there.
+        """
+        frozen = {name: p.detach() for name, p in self.student.named_parameters()}
+        changed = merged(frozen, (self.adapter, 1.0)) if self.adapter else {}
+        with replaced(self.student, changed):
+            yield
+
     def normalised(self) -> Tensors:
         """Of `parameters` those that their networks want normalised before every step (EDM2), made so."""
         found: Tensors = {}
-        for prefix, module in (("", self.student), *((f"{name}.", module) for name, module in self.extras.items())):
+        student = () if self.adapter else (("", self.student),)
+        for prefix, module in (*student, *((f"{name}.", module) for name, module in self.extras.items())):
             normalised_weights = getattr(module, "normalised_weights", None)
             if normalised_weights is not None:
                 found |= {prefix + key: p for key, p in normalised_weights(dict(module.named_parameters())).items()}
@@ -123,7 +152,30 @@ def make_modules(task: Task, start: Tensors | None) -> Modules:
         problem = f"the network has a part called {min(taken)!r}, as what is trained beside it is called"
         remedy = "give that part another name"
         raise BenchError(problem, file=task.study.file, key=task.network_key, remedy=remedy)
-    return Modules(networks[0], extras)
+    check_adapted(task, networks[0])
+    return Modules(networks[0], extras, _new_adapter(task, networks[0]))
+
+
+def _new_adapter(task: Task, network: nn.Module) -> Tensors:
+    """The arm's, as its run starts: it changes nothing, and what it is drawn from is a function of the seed."""
+    if task.arm.adapter is None:
+        return {}
+    made = new_adapter(adapted_weights(network), task.arm.adapter.rank, generator(task.seed, "adapter"))
+    return {name: part.detach().requires_grad_() for name, part in made.items()}
+
+
+def check_adapted(task: Task, network: nn.Module) -> None:
+    """Raise BenchError for a network that some arm of the study would adapt, and that cannot be; asked of every run
+    with it, so that none is trained for an adapter that will be refused."""
+    asking = [name for name, arm in task.study.arms.items() if arm.adapter and arm.size == task.arm.size]
+    if not asking:
+        return
+    try:
+        adapted_weights(network)
+    except ValueError as error:
+        problem, _, _ = str(error).partition("; ")
+        remedy = "make it of linear and convolution layers (docs/networks.md), or train all of it: remove 'adapter'"
+        raise BenchError(problem, file=task.study.file, key=f"arms.{asking[0]}.adapter", remedy=remedy) from error
 
 
 def _check_width(task: Task, network: nn.Module) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
@@ -21,7 +21,7 @@ from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.devices import products
-from trigbench.workflow.run.assembly import make_modules, make_network, step_function
+from trigbench.workflow.run.assembly import Modules, make_modules, make_network, step_function
 from trigbench.workflow.run.operations import Operations
 from trigbench.workflow.run.task import Task, open_teacher
 from trigbench.workflow.run.weights import kept_of
@@ -76,6 +76,8 @@ class Counts:
     evaluation: float
     """Operations of the network, once."""
     parameters: float
+    trained: float
+    """Of the network's parameters, or of its adapter's."""
 
 
 def costs_of(study: Study, judged: int, measure: bool = True) -> list[Cost]:
@@ -159,7 +161,8 @@ def counts_of(task: Task, seen: dict[str, list[Counts]] | None = None) -> Counts
     if key not in seen:
         seen[key] = [_count(_narrowed(task, small)) for small in WIDTHS]
     through = lambda value: quadratic(WIDTHS, [value(counts) for counts in seen[key]], width)  # noqa: E731
-    return Counts(through(lambda c: c.step), through(lambda c: c.evaluation), through(lambda c: c.parameters))
+    of_all = (lambda c: c.step, lambda c: c.evaluation, lambda c: c.parameters, lambda c: c.trained)
+    return Counts(*map(through, of_all))
 
 
 def quadratic(places: Sequence[float], values: Sequence[float], at: float) -> float:
@@ -187,7 +190,9 @@ def _cost(task: Task, counts: Counts, runs: int, judged: int) -> Cost:
     evaluations += snapshots * (study.evaluation.snapshot_samples or samples) * sum(map(sampling_evaluations, main))
     numbers = torch.Size(task.data.shape).numel()
     # parameters, average and two moments; a fake has no average; snapshots so far stand in every checkpoint
-    states = 4 + bool(settings.target_decay) + 3 * settings.method.fake + snapshots
+    states = (4 + bool(settings.target_decay)) * counts.trained
+    states += (3 * settings.method.fake + snapshots) * counts.parameters
+    adapter = counts.trained if settings.adapter else 0
     drawn = float(numbers) * samples * len(samplings)
     return Cost(
         arm=arm,
@@ -197,23 +202,24 @@ def _cost(task: Task, counts: Counts, runs: int, judged: int) -> Cost:
         other_operations=float(runs * evaluations) * counts.evaluation,
         measured_rate=None,
         narrowed=False,
-        kept_bytes=BYTES * runs * (counts.parameters * (1 + snapshots) + drawn),
-        working_bytes=BYTES * (checkpoints.KEPT * states * counts.parameters + drawn),
+        kept_bytes=BYTES * runs * (counts.parameters * (1 + snapshots) + adapter + drawn),
+        working_bytes=BYTES * (checkpoints.KEPT * states + drawn),
     )
 
 
 def _count(task: Task) -> Counts:
     """Counted on a step of two images, on the CPU, where torch has a formula of all that runs."""
     task = replace(task, study=task.study.model_copy(update={"device": "cpu"}))
-    step, network, weights = _prepared(task, COUNTED)
+    step, modules = _prepared(task, COUNTED)
+    network = modules.student
     with Operations() as training:
-        torch.autograd.grad(step(1, {}).loss, weights, materialize_grads=True)
+        step(1)
     labels = torch.zeros(COUNTED, dtype=torch.long) if task.data.classes else None
     condition = Condition(labels, **{name: torch.ones(COUNTED) for name in task.arm.told})
     with Operations() as once, torch.no_grad():
         bind(network, condition=condition)(torch.zeros(COUNTED, *task.data.shape), torch.ones(COUNTED))
-    parameters = sum(p.numel() for p in network.parameters())
-    return Counts(training.total / COUNTED, once.total / COUNTED, parameters)
+    parameters, trained = (sum(p.numel() for p in of) for of in (network.parameters(), modules.own().values()))
+    return Counts(training.total / COUNTED, once.total / COUNTED, parameters, trained)
 
 
 def _timed(task: Task, cost: Cost, counts: Counts, rates: dict[str, float]) -> Cost:
@@ -234,26 +240,31 @@ def _timed(task: Task, cost: Cost, counts: Counts, rates: dict[str, float]) -> C
 
 def _seconds_of_a_step(task: Task, batch: int) -> float:
     """Of the second of two steps."""
-    step, _, weights = _prepared(task, batch)
+    step, _ = _prepared(task, batch)
     seconds = 0.0
     for number in (1, 2):  # the first warms up
         started = time.monotonic()
-        with products(weights[0].device, task.arm.tf32):
-            torch.autograd.grad(step(number, {}).loss, weights, materialize_grads=True)
+        with products(task.device, task.arm.tf32):
+            step(number)
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         seconds = time.monotonic() - started
     return seconds
 
 
-def _prepared(task: Task, batch: int) -> tuple[Callable[..., Any], nn.Module, list[Tensor]]:
-    """(a step, the network, what is trained) of a task at another batch, without weights."""
+def _prepared(task: Task, batch: int) -> tuple[Callable[[int], Any], Modules]:
+    """(a step's gradient by its number, what is trained) of a task at another batch, without weights."""
     task = replace(task, arm=task.arm.model_copy(update={"batch": batch}))
     modules = make_modules(task, start=None)
     teacher = task.study.teacher_run(task.run)  # any weights cost the same
     taught = open_teacher(task) if teacher is None else kept_of(make_network(task.of_arm(teacher.arm)))
-    step = step_function(replace(task, teacher=taught), modules)
-    return step, modules.student, list(modules.parameters().values())
+    objective, weights = step_function(replace(task, teacher=taught), modules), list(modules.parameters().values())
+
+    def step(number: int) -> Any:
+        with modules.adapted():
+            return torch.autograd.grad(objective(number, {}).loss, weights, materialize_grads=True)
+
+    return step, modules
 
 
 def _width(task: Task) -> int | None:
@@ -287,7 +298,7 @@ def _key(task: Task) -> str:
         return size.model_copy(update={"settings": plain}).model_dump()
 
     teacher = study.arms.get(str(settings.teacher))
-    kept = ("objective", "told", "adaptive_weight", "solver", "tangent_method", "control")
+    kept = ("objective", "told", "adaptive_weight", "solver", "tangent_method", "control", "adapter")
     about = {key: getattr(settings, key) for key in kept} | {"guided": settings.guidance_max is not None}
     about |= {"file": study.teacher_file(task.run.arm)}
     networks = [network(settings), network(teacher) if teacher else None]

@@ -44,10 +44,11 @@ def evaluate_step(
     gradients: list[Tensor] = []
     scale = loss_scale(arm, batch.x0[0].numel())
     for part in _parts(batch, task, modules):
-        regression = objective(step, target, part)
         share = len(part) / arm.batch
-        with masks(part.keys):  # a network's checkpointed parts compute again
-            found = torch.autograd.grad(scale * share * regression.loss, parameters, materialize_grads=True)
+        with modules.adapted():
+            regression = objective(step, target, part)
+            with masks(part.keys):  # a network's checkpointed parts compute again
+                found = torch.autograd.grad(scale * share * regression.loss, parameters, materialize_grads=True)
         if scale != 1:
             found = [gradient / scale for gradient in found]
         if gradients:

@@ -24,7 +24,6 @@ from trigbench.workflow.run.journal import Journal
 from trigbench.workflow.run.log import Row, looks_of
 from trigbench.workflow.run.settings import segment_edges
 from trigbench.workflow.run.task import Task
-from trigbench.workflow.run.weights import kept_of
 from trigbench.workflow.study.schema import Arm
 
 LOOKS = 10
@@ -58,7 +57,7 @@ class Held:
     def left(self, modules: Modules) -> list[float]:
         """What the student leaves now, by bin (share_left)."""
         with resting(modules.student):
-            weights = kept_of(modules.student)
+            weights = modules.kept()
             return self._by_bin(lambda rows, x, t, u: rotate(x, self._student(modules, weights, rows, u)(x, t), t, u))
 
     def collapse(self, left: Row) -> list[float]:

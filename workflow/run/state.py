@@ -15,7 +15,7 @@ from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.run.assembly import Modules, Tensors
 from trigbench.workflow.run.distributed import Layout, World
 from trigbench.workflow.run.journal import Journal
-from trigbench.workflow.run.weights import copied, difference, put
+from trigbench.workflow.run.weights import buffers_of, copied, difference, put
 from trigbench.workflow.study.schema import Arm
 
 WHOLE = ("steps/", "buffers/")
@@ -27,13 +27,13 @@ class State:
     """Tensors as the layout holds parameters, updated in place."""
 
     parameters: Tensors
-    """The student's own, and those of what is trained beside it (Modules.parameters)."""
+    """The student's own or its adapter's, and those of what is trained beside it (Modules.parameters)."""
     average: Tensors
-    """Of the student's alone."""
+    """Of the student's alone (Modules.own)."""
     target: Tensors
     """The average that gives the targets, for methods that keep one; else empty."""
     snapshots: Tensors
-    """Averages along training with the student's buffers, as `<step>/<name>`."""
+    """Averages along training with the student's buffers, as `<step>/<name>`; with an adapter, whole weights."""
     optimiser: AdamState
     buffers: Tensors
     """The modules' own persistent ones, whole on every process. Averages have no others than the student's."""
@@ -41,10 +41,23 @@ class State:
 
 def initial(modules: Modules, layout: Layout, arm: Arm) -> State:
     """The state before the first step; its parameters are the layout's own."""
-    own = [name for name, _ in modules.student.named_parameters()]
-    student = {name: layout.parameters[name].detach().clone() for name in own}
+    student = {name: layout.parameters[name].detach().clone() for name in modules.own()}
     target = {name: p.clone() for name, p in student.items()} if arm.target_decay else {}
     return State(layout.parameters, student, target, {}, initial_state(layout.parameters), modules.buffers())
+
+
+def snapshot(step: int, state: State, modules: Modules, layout: Layout) -> Tensors:
+    """The average so far, as `snapshots` has it: of an adapter with the weights that it is of, which all have whole."""
+    average = modules.weights(layout.whole(state.average)) if modules.adapter else state.average
+    kept = average | buffers_of(modules.student)
+    return {f"{step}/{name}": value for name, value in copied(kept).items()}
+
+
+def target_weights(state: State, modules: Modules, layout: Layout) -> Tensors:
+    """The average that gives the targets, if there is one, with the student's buffers as the step finds them."""
+    if not state.target:
+        return {}
+    return modules.weights(layout.whole(state.target)) | copied(buffers_of(modules.student))
 
 
 def is_finite(state: State, world: World) -> bool:
@@ -84,7 +97,7 @@ def _restore(state: State, saved: Mapping[str, Tensor], layout: Layout, folder: 
     kept = [name for name in there if name.startswith("snapshots/")]
 
     def piece(name: str) -> Tensor:
-        shared_out = not name.startswith(WHOLE) and _owner(name) not in state.buffers
+        shared_out = not name.startswith(WHOLE) and _owner(name) in state.parameters
         return layout.piece(saved[name]) if shared_out else saved[name]
 
     others = {name: saved[name] for name in there if name not in own and name not in kept}

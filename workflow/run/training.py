@@ -37,7 +37,7 @@ from trigbench.workflow.run.journal import Clock, Journal
 from trigbench.workflow.run.log import GrowingLog, log_text
 from trigbench.workflow.run.outcome import Outcome, completed
 from trigbench.workflow.run.settings import average_decay, learning_rate, snapshot_steps, target_decay
-from trigbench.workflow.run.state import State, initial, is_finite, resume, save
+from trigbench.workflow.run.state import State, initial, is_finite, resume, save, snapshot, target_weights
 from trigbench.workflow.run.task import Task, open_teacher, opened
 from trigbench.workflow.run.tuning import tuned
 from trigbench.workflow.run.weights import buffers_of, copied, difference
@@ -58,6 +58,8 @@ class Trained:
     """What training leaves, whole on every process."""
 
     average: Tensors
+    adapter: Tensors
+    """Its average, which is in that of the weights; empty for an arm without one."""
     snapshots: Tensors
     journal: Journal
     outcome: Outcome
@@ -111,6 +113,8 @@ def _write(files: RunFiles, trained: Trained, record: TrainingRecord) -> None:
         stale.unlink(missing_ok=True)
     write_text(files.log, log_text(trained.journal.rows))
     write_tensors(files.weights, trained.average)
+    if trained.adapter:
+        write_tensors(files.adapter, trained.adapter)
     if trained.snapshots:
         write_tensors(files.snapshots, trained.snapshots)
     write_record(files.training, record)
@@ -162,8 +166,9 @@ def _train(task: Task, world: World, stop_now: StopNow) -> Trained:
             state, journal, outcome = _steps(loop, state, outcome, stop_now)
         with layout.gathered():
             outcome = completed(outcome, journal, loop.held, task, modules)
-    buffers = buffers_of(modules.student)
-    return Trained(layout.whole(state.average) | copied(buffers), layout.whole(state.snapshots), journal, outcome)
+    own, buffers = layout.whole(state.average), copied(buffers_of(modules.student))
+    average, adapter = modules.weights(own) | buffers, own if modules.adapter else {}
+    return Trained(average, adapter, layout.whole(state.snapshots), journal, outcome)
 
 
 def _steps(loop: Loop, state: State, outcome: Outcome, stop_now: StopNow) -> tuple[State, Journal, Outcome]:
@@ -182,7 +187,7 @@ def _steps(loop: Loop, state: State, outcome: Outcome, stop_now: StopNow) -> tup
         state = _update(_with_buffers(loop, state, found.marks), found.gradients, task.arm, step)
         _note(loop, journal, clock, log, found, step)
         if step in kept_after:
-            state.snapshots.update(_snapshot(step, state, modules))
+            state.snapshots.update(snapshot(step, state, modules, loop.layout))
         stop = None if step == task.arm.iterations else world.agreed(stop_now())
         outcome = _looked_at(loop, state, journal, clock, outcome, stop)
         if outcome.reason:
@@ -215,7 +220,7 @@ def _evaluated(loop: Loop, state: State, step: int, batch: Batch) -> Found:
     layout, modules = loop.layout, loop.modules
     with layout.gathered() as parameters:
         layout.replace(modules.normalised())
-        target = _target(state, layout, modules)
+        target = target_weights(state, modules, layout)
         watched, gradients = evaluate_step(loop.objective, step, batch, target, parameters, loop.task, modules)
     gradients = layout.summed(gradients)
     gradient_norm, marks = layout.norm(gradients), layout.world.marks(modules.buffers().values())
@@ -272,16 +277,6 @@ def _tell(progress: Progress, loop: Loop, outcome: Outcome, found: Found) -> Non
         progress.update(outcome.step, said, loss=found.loss, direction_norm=norm, images_per_second=images)
     else:
         sign_of_life()
-
-
-def _snapshot(step: int, state: State, modules: Modules) -> Tensors:
-    kept = state.average | buffers_of(modules.student)
-    return {f"{step}/{name}": value for name, value in copied(kept).items()}
-
-
-def _target(state: State, layout: Layout, modules: Modules) -> Tensors:
-    """The average that gives the targets, if there is one, with the student's buffers as the step finds them."""
-    return layout.whole(state.target) | copied(buffers_of(modules.student)) if state.target else {}
 
 
 def _with_buffers(loop: Loop, state: State, marks: list[float]) -> State:

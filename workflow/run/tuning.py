@@ -13,7 +13,7 @@ from trigbench.workflow.study.study import Run, Study
 def tuned(study: Study, run: Run) -> Arm:
     """The run's arm, with the rate of its best candidate where it has candidates.
 
-    Best is the mean of the study's tuning metric over the tuning seeds, at the fewest steps; a
+    Best is the mean of the study's tuning metric over the tuning seeds, at the arm's `rate_steps`; a
     diverged candidate is never best, and where all diverged the arm keeps its own rate. Raises
     BenchError when a candidate has no record, or one without that metric.
     """
@@ -21,18 +21,18 @@ def tuned(study: Study, run: Run) -> Arm:
     candidates = study.candidates(run.arm)
     if not candidates:
         return arm
-    scores = {name: _score(study, name) for name in candidates}
+    scores = {name: _score(study, name, arm.rate_steps) for name in candidates}
     best = min(scores, key=lambda name: scores[name])
     return arm.model_copy(update={"rate": study.arms[best].rate}) if math.isfinite(scores[best]) else arm
 
 
-def _score(study: Study, arm: str) -> float:
+def _score(study: Study, arm: str, steps: int | None) -> float:
     """Lower is better; infinite for a diverged run."""
     known = quantities_of([study.data[study.arms[arm].data]])
     sign = -1 if known[study.tuning_metric].better == "higher" else 1
     values = []
     for seed in study.tuning_seeds:
-        found = ratings(study, read_record(study.files(Run(arm=arm, seed=seed)).metrics))
+        found = ratings(study, read_record(study.files(Run(arm=arm, seed=seed)).metrics), steps)
         if not found:
             problem = f"{arm} has no {study.tuning_metric} to choose a rate by"
             raise BenchError(

@@ -4,7 +4,8 @@ A buffer may be state (spectral norm's vectors, batch norm's statistics) or a co
 no average is taken of them. A buffer that is not persistent is made anew with its network.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,30 @@ def put(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         value = values[name].to(tensor.device)
         if not torch.equal(as_bytes(tensor), as_bytes(value)):  # an expanded constant cannot be written to
             tensor.copy_(value)
+
+
+@contextmanager
+def replaced(network: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, the network's parameters of these names are these tensors, which may have a gradient of their own.
+
+    As torch.func.functional_call puts them, which takes them out again before the backward pass. Parameters that it
+    has under two names are one.
+    """
+    own = dict(network.named_parameters())
+    value_of = {id(own[name]): value for name, value in values.items()}
+    places = [
+        (module, name, parameter, value_of[id(parameter)])
+        for module in network.modules()
+        for name, parameter in module._parameters.items()
+        if id(parameter) in value_of
+    ]
+    try:
+        for module, name, _, value in places:
+            module._parameters[name] = value  # type: ignore[assignment] - as functional_call does
+        yield
+    finally:
+        for module, name, parameter, _ in places:
+            module._parameters[name] = parameter
 
 
 def unkept(network: nn.Module) -> list[str]:

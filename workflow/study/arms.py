@@ -19,6 +19,8 @@ MAPS = {"segments": ("segments",), "jumps": ("jumps", "few", "halves"), "halves"
 """The ways of sampling that may stand in for a method's own, where it is a map; `few` for any other."""
 HALVINGS = 7
 """Of `shortcut` unless told: core.objectives.shortcut's own default, without torch."""
+PARTICLES = 4
+"""Of `imm` unless told: core.objectives.moment_matching's own default, likewise."""
 
 
 def check_arm(study: Study, name: str, arm: Arm) -> None:
@@ -36,6 +38,7 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
     _check_points(name, arm)
     _check_edges(name, arm)
     _check_stages(name, arm)
+    _check_particles(name, arm)
 
 
 def _check_samplers(study: Study, name: str, arm: Arm) -> None:
@@ -132,16 +135,35 @@ def _check_stages(name: str, arm: Arm) -> None:
         raise Mistake(problem, "train longer, or in fewer stages")
 
 
+def _check_particles(name: str, arm: Arm) -> None:
+    """Rows that are compared with each other stand in one part of the batch."""
+    if "particles" not in arm.method.settings:
+        return
+    count = arm.settings.get("particles", PARTICLES)
+    for key, rows in (("batch", arm.batch), ("microbatch", arm.microbatch)):
+        if rows is not None and rows % count:
+            problem = f"arms.{name}.{key}: {rows} rows are no multiple of the {count} particles that are compared"
+            remedy = f"write {max(rows // count, 1) * count}, or other 'particles'"
+            raise Mistake(problem, f"{remedy}; each process's share of a batch is such a multiple, too")
+
+
 def _check_rate(study: Study, name: str, arm: Arm) -> None:
+    if arm.rate_steps and arm.rate_of is None:
+        raise Mistake(f"arms.{name}.rate_steps: no 'rate_of' that would be rated by it", "add 'rate_of', or remove it")
     if arm.rate_of is None or not study.is_whole:
         return
     candidates = [study.arms[candidate] for candidate in study.candidates(name)]
     if not candidates or not study.tuning_seeds:
         problem = f"arms.{name}.rate_of: needs 'tuning_seeds', and arms with 'tuning' called {arm.rate_of!r}"
         raise Mistake(problem, "add them, or set 'rate' and remove 'rate_of'")
-    own = {"rate", "rate_of", "tuning", "samplers", "snapshots"}
+    own = {"rate", "rate_of", "rate_steps", "tuning", "samplers", "snapshots"}
     if any(candidate.model_dump(exclude=own) != arm.model_dump(exclude=own) for candidate in candidates):
         raise Mistake(f"arms.{name}.rate_of: candidates may differ in 'rate' alone", "make the others equal")
+    for candidate in study.candidates(name) if arm.rate_steps else ():
+        sampled = [way.steps for way in study.main_samplings(candidate)]
+        if arm.rate_steps not in sampled:
+            problem = f"arms.{name}.rate_steps: {candidate} is not sampled in {arm.rate_steps} steps"
+            raise Mistake(problem, f"its main sampler has {', '.join(map(str, dict.fromkeys(sampled)))}")
 
 
 def _check_teacher(study: Study, name: str, arm: Arm) -> None:
@@ -182,15 +204,26 @@ def _check_start(study: Study, name: str, arm: Arm) -> None:
     if start is None:
         known = ", ".join(["random", "teacher", *study.arms])
         raise Mistake(f"{key}: there is no arm {arm.start!r}", f"choose of: {known}")
-    if start.data != arm.data or start.tuning:
+    if start.tuning or not _data_of_start(study, start, arm):
         problem = "only chooses a rate" if start.tuning else f"is on data {start.data!r}, not {arm.data!r}"
-        raise Mistake(f"{key}: {arm.start!r} {problem}", "name an arm on the same data, or set start: random")
+        remedy = "name an arm on data of that shape and classes" if arm.adapter else "name an arm on the same data"
+        raise Mistake(f"{key}: {arm.start!r} {problem}", remedy if arm.adapter else f"{remedy}, or set start: random")
     if start.size in study.sizes and not _alike(study, start.size, arm.size):
         problem = f"{key}: {arm.start!r} is of size {start.size!r}, this arm of {arm.size!r}"
         raise Mistake(problem, "give both one size, or set start: random")
     if more := [part for part in start.told if part not in arm.told]:
         problem = f"{key}: the network of {arm.start!r} is told its {' and '.join(more)}, and this arm's is not"
         raise Mistake(problem, "start from an arm that is told no more, or set start: random")
+
+
+def _data_of_start(study: Study, start: Arm, arm: Arm) -> bool:
+    """Whether an arm may start from another's data: they are its own, or of one shape and classes where it is adapted
+    to data of another style."""
+    if start.data == arm.data or start.data not in study.data:
+        return True
+    known = [known_of(study.data[data]) for data in (arm.data, start.data)]
+    here, there = ((data.shape, data.classes) for data in known)
+    return arm.adapter is not None and known[0].shape is not None and here == there
 
 
 def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeacher) -> None:

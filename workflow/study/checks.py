@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.arms import check_arm
 from trigbench.workflow.study.claim import refuse_one_statistic
+from trigbench.workflow.study.combined import COMBINED, style_and_acceleration
 from trigbench.workflow.study.kinds import is_own, known_of, metrics_of
 from trigbench.workflow.study.metrics import check_metrics, check_quantity
 from trigbench.workflow.study.models import check_known
@@ -149,3 +150,5 @@ def _check_experiments(study: Study) -> None:
         check_quantity(f"experiments.{name}.metric", experiment.metric, of, CURVES)
         for sampler in experiment.samplers:
             check_known(f"experiments.{name}.samplers", sampler, study.all_samplers)
+        if experiment.measurement == COMBINED:
+            style_and_acceleration(study, name)

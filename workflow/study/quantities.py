@@ -48,7 +48,7 @@ class Curve:
     """What is measured along something alone."""
 
     meaning: str
-    along: Literal["step", "angle", "intervals", "dimension"]
+    along: Literal["step", "angle", "intervals", "dimension", "steps", "scale"]
     signed: bool = False
     """As of a quantity."""
     exact: bool = False
@@ -75,6 +75,21 @@ QUANTITIES: dict[str, Quantity] = {
         "RMS error of the map between two angles",
         "lower",
         "root mean square over points and pairs of angles of learned minus exact map of two times, per axis",
+        of="map",
+    ),
+    "interaction": Quantity(
+        "interaction of two adapters",
+        "lower",
+        "what a style's and an acceleration's adapter change together at scales 0.8 and 1 beyond the sum of what each "
+        "changes alone, over the smaller of these; root mean squares of F over points and angles",
+        of="map",
+    ),
+    "interaction_order": Quantity(
+        "order of the interaction",
+        "neither",
+        "p of an interaction ~ scale^p, from both adapters at a quarter to both at a half; 2 where they add to first "
+        "order",
+        signed=True,
         of="map",
     ),
     "sliced_wasserstein": Quantity(
@@ -164,6 +179,13 @@ ACTIVITIES: dict[str, str] = {
 _OF_TIME = ("t < 0.39", "0.39 < t < 0.79", "0.79 < t < 1.18", "t > 1.18")
 """The bins of core.noise_left."""
 _MIDDLES = ("0.20", "0.59", "0.98", "1.37")
+_CONTROLS = {
+    "none": "as it is",
+    "half": "over the root of its squared length",
+    "one": "over its squared length",
+    "normalised": "normalised as sCM's tangent",
+}
+_WAYS = {"renoised": "all re-noised between steps", "jumps": "nothing re-noised"}
 CURVES: dict[str, Curve] = {
     "training_loss": Curve("loss, mean since the last point; x is the optimiser step", "step", signed=True),
     "training_direction_norm": Curve("norm of the direction before any control, mean since the last point", "step"),
@@ -201,9 +223,44 @@ CURVES: dict[str, Curve] = {
     "normalisation_bias": Curve(
         "mean normalised direction of sCT at the exact map over its RMS; x is the dimension", "dimension"
     ),
+    "interaction_at": Curve("`interaction` at one angle; x is the angle", "angle"),
+    "interaction_size": Curve(
+        "root mean square of what two adapters change together beyond what each changes alone; x is the scale of both",
+        "scale",
+    ),
     "critical_batch": Curve(
         "batch at which the noise of sCT's mean direction equals that bias; x is the dimension", "dimension"
     ),
+    **{
+        f"power_bias_{name}": Curve(
+            f"mean direction of MeanFlow at the exact map, {said}, over its RMS; x is the dimension", "dimension"
+        )
+        for name, said in _CONTROLS.items()
+    },
+    **{
+        f"power_critical_batch_{name}": Curve(
+            f"batch whose mean direction of MeanFlow, {said}, has as much noise as bias; x is the dimension",
+            "dimension",
+        )
+        for name, said in _CONTROLS.items()
+    },
+    **{
+        f"excess_{way}": Curve(
+            f"RMS of samples by a map that errs over that by the exact one, less 1, {said}; x is the number of steps",
+            "steps",
+            signed=True,
+        )
+        for way, said in _WAYS.items()
+    },
+    **{
+        f"predicted_{way}": Curve(
+            f"the same of a Gaussian, in closed form, {said}; x is the number of steps",
+            "steps",
+            signed=True,
+            exact=True,
+        )
+        for way, said in _WAYS.items()
+    },
 }
 """What is measured along something, beside the quantities above."""
 

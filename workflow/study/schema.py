@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from trigbench._nearest import among
-from trigbench.core.constants import ADAM_BETAS, ADAM_EPSILON, EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
+from trigbench.core.constants import EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
@@ -27,6 +27,7 @@ from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.models import PATH, Model, Name, Settings, check_known, unfit
 from trigbench.workflow.study.seeds import Seeds
+from trigbench.workflow.study.trained import Adapter, Optimiser
 
 
 class Size(Model):
@@ -49,15 +50,6 @@ class Size(Model):
         if self.network is None and self.settings:
             raise Mistake("'settings' are for a 'network' of one's own", "remove them, or name the network")
         return self
-
-
-class Optimiser(Model):
-    """What moves the parameters, as App. G of the paper has it for its networks."""
-
-    method: Literal["adam", "radam"] = "adam"
-    beta1: Annotated[float, Field(ge=0, lt=1)] = ADAM_BETAS[0]
-    beta2: Annotated[float, Field(gt=0, lt=1)] = ADAM_BETAS[1]
-    epsilon: PositiveFloat = ADAM_EPSILON
 
 
 class ConvertedTeacher(Model):
@@ -123,6 +115,9 @@ class Arm(Model):
     start: Name = "random"
     """Where the parameters start, the fake's too: `random` ones are drawn, `teacher` takes its teacher's averaged ones
     (as the paper does), and the name of an arm those of that arm's run of the same seed."""
+    adapter: Adapter | None = None
+    """Instead of the network's parameters an adapter of them is trained; they stay as they start. Empty for all of
+    them."""
     iterations: PositiveInt
     batch: PositiveInt
     rate: PositiveFloat
@@ -187,6 +182,8 @@ class Arm(Model):
     """Trained at the study's tuning seeds only, as a candidate for another arm's rate."""
     rate_of: str | None = None
     """A pattern of tuning arms: the rate of the best of them replaces `rate`."""
+    rate_steps: PositiveInt | None = None
+    """At how many steps of their main sampler these are rated; empty for the fewest."""
     samplers: tuple[Name, ...] = ()
     """Of the study's samplers, the arm's main one first; empty for its objective's own."""
 
@@ -271,6 +268,9 @@ class Arm(Model):
             raise Mistake(f"objective {self.objective!r} needs a 'teacher'", remedy)
         if self.start == "teacher" and self.teacher in (None, "exact"):
             raise Mistake("start: teacher needs 'teacher' to name an arm, or a file", "name one, or set start: random")
+        if self.adapter is not None and self.start == "random":
+            remedy = "start from 'teacher', or from the arm whose weights it adapts"
+            raise Mistake("an 'adapter' is of trained weights, and 'start' draws random ones", remedy)
         if self.weight_max is not None and not self.adaptive_weight:
             raise Mistake("'weight_max' bounds the adaptive weight", "set adaptive_weight: true, or remove it")
         return self

@@ -1,8 +1,8 @@
 """scikit-learn's digits, as plans and pages know them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from trigbench.workflow.data.features.settings import OF_IMAGES
 from trigbench.workflow.machine.files import Arrays
@@ -19,10 +19,17 @@ class DigitsData(DataSettings):
     kind: Literal["digits"]
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
     seed: int = 0
+    style: Literal["bold"] | None = None
+    """How they are drawn: `bold` in strokes a pixel wider. Empty for as they are."""
+
+    @model_serializer(mode="wrap")
+    def _as_written(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the style of digits as they are, which had none before: what is made from them stays."""
+        return {key: value for key, value in handler(self).items() if key != "style" or value is not None}
 
 
 def _known(data: DigitsData) -> Known:
-    sentence = "scikit-learn's digits: 8×8 grey images with labels."
+    sentence = f"scikit-learn's digits{', drawn bold' if data.style else ''}: 8×8 grey images with labels."
     return Known(sentence, (1, 8, 8), DIGIT_CLASSES, METRICS, CLASSIFIER)
 
 

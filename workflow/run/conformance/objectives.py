@@ -199,7 +199,10 @@ def _rows(tried: Tried) -> str:
     fields = fields_of(tried.networks(SHAPES[0], torch.float64))
     x0, draws = draw(SHAPES[0], ROWS, torch.float64)
     whole = tried(fields, x0, draws)
-    order = torch.randperm(ROWS, generator=generator("conformance", "order"))
+    told = getattr(tried.settings, "particles", 1)  # rows in a row that are compared with each other
+    together = told if told in (1, 2, 4) else 1
+    groups = torch.randperm(ROWS // together, generator=generator("conformance", "order"))
+    order = (groups[:, None] * together + torch.arange(together)).flatten()
     halves = [order[: ROWS // 2], order[ROWS // 2 :]]
     parts = [tried(fields, x0[rows], _taken(draws, rows)) for rows in halves]
     norms = torch.cat([part.direction_norm for part in parts])
