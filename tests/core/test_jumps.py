@@ -42,6 +42,7 @@ def normals(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
+@pytest.mark.slow
 def test_without_noise_every_way_of_exact_jumps_ends_where_the_exact_map_does(mixture, unchecked):
     jump = jump_of(lambda x, t, u: oracle.segment_map(mixture, x, t, u, 128))
     noise, start = normals(1, 5, 2), torch.full((5,), 1.5, dtype=torch.float64)

@@ -55,6 +55,7 @@ def test_provenance_names_the_build_of_torch_where_it_is_imported(monkeypatch) -
     assert provenance()["libraries"]["torch"] == metadata.version("torch")
 
 
+@pytest.mark.slow
 def test_the_peak_of_memory_is_the_process_s_own_and_not_of_what_started_it() -> None:
     own = "from trigbench.workflow.machine.provenance import peak_memory_mb; print(peak_memory_mb())"
     large = f"import os, sys; held = bytearray(600 * 2**20); os.execv(sys.executable, [sys.executable, '-c', {own!r}])"
@@ -216,6 +217,7 @@ def test_a_study_whose_own_code_is_in_no_commit_of_the_checkout_is_not_published
 # --- a record has one writer -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_is_judged_again_by_hand_keeps_its_protocol_and_its_seconds(
     scd_arm: Callable[..., Study],
 ) -> None:
@@ -248,6 +250,7 @@ def _replace_data(study: Study) -> None:
 OTHER = r"(?s)seed 0 was trained from something else.*remedy: make the run again"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("what", ["settings", "data"])
 def test_judging_by_hand_does_not_make_a_stale_run_fresh(what: str, scd_arm: Callable[..., Study]) -> None:
     study, run = scd_arm(iterations=3), Run(arm="scd", seed=0)
@@ -276,6 +279,7 @@ def test_a_run_whose_data_are_replaced_while_it_trains_is_not_judged(
     assert not study.files(run).metrics.exists()
 
 
+@pytest.mark.slow
 def test_samples_of_earlier_weights_are_not_judged_as_of_new_ones(scd_arm: Callable[..., Study]) -> None:
     run = Run(arm="scd", seed=0)
     make_run(scd_arm(iterations=3), run)
