@@ -106,7 +106,7 @@ def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
     assert {study for claim in claims for study in claim.decided_by} <= {*shipped()}
 
 
-@pytest.mark.parametrize("name", ["oracle", "oracle-long", "digits", "flow_maps"])
+@pytest.mark.parametrize("name", ["oracle", "oracle-long", "digits", "flow_maps", "low-rank"])
 def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:
     study, ledger = load(name), read_claims()
     check_claims(ledger, [study])
