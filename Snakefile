@@ -31,7 +31,7 @@ wildcard_constraints:
 
 rule all:
     input:
-        "reports/index.html",
+        str(FRONT),
 
 
 include: "workflow/rules/data.smk"

@@ -1,5 +1,7 @@
 """Align Your Flow against its losses in the flow's coordinates, and where its two directions rest."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from tests.core.flow_coordinates import (
     velocity_of_flow,
 )
 from tests.core.test_flow_maps import velocity as exact_velocity
+from trigbench.core.guidance import guided
 from trigbench.core.objectives.align_your_flow import ayf, ayf_lagrangian
 from trigbench.core.two_angles import two_angles
 
@@ -41,6 +44,20 @@ def test_the_eulerian_step_is_its_loss_in_the_flow_s_coordinates(warmup, r):
     v, one = velocity_of_flow(step.teacher)(flowing, tau), torch.ones_like(tau)
     now, rate = jvp(average(step.net.to), (flowing, tau, rho), (v, one, 0 * one))
     step.agrees(published(now, now - v + r * col(tau - rho) * rate), ayf, warmup=warmup)
+
+
+def test_an_autoguided_teacher_is_a_field_like_another():
+    """lambda v + (1 - lambda) v_weak, lambda of (1, 3) a sample: core.guidance.guided with a weak field."""
+    step = Step(4)
+    weak = lambda x, t: step.averaged(x, t, t)  # noqa: E731
+    scale = 1 + 2 * step.middle
+    tau, rho = times(step)
+    flowing, _ = step.flowing(tau)
+    strong_v, weak_v = (velocity_of_flow(field)(flowing, tau) for field in (step.teacher, weak))
+    v, one = col(scale) * strong_v + col(1 - scale) * weak_v, torch.ones_like(tau)
+    now, rate = jvp(average(step.net.to), (flowing, tau, rho), (v, one, 0 * one))
+    fields = dataclasses.replace(step.fields, teacher=guided(step.teacher, weak, scale))
+    step.agrees(published(now, now - v + 0.99 * col(tau - rho) * rate), ayf, fields)
 
 
 def test_the_lagrangian_step_is_its_loss_in_the_flow_s_coordinates():

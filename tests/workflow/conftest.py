@@ -139,7 +139,7 @@ def copied_project(folder: Path) -> Path:
 
 def say_drawn(study: Study, run: Run) -> None:
     """As if the samples that are there were drawn from the weights that are there."""
-    write_record(study.run_folder(run) / "samples.json", SamplesRecord(**drawn_from(study, run)))
+    write_record(study.files(run).samples_record, SamplesRecord(**drawn_from(study, run)))
 
 
 def saved_every(study: Study, steps: int) -> Study:

@@ -78,19 +78,19 @@ def make_results(study: Study, runs: list[Run], diverged: tuple[Run, ...] = (), 
     draw = np.random.default_rng(0)
     floor = [{"metric": "sliced_wasserstein", "value": 0.03}]
     facts = {"exact_map_error": 1e-8}
-    write_json(study.data_file("blobs").with_suffix(".json"), {"facts": facts, "floors": floor, "provenance": {}})
+    write_json(study.made.facts("blobs"), {"facts": facts, "floors": floor, "provenance": {}})
     write_arrays(study.data_file("blobs"), {"reference": draw.normal(size=(20, 2)), "means": np.zeros((2, 2))})
     for run in runs:
-        write_record(study.run_folder(run) / "metrics.json", _record(study, run, run in diverged, commit))
+        write_record(study.files(run).metrics, _record(study, run, run in diverged, commit))
         samples = {way.key: draw.normal(size=(20, 2)) for way in study.samplings(run.arm)}
-        write_arrays(study.run_folder(run) / "samples.npz", {} if run in diverged else samples)
+        write_arrays(study.files(run).samples, {} if run in diverged else samples)
 
 
 def publish(study: Study, folder: Path, factors: dict[str, float], **origin: object) -> None:
     """Publish the study's own runs, each arm's values times its factor."""
-    runs = pd.read_csv(study.folder / "runs.csv")
+    runs = pd.read_csv(study.made.runs)
     write_table(runs.assign(value=runs.value * runs.arm.map(factors).fillna(1.0)), folder / "runs.csv")
-    provenance = json.loads((study.folder / "provenance.json").read_text())
+    provenance = json.loads((study.made.origin).read_text())
     write_json(folder / "provenance.json", {**provenance, **origin})
 
 
@@ -176,7 +176,7 @@ def tabulated(study: Study, claims: Path | None = None) -> None:
     """What the rules leave, without drawing."""
     for name in study.experiments:
         step.tabulate_experiment(study, name, partial=True)
-        folder = study.experiment_folder(name)
+        folder = study.made.experiment(name).folder
         write_json(folder / "finding.json", {"finding": "It is so. Mostly.", "diverged": []})
     step.tabulate_study(study)
     if claims is not None:

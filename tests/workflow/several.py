@@ -172,7 +172,7 @@ def main(study: Study, out: Path) -> None:
         for name in STOPPED:
             with pytest.raises(BenchError, match="stopped at step 1 of"):
                 train_module.train(study, run_of(name), time_limit=0.001 if world.rank else None)
-            assert checkpoints.newest(study.checkpoint_folder(run_of(name)), mark_of(study, name)), "whole by then"
+            assert checkpoints.newest(study.files(run_of(name)).checkpoints, mark_of(study, name)), "whole by then"
         patch.setattr(sampling, "BATCH", AT_ONCE)
         with pytest.raises(BenchError, match="stopped in drawing samples"):
             sample(study, run_of(SAMPLED), time_limit=0.001 if world.rank else None)

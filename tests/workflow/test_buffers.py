@@ -176,11 +176,11 @@ def _broken_off_after(steps: int, study: Study) -> None:
 
 def _end(study: Study) -> dict[str, Tensor]:
     """All that the run ends with: its last checkpoint, weights, and snapshots."""
-    found = checkpoints.newest(study.checkpoint_folder(X), checkpoint_mark(opened(study, X)))
+    found = checkpoints.newest(study.files(X).checkpoints, checkpoint_mark(opened(study, X)))
     assert found is not None and found.step == study.arms["x"].iterations
     tensors = dict(found.tensors)
     for name in ("weights", "snapshots"):
-        path = study.run_folder(X) / f"{name}.safetensors"
+        path = study.files(X).folder / f"{name}.safetensors"
         tensors |= {f"{name} {key}": value for key, value in (read_tensors(path, "") if path.exists() else {}).items()}
     return tensors
 
@@ -202,7 +202,7 @@ def test_a_run_of_a_network_with_state_that_breaks_off_ends_with_the_same_bits(
     train(study, X)
     whole = _end(study)
     assert any(name.startswith("buffers/") for name in whole)
-    remove_all(study.checkpoint_folder(X))
+    remove_all(study.files(X).checkpoints)
     _broken_off_after(8, study)
     train(study, X)
     found = _end(study)
@@ -236,7 +236,7 @@ def test_a_network_is_judged_and_sampled_with_the_buffers_that_it_was_trained_wi
     train(study, X)
     sample(study, X)
     task = opened(study, X)
-    weights = read_tensors(study.run_folder(X) / "weights.safetensors", "")
+    weights = read_tensors(study.files(X).weights, "")
     loaded = make_network(task, seed=5)
     loaded.load_state_dict(weights)
     x, t = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)), torch.linspace(0.1, 1.5, 20)
@@ -261,7 +261,7 @@ def test_a_teacher_teaches_with_its_own_buffers_and_is_not_changed_by_it(with_ne
     study = with_network("counting", "scd", arms, teacher="teacher", start="teacher", iterations=1)
     teacher = Run(arm="teacher", seed=0)
     train(study, teacher)
-    file = study.run_folder(teacher) / "weights.safetensors"
+    file = study.files(teacher).weights
     taught = read_tensors(file, "")
     assert taught["after.seen"] == 12
     seen: list[Tensor] = []
@@ -270,7 +270,7 @@ def test_a_teacher_teaches_with_its_own_buffers_and_is_not_changed_by_it(with_ne
         patch.setattr(Counting, "forward", lambda self, x: seen.append(self.seen.clone()) or real(self, x))
         train(study, X)
     assert seen[:2] == [12, 12], "the teacher's and the student's first evaluation"
-    assert read_tensors(study.run_folder(X) / "weights.safetensors", "")["after.seen"] == 13
+    assert read_tensors(study.files(X).weights, "")["after.seen"] == 13
     del taught["after.seen"]
     write_tensors(file, taught)
     with pytest.raises(BenchError, match=r"missing: after\.seen"):
@@ -281,7 +281,7 @@ def test_weights_and_checkpoints_without_a_network_s_buffers_are_refused_by_name
     study = saved_every(with_network("spectral"), 6)
     train(study, X)
     sample(study, X)
-    file = study.run_folder(X) / "weights.safetensors"
+    file = study.files(X).weights
     weights = read_tensors(file, "")
     write_tensors(file, {name: value for name, value in weights.items() if not name.endswith("_u")})
     say_drawn(study, X)
@@ -289,7 +289,7 @@ def test_weights_and_checkpoints_without_a_network_s_buffers_are_refused_by_name
         with pytest.raises(BenchError, match=r"missing: hidden\.parametrizations\.weight\.0\._u") as caught:
             step(study, X)
         assert "delete the run's folder" in str(caught.value)
-    folder, mark = study.checkpoint_folder(X), checkpoint_mark(opened(study, X))
+    folder, mark = study.files(X).checkpoints, checkpoint_mark(opened(study, X))
     found = checkpoints.newest(folder, mark)
     assert found is not None
     tensors = {name: value for name, value in found.tensors.items() if not name.startswith("buffers/")}
@@ -353,7 +353,7 @@ def test_buffers_that_depend_on_the_samples_are_refused_in_parts(with_network, m
     assert "sizes.own.network" in str(caught.value) and "microbatch" in str(caught.value)
     study = with_network("instance_norm", "diffusion")
     assert train(study, X).reason is None
-    remove_all(study.checkpoint_folder(X))
+    remove_all(study.files(X).checkpoints)
     monkeypatch.setattr(World, "marks", lambda self, tensors: torch.arange(float(len(list(tensors)))))
     with pytest.raises(BenchError, match="the processes hold other values"):
         train(study, X)
@@ -412,7 +412,7 @@ def test_code_of_one_s_own_that_draws_gives_one_result_a_seed(objective: str, wi
     ends = []
     for broken in (False, False, True):
         disturbed()
-        remove_all(study.checkpoint_folder(X))
+        remove_all(study.files(X).checkpoints)
         if broken:
             _broken_off_after(8, study)
             disturbed()

@@ -463,7 +463,7 @@ def test_verdicts_of_an_older_rule_beside_newer_tables_are_made_again(
 
     def fresh(study: Study) -> bool:
         made_from = collected_from(study, claims_of(read_claims(), study))
-        return verdict(study.folder / "provenance.json", lambda: made_from) == FRESH
+        return verdict(study.made.origin, lambda: made_from) == FRESH
 
     study = load(write_study(tiny))
     _results(study, [], VALUES)
@@ -509,10 +509,10 @@ def _results(study, commits: list[str | None], values: dict[str, list[float]]) -
         for seed, value in enumerate(numbers)
     ]
     runs, curves = pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(columns=CURVE_COLUMNS)
-    for folder in (study.folder, study.experiment_folder("discretisation")):
+    for folder in (study.folder, study.made.experiment("discretisation").folder):
         write_table(runs, folder / "runs.csv")
         write_table(curves, folder / "curves.csv")
-    write_json(study.folder / "provenance.json", {"commits": commits})
+    write_json(study.made.origin, {"commits": commits})
 
 
 VALUES = {"scd": [0.10, 0.11, 0.12], "dscd-4": [0.2, 0.21, 0.22], "dscd-8": [0.1, 0.1, 0.1]}
@@ -528,9 +528,9 @@ def test_every_claim_has_a_row_in_the_order_others_rely_on(
     assert set(judge_study(study, path).rule_first.dropna()) == {UNKNOWN}
     _results(study, [commit], VALUES)
     judge_study(study, path)
-    table = pd.read_csv(study.folder / "claims.csv").set_index("claim")
+    table = pd.read_csv(study.made.verdicts).set_index("claim")
     first = "claim,paper,place,study,verdict,effect,low,high,seeds,experiment,holm_verdict,p"
-    assert (study.folder / "claims.csv").read_text().startswith(first)
+    assert (study.made.verdicts).read_text().startswith(first)
     assert list(table.index) == ["finer", "best", "far"]
     assert table.verdict.to_dict() == {"finer": "reproduced", "best": "inconclusive", "far": "not run"}
     assert (table.study == "tiny").all()
@@ -545,9 +545,9 @@ def test_one_claim_is_judged_from_its_experiment_alone_and_its_sentence_names_th
 ) -> None:
     path, study = write_claims(claims), load(write_study(tiny))
     _results(study, [], VALUES)
-    (study.folder / "runs.csv").unlink()
+    (study.made.runs).unlink()
     content = judge_claim(study, "finer", path)
-    assert study.verdict_file("finer").is_file()
+    assert study.made.verdict("finer").is_file()
     assert set(content["effects"]) == {"0", "1", "2"}
     assert "finer (sCM, Fig. 5c): reproduced on tiny" in sentence(content)
     assert "not run on tiny" in sentence(judge_claim(study, "far", path))
@@ -968,7 +968,7 @@ def test_a_rule_that_is_planted_after_its_results_is_marked(
     assert (table.loc["finer", "rule_first"], table.loc["finer", "seen"]) == ("yes", "yes")
     assert (table.loc["best", "rule_first"], table.loc["best", "seen"]) == ("yes", "no"), "its rule is older"
     assert pd.isna(table.loc["far", "seen"])
-    assert list(pd.read_csv(study.verdicts_file).seen.dropna()) == ["yes", "no"], "committed with the results"
+    assert list(pd.read_csv(study.made.verdicts).seen.dropna()) == ["yes", "no"], "committed with the results"
     assert list(fresh(table.reset_index()).claim) == ["best"]
     content = judge_claim(study, "finer", path)
     assert "results published before the rule: yes" in sentence(content)

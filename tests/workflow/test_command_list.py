@@ -131,8 +131,8 @@ def test_a_verdict_of_results_here_comes_before_the_published_one(tmp_path, monk
         "seeds": 3,
         "note": None,
     }
-    study.verdict_file(name).parent.mkdir(parents=True)
-    study.verdict_file(name).write_text(json.dumps(row))
+    study.made.verdict(name).parent.mkdir(parents=True)
+    study.made.verdict(name).write_text(json.dumps(row))
     lines = dict(shown(name, [study])[0])
     assert lines["verdict"] == "reproduced on oracle, of results here: effect -0.2, 3 seeds"
 

@@ -79,7 +79,7 @@ def test_an_own_objective_of_two_times_trains_and_is_sampled_by_jumps(tiny, with
     assert fields.target is not None and torch.equal(fields.target(x, t), fields.target_to(zero)(x, t))
     streams = torch.stack([part for part in (draws.uniform, draws.lower, draws.middle) if part is not None])
     assert len(streams) == 3 and streams.corrcoef().fill_diagonal_(0).abs().max() < 0.9
-    weights = read_tensors(study.run_folder(X) / "weights.safetensors", "")
+    weights = read_tensors(study.files(X).weights, "")
     assert weights["tell.lifts.target_time.weight"].any()
     drawn = draw_samples(opened(study, X), weights, study.samplings("x"), 10)
     assert sorted(drawn) == sorted(["jumps-1", "jumps-2-t1.1", "half-1", "half-2-t1.1", "half-3-t1.3-t0.5",
@@ -273,13 +273,13 @@ def test_an_arm_starts_from_another_s_weights_of_the_same_seed(tiny, with_data) 
     study = with_data(chain(tiny))
     runs = study.runs()
     assert [run.arm for run in runs] == ["x", "then", "last"] and study.generation(runs[2]) == 2
-    assert inputs_of(study, runs[1])["start"] == [study.run_folder(X) / "weights.safetensors"]
+    assert inputs_of(study, runs[1])["start"] == [study.files(X).weights]
     for run in runs:
         train(study, run)
-    weights = [read_tensors(study.run_folder(run) / "weights.safetensors", "") for run in runs]
+    weights = [read_tensors(study.files(run).weights, "") for run in runs]
     still = study.arms["then"].model_copy(update={"rate": 1e-30})
     train(study.model_copy(update={"arms": study.arms | {"then": still}}), runs[1])
-    again = read_tensors(study.run_folder(runs[1]) / "weights.safetensors", "")
+    again = read_tensors(study.files(runs[1]).weights, "")
     assert all(torch.equal(again[name], weights[0][name]) for name in again)
     assert not torch.equal(weights[1]["project.weight"], weights[0]["project.weight"])
     spec = study.specification(runs[2])

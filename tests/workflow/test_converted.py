@@ -127,7 +127,7 @@ def test_a_teacher_from_a_file_teaches_its_own_velocity(family: str, taught, tmp
         assert said.abs().max() > 0.01
         nearest = (answers - said).flatten(2).norm(dim=2)
         assert (nearest.min(0).values <= 1e-12).all() and (nearest.max(0).values > 1e-4).all()
-    own = read_tensors(study.run_folder(X) / "weights.safetensors", "")
+    own = read_tensors(study.files(X).weights, "")
     assert all(value.isfinite().all() for value in own.values())
     assert _about(study, "training", X)["teacher"] == "edm:edm.safetensors"
 

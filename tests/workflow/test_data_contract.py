@@ -178,5 +178,5 @@ def test_samples_follow_the_shares_that_the_data_say_and_the_protocol_says_which
     labels = labels_of_samples(range(8), dataset)
     assert labels is not None and torch.bincount(labels).tolist() == ([4, 2, 2] if shares[0] == 2 else [3, 3, 2])
     assert protocol(study, Run(arm="x", seed=0))["labels"] == said
-    path = study.data_file("mixture").with_suffix(".json")
+    path = study.made.facts("mixture")
     assert read_json(path, "")["facts"]["protocol"] == {"labels": said}

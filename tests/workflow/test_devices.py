@@ -265,10 +265,10 @@ def test_gradients_of_a_float16_network_do_not_vanish_in_a_large_batch(prepared)
 
 
 def _ending(study: Study) -> dict[str, torch.Tensor]:
-    found = checkpoints.newest(study.checkpoint_folder(X), several.mark_of(study, "x"))
+    found = checkpoints.newest(study.files(X).checkpoints, several.mark_of(study, "x"))
     assert found is not None
     tensors = dict(found.tensors)
-    checkpoints.remove_all(study.checkpoint_folder(X))
+    checkpoints.remove_all(study.files(X).checkpoints)
     return tensors
 
 
@@ -453,7 +453,7 @@ def test_training_says_how_fast_it_was_and_how_long_it_waited(prepared, monkeypa
     monkeypatch.setattr(train_module, "draw_batch", drawn)
     monkeypatch.setattr(train_module, "evaluate_step", evaluated)
     train(study, X)
-    found = read_json(study.run_folder(X) / "training.json", "")
+    found = read_json(study.files(X).training, "")
     assert (found["processes"], found["seconds"]) == (1, 30.0)
     assert found["images_per_second"] == pytest.approx(10 * 16 / 30)
     assert found["waiting_for_data"] == pytest.approx(1 / 3)

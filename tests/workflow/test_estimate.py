@@ -147,7 +147,7 @@ def _finished(study: Study, seconds: float) -> None:
             status="finished", fingerprint=fingerprint(study.specification(run)), arm=run.arm, seed=run.seed, step=1,
             seconds={"train": seconds},
         )  # fmt: skip
-        write_record(study.run_folder(run) / "metrics.json", record)
+        write_record(study.files(run).metrics, record)
 
 
 def test_an_estimate_is_held_against_what_runs_took(study, tmp_path: Path, monkeypatch) -> None:
@@ -160,7 +160,7 @@ def test_an_estimate_is_held_against_what_runs_took(study, tmp_path: Path, monke
     found = check(made, costs)
     assert "teacher: estimated 60 s, took 40 s, ratio 1.50" in found
     assert found.splitlines()[-1] == "all: estimated 120 s, took 80 s, ratio 1.50"
-    (made.run_folder(Run(arm="x", seed=1)) / "metrics.json").unlink()
+    made.files(Run(arm="x", seed=1)).metrics.unlink()
     assert "x: estimated 30 s, took 20 s" in check(made, costs), "a run that is missing is left out on both sides"
 
 

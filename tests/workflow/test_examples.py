@@ -78,7 +78,7 @@ def test_a_flow_map_of_one_s_own_trains_samples_in_one_to_eight_steps_and_is_jud
     assert record.status == "finished"
     found = {value.steps: value.value for value in record.metrics if value.metric == "sliced_wasserstein"}
     assert set(found) == {1, 2, 4, 8} and all(0 < value < 2 for value in found.values() if value is not None)
-    measured = json.loads(study.measured_file("maps").read_text())
+    measured = json.loads(study.made.measured("maps").read_text())
     names = {row["value"]["metric"] for row in measured["runs"]}
     assert names == {"segment_rms", "map_rms", "map_rms_one_step", "map_worst"}
 
@@ -113,7 +113,7 @@ def test_a_quantity_that_a_data_set_of_one_s_own_declares_leads_an_experiment(
     known = quantities_of(study.data.values())
     assert (known["near"].better, known["near"].unit) == ("higher", "%")
     monkeypatch.chdir(tmp_path)
-    write_json(study.data_file("points").with_suffix(".json"), {"facts": {"train": 9}, "floors": []})
+    write_json(study.made.facts("points"), {"facts": {"train": 9}, "floors": []})
     for arm, share in {"teacher": 40.0, "scd": 90.0, "sct": None}.items():
         for seed in study.seeds:
             run = Run(arm=arm, seed=seed)
@@ -123,10 +123,10 @@ def test_a_quantity_that_a_data_set_of_one_s_own_declares_leads_an_experiment(
             about |= {"provenance": {"time": "2026-01-01", "commit": None}}
             mark = fingerprint(study.specification(run))
             record = RunRecord.model_validate(about | {"fingerprint": mark, "metrics": metrics})
-            write_record(study.run_folder(run) / "metrics.json", record)
+            write_record(study.files(run).metrics, record)
     settings = study.experiments["coverage"]
     tabulated(study)
-    table = read_table(study.experiment_folder("coverage") / "table.csv").set_index("arm")
+    table = read_table(study.made.experiment("coverage").table).set_index("arm")
     means = dict(zip(table.index, table["mean"], strict=True))
     assert (means["scd"], means["sct"]) == (91.0, -math.inf), "a diverged run is worst"
     kind = kind_of("methods")

@@ -111,7 +111,7 @@ def test_a_kind_of_figure_is_one_file_and_its_line_in_the_table(
     page = study_page(study).experiments[0]
     assert page.finding == ["Seeds lie farthest apart for discrete-8."]
     assert page.figure is not None and page.chart is not None
-    assert "spread of the sliced Wasserstein" in (study.experiment_folder("one_and_two") / "figure.svg").read_text()
+    assert "spread of the sliced Wasserstein" in (study.made.experiment("one_and_two").figure).read_text()
     assert page.figure.caption.startswith("Sliced Wasserstein distance of each seed, and how far")
     assert [(line.name, len(line.points)) for line in page.chart.series][:2] == [
         ("continuous, 1 step", 3), ("continuous, 2 steps", 3),

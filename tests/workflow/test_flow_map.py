@@ -100,5 +100,5 @@ def test_runs_of_one_time_or_without_weights_have_no_rows_and_other_data_are_ref
     monkeypatch.setattr(flow_map, "opened", lambda *_: other)
     with pytest.raises(BenchError, match="no exact map"):
         flow_map.measure(two_times, "training")
-    (two_times.run_folder(X) / "weights.safetensors").unlink()
+    two_times.files(X).weights.unlink()
     assert numbers(two_times) == {}

@@ -65,7 +65,7 @@ def _shown(tiny: dict) -> dict:
 
 
 def _prepared(study: Study) -> None:
-    path = study.data_file("mixture").with_suffix(".json")
+    path = study.made.facts("mixture")
     write_json(path, {"fingerprint": "f", "source": source_of(study, "mixture")})
 
 
@@ -167,10 +167,10 @@ def test_a_run_is_of_its_settings_its_data_and_its_teacher_whatever_the_times(
     monkeypatch.chdir(tmp_path)
     tiny["arms"] = {"teacher": {"objective": "diffusion"}, "scd": {"objective": "scd", "teacher": "teacher"}}
     study, run, teacher = load(write_study(tiny)), Run(arm="scd", seed=0), Run(arm="teacher", seed=0)
-    data, weights = study.data_file("mixture"), study.run_folder(teacher) / "weights.safetensors"
+    data, weights = study.data_file("mixture"), study.files(teacher).weights
     write_arrays(data, {"a": np.zeros(2)})
     write_tensors(weights, {"a": torch.zeros(2)})
-    record = study.run_folder(run) / "metrics.json"
+    record = study.files(run).metrics
     assert inputs_of(study, run) == {"data": [data], "teacher": [weights]}
     write_json(record, {"fingerprint": "f"})
     assert run_verdict(study, run, "f") is None, "a record of an earlier version says nothing of its inputs"
@@ -199,7 +199,7 @@ def test_a_record_says_which_of_its_parts_are_stale_and_data_what_they_are_judge
     def verdict_of(fingerprint: str, parts: dict[str, str]) -> str | None:
         inputs = {**marks_of(study, run), "judged": judged_by(study, run)}
         record = {"fingerprint": fingerprint, "parts": parts, "inputs": inputs}
-        write_json(study.run_folder(run) / "metrics.json", record)
+        write_json(study.files(run).metrics, record)
         return run_verdict(study, run, mark.evaluation)
 
     assert verdict_of(mark.evaluation, said) == FRESH
@@ -220,7 +220,7 @@ def test_a_tuned_run_is_of_what_tuning_reads_of_its_candidates(tiny: dict, write
     tiny["tuning_seeds"], tiny["tuning_metric"] = [7], "sliced_wasserstein"
     tiny["arms"] = {"c": {"objective": "sct", "tuning": True}, "tuned": {"objective": "sct", "rate_of": "c"}}
     study = load(write_study(tiny | {"experiments": _shown(tiny)}))
-    run, record = Run(arm="tuned", seed=0), study.run_folder(Run(arm="c", seed=7)) / "metrics.json"
+    run, record = Run(arm="tuned", seed=0), study.files(Run(arm="c", seed=7)).metrics
     one, two = (way.columns for way in study.samplings("c"))
 
     def mark_of(*values: Value) -> str:
@@ -256,13 +256,13 @@ def test_weights_stay_where_no_candidate_before_them_is_sampled_or_judged_again(
     other = load(write_study(tiny | {"arms": sampled, "experiments": _shown(tiny)}))
     assert weights_stand(other, candidate) and weights_stand(other, teacher) and weights_stand(other, student)
     assert weights_stay(other, candidate) and not weights_stay(other, teacher) and not weights_stay(other, student)
-    (study.run_folder(candidate) / "samples.npz").unlink()
+    study.files(candidate).samples.unlink()
     assert not weights_stay(study, teacher)
 
 
 def _stands(study: Study, run: Run) -> None:
     """As if it had been made."""
-    out, mark = study.run_folder(run), marks(study.specification(run))
+    out, mark = study.files(run).folder, marks(study.specification(run))
     write_tensors(out / "weights.safetensors", {"a": torch.zeros(2)})
     for name in ("log.csv", "samples.npz", "samples.json"):
         write_json(out / name, {})
@@ -275,8 +275,8 @@ def _stands(study: Study, run: Run) -> None:
 def test_tables_are_of_their_runs_and_their_settings(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     study = load(write_study(tiny))
-    runs = [study.run_folder(run) / "metrics.json" for run in study.runs_of("discretisation")]
-    finding = study.experiment_folder("discretisation") / "finding.json"
+    runs = [study.files(run).metrics for run in study.runs_of("discretisation")]
+    finding = study.made.experiment("discretisation").finding
     for number, path in enumerate(runs):
         write_json(path, {"number": number})
     write_json(finding, {"finding": "of an earlier version"})

@@ -200,7 +200,7 @@ def _train(study: Study, arms: list[str]) -> None:
     for arm in arms:
         outcome = train(study, Run(arm=arm, seed=0))
         assert (outcome.step, outcome.reason) == (study.arms[arm].iterations, None), f"{arm}: {outcome.reason}"
-        losses = (study.run_folder(Run(arm=arm, seed=0)) / "log.csv").read_text().splitlines()[1:]
+        losses = study.files(Run(arm=arm, seed=0)).log.read_text().splitlines()[1:]
         assert len(losses) == outcome.step
 
 

@@ -35,7 +35,7 @@ NARROW = {"kind": "mixture", "dimension": 8, "components": 2, "std": 0.2, "seed"
 
 
 def _rows(study: Study, run: Run) -> list[dict[str, str]]:
-    with (study.run_folder(run) / "log.csv").open() as handle:
+    with study.files(run).log.open() as handle:
         return list(csv.DictReader(handle))
 
 
@@ -86,13 +86,13 @@ def test_a_student_that_does_nothing_is_warned_of_and_one_that_learns_is_not(nar
     assert "lower rate" in said[0]
     found = {}
     for arm in study.arms:
-        record = read_record(study.run_folder(Run(arm=arm, seed=0)) / "metrics.json")
+        record = read_record(study.files(Run(arm=arm, seed=0)).metrics)
         found[arm] = {v.metric: v.value for v in record.metrics if v.steps is None}["collapse"]
         curve = [v for v in record.curves if v.metric == "training_noise_left_2"]
         assert [v.x for v in curve] == [10.0 * n for n in range(1, 11)]
         assert {v.metric for v in record.curves if v.metric.startswith("training_")} <= set(CURVES)
     assert found["learns"] < COLLAPSED and found["dead"] == pytest.approx(1.0, abs=0.05)
-    trained = read_training(study.run_folder(Run(arm="dead", seed=0)) / "training.json")
+    trained = read_training(study.files(Run(arm="dead", seed=0)).training)
     left, nothing = [row[2] for row in trained.noise_left], [math.cos(row[0]) for row in trained.noise_left]
     assert left == pytest.approx(nothing, abs=0.05)
 
@@ -106,7 +106,7 @@ def test_looking_changes_no_weight(narrow, monkeypatch) -> None:
             if not looked:
                 patch.setattr(training, "hold", lambda task: None)
             training.train(study, run)
-        weights.append(read_tensors(study.run_folder(run) / "weights.safetensors", ""))
+        weights.append(read_tensors(study.files(run).weights, ""))
         _begun_anew(study, run)
         assert bool(_rows(study, run)[-1]["noise_left_1"]) == looked
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
@@ -114,7 +114,7 @@ def test_looking_changes_no_weight(narrow, monkeypatch) -> None:
 
 def _begun_anew(study: Study, run: Run) -> None:
     """So that the run begins anew."""
-    for path in study.checkpoint_folder(run).glob("*"):
+    for path in study.files(run).checkpoints.glob("*"):
         path.unlink()
 
 
@@ -192,7 +192,7 @@ def test_what_was_active_is_measured_of_the_arms_that_have_it(tiny, with_data) -
     study, found = with_data(tiny), {}
     for arm in arms:
         make_run(study, Run(arm=arm, seed=0))
-        record = read_record(study.run_folder(Run(arm=arm, seed=0)) / "metrics.json")
+        record = read_record(study.files(Run(arm=arm, seed=0)).metrics)
         found[arm] = {v.metric: v.value for v in record.metrics if v.metric in ACTIVITIES}
     assert found["free"] == {} and found["clip"].keys() == {"clipped_share", "clipped_steps"}
     assert 0 < found["clip"]["clipped_share"] < found["clip"]["clipped_steps"] <= 1

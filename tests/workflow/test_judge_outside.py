@@ -140,9 +140,9 @@ def values_of(values: list[Value], metric: str) -> dict[int | None, float | None
 
 
 def test_samples_of_the_study_s_own_run_have_the_numbers_of_its_record_to_the_bit(study: Study, tmp_path: Path) -> None:
-    record = json.loads((study.run_folder(RUN) / "metrics.json").read_text())
+    record = json.loads(study.files(RUN).metrics.read_text())
     theirs = values_of([Value(**value) for value in record["metrics"]], "sliced_wasserstein")
-    for steps, (key, drawn) in enumerate(read_arrays(study.run_folder(RUN) / "samples.npz", "").items(), 1):
+    for steps, (key, drawn) in enumerate(read_arrays(study.files(RUN).samples, "").items(), 1):
         write_arrays(tmp_path / f"{key}.npz", {"samples": study.sigma_d * drawn})
         found = judge(study, asked(tmp_path / f"{key}.npz", steps=(steps,)))
         (result,) = found.results
@@ -151,7 +151,7 @@ def test_samples_of_the_study_s_own_run_have_the_numbers_of_its_record_to_the_bi
 
 
 def test_the_study_s_own_map_as_a_function_has_the_numbers_of_its_record(study: Study) -> None:
-    record = json.loads((study.run_folder(RUN) / "metrics.json").read_text())
+    record = json.loads(study.files(RUN).metrics.read_text())
     theirs = [Value(**value) for value in record["metrics"]]
     found = judge(study, asked("own.py:sample", seeds=(0, 1)))
     of_map, first, second = found.results
@@ -272,7 +272,7 @@ def test_data_that_are_stale_or_take_long_to_make_are_said_with_the_command(
     shutil.copytree(study.folder / "data", tmp_path / study.folder / "data")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
-    path = study.data_file("mixture").with_suffix(".json")
+    path = study.made.facts("mixture")
     write_json(path, read_json(path, "") | {"fingerprint": "another"})
     for name in ("some.npy", "x.txt"):  # not looked into before the data are there
         (tmp_path / name).touch()
@@ -554,13 +554,13 @@ def test_what_came_from_outside_stands_on_the_pages_and_in_no_table_or_verdict_o
     study = load("tiny.yaml")
     tabulated(study)
     plain = page_from(study)
-    runs = (study.folder / "runs.csv").read_bytes()
+    runs = (study.made.runs).read_bytes()
     command = ["judge", "tiny.yaml", "own.py:sample", "--name", "theirs", "--steps", "1,2", "--seeds", "0,1"]
     cli.main([*command, "--by", "Jo & Co", "--note", "<b>"])
     said = capsys.readouterr().out
     assert "theirs by Jo & Co, from outside, on mixture of tiny" in said and "(scd)" in said
     assert "sampling seeds 0, 1: mean and 95% t interval" in said and "results/tiny/outside/theirs/outside.json" in said
-    assert (study.folder / "runs.csv").read_bytes() == runs and page_from(study) != plain
+    assert (study.made.runs).read_bytes() == runs and page_from(study) != plain
     page = study.report.read_text()
     assert "From outside" in page and "Jo &amp; Co" in page and "&lt;b&gt;" in page and "own.py" in page
     again = "trigbench judge tiny.yaml own.py:sample --name theirs --steps 1,2 --seeds 0,1"

@@ -165,7 +165,7 @@ def test_a_kind_from_outside_is_checked_estimated_run_and_shown(ring, known_here
         assert record is not None and "sliced_wasserstein" in {value.metric for value in record.metrics}
     figure = pictures(study, study.runs())
     assert figure is not None and len(figure.axes) == 5, "one row, of points over the reference"
-    save(figure, study.experiment_folder("methods") / "pictures")
+    save(figure, study.made.experiment("methods").folder / "pictures")
     tabulate_experiment(study, "methods", partial=True)
     page = study_page(study)
     shown = page.experiments[0].pictures

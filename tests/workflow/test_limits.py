@@ -32,7 +32,7 @@ SCD = Run(arm="scd", seed=0)
 
 
 def _made(study: Study) -> tuple[dict[str, torch.Tensor], str]:
-    folder = study.run_folder(SCD)
+    folder = study.files(SCD).folder
     return read_tensors(folder / "weights.safetensors", ""), (folder / "log.csv").read_text()
 
 
@@ -44,14 +44,14 @@ def test_a_run_without_time_for_more_makes_one_step_a_job_and_ends_with_the_same
     study = scd_arm(iterations=7, adaptive_weight=True, snapshots=2)
     train(study, SCD)
     undisturbed = _made(study)
-    for path in [*study.checkpoint_folder(SCD).glob("step-*"), *study.run_folder(SCD).iterdir()]:
+    for path in [*study.files(SCD).checkpoints.glob("step-*"), *study.files(SCD).folder.iterdir()]:
         path.unlink()
     for made in range(1, 7):
         with pytest.raises(BenchError, match=f"stopped at step {made} of 7 with a checkpoint") as caught:
             train(study, SCD, time_limit=0.001)
         assert "time limit of 0.001 minutes" in str(caught.value)
         assert "run again to go on" in str(caught.value)
-        assert not study.run_folder(SCD).joinpath("training.json").exists()
+        assert not study.files(SCD).training.exists()
     assert train(study, SCD, time_limit=0.001).step == 7, "the last step is never a reason to stop"
     assert _same(_made(study), undisturbed)
 
@@ -60,7 +60,7 @@ def test_sigterm_in_the_middle_of_a_step_stops_after_it_with_a_checkpoint(scd_ar
     study = scd_arm(iterations=30)
     train(study, SCD)
     undisturbed = _made(study)
-    for path in study.checkpoint_folder(SCD).glob("step-*"):
+    for path in study.files(SCD).checkpoints.glob("step-*"):
         path.unlink()
     real, calls = train_module._update, iter(range(1, 1000))
 
@@ -136,12 +136,12 @@ def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
     run = ("run", "--study", str(study.file), "--arm", "scd", "--seed", "0")
     step(*run, cwd=tmp_path)
     undisturbed = _made(study)
-    for path in study.run_folder(SCD).iterdir():
+    for path in study.files(SCD).folder.iterdir():
         path.unlink()
     command = [sys.executable, "-m", "trigbench.workflow.steps.run", *run[1:]]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not any(study.checkpoint_folder(SCD).glob("step-*.json")):
+    while not any(study.files(SCD).checkpoints.glob("step-*.json")):
         assert process.poll() is None, "the run ended before its first checkpoint was seen"
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -179,7 +179,7 @@ def in_parts(scd_arm, monkeypatch: pytest.MonkeyPatch) -> Study:
 
 
 def test_sampling_without_time_for_more_makes_one_part_a_job_and_ends_with_the_same_bits(in_parts, monkeypatch) -> None:
-    made = in_parts.run_folder(SCD) / "samples.npz"
+    made = in_parts.files(SCD).samples
     sample(in_parts, SCD)
     undisturbed = read_arrays(made, "")
     assert [len(values) for values in undisturbed.values()] == [64, 64]
@@ -200,7 +200,7 @@ def test_sampling_without_time_for_more_makes_one_part_a_job_and_ends_with_the_s
     sample(in_parts, SCD)
     assert len(drawn) == 6, "all parts stay until then"
     run_module.make_run(in_parts, SCD)
-    assert not list(in_parts.checkpoint_folder(SCD).glob("samples-*"))
+    assert not list(in_parts.files(SCD).checkpoints.glob("samples-*"))
 
 
 def test_samples_that_were_saved_are_not_drawn_again_after_a_kill_or_sigterm(in_parts, monkeypatch) -> None:
@@ -222,7 +222,7 @@ def test_samples_that_were_saved_are_not_drawn_again_after_a_kill_or_sigterm(in_
         sample(in_parts, SCD)
     sample(in_parts, SCD)
     assert len(drawn) == 7, "six parts, one of them twice"
-    assert (in_parts.run_folder(SCD) / "samples.npz").is_file()
+    assert in_parts.files(SCD).samples.is_file()
 
 
 def test_sigterm_that_comes_too_late_to_stop_ends_the_process_afterwards(monkeypatch) -> None:
@@ -237,11 +237,11 @@ def test_sigterm_that_comes_too_late_to_stop_ends_the_process_afterwards(monkeyp
 def test_a_part_of_samples_that_is_half_written_is_drawn_again(in_parts) -> None:
     with pytest.raises(BenchError):
         sample(in_parts, SCD, time_limit=0.001)
-    (file,) = in_parts.checkpoint_folder(SCD).glob("samples-*/*.npz")
+    (file,) = in_parts.files(SCD).checkpoints.glob("samples-*/*.npz")
     file.rename(file.with_name(f".{file.stem}.123.npz"))  # as a killed process leaves it, if it were cut short
     (file.parent / ".few.npz").write_bytes(b"PK")
     sample(in_parts, SCD)
-    found = read_arrays(in_parts.run_folder(SCD) / "samples.npz", "")
+    found = read_arrays(in_parts.files(SCD).samples, "")
     assert all(np.isfinite(values).all() for values in found.values())
     file.write_bytes(b"PK")
     with pytest.raises(BenchError, match="delete it; the samples in it are drawn again") as caught:
@@ -252,13 +252,13 @@ def test_a_part_of_samples_that_is_half_written_is_drawn_again(in_parts) -> None
 def test_samples_of_other_weights_are_not_gone_on_with(in_parts, monkeypatch) -> None:
     with pytest.raises(BenchError):
         sample(in_parts, SCD, time_limit=0.001)
-    weights = in_parts.run_folder(SCD) / "weights.safetensors"
+    weights = in_parts.files(SCD).weights
     write_tensors(weights, {name: value * 0 for name, value in read_tensors(weights, "").items()})
     sample(in_parts, SCD)
-    changed = read_arrays(in_parts.run_folder(SCD) / "samples.npz", "")
+    changed = read_arrays(in_parts.files(SCD).samples, "")
     monkeypatch.setattr(sampling, "BATCH", 64)
     sample(in_parts, SCD)
-    whole = read_arrays(in_parts.run_folder(SCD) / "samples.npz", "")
+    whole = read_arrays(in_parts.files(SCD).samples, "")
     assert all((changed[key] == whole[key]).all() for key in whole), "samples do not depend on parts either"
 
 

@@ -61,10 +61,10 @@ def broken_off(study: Study, at: int) -> None:
 def test_the_log_is_read_while_training_and_after_a_kill_is_that_of_an_undisturbed_run(scd_arm, monkeypatch) -> None:
     study = scd_arm(iterations=40)
     train(study, SCD)
-    whole = (study.run_folder(SCD) / "log.csv").read_text()
+    whole = study.files(SCD).log.read_text()
     assert len(whole.splitlines()) == 41 and not study.files(SCD).growing_log.exists()
     study = study.model_copy(update={"resources": study.resources.model_copy(update={"checkpoint_every": 10})})
-    for seal in study.checkpoint_folder(SCD).glob("step-*"):
+    for seal in study.files(SCD).checkpoints.glob("step-*"):
         seal.unlink()
     broken_off(study, at=26)
     there = study.files(SCD).growing_log.read_text()
@@ -79,7 +79,7 @@ def test_the_log_is_read_while_training_and_after_a_kill_is_that_of_an_undisturb
     monkeypatch.setattr(training, "GrowingLog", Watched)
     train(study, SCD)
     assert begun == ["".join(whole.splitlines(keepends=True)[:21])]  # what came after the checkpoint comes again
-    assert (study.run_folder(SCD) / "log.csv").read_text() == whole
+    assert study.files(SCD).log.read_text() == whole
     assert not study.files(SCD).growing_log.exists()
 
 

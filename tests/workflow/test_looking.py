@@ -1,11 +1,11 @@
 """Seeds that are added in batches: look by look, never between two, by a plan that outlives whoever is stopped."""
 
 import os
-import pty
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -54,7 +54,7 @@ def _maker(study: Study, made: list[Run], stop_at: int = 100) -> Callable[[], No
 
     def make() -> None:
         for run in study.runs_of("training"):
-            if not (study.run_folder(run) / "metrics.json").is_file():
+            if not study.files(run).metrics.is_file():
                 if len(made) == stop_at:
                     raise KeyboardInterrupt
                 made.append(run)
@@ -67,7 +67,7 @@ def _maker(study: Study, made: list[Run], stop_at: int = 100) -> Callable[[], No
 def _record(study: Study) -> LooksRecord:
     plan = study.experiments["training"].seeds
     assert isinstance(plan, SeedPlan)
-    return read_looks(plan, study.looks_file("training"))
+    return read_looks(plan, study.made.looks("training"))
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_batches_are_added_until_the_most_and_who_is_stopped_goes_on_with_the_sa
     for look in take_looks(study, "training", _maker(study, made)):
         assert (look.number, len(made), look.runs, look.open) == (1, 8, 4, ["close"])
         break  # stopped once it is said, and before it is written down
-    assert not study.looks_file("training").exists()
+    assert not study.made.looks("training").exists()
 
     looks = take_looks(study, "training", _maker(study, made, stop_at=10))
     first = next(looks)
@@ -104,17 +104,17 @@ def test_batches_are_added_until_the_most_and_who_is_stopped_goes_on_with_the_sa
     first, last = written.looks
     assert _record(study) == written, "what a look has said is not written anew, with another commit and time"
     other = last.model_copy(update={"verdicts": {"clear": "opposite", "close": "inconclusive"}})
-    study.looks_file("training").write_text(written.model_copy(update={"looks": (first, other)}).model_dump_json())
+    study.made.looks("training").write_text(written.model_copy(update={"looks": (first, other)}).model_dump_json())
     list(take_looks(study, "training", _maker(study, made)))
     assert [looked.verdicts["clear"] for looked in _record(study).looks] == ["reproduced", "opposite", "reproduced"]
-    table = study.experiment_folder("training") / "runs.csv"
+    table = study.made.experiment("training").runs
     runs = read_table(table)
     write_table(pd.DataFrame(runs[(runs.metric != "map_rms") | (runs.seed != 29)]), table)
     with pytest.raises(BenchError, match=r"close is never judged at 12 seeds(.|\n)*no map_rms of scd, seed 29"):
         look_at(study, "training")
     with pytest.raises(BenchError, match="by another plan of seeds"):
-        read_looks(_record(study).plan.model_copy(update={"most": 16}), study.looks_file("training"))
-    study.looks_file("training").write_text("{}")
+        read_looks(_record(study).plan.model_copy(update={"most": 16}), study.made.looks("training"))
+    study.made.looks("training").write_text("{}")
     with pytest.raises(BenchError, match=r"no record of looks(.|\n)*training.json"):
         study.seeds_of("training")
 
@@ -163,16 +163,16 @@ def test_the_command_looks_after_each_call_and_ends_with_what_ends_in_error(
     monkeypatch.setattr(run_command, "_call", call)
     with pytest.raises(SystemExit, match="3"):
         cli.main(["run", str(study.file), "training", "--until-decided", "--cores", "1"])
-    assert "tiny/training" in calls[0] and not study.looks_file("training").exists()
+    assert "tiny/training" in calls[0] and not study.made.looks("training").exists()
 
 
 @pytest.fixture
 def unheard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Signals that reach this process where nobody takes them, which would end it; no terminal tells children any."""
+    """Signals that reach this process where nobody takes them, which would end it; children are told at once."""
     found: list[int] = []
     names = (signal.SIGINT, signal.SIGTERM)
     before = [signal.signal(name, lambda number, _: found.append(number)) for name in names]
-    monkeypatch.setattr(run_command, "_terminal_tells_all", lambda: False)
+    monkeypatch.setattr(run_command, "PATIENCE", 0.05)
     yield found
     for name, handler in zip(names, before, strict=True):
         signal.signal(name, handler)
@@ -187,9 +187,6 @@ def test_signals_are_for_the_child_to_answer_and_its_end_is_the_end(
     for name, status in (("TERM", "143"), ("INT", "130")):
         with pytest.raises(SystemExit, match=status):
             run_command._call(["sh", "-c", f"kill -{name} $PPID; exec sleep 60"])
-    monkeypatch.setattr(run_command, "_terminal_tells_all", lambda: True)
-    with pytest.raises(SystemExit, match="7"):
-        run_command._call(["sh", "-c", "sleep 1; kill -INT $PPID; sleep 0.1; exit 7"])
     run_command._call(["true"])
     assert not unheard
     signal.raise_signal(signal.SIGTERM)
@@ -201,9 +198,10 @@ def test_a_signal_while_the_child_is_being_started_is_not_lost(
 ) -> None:
     start = subprocess.Popen
 
-    def slow(command: list[str]) -> subprocess.Popen:
-        child = start(command)
-        signal.raise_signal(signal.SIGTERM)
+    def slow(command: list[str], **more: Any) -> subprocess.Popen:
+        child = start(command, **more)
+        if command[0] == "sleep":
+            signal.raise_signal(signal.SIGTERM)
         return child
 
     monkeypatch.setattr(run_command.subprocess, "Popen", slow)
@@ -212,15 +210,16 @@ def test_a_signal_while_the_child_is_being_started_is_not_lost(
     assert not unheard
 
 
-def test_only_who_stands_in_the_foreground_of_a_terminal_is_told_by_it() -> None:
-    parent, terminal = pty.openpty()
-    code = "from trigbench.commands.run import _terminal_tells_all as t; print(t())"
-    plain = subprocess.run([sys.executable, "-c", code], start_new_session=True, capture_output=True, check=True)
-    assert plain.stdout.split() == [b"False"]
-    take = f"import fcntl, termios; fcntl.ioctl({terminal}, termios.TIOCSCTTY, 0); {code}"
-    front = subprocess.run(
-        [sys.executable, "-c", take], start_new_session=True, capture_output=True, check=True, pass_fds=[terminal]
-    )
-    assert front.stdout.split() == [b"True"]
-    os.close(parent)
-    os.close(terminal)
+COUNTED = "trap 'echo told; i=37' INT; echo ready; i=0; while [ $i -lt 40 ]; do sleep 0.1; i=$((i + 1)); done"
+"""A shell that says how often it is told to stop."""
+
+
+@pytest.mark.parametrize(("told", "patience"), [(os.killpg, 10.0), (os.kill, 0.2)], ids=["Ctrl-C", "kill"])
+def test_the_child_is_told_once_whether_a_terminal_tells_all_or_somebody_the_parent_alone(
+    told: Callable[[int, int], None], patience: float
+) -> None:
+    code = f"from trigbench.commands import run; run.PATIENCE = {patience}; run._call(['sh', '-c', {COUNTED!r}])"
+    parent = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None and parent.stdout.readline() == "ready\n"
+    told(parent.pid, signal.SIGINT)
+    assert parent.communicate(timeout=60)[0] == "told\n"

@@ -45,7 +45,7 @@ X = Run(arm="x", seed=0)
 
 
 def _weights(study: Study, name: str = "weights") -> dict[str, torch.Tensor]:
-    return read_tensors(study.run_folder(X) / f"{name}.safetensors", "")
+    return read_tensors(study.files(X).folder / f"{name}.safetensors", "")
 
 
 STATES = {
@@ -65,7 +65,7 @@ def test_a_run_of_every_method_that_breaks_off_ends_with_the_same_bits(objective
     train(study, X)
     names = ["weights", *(["snapshots"] if "snapshots" in STATES[objective] else [])]
     whole = [_weights(study, name) for name in names]
-    remove_all(study.checkpoint_folder(X))
+    remove_all(study.files(X).checkpoints)
     real, calls = train_module._update, iter(range(1, 10**6))
 
     def stopping(*arguments):
@@ -245,7 +245,7 @@ def guided(taught: Path, tmp_path: Path, monkeypatch) -> Study:
 def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tell_them_apart(guided: Study) -> None:
     task = opened(guided, Run(arm="scd", seed=0))
     teacher = task.of_arm("teacher")
-    taught = read_tensors(guided.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors", "")
+    taught = read_tensors(guided.files(Run(arm="teacher", seed=0)).weights, "")
     student = make_modules(task, start=taught).student
     x, t, labels = torch.randn(10, 1, 8, 8), torch.full((10,), 0.9), torch.arange(10)
     told = [student_field(task, student, None, Condition(labels, torch.full((10,), s)))(x, t) for s in (1.0, 2.0)]
@@ -253,7 +253,7 @@ def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tel
     assert torch.equal(told[0], told[1])
     assert torch.equal(told[0], plain)
     train(guided, Run(arm="scd", seed=0))
-    weights = read_tensors(guided.run_folder(Run(arm="scd", seed=0)) / "weights.safetensors", "")
+    weights = read_tensors(guided.files(Run(arm="scd", seed=0)).weights, "")
     ways = guided.samplings("scd")
     assert [(w.steps, w.guidance) for w in ways] == [(1, 1.0), (1, 2.0), (2, 1.0), (2, 2.0)]
     drawn = draw_samples(task, weights, ways, 80)
@@ -266,7 +266,7 @@ def test_a_guided_student_of_segments_is_told_its_scale_and_its_edge(guided: Stu
     arm = guided.arms["ms-scd"]
     assert arm.told == ("scale", "target_time")
     train(guided, run)
-    weights = read_tensors(guided.run_folder(run) / "weights.safetensors", "")
+    weights = read_tensors(guided.files(run).weights, "")
     learned = {name: w for name, w in weights.items() if name.startswith("tell.")}
     assert len(learned) == 2 and all(w.any() for w in learned.values()), "both are learned, and apart"
     task = opened(guided, run)
@@ -289,7 +289,7 @@ def test_a_guided_student_of_segments_is_told_its_scale_and_its_edge(guided: Stu
 
 def test_a_scale_of_one_is_no_guidance_and_labels_matter_beyond_it(guided: Study) -> None:
     network = make_network(opened(guided, Run(arm="teacher", seed=0)))
-    taught = read_tensors(guided.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors", "")
+    taught = read_tensors(guided.files(Run(arm="teacher", seed=0)).weights, "")
     x, t, labels = torch.randn(6, 1, 8, 8), torch.full((6,), 0.9), torch.arange(6)
     plain, one, two = (
         guided_field(network, taught, Condition(labels, s))(x, t) for s in (None, torch.ones(6), torch.full((6,), 2.0))
@@ -316,7 +316,7 @@ def _record(study: Study, arm: str, seed: int, value: float | None, of_two: floa
     other = metric | {"value": of_two, "steps": 2, "mid_time": 1.1, "times": (1.1,)}
     content = {"status": "finished", "fingerprint": "f", "arm": arm, "seed": seed, "step": 1}
     content |= {"metrics": [other, metric]}
-    write_json(study.run_folder(Run(arm=arm, seed=seed)) / "metrics.json", content)
+    write_json(study.files(Run(arm=arm, seed=seed)).metrics, content)
 
 
 def test_the_best_candidate_s_rate_is_taken_by_the_mean_over_tuning_seeds(tuning: Study) -> None:

@@ -105,8 +105,8 @@ def made(tiny: dict, write_study, with_data, tmp_path: Path, monkeypatch: pytest
         else:
             study = load(write_study(tiny))
             write_arrays(study.data_file("mixture"), {"digits": _digits, "images": _images}[kind](study))
-            write_json(study.data_file("mixture").with_suffix(".json"), {"facts": {}, "floors": []})
-        out, task = study.run_folder(RUN), opened(study, RUN)
+            write_json(study.made.facts("mixture"), {"facts": {}, "floors": []})
+        out, task = study.files(RUN).folder, opened(study, RUN)
         dataset = task.data
         weights = dict(make_network(task).named_parameters())
         write_tensors(out / "weights.safetensors", weights)
@@ -124,7 +124,7 @@ def made(tiny: dict, write_study, with_data, tmp_path: Path, monkeypatch: pytest
 
 
 def _spoil(study: Study, *bad: tuple[str, int], value: float = math.nan) -> None:
-    path = study.run_folder(RUN) / "samples.npz"
+    path = study.files(RUN).samples
     with np.load(path) as archive:
         samples = dict(archive)
     for key, count in bad:
@@ -144,7 +144,7 @@ def test_samples_that_are_not_numbers_are_a_result_and_say_how_many(kind: str, m
     one, two = (way.key for way in study.samplings("x"))
     _spoil(study, (two, 30))
     evaluate(study, RUN)
-    record = read_record(study.run_folder(RUN) / "metrics.json")
+    record = read_record(study.files(RUN).metrics)
     assert record.status == "diverged" and record.reason == f"{two}: 30 of {COUNT} samples are not numbers"
     assert _of(record, metric) == {1: _of(whole, metric)[1], 2: None}, "the other way is judged as it was"
     assert record.step == 4 and record.lost == [two]
@@ -170,9 +170,7 @@ def test_a_map_that_is_not_a_number_is_worst_and_samples_beside_it_count(made: M
     study = made("mixture")
     whole = evaluate(study, RUN)
     weights = dict(make_network(opened(study, RUN)).named_parameters())
-    write_tensors(
-        study.run_folder(RUN) / "weights.safetensors", {n: torch.full_like(w, math.nan) for n, w in weights.items()}
-    )
+    write_tensors(study.files(RUN).weights, {n: torch.full_like(w, math.nan) for n, w in weights.items()})
     say_drawn(study, RUN)
     record = evaluate(study, RUN)
     assert record.status == "diverged" and record.lost == ["map"]
@@ -183,7 +181,7 @@ def test_a_map_that_is_not_a_number_is_worst_and_samples_beside_it_count(made: M
 
 def test_a_snapshot_whose_samples_are_not_numbers_is_a_point_without_a_value(made: Made) -> None:
     study, metric = made("digits", snapshots=2), DATA["digits"][1]
-    out = study.run_folder(RUN)
+    out = study.files(RUN).folder
     weights = dict(make_network(opened(study, RUN)).named_parameters())
     kept = {f"2/{name}": torch.full_like(value, math.nan) for name, value in weights.items()}
     write_tensors(out / "snapshots.safetensors", kept | {f"4/{name}": value for name, value in weights.items()})
@@ -206,7 +204,7 @@ def test_the_search_for_middle_times_is_not_led_by_them_and_finds_none(made: Mad
     study = made("digits")
     weights = dict(make_network(opened(study, RUN)).named_parameters())
     huge = {name: torch.full_like(value, 1e38) for name, value in weights.items()}
-    write_tensors(study.run_folder(RUN) / "weights.safetensors", huge)
+    write_tensors(study.files(RUN).weights, huge)
     study = study.model_copy(
         update={"experiments": {"methods": study.experiments["methods"].model_copy(update={"measurement": "search"})}}
     )

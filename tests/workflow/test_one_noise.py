@@ -18,7 +18,7 @@ from trigbench.workflow.report.one_noise import Method, clouds, draw_one_noise, 
 from trigbench.workflow.run.noise import noise_of_rows
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.kinds import Images, draws_module
-from trigbench.workflow.study.one_noise import one_noise_file, one_noise_runs
+from trigbench.workflow.study.one_noise import one_noise_runs
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import RunRecord, Value, write_record
 from trigbench.workflow.study.study import Study
@@ -70,8 +70,8 @@ def test_no_noise_is_called_one_where_methods_start_from_others(tiny: dict, with
     few, many = (noise_of_rows(study.evaluation.seed, range(4), slices, dataset)[0] for slices in (2, 16))
     assert not torch.equal(few, many)
     made(study, "scd", np.zeros((64, 2)))
-    assert draw_one_noise(study) == [one_noise_file(study)]
-    said = json.loads(one_noise_file(study).read_text())
+    assert draw_one_noise(study) == [study.made.one_noise]
+    said = json.loads(study.made.one_noise.read_text())
     assert said["caption"].startswith("No picture: the methods' samples do not start from one")
 
 
@@ -87,20 +87,20 @@ def test_points_are_held_against_the_exact_flow_of_the_same_noise(seen: Study, m
     ((figure, stem),) = figures
     titles = [ax.get_title() for ax in figure.axes if ax.get_title()]
     assert titles == ["exact flow (teacher)", "dsCD, N = 4: 0.21", "sCD: 0"], "0.3 in one of two coordinates"
-    assert stem == one_noise_file(seen).with_suffix("")
-    said = json.loads(one_noise_file(seen).read_text())
+    assert stem == seen.made.one_noise.with_suffix("")
+    said = json.loads(seen.made.one_noise.read_text())
     assert said["alt"] == "Samples of dsCD, N = 4, sCD, from the same noise."
     assert "Collapsed, as they leave the noise that comes in: dsCD, N = 4." in said["caption"]
 
 
 def test_what_diverged_or_was_not_run_is_said_and_no_picture_stays_of_what_is_gone(seen: Study) -> None:
     made(seen, "scd", None)
-    assert draw_one_noise(seen) == [one_noise_file(seen)]
-    said = json.loads(one_noise_file(seen).read_text())
+    assert draw_one_noise(seen) == [seen.made.one_noise]
+    said = json.loads(seen.made.one_noise.read_text())
     assert said["caption"] == "Diverged, so that nothing is drawn: sCD. Not run yet: dscd-4."
     made(seen, "scd", np.zeros((64, 2)))
     record, *files = draw_one_noise(seen)
-    assert record == one_noise_file(seen) and [file.name for file in files] == ["one-noise.svg", "one-noise.png"]
+    assert record == seen.made.one_noise and [file.name for file in files] == ["one-noise.svg", "one-noise.png"]
     assert all(file.is_file() for file in files)
     made(seen, "scd", None)
     draw_one_noise(seen)

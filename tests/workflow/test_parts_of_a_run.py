@@ -31,7 +31,7 @@ FILES = ("weights.safetensors", "training.json", "log.csv", "samples.npz", "samp
 
 def _left(study: Study, run: Run = SCD) -> dict[str, tuple[int, bytes]]:
     """Of each file that a run leaves beside its record, when it was written, and its bits."""
-    paths = {name: study.run_folder(run) / name for name in FILES}
+    paths = {name: study.files(run).folder / name for name in FILES}
     return {name: (path.stat().st_mtime_ns, path.read_bytes()) for name, path in paths.items()}
 
 
@@ -52,7 +52,7 @@ def ways(tiny: dict, scd_arm: Callable[..., Study]) -> Callable[..., Study]:
 
 
 def _measured(study: Study, run: Run = SCD) -> set[tuple[str, str]]:
-    record = read_record(study.run_folder(run) / "metrics.json")
+    record = read_record(study.files(run).metrics)
     return {(value.sampler, value.metric) for value in record.metrics if value.sampler}
 
 
@@ -99,9 +99,9 @@ def test_a_run_that_ends_between_its_parts_goes_on_from_them(killed_in: str, way
         patch.setattr(*place, lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
         make_run(study, SCD)
     assert weights_stand(study, SCD) and samples_stand(study, SCD) == (killed_in == "evaluation")
-    before = study.run_folder(SCD).joinpath("weights.safetensors").stat().st_mtime_ns
+    before = study.files(SCD).weights.stat().st_mtime_ns
     make_run(study, SCD)
-    assert study.run_folder(SCD).joinpath("weights.safetensors").stat().st_mtime_ns == before
+    assert study.files(SCD).weights.stat().st_mtime_ns == before
 
 
 def test_weights_that_training_did_not_finish_writing_do_not_stand(ways, monkeypatch) -> None:
@@ -114,7 +114,7 @@ def test_weights_that_training_did_not_finish_writing_do_not_stand(ways, monkeyp
     again = ways("one")
     assert not weights_stand(other, SCD) and not weights_stand(again, SCD)
     make_run(again, SCD)
-    assert read_record(again.run_folder(SCD) / "metrics.json").fingerprint == _mark(before) and is_fresh(again, SCD)
+    assert read_record(again.files(SCD).metrics).fingerprint == _mark(before) and is_fresh(again, SCD)
 
 
 @pytest.mark.parametrize("by_hand", [train, sample])
@@ -122,7 +122,7 @@ def test_what_is_made_by_hand_leaves_no_record_of_what_was_there_before(by_hand:
     """With settings that come back, it would be taken for one of these weights, and their students with it."""
     make_run(before := ways("one"), SCD)
     by_hand(ways("one", rate=2e-3) if by_hand is train else ways("one", "two"), SCD)
-    assert not is_fresh(ways("one"), SCD) and not (before.run_folder(SCD) / "metrics.json").exists()
+    assert not is_fresh(ways("one"), SCD) and not before.files(SCD).metrics.exists()
 
 
 @pytest.mark.parametrize("step", ["sample", "evaluate"])
@@ -138,7 +138,7 @@ def test_a_run_that_another_process_works_on_is_neither_sampled_nor_judged_by_ha
 
 
 def _mark(study: Study) -> str:
-    return read_record(study.run_folder(SCD) / "metrics.json").fingerprint
+    return read_record(study.files(SCD).metrics).fingerprint
 
 
 def test_stale_weights_are_not_sampled_nor_stale_samples_judged_by_hand(ways) -> None:
@@ -154,7 +154,7 @@ def test_stale_weights_are_not_sampled_nor_stale_samples_judged_by_hand(ways) ->
 
 def test_parts_of_several_commits_are_all_named(ways) -> None:
     make_run(study := ways("one"), SCD)
-    file = study.run_folder(SCD) / "training.json"
+    file = study.files(SCD).training
     said = read_json(file, "")
     write_json(file, said | {"provenance": said["provenance"] | {"commit": "of the weights", "dirty": True}})
     make_run(study, SCD)
@@ -179,7 +179,7 @@ def test_the_workflow_trains_nothing_for_a_new_sampler_and_students_stay_as_they
     target = ("tiny/methods", "--config", f"study={write_study(tiny)}", "--cores", "1")
     snakemake(*target, cwd=tmp_path)
     study = load(tmp_path / "tiny.yaml")
-    before, record = _left(study, teacher), (study.run_folder(student) / "metrics.json").stat().st_mtime_ns
+    before, record = _left(study, teacher), study.files(student).metrics.stat().st_mtime_ns
     tiny["arms"] = tiny["arms"] | {"teacher": {"objective": "diffusion", "samplers": ["heun", "more"]}}
     write_study(tiny)
     said = snakemake(*target, cwd=tmp_path).stdout
@@ -187,12 +187,12 @@ def test_the_workflow_trains_nothing_for_a_new_sampler_and_students_stay_as_they
     assert "1 run is stale, by the record: how it is sampled changed since; its weights stay" in said
     after = _left(load(tmp_path / "tiny.yaml"), teacher)
     assert _changed(before, after) == ["samples.npz", "samples.json"]
-    assert {v.sampler for v in read_record(study.run_folder(teacher) / "metrics.json").metrics} == {
+    assert {v.sampler for v in read_record(study.files(teacher).metrics).metrics} == {
         None,
         "heun",
         "more",
     }
-    assert (study.run_folder(student) / "metrics.json").stat().st_mtime_ns == record
-    (study.run_folder(teacher) / "samples.npz").unlink()
+    assert study.files(student).metrics.stat().st_mtime_ns == record
+    study.files(teacher).samples.unlink()
     said = snakemake("-n", *target, cwd=tmp_path).stdout
     assert "samples.npz is missing" in said and "student, seed 0" not in said

@@ -150,7 +150,7 @@ def test_what_no_commit_can_be_held_responsible_for_is_not_published(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     study, (change, problem) = load(write_study(tiny)), REFUSED[what]
-    write_json(study.folder / "provenance.json", ORIGIN | change)
+    write_json(study.made.origin, ORIGIN | change)
     with pytest.raises(BenchError, match=f"(?s){problem}.*remedy: commit, then make the study again"):
         publish(study)
 
@@ -162,7 +162,7 @@ def test_a_study_whose_own_code_is_in_no_commit_of_the_checkout_is_not_published
     (tmp_path / "elsewhere.py").write_text("")
     tiny["sizes"]["small"] = {"network": "elsewhere:Net"}
     study = load(write_study(tiny))
-    write_json(study.folder / "provenance.json", ORIGIN)
+    write_json(study.made.origin, ORIGIN)
     with pytest.raises(BenchError, match=r"(?s)no commit holds elsewhere.*remedy: move it into the checkout"):
         publish(study)
     assert own_code_outside(load(ROOT / "examples/own_network.yaml")) == []
@@ -181,13 +181,13 @@ def test_a_run_that_is_judged_again_by_hand_keeps_its_protocol_and_its_seconds(
     made = make_run(study, run)
     assert made is not None and made.protocol["samples"] == 64 and made.inputs.keys() == {"data", "judged"}
     evaluate(study, run)
-    again = read_record(study.run_folder(run) / "metrics.json")
+    again = read_record(study.files(run).metrics)
     own = {"seconds", "provenance", "peak_memory_mb"}
     assert again.model_dump(exclude=own) == made.model_dump(exclude=own)
     assert again.seconds.keys() == made.seconds.keys() == {"start", "train", "sample", "evaluate"}
     assert all(again.seconds[part] == made.seconds[part] for part in ("start", "train", "sample"))
     assert again.peak_memory_mb >= made.peak_memory_mb
-    file, training = study.run_folder(run) / "metrics.json", study.run_folder(run) / "training.json"
+    file, training = study.files(run).metrics, study.files(run).training
     write_record(file, again.model_copy(update={"fingerprint": "of other settings", "peak_memory_mb": 99999.0}))
     elsewhere = {"tf32": True, "provenance": {"commit": "a", "time": "then"}, "peak_memory_mb": 88888.0}
     write_json(training, {**read_json(training, ""), **elsewhere})  # trained on a GPU, judged elsewhere
@@ -210,13 +210,13 @@ OTHER = r"(?s)seed 0 was trained from something else.*remedy: make the run again
 def test_judging_by_hand_does_not_make_a_stale_run_fresh(what: str, scd_arm: Callable[..., Study]) -> None:
     study, run = scd_arm(iterations=3), Run(arm="scd", seed=0)
     make_run(study, run)
-    before = read_record(study.run_folder(run) / "metrics.json")
+    before = read_record(study.files(run).metrics)
     now = scd_arm(iterations=4 if what == "settings" else 3)
     if what == "data":
         _replace_data(now)
     with pytest.raises(BenchError, match=OTHER):
         evaluate(now, run)
-    assert read_record(study.run_folder(run) / "metrics.json") == before
+    assert read_record(study.files(run).metrics) == before
     assert run_verdict(now, run, fingerprint(now.specification(run))) == (
         SETTINGS if what == "settings" else INPUTS[what]
     )
@@ -231,7 +231,7 @@ def test_a_run_whose_data_are_replaced_while_it_trains_is_not_judged(
     monkeypatch.setattr(train_module, "_update", lambda *given: (_replace_data(study), update(*given))[1])
     with pytest.raises(BenchError, match=OTHER):
         make_run(study, run)
-    assert not (study.run_folder(run) / "metrics.json").exists()
+    assert not study.files(run).metrics.exists()
 
 
 def test_samples_of_earlier_weights_are_not_judged_as_of_new_ones(scd_arm: Callable[..., Study]) -> None:

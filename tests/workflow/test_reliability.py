@@ -72,7 +72,7 @@ def test_twenty_kills_at_random_moments_of_one_study_change_no_bit_of_it(
     }
     study = load(write_study(tiny))
     runs = [Run(arm=arm, seed=0) for arm in KILLS]
-    targets = [str(study.run_folder(run) / "metrics.json") for run in runs]
+    targets = [str(study.files(run).metrics) for run in runs]
     calm, storm = tmp_path / "calm", tmp_path / "storm"
     for folder in (calm, storm):
         folder.mkdir()
@@ -104,7 +104,7 @@ def test_twenty_kills_at_random_moments_of_one_study_change_no_bit_of_it(
     assert kills == 20, kills
     for run in runs:
         _assert_equal_results(study, run, calm, storm)
-        left = [path.name for path in (storm / study.checkpoint_folder(run)).iterdir()]
+        left = [path.name for path in (storm / study.files(run).checkpoints).iterdir()]
         assert left == ["lock"], "nothing half-written stays"
 
 
@@ -142,7 +142,7 @@ def _works(pid: int) -> bool:
 
 def _workers(study: Study, folder: Path) -> Iterator[tuple[int, str]]:
     for arm in study.arms:
-        lock = folder / study.checkpoint_folder(Run(arm=arm, seed=0)) / "lock"
+        lock = folder / study.files(Run(arm=arm, seed=0)).checkpoints / "lock"
         if lock.is_file() and (pid := int(lock.read_text() or 0)) and _works(pid):
             yield pid, arm
 
@@ -161,7 +161,7 @@ def _next_worker(study: Study, folder: Path, previous: int, started: Started) ->
 
 def _moment_comes(kind: str, study: Study, folder: Path, run: Run, pid: int, draw: random.Random) -> bool:
     """Wait for a random moment of that kind; False where the worker ended before it."""
-    place = folder / study.checkpoint_folder(run)
+    place = folder / study.files(run).checkpoints
     before = {*place.glob("step-*.json")}
 
     def saved() -> bool:
@@ -174,14 +174,14 @@ def _moment_comes(kind: str, study: Study, folder: Path, run: Run, pid: int, dra
         _until(lambda: any(place.glob(".step-*")) or saved() or not _works(pid))
         time.sleep(draw.uniform(0, 0.004))
     elif kind == "judging":
-        weights = folder / study.run_folder(run) / "weights.safetensors"
+        weights = folder / study.files(run).weights
         _until(lambda: weights.exists() or not _works(pid))
         time.sleep(draw.uniform(0, 0.2))
     return _works(pid)
 
 
 def _assert_equal_results(study: Study, run: Run, one: Path, other: Path) -> None:
-    folders = [place / study.run_folder(run) for place in (one, other)]
+    folders = [place / study.files(run).folder for place in (one, other)]
     weights = [read_tensors(folder / "weights.safetensors", "") for folder in folders]
     assert weights[0].keys() == weights[1].keys()
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -235,8 +235,8 @@ TEACHER = Run(arm="teacher", seed=0)
 def test_a_worker_that_hangs_is_ended_says_where_and_is_tried_again_from_its_checkpoint(own, tmp_path: Path) -> None:
     study = own('Path("calm").touch(); threading.Event().wait()', at=45, iterations=60, patience=0.3)
     log = tmp_path / study.folder / "logs/runs/teacher-seed-0.log"
-    weights = tmp_path / study.run_folder(TEACHER) / "weights.safetensors"
-    workflow = (study.run_folder(TEACHER) / "metrics.json", "--cores", "1", "--config", f"study={study.file}")
+    weights = tmp_path / study.files(TEACHER).weights
+    workflow = (study.files(TEACHER).metrics, "--cores", "1", "--config", f"study={study.file}")
     done = snakemake(*workflow, "--show-failed-logs", cwd=tmp_path)
     assert "Trying to restart job" in done.stdout
     assert re.search(r'faulty\.py", line \d+ in draw', done.stdout), done.stdout
@@ -254,7 +254,7 @@ def test_a_worker_that_hangs_is_ended_says_where_and_is_tried_again_from_its_che
 @pytest.mark.slow
 def test_a_worker_that_dies_is_started_again_by_the_workflow(own, tmp_path: Path) -> None:
     study = own('Path("calm").touch(); os.kill(os.getpid(), signal.SIGKILL)', at=45, iterations=60)
-    target = study.run_folder(TEACHER) / "metrics.json"
+    target = study.files(TEACHER).metrics
     done = snakemake(target, "--cores", "1", "--config", f"study={study.file}", cwd=tmp_path)
     assert "Trying to restart job" in done.stdout
     log = tmp_path / study.folder / "logs" / "runs" / "teacher-seed-0.log"
@@ -302,13 +302,13 @@ def test_a_study_changed_half_way_stops_the_runs_that_changed_and_keeps_the_othe
 ) -> None:
     tiny["arms"]["scd"]["iterations"] = 300
     study = with_data(tiny)
-    arms = {name: str(study.run_folder(Run(arm=name, seed=0)) / "metrics.json") for name in study.arms}
+    arms = {name: str(study.files(Run(arm=name, seed=0)).metrics) for name in study.arms}
     command = [warm.python(), "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), *arms.values()]
     with subprocess.Popen(
         [*command, "--cores", "1", "--retries", "0", "--prioritize", arms["scd"], "--config", f"study={study.file}"],
         env=environment(warm.python()), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as first:  # fmt: skip
-        _until((tmp_path / study.checkpoint_folder(Run(arm="scd", seed=0)) / "lock").exists)
+        _until((tmp_path / study.files(Run(arm="scd", seed=0)).checkpoints / "lock").exists)
         tiny["arms"]["dscd-{intervals}"]["rate"] = 2e-3
         write_study(tiny)
         said, _ = first.communicate(timeout=300)

@@ -54,7 +54,7 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 
 def _file_of(study: Study, run: Run) -> str:
-    return str(study.run_folder(run) / "metrics.json")
+    return str(study.files(run).metrics)
 
 
 def test_a_full_disk_at_a_checkpoint_is_named_and_nothing_finished_is_lost(
@@ -64,21 +64,21 @@ def test_a_full_disk_at_a_checkpoint_is_named_and_nothing_finished_is_lost(
     study = load(write_study(tiny))
     results = tmp_path / "results"
     mount(results, "-t", "tmpfs", "-o", "size=8m", "tmpfs")
-    for made in (study.data_file("mixture").parent, study.run_folder(SCD)):
+    for made in (study.data_file("mixture").parent, study.files(SCD).folder):
         shutil.copytree(made_once / made, tmp_path / made)
-    finished = _content(tmp_path / study.run_folder(SCD))
+    finished = _content(tmp_path / study.files(SCD).folder)
     ballast = _fill(results, leave=32_768)
     wanted = (_file_of(study, DSCD), "--cores", "1", "--config", f"study={study.file}")
     failed = snakemake(*wanted, "--retries", "0", cwd=tmp_path, check=False)
     assert failed.returncode == 1
-    place = study.checkpoint_folder(DSCD) / "step-00000020.safetensors"
+    place = study.files(DSCD).checkpoints / "step-00000020.safetensors"
     for part in ("No space left on device", str(place), "remedy: make room"):
         assert part in failed.stdout, failed.stdout
     assert "Traceback" not in failed.stdout
-    assert _content(tmp_path / study.run_folder(SCD)) == finished
+    assert _content(tmp_path / study.files(SCD).folder) == finished
     ballast.unlink()
     snakemake(*wanted, cwd=tmp_path)
-    assert _content(tmp_path / study.run_folder(SCD)) == finished
+    assert _content(tmp_path / study.files(SCD).folder) == finished
 
 
 def test_a_full_disk_at_a_result_loses_no_step_of_training(tiny: dict, with_data, tmp_path: Path, mount) -> None:
@@ -92,9 +92,9 @@ def test_a_full_disk_at_a_result_loses_no_step_of_training(tiny: dict, with_data
     run = ("run", "--study", study.file, "--arm", "scd", "--seed", "0")
     failed = step(*run, cwd=tmp_path, check=False)
     assert failed.returncode == 2
-    for part in ("No space left on device", str(study.run_folder(SCD) / "samples.npz"), "remedy: make room"):
+    for part in ("No space left on device", str(study.files(SCD).samples), "remedy: make room"):
         assert part in failed.stderr, failed.stderr
-    assert not (tmp_path / study.run_folder(SCD) / "samples.npz").exists()
+    assert not (tmp_path / study.files(SCD).samples).exists()
     ballast.unlink()
     assert "scd seed 0: its weights stand, and are not made again" in step(*run, cwd=tmp_path).stderr
 
@@ -102,8 +102,8 @@ def test_a_full_disk_at_a_result_loses_no_step_of_training(tiny: dict, with_data
 def test_read_only_results_are_named_before_any_job(made: Path, tmp_path: Path, mount) -> None:
     study = load(made)
     call = ("--cores", "1", "--config", f"study={study.file}")
-    shutil.rmtree(tmp_path / study.run_folder(DSCD))
-    finished = _content(tmp_path / study.run_folder(SCD))
+    shutil.rmtree(tmp_path / study.files(DSCD).folder)
+    finished = _content(tmp_path / study.files(SCD).folder)
     results = tmp_path / "results"
     mount(results, "--bind", str(results))
     subprocess.run(["mount", "-o", "remount,ro,bind", str(results)], check=True)
@@ -114,11 +114,11 @@ def test_read_only_results_are_named_before_any_job(made: Path, tmp_path: Path, 
     assert "Error in rule" not in failed.stdout, "no job was started"
     by_hand = step("train", "--study", study.file, "--arm", "scd", "--seed", "0", cwd=tmp_path, check=False)
     assert by_hand.returncode == 2
-    assert str(study.checkpoint_folder(SCD)) in by_hand.stderr
+    assert str(study.files(SCD).checkpoints) in by_hand.stderr
     assert "Nothing to be done" in snakemake(_file_of(study, SCD), *call, cwd=tmp_path).stdout
     subprocess.run(["mount", "-o", "remount,rw,bind", str(results)], check=True)
     snakemake(_file_of(study, DSCD), *call, cwd=tmp_path)
-    assert _content(tmp_path / study.run_folder(SCD)) == finished
+    assert _content(tmp_path / study.files(SCD).folder) == finished
 
 
 def test_a_damaged_result_is_named_and_only_its_run_is_made_again(made: Path, tmp_path: Path) -> None:
@@ -151,13 +151,13 @@ def test_a_flipped_bit_in_a_teacher_s_weights_is_named_before_anything_is_taught
     call = (_file_of(study, SCD), "--cores", "1", "--config", f"study={study.file}")
     teacher = Run(arm="teacher", seed=0)
     make_run(study, teacher)
-    weights = tmp_path / study.run_folder(teacher) / "weights.safetensors"
+    weights = tmp_path / study.files(teacher).weights
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
     by_hand = step("run", "--study", study.file, "--arm", "scd", "--seed", "0", cwd=tmp_path, check=False)
     assert by_hand.returncode == 2
-    for part in ("checksum differs", str(study.run_folder(teacher)), "delete its folder"):
+    for part in ("checksum differs", str(study.files(teacher).folder), "delete its folder"):
         assert part in by_hand.stderr
     weights.unlink()
     done = snakemake(*call, cwd=tmp_path)

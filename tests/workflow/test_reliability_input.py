@@ -27,7 +27,8 @@ from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.files import read_arrays, read_json, sha256, write_arrays, write_json
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.study.checks import TAKEN
-from trigbench.workflow.study.reading import STUDIES, load
+from trigbench.workflow.study.places import STUDIES
+from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Study
 
 # --- nothing is executed --------------------------------------------------------------------------

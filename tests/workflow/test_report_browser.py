@@ -24,6 +24,7 @@ from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report import writing as step
 from trigbench.workflow.report.pages import front
 from trigbench.workflow.report.simulating import make_simulations
+from trigbench.workflow.study.places import StudyFiles
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
 
@@ -101,7 +102,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def _make_reports(root: Path) -> None:
     (root / "tiny.yaml").write_text(STUDY)
     full, lacking = load(root / "tiny.yaml"), load(root / "tiny.yaml", "short")
-    published = property(lambda self: root / "published" / self.study)
+    published = property(lambda self: StudyFiles(root / "published" / self.study))
     ledger, before = ledger_in_git(root / "ledger")
     write_json(root / "novel.yaml", NOVEL)
     novel = partial(front.novel_findings, path=root / "novel.yaml")

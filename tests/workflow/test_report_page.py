@@ -30,6 +30,7 @@ from trigbench.workflow.report.pages.study import entry, study_page
 from trigbench.workflow.report.pages.wrong import REASONS, wrong_page
 from trigbench.workflow.report.simulating import make_simulations, simulations
 from trigbench.workflow.steps.report import command
+from trigbench.workflow.study.places import StudyFiles
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import Value, read_record, write_record
 from trigbench.workflow.study.study import Run, Study
@@ -40,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Study, "published", property(lambda self: tmp_path / "published" / self.study))
+    monkeypatch.setattr(Study, "published", property(lambda self: StudyFiles(tmp_path / "published" / self.study)))
     (tmp_path / "tiny.yaml").write_text(STUDY)
     return load(tmp_path / "tiny.yaml")
 
@@ -100,10 +101,10 @@ def test_times_that_differ_in_their_last_angle_are_two_settings_from_record_to_p
     study = load(tmp_path / "tiny.yaml")
     run = Run(arm="continuous", seed=0)
     make_results(study, [run])
-    record = read_record(study.run_folder(run) / "metrics.json")
+    record = read_record(study.files(run).metrics)
     ways = [way.columns for way in study.samplings("continuous")]
     values = [Value(metric="sliced_wasserstein", value=v, **way) for v, way in zip((0.3, 0.1), ways, strict=True)]
-    write_record(study.run_folder(run) / "metrics.json", record.model_copy(update={"metrics": values}))
+    write_record(study.files(run).metrics, record.model_copy(update={"metrics": values}))
     tabulated(study)
     main = study_page(study).experiments[0].main
     assert main is not None
@@ -114,7 +115,7 @@ def test_times_that_differ_in_their_last_angle_are_two_settings_from_record_to_p
     ]  # fmt: skip
 
     earlier = [value.model_copy(update={"times": None}) for value in values]  # such records knew the first angle alone
-    write_record(study.run_folder(run) / "metrics.json", record.model_copy(update={"metrics": earlier}))
+    write_record(study.files(run).metrics, record.model_copy(update={"metrics": earlier}))
     with pytest.raises(BenchError, match=r"'continuous', seed 0, has several values(.|\n)*remedy: .*delete the folder"):
         tabulated(study)
 
@@ -138,7 +139,7 @@ def test_other_budgets_and_changed_arms_are_not_compared(study: Study, tmp_path:
     publish(study, published, {}, budget="short")
     page = study_page(study)
     assert "under the budget “short”" in page.published and page.agreement is None
-    settings = json.loads((study.folder / "provenance.json").read_text())["settings"]
+    settings = json.loads((study.made.origin).read_text())["settings"]
     settings["arms"]["discrete-8"]["rate"] = 5.0
     publish(study, published, {}, settings=settings)
     page = study_page(study)
@@ -453,7 +454,7 @@ def test_the_shipped_findings_name_experiments_that_exist():
 
 
 def test_a_chart_holds_the_numbers_of_the_tables(judged: Study):
-    runs = read_table(judged.experiment_folder("one_and_two") / "runs.csv")
+    runs = read_table(judged.made.experiment("one_and_two").runs)
     chart = main_chart("one_and_two", judged.experiments["one_and_two"], runs, pd.DataFrame())
     assert chart is not None and chart.kind == "dots" and [s.name for s in chart.series] == ["continuous", "discrete-8"]
     assert [p[0] for p in chart.series[0].points if p[1] == 2] == [0.05, 0.0505, 0.051]

@@ -27,7 +27,7 @@ SCD = Run(arm="scd", seed=0)
 
 
 def _weights(study: Study, run: Run = SCD) -> dict[str, torch.Tensor]:
-    return read_tensors(study.run_folder(run) / "weights.safetensors", "")
+    return read_tensors(study.files(run).weights, "")
 
 
 def _equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -43,11 +43,11 @@ def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_b
     study = scd_arm(iterations=600, adaptive_weight=adaptive, precision="bf16" if adaptive else "fp32")
     again = ("train", "--study", str(study.file), "--arm", "scd", "--seed", "0")
     step(*again, cwd=tmp_path)
-    uninterrupted, log = _weights(study), (study.run_folder(SCD) / "log.csv").read_text()
-    (study.run_folder(SCD) / "weights.safetensors").unlink()
+    uninterrupted, log = _weights(study), study.files(SCD).log.read_text()
+    study.files(SCD).weights.unlink()
     command = [sys.executable, "-m", "trigbench.workflow.steps.train", *again[1:]]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
-    seals = study.checkpoint_folder(SCD)
+    seals = study.files(SCD).checkpoints
     deadline = time.monotonic() + 120
     while not any(seals.glob("step-*.json")):
         assert process.poll() is None, "the run ended before its first checkpoint was seen"
@@ -56,17 +56,17 @@ def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_b
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert not (study.run_folder(SCD) / "weights.safetensors").exists()
+    assert not study.files(SCD).weights.exists()
     assert "resuming scd seed 0 from step" in step(*again, cwd=tmp_path).stderr
     assert _equal(_weights(study), uninterrupted)
-    assert (study.run_folder(SCD) / "log.csv").read_text() == log
+    assert study.files(SCD).log.read_text() == log
 
 
 def test_a_damaged_checkpoint_is_named_and_the_run_still_ends_with_the_same_bits(scd_arm, capsys) -> None:
     study = scd_arm(iterations=40)
     train(study, SCD)
     expected = _weights(study)
-    folder = study.checkpoint_folder(SCD)
+    folder = study.files(SCD).checkpoints
     remove_all(folder)
     _interrupt_after(study, checkpoints_at=10, stop_at=30)
     newest = sorted(folder.glob("step-*.safetensors"))[-1]
@@ -99,14 +99,14 @@ def test_a_diverging_run_is_a_result_with_its_step_reason_and_last_good_checkpoi
     tiny["resources"] = {"checkpoint_every": 1}
     study = scd_arm(rate=3e38, rampup=30, iterations=30)
     done = step("run", "--study", study.file, "--arm", "scd", "--seed", "0", cwd=tmp_path)
-    record = read_json(study.run_folder(SCD) / "metrics.json", "")
+    record = read_json(study.files(SCD).metrics, "")
     assert record["status"] == "diverged", done.stderr
     assert 1 < record["step"] < 30
     assert f"step {record['step']}" in record["reason"]
     good = record["last_good_checkpoint"]
     assert good is not None
     assert good < record["step"]
-    kept = read_tensors(study.checkpoint_folder(SCD) / f"step-{good:08d}.safetensors", "")
+    kept = read_tensors(study.files(SCD).checkpoints / f"step-{good:08d}.safetensors", "")
     assert all(bool(tensor.isfinite().all()) for tensor in kept.values())
     assert record["last_direction_norm"] is None or record["last_direction_norm"] > 0
     assert {m["metric"] for m in record["metrics"]} >= {"map_rms", "sliced_wasserstein"}
@@ -121,7 +121,7 @@ def test_damaged_data_and_a_damaged_teacher_are_named(tiny, write_study, with_da
     assert missing.returncode == 2
     assert "trigbench.workflow.steps.prepare" in missing.stderr
     study = with_data(tiny)
-    weights = study.run_folder(Run(arm="teacher", seed=0)) / "weights.safetensors"
+    weights = study.files(Run(arm="teacher", seed=0)).weights
     weights.parent.mkdir(parents=True)
     weights.write_bytes(b"not weights")
     write_record(weights.with_name("training.json"), TrainingRecord(fingerprint="f", inputs={}, step=30))
@@ -139,7 +139,7 @@ def test_a_run_does_not_go_on_with_other_data_or_another_teacher(tiny, with_data
     train(study, SCD)
     train(study, SCD)
     assert "resuming scd seed 0 from step 30" in capsys.readouterr().err
-    weights = study.run_folder(teacher) / "weights.safetensors"
+    weights = study.files(teacher).weights
     write_tensors(weights, {name: value + 1 for name, value in _weights(study, teacher).items()})
     train(study, SCD)
     assert "other settings, code, data or teacher" in capsys.readouterr().err
@@ -158,7 +158,7 @@ def test_students_of_a_diverged_teacher_count_as_diverged(tiny, with_data, tmp_p
     study = with_data(tiny)
     for arm in ("teacher", "scd"):
         step("run", "--study", study.file, "--arm", arm, "--seed", "0", cwd=tmp_path)
-    record = read_json(study.run_folder(SCD) / "metrics.json", "")
+    record = read_json(study.files(SCD).metrics, "")
     assert record["status"] == "diverged"
     assert "its teacher teacher seed 0 diverged" in record["reason"]
 
@@ -179,10 +179,10 @@ def test_samples_are_the_same_whatever_the_batch(scd_arm, tmp_path: Path, monkey
     study = scd_arm()
     train(study, SCD)
     sample_module.sample(study, SCD)
-    whole = read_arrays(study.run_folder(SCD) / "samples.npz", "")
+    whole = read_arrays(study.files(SCD).samples, "")
     monkeypatch.setattr(sampling_module, "BATCH", 7)
     sample_module.sample(study, SCD)
-    parts = read_arrays(study.run_folder(SCD) / "samples.npz", "")
+    parts = read_arrays(study.files(SCD).samples, "")
     for name in whole:
         torch.testing.assert_close(torch.from_numpy(whole[name]), torch.from_numpy(parts[name]), rtol=1e-4, atol=1e-5)
 

@@ -3,10 +3,9 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from tests.workflow.conftest import ROOT
-from trigbench.workflow.study.places import run_files
+from trigbench.workflow.study.places import study_files
 
 STEP, FILE, FUNCTION = 40, 350, 50
 PLACES = ("workflow/**/*.py", "workflow/**/*.smk", "Snakefile", "trigbench/*.py", "trigbench/commands/**/*.py")
@@ -36,16 +35,28 @@ def test_steps_files_and_functions_of_the_shell_are_short() -> None:
     assert said == []
 
 
-def test_the_files_of_a_run_are_named_in_one_place() -> None:
-    files = run_files(Path("study"), "arm", 0)
-    named = {
-        path.name
-        for path in (*files.of_training, *files.of_sampling, files.snapshots, files.adapter, files.metrics, files.live)
-    }
-    home = "workflow/study/places.py"
+HOME = "workflow/study/places.py"
+FILE_NAME = re.compile(r'"(?:[^"\n ]*/)?([\w-]+\.(?:csv|json|npz|safetensors|svg|png))"')
+FOLDERS = "experiments|measurements|looks|outside|logs|checkpoints|runs|data|studies"
+FOLDER = re.compile(rf'(?:[/(] "|"results/[^"\n]*/)({FOLDERS})(?=["/])')
+
+
+def test_the_files_of_a_run_an_experiment_and_a_study_are_named_in_one_place() -> None:
+    made = study_files("study")
+    run, experiment = made.run("arm", 0), made.experiment("experiment")
+    files = (
+        *run.of_training, *run.of_sampling, run.snapshots, run.adapter, run.metrics, run.live,
+        experiment.runs, experiment.curves, experiment.table, experiment.finding, experiment.figure,
+        experiment.pictures, made.verdicts, made.origin, made.redrawn, made.one_noise, made.of_outside("model"),
+        made.outside_values,
+    )  # fmt: skip
+    named = set(FILE_NAME.findall(CODE[HOME]))
+    assert named >= {path.name for path in files}
+    assert set(FOLDER.findall(CODE[HOME])) == set(FOLDERS.split("|"))
     for file, text in CODE.items():
-        said = [name for name in named if re.search(rf'"(?:[^"\n ]*/)?{re.escape(name)}"', text)]
-        assert set(said) == (named if file == home else set()), file
+        if file != HOME:
+            assert not named & set(FILE_NAME.findall(text)), f"{file} names a file that workflow.study.places names"
+            assert not FOLDER.search(text), f"{file} names a folder that places names"
 
 
 def test_all_of_the_shell_is_measured_and_what_is_too_long_is_named() -> None:
@@ -64,8 +75,8 @@ def test_all_of_the_shell_is_measured_and_what_is_too_long_is_named() -> None:
     assert _too_long(room, function) == [f"{room}:f: 51 lines of 50 at most"]
 
 
-def test_no_other_room_than_study_s_names_the_folders_of_results_and_reports() -> None:
+def test_no_other_place_names_the_folders_of_results_and_reports() -> None:
     named = re.compile(r"""Path\(["'](results|reports)\b""")
-    found = [file for file, text in CODE.items() if named.search(text) and not file.startswith("workflow/study/")]
+    found = [file for file, text in CODE.items() if named.search(text) and file != HOME]
     assert not found, "take them from workflow.study.places"
-    assert named.search(CODE["workflow/study/places.py"])
+    assert named.search(CODE[HOME])

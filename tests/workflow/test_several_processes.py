@@ -67,10 +67,10 @@ def _content() -> dict[str, Any]:
 
 def _by_one(study: Study) -> None:
     """Every method trained by one process, and checkpoints of `vsd` after step 2 for others to go on from."""
-    vsd = study.checkpoint_folder(several.run_of("vsd"))
+    vsd = study.files(several.run_of("vsd")).checkpoints
     with several.stop_after(2):
         train(study, several.run_of("vsd"))
-    for place in (Path("by-one"), *(study.checkpoint_folder(several.run_of(name)) for name in several.RESUMED)):
+    for place in (Path("by-one"), *(study.files(several.run_of(name)).checkpoints for name in several.RESUMED)):
         shutil.copytree(vsd, place)
     for name in several.METHODS:
         train(study, several.run_of(name))
@@ -78,7 +78,7 @@ def _by_one(study: Study) -> None:
 
 def _newest(study: Study, name: str, folder: Path | None = None) -> tuple[int, dict[str, Tensor]]:
     """The step and all tensors of a checkpoint, as one process reads it."""
-    found = checkpoints.newest(folder or study.checkpoint_folder(several.run_of(name)), several.mark_of(study, name))
+    found = checkpoints.newest(folder or study.files(several.run_of(name)).checkpoints, several.mark_of(study, name))
     assert found is not None
     return found.step, dict(found.tensors)
 
@@ -95,12 +95,9 @@ def test_two_processes_train_as_one_does(method: str, way: str, trained: tuple[S
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")
     first = torch.cat([value.flatten() for name, value in expected.items() if name.startswith("first/")])
     assert first.abs().max() > 1e-3, "nothing was learned, and nothing compared"
-    weights, own = (
-        read_tensors(study.run_folder(several.run_of(arm)) / "weights.safetensors", "")
-        for arm in (method, f"{method}.{way}")
-    )
+    weights, own = (read_tensors(study.files(several.run_of(arm)).weights, "") for arm in (method, f"{method}.{way}"))
     assert all(value.shape == own[name].shape for name, value in weights.items())
-    logs = [(study.run_folder(several.run_of(a)) / "log.csv").read_text() for a in (method, f"{method}.{way}")]
+    logs = [study.files(several.run_of(a)).log.read_text() for a in (method, f"{method}.{way}")]
     rows = [[float(cell or "nan") for line in log.splitlines()[1:] for cell in line.split(",")] for log in logs]
     assert rows[1] == pytest.approx(rows[0], rel=1e-9, abs=1e-10, nan_ok=True)
 
@@ -185,9 +182,9 @@ def test_two_processes_share_samples_stop_together_and_draw_those_of_one(
     trained: tuple[Study, Path, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, run = trained[0], several.run_of(several.SAMPLED)
-    made = study.run_folder(run) / "samples.npz"
+    made = study.files(run).samples
     by_two = read_arrays(made, "")
-    (folder,) = study.checkpoint_folder(run).glob("samples-*")
+    (folder,) = study.files(run).checkpoints.glob("samples-*")
     parts = [name for file in folder.iterdir() for name in read_arrays(file, "")]
     firsts = range(0, study.evaluation.samples, several.AT_ONCE)
     assert sorted(parts) == sorted(f"{key} {first}" for key in by_two for first in firsts), "each part once"
@@ -219,7 +216,7 @@ def test_the_smoke_study_runs_under_torchrun(tmp_path: Path) -> None:
     study = load("oracle", "smoke")
     torchrun("smoke_by_several", cwd=tmp_path)
     for run in study.runs():
-        folder = tmp_path / study.run_folder(run)
+        folder = tmp_path / study.files(run).folder
         assert read_record(folder / "metrics.json").status == "finished"
         assert read_json(folder / "training.json", "")["processes"] == 2
 

@@ -1,10 +1,17 @@
 """What is measured beside runs of two-time maps: a controlled error by the number of steps, and the bias of weights."""
 
+from collections.abc import Iterable
+
+import pandas as pd
 import pytest
 
+from trigbench.workflow.claims.statistics import COLUMNS
+from trigbench.workflow.claims.tables import CURVE_COLUMNS
+from trigbench.workflow.report.kinds import methods, steps
 from trigbench.workflow.run.measurements import power_bias, step_errors
 from trigbench.workflow.run.measurements.measured import Measured
 from trigbench.workflow.study.measurements import MEASURED
+from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Study
 
 
@@ -41,3 +48,27 @@ def test_weights_bias_and_none_does_not(measured: Study, monkeypatch) -> None:
         bias = found[f"power_bias_{control}", 1.0, 0]
         assert bias > 0.02
         assert found[f"power_critical_batch_{control}", 1.0, 0] == pytest.approx(bias**-2)
+
+
+def curves_of(metrics: Iterable[str], objective: str) -> pd.DataFrame:
+    rows = [
+        {"metric": metric, "x": x, "value": x / 10, "seed": seed, "objective": objective}
+        for metric in metrics
+        for x in (1.0, 2.0, 4.0)
+        for seed in (200, 201)
+    ]
+    return pd.DataFrame(rows, columns=CURVE_COLUMNS)
+
+
+def test_both_are_drawn_beside_what_was_trained_and_said() -> None:
+    study = load("flow_maps")
+    bias = study.experiments["bias_of_normalised_conditional_tangents"]
+    found = curves_of(MEASURED["power_bias"], "meanflow")
+    one = {"metric": "sliced_wasserstein", "arm": "meanflow", "objective": "meanflow", "steps": 1}
+    rows = [one | {"value": 0.1, "seed": seed} for seed in (200, 201)]
+    assert len(methods.draw(bias, pd.DataFrame(rows, columns=COLUMNS), found).axes[-1].lines) == len(methods.POWERS)
+    assert "p = 1 0.1" in methods.say(bias, pd.DataFrame(rows, columns=COLUMNS), found)
+    errors = study.experiments["degrades_with_steps"]
+    figure = steps.draw(errors, pd.DataFrame(rows, columns=COLUMNS), curves_of(steps.ERRORS, "ayf"))
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(figure.axes) == 2 and {words for words, *_ in steps.ERRORS.values()} <= set(shown)

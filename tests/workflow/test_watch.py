@@ -38,7 +38,7 @@ def made(study: Study, runs: list[Run], diverged: tuple[Run, ...] = ()) -> None:
     """Results of these runs, in a folder that says whose it is."""
     make_results(study, runs, diverged)
     said = {"made_by": {"study": "tiny.yaml", "budget": "laptop"}, "facts": {}, "floors": []}
-    study.data_file("blobs").with_suffix(".json").write_text(json.dumps(said))
+    study.made.facts("blobs").write_text(json.dumps(said))
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_a_job_that_has_just_begun_is_starting_and_one_that_left_no_word_is_to_c
 def test_a_result_of_other_settings_is_to_come_again_and_what_is_made_meanwhile_is_seen(study: Study) -> None:
     watcher = Watcher(study)
     made(study, CONTINUOUS[:2])
-    path = study.run_folder(CONTINUOUS[0]) / "metrics.json"
+    path = study.files(CONTINUOUS[0]).metrics
     path.write_text(path.read_text().replace(json.loads(path.read_text())["fingerprint"], "0" * 16))
     assert [seen.state for seen in watcher.look(time.time()).runs][:3] == ["to come", "done", "to come"]
     made(study, study.runs())
@@ -292,7 +292,7 @@ def test_scalars_follow_the_log_as_it_grows_each_once(study: Study, board: Board
 def test_samples_of_runs_that_are_made_are_drawn_once(study: Study, board: Board, written: list[Recorded]) -> None:
     made(study, CONTINUOUS[:1])
     for run in CONTINUOUS[:2]:
-        log = study.run_folder(run) / "log.csv"
+        log = study.files(run).log
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(log_text(ROWS))
     for _ in range(2):
@@ -345,7 +345,7 @@ def test_tensorboard_s_own_files_are_written_and_written_anew(study: Study, tmp_
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415
 
     made(study, CONTINUOUS[:1])
-    (study.run_folder(CONTINUOUS[0]) / "log.csv").write_text(log_text(ROWS))
+    study.files(CONTINUOUS[0]).log.write_text(log_text(ROWS))
     for _ in range(2):
         cli.main(["watch", "tiny.yaml", "--once", "--tensorboard", "board"])
     place = Path("board/tiny/continuous/seed-0")

@@ -16,6 +16,7 @@ import yaml
 from tests.workflow import warm
 from tests.workflow.conftest import ROOT, copied_project, environment, snakemake
 from trigbench.workflow.machine.cores import cores_here
+from trigbench.workflow.study.places import StudyFiles
 
 pytestmark = pytest.mark.slow
 STUDIES = ("oracle", "digits")
@@ -262,7 +263,7 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
     from trigbench.workflow.study.study import Study  # noqa: PLC0415
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Study, "published", property(lambda self: tmp_path / "published" / self.study))
+    monkeypatch.setattr(Study, "published", property(lambda self: StudyFiles(tmp_path / "published" / self.study)))
     study = load(made)
     origin = tmp_path / "results/tiny/provenance.json"
     whole = read_json(origin, "") | {"dirty": False, "commits": ["abc"]}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from trigbench._places import ROOT
+from trigbench.workflow.study.places import STUDIES
 
 Completer = Callable[..., Iterable[str]]
 
@@ -20,7 +20,7 @@ def by(argument: argparse.Action, completer: Completer) -> None:
 
 def studies(prefix: str, **_: Any) -> list[str]:
     """The project's own, and YAML files in the folder that is typed."""
-    own = [file.stem for file in (ROOT / "workflow" / "studies").glob("*.yaml")]
+    own = [file.stem for file in STUDIES.glob("*.yaml")]
     return sorted(own) + files(prefix, (".yaml", ".yml"))
 
 

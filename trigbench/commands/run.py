@@ -28,6 +28,9 @@ from trigbench.commands import _completion
 if TYPE_CHECKING:
     from trigbench.workflow.study.study import Study
 
+PATIENCE = 2.0
+"""Seconds in which a process that was told to die has died, on a busy machine too."""
+
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> argparse.ArgumentParser:
     """The arguments of `trigbench run`."""
@@ -97,14 +100,19 @@ def _until_decided(study: "Study", arguments: argparse.Namespace) -> None:
 
 
 def _call(command: Sequence[str]) -> None:
-    """Let Snakemake make it; its end by a signal or an error is the end of all, and signals are for it to answer."""
+    """Let Snakemake make it; its end by a signal or an error is the end of all, and signals are for it to answer.
+
+    Snakemake takes a second SIGINT for haste, so that of a terminal, which it got too, is not passed on. It stays in
+    our group, or Ctrl-Z and a closed terminal would pass it by.
+    """
     children: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
+    witnesses = [_witness()]
 
     def pass_on(name: int, _frame: object) -> None:
         if not children:  # it is just being started: told below
             early.append(name)
-        elif name != signal.SIGINT or not _terminal_tells_all():
+        elif name != signal.SIGINT or not _group_was_told(witnesses):
             children[0].send_signal(name)
 
     heard = [name for name in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(name) != signal.SIG_IGN]
@@ -117,26 +125,26 @@ def _call(command: Sequence[str]) -> None:
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
+        for witness in witnesses:
+            witness.communicate()
     if status:
         print("stopped; what was made is kept, and the same command goes on with the same look", file=sys.stderr)
         sys.exit(status if status > 0 else 128 - status)
 
 
-def _terminal_tells_all() -> bool:
-    """Whether Ctrl-C reaches Snakemake and its jobs as it reaches us: all are in the terminal's foreground.
+def _witness() -> "subprocess.Popen[bytes]":
+    """A process of our group that does nothing: of SIGINT it dies, and it ends with us."""
+    return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
 
-    Snakemake takes a second SIGINT for haste. It stays in our group, or Ctrl-Z and a closed terminal would pass it by.
-    """
+
+def _group_was_told(witnesses: "list[subprocess.Popen[bytes]]") -> bool:
+    """Whether SIGINT was for all of our group, as Ctrl-C is, and not for us alone; the next one has a new witness."""
     try:
-        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
-    except OSError:
+        witnesses[-1].wait(PATIENCE)
+    except subprocess.TimeoutExpired:
         return False
-    try:
-        return os.tcgetpgrp(terminal) == os.getpgrp()
-    except OSError:
-        return False
-    finally:
-        os.close(terminal)
+    witnesses.append(_witness())
+    return True
 
 
 def snakemake(study: "Study", arguments: argparse.Namespace, more: Sequence[str] = ()) -> list[str]:

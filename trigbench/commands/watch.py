@@ -102,11 +102,11 @@ def _watchers(name: str | None, budget: str | None) -> list["Watcher"]:
 def _with_new(watchers: list["Watcher"], name: str | None) -> list["Watcher"]:
     """Those, and of studies that were begun since."""
     from trigbench.workflow.report.watching import Watcher  # noqa: PLC0415
-    from trigbench.workflow.study.places import RESULTS  # noqa: PLC0415
+    from trigbench.workflow.study.places import begun  # noqa: PLC0415
     from trigbench.workflow.study.standing import standing  # noqa: PLC0415
 
     known = {watcher.study.label for watcher in watchers}
-    if name is not None or not {folder.parent.name for folder in RESULTS.glob("*/data")} - known:
+    if name is not None or not set(begun()) - known:
         return watchers
     return watchers + [Watcher(study) for study in standing()[0] if study.label not in known]
 

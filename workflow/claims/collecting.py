@@ -45,22 +45,25 @@ def tabulate_experiment(study: Study, experiment: str, partial: bool = False) ->
         problem = f"{len(missing)} of {len(missing) + len(there)} runs are missing: {names} ..."
         raise BenchError(problem, file=study.folder, remedy=f"{study.command(experiment)}, or add --partial")
     runs, curves = experiment_tables(study, experiment, there)
-    folder = study.experiment_folder(experiment)
-    write_table(runs, folder / "runs.csv")
-    write_table(curves, folder / "curves.csv")
-    write_table(summary(runs, quantities_of(study.data.values())), folder / "table.csv")
+    files = study.made.experiment(experiment)
+    write_table(runs, files.runs)
+    write_table(curves, files.curves)
+    write_table(summary(runs, quantities_of(study.data.values())), files.table)
     return len(missing)
 
 
 def tabulate_study(study: Study) -> None:
     """Write the study's runs.csv, curves.csv and provenance.json from what its experiments have."""
-    folders = [study.experiment_folder(e) for e in study.experiments]
-    for name, columns in (("runs.csv", COLUMNS), ("curves.csv", CURVE_COLUMNS)):
-        tables = [read_table(folder / name) for folder in folders if (folder / name).is_file()]
-        filled = [table for table in tables if len(table)]
-        together = pd.concat(filled) if filled else pd.DataFrame()
-        write_table(together.reindex(columns=columns), study.folder / name)
-    write_json(study.folder / "provenance.json", study_provenance(study))
+    files = [study.made.experiment(e) for e in study.experiments]
+    _join([each.runs for each in files], COLUMNS, study.made.runs)
+    _join([each.curves for each in files], CURVE_COLUMNS, study.made.curves)
+    write_json(study.made.origin, study_provenance(study))
+
+
+def _join(parts: Iterable[Path], columns: list[str], whole: Path) -> None:
+    tables = [table for path in parts if path.is_file() and len(table := read_table(path))]
+    together = pd.concat(tables) if tables else pd.DataFrame()
+    write_table(together.reindex(columns=columns), whole)
 
 
 def study_provenance(study: Study) -> dict[str, Any]:
@@ -114,8 +117,8 @@ def _of_several_commits(records: Iterable[RunRecord]) -> dict[str, dict[str, str
 
 def _beside_runs(study: Study) -> list[dict[str, Any]]:
     """Where data and measurements come from."""
-    files = [study.data_file(data).with_suffix(".json") for data in study.data]
-    files += [study.measured_file(experiment) for experiment in study.experiments]
+    files = [study.made.facts(data) for data in study.data]
+    files += [study.made.measured(experiment) for experiment in study.experiments]
     remedy = "delete it; the workflow makes it again"
     return [read_json(path, remedy).get("provenance", {}) for path in files if path.is_file()]
 
@@ -127,7 +130,7 @@ def _shared(protocol: dict[str, Any]) -> dict[str, Any]:
 
 def collect(study: Study, beside: Iterable[Path] = ()) -> pd.DataFrame:
     """Tabulate and judge, then record what both were made from, and what was made `beside`; return the verdicts."""
-    made_from, file = collected_from(study, claims_of(read_claims(), study)), study.folder / "provenance.json"
+    made_from, file = collected_from(study, claims_of(read_claims(), study)), study.made.origin
     tabulate_study(study)
     verdicts = judge_study(study)
     redraw(study)
@@ -139,4 +142,4 @@ def collect(study: Study, beside: Iterable[Path] = ()) -> pd.DataFrame:
 def redraw(study: Study) -> None:
     """Write redrawn.csv: how many of the study's verdicts would be false if labels, or signs, were drawn anew."""
     found = redrawn_studies(redrawn_claims(study, study_tables(study), REDRAWN))
-    write_table(found, study.folder / "redrawn.csv")
+    write_table(found, study.made.redrawn)

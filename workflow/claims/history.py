@@ -15,8 +15,9 @@ from trigbench.workflow.claims.dating import rules_of
 from trigbench.workflow.claims.ledger import CLAIMS
 from trigbench.workflow.machine.git import git, is_whole, listed
 from trigbench.workflow.machine.provenance import attribution
+from trigbench.workflow.study.places import VERDICTS
 
-VERDICTS = ":(top,glob)**/claims.csv"
+VERDICT_TABLES = f":(top,glob)**/{VERDICTS}"
 """Wherever verdicts were published."""
 SAID = ("verdict", "effect", "low", "high", "scale", "seeds")
 
@@ -44,8 +45,8 @@ def histories(path: Path = CLAIMS) -> dict[str, tuple[Event, ...]]:
     if not is_whole(folder) or (path == CLAIMS and attribution()["commit"] is None):
         return {}
     own = (git(folder, "rev-parse", "--show-prefix") or "").strip() + path.name
-    tables = dict.fromkeys((git(folder, "log", "--format=", "--name-only", "--", VERDICTS) or "").split("\n"))
-    order = [commit for commit, _, _ in listed(folder, f":(top,literal){own}", VERDICTS)]
+    tables = dict.fromkeys((git(folder, "log", "--format=", "--name-only", "--", VERDICT_TABLES) or "").split("\n"))
+    order = [commit for commit, _, _ in listed(folder, f":(top,literal){own}", VERDICT_TABLES)]
     events = _changes(folder, own, rules_of, _rule)
     for table in filter(None, tables):
         events += _changes(folder, table, _verdicts, _verdict)

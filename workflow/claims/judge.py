@@ -76,16 +76,16 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
         for n, last in zip(found, survivors, strict=True)
     ]
     table = pd.DataFrame(rows, columns=VERDICT_COLUMNS)
-    write_table(table, study.verdicts_file)
+    write_table(table, study.made.verdicts)
     about = [row | details(claims[row["claim"]], whole, *found[row["claim"]]) for row in rows]
-    write_verdicts(study.details_file, [VerdictRecord(**each) for each in about])
+    write_verdicts(study.made.details, [VerdictRecord(**each) for each in about])
     return table
 
 
 def study_tables(study: Study) -> Tables:
     """What the study's tables hold. Raises BenchError before they are made."""
-    origin = read_json(study.folder / "provenance.json", f"make the study first: {study.command()}")
-    runs, curves = read_table(study.folder / "runs.csv"), read_table(study.folder / "curves.csv")
+    origin = read_json(study.made.origin, f"make the study first: {study.command()}")
+    runs, curves = read_table(study.made.runs), read_table(study.made.curves)
     return Tables(runs, curves, tuple(commit or UNKNOWN for commit in origin["commits"]))
 
 
@@ -101,7 +101,7 @@ def judge_claim(study: Study, name: str, path: Path = CLAIMS) -> dict[str, Any]:
     found = judge(claim, study, tables, source, whole)
     content = row(name, claim, study, whole, found, tables.commits, Past.of(source))
     content |= details(claim, whole, *found) | {MADE_FROM: claim_from(study, name, claim)}
-    write_json(study.verdict_file(name), content)
+    write_json(study.made.verdict(name), content)
     return content
 
 
@@ -146,10 +146,10 @@ def _own_labels(metrics: tuple[str, ...], study: Study) -> dict[str, str]:
 
 def experiment_tables(study: Study, experiment: str) -> Tables:
     """The tables of one experiment, empty where it was not made, and the commits of its runs."""
-    folder = study.experiment_folder(experiment)
-    there = (folder / "runs.csv").is_file()
-    runs = read_table(folder / "runs.csv") if there else _empty(COLUMNS)
-    curves = read_table(folder / "curves.csv") if there else _empty(CURVE_COLUMNS)
+    files = study.made.experiment(experiment)
+    there = files.runs.is_file()
+    runs = read_table(files.runs) if there else _empty(COLUMNS)
+    curves = read_table(files.curves) if there else _empty(CURVE_COLUMNS)
     made = study.runs_of(experiment) if experiment in study.experiments else []  # a budget may leave it out
     records = [study.files(run).metrics for run in made]
     origins = [origin for path in records if path.is_file() for origin in read_record(path).provenances]

@@ -98,7 +98,7 @@ def look_at(study: Study, experiment: str, path: Path = CLAIMS) -> Look:
     tables, (_, missing) = experiment_tables(study, experiment), finished_runs(study, experiment)
     if missing or not set(seeds) <= set(tables.runs.seed.dropna()):
         problem = f"runs of the look at {len(seeds)} seeds are not there, and nothing is looked at before they are"
-        raise BenchError(problem, file=study.experiment_folder(experiment), remedy=study.command(experiment))
+        raise BenchError(problem, file=study.made.experiment(experiment).folder, remedy=study.command(experiment))
     whole, looks = in_full(study), study.looks_of(experiment)
     sources = dict.fromkeys(all_claims(read_claims(path), [study]), path) | dict.fromkeys(study.claims, study.file)
     found = {n: judge(claim, study, tables, sources[n], whole) for n, claim in claims.items()}
@@ -139,7 +139,7 @@ def _mean_seconds(study: Study, arm: str, seeds: Iterable[int]) -> float | None:
 
 
 def _write_down(study: Study, experiment: str, look: Look) -> None:
-    plan, file = study.experiments[experiment].seeds, study.looks_file(experiment)
+    plan, file = study.experiments[experiment].seeds, study.made.looks(experiment)
     assert isinstance(plan, SeedPlan)
     before, now = read_looks(plan, file), len(look.looks[look.number - 1])
     origin, words = provenance(), {name: judgement.verdict for name, judgement in look.verdicts.items()}

@@ -63,9 +63,9 @@ def outside_rows(study: Study, records: Iterable[OutsideRecord]) -> pd.DataFrame
 
 
 def write_outside_table(study: Study) -> pd.DataFrame:
-    """Write results/<study>/outside/outside.csv, of all that stand there."""
+    """Write the table of all that stand there."""
     rows = outside_rows(study, outside_records(study))
-    write_table(rows, study.outside_folder / "outside.csv")
+    write_table(rows, study.made.outside_values)
     return rows
 
 
@@ -114,14 +114,14 @@ class Own:
 
 def own_results(study: Study) -> Own:
     """From the study's table of runs, which is empty where none was made, and what its data say of themselves."""
-    known, path = quantities_of(study.data.values()), study.folder / "runs.csv"
+    known, path = quantities_of(study.data.values()), study.made.runs
     runs = read_table(path) if path.is_file() else pd.DataFrame(columns=["metric", "status"])
     keys = [column for column in runs if column not in ("experiment", "value")]
     return Own(summary(runs.drop_duplicates(keys), known), known, _floors(study))
 
 
 def _floors(study: Study) -> dict[tuple[str, str], float]:
-    files = {data: study.data_file(data).with_suffix(".json") for data in study.data}
+    files = {data: study.made.facts(data) for data in study.data}
     remedy = "delete it; the workflow prepares the data again"
     facts = {data: read_json(file, remedy) for data, file in files.items() if file.is_file()}
     return {

@@ -15,12 +15,10 @@ from trigbench.workflow.claims.judge import VERDICT_COLUMNS
 from trigbench.workflow.claims.tables import read_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.git import git
-from trigbench.workflow.study.places import RESULTS
+from trigbench.workflow.study.places import BELOW_PUBLISHED, ORIGIN, RESULTS, RUNS, VERDICTS
 from trigbench.workflow.study.reading import load, shipped
 from trigbench.workflow.study.study import Study
 
-RUNS, VERDICTS, ORIGIN = "runs.csv", "claims.csv", "provenance.json"
-PUBLISHED = RESULTS / "published"
 FORMS = (
     "name a folder with runs.csv (results/oracle, results/published), STUDY:BUDGET (oracle:smoke), "
     "COMMIT:FOLDER (HEAD~1:results/published/oracle), or a COMMIT, for what was published at it"
@@ -71,13 +69,14 @@ def read_set(asked: str) -> ResultSet:
 
 def _of_budget(asked: str, study: Study) -> ResultSet:
     """In results/, or else as it was published."""
-    if (study.folder / RUNS).is_file():
+    if study.made.runs.is_file():
         return _set(asked, str(study.folder), _below(study.folder))
-    published = study.published / ORIGIN
-    if published.is_file() and json.loads(published.read_text(encoding="utf-8")).get("study") == study.label:
-        return _set(asked, str(study.published), _below(study.published))
+    published = study.published
+    origin = published.origin
+    if origin.is_file() and json.loads(origin.read_text(encoding="utf-8")).get("study") == study.label:
+        return _set(asked, str(published.folder), _below(published.folder))
     remedy = f"make it ({study.command()}), or compare what is there"
-    raise BenchError(f"no results of {study.label}", file=study.folder / RUNS, remedy=remedy)
+    raise BenchError(f"no results of {study.label}", file=study.made.runs, remedy=remedy)
 
 
 def _of_commit(asked: str, commit: str, path: str) -> ResultSet:
@@ -87,7 +86,7 @@ def _of_commit(asked: str, commit: str, path: str) -> ResultSet:
         raise BenchError(f"{asked!r} is no folder, no study and no commit", key="A or B", remedy=FORMS)
     if not path:
         here = ROOT if IS_CHECKOUT else here
-        path = str(PUBLISHED)
+        path = str(BELOW_PUBLISHED)
     folder, name = path.rstrip("/"), full.strip()
 
     def reader(below: str) -> Reader:

@@ -11,8 +11,9 @@ import pandas as pd
 
 from trigbench.workflow.claims.dating import Dated
 from trigbench.workflow.machine.git import git, is_ancestor
+from trigbench.workflow.study.places import CURVES, RUNS
 
-TABLES = (":(top,glob)**/runs.csv", ":(top,glob)**/curves.csv")
+TABLES = (f":(top,glob)**/{RUNS}", f":(top,glob)**/{CURVES}")
 """Wherever results were published: a study's table stands in a folder of its name."""
 NO_ARM = ""
 """What is measured without an arm; seen as soon as anything of the study at that seed was."""

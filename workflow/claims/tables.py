@@ -66,7 +66,7 @@ def experiment_tables(study: Study, experiment: str, runs: Iterable[Run]) -> tup
         refuse_doubles(curves, "x")
     except ValueError as error:
         remedy = "a run's record names each value once: delete the folder of that run, and the workflow makes it again"
-        raise BenchError(f"{experiment}: {error}", file=study.folder / "runs", remedy=remedy) from error
+        raise BenchError(f"{experiment}: {error}", file=study.made.all_runs, remedy=remedy) from error
     return runs, curves
 
 
@@ -175,7 +175,7 @@ def _costs(record: RunRecord) -> list[Value]:
 
 def _measured_rows(study: Study, experiment: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What the experiment measured beside its runs; a number of no seed stands for every seed."""
-    path = study.measured_file(experiment)
+    path = study.made.measured(experiment)
     if study.experiments[experiment].measurement is None or not path.is_file():
         return [], []
     content = read_json(path, f"delete it; {study.command(experiment)} makes it again")
@@ -193,6 +193,6 @@ def _measured_rows(study: Study, experiment: str) -> tuple[list[dict[str, Any]],
 
 
 def _floor_rows(study: Study, experiment: str, data: str) -> list[dict[str, Any]]:
-    found = read_json(study.data_file(data).with_suffix(".json"), "delete it; the workflow prepares the data again")
+    found = read_json(study.made.facts(data), "delete it; the workflow prepares the data again")
     about = {"study": study.label, "data": data, "experiment": experiment, "arm": "data", "objective": "data"}
     return [{**about, "metric": v["metric"], "value": v["value"], "status": "finished"} for v in found["floors"]]

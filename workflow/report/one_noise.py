@@ -28,7 +28,8 @@ from trigbench.workflow.report.rows import steps_label
 from trigbench.workflow.report.style import QUIET, apply_style, save
 from trigbench.workflow.report.words import short_name
 from trigbench.workflow.study.kinds import Images, data_kind, draws_module
-from trigbench.workflow.study.one_noise import one_noise_file, one_noise_runs
+from trigbench.workflow.study.one_noise import one_noise_runs
+from trigbench.workflow.study.places import forms
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.study import Run, Study
 
@@ -61,14 +62,14 @@ def draw_one_noise(study: Study) -> list[Path]:
     runs = one_noise_runs(study)
     there = [run for run in runs if is_fresh(study, run)]
     methods = _methods(study, there)
-    record = one_noise_file(study)
+    record = study.made.one_noise
     figure = caption = None
     if any(method.samples for method in methods):
         figure, caption = _drawn(study, methods)
-    beside = [record.with_suffix(suffix) for suffix in (".svg", ".png")] if figure else []
+    beside = [*forms(record)] if figure else []
     if figure is not None:
         save(figure, record.with_suffix(""))
-    for old in {record.with_suffix(suffix) for suffix in (".svg", ".png")} - {*beside}:
+    for old in {*forms(record)} - {*beside}:
         old.unlink(missing_ok=True)
     plt.close("all")
     names = ", ".join(method.name for method in methods)

@@ -10,6 +10,7 @@ from trigbench.workflow.report.pictures import pictures
 from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.report.words import NOTHING
 from trigbench.workflow.study.freshness import FILES, MADE_FROM, experiment_from
+from trigbench.workflow.study.places import forms
 from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.study import Run, Study
 
@@ -17,9 +18,9 @@ from trigbench.workflow.study.study import Run, Study
 def plot(study: Study, experiment: str) -> None:
     """Write figure.{svg,png}, finding.json, and pictures.{svg,png} where samples say something."""
     apply_style()
-    settings, folder = study.experiments[experiment], study.experiment_folder(experiment)
+    settings, files = study.experiments[experiment], study.made.experiment(experiment)
     kind = kind_of(settings.figure)
-    runs, curves = read_table(folder / "runs.csv"), read_table(folder / "curves.csv")
+    runs, curves = read_table(files.runs), read_table(files.curves)
     if (runs.objective != "data").any():
         known = quantities_of(study.data.values())
         shown = kind.shown(settings, runs, curves, known)
@@ -31,17 +32,17 @@ def plot(study: Study, experiment: str) -> None:
             note = f"Diverged: {', '.join(lost)}."
             figure.text(0.01, -0.02, note, ha="left", va="top", fontsize=9, wrap=True)
             sentence = f"{sentence.removesuffix('.')}; {note[0].lower()}{note[1:]}"
-        save(figure, folder / "figure")
+        save(figure, files.figure.with_suffix(""))
     else:
-        save(plt.figure(figsize=(4, 1)), folder / "figure")
+        save(plt.figure(figsize=(4, 1)), files.figure.with_suffix(""))
         sentence = NOTHING
     samples = sample_pictures(study, experiment) if kind.pictured else None
     if samples is not None:
-        save(samples, folder / "pictures")
+        save(samples, files.pictures.with_suffix(""))
     plt.close("all")
-    beside = [] if samples is None else [str(folder / f"pictures.{kind}") for kind in ("svg", "png")]
+    beside = [] if samples is None else [str(path) for path in forms(files.pictures)]
     about = {"finding": sentence, "diverged": _diverged(study, experiment)}
-    write_json(folder / "finding.json", {**about, FILES: beside, MADE_FROM: experiment_from(study, experiment)})
+    write_json(files.finding, {**about, FILES: beside, MADE_FROM: experiment_from(study, experiment)})
 
 
 def sample_pictures(study: Study, experiment: str, real: bool = True) -> Figure | None:
@@ -52,7 +53,7 @@ def sample_pictures(study: Study, experiment: str, real: bool = True) -> Figure 
 
 
 def _diverged(study: Study, experiment: str) -> list[str]:
-    table = read_table(study.experiment_folder(experiment) / "runs.csv")
+    table = read_table(study.made.experiment(experiment).runs)
     diverged = table[table.status == "diverged"]
     names = [f"{arm} seed {seed:.0f}" for arm, seed in zip(diverged.arm, diverged.seed, strict=True)]
     return list(dict.fromkeys(names))

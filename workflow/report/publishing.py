@@ -22,9 +22,8 @@ from trigbench.workflow.report.plotting import sample_pictures
 from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.study.fingerprint import ROOT, own_file
 from trigbench.workflow.study.kinds import is_own, module_of
-from trigbench.workflow.study.one_noise import one_noise_file
 from trigbench.workflow.study.outside import standing_outside
-from trigbench.workflow.study.places import RESULTS
+from trigbench.workflow.study.places import RESULTS, VERDICTS, StudyFiles, forms
 from trigbench.workflow.study.reading import budgets_of
 from trigbench.workflow.study.standing import standing
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
@@ -89,38 +88,39 @@ def publish(study: Study) -> None:
         raise BenchError(problem, file=study.file, remedy=remedy)
     commits = _commits_of(study)
     apply_style()
-    target = study.published.with_name(f".{study.study}.new")
+    made, there = study.made, study.published.folder
+    target = there.with_name(f".{study.study}.new")
     shutil.rmtree(target, ignore_errors=True)
     for folder in ("tables", "figures"):
         (target / folder).mkdir(parents=True)
-    for name in ("runs.csv", "curves.csv", "claims.csv", "provenance.json"):  # all that a verdict is computed from
-        shutil.copy(study.folder / name, target / name)
+    for path in (made.runs, made.curves, made.verdicts, made.origin):  # all that a verdict is computed from
+        shutil.copy(path, target / path.name)
     if study.budget not in (BUDGET, DEFAULT_BUDGET):
-        write_table(undecided(read_table(study.folder / "claims.csv"), study), target / "claims.csv")
+        write_table(undecided(read_table(made.verdicts), study), StudyFiles(target).verdicts)
     for experiment in study.experiments:
-        folder = study.experiment_folder(experiment)
-        shutil.copy(folder / "table.csv", target / "tables" / f"{experiment}.csv")
-        shutil.copy(folder / "finding.json", target / "tables" / f"{experiment}.json")
-        shutil.copy(folder / "figure.svg", target / "figures" / f"{experiment}.svg")
-        samples = sample_pictures(study, experiment, real=False) if (folder / "pictures.svg").is_file() else None
+        files = made.experiment(experiment)
+        shutil.copy(files.table, target / "tables" / f"{experiment}.csv")
+        shutil.copy(files.finding, target / "tables" / f"{experiment}.json")
+        shutil.copy(files.figure, target / "figures" / f"{experiment}.svg")
+        samples = sample_pictures(study, experiment, real=False) if files.pictures.is_file() else None
         if samples is not None:
             save(samples, target / "figures" / f"{experiment}-pictures")
             (target / "figures" / f"{experiment}-pictures.png").unlink()
-    if (picture := one_noise_file(study).with_suffix(".svg")).is_file():  # samples alone, too
+    if (picture := forms(made.one_noise)[0]).is_file():  # samples alone, too
         shutil.copy(picture, target / "figures" / picture.name)
-    shutil.rmtree(study.published, ignore_errors=True)
-    target.replace(study.published)
-    claims = pd.concat([read_table(path) for path in sorted(study.published.parent.glob("*/claims.csv"))])
+    shutil.rmtree(there, ignore_errors=True)
+    target.replace(there)
+    claims = pd.concat([read_table(path) for path in sorted(there.parent.glob(f"*/{VERDICTS}"))])
     if len(claims):  # a study of one's own may have none
-        save(draw_matrix(claims), study.published.parent / "claims")
-    print(f"published {study.label} of commit {', '.join(commits)} to {study.published}")
+        save(draw_matrix(claims), there.parent / "claims")
+    print(f"published {study.label} of commit {', '.join(commits)} to {there}")
     if outside := [name for name, _, _ in standing_outside(study)]:
-        print(f"left out, as no commit here made it: {', '.join(outside)}, from outside ({study.outside_folder})")
+        print(f"left out, as no commit here made it: {', '.join(outside)}, from outside ({study.made.outside})")
 
 
 def _commits_of(study: Study) -> list[str]:
     """The commits that made the study. Raises BenchError unless it is whole and they say all that made it."""
-    origin = read_json(study.folder / "provenance.json", f"make the study first: {study.command()}")
+    origin = read_json(study.made.origin, f"make the study first: {study.command()}")
     problems = {
         f"{origin['runs_missing']} runs are missing": origin["runs_missing"] > 0,
         "runs were made from uncommitted changes": origin["dirty"],
@@ -134,7 +134,7 @@ def _commits_of(study: Study) -> list[str]:
     for problem, holds in problems.items():
         if holds:
             remedy = f"commit, then make the study again from a clean checkout: delete {study.folder}, start it there"
-            raise BenchError(problem, file=study.folder / "provenance.json", remedy=remedy)
+            raise BenchError(problem, file=study.made.origin, remedy=remedy)
     return origin["commits"]
 
 

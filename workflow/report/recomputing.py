@@ -18,9 +18,11 @@ import pandas as pd
 import yaml
 
 from trigbench.workflow.report.second_reading import NUMBERS, Found, after_holm, among, found, word
+from trigbench.workflow.study.places import CURVES, ORIGIN, RUNS, VERDICTS
 
 SAMPLED = ("steps", "sampler", "guidance", "mid_time", "sampling", "times")
 EXACT: set[str] = {"images_seen", "train_flops", "sample_flops", "fixed_point_error_euler", "fixed_point_error_heun"}
+EXACT |= {"predicted_renoised", "predicted_jumps"}
 HIGHER, BOUNDED = {"precision", "recall"}, {"precision", "recall"}
 COLUMNS = ["study", "claim", "published", "recomputed", "holm", "scale", *NUMBERS, "off"]
 """Of what comes out."""
@@ -252,13 +254,10 @@ def read(path: Path) -> Table:
 def study(folder: Path, claims: Mapping[str, Any]) -> Table:
     """One row for each rule that these claims have on the study: what its table has published (None where the rule is
     newer), and what comes out with its NUMBERS (None where its curves are not published)."""
-    origin, published = (
-        json.loads((folder / "provenance.json").read_text(encoding="utf-8")),
-        read(folder / "claims.csv"),
-    )
-    name, settings, there = origin["settings"]["study"], origin["settings"], (folder / "curves.csv").is_file()
-    runs = read(folder / "runs.csv")
-    curves = read(folder / "curves.csv") if there else runs[:0].assign(x=pd.Series(dtype=float))
+    origin, published = json.loads((folder / ORIGIN).read_text(encoding="utf-8")), read(folder / VERDICTS)
+    name, settings, there = origin["settings"]["study"], origin["settings"], (folder / CURVES).is_file()
+    runs = read(folder / RUNS)
+    curves = read(folder / CURVES) if there else runs[:0].assign(x=pd.Series(dtype=float))
     rows, newer = [], [{"claim": claim, "verdict": None} for claim in claims if claim not in set(published.claim)]
     for row in (*published.to_dict("records"), *newer):
         rule = (claims.get(row["claim"], {}).get("decided_by") or {}).get(name)
@@ -307,7 +306,7 @@ def read_claims(path: Path) -> dict[str, Any]:
 
 def report(folder: Path, claims: Mapping[str, Any]) -> tuple[int, Table]:
     """Print what differs in a study and what cannot be recomputed; return how many differ, and the table."""
-    whole, judged_so = study(folder, claims), "basis" in pd.read_csv(folder / "claims.csv", nrows=0)
+    whole, judged_so = study(folder, claims), "basis" in pd.read_csv(folder / VERDICTS, nrows=0)
     table = whole[whole.published.notna()]
     without = table.recomputed.isna()
     same = (table.published == table.recomputed) & (table.off == "")

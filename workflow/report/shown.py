@@ -231,12 +231,12 @@ def verdicts_of(study: Study) -> dict[str, dict[str, str]]:
     `where` says which.
     """
     others = [other for other in standing()[0] if other.study == study.study and other.label != study.label]
-    tables = [(study.published / "claims.csv", "as published with the project")]
-    tables += [(made.verdicts_file, "of results here") for made in (*others, study)]
+    tables = [(study.published.verdicts, "as published with the project")]
+    tables += [(made.made.verdicts, "of results here") for made in (*others, study)]
     found = {row["claim"]: row | {"where": where} for table, where in tables for row in _rows(table)}
     for made in (*others, study):
-        whole = made.verdicts_file.stat().st_mtime if made.verdicts_file.is_file() else 0
-        for file in sorted(made.verdict_file("x").parent.glob("*.json")):
+        whole = made.made.verdicts.stat().st_mtime if made.made.verdicts.is_file() else 0
+        for file in sorted(made.made.verdict("*").parent.glob("*.json")):
             if file.stat().st_mtime > whole:
                 content = read_json(file, "delete the file, and make the claim again")
                 row = {key: "" if value is None else str(value) for key, value in content.items()}

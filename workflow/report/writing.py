@@ -22,9 +22,9 @@ from trigbench.workflow.report.pages.study import PRECISION_NOTE, StudyPage, ent
 from trigbench.workflow.report.pages.wrong import ADDRESS, wrong_page
 from trigbench.workflow.report.plotting import plot
 from trigbench.workflow.report.simulating import make_simulations, simulations
-from trigbench.workflow.study.freshness import FILES, MADE_FROM, index_from, page_from, page_record
+from trigbench.workflow.study.freshness import FILES, MADE_FROM, index_from, page_from
 from trigbench.workflow.study.one_noise import one_noise_runs
-from trigbench.workflow.study.places import FRONT, REPORTS, RESULTS, SIMULATIONS, TIMING
+from trigbench.workflow.study.places import FRONT, REPORTS, RESULTS, SIMULATIONS, TIMING, assets, forms, page_record
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.standing import standing
 from trigbench.workflow.study.study import DEFAULT_STUDIES, Study
@@ -56,7 +56,7 @@ def report(study: Study, partial: bool = False) -> StudyPage:
 def index(reports: Path = REPORTS) -> Path:
     """Write the front page, a page for every claim, how all could be wrong, and the assets that all pages share."""
     for asset in ASSETS.iterdir():
-        _copy(asset, reports / "assets" / asset.name)
+        _copy(asset, assets(reports) / asset.name)
     entries = read_entries(reports)
     ledger, past = read_claims(), _past() if any(entry["claims"] for entry in entries) else {}
     simulated = simulations()
@@ -68,10 +68,10 @@ def index(reports: Path = REPORTS) -> Path:
         old.unlink(missing_ok=True)
     for claim in pages:
         write_text(reports / claim.address, render("claim.html.j2", root="../", page=claim))
-    path = reports / "index.html"
+    path = reports / FRONT.name
     write_text(path, render("index.html.j2", page=front_page(entries, claims, TIMING, withdrawn)))
     write_text(reports / ADDRESS, render("wrong.html.j2", page=wrong_page(entries, claims, simulated)))
-    beside = [str(reports / ADDRESS), *(str(reports / "assets" / asset.name) for asset in ASSETS.iterdir())]
+    beside = [str(reports / ADDRESS), *(str(assets(reports) / asset.name) for asset in ASSETS.iterdir())]
     beside += [str(reports / page.address) for page in pages]
     write_json(page_record(reports, path.stem), {FILES: beside, MADE_FROM: index_from(reports)})
     return path
@@ -88,7 +88,7 @@ def report_one(study: Study, partial: bool = False) -> Path:
 
     Raises BenchError where neither a run of it has ended nor a model from outside was judged.
     """
-    if partial and not study.outside_folder.is_dir() and not any(is_done(study, run) for run in study.runs()):
+    if partial and not study.made.outside.is_dir() and not any(is_done(study, run) for run in study.runs()):
         problem = f"no run of {study.label} has ended here, to report"
         raise BenchError(problem, file=study.folder, remedy=f"make it with: {study.command()}")
     _print_missing(report(study, partial))
@@ -140,8 +140,9 @@ def _plot_or_warn(study: Study, experiment: str) -> None:
     try:
         plot(study, experiment)
     except (ValueError, ArithmeticError) as error:
-        for name in ("figure.svg", "figure.png", "pictures.svg", "pictures.png", "finding.json"):
-            (study.experiment_folder(experiment) / name).unlink(missing_ok=True)
+        files = study.made.experiment(experiment)
+        for path in (*forms(files.figure), *forms(files.pictures), files.finding):
+            path.unlink(missing_ok=True)
         print(f"warning: no figure of {experiment!r} from the runs that are there: {error}", file=sys.stderr)
 
 

@@ -6,9 +6,9 @@ rule claim:
     input:
         tables_of_claim,
     output:
-        "results/{label}/claims/{claim}.json",
+        str(MADE.verdict("{claim}")),
     log:
-        "results/{label}/logs/claims/{claim}.log",
+        str(MADE.log("claims/{claim}")),
     params:
         claims=claims_mark,
     priority: urgency
@@ -25,4 +25,4 @@ for name, claim in ALL_CLAIMS.items():
     rule:
         name: f"claims/{name}"
         input:
-            paths(study.verdict_file(name) for study in deciding_studies(claim)),
+            paths(study.made.verdict(name) for study in deciding_studies(claim)),

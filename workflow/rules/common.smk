@@ -17,13 +17,15 @@ from trigbench.workflow.machine.files import check_writable
 from trigbench.workflow.study.freshness import inputs_of, measurement_mark, weights_stay
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.machine.progress import watch
-from trigbench.workflow.study.places import RESULTS, SIMULATIONS, run_files
+from trigbench.workflow.study.places import FRONT, REPORTS, RESULTS, SIMULATIONS, forms, study_files
 from trigbench.workflow.study.reading import budget_said, load, shipped, studies_said
 from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Run
 
 
 CORES_PER_GPU = 4
 DECODING = 8  # cores that read images where data are prepared
+MADE = study_files("{label}")
+RUN, EXPERIMENT = MADE.run("{arm}", "{seed}"), MADE.experiment("{experiment}")
 
 
 def refuse(error):
@@ -187,7 +189,7 @@ def data_of(wildcards):
 def measured_of(wildcards):
     study = study_of(wildcards)
     measures = study.experiments[wildcards.experiment].measurement is not None
-    return paths([study.measured_file(wildcards.experiment)] if measures else [])
+    return paths([study.made.measured(wildcards.experiment)] if measures else [])
 
 
 def claims_mark(wildcards):
@@ -206,4 +208,5 @@ def tables_of_claim(wildcards):
     decides = ALL_CLAIMS[wildcards.claim].decided_by.get(study.study)
     if decides is None or decides.experiment not in study.experiments:
         return []
-    return paths(study.experiment_folder(decides.experiment) / name for name in ("runs.csv", "curves.csv"))
+    files = study.made.experiment(decides.experiment)
+    return paths([files.runs, files.curves])

@@ -4,10 +4,10 @@
 rule prepare:
     message: "preparing {wildcards.data} of {wildcards.label}"
     output:
-        arrays="results/{label}/data/{data}.npz",
-        facts="results/{label}/data/{data}.json",
+        arrays=str(MADE.arrays("{data}")),
+        facts=str(MADE.facts("{data}")),
     log:
-        "results/{label}/logs/prepare/{data}.log",
+        str(MADE.log("prepare/{data}")),
     params:
         fingerprint=lambda wc: data_fingerprint(study_of(wc).data_specification(wc.data)),
     priority: urgency

@@ -8,21 +8,21 @@ import snakemake.dag
 import snakemake.jobs
 import snakemake.persistence
 from snakemake.logging import logger
-from trigbench.workflow.study.freshness import (FRESH, claim_from, claim_record, collected_from, data_verdict, experiment_from, index_from, measured_from, missing_files, page_from, page_record, run_verdict, simulations_from, verdict)
-from trigbench.workflow.study.places import REPORTS
+from trigbench.workflow.study.freshness import (FRESH, claim_from, claim_record, collected_from, data_verdict, experiment_from, index_from, measured_from, missing_files, page_from, run_verdict, simulations_from, verdict)
+from trigbench.workflow.study.places import REPORTS, page_record
 
 COSTLY = {"run": "run", "prepare": "data set", "measure": "measurement"}
 RECORDED = {
     "measure": lambda wc, study: (
-        study.measured_file(wc.experiment),
+        study.made.measured(wc.experiment),
         lambda: measured_from(study, wc.experiment),
     ),
     "experiment": lambda wc, study: (
-        study.experiment_folder(wc.experiment) / "finding.json",
+        study.made.experiment(wc.experiment).finding,
         lambda: experiment_from(study, wc.experiment),
     ),
     "collect": lambda wc, study: (
-        study.folder / "provenance.json",
+        study.made.origin,
         lambda: collected_from(study, claims_of(LEDGER, study)),
     ),
     "claim": lambda wc, study: (claim_record(study, wc.claim), lambda: claim_from(study, wc.claim, ALL_CLAIMS[wc.claim])),

@@ -7,9 +7,9 @@ rule measure:
         records_of,
         data_of,
     output:
-        "results/{label}/measurements/{experiment}.json",
+        str(MADE.measured("{experiment}")),
     log:
-        "results/{label}/logs/measurements/{experiment}.log",
+        str(MADE.log("measurements/{experiment}")),
     params:
         fingerprint=lambda wc: measurement_mark(study_of(wc), wc.experiment),
     priority: urgency
@@ -26,32 +26,32 @@ rule experiment:
         records_of,
         measured_of,
     output:
-        runs="results/{label}/experiments/{experiment}/runs.csv",
-        curves="results/{label}/experiments/{experiment}/curves.csv",
+        runs=str(EXPERIMENT.runs),
+        curves=str(EXPERIMENT.curves),
         table=report(
-            "results/{label}/experiments/{experiment}/table.csv",
+            str(EXPERIMENT.table),
             caption="../report/captions/table.rst",
             category="{label}",
             subcategory="{experiment}",
             labels={"kind": "table", "format": "csv"},
         ),
         svg=report(
-            "results/{label}/experiments/{experiment}/figure.svg",
+            str(forms(EXPERIMENT.figure)[0]),
             caption="../report/captions/figure.rst",
             category="{label}",
             subcategory="{experiment}",
             labels={"kind": "figure", "format": "svg"},
         ),
         png=report(
-            "results/{label}/experiments/{experiment}/figure.png",
+            str(forms(EXPERIMENT.figure)[1]),
             caption="../report/captions/figure.rst",
             category="{label}",
             subcategory="{experiment}",
             labels={"kind": "figure", "format": "png"},
         ),
-        finding="results/{label}/experiments/{experiment}/finding.json",
+        finding=str(EXPERIMENT.finding),
     log:
-        "results/{label}/logs/experiments/{experiment}.log",
+        str(MADE.log("experiments/{experiment}")),
     params:
         experiment=lambda wc: study_of(wc).experiments[wc.experiment].model_dump(mode="json"),
     priority: urgency
@@ -65,16 +65,11 @@ rule experiment:
 rule collect:
     message: "tables and claims of {wildcards.label}"
     input:
-        lambda wc: paths(study_of(wc).experiment_folder(e) / "runs.csv" for e in study_of(wc).experiments),
+        lambda wc: paths(study_of(wc).made.experiment(e).runs for e in study_of(wc).experiments),
     output:
-        "results/{label}/runs.csv",
-        "results/{label}/curves.csv",
-        "results/{label}/provenance.json",
-        "results/{label}/claims.csv",
-        "results/{label}/claims.json",
-        "results/{label}/redrawn.csv",
+        paths([MADE.runs, MADE.curves, MADE.origin, MADE.verdicts, MADE.details, MADE.redrawn]),
     log:
-        "results/{label}/logs/collect.log",
+        str(MADE.log("collect")),
     params:
         claims=claims_mark,
     priority: urgency
@@ -88,14 +83,12 @@ rule collect:
 rule page:
     message: "report of {wildcards.label}"
     input:
-        "results/{label}/provenance.json",
-        "results/{label}/claims.csv",
-        "results/{label}/claims.json",
-        lambda wc: paths(study_of(wc).experiment_folder(e) / "finding.json" for e in study_of(wc).experiments),
+        paths([MADE.origin, MADE.verdicts, MADE.details]),
+        lambda wc: paths(study_of(wc).made.experiment(e).finding for e in study_of(wc).experiments),
     output:
-        "reports/{label}.html",
+        str(REPORTS / "{label}.html"),
     log:
-        "results/{label}/logs/report.log",
+        str(MADE.log("report")),
     priority: urgency
     resources:
         study=select_study,
@@ -107,9 +100,9 @@ rule page:
 rule simulate:
     message: "how often verdicts are false, by simulation"
     output:
-        "results/simulations.json",
+        str(SIMULATIONS),
     log:
-        "results/simulations.log",
+        str(SIMULATIONS.with_suffix(".log")),
     priority: 1000  # before any run: every report has it
     threads: 1
     shell:
@@ -123,9 +116,9 @@ rule index:
         # what says how often verdicts are false, where some are said
         paths([SIMULATIONS] if any(claims_of(LEDGER, study) for study in CHOSEN.values()) else []),
     output:
-        "reports/index.html",
+        str(FRONT),
     log:
-        "results/index.log",
+        str(RESULTS / "index.log"),
     threads: 1
     shell:
         "python -m trigbench.workflow.steps.report --index > {log} 2>&1"

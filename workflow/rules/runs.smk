@@ -1,7 +1,5 @@
 # Runs: an arm with a seed is trained, sampled and judged in one job, and once.
 
-RUN = run_files(RESULTS / "{label}", "{arm}", "{seed}")
-
 
 rule run:
     message: "{wildcards.label}: {wildcards.arm}, seed {wildcards.seed}"

@@ -24,5 +24,5 @@ for label, study in STUDIES.items():
         rule:
             name: f"{label}/{experiment}"
             input:
-                str(study.experiment_folder(experiment) / "finding.json"),
-                str(study.experiment_folder(experiment) / "table.csv"),
+                str(study.made.experiment(experiment).finding),
+                str(study.made.experiment(experiment).table),

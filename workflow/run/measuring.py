@@ -25,4 +25,4 @@ def measure(study: Study, experiment: str) -> None:
         kind: [{**dataclasses.asdict(row), "value": row.value.model_dump()} for row in rows]
         for kind, rows in (("runs", found.runs), ("curves", found.curves))
     }
-    write_json(study.measured_file(experiment), {**content, MADE_FROM: made_from, "provenance": provenance()})
+    write_json(study.made.measured(experiment), {**content, MADE_FROM: made_from, "provenance": provenance()})

@@ -11,12 +11,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from trigbench._places import ROOT
+from trigbench.workflow.claims.ledger import CLAIMS
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import main
 from trigbench.workflow.report.recomputing import read_claims, report, show
-
-TABLES = ("claims.csv", "runs.csv", "provenance.json")
+from trigbench.workflow.study.places import ORIGIN, PUBLISHED, RUNS, VERDICTS
 
 
 def command() -> None:
@@ -26,11 +25,11 @@ def command() -> None:
     parser.add_argument("--table", action="store_true", help="print what comes out of each claim")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write that to a table")
     asked = parser.parse_args()
-    folders = asked.folders or [p.parent for p in sorted((ROOT / "results/published").glob("*/claims.csv"))]
-    for path in (folder / name for folder in folders for name in TABLES):
+    folders = asked.folders or [path.parent for path in sorted(PUBLISHED.glob(f"*/{VERDICTS}"))]
+    for path in (folder / name for folder in folders for name in (VERDICTS, RUNS, ORIGIN)):
         if not path.is_file():
             raise BenchError("it is not there", file=path, remedy="name the folder of a published study")
-    claims = read_claims(ROOT / "workflow/claims.yaml")
+    claims = read_claims(CLAIMS)
     if show([report(folder, claims) for folder in folders], asked.table, asked.csv):
         sys.exit(1)
 

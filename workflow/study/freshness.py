@@ -17,9 +17,9 @@ from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.fingerprint import digest, fingerprint, marks, training_fingerprint
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.study.measurements import MEASUREMENTS
-from trigbench.workflow.study.one_noise import one_noise_file, one_noise_runs
+from trigbench.workflow.study.one_noise import one_noise_runs
 from trigbench.workflow.study.outside import standing_outside
-from trigbench.workflow.study.places import SIMULATIONS
+from trigbench.workflow.study.places import FRONT, SIMULATIONS, page_record
 from trigbench.workflow.study.rating import ratings
 from trigbench.workflow.study.records import RunRecord, read_record
 from trigbench.workflow.study.sources import same_source
@@ -145,7 +145,7 @@ def run_verdict(study: Study, run: Run, fingerprint: str) -> str | None:
 
 def data_verdict(study: Study, data: str, fingerprint: str) -> str | None:
     """Whether a prepared data set is of these settings, and its files are those that it was prepared from."""
-    path = study.data_file(data).with_suffix(".json")
+    path = study.made.facts(data)
     record = content_of(path)
     if "fingerprint" not in record:
         return None
@@ -180,8 +180,8 @@ def measured_from(study: Study, experiment: str) -> str:
 def experiment_from(study: Study, experiment: str) -> str:
     """What an experiment's tables and figures are made from."""
     settings, arms = study.experiments[experiment], study.arms_of(experiment)
-    facts = sorted({study.data_file(study.arms[arm].data).with_suffix(".json") for arm in arms})
-    measured = [study.measured_file(experiment)] if settings.measurement else []
+    facts = sorted({study.made.facts(study.arms[arm].data) for arm in arms})
+    measured = [study.made.measured(experiment)] if settings.measurement else []
     about = [settings, *(study.arms[arm] for arm in arms), *study.all_samplers.values()]
     said = [study.label, arms, list(study.all_samplers), [model.model_dump(mode="json") for model in about]]
     return mark_of([said, *map(identity, (*_records(study, experiment), *facts, *measured))])
@@ -202,9 +202,9 @@ def claim_from(study: Study, name: str, claim: Claim) -> str:
 
 def page_from(study: Study) -> str:
     """What a study's pages are made from."""
-    files = [study.folder / name for name in ("provenance.json", "claims.csv", "claims.json")]
-    findings = [study.experiment_folder(experiment) / "finding.json" for experiment in study.experiments]
-    pictured = [one_noise_file(study)] if one_noise_runs(study) else []
+    files = [study.made.origin, study.made.verdicts, study.made.details]
+    findings = [study.made.experiment(experiment).finding for experiment in study.experiments]
+    pictured = [study.made.one_noise] if one_noise_runs(study) else []
     said = [study.title, study.summary, list(study.experiments), *map(identity, (*files, *findings, *pictured))]
     outside = standing_outside(study)
     return mark_of([*said, outside] if outside else said)
@@ -212,7 +212,7 @@ def page_from(study: Study) -> str:
 
 def index_from(reports: Path) -> str:
     """What the front page is made from: what the pages that are there have left for it, and simulations."""
-    pages = sorted({page.stem for page in reports.glob("*.html")} - {"index"})
+    pages = sorted({page.stem for page in reports.glob("*.html")} - {FRONT.stem})
     return mark_of([pages, *(identity(page_record(reports, name)) for name in pages), identity(SIMULATIONS)])
 
 
@@ -221,14 +221,9 @@ def simulations_from() -> str:
     return digest([], ["trigbench.workflow.claims.simulate"])
 
 
-def page_record(reports: Path, label: str) -> Path:
-    """Where a study's page, or the front page (`index`), records what it was made from."""
-    return reports / "assets" / f"{label}.json"
-
-
 def claim_record(study: Study, claim: str) -> Path:
     """Where a claim's verdict does."""
-    return study.verdict_file(claim)
+    return study.made.verdict(claim)
 
 
 # --- records -----------------------------------------------------------------------------------------
@@ -246,8 +241,8 @@ def _records(study: Study, experiment: str) -> list[Path]:
 
 
 def _tables(study: Study, experiments: Iterable[str]) -> list[Path]:
-    names = ("runs.csv", "curves.csv")
-    return [study.experiment_folder(experiment) / name for experiment in experiments for name in names]
+    files = [study.made.experiment(experiment) for experiment in experiments]
+    return [path for each in files for path in (each.runs, each.curves)]
 
 
 def _missing(record: Mapping[str, Any]) -> str | None:

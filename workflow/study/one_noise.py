@@ -1,14 +1,8 @@
 """What a study's report leads with: arms whose samples from one noise stand side by side."""
 
 import fnmatch
-from pathlib import Path
 
 from trigbench.workflow.study.study import Run, Study
-
-
-def one_noise_file(study: Study) -> Path:
-    """What the picture shows; the picture itself lies beside it."""
-    return study.folder / "one-noise.json"
 
 
 def one_noise_arms(study: Study) -> list[str]:

@@ -153,12 +153,12 @@ def _times(study: Study) -> dict[int, tuple[str, tuple[float, ...]]]:
 
 def outside_file(study: Study, name: str) -> Path:
     """Where the record of that name is."""
-    return study.outside_folder / name / "outside.json"
+    return study.made.of_outside(name)
 
 
 def outside_records(study: Study) -> list[OutsideRecord]:
     """All that stand there, by name. Raises BenchError for one that is damaged."""
-    return [read_outside(path) for path in sorted(study.outside_folder.glob("*/outside.json"))]
+    return [read_outside(path) for path in _paths(study)]
 
 
 def read_outside(path: Path) -> OutsideRecord:
@@ -180,8 +180,12 @@ def write_outside(study: Study, record: OutsideRecord) -> Path:
 
 def standing_outside(study: Study) -> list[tuple[str, str | None, str]]:
     """(name, digest of the record, why it is stale) of each, for the plan: what a page shows of them."""
-    paths = sorted(study.outside_folder.glob("*/outside.json"))
-    return [(path.parent.name, identity(path), _verdict_at(study, path)) for path in paths]
+    return [(path.parent.name, identity(path), _verdict_at(study, path)) for path in _paths(study)]
+
+
+def _paths(study: Study) -> list[Path]:
+    every = study.made.of_outside("*")
+    return sorted(study.made.outside.glob(f"*/{every.name}"))
 
 
 def _verdict_at(study: Study, path: Path) -> str:

@@ -9,7 +9,7 @@ from trigbench.workflow.study.study import Run, Study
 def protocol(study: Study, run: Run) -> dict[str, Any]:
     """Samples, seeds, and what the data set says: reference, resizing, extractor."""
     data = study.arms[run.arm].data
-    facts = read_json(study.data_file(data).with_suffix(".json"), "delete it; the workflow prepares the data again")
+    facts = read_json(study.made.facts(data), "delete it; the workflow prepares the data again")
     own = {"data": data, "training_seed": run.seed, "samples": study.evaluation.samples}
     own |= {"snapshot_samples": study.evaluation.snapshot_samples or study.evaluation.samples}
     return {**own, "sampling_seed": study.evaluation.seed, **facts["facts"].get("protocol", {})}

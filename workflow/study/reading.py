@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from trigbench._nearest import among, nearest
-from trigbench._places import ROOT, place_of
+from trigbench._places import place_of
 from trigbench.core.objectives import method_of
 from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.machine.plain import StrictLoader, number
@@ -20,12 +20,12 @@ from trigbench.workflow.study.checks import check
 from trigbench.workflow.study.claim import Claim, Rule, Term
 from trigbench.workflow.study.kinds import kind_named
 from trigbench.workflow.study.models import NAME, PATH
+from trigbench.workflow.study.places import STUDIES
 from trigbench.workflow.study.resources import Budget, Resources
 from trigbench.workflow.study.samplers import Evaluation, Sampler, keys_of_samplers
 from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher, Experiment, Size, keys_of_arms
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
-STUDIES = ROOT / "workflow" / "studies"
 EXAMPLE = f"see {place_of('workflow/studies/oracle.yaml')}"
 
 

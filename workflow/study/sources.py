@@ -11,9 +11,10 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.cores import cores_here
 from trigbench.workflow.machine.files import content_of, mark_of, sha256, write_json
 from trigbench.workflow.study.kinds import kind_named
+from trigbench.workflow.study.places import REPORTS, RESULTS
 from trigbench.workflow.study.study import Study
 
-MADE = (Path("results"), Path("reports"))
+MADE = (RESULTS, REPORTS)
 """Folders of the workflow's own; a data set may stand in one, and hold one, but is not made from it."""
 
 

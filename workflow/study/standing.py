@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.study.places import RESULTS
-from trigbench.workflow.study.reading import STUDIES, budgets_of, load, shipped
+from trigbench.workflow.study.places import RESULTS, STUDIES, StudyFiles, begun
+from trigbench.workflow.study.reading import budgets_of, load, shipped
 from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Study
 
 MADE_BY = "made_by"
@@ -21,12 +21,11 @@ def made_by(study: Study) -> dict[str, str]:
 def standing(results: Path = RESULTS) -> tuple[list[Study], list[BenchError]]:
     """(the studies that have results there, the laptop's own first; what is wrong with the folders of others)."""
     found, problems = dict[str, Study](), list[BenchError]()
-    for folder in sorted(results.iterdir()) if results.is_dir() else ():
-        if folder.name != "published" and (folder / "data").is_dir():
-            try:
-                found[folder.name] = _study_in(folder)
-            except BenchError as error:
-                problems.append(error)
+    for label in begun(results):
+        try:
+            found[label] = _study_in(results / label)
+        except BenchError as error:
+            problems.append(error)
     first = sorted(found.values(), key=lambda study: study.study not in DEFAULT_STUDIES)
     return first, problems
 
@@ -46,7 +45,7 @@ def _study_in(folder: Path) -> Study:
 
 def _said(folder: Path) -> tuple[str, str] | None:
     """The study and budget in the records of its data; nothing where that file is not there."""
-    for path in sorted((folder / "data").glob("*.json")):
+    for path in sorted(StudyFiles(folder).data.glob("*.json")):
         said = _content(path).get(MADE_BY) or {}
         if "study" in said and (said["study"] in shipped() or Path(said["study"]).is_file()):
             return said["study"], said.get("budget", DEFAULT_BUDGET)

@@ -1,4 +1,4 @@
-"""What a study is, and the one place that names runs and paths. What must hold between its parts, reading checks.
+"""What a study is, and the one place that names runs. What must hold between its parts, reading checks.
 
 Imports nothing heavy (no torch), since every start of the workflow reads it.
 """
@@ -16,7 +16,7 @@ from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.claim import Claim, ClaimName
 from trigbench.workflow.study.kinds import Data, data_kind, known_of
 from trigbench.workflow.study.models import Model, Name, Seed
-from trigbench.workflow.study.places import PUBLISHED, REPORTS, RESULTS, RunFiles, run_files
+from trigbench.workflow.study.places import PUBLISHED, REPORTS, STUDIES, RunFiles, StudyFiles, study_files
 from trigbench.workflow.study.resources import Resources
 from trigbench.workflow.study.samplers import OWN_STEPS, Evaluation, Sampler, halved_times
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Experiment, Size
@@ -116,7 +116,7 @@ class Study(Model):
     budget: Name = DEFAULT_BUDGET
     file: Path
 
-    # --- names and paths: computed here and nowhere else -----------------------------------------
+    # --- names and paths (workflow.study.places) -------------------------------------------------
 
     @property
     def label(self) -> str:
@@ -131,7 +131,7 @@ class Study(Model):
     @property
     def is_shipped(self) -> bool:
         """Whether it is one of the project's own, which the workflow knows by name."""
-        return self.file.resolve().parent == Path(__file__).resolve().parents[1] / "studies"
+        return self.file.resolve().parent == STUDIES
 
     @property
     def said(self) -> str:
@@ -157,59 +157,28 @@ class Study(Model):
         return BUILT_IN | self.samplers
 
     @property
+    def made(self) -> StudyFiles:
+        """Its files in results/."""
+        return study_files(self.label)
+
+    @property
     def folder(self) -> Path:
-        return RESULTS / self.label
+        return self.made.folder
 
     @property
     def report(self) -> Path:
         return REPORTS / f"{self.label}.html"
 
     @property
-    def published(self) -> Path:
+    def published(self) -> StudyFiles:
         """The committed results of the same study, beside the workflow."""
-        return PUBLISHED / self.study
-
-    @property
-    def verdicts_file(self) -> Path:
-        """The table of verdicts."""
-        return self.folder / "claims.csv"
-
-    @property
-    def details_file(self) -> Path:
-        """All that is known of every verdict, for the report."""
-        return self.verdicts_file.with_suffix(".json")
-
-    def verdict_file(self, claim: str) -> Path:
-        """One claim's verdict."""
-        return self.folder / "claims" / f"{claim}.json"
+        return StudyFiles(PUBLISHED / self.study)
 
     def data_file(self, data: str) -> Path:
-        return self.folder / "data" / f"{data}.npz"
+        return self.made.arrays(data)
 
     def files(self, run: Run) -> RunFiles:
-        return run_files(self.folder, run.arm, run.seed)
-
-    def run_folder(self, run: Run) -> Path:
-        return self.files(run).folder
-
-    def checkpoint_folder(self, run: Run) -> Path:
-        return self.files(run).checkpoints
-
-    def measured_file(self, experiment: str) -> Path:
-        """What the experiment measured beside its runs; apart from its folder, which drawing anew replaces."""
-        return self.folder / "measurements" / f"{experiment}.json"
-
-    def looks_file(self, experiment: str) -> Path:
-        """How far the experiment's plan of seeds has come (workflow.study.seeds.LooksRecord)."""
-        return self.folder / "looks" / f"{experiment}.json"
-
-    @property
-    def outside_folder(self) -> Path:
-        """Of models from outside (workflow.study.outside), a folder each; no rule makes or clears it."""
-        return self.folder / "outside"
-
-    def experiment_folder(self, experiment: str) -> Path:
-        return self.folder / "experiments" / experiment
+        return self.made.run(run.arm, run.seed)
 
     # --- runs ------------------------------------------------------------------------------------
 
@@ -221,7 +190,7 @@ class Study(Model):
 
     def seeds_of(self, experiment: str) -> tuple[int, ...]:
         """Its own seeds, or else the study's; of a plan that adds seeds, those of the look that it has come to."""
-        return reached(self.experiments[experiment].seeds, self.looks_file(experiment)) or self.seeds
+        return reached(self.experiments[experiment].seeds, self.made.looks(experiment)) or self.seeds
 
     def looks_of(self, experiment: str) -> tuple[tuple[int, ...], ...]:
         """The seeds of every look of its plan; none where its seeds are all there from the start."""

@@ -18,16 +18,23 @@ from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
 from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
+POWERS = {
+    "power_bias_none": ("no weight", ":"),
+    "power_bias_half": ("p = 1/2", "--"),
+    "power_bias_one": ("p = 1", "-"),
+    "power_bias_normalised": ("normalised", "-."),
+}
+"""Words and line of what is done to MeanFlow's direction."""
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
     """The metric by arm and number of steps, every seed a point.
 
     Beside it precision and recall where measured; or the learned weight, where one method's arms differ in having one;
-    or the bias of normalising sCT's directions, where that was measured.
+    or the bias of normalising sCT's directions, or of weighting MeanFlow's, where that was measured.
     """
     weights = _weights_in_question(results(runs, experiment.metric), points(curves, "log_weight"))
-    bias = points(curves, "normalisation_bias")
+    bias = points(curves, "normalisation_bias", *POWERS)
     bias = bias[bias.value.notna()]
     wanted = [m for m in (experiment.metric, "precision", "recall") if m in set(runs.metric)] or [experiment.metric]
     wanted = wanted[:1] if len(weights) or len(bias) else wanted
@@ -44,13 +51,25 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
         axes[-1].set(xlabel=ANGLE, ylabel="learned w(t), log weight")
         axes[-1].legend(loc="best", fontsize=8)
     elif len(bias):
-        line(axes[-1], bias, "x", color=colour("sct"), linestyle="-", marker=marker("sct"))
-        axes[-1].set(xlabel=DIMENSION, ylabel="bias of sCT's normalised direction,\nmean over root mean square")
-        axes[-1].set_xscale("log", base=2)
+        _draw_bias(axes[-1], bias)
     counts = results(runs, experiment.metric)[["steps", "objective"]].dropna().drop_duplicates()
     marks = [mark(_steps_marker(k), "", steps_label(k, o)) for k, o in sorted(counts.itertuples(index=False))]
     legend(figure, axes[: len(wanted)], marks)
     return figure
+
+
+def _draw_bias(ax: Axes, rows: Frame) -> None:
+    """Against the dimension, of sCT's direction or of MeanFlow's by each control."""
+    normalised = rows[rows.metric == "normalisation_bias"]
+    line(ax, normalised, "x", color=colour("sct"), linestyle="-", marker=marker("sct"))
+    for metric, (words, style) in POWERS.items():
+        own, face = rows[rows.metric == metric], colour("meanflow")
+        line(ax, own, "x", color=face, linestyle=style, marker=marker("meanflow"), label=words)
+    whose = "sCT's normalised direction" if len(normalised) else "MeanFlow's direction"
+    ax.set(xlabel=DIMENSION, ylabel=f"bias of {whose},\nmean over root mean square")
+    ax.set_xscale("log", base=2)
+    if not len(normalised):
+        ax.legend(loc="best", fontsize=8)
 
 
 def _weights_in_question(rows: Frame, weights: Frame) -> Frame:
@@ -78,7 +97,8 @@ def _by_arm(ax: Axes, rows: Frame, arms: list[str], quantity: Quantity) -> None:
             values = per_seed(mine[~lost & (mine.steps.isna() if np.isnan(steps) else mine.steps == steps)])
             if not len(values):
                 continue
-            y, symbol = position + (rank - (len(counts) - 1) / 2) * 0.34, _steps_marker(steps)
+            apart = min(0.34, 0.7 / max(len(counts) - 1, 1))  # within the arm's own row
+            y, symbol = position + (rank - (len(counts) - 1) / 2) * apart, _steps_marker(steps)
             ax.hlines(y, values.min(), values.max(), color=face, linewidth=1.5)
             ax.scatter(values, [y] * len(values), color=face, marker=symbol, s=18, alpha=0.5, linewidth=0)
             ax.scatter(values.mean(), y, facecolor=face, edgecolor="white", marker=symbol, s=52, zorder=3)
@@ -98,8 +118,8 @@ def _by_arm(ax: Axes, rows: Frame, arms: list[str], quantity: Quantity) -> None:
 
 
 def _steps_marker(count: float) -> str:
-    """One, two, more; a circle for what has no steps."""
-    return "o" if np.isnan(count) or count == 1 else "s" if count == 2 else "D"
+    """One, two, eight, others; a circle for what has no steps."""
+    return "o" if np.isnan(count) else {1: "o", 2: "s", 8: "^"}.get(int(count), "D")
 
 
 def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
@@ -113,7 +133,7 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
         found = [_against_first(block, known[experiment.metric]) for block in blocks if block.arm.nunique() > 1]
         ratios = " Ratios are paired by seed, each with its own 95% interval." if found else ratios
         sentences += [f"{where}{text}" for text in found] or [f"{where}{_ranked(at, known[experiment.metric])}"]
-    bias = _bias(points(curves, "normalisation_bias"))
+    bias = _bias(points(curves, "normalisation_bias")) + _power_bias(points(curves, *POWERS))
     return f"{label}, {'. '.join(_sentences(sentences))}.{ratios}{bias}" if sentences else NOTHING
 
 
@@ -124,6 +144,20 @@ def _bias(rows: Frame) -> str:
         return ""
     shown = [f"{over_seeds(at.get_group(x))} in {x:.0f} dimensions" for x in (min(at.groups), max(at.groups))]
     return f" At the exact map sCT's mean direction is zero; normalised, it is {' and '.join(shown)} of its size."
+
+
+def _power_bias(rows: Frame) -> str:
+    """The same of MeanFlow's, by each control."""
+    rows = rows.dropna(subset=["value"])
+    if not len(rows):
+        return ""
+    ends = sorted({rows.x.min(), rows.x.max()})
+    said = []
+    for metric, (words, _) in POWERS.items():
+        own = rows[rows.metric == metric]
+        shown = [f"{over_seeds(own[own.x == x])} in {x:.0f} dimension{'' if x == 1 else 's'}" for x in ends]
+        said.append(f"{words} {' and '.join(shown)}")
+    return f" At the exact map MeanFlow's mean direction over its size: {'; '.join(said)}."
 
 
 def _sentences(parts: list[str]) -> list[str]:

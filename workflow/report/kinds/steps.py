@@ -9,24 +9,35 @@ from matplotlib.figure import Figure
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.report.drawing import floor, legend, line, log_metric, panels, say_when_empty
 from trigbench.workflow.report.kinds import Along, Kind, of_families
-from trigbench.workflow.report.rows import evaluations, is_lost, lines, results, steps_label, taught_by
+from trigbench.workflow.report.rows import evaluations, is_lost, lines, points, results, steps_label, taught_by
 from trigbench.workflow.report.style import colour, marker, name
 from trigbench.workflow.report.words import NOTHING, best_first, compared, mean_of, with_worst
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
+ERRORS = {
+    "excess_renoised": ("exact map with an error, all re-noised", "#0072B2", "-"),
+    "predicted_renoised": ("a Gaussian in closed form, all re-noised", "#0072B2", ":"),
+    "excess_jumps": ("exact map with an error, nothing re-noised", "#D55E00", "-"),
+    "predicted_jumps": ("a Gaussian in closed form, nothing re-noised", "#D55E00", ":"),
+}
+"""Words, colour and line."""
 MEASURED = {"sum": ("style and acceleration, added", "-", "o"), "acceleration": ("acceleration alone", ":", "s")}
 """Words, line and marker of rows that the measurement `adapters` left, by their sampler: of a style's data."""
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
-    """The metric against what a sample costs in evaluations of the network, a line per method, solver and network."""
+    """The metric against what a sample costs in evaluations of the network, a line per method, solver and network.
+
+    Beside it what a controlled error of the map becomes by steps, where that was measured.
+    """
     rows = results(runs, experiment.metric)
     rows = rows[rows.steps.notna()]
     rows = rows.assign(teacher=taught_by(rows).fillna(""), steps=evaluations(rows))
     networks = list(rows.sort_values("parameters", kind="stable").teacher.unique())
-    figure, axes = panels(1, 4.6)
+    errors = points(curves, *ERRORS)
+    figure, axes = panels(1 + bool(errors.value.notna().any()), 4.6)
     for (objective, sampler), alike in rows.groupby(["objective", "sampler"], sort=False):
         known_one = SOLVERS.get(sampler)
         words, style, symbol = MEASURED.get(sampler, ("", "-", marker(objective)))
@@ -52,6 +63,11 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
     axes[0].minorticks_off()
     log_metric(axes[0], known[experiment.metric])
     say_when_empty(axes[0])
+    for metric, (words, shade, style) in ERRORS.items() if len(axes) > 1 else ():
+        own = errors[errors.metric == metric]
+        line(axes[1], own, "x", color=shade, linestyle=style, marker="o", label=words)
+        axes[1].set(xlabel="steps", ylabel="size of samples over\nthat without an error, less 1")
+        axes[1].set_xscale("log", base=2)
     legend(figure, axes)
     return figure
 

@@ -9,7 +9,7 @@ from trigbench.workflow.study.study import Study
 
 def cost_table(study: Study) -> pd.DataFrame | None:
     """One row per arm: means over seeds of seconds and memory, and the number of parameters."""
-    path = study.folder / "runs.csv"
+    path = study.made.runs
     runs = read_table(path) if path.is_file() else pd.DataFrame()
     if not len(runs):
         return None

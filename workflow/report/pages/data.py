@@ -29,7 +29,7 @@ class DataSection:
 
 def data_section(study: Study, data: str, known: Quantities) -> DataSection | None:
     """A data set as it was prepared; None before it was."""
-    path = study.data_file(data).with_suffix(".json")
+    path = study.made.facts(data)
     found = content(path)
     if not found:
         return None

@@ -107,12 +107,12 @@ def experiment_page(
     known: Quantities = QUANTITIES,
 ) -> ExperimentPage:
     """The page of one experiment, from whatever it has; its tables join those that are to be written."""
-    settings, folder = study.experiments[name], study.experiment_folder(name)
-    runs, curves = (_table(folder / f"{kind}.csv") for kind in ("runs", "curves"))
+    settings, files = study.experiments[name], study.made.experiment(name)
+    runs, curves = (_table(path) for path in (files.runs, files.curves))
     some = bool(len(runs)) and bool((runs.objective != REAL).any())
     theirs = None if published is None else published[published.experiment == name]
     table = compared(runs, theirs, known) if some else pd.DataFrame()
-    finding = content(folder / "finding.json") if some else {}
+    finding = content(files.finding) if some else {}
     is_main = table.metric == settings.metric if len(table) else pd.Series(dtype=bool)
     main = _means(f"{name}-means", _caption(settings.metric, known), table[is_main], known) if is_main.any() else None
     rest = table[~is_main] if len(table) else table
@@ -143,7 +143,7 @@ def _table(path: Path) -> pd.DataFrame:
 
 
 def _claims(study: Study, name: str) -> list[Decided]:
-    found = [verdict for verdict in read_verdicts(study.details_file) if verdict.experiment == name]
+    found = [verdict for verdict in read_verdicts(study.made.details) if verdict.experiment == name]
     return [Decided(v.claim, v.says, f"{v.paper}, {v.place}", Badge(v.verdict, study.label)) for v in found]
 
 
@@ -257,7 +257,7 @@ def verdict_cell(agrees: object) -> Cell:
 def _notes(study: Study, runs: pd.DataFrame, has_main: bool, *metrics: str) -> list[str]:
     """What the numbers of these metrics cannot be read without."""
     notes = [] if has_main else ["The figure rests on a curve, which has no single number; its points are in the CSV."]
-    facts = content(study.data_file(str(runs.data.dropna().iloc[0])).with_suffix(".json")).get("facts", {})
+    facts = content(study.made.facts(str(runs.data.dropna().iloc[0]))).get("facts", {})
     if {"fd_train", "fd_held_out", "kid_train"} & set(metrics):
         seeds = ", ".join(f"{seed:.0f}" for seed in sorted(runs.seed.dropna().unique()))
         protocol = facts.get("protocol", {})

@@ -11,6 +11,7 @@ import yaml
 from trigbench.workflow.claims.verdicts import DECIDED, OLD_WORDS
 from trigbench.workflow.report.pages.claim import ClaimPage, Decision
 from trigbench.workflow.report.pages.common import SYMBOLS, Cell, Picture, Table, content, duration
+from trigbench.workflow.study.places import page_record
 from trigbench.workflow.study.study import DEFAULT_STUDIES
 
 NOVEL = Path(__file__).parents[1] / "novel.yaml"
@@ -87,7 +88,7 @@ def front_page(
 
 def read_entries(reports: Path) -> list[Entry]:
     """What was left by the study pages that exist in that folder, by name."""
-    found = [(page, content(reports / "assets" / f"{page.stem}.json")) for page in sorted(reports.glob("*.html"))]
+    found = [(page, content(page_record(reports, page.stem))) for page in sorted(reports.glob("*.html"))]
     return [entry for page, entry in found if entry.get("label") == page.stem]
 
 

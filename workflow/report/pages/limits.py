@@ -31,17 +31,17 @@ def _ends(numbers: Iterable[int]) -> list[int]:
 
 def redrawn_of(study: Study) -> list[dict[str, Any]]:
     """How many of its verdicts would be false if chance had decided which way each seed points."""
-    path = study.folder / "redrawn.csv"
+    path = study.made.redrawn
     return read_table(path).to_dict("records") if path.is_file() else []
 
 
 def floors_of(study: Study) -> list[dict[str, Any]]:
     """By data set and metric that real data have a number in: that number, and the best mean of any arm."""
-    path = study.folder / "runs.csv"
+    path = study.made.runs
     if not path.is_file():
         return []
     known, runs = quantities_of(study.data.values()), read_table(path).reindex(columns=COLUMNS)
-    floors = {data: content(study.data_file(data).with_suffix(".json")).get("floors", []) for data in study.data}
+    floors = {data: content(study.made.facts(data)).get("floors", []) for data in study.data}
     wanted = {floor["metric"] for own in floors.values() for floor in own}
     once = runs[runs.metric.isin(wanted)].drop_duplicates(["data", "arm", "seed", "metric", *SAMPLING])
     means, found = summary(once, known), []

@@ -48,7 +48,7 @@ def outside_section(study: Study, tables: dict[str, pd.DataFrame]) -> OutsideSec
     records = outside_records(study)
     if not records:
         return None
-    own, download = own_results(study), f"tables/{study.label}/outside.csv"
+    own, download = own_results(study), f"tables/{study.label}/{study.made.outside_values.name}"
     tables[download] = outside_rows(study, records)
     data_sets = dict.fromkeys(record.data for record in records)
     by_data = {data: [record for record in records if record.data == data] for data in data_sets}

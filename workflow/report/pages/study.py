@@ -30,7 +30,7 @@ from trigbench.workflow.report.pages.experiment import ExperimentPage, experimen
 from trigbench.workflow.report.pages.gaps import Missing, is_done, missing
 from trigbench.workflow.report.pages.limits import floors_of, lengths_of, redrawn_of
 from trigbench.workflow.report.pages.outside import OutsideSection, outside_section
-from trigbench.workflow.study.one_noise import one_noise_file
+from trigbench.workflow.study.places import forms
 from trigbench.workflow.study.quantities import COSTS, CURVES, Quantities, quantities_of
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
@@ -113,7 +113,7 @@ class StudyPage:
 def study_page(study: Study) -> StudyPage:
     """The page of a study, from whatever results exist."""
     copies, tables, known = _copies(study), {}, quantities_of(study.data.values())
-    provenance = content(study.folder / "provenance.json")
+    provenance = content(study.made.origin)
     published, published_note = _published(study, provenance)
     costs, costs_download = cost_table(study), f"tables/{study.label}/costs.csv"
     lacking = missing(study)
@@ -125,14 +125,14 @@ def study_page(study: Study) -> StudyPage:
     there = [run for run in study.runs() if is_done(study, run)]
     precisions = pd.Series([study.arms[arm].precision for arm in {run.arm: None for run in study.runs()}], dtype=object)
     counted = [(str(name), int(count)) for name, count in precisions.value_counts(sort=False).items()]
-    verdicts = read_table(path) if (path := study.verdicts_file).is_file() else pd.DataFrame()
+    verdicts = read_table(path) if (path := study.made.verdicts).is_file() else pd.DataFrame()
     return StudyPage(
         label=study.label, title=study.title, summary=study.summary.strip(), shipped=study.is_shipped,
         experiments=experiments,
         data=[found for data in study.data if (found := data_section(study, data, known))], missing=lacking,
         runs=len(there), runs_total=len(study.runs()), seeds=list(study.seeds),
         provenance=provenance, in_short=_in_short(study, provenance, len(there)),
-        claims=[verdict.model_dump() for verdict in read_verdicts(study.details_file)],
+        claims=[verdict.model_dump() for verdict in read_verdicts(study.made.details)],
         verdicts=totals(verdicts) if len(verdicts) else {},
         headline=totals(fresh(verdicts)) if len(verdicts) else {},
         costs=None if costs is None else costs_shown(costs), costs_download=costs_download,
@@ -182,7 +182,7 @@ def entry(page: StudyPage, study: Study) -> dict[str, Any]:
 
 
 def _one_noise(study: Study, copies: Mapping[str, Path]) -> Picture | None:
-    said = content(one_noise_file(study))
+    said = content(study.made.one_noise)
     return picture(f"figures/{study.label}/one-noise", said["alt"], said["caption"], copies) if said else None
 
 
@@ -230,7 +230,7 @@ def hardware(provenance: Mapping[str, Any]) -> str:
 
 
 def _glossary(study: Study, known: Quantities) -> list[tuple[str, str, str]]:
-    paths = [study.folder / name for name in ("runs.csv", "curves.csv")]
+    paths = [study.made.runs, study.made.curves]
     measured = {metric for path in paths if path.is_file() for metric in read_table(path).metric}
     measured |= {experiment.metric for experiment in study.experiments.values()}
     return [
@@ -245,20 +245,16 @@ def _commands(study: Study) -> list[str]:
 
 def _copies(study: Study) -> dict[str, Path]:
     """Address -> file, of those that exist."""
-    tables = f"tables/{study.label}"
-    wanted = {f"{tables}/{name}": study.folder / name for name in ("provenance.json", "claims.csv")}
-    wanted |= {f"{tables}/all-{name}.csv": study.folder / f"{name}.csv" for name in ("runs", "curves")}
-    for suffix in ("svg", "png"):
-        wanted[f"figures/{study.label}/one-noise.{suffix}"] = one_noise_file(study).with_suffix(f".{suffix}")
+    made, tables, figures = study.made, f"tables/{study.label}", f"figures/{study.label}"
+    wanted = {f"{tables}/{path.name}": path for path in (made.origin, made.verdicts)}
+    wanted |= {f"{tables}/all-{path.name}": path for path in (made.runs, made.curves)}
+    wanted |= {f"{figures}/{path.name}": path for path in forms(made.one_noise)}
     for data in study.data:
-        wanted[f"{tables}/data-{data}.json"] = study.data_file(data).with_suffix(".json")
+        wanted[f"{tables}/data-{data}.json"] = made.facts(data)
     for name in study.experiments:
-        folder = study.experiment_folder(name)
-        for stem in ("figure", "pictures"):
-            for suffix in ("svg", "png"):
-                wanted[f"figures/{study.label}/{name}-{stem}.{suffix}"] = folder / f"{stem}.{suffix}"
-        for table in ("runs", "curves"):
-            wanted[f"{tables}/{name}-{table}.csv"] = folder / f"{table}.csv"
+        files = made.experiment(name)
+        wanted |= {f"{figures}/{name}-{path.name}": path for path in (*forms(files.figure), *forms(files.pictures))}
+        wanted |= {f"{tables}/{name}-{path.name}": path for path in (files.runs, files.curves)}
     return {address: path for address, path in wanted.items() if path.is_file()}
 
 
@@ -267,7 +263,7 @@ def _copies(study: Study) -> dict[str, Path]:
 
 def _published(study: Study, provenance: Mapping[str, Any]) -> tuple[pd.DataFrame | None, str]:
     """(published runs that can be compared, what to say of them)."""
-    path, origin = study.published / "runs.csv", content(study.published / "provenance.json")
+    path, origin = study.published.runs, content(study.published.origin)
     if not path.is_file() or not origin:
         return None, "Nothing is published for this study, so nothing stands beside these numbers."
     if origin.get("budget") != study.budget:
