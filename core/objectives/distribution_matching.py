@@ -30,8 +30,8 @@ DMD2_TIMES = (1.3, 1.0, 0.6)
 DMD2_SHARES = (0.02, 0.98)
 """Of EDM's spacing of noise levels, between which dmd2 compares estimates."""
 SMALLEST = 1e-5
-"""Of the mean distance that divides, in unit variance: rCM's. DMD2's code has none, and puts 0 for NaN; SiD's has 1e-5 in
-data units, which is SMALLEST / sigma_d here."""
+"""Of the mean distance that divides, in unit variance: rCM's. DMD2's code has none, and puts 0 for NaN; SiD's has 1e-5
+in data units, which is SMALLEST / sigma_d here."""
 
 
 @dataclass(frozen=True)
