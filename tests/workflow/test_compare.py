@@ -356,6 +356,7 @@ def test_two_studies_by_other_names_are_compared_and_of_many_those_of_the_same_n
     renamed = ResultSet("b", "b", {"mine": oracle})
     beside = summary(compare(ResultSet("a", "a", {"oracle": oracle}), ResultSet("b", "b", {"digits": digits})))
     assert "Two studies, oracle and digits: a verdict is of its study, and of its rule there." in beside
+    assert any("between two sets of one study" in sentence for sentence in beside)
     assert any(sentence.endswith("verdicts differ.") for sentence in beside)
     assert set(compare(ResultSet("a", "a", {"oracle": oracle}), renamed).means.outcome) == {SAME}
     both = ResultSet("a", "a", {"oracle": oracle, "digits": digits})

@@ -167,6 +167,7 @@ def test_parts_of_several_commits_are_all_named(ways) -> None:
     assert found["commits"] == sorted([now, "of the weights"]) and found["dirty"] is True
     parts = {"training": "of the weights", "sampling": now, "evaluation": now}
     assert found["commits_of_parts"] == {"scd/seed-0": parts}
+    assert found["commit_of"]["scd/seed-0"] is None, "no one commit made all of it"
 
 
 @pytest.mark.slow

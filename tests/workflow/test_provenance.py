@@ -18,7 +18,14 @@ from trigbench.workflow.claims.tables import is_fresh
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import provenance as module
 from trigbench.workflow.machine.files import read_json, write_arrays, write_json
-from trigbench.workflow.machine.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
+from trigbench.workflow.machine.provenance import (
+    attribution,
+    peak_memory_mb,
+    provenance,
+    seconds_since_start,
+    sources_at,
+)
+from trigbench.workflow.report import publishing
 from trigbench.workflow.report.publishing import own_code_outside, publish
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.evaluation import evaluate
@@ -135,11 +142,15 @@ def test_a_checkout_that_git_refuses_to_read_is_neither_clean_nor_of_a_commit(gi
     assert found["commit"] is None and found["dirty"] is None and found["source"]
 
 
-ORIGIN = {"runs_missing": 0, "dirty": False, "commits": ["a"], "fingerprints": {"x/seed-0": "f", "x/seed-1": "g"}}
+ORIGIN = {
+    "runs_missing": 0, "dirty": False, "commits": ["a"], "sources": [None],
+    "fingerprints": {"x/seed-0": "f", "x/seed-1": "g"},
+}  # fmt: skip
 REFUSED = {
     "no commit": ({"commits": [None]}, "carry no commit"),
     "a commit and none": ({"commits": ["a", None]}, "carry no commit"),
-    "changes": ({"dirty": True}, "uncommitted changes"),
+    "changes": ({"dirty": True, "sources": ["changed"]}, "uncommitted changes"),
+    "changes and none": ({"dirty": True, "sources": [None, "changed"]}, "uncommitted changes"),
     "several commits": ({"commits": ["a", "b"]}, "which of several commits"),
     "several commits, and a run of none": ({"commits": ["a", "b"], "commit_of": {"x/seed-0": "a"}}, "which of several"),
 }
@@ -154,6 +165,37 @@ def test_what_no_commit_can_be_held_responsible_for_is_not_published(
     write_json(study.made.origin, ORIGIN | change)
     with pytest.raises(BenchError, match=f"(?s){problem}.*remedy: commit, then make the study again"):
         publish(study)
+
+
+def test_a_log_beside_the_sources_is_no_change_of_what_computes(git, tmp_path: Path) -> None:
+    """A commit's digest is that of its checkout, whatever lies beside it; and one changed file has another."""
+    root = _project(tmp_path / "trigbench")
+    (root / "core").mkdir(exist_ok=True)
+    (root / "core" / "map.py").write_text("x = 1\n", encoding="utf-8")
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "first")
+    (root / "run.log").write_text("step 1", encoding="utf-8")
+    found = attribution(root)
+    assert found["dirty"] and found["source"] == sources_at(found["commit"], root)
+    (root / "core" / "map.py").write_text("x = 2\n", encoding="utf-8")
+    module._digest_of_files.cache_clear()
+    assert attribution(root)["source"] != sources_at(found["commit"], root)
+    assert sources_at("0" * 40, root) is None
+
+
+def test_runs_beside_which_a_log_lay_are_published_as_their_commit_s(
+    tiny: dict, write_study, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(publishing, "sources_at", {"a": "digest"}.get)
+    study, own = load(write_study(tiny)), load(ROOT / "examples/own_network.yaml")
+    origin = ORIGIN | {"dirty": True, "sources": ["digest", None]}
+    for each in (study, own):
+        write_json(each.made.origin, origin)
+    assert publishing._commits_of(study) == ["a"]
+    with pytest.raises(BenchError, match="uncommitted changes"):  # its own code is in no digest
+        publishing._commits_of(own)
 
 
 def test_a_study_whose_own_code_is_in_no_commit_of_the_checkout_is_not_published(

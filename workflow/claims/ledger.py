@@ -25,7 +25,7 @@ from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 CLAIMS = ROOT / "workflow" / "claims.yaml"
 PAPERS = (
     "sCM", "CM", "iCT", "ECT", "PD", "CTM", "LCM", "PCM", "multi-step CM", "MeanFlow", "iMF", "alpha-Flow", "SoFlow",
-    "AYF", "LSD", "shortcut", "TVM", "rCM", "IMM", "SiD",
+    "AYF", "LSD", "shortcut", "TVM", "rCM", "IMM", "SiD", "LCM-LoRA",
 )  # fmt: skip
 TOPICS = (
     "compute", "conditioning", "discretisation", "flow maps", "guidance", "lineage", "mid time", "sizes",

@@ -7,6 +7,7 @@ the style's data: the student's own map, with W + 0.8 style + 1.0 acceleration f
 import dataclasses
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -155,7 +156,7 @@ def _judged(pair: Pair) -> Iterator[Row]:
     for name, scales in ((SUM, PAPER), (ALONE, (0.0, PAPER[1]))):
         drawn = draw_samples(task, merged(pair.weights, *pair.scaled(*scales)), ways, study.evaluation.samples)
         for way in ways:
-            samples, about = drawn[way.key], way.columns | {"sampler": name}
+            samples, about = drawn[way.key], dict[str, Any](way.columns | {"sampler": name})
             judged = {} if not_numbers(samples) else kind.judge_samples(style.data, samples, wanted)
             for metric in wanted:
                 value = Value(metric=metric, value=_number(judged.get(metric, math.nan)), **about)
