@@ -356,6 +356,7 @@ def test_plain_networks_have_the_published_counts(counted):
         assert ours + 128 == LAYOUTS[f"edm2_{layout}"]["parameters"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "millions"), [("s", 280.2), ("m", 497.8), ("l", 777.6), ("xl", 1119.4), ("xxl", 1523.4)]
 )

@@ -210,6 +210,7 @@ def test_a_run_of_a_network_with_state_that_breaks_off_ends_with_the_same_bits(
     assert not [name for name, value in whole.items() if not torch.equal(found[name], value)]
 
 
+@pytest.mark.slow
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("network", ["spectral", "batch_norm"])
 def test_weights_and_snapshots_hold_the_student_s_buffers_and_no_average_of_them(network: str, with_network) -> None:

@@ -44,6 +44,7 @@ def _network(study: Study, arm: str) -> tuple[int, float]:
     return settings["width"], settings.get("dropout", 0.0)
 
 
+@pytest.mark.slow
 def test_cifar10_has_the_paper_s_settings() -> None:
     study = load("cifar10")
     data = study.data["cifar10"]

@@ -151,6 +151,7 @@ def test_samples_of_the_study_s_own_run_have_the_numbers_of_its_record_to_the_bi
         assert found.kind == "samples" and result.seed is None and found.curves == []
 
 
+@pytest.mark.slow
 def test_the_study_s_own_map_as_a_function_has_the_numbers_of_its_record(study: Study) -> None:
     record = json.loads(study.files(RUN).metrics.read_text())
     theirs = [Value(**value) for value in record["metrics"]]

@@ -52,6 +52,7 @@ save(figure, Path("drawn"))
 """
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_bytes_whatever_backend_and_settings_of_matplotlib_the_user_has(
     tmp_path: Path, monkeypatch
 ) -> None:
