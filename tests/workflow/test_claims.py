@@ -310,6 +310,58 @@ def two_ways(claims: dict, tiny: dict) -> dict:
     return term
 
 
+FEW_STEPS = {"metric": "sliced_wasserstein", "of": {"arms": "scd", "steps": 2}}
+OTHER_STEPS = {
+    "another arm": FEW_STEPS | {"against": {"arms": "dscd-4", "steps": 1}},
+    "one of several": FEW_STEPS
+    | {"of": {"arms": "dscd-4", "steps": 2}, "against": {"arms": ["scd", "dscd-8"], "steps": 2, "take": "each"}},
+    "a metric of the term": FEW_STEPS
+    | {
+        "metric": "map_rms",
+        "of": {"arms": "scd", "steps": 2, "metric": "sliced_wasserstein"},
+        "against": {"arms": "dscd-4"},
+    },
+}
+AS_RATED: dict[str, dict[str, Any]] = {
+    "in as many steps": FEW_STEPS | {"of": {"arms": "scd", "steps": 1}, "against": {"arms": "dscd-4", "steps": 2}},
+    "an arm of these steps": FEW_STEPS
+    | {"of": {"arms": "scd-two", "steps": 2}, "against": {"arms": "dscd-4", "steps": 2}},
+    "one network": FEW_STEPS | {"against": {"arms": "scd", "steps": 1}},
+    "without steps": {"of": {"arms": "scd-two"}, "against": {"arms": "scd"}},
+    "a curve": FEW_STEPS
+    | {"of": {"arms": "scd", "steps": 2, "x": 1}, "against": {"arms": "scd-two", "steps": 1, "x": 1}},
+}
+
+
+def _tuned(tiny: dict, write_study) -> Study:
+    scd = tiny["arms"]["scd"] | {"snapshots": 1}
+    tiny["tuning_seeds"], tiny["tuning_metric"] = [100], "sliced_wasserstein"
+    tiny["arms"]["tune-{rate}"] = scd | {"rate": [1e-3, 2e-3, 4e-3], "tuning": True}
+    tiny["arms"]["scd"] = scd | {"rate_of": "tune-*"}
+    tiny["arms"]["scd-two"] = scd | {"rate_of": "tune-*", "rate_steps": 2}
+    tiny["experiments"]["discretisation"] |= {"arms": ["scd", "scd-two", "dscd-*"], "samplers": ["few"]}
+    return load(write_study(tiny))
+
+
+@pytest.mark.parametrize("case", OTHER_STEPS)
+def test_arms_are_not_compared_in_steps_that_did_not_choose_their_rates(
+    case: str, claims: dict, write_claims, tiny: dict, write_study
+) -> None:
+    claims["finer"]["decided_by"]["tiny"] |= OTHER_STEPS[case]
+    with pytest.raises(BenchError) as caught:
+        check_claims(read_claims(write_claims({"finer": claims["finer"]})), [_tuned(tiny, write_study)])
+    for part in ("'scd' is compared in 2 steps", "was chosen in 1", "claims.finer.decided_by.tiny", "rate_steps: 2"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("case", AS_RATED)
+def test_arms_are_compared_in_the_steps_that_chose_their_rates_and_what_has_none_is_free(
+    case: str, claims: dict, write_claims, tiny: dict, write_study
+) -> None:
+    claims["finer"]["decided_by"]["tiny"] |= AS_RATED[case]
+    check_claims(read_claims(write_claims({"finer": claims["finer"]})), [_tuned(tiny, write_study)])
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [

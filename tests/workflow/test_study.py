@@ -102,6 +102,13 @@ BAD = {
         ),
         ["arms.scd.rate_steps", "not sampled in 3 steps", "has 1, 2"],
     ),
+    "candidates that are rated by another sampler": (
+        lambda c: c.update(tuning_seeds=[9], tuning_metric="map_rms") or c["arms"].update(
+            scd={**c["arms"]["scd"], "rate_of": "try", "samplers": ["one", "few"]},
+            **{"try": {**c["arms"]["scd"], "tuning": True, "rate": 1e-2, "samplers": ["few", "one"]}},
+        ),
+        ["arms.scd.rate_of", "try is rated by 'few'", "the 'samplers' of both begin with 'one'"],
+    ),
     "a tuning seed that is reported": (_set("tuning_seeds", [0]), ["tuning_seeds", "must not be reported"]),
     "a bound on a weight that is not there": (_set("arms/scd/weight_max", 5.0), ["adaptive_weight"]),
     "a component too narrow for the oracle": (_set("data/mixture/std", 0.01), ["std", "0.2"]),

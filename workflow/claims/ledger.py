@@ -20,6 +20,7 @@ from trigbench.workflow.study.metrics import OfData, measured
 from trigbench.workflow.study.models import Model
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES
 from trigbench.workflow.study.reading import load, read_mapping, remedy_of
+from trigbench.workflow.study.schema import Experiment
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
 CLAIMS = ROOT / "workflow" / "claims.yaml"
@@ -128,6 +129,28 @@ def check_rule(rule: Rule, study: Study, path: Path, key: str, of_data: OfData) 
                 _check_term(term, metric, rule.experiment, curve, study, arm, of_data)
             except Mistake as error:
                 raise BenchError(str(error), file=path, key=key, remedy=error.remedy) from None
+    _check_rates(rule, study, path, key, of_data)
+
+
+def _check_rates(rule: Rule, study: Study, path: Path, key: str, of_data: OfData) -> None:
+    """Arms with rates of their own are compared in as many steps as chose these: the rate that is best in one step is
+    not in four. One arm's own steps, what is measured without steps, and curves are free."""
+    arms = study.arms_of(rule.experiment)
+    sides = [(term, arm) for term in rule.measured for arm in named_by(term.arms, arms)]
+    if rule.is_curve or len({arm for _, arm in sides}) < 2:
+        return
+    for term, arm in sides:
+        candidates = study.candidates(arm)
+        if not candidates:
+            continue
+        rated = study.arms[arm].rate_steps or study.main_samplings(candidates[0])[0].steps
+        for metric in rule.metrics_of(term):
+            ways = _fitting(term, metric, rule.experiment, False, study, arm, of_data)
+            if judged := sorted({way.steps for way in ways} - {rated}):
+                steps = " and ".join(map(str, judged))
+                problem = f"{arm!r} is compared in {steps} steps, and its rate was chosen in {rated}"
+                remedy = f"name an arm of the same candidates ({study.arms[arm].rate_of}) with rate_steps: {judged[0]}"
+                raise BenchError(problem, file=path, key=key, remedy=remedy)
 
 
 def _check_term(
@@ -138,14 +161,10 @@ def _check_term(
     What an experiment measures beside its runs is not known here, nor are data that `of_data` lacks.
     """
     experiment, kind = study.experiments[of_experiment], of_data.get(study.arms[arm].data)
-    chosen = () if curve else experiment.samplers
-    shown = [name for name in study.samplers_of(arm) if not chosen or name in chosen][: None if chosen else 1]
-    of_samples = metric in kind["samples"] if kind else metric in QUANTITIES and QUANTITIES[metric].of == "samples"
-    of_samples |= metric == "sample_flops"
-    ways = [way for way in study.samplings(arm) if way.sampler in shown]
-    ways = ways if curve else [way for way in ways if metric in (way.metrics or (metric,))]
-    solvers = {name: study.all_samplers[name].solver for name in shown}  # as tables have it
-    fitting = [way for way in ways if of_samples and term.fits(way.columns, solvers[way.sampler])]
+    shown = _shown(experiment, curve, study, arm)
+    of_samples = _of_samples(metric, study, arm, of_data)
+    ways = _ways(metric, shown, curve, study, arm)
+    fitting = _fitting(term, metric, of_experiment, curve, study, arm, of_data)
     if kind is not None and experiment.measurement is None:
         of_run = measured(study, arm, shown, of_data) - CURVES.keys() | OF_RUNS
         there = _of_curves(study, arm, of_data) if curve else of_run
@@ -160,6 +179,34 @@ def _check_term(
     if len(fitting) > 1 and term.take is None and not term.choose_on:
         remedy = f"say in the term which of them is meant: {_told(fitting)}; or how to 'take' them"
         raise Mistake(f"{arm!r} is sampled in {len(fitting)} ways that fit", remedy)
+
+
+def _shown(experiment: Experiment, curve: bool, study: Study, arm: str) -> list[str]:
+    """The arm's samplers that a term may mean."""
+    chosen = () if curve else experiment.samplers
+    return [name for name in study.samplers_of(arm) if not chosen or name in chosen][: None if chosen else 1]
+
+
+def _of_samples(metric: str, study: Study, arm: str, of_data: OfData) -> bool:
+    kind = of_data.get(study.arms[arm].data)
+    known = metric in kind["samples"] if kind else metric in QUANTITIES and QUANTITIES[metric].of == "samples"
+    return known or metric == "sample_flops"
+
+
+def _ways(metric: str, shown: Sequence[str], curve: bool, study: Study, arm: str) -> list[Sampling]:
+    """In which it is measured."""
+    ways = [way for way in study.samplings(arm) if way.sampler in shown]
+    return ways if curve else [way for way in ways if metric in (way.metrics or (metric,))]
+
+
+def _fitting(
+    term: Term, metric: str, experiment: str, curve: bool, study: Study, arm: str, of_data: OfData
+) -> list[Sampling]:
+    """The ways of sampling that a term selects; none of a metric without samples."""
+    if not _of_samples(metric, study, arm, of_data):
+        return []
+    ways = _ways(metric, _shown(study.experiments[experiment], curve, study, arm), curve, study, arm)
+    return [way for way in ways if term.fits(way.columns, study.all_samplers[way.sampler].solver)]  # as tables have it
 
 
 def _of_curves(study: Study, arm: str, of_data: OfData) -> set[str]:

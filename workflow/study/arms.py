@@ -208,6 +208,13 @@ def _check_rate(study: Study, name: str, arm: Arm) -> None:
     own = {"rate", "rate_of", "rate_steps", "tuning", "samplers", "snapshots"}
     if any(candidate.model_dump(exclude=own) != arm.model_dump(exclude=own) for candidate in candidates):
         raise Mistake(f"arms.{name}.rate_of: candidates may differ in 'rate' alone", "make the others equal")
+    main = study.samplers_of(name)[0]
+    for candidate in study.candidates(name):
+        if (other := study.samplers_of(candidate)[0]) != main:  # what it is rated by would not be what it is used for
+            problem = (
+                f"arms.{name}.rate_of: {candidate} is rated by {other!r}, and the arm is sampled by {main!r} first"
+            )
+            raise Mistake(problem, f"let the 'samplers' of both begin with {main!r}")
     for candidate in study.candidates(name) if arm.rate_steps else ():
         sampled = [way.steps for way in study.main_samplings(candidate)]
         if arm.rate_steps not in sampled:
