@@ -19,7 +19,8 @@ Map = Callable[[Points, Times, Times], Points]
 def erring(exact: Map, error: float) -> Jump:
     """The map exact(x, t, u) (1 + error sin(t - u)): no error where it does not move, and the same at every t.
 
-    Align Your Flow (arXiv 2506.14603), Theorem 3.1, asks what consistency models of such an error do in many steps.
+    Align Your Flow (arXiv 2506.14603), Theorem 3.1, is of any consistency model of Gaussian data that is near its
+    optimum, and not at it: from some number of steps on its samples get worse. This error is our choice of one.
     """
 
     def to(u: Times) -> Field:
@@ -35,7 +36,8 @@ def erring(exact: Map, error: float) -> Jump:
 def gaussian_excess(std: float, error: float, times: Sequence[float], gamma: float) -> float:
     """Standard deviation of samples over the data's, less 1, where data are N(0, std^2) and the map errs.
 
-    All maps are linear, so that this is the root of the summed squares of what each slice of noise alone becomes.
+    All maps are linear, so that this is the root of the summed squares of what each slice of noise alone becomes. With
+    all re-noised (gamma 1) it may fall at first, as from one even step to two, and grows after.
     Raises ValueError for times or a gamma that sample_jumps refuses.
     """
 

@@ -1,8 +1,8 @@
 """How far weighting directions by their own length moves the mean that should be zero at the exact map.
 
-MeanFlow's direction of a pair (x0, z) at the exact map to data is (cos t + sin t)^2 df/dt, affine in the pair's
-velocity, and its mean over pairs that meet at x is zero. Weighted by a power of its own length (or normalised) it need
-not be.
+The derivative df/dt of the exact map to data along a pair (x0, z) is affine in the pair's velocity, and its mean over
+pairs that meet at x is zero. So is that of MeanFlow's direction, (cos t + sin t)^2 df/dt, and of sCM's, cos t df/dt.
+Weighted by a power of its own length (or normalised) it need not be.
 """
 
 import math
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from trigbench.core import oracle
 from trigbench.core.tangents import Control
-from trigbench.core.trigflow import cos_sin
 
 Points = Float[Tensor, "batch dimension"]
 Times = Float[Tensor, " batch"]
@@ -23,10 +22,10 @@ Draws = Float[Tensor, "batch draws dimension"]
 Weights = Float[Tensor, "batch draws"]
 
 
-def affine_direction(
+def affine_derivative(
     mixture: oracle.Mixture, x: Points, t: Times, steps: int = 48
 ) -> tuple[Points, Float[Tensor, "batch dimension dimension"]]:
-    """(base, matrix): the direction of a pair of velocity v is base + matrix v, by derivatives of the exact map."""
+    """(base, matrix): df/dt of a pair of velocity v is base + matrix v, by derivatives of the exact map."""
     count, dimension = x.shape
     ways = torch.eye(dimension + 1, dtype=x.dtype).repeat(count, 1)  # along each axis, and along t, in one evaluation
     many = x.repeat_interleave(dimension + 1, 0), t.repeat_interleave(dimension + 1)
@@ -35,8 +34,6 @@ def affine_direction(
         return oracle.consistency_map(mixture, x, t, steps)
 
     found = torch.func.jvp(exact, many, (ways[:, :-1], ways[:, -1]))[1].reshape(count, dimension + 1, dimension)
-    c, s = cos_sin(t, found)
-    found = (c + s).square() * found
     return found[:, -1], found[:, :-1].mT
 
 

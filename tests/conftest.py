@@ -1,6 +1,7 @@
 """What every test relies on: one thread, a fixed hypothesis profile, small random fields, known data."""
 
 import itertools
+import os
 import sys
 import warnings
 from collections import Counter
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
 
 from tests.workflow import warm
+from tests.workflow.warm.client import about_start
 from trigbench.core import oracle
 
 settings.register_profile(
@@ -90,6 +92,14 @@ def _long_ones_first(items: list[pytest.Item], processes: int) -> None:
         share = (len(items) - len(ordered)) // (processes - number)  # as xdist has it
         ordered += [*pile, *itertools.islice(rest, max(0, share - len(pile)))]
     items[:] = [*ordered, *rest]
+
+
+@pytest.fixture(autouse=True)
+def _later_starts_are_as_warm() -> Iterator[None]:
+    """What is set for one test goes with it; or all that start after it would import everything anew."""
+    before = about_start(os.environ)
+    yield
+    assert about_start(os.environ) == before, "a variable or a limit that Python reads as it starts was left changed"
 
 
 class TanhNet(nn.Module):

@@ -30,7 +30,8 @@ DMD2_TIMES = (1.3, 1.0, 0.6)
 DMD2_SHARES = (0.02, 0.98)
 """Of EDM's spacing of noise levels, between which dmd2 compares estimates."""
 SMALLEST = 1e-5
-"""Of the mean distance that divides, as the published code has it."""
+"""Of the mean distance that divides, in unit variance: rCM's. DMD2's code has none, and puts 0 for NaN; SiD's has 1e-5
+in data units, which is SMALLEST / sigma_d here."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,16 @@ def further_uniform(uniform: Times, number: int, size: int) -> Float64[Tensor, "
     keys = (uniform.double() * 2**53).long()
     places = torch.arange(1, size + 1, device=uniform.device) + (number << 40)
     hashed = _mixed(_mixed(places) ^ keys[:, None])
-    return ((hashed >> 11 & (1 << 53) - 1).double() + 0.5) / 2**53
+    return of_bits(hashed)
+
+
+def of_bits(hashed: Int64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    """The upper 52 bits as a number in (0, 1): a half more than 53 of them is no float64, and the last rounds to 1.
+
+    >>> [float(of_bits(torch.tensor(h))) for h in (0, -1)] == [2**-53, 1 - 2**-53]
+    True
+    """
+    return ((hashed >> 12 & (1 << 52) - 1).double() + 0.5) / 2**52
 
 
 def _mixed(h: Int64[Tensor, "*shape"]) -> Int64[Tensor, "*shape"]:

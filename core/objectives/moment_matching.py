@@ -19,7 +19,8 @@ Times = Float[Tensor, " batch"]
 Particles = Float[Tensor, "groups particles size"]
 Kernel = Literal["laplace", "energy"]
 SMALLEST = 1e-8
-"""Square of the distance below which the kernel is flat, in data units."""
+"""Square of the distance of ends in data units, below which the kernel is flat: a guard of the root at 0. The published
+code has it of x' = x / (cos s + sin s), where it is up to twice as much of x."""
 NEAREST = 1e-12
 """Sine of the angle between two ends at least, where it divides."""
 

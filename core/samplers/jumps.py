@@ -9,11 +9,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.fields import Jump
+from trigbench.core.samplers import Callback
 from trigbench.core.trigflow import check_angles, check_floating, interpolate, rotate
 
 
 def sample_jumps(
-    student_to: Jump, noise: Float[Tensor, "slices batch *shape"], times: Sequence[float], gamma: float = 0.0
+    student_to: Jump,
+    noise: Float[Tensor, "slices batch *shape"],
+    times: Sequence[float],
+    gamma: float = 0.0,
+    callback: Callback | None = None,
 ) -> Float[Tensor, "batch *shape"]:
     """One map a step: from noise at times[0] by way of each later time down to 0, in unit variance.
 
@@ -22,7 +27,8 @@ def sample_jumps(
     is re-noised, so that the first slice of `noise` is enough; with gamma 1 s is 0, as in sample_consistency.
 
     Raises ValueError unless times are angles that descend in (0, pi/2], gamma is in [0, 1], and there are as many
-    slices of standard normal noise as are used.
+    slices of standard normal noise as are used. `callback` gets each step with the points at both ends of its map
+    (core.samplers.Callback).
     """
     check_floating(noise)
     check_angles(times, "descending")
@@ -37,10 +43,13 @@ def sample_jumps(
         return torch.full((noise.shape[1],), angle, dtype=torch.float64, device=noise.device)
 
     x = interpolate(torch.zeros_like(noise[0]), noise[0], everywhere(times[0]))
-    for step, (time, after) in enumerate(itertools.pairwise((*times, 0.0)), start=1):
+    for step, (time, after) in enumerate(itertools.pairwise((*times, 0.0))):
         kept = math.sqrt(1 - gamma**2) * math.sin(after)
         now, then = everywhere(time), everywhere(math.atan2(kept, math.cos(after)) if gamma else after)
-        x = rotate(x, student_to(then)(x, now), now, then)
+        lower = rotate(x, student_to(then)(x, now), now, then)
+        if callback is not None:
+            callback(step, now, x, lower)
+        x = lower
         if gamma and after:  # cos(t) / cos(s) is the length of (cos t, sqrt(1 - gamma^2) sin t)
-            x = math.hypot(kept, math.cos(after)) * x + gamma * math.sin(after) * noise[step]
+            x = math.hypot(kept, math.cos(after)) * x + gamma * math.sin(after) * noise[step + 1]
     return x

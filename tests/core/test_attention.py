@@ -66,6 +66,7 @@ def relative(actual: Tensor, exact: Tensor) -> float:
     return ((actual.double() - exact).norm() / exact.norm()).item()
 
 
+@pytest.mark.slow
 @given(
     batch=st.sampled_from([(), (1,), (2,), (2, 3), (2, 1, 2)]),
     sizes=st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(1, 9)),

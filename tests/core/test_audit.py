@@ -345,6 +345,7 @@ RIGHT = {
 }
 
 
+@pytest.mark.one_in(16)
 @pytest.mark.parametrize("name", RIGHT)
 @pytest.mark.parametrize("teacher", [TEACHER, None], ids=["distilled", "trained"])
 def test_right_losses_raise_no_alarm(name, teacher):
@@ -526,6 +527,7 @@ def test_the_prior_weight_twice_before_the_norm_is_named_whatever_the_times(time
     assert len(found.problems) == 1 and "prior weight twice" in found.problems[0], found
 
 
+@pytest.mark.one_in(16)
 @pytest.mark.parametrize("weight", LEARNED)
 @pytest.mark.parametrize("norm", ["plain", "none", "none of df/dt", "clip"])
 @pytest.mark.parametrize("form", ["F", "inner product", "map"])
@@ -560,6 +562,7 @@ def test_what_cannot_be_told_from_a_weight_is_said():
 SHAPES = ["L1", "Huber", "Pseudo-Huber", "Pseudo-Huber by element", "length", "adaptive"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_other_shapes_of_loss_are_judged_and_not_refused(shape):
     right_one = battery(Code(shape=shape))
@@ -778,6 +781,7 @@ def test_a_candidate_that_writes_in_place_leaves_what_it_was_given():
 # --- what cannot be audited ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_cannot_be_audited_is_refused_in_words(unchecked):
     zero = bind(ResidualMLP(SHAPE, width=16, blocks=1).double())
     infinite = X.clone()

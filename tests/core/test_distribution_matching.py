@@ -26,6 +26,7 @@ from trigbench.core.objectives.distribution_matching import (
     dmd2,
     further_uniform,
     matching,
+    of_bits,
     rcm,
     simulated,
     warmed_direction,
@@ -383,5 +384,7 @@ def test_further_draws_are_even_and_without_relation_to_each_other_and_to_their_
     assert related.abs().max() < 5 / math.sqrt(rows)
     neighbours = torch.corrcoef(torch.stack([drawn[1:, 1], drawn[:-1, 1]]))[0, 1]
     assert abs(neighbours) < 5 / math.sqrt(rows)
+    ends = of_bits(torch.tensor([0, -1]))
+    assert ends[0] > 0 and ends[1] < 1 and bool(torch.special.ndtri(ends).isfinite().all())
     near = further_uniform(torch.tensor([0.5, 0.5 + 2**-53], dtype=torch.float64), 0, 50)
     assert abs(torch.corrcoef(near)[0, 1]) < 0.7

@@ -365,6 +365,7 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], TangentMethod | None]] = {
 }  # fmt: skip
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.filterwarnings(
     "ignore::trigbench.core.pairs.DetachWarning",
     "ignore:None of the inputs have requires_grad",

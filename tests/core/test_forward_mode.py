@@ -195,6 +195,7 @@ def test_rules_are_exact_and_need_no_fallback(name):  # a FallbackWarning is an 
     assert_gradients(RULED[name], primals, tangents)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", [name for name in RULED if name not in ("casts", "created", "broadcast_product")])
 def test_rules_are_exact_in_single_precision(name, monkeypatch):
     primals, tangents = points(1)
@@ -205,6 +206,7 @@ def test_rules_are_exact_in_single_precision(name, monkeypatch):
     assert (value_and_tangent(RULED[name], single, along)[1] - exact).norm() < 1e-5 * exact.norm()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", FALLEN)
 def test_operations_without_a_rule_are_exact_too(name):
     primals, tangents = points(2)
@@ -836,6 +838,7 @@ def assert_equals_the_reference(module, dtype, tolerance):
         torch.testing.assert_close(own, other, rtol=tolerance, atol=tolerance * largest)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("name", WHOLE)

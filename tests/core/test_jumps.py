@@ -42,6 +42,7 @@ def normals(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
+@pytest.mark.slow
 def test_without_noise_every_way_of_exact_jumps_ends_where_the_exact_map_does(mixture, unchecked):
     jump = jump_of(lambda x, t, u: oracle.segment_map(mixture, x, t, u, 128))
     noise, start = normals(1, 5, 2), torch.full((5,), 1.5, dtype=torch.float64)
@@ -87,6 +88,19 @@ def test_half_way_goes_below_each_time_and_comes_back_up():
     expected = rotate(up, 0.5 * up, mid, zero)
     torch.testing.assert_close(sample_jumps(field_to, noise, (1.5, 1.1), 0.6), expected, rtol=1e-12, atol=1e-12)
     assert asked == pytest.approx([s, 0.0])
+
+
+def test_the_callback_of_jumps_sees_both_ends_of_each_map_and_changes_nothing():
+    seen: list[tuple[int, Tensor, Tensor, Tensor]] = []
+    noise, times, gamma = normals(3, 4, 2), (1.5, 1.0, 0.5), 0.6
+    samples = sample_jumps(GAUSSIAN, noise, times, gamma, callback=lambda *step: seen.append(step))
+    assert torch.equal(samples, sample_jumps(GAUSSIAN, noise, times, gamma))
+    assert [(number, float(t[0])) for number, t, _, _ in seen] == list(enumerate(times))
+    torch.testing.assert_close(seen[0][2], math.sin(1.5) * noise[0])
+    assert torch.equal(seen[-1][3], samples)
+    for (_, _, _, lower), (_, _, x, _), time, fresh in zip(seen[:-1], seen[1:], times[1:], noise[1:], strict=True):
+        kept = math.hypot(math.sqrt(1 - gamma**2) * math.sin(time), math.cos(time))
+        torch.testing.assert_close(x, kept * lower + gamma * math.sin(time) * fresh)
 
 
 @pytest.mark.parametrize(

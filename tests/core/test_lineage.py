@@ -109,6 +109,7 @@ def same_gradient(ours: list[Tensor], papers: list[Tensor], factor: float = 1.0)
 OWN_TARGET = pytest.mark.parametrize("own_target", [True, False], ids=["own target", "averaged target"])
 
 
+@pytest.mark.one_in(2)
 @OWN_TARGET
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("points", [2, 18, 120])
@@ -247,7 +248,7 @@ def plane_draws(mixture: oracle.Mixture, batch: int) -> tuple[Tensor, Draws]:
     return oracle.sample(mixture, v, other), Draws(u, noise)
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("sigma_min", [0.0, EPSILON])
 def test_cd_is_stationary_at_the_exact_map_with_the_exact_solver(mixture, sigma_min):
@@ -262,7 +263,7 @@ def test_cd_is_stationary_at_the_exact_map_with_the_exact_solver(mixture, sigma_
     assert cd(exact, x0, draws, replace(settings, solver=ddim_step)).direction_norm.max() > 1e-3
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(("solver", "order"), [(ddim_step, 1), (heun_step, 2)])
 def test_direction_of_cd_at_the_exact_map_shrinks_at_the_order_of_its_solver(mixture, solver, order):

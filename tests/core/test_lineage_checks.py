@@ -379,6 +379,7 @@ def ddim_along(x: Tensor, times: Tensor) -> Tensor:
 BOUNDS = {"bh1": lambda h: h, "bh2": lambda h: -torch.expm1(-h)}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("variant", BOUNDS)
 def test_16_unip_1_is_ddim_and_its_corrector_gains_an_order(variant):
     x = points(8)[0][:20]

@@ -226,6 +226,7 @@ def test_binding_without_parameters_uses_the_modules_own():
     assert network.project.bias.grad is not None
 
 
+@pytest.mark.slow
 def test_log_weight_starts_at_a_weight_of_one_everywhere_and_learns_the_optimum():
     """App. D: the optimum has e^w E||.||^2 / D = 1; it starts at e^w = 1."""
     weight = LogWeight(32)

@@ -57,6 +57,7 @@ def test_a_dead_map_has_collapsed_and_the_exact_one_has_not() -> None:
     assert COLLAPSED < half < 1
 
 
+@pytest.mark.slow
 def test_what_a_dead_map_leaves_is_the_cosine_and_the_exact_one_of_a_gaussian_is_known() -> None:
     for angle in MIDDLES:
         assert _left(lambda x, t: consistency_map(_zero, x, t), angle) == pytest.approx(math.cos(angle))

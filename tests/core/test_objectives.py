@@ -108,6 +108,7 @@ def agree(step: Step, loss: Tensor, objective: Callable, **settings: object) -> 
     assert max(float(g.abs().max()) for g in gradients) > 1e-4  # something was compared
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("control", CONTROLS)
 @pytest.mark.parametrize("r", [0.0, 0.4, 1.0])
@@ -288,6 +289,7 @@ TOLD = {"intervals": "grid", "points": "grid", "segments": "segments"}
 """What a setting that a method needs becomes in what it is told."""
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_method_refuses_to_do_without_what_the_table_says_it_needs_and_ignores_the_rest(step, name):
     module, function = OBJECTIVES[name].path.split(":")

@@ -148,6 +148,7 @@ def test_the_map_is_constant_along_the_ode_and_differentiable(mixture, unchecked
     assert (change[3:].norm(dim=1) > 1e-3).all()  # off the ODE's path the map changes
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(fractions=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 def test_segment_maps_compose_and_run_backwards(mixture, unchecked, fractions):

@@ -160,6 +160,7 @@ def test_cms_target_decay_of_the_published_cifar_run():
     assert decays == pytest.approx([0.9, 0.9980325, 0.9986055], abs=1e-7)
 
 
+@pytest.mark.slow
 def test_edms_noise_levels_stand_in_one_place():
     """Those of the plan once stood beside the core's, and the middle angle in three files."""
     root = Path(__file__).parents[2]

@@ -103,7 +103,7 @@ def untold(network: ResidualMLP, classes: int = 0) -> ResidualMLP:
     return twin
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("warmup", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_one_segment_is_scd_bit_for_bit(tanh_net, time_net, seed, warmup):
@@ -210,7 +210,7 @@ def test_guidance_keeps_the_dtype_of_the_points(tanh_net):
 NUMBERS = st.lists(st.floats(-2, 4), min_size=4, max_size=4).map(lambda n: torch.tensor(n, dtype=torch.float64))
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [0, 3])
 @given(seed=st.integers(0, 100))
 def test_a_told_zero_adds_nothing_whatever_the_weights(seed, classes):
@@ -222,6 +222,7 @@ def test_a_told_zero_adds_nothing_whatever_the_weights(seed, classes):
         assert not torch.allclose(one, zero)
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 100), number=NUMBERS)
 def test_before_training_a_told_number_adds_nothing_and_then_learns(seed, number):
     """Only its own layer starts at zero, so the rest of a teacher's weights may be taken over."""

@@ -92,6 +92,7 @@ def scripted(kind: str) -> Any:
 SCRIPTED = ["module", "part", "method", "closure", "function", "by name", "traced"]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("method", ["auto", "pairs", "func", "two_pass"])
 @pytest.mark.parametrize("kind", SCRIPTED)
 def test_torchscript_is_refused_by_name_wherever_a_function_holds_it(kind, method):
@@ -160,6 +161,7 @@ HOLDERS = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("method", ["pairs", "auto", "difference"])
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_state_that_the_output_reads_and_writes_is_written_once_and_seen_alike(holder, method):

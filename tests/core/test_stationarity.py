@@ -101,7 +101,7 @@ def reference_derivative(field: Field, x: Tensor, t: Tensor, v: Tensor, scale: T
     return torch.func.jvp(field, (x, t), (scale[:, None] * v, scale))[:2]
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("derivative", [derivative_along, reference_derivative], ids=["auto", "jvp"])
 def test_scd_is_stationary_at_the_exact_map_of_a_mixture(mixture, derivative):
     settings = ContinuousSettings(derivative=derivative)
@@ -112,6 +112,7 @@ def test_scd_is_stationary_at_the_exact_map_of_a_mixture(mixture, derivative):
     assert scd(Fields(teacher, teacher), x0, noise, settings).direction_norm.max() > 1e-2
 
 
+@pytest.mark.slow
 def test_segments_are_stationary_at_the_exact_segment_map(mixture):
     t = torch.tensor([1.1, 1.3, 1.5], dtype=torch.float64)
     edge = torch.tensor([0.0, 0.4, 1.0], dtype=torch.float64)
@@ -180,6 +181,7 @@ def test_diffusion_at_the_exact_velocity_has_no_mean_direction(mixture_1d, gauss
         assert wrong.abs().max() > 1e-2
 
 
+@pytest.mark.slow
 def test_sct_at_the_exact_map_has_no_mean_direction_before_normalising(mixture_1d, gaussian_1d):
     gaussian = gaussian_fields(0.6).student
     assert mean_direction(sct, gaussian, gaussian_1d, control=RAW).abs().max() < 1e-12
@@ -207,7 +209,7 @@ def one_interval(t: float, u: float) -> ProposalGrid:
     return ProposalGrid(torch.tensor([u, t], dtype=torch.float64), torch.tensor([0.0, 1.0], dtype=torch.float64))
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.slow
 @pytest.mark.parametrize(("t", "u"), [(0.5, 0.0), (1.1, 0.8), (1.5, 0.6)])
 def test_dscd_is_stationary_at_the_exact_map_with_the_exact_solver(mixture, t, u):
     noise = draws(4, 2)
@@ -218,7 +220,7 @@ def test_dscd_is_stationary_at_the_exact_map_with_the_exact_solver(mixture, t, u
     assert dscd(fields, x0, noise, DiscreteSettings(grid=grid)).direction_norm.max() > 1e-3  # DDIM is not exact
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @pytest.mark.parametrize(("solver", "order"), [(ddim_step, 1), (heun_step, 2)])
 def test_direction_of_dscd_at_the_exact_map_shrinks_at_the_order_of_its_solver(mixture, solver, order):
     x = draws(4, 2).noise

@@ -62,6 +62,7 @@ ROWS: dict[str, list[str]] = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("row", ROWS)
 def test_every_row_of_the_papers_table_has_its_test(row):
     for name in ROWS[row]:

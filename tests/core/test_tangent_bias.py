@@ -7,7 +7,7 @@ import torch
 
 from trigbench.core import oracle
 from trigbench.core.flow_maps import power
-from trigbench.core.tangent_bias import affine_direction, bias, posterior_of_data, quadrature, velocities
+from trigbench.core.tangent_bias import affine_derivative, bias, posterior_of_data, quadrature, velocities
 from trigbench.core.tangents import normalise
 
 MIXTURE = oracle.standardised(
@@ -29,7 +29,7 @@ def test_the_mean_velocity_by_quadrature_is_the_exact_one():
 
 
 def directions(nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    base, matrix = affine_direction(MIXTURE, X, T, 96)
+    base, matrix = affine_derivative(MIXTURE, X, T, 96)
     x0, weights = quadrature(MIXTURE, X, T, nodes)
     return base[:, None] + velocities(X, T, x0) @ matrix.mT, weights
 
@@ -53,7 +53,7 @@ def test_a_law_that_is_even_about_its_mean_has_no_bias_by_any_control():
     """Of a single Gaussian the exact map is linear, and directions lie evenly about zero."""
     one = torch.ones(1, dtype=torch.float64)
     gaussian = oracle.Mixture(one, torch.zeros(1, 1, dtype=torch.float64), 0.7 * one)
-    base, matrix = affine_direction(gaussian, X, T, 96)
+    base, matrix = affine_derivative(gaussian, X, T, 96)
     x0, weights = quadrature(gaussian, X, T)
     g = base[:, None] + velocities(X, T, x0) @ matrix.mT
     assert float(bias(g, weights, partial(normalise, constant=0.2)).max()) < 1e-6

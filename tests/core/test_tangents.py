@@ -120,6 +120,7 @@ def test_direction_at_full_warmup_is_cos_t_times_the_tangent(case, seed):
     close(SIGMA_D * g, torch.cos(k.column) * tangent)
 
 
+@pytest.mark.slow
 @given(seed=SEEDS, r=st.floats(0, 1))
 def test_segment_down_to_zero_is_scm_bit_for_bit(case, seed, r):
     k = case(seed)
@@ -139,6 +140,7 @@ def test_segment_direction_is_cos_times_the_derivative_of_the_segment_map(case, 
     close(segment_direction(k.net, k.x, k.t, u, v).g, torch.cos(k.t - u)[:, None] * derivative)
 
 
+@pytest.mark.slow
 @given(seed=SEEDS, r=st.floats(0, 1))
 def test_warmup_scales_the_sine_term_only_and_starts_as_velocity_matching(case, seed, r):
     k = case(seed)
@@ -213,6 +215,7 @@ def test_differences_never_leave_the_times_that_exist():
     torch.testing.assert_close(dF, cs[:, None], rtol=1e-3, atol=1e-9)
 
 
+@pytest.mark.slow
 @given(seed=SEEDS)
 def test_derivative_of_a_tanh_network_is_the_one_derived_by_hand(case, seed):
     """d/dt W2 tanh(W1 x + a t + b) = W2 (1 - tanh^2) (W1 v + a)."""

@@ -220,6 +220,7 @@ def test_an_imported_teacher_denoises_as_the_published_network(family, labels):
     assert (exact - SIGMA_D**2 / (sigma**2 + SIGMA_D**2).reshape(-1, 1, 1, 1) * x_sigma).abs().max() > 0.1
 
 
+@pytest.mark.slow
 def test_labels_reach_the_teacher():
     x_sigma, sigma = noisy()
     for family in RAW:

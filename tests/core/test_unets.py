@@ -68,7 +68,7 @@ def rms(x: Tensor, *dims: int) -> Tensor:
 # --- what they are told ----------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @ALL
 def test_the_output_depends_on_all_that_is_given_and_every_parameter_learns(name):
     network, (x, t) = made(name, torch.float64, classes=4, told=NUMBERS), points(torch.float64)
@@ -90,7 +90,7 @@ def test_the_output_depends_on_all_that_is_given_and_every_parameter_learns(name
     torch.testing.assert_close(torch.cat(single), output, rtol=1e-9, atol=1e-9)  # samples do not mix
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @ALL
 def test_no_label_is_none_or_the_last_index(name):
     network, (x, t) = made(name, classes=5), points(batch=2)
@@ -177,6 +177,7 @@ def test_a_unet_told_the_logarithm_of_noise_is_itself_at_edm_s_c_noise(name, emb
     assert not torch.allclose(log(x, t), plain(x, t), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_ddpmpp_s_time_derivative_grows_with_fourier_features_and_with_the_logarithm():
     """Fig. 4 of the paper, before any training: at a large angle, over that of the angle and a positional embedding."""
     x, t = points()[0], torch.full((3,), 1.56)
@@ -355,6 +356,7 @@ def test_plain_networks_have_the_published_counts(counted):
         assert ours + 128 == LAYOUTS[f"edm2_{layout}"]["parameters"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "millions"), [("s", 280.2), ("m", 497.8), ("l", 777.6), ("xl", 1119.4), ("xxl", 1523.4)]
 )
@@ -446,6 +448,7 @@ def assert_near(found: list[Tensor], expected: list[Tensor], tolerance: float) -
         assert error <= tolerance * reference.double().norm() + 1e-12
 
 
+@pytest.mark.one_in(5)
 @ALL
 def test_the_fast_tangent_equals_the_reference_and_trains_as_it(name):
     network = made(name, torch.float64, classes=4, told=("scale",))
@@ -455,6 +458,7 @@ def test_the_fast_tangent_equals_the_reference_and_trains_as_it(name):
     assert found["auto"][1].abs().max() > 1e-3
 
 
+@pytest.mark.one_in(5)
 @ALL
 def test_the_fast_tangent_is_exact_in_single_precision(name):
     network = made(name, torch.float64, classes=4, told=("scale",))
@@ -462,6 +466,7 @@ def test_the_fast_tangent_is_exact_in_single_precision(name):
     assert_near(found_by("auto", network.float(), torch.float32), exact, 1e-5)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", [name for name in SMALL if not name.startswith("dit")])
 def test_the_fast_tangent_has_the_values_dropout_masks(name):
     network = made(name, torch.float64, classes=4, told=("scale",), dropout=0.4).train()
@@ -471,6 +476,7 @@ def test_the_fast_tangent_has_the_values_dropout_masks(name):
     assert (found[1] - dry[1]).norm() > 0.05 * dry[1].norm()
 
 
+@pytest.mark.slow
 @ALL
 def test_the_fast_tangent_goes_through_checkpointed_parts(name):
     network = made(name, torch.float64, classes=4, told=("scale",))
@@ -481,6 +487,7 @@ def test_the_fast_tangent_goes_through_checkpointed_parts(name):
     assert_near(found_by("auto", network, torch.float64, checkpointed), found_by("auto", network, torch.float64), 1e-12)
 
 
+@pytest.mark.slow
 @ALL
 @pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
 def test_the_fast_tangent_under_autocast_trains_as_the_value_alone(name, precision):

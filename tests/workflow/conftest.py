@@ -91,6 +91,16 @@ def _in_no_job_of_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
+def _shapes_unchecked_where_it_is_slow(
+    request: pytest.FixtureRequest, unchecked: Callable[[], AbstractContextManager[None]]
+) -> Iterator[None]:
+    """As in a run outside the tests; at each of the calls of a training that takes up to half of its time."""
+    of_all_cases = request.node.get_closest_marker("slow") and not request.node.get_closest_marker("one_in")
+    with unchecked() if of_all_cases else contextlib.nullcontext():
+        yield
+
+
+@pytest.fixture(autouse=True)
 def _few_angles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the tangent's norms, which take most of an evaluation; in processes of their own runs have them all."""
     monkeypatch.setattr("trigbench.workflow.run.evaluation.TANGENT_ANGLES", 2)

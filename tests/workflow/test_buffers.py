@@ -193,7 +193,7 @@ KEPT = {
 RESUMED = [("spectral", "sct"), ("spectral", "ct"), ("batch_norm", "ct"), ("spectral", "vsd"), ("counting", "vsd")]
 
 
-@pytest.mark.one_in(8)
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "objective"), RESUMED)
 def test_a_run_of_a_network_with_state_that_breaks_off_ends_with_the_same_bits(
     network: str, objective: str, with_network
@@ -210,6 +210,8 @@ def test_a_run_of_a_network_with_state_that_breaks_off_ends_with_the_same_bits(
     assert not [name for name, value in whole.items() if not torch.equal(found[name], value)]
 
 
+@pytest.mark.slow
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("network", ["spectral", "batch_norm"])
 def test_weights_and_snapshots_hold_the_student_s_buffers_and_no_average_of_them(network: str, with_network) -> None:
     study = with_network(network, "ct", points=[4, 8], target_decay=0.9, snapshots=3)
@@ -228,6 +230,7 @@ def test_weights_and_snapshots_hold_the_student_s_buffers_and_no_average_of_them
         assert "after.1.made" not in own
 
 
+@pytest.mark.slow
 def test_a_network_is_judged_and_sampled_with_the_buffers_that_it_was_trained_with(
     with_network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -402,6 +405,7 @@ def disturbed() -> Iterator[Callable[[], None]]:
     yield disturb
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", [f"{__name__}:noisy", "diffusion"])
 def test_code_of_one_s_own_that_draws_gives_one_result_a_seed(objective: str, with_network, tiny, disturbed) -> None:
     """Twice from the start, and across a kill; of an objective with the project's network, and of a network."""
@@ -422,6 +426,7 @@ def test_code_of_one_s_own_that_draws_gives_one_result_a_seed(objective: str, wi
         assert not [name for name, value in ends[0].items() if not torch.equal(other[name], value)]
 
 
+@pytest.mark.slow
 def test_a_network_that_draws_is_sampled_and_judged_the_same_twice(with_network, disturbed) -> None:
     study = with_network("stochastic", "scd", teacher="exact", samplers=["one"])
     train(study, X)

@@ -46,6 +46,7 @@ def refusal(*words: str) -> str:
     return str(stopped.value.code)
 
 
+@pytest.mark.slow
 def test_a_study_says_what_it_would_make_under_every_budget(capsys):
     main(["check", "oracle"])
     lines = capsys.readouterr().out.splitlines()
@@ -89,6 +90,7 @@ def test_a_study_whose_own_part_cannot_be_called_is_refused(tiny, write_study, t
     assert "mine:loss cannot be called" in said and "arms.own.objective" in said
 
 
+@pytest.mark.slow
 def test_a_part_that_conforms_is_a_line_a_check_and_no_error(capsys):
     (Path("mine.py")).write_text(OBJECTIVE)
     main(["check", "mine.py:blended"])

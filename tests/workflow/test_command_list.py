@@ -44,6 +44,7 @@ def refusal(*words: str) -> str:
     return str(stopped.value)
 
 
+@pytest.mark.slow
 def test_without_a_word_every_kind_is_there_with_its_number(said):
     rows = {line.split()[0]: line.split()[1] for line in said("list").splitlines()[1:] if "trigbench list " in line}
     assert set(rows) == set(LISTINGS)
@@ -156,6 +157,7 @@ def test_what_stands_in_several_studies_is_named_for_each(studies, said):
     assert len(shown("scd", studies)) == 2, "the objective, and arms of that name"
 
 
+@pytest.mark.slow
 def test_everything_that_is_listed_can_be_shown(studies):
     for kind, listing in LISTINGS.items():
         name = listing.rows(studies)[-1][0]

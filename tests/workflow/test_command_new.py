@@ -24,6 +24,7 @@ def refusal(*words: str) -> str:
     return str(stopped.value.code)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", ["first", "my_own", "try-2", "mine_too"])
 def test_a_new_study_is_right_under_every_budget(name, capsys):
     main(["new", "study", name])

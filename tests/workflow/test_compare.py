@@ -94,6 +94,7 @@ def test_tables_are_judged_by_these_functions() -> None:
     assert {arm for arm, outcome in outcomes(rows(ours), rows(theirs)).items() if outcome == FOUND} == names != set()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("arms", [1, 20, 300])
 def test_where_nothing_differs_something_is_found_once_in_twenty_times(arms: int) -> None:
     draw, sets = np.random.default_rng(1), 400
@@ -323,6 +324,7 @@ def test_published_results_are_the_same_bits_as_themselves() -> None:
     assert not len(found.verdicts_changed) and found.runs_alike == (415, 415)
 
 
+@pytest.mark.slow
 def test_two_versions_of_a_study_are_said_to_be_no_comparison() -> None:
     own = read_set(str(PUBLISHED / "oracle"))
     results = own.studies["oracle"]
@@ -347,12 +349,14 @@ def test_a_planted_difference_in_published_results_is_the_one_that_is_found() ->
     assert found.tested > 500 and found.identical == ("oracle/claims.csv",)
 
 
+@pytest.mark.slow
 def test_two_studies_by_other_names_are_compared_and_of_many_those_of_the_same_name() -> None:
     oracle = read_set(str(PUBLISHED / "oracle")).studies["oracle"]
     digits = dataclasses.replace(oracle, study="digits")
     renamed = ResultSet("b", "b", {"mine": oracle})
     beside = summary(compare(ResultSet("a", "a", {"oracle": oracle}), ResultSet("b", "b", {"digits": digits})))
     assert "Two studies, oracle and digits: a verdict is of its study, and of its rule there." in beside
+    assert any("between two sets of one study" in sentence for sentence in beside)
     assert any(sentence.endswith("verdicts differ.") for sentence in beside)
     assert set(compare(ResultSet("a", "a", {"oracle": oracle}), renamed).means.outcome) == {SAME}
     both = ResultSet("a", "a", {"oracle": oracle, "digits": digits})
@@ -377,6 +381,7 @@ def changed_copy(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_page_stands_alone_and_says_what_differs(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     cli.main(["compare", str(PUBLISHED / "oracle"), str(changed_copy(tmp_path / "new"))])

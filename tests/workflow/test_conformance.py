@@ -78,7 +78,7 @@ FAKED = ("vsd", "dmd2", "sid")
 """Which nothing moves but a fake, so that they rest wherever it is the teacher."""
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(25)
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_every_objective_conforms(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name in FAINT:
@@ -90,6 +90,7 @@ def test_every_objective_conforms(name: str, monkeypatch: pytest.MonkeyPatch) ->
     assert unfit(found) == unmoved, "its fake is the teacher here"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [blended, new_objective.mine])
 def test_objectives_to_start_from_conform(function: Callable[..., Any]) -> None:
     found = check_objective(function)
@@ -184,6 +185,7 @@ FAULTY_OBJECTIVES = {
 }  # fmt: skip
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("function", FAULTY_OBJECTIVES, ids=lambda function: function.__name__)
 def test_a_fault_of_an_objective_is_found(function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     if FAULTY_OBJECTIVES[function] != "rests at the exact solution":  # which then is not asked about
@@ -200,6 +202,7 @@ def test_the_objective_without_a_fault_has_none() -> None:
     assert failed(check_objective(plain)) == set()
 
 
+@pytest.mark.slow
 def test_a_sign_is_found_that_an_exact_solution_hides() -> None:
     """Turned round, sCT's direction is still zero on average there; but a step leads away."""
 
@@ -242,6 +245,7 @@ NETWORKS = {  # pairs of a network and what it may be told or made of; whole gri
 }  # fmt: skip
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network_conforms(name: str) -> None:
     make, about, settings = NETWORKS[name]
@@ -346,6 +350,7 @@ FAULTY_NETWORKS = {
 }  # fmt: skip
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("make", FAULTY_NETWORKS, ids=lambda make: make.__name__)
 def test_a_fault_of_a_network_is_found(make: type[nn.Module]) -> None:
     found = check_network(make, (2,), classes=3)

@@ -65,6 +65,7 @@ def own_study(tiny: dict, with_data, **arm):
     return with_data(tiny)
 
 
+@pytest.mark.slow
 def test_an_own_objective_of_two_times_trains_and_is_sampled_by_jumps(tiny, with_data) -> None:
     tiny["samplers"] = {"half": {"solver": "jumps", "times": [[], [1.1], [1.3, 0.5]], "gamma": 0.5}}
     study = own_study(tiny, with_data, samplers=["jumps", "half", "few"], target_decay=0.5)

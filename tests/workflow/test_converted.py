@@ -111,7 +111,7 @@ def test_the_header_says_what_the_network_is(family: str, tmp_path: Path) -> Non
         assert found.network == PATHS[family]
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_teacher_from_a_file_teaches_its_own_velocity(family: str, taught, tmp_path: Path) -> None:
     """What an objective sees is `edm_field` of the file's network, told the sample's labels."""
@@ -132,7 +132,7 @@ def test_a_teacher_from_a_file_teaches_its_own_velocity(family: str, taught, tmp
     assert _about(study, "training", X)["teacher"] == "edm:edm.safetensors"
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_student_starts_as_its_teacher_from_a_file_or_is_refused(
     family: str, taught, tmp_path: Path, monkeypatch
@@ -214,6 +214,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str]]] = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("fault", REFUSED)
 def test_a_file_that_cannot_teach_is_refused_in_the_plan(fault: str, taught, tiny: dict, tmp_path: Path) -> None:
     spoil, settings, words = REFUSED[fault]
@@ -262,6 +263,7 @@ def test_what_opens_files_is_mathematics_of_the_runs_that_they_teach_alone(taugh
         assert read & opening == expected
 
 
+@pytest.mark.slow
 def test_a_teacher_from_a_file_is_counted_in_what_a_step_takes(taught, tmp_path: Path) -> None:
     file = published("ddpmpp", tmp_path / "edm.safetensors")
     study, network = taught(file), open_edm_network(file)

@@ -94,6 +94,7 @@ BAD: dict[str, tuple[Callable[[torch.Generator, int], Drawn], str]] = {
 }
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("what", BAD)
 def test_data_that_draw_what_they_do_not_say_are_refused_when_prepared_and_in_every_batch(
     what: str, labelled: Opened

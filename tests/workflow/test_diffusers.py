@@ -48,6 +48,7 @@ def unet(diffusers) -> Any:
     ).double()
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize("schedule", ["linear", "squaredcos_cap_v2"])
 def test_the_field_denoises_as_the_schedulers_own_formula(diffusers, unet, prediction, schedule):
@@ -266,6 +267,7 @@ def normal(shape: tuple[int, ...], seed: int = 3) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_of_diffusers_have_the_tangent_and_gradients_of_the_reference_without_a_fallback(diffusers, name):
     settings, shape, call, tolerance = NETWORKS[name]

@@ -54,7 +54,7 @@ def study(tiny: dict, write_study: Callable[[dict], Path]) -> Callable[..., Stud
     return make
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("arm", ["teacher", "x"])
 def test_operations_at_a_large_width_follow_exactly_from_small_ones(network: str, arm: str, study, monkeypatch) -> None:
@@ -68,6 +68,7 @@ def test_operations_at_a_large_width_follow_exactly_from_small_ones(network: str
     assert round(followed.parameters) == counted.parameters
 
 
+@pytest.mark.slow
 def test_counts_are_torch_s_of_the_same_network(study) -> None:
     made = study("edm2", 32)
     counts = counts_of(without_data(made, "teacher"))
@@ -80,12 +81,14 @@ def test_counts_are_torch_s_of_the_same_network(study) -> None:
     assert counts.parameters == sum(p.numel() for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_a_student_s_step_costs_its_teacher_s_evaluation_and_its_tangent(study) -> None:
     both = study("edm2", 32)
     teacher, student = (counts_of(without_data(both, arm)) for arm in ("teacher", "x"))
     assert 4.5 * teacher.evaluation < student.step < 5.5 * teacher.evaluation
 
 
+@pytest.mark.slow
 def test_an_arm_s_cost_adds_up(study) -> None:
     made = study("edm2", 32, snapshots=2)
     costs = {cost.arm: cost for cost in costs_of(made, judged=10, measure=False)}

@@ -57,6 +57,7 @@ def test_an_example_runs_from_data_to_report(name: str, tmp_path: Path) -> None:
     assert ("decides no claim" in page) == (name != "own_data"), "the papers' claims are tied to none of them"
 
 
+@pytest.mark.slow
 def test_a_flow_map_of_one_s_own_trains_samples_in_one_to_eight_steps_and_is_judged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unchecked: Callable[[], AbstractContextManager[None]]
 ) -> None:
@@ -106,6 +107,7 @@ def test_the_sampler_from_outside_is_judged_on_the_oracle_and_is_near_the_exact_
     assert "em-heun" in (tmp_path / "reports" / "oracle-smoke.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_quantity_that_a_data_set_of_one_s_own_declares_leads_an_experiment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

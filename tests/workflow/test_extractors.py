@@ -123,6 +123,7 @@ def _norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Te
     return (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-6).sqrt() * weight + bias
 
 
+@pytest.mark.slow
 def test_dinov2_is_read_from_its_tensors(dinov2: DINOv2, tmp_path: Path) -> None:
     write_tensors(tmp_path / "dinov2.safetensors", dinov2.state_dict())
     found = open_extractor("dinov2", check_weights("dinov2", str(tmp_path / "dinov2.safetensors")))(PIXELS)

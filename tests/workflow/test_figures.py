@@ -96,6 +96,7 @@ KIND = Kind(draw, say, "{label} of each seed, and how far they lie apart.", AXIS
 '''
 
 
+@pytest.mark.slow
 def test_a_kind_of_figure_is_one_file_and_its_line_in_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,7 +130,7 @@ def test_no_code_knows_a_kind_of_figure_by_name_but_the_table() -> None:
     assert found == {"figures.py"}
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(49)
 @pytest.mark.parametrize(
     "place", [(label, name) for label, study in STUDIES.items() for name in study.experiments], ids="-".join
 )
@@ -143,7 +144,7 @@ def test_every_experiment_is_drawn_from_whole_results(place: tuple[str, str]) ->
     assert sound(sentence)
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FIGURES)
 @pytest.mark.parametrize("how", ["one seed", "one arm diverged", "all diverged", "arms missing", "nothing"])
 def test_every_kind_survives_thin_and_broken_results(kind: str, how: str) -> None:
@@ -161,7 +162,7 @@ def test_every_kind_survives_thin_and_broken_results(kind: str, how: str) -> Non
     assert sound(sentence)
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", FIGURES)
 def test_a_diverged_run_is_a_cross(kind: str) -> None:
     study, name = ONE_OF_EACH_KIND[kind]
@@ -172,6 +173,7 @@ def test_a_diverged_run_is_a_cross(kind: str) -> None:
     assert crosses(figure)
 
 
+@pytest.mark.slow
 def test_no_line_or_chart_of_a_guided_study_averages_over_scales() -> None:
     study = STUDIES["imagenet512"]
     for name, experiment in study.experiments.items():
@@ -197,7 +199,7 @@ def sampled_in_more_ways(study: Study, name: str) -> Study:
     return study.model_copy(update={**more, "experiments": study.experiments | {name: experiment}})
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["discretisation", "methods", "sizes", "memorisation", "steps", "mid_time", "compute"])
 def test_no_figure_chart_or_finding_takes_two_ways_of_sampling_for_two_seeds(kind: str) -> None:
     study, name = ONE_OF_EACH_KIND[kind]
@@ -225,6 +227,7 @@ def test_ways_of_sampling_with_equal_steps_are_named_apart() -> None:
     assert found == {"scd-m": [1, 2], "scd-m by mine": [1, 2, 3], "scd-m by mine at [1.1, 0.05]": [3]}
 
 
+@pytest.mark.slow
 def test_students_are_held_against_the_teacher_that_taught_them_whatever_its_size_is_called() -> None:
     found = {}
     for name in ("cifar10", "imagenet64"):
@@ -237,6 +240,7 @@ def test_students_are_held_against_the_teacher_that_taught_them_whatever_its_siz
     assert "xl-sct " in sentence
 
 
+@pytest.mark.slow
 def test_multi_step_students_are_compared_network_by_network() -> None:
     study = STUDIES["imagenet512"]
     figure, sentence = drawn(study, "steps", rows_of(study, "steps"))
@@ -251,6 +255,7 @@ def test_multi_step_students_are_compared_network_by_network() -> None:
     assert max(point[0] or 0 for line in chart.series for point in line.points) == 126
 
 
+@pytest.mark.slow
 def test_curves_with_a_gap_show_it_as_a_cross() -> None:
     study = STUDIES["oracle"]
     runs, curves = rows_of(study, "stability_of_time", seeds=(0,))
@@ -260,12 +265,14 @@ def test_curves_with_a_gap_show_it_as_a_cross() -> None:
     assert "scd-log not finite at t = 1.44" in sentence
 
 
+@pytest.mark.slow
 def test_the_height_of_methods_follows_the_arms() -> None:
     few = drawn(STUDIES["oracle"], "normalisation_of_conditioning", rows_of(STUDIES["oracle"], "adaptive_weight"))[0]
     many = drawn(STUDIES["oracle"], "tangent_control", rows_of(STUDIES["oracle"], "tangent_control"))[0]
     assert many.get_figheight() > few.get_figheight() + 2
 
 
+@pytest.mark.slow
 def test_learned_weights_are_shown_where_a_method_runs_with_and_without_one() -> None:
     def labels(name: str) -> list[str]:
         figure, _ = drawn(STUDIES["digits"], name, rows_of(STUDIES["digits"], name))
@@ -281,6 +288,7 @@ def test_methods_without_steps_are_drawn() -> None:
     assert len(figure.axes[0].collections) >= 2 * len(study.arms_of("tangent_control"))
 
 
+@pytest.mark.slow
 def test_compute_without_counted_operations_says_so_on_its_axes() -> None:
     study = STUDIES["digits"]
     figure, sentence = drawn(study, "compute", rows_of(study, "compute", flops=False))

@@ -97,6 +97,7 @@ MATHEMATICS = {
 """File, what stands there, what in its place, the runs that use it, and which of their parts are then stale."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", HARMLESS)
 def test_editing_what_decides_no_number_leaves_every_run_fresh(what: str, source: Path) -> None:
     before = _marks(source)
@@ -104,6 +105,7 @@ def test_editing_what_decides_no_number_leaves_every_run_fresh(what: str, source
     assert _marks(source) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", MATHEMATICS)
 def test_editing_the_mathematics_makes_the_runs_that_use_it_stale_and_no_other(what: str, source: Path) -> None:
     file, old, new, stale, parts = MATHEMATICS[what]
@@ -126,6 +128,7 @@ def test_a_metric_more_that_a_kind_s_judge_is_asked_for_trains_and_draws_nothing
     assert _stale(before, marks(study.specification(run))) == JUDGED
 
 
+@pytest.mark.slow
 def test_adding_an_objective_touches_no_finished_run(source: Path) -> None:
     before = _marks(source)
     shutil.copy(source / "core/objectives/diffusion.py", source / "core/objectives/mine.py")
@@ -368,6 +371,7 @@ def _python(version: str) -> Path | None:
     return next(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"), Path(found) if found else None)
 
 
+@pytest.mark.slow
 def test_every_python_reads_the_same_in_what_is_hashed() -> None:
     """So that results from elsewhere are as fresh as they were there."""
     others = [v for v in ("3.11", "3.12", "3.13", "3.14") if v != f"{sys.version_info[0]}.{sys.version_info[1]}"]
@@ -496,6 +500,7 @@ FACE = {
 }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("how", FACE)
 def test_own_code_is_followed_through_the_public_names_to_where_they_are_defined(
     how: str, source: Path, tmp_path: Path

@@ -62,6 +62,7 @@ def numbers(study: Study) -> dict[str, float]:
     return {row.value.metric: float(row.value.value or 0) for row in found.runs}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", [OWN, SEGMENTS], ids=["jumps", "segments"])
 def test_exact_maps_have_no_error_and_others_have(trained, monkeypatch, arm: dict) -> None:
     study = trained(**arm)

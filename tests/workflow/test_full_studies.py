@@ -44,6 +44,7 @@ def _network(study: Study, arm: str) -> tuple[int, float]:
     return settings["width"], settings.get("dropout", 0.0)
 
 
+@pytest.mark.slow
 def test_cifar10_has_the_paper_s_settings() -> None:
     study = load("cifar10")
     data = study.data["cifar10"]
@@ -132,6 +133,7 @@ def test_cifar10_tells_the_time_as_the_paper_s_fig_4_does() -> None:
     assert all(study.arms[arm].model_dump(exclude=changed) == plain for arm in how)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("data, size", [("img64", "s"), ("img64", "xl"), ("img512", "m"), ("img512", "xxl")])
 def test_networks_of_the_full_studies_are_the_presets(data: str, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trigbench.workflow.run.task.device_of", lambda *asked: torch.device("meta"))
@@ -146,6 +148,7 @@ def test_networks_of_the_full_studies_are_the_presets(data: str, size: str, monk
 # --- the workflow's view of them -------------------------------------------------------------------
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", SHIPPED)
 def test_claims_name_what_the_studies_have(name: str) -> None:
     study, ledger = load(name), read_claims()

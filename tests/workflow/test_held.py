@@ -97,6 +97,7 @@ def test_a_student_that_does_nothing_is_warned_of_and_one_that_learns_is_not(nar
     assert left == pytest.approx(nothing, abs=0.05)
 
 
+@pytest.mark.slow
 def test_looking_changes_no_weight(narrow, monkeypatch) -> None:
     study = narrow(x={"iterations": 12, "batch": 1000})
     run, weights = Run(arm="x", seed=0), []
@@ -125,6 +126,7 @@ def _held(study: Study, run: Run) -> tuple[Held, Task]:
     return held, task
 
 
+@pytest.mark.slow
 def test_a_network_of_zeros_has_collapsed_whatever_its_edges(narrow) -> None:
     """Of a map to 0, of one to the edges of its segments, and of one that is looked at in parts."""
     few = {"iterations": 60, "batch": 2000}
@@ -181,6 +183,7 @@ def test_a_row_holds_means_of_what_is_there_and_nothing_for_the_rest() -> None:
     assert [row[f"noise_left_{n}"] for n in range(1, 5)] == [0.5, None, 0.1, 0.2]
 
 
+@pytest.mark.slow
 def test_what_was_active_is_measured_of_the_arms_that_have_it(tiny, with_data) -> None:
     arms = {
         "clip": {"objective": "sct", "control": "clip"},

@@ -59,6 +59,7 @@ def there(prepared, monkeypatch: pytest.MonkeyPatch) -> tuple[ImagesData, dict, 
     return prepared[1:]
 
 
+@pytest.mark.slow
 def test_facts_say_what_is_there_and_by_which_protocol_it_is_judged(there) -> None:
     _, _, facts = there
     assert facts["train"] == facts["held_out"] == 3 * PER_CLASS / 2 and facts["classes"] == 3
@@ -68,6 +69,7 @@ def test_facts_say_what_is_there_and_by_which_protocol_it_is_judged(there) -> No
     assert facts["protocol"]["extractor"].startswith("classifier, weights sha256 ")
 
 
+@pytest.mark.slow
 def test_draws_are_of_the_generator_alone_in_unit_range_and_keep_their_labels(there) -> None:
     _, arrays, _ = there
     dataset = open_dataset(arrays, 0.5)
@@ -81,12 +83,14 @@ def test_draws_are_of_the_generator_alone_in_unit_range_and_keep_their_labels(th
     assert torch.equal(redness, colour[one[1].label])
 
 
+@pytest.mark.slow
 def test_a_folder_conforms_but_for_the_low_contrast_of_these_discs(there) -> None:
     found = check_data(images, there[0])
     assert {one.check for one in found if one.state == "failed"} == {"is in unit variance"}
     assert {one.check for one in found if one.state == "does not apply"} == {"velocity", "keeps parts apart"}
 
 
+@pytest.mark.slow
 def test_half_of_the_draws_are_mirrored_where_that_is_asked_for(there) -> None:
     _, arrays, _ = there
     about = {**images.about_of(arrays), "flips": True, "conditional": False}
@@ -98,12 +102,14 @@ def test_half_of_the_draws_are_mirrored_where_that_is_asked_for(there) -> None:
     assert condition.label is None and bool((same | flipped).all()) and 60 < int(same.sum()) < 140
 
 
+@pytest.mark.slow
 def test_pixels_make_the_round_trip(there) -> None:
     levels = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     assert torch.equal(images.to_pixels(images.to_unit_variance(levels, 0.5), 0.5), levels)
     assert images.to_pixels(torch.tensor([[-9.0, 9.0]]), 0.5).tolist() == [[0, 255]]
 
 
+@pytest.mark.slow
 def test_distances_grow_with_corruption_and_real_images_are_near_the_floor(there) -> None:
     _, arrays, _ = there
     dataset = open_dataset(arrays, 0.5)
@@ -120,6 +126,7 @@ def test_distances_grow_with_corruption_and_real_images_are_near_the_floor(there
     assert set(images.judge_samples(dataset, real, ["recall"])) == {"recall"}
 
 
+@pytest.mark.slow
 def test_a_perfect_generator_of_uneven_classes_is_near_the_floor(tmp_path: Path, monkeypatch) -> None:
     """Nine of ten images are of one class: real images by the labels of samples are as near as real ones are."""
     monkeypatch.chdir(tmp_path)
@@ -143,6 +150,7 @@ def test_a_perfect_generator_of_uneven_classes_is_near_the_floor(tmp_path: Path,
     assert found[0] < 2 * floor and found[1] > 10 * found[0], (found, floor)
 
 
+@pytest.mark.slow
 def test_images_without_labels_are_judged_by_random_features_with_nothing_to_download(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +181,7 @@ def test_images_without_labels_are_judged_by_random_features_with_nothing_to_dow
         assert images.judge_samples(dataset, samples, ["fd_train"])["fd_train"] > 2 * floor, what
 
 
+@pytest.mark.slow
 def test_preparing_again_makes_nothing_again(there, monkeypatch: pytest.MonkeyPatch) -> None:
     data, arrays, facts = there
     for name in ("train_classifier", "in_parallel"):
@@ -189,6 +198,7 @@ def _refuse(name: str) -> None:
     pytest.fail(f"{name} is called again")
 
 
+@pytest.mark.slow
 def test_a_damaged_reference_or_classifier_is_refused_by_name(prepared, there, tmp_path: Path) -> None:
     _, arrays, _ = there
     about = images.about_of(arrays)
@@ -241,6 +251,7 @@ def test_kinds_bring_their_own_counts() -> None:
     assert "name inception or dinov2" in _said(caught.value)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     "more, key, wanted",
     [
@@ -310,6 +321,7 @@ def test_a_study_of_a_folder_runs_from_images_to_report(tiny: dict, write_study,
     assert "Nothing to be done" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_steps_run_by_hand_and_say_what_is_wrong(tiny: dict, write_study, tmp_path: Path) -> None:
     file = write_study(small_study(tmp_path, tiny))
     failed = step("prepare", "--study", file, "--data", "images", cwd=tmp_path, check=False)
@@ -318,6 +330,7 @@ def test_the_steps_run_by_hand_and_say_what_is_wrong(tiny: dict, write_study, tm
     assert refused.returncode == 2 and "has no latents" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_run_s_data_open_from_the_prepared_file(prepared, tiny: dict, write_study, monkeypatch) -> None:
     home, _, arrays, _ = prepared
     monkeypatch.chdir(home)

@@ -139,6 +139,7 @@ def values_of(values: list[Value], metric: str) -> dict[int | None, float | None
 # --- the same numbers -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_samples_of_the_study_s_own_run_have_the_numbers_of_its_record_to_the_bit(study: Study, tmp_path: Path) -> None:
     record = json.loads(study.files(RUN).metrics.read_text())
     theirs = values_of([Value(**value) for value in record["metrics"]], "sliced_wasserstein")
@@ -150,6 +151,7 @@ def test_samples_of_the_study_s_own_run_have_the_numbers_of_its_record_to_the_bi
         assert found.kind == "samples" and result.seed is None and found.curves == []
 
 
+@pytest.mark.slow
 def test_the_study_s_own_map_as_a_function_has_the_numbers_of_its_record(study: Study) -> None:
     record = json.loads(study.files(RUN).metrics.read_text())
     theirs = [Value(**value) for value in record["metrics"]]
@@ -168,6 +170,7 @@ def test_the_study_s_own_map_as_a_function_has_the_numbers_of_its_record(study: 
     assert np.isnan(means["map_rms", None].low), "of one map there is no interval"
 
 
+@pytest.mark.slow
 def test_the_exact_map_as_a_function_has_no_error_and_what_ignores_its_times_none_that_means_anything(
     study: Study,
 ) -> None:
@@ -546,6 +549,7 @@ def test_a_record_says_when_what_it_was_measured_with_changed(
         assert outside_verdict(study, record) == outside_module.CHANGED, "the code that judges"
 
 
+@pytest.mark.slow
 def test_what_came_from_outside_stands_on_the_pages_and_in_no_table_or_verdict_of_the_study(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

@@ -89,6 +89,7 @@ def test_the_autoencoder_sees_images_from_minus_one_to_one(data: LatentsData) ->
     torch.testing.assert_close(back, ((decoded.clamp(-1, 1) + 1) * 127.5).round(), atol=1, rtol=0)
 
 
+@pytest.mark.slow
 def test_latents_are_encoded_once_drawn_and_judged_as_images(data: LatentsData) -> None:
     about = latents.encode(data, latents.parts_of(data))
     arrays, facts = latents.prepare(data, EVALUATION, 0.5)

@@ -40,6 +40,7 @@ def _same(a: tuple[dict[str, torch.Tensor], str], b: tuple[dict[str, torch.Tenso
     return a[0].keys() == b[0].keys() and all(torch.equal(a[0][k], b[0][k]) for k in a[0]) and a[1] == b[1]
 
 
+@pytest.mark.slow
 def test_a_run_without_time_for_more_makes_one_step_a_job_and_ends_with_the_same_bits(scd_arm) -> None:
     study = scd_arm(iterations=7, adaptive_weight=True, snapshots=2)
     train(study, SCD)
@@ -56,6 +57,7 @@ def test_a_run_without_time_for_more_makes_one_step_a_job_and_ends_with_the_same
     assert _same(_made(study), undisturbed)
 
 
+@pytest.mark.slow
 def test_sigterm_in_the_middle_of_a_step_stops_after_it_with_a_checkpoint(scd_arm, monkeypatch) -> None:
     study = scd_arm(iterations=30)
     train(study, SCD)
@@ -178,6 +180,7 @@ def in_parts(scd_arm, monkeypatch: pytest.MonkeyPatch) -> Study:
     return study
 
 
+@pytest.mark.slow
 def test_sampling_without_time_for_more_makes_one_part_a_job_and_ends_with_the_same_bits(in_parts, monkeypatch) -> None:
     made = in_parts.files(SCD).samples
     sample(in_parts, SCD)

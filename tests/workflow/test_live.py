@@ -58,6 +58,7 @@ def broken_off(study: Study, at: int) -> None:
         training._update = real
 
 
+@pytest.mark.slow
 def test_the_log_is_read_while_training_and_after_a_kill_is_that_of_an_undisturbed_run(scd_arm, monkeypatch) -> None:
     study = scd_arm(iterations=40)
     train(study, SCD)
@@ -176,6 +177,7 @@ def test_what_is_no_such_file_says_nothing(text: str, tmp_path: Path) -> None:
     assert read_live(tmp_path / "none.json") is None
 
 
+@pytest.mark.slow
 def test_a_run_says_its_phases_and_leaves_nothing(scd_arm, monkeypatch) -> None:
     study, seen = scd_arm(), []
     real = live_module.replace_text

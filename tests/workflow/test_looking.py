@@ -151,6 +151,7 @@ def test_what_no_look_could_decide_is_refused_before_anything_is_made(change, wo
         decided_claims(study, experiment)
 
 
+@pytest.mark.slow
 def test_the_command_looks_after_each_call_and_ends_with_what_ends_in_error(
     in_batches, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,7 @@ STATES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", STATES)
 def test_a_run_of_every_method_that_breaks_off_ends_with_the_same_bits(objective: str, one_arm) -> None:
     study = one_arm(objective, **STATES[objective])
@@ -86,6 +87,7 @@ def test_a_run_of_every_method_that_breaks_off_ends_with_the_same_bits(objective
         assert all(torch.equal(found[key], expected[key]) for key in expected)
 
 
+@pytest.mark.slow
 def test_an_average_gives_the_targets_and_moves_with_the_student(one_arm) -> None:
     """A target that stood still, or that was the student itself, would train to other weights."""
     weights = {}
@@ -106,6 +108,7 @@ def test_the_decay_of_the_targets_follows_cm_s_schedule(one_arm) -> None:
     assert {target_decay(constant, s) for s in (1, 15, 30)} == {0.95}
 
 
+@pytest.mark.slow
 def test_the_fake_is_trained_beside_the_student_and_is_no_part_of_its_weights(one_arm) -> None:
     study = one_arm("scd_vsd", adaptive_weight=True)
     task = opened(study, X)
@@ -120,6 +123,7 @@ def test_the_fake_is_trained_beside_the_student_and_is_no_part_of_its_weights(on
     assert set(_weights(study)) == set(dict(modules.student.named_parameters()))
 
 
+@pytest.mark.slow
 def test_a_faster_fake_changes_the_fake_s_steps_and_so_the_student_s(one_arm) -> None:
     weights = []
     for rate in (None, 1e-2):
@@ -132,6 +136,7 @@ def test_a_faster_fake_changes_the_fake_s_steps_and_so_the_student_s(one_arm) ->
 # --- sampling ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("objective", "settings", "sampler"),
     [
@@ -242,6 +247,7 @@ def guided(taught: Path, tmp_path: Path, monkeypatch) -> Study:
     return load(tmp_path / "guided.yaml")
 
 
+@pytest.mark.slow
 def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tell_them_apart(guided: Study) -> None:
     task = opened(guided, Run(arm="scd", seed=0))
     teacher = task.of_arm("teacher")
@@ -261,6 +267,7 @@ def test_a_guided_student_starts_as_its_teacher_at_every_scale_and_learns_to_tel
     assert not torch.equal(drawn[ways[0].key], drawn[ways[1].key])
 
 
+@pytest.mark.slow
 def test_a_guided_student_of_segments_is_told_its_scale_and_its_edge(guided: Study, monkeypatch) -> None:
     run = Run(arm="ms-scd", seed=0)
     arm = guided.arms["ms-scd"]
@@ -287,6 +294,7 @@ def test_a_guided_student_of_segments_is_told_its_scale_and_its_edge(guided: Stu
         assert (t == edges[place]).all() and (c.target_time == edges[place - 1]).all() and (c.scale == expected).all()
 
 
+@pytest.mark.slow
 def test_a_scale_of_one_is_no_guidance_and_labels_matter_beyond_it(guided: Study) -> None:
     network = make_network(opened(guided, Run(arm="teacher", seed=0)))
     taught = read_tensors(guided.files(Run(arm="teacher", seed=0)).weights, "")
@@ -371,6 +379,7 @@ def test_a_distillation_step_costs_five_thirds_of_a_diffusion_step(tiny: dict, w
     assert sampling["teacher", 35] == 35 * sampling["scd", 1]
 
 
+@pytest.mark.slow
 def test_counted_costs_of_samples_are_those_of_what_is_drawn(guided: Study) -> None:
     """A guided diffusion model is evaluated twice, a guided student once."""
     rows = [row for row in costs.measure(guided, "guidance").runs if row.value.metric == "sample_flops"]
@@ -392,6 +401,7 @@ def measured(one_arm, monkeypatch) -> Study:
     return one_arm("cd").model_copy(update={"seeds": (0,)})
 
 
+@pytest.mark.slow
 def test_the_fixed_point_errs_at_the_order_of_its_solver_and_lagging_targets_bias_the_gradient(measured: Study) -> None:
     rows = theory.measure(measured, "training").curves
     found = {(r.value.metric, r.objective, r.value.x): float(r.value.value or 0) for r in rows}
@@ -405,6 +415,7 @@ def test_the_fixed_point_errs_at_the_order_of_its_solver_and_lagging_targets_bia
     assert found["ct_minus_cd_loss", "ct", 512.0] > 0.05
 
 
+@pytest.mark.slow
 def test_normalising_biases_the_direction_of_sct_at_the_exact_map(measured: Study, monkeypatch) -> None:
     for name, value in {"DIMENSIONS": (4,), "POINTS": 4, "DRAWS": 5000, "STEPS": 32}.items():
         monkeypatch.setattr(normalisation_bias, name, value)
@@ -426,6 +437,7 @@ def searchable(one_arm) -> Study:
     return study
 
 
+@pytest.mark.slow
 def test_the_search_s_times_are_judged_on_as_many_samples_of_other_noise(searchable: Study, monkeypatch) -> None:
     study = searchable
     counts = []
@@ -440,6 +452,7 @@ def test_the_search_s_times_are_judged_on_as_many_samples_of_other_noise(searcha
     assert {v.steps for v in found} == {2, 3}
 
 
+@pytest.mark.slow
 def test_what_is_no_number_steers_no_search_and_publishes_no_time(searchable: Study, monkeypatch) -> None:
     monkeypatch.setattr(search, "sample_consistency", lambda field, z, times, boundary: torch.full((2, 2), times[-1]))
 
@@ -462,6 +475,7 @@ IMAGE_NETWORKS = {
 }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("path", IMAGE_NETWORKS)
 @pytest.mark.parametrize("arm", ["scd-m", "ms-scd-2", "vsd-guided"])
 def test_a_study_names_the_papers_networks_by_their_path(path: str, arm: str) -> None:

@@ -136,6 +136,7 @@ def _of(record: RunRecord, metric: str) -> dict[int | None, float | None]:
     return {value.steps: value.value for value in record.metrics if value.metric == metric}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", DATA)
 def test_samples_that_are_not_numbers_are_a_result_and_say_how_many(kind: str, made: Made) -> None:
     study, metric = made(kind), DATA[kind][1]

@@ -75,6 +75,7 @@ def test_no_noise_is_called_one_where_methods_start_from_others(tiny: dict, with
     assert said["caption"].startswith("No picture: the methods' samples do not start from one")
 
 
+@pytest.mark.slow
 def test_points_are_held_against_the_exact_flow_of_the_same_noise(seen: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = one_noise_of(seen, "mixture", arrays_of(seen))
     assert noise is not None
@@ -93,6 +94,7 @@ def test_points_are_held_against_the_exact_flow_of_the_same_noise(seen: Study, m
     assert "Collapsed, as they leave the noise that comes in: dsCD, N = 4." in said["caption"]
 
 
+@pytest.mark.slow
 def test_what_diverged_or_was_not_run_is_said_and_no_picture_stays_of_what_is_gone(seen: Study) -> None:
     made(seen, "scd", None)
     assert draw_one_noise(seen) == [seen.made.one_noise]

@@ -159,6 +159,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("case", BAD)
 def test_own_parts_that_do_not_go_with_their_settings_are_refused_before_any_job(case: str, study_of) -> None:
     change, wanted = BAD[case]
@@ -215,6 +216,7 @@ def test_the_examples_pass(name: str) -> None:
     check_study(load(ROOT / "examples" / f"{name}.yaml"))
 
 
+@pytest.mark.slow
 def test_a_plan_imports_neither_torch_nor_somebody_s_code_and_starts_no_process_for_what_names_none(
     monkeypatch,
 ) -> None:
@@ -225,6 +227,7 @@ def test_a_plan_imports_neither_torch_nor_somebody_s_code_and_starts_no_process_
     assert done.wait() == 0
 
 
+@pytest.mark.slow
 def test_what_own_code_prints_or_how_it_ends_does_not_hide_the_error(study_of, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -255,6 +258,7 @@ def test_a_value_is_held_against_the_types_that_yaml_has() -> None:
         assert not fits(value, hint), (value, hint)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["cifar10-small", "imagenet64"])
 def test_shipped_studies_name_networks_that_can_be_made(name: str, monkeypatch) -> None:
     """Each is made; that they can be called is test_full_studies' to say."""

@@ -89,6 +89,7 @@ def test_a_new_metric_draws_nothing_and_a_new_sampler_trains_nothing(
     assert set(_changed(first, _left(study))) == set(FILES)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("killed_in", ["sampling", "evaluation"])
 def test_a_run_that_ends_between_its_parts_goes_on_from_them(killed_in: str, ways, monkeypatch) -> None:
     study, place = (
@@ -104,6 +105,7 @@ def test_a_run_that_ends_between_its_parts_goes_on_from_them(killed_in: str, way
     assert study.files(SCD).weights.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_weights_that_training_did_not_finish_writing_do_not_stand(ways, monkeypatch) -> None:
     """Nor do they when the settings of before come back."""
     make_run(before := ways("one"), SCD)
@@ -117,6 +119,7 @@ def test_weights_that_training_did_not_finish_writing_do_not_stand(ways, monkeyp
     assert read_record(again.files(SCD).metrics).fingerprint == _mark(before) and is_fresh(again, SCD)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_hand", [train, sample])
 def test_what_is_made_by_hand_leaves_no_record_of_what_was_there_before(by_hand: Callable, ways) -> None:
     """With settings that come back, it would be taken for one of these weights, and their students with it."""
@@ -141,6 +144,7 @@ def _mark(study: Study) -> str:
     return read_record(study.files(SCD).metrics).fingerprint
 
 
+@pytest.mark.slow
 def test_stale_weights_are_not_sampled_nor_stale_samples_judged_by_hand(ways) -> None:
     make_run(ways("one"), SCD)
     more = ways("one", "two")
@@ -152,6 +156,7 @@ def test_stale_weights_are_not_sampled_nor_stale_samples_judged_by_hand(ways) ->
         sample(ways("one", rate=2e-3), SCD)
 
 
+@pytest.mark.slow
 def test_parts_of_several_commits_are_all_named(ways) -> None:
     make_run(study := ways("one"), SCD)
     file = study.files(SCD).training
@@ -162,6 +167,7 @@ def test_parts_of_several_commits_are_all_named(ways) -> None:
     assert found["commits"] == sorted([now, "of the weights"]) and found["dirty"] is True
     parts = {"training": "of the weights", "sampling": now, "evaluation": now}
     assert found["commits_of_parts"] == {"scd/seed-0": parts}
+    assert found["commit_of"]["scd/seed-0"] is None, "no one commit made all of it"
 
 
 @pytest.mark.slow

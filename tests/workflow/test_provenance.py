@@ -18,7 +18,14 @@ from trigbench.workflow.claims.tables import is_fresh
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import provenance as module
 from trigbench.workflow.machine.files import read_json, write_arrays, write_json
-from trigbench.workflow.machine.provenance import attribution, peak_memory_mb, provenance, seconds_since_start
+from trigbench.workflow.machine.provenance import (
+    attribution,
+    peak_memory_mb,
+    provenance,
+    seconds_since_start,
+    sources_at,
+)
+from trigbench.workflow.report import publishing
 from trigbench.workflow.report.publishing import own_code_outside, publish
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.evaluation import evaluate
@@ -48,6 +55,7 @@ def test_provenance_names_the_build_of_torch_where_it_is_imported(monkeypatch) -
     assert provenance()["libraries"]["torch"] == metadata.version("torch")
 
 
+@pytest.mark.slow
 def test_the_peak_of_memory_is_the_process_s_own_and_not_of_what_started_it() -> None:
     own = "from trigbench.workflow.machine.provenance import peak_memory_mb; print(peak_memory_mb())"
     large = f"import os, sys; held = bytearray(600 * 2**20); os.execv(sys.executable, [sys.executable, '-c', {own!r}])"
@@ -134,11 +142,15 @@ def test_a_checkout_that_git_refuses_to_read_is_neither_clean_nor_of_a_commit(gi
     assert found["commit"] is None and found["dirty"] is None and found["source"]
 
 
-ORIGIN = {"runs_missing": 0, "dirty": False, "commits": ["a"], "fingerprints": {"x/seed-0": "f", "x/seed-1": "g"}}
+ORIGIN = {
+    "runs_missing": 0, "dirty": False, "commits": ["a"], "sources": [None],
+    "fingerprints": {"x/seed-0": "f", "x/seed-1": "g"},
+}  # fmt: skip
 REFUSED = {
     "no commit": ({"commits": [None]}, "carry no commit"),
     "a commit and none": ({"commits": ["a", None]}, "carry no commit"),
-    "changes": ({"dirty": True}, "uncommitted changes"),
+    "changes": ({"dirty": True, "sources": ["changed"]}, "uncommitted changes"),
+    "changes and none": ({"dirty": True, "sources": [None, "changed"]}, "uncommitted changes"),
     "several commits": ({"commits": ["a", "b"]}, "which of several commits"),
     "several commits, and a run of none": ({"commits": ["a", "b"], "commit_of": {"x/seed-0": "a"}}, "which of several"),
 }
@@ -153,6 +165,37 @@ def test_what_no_commit_can_be_held_responsible_for_is_not_published(
     write_json(study.made.origin, ORIGIN | change)
     with pytest.raises(BenchError, match=f"(?s){problem}.*remedy: commit, then make the study again"):
         publish(study)
+
+
+def test_a_log_beside_the_sources_is_no_change_of_what_computes(git, tmp_path: Path) -> None:
+    """A commit's digest is that of its checkout, whatever lies beside it; and one changed file has another."""
+    root = _project(tmp_path / "trigbench")
+    (root / "core").mkdir(exist_ok=True)
+    (root / "core" / "map.py").write_text("x = 1\n", encoding="utf-8")
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "first")
+    (root / "run.log").write_text("step 1", encoding="utf-8")
+    found = attribution(root)
+    assert found["dirty"] and found["source"] == sources_at(found["commit"], root)
+    (root / "core" / "map.py").write_text("x = 2\n", encoding="utf-8")
+    module._digest_of_files.cache_clear()
+    assert attribution(root)["source"] != sources_at(found["commit"], root)
+    assert sources_at("0" * 40, root) is None
+
+
+def test_runs_beside_which_a_log_lay_are_published_as_their_commit_s(
+    tiny: dict, write_study, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(publishing, "sources_at", {"a": "digest"}.get)
+    study, own = load(write_study(tiny)), load(ROOT / "examples/own_network.yaml")
+    origin = ORIGIN | {"dirty": True, "sources": ["digest", None]}
+    for each in (study, own):
+        write_json(each.made.origin, origin)
+    assert publishing._commits_of(study) == ["a"]
+    with pytest.raises(BenchError, match="uncommitted changes"):  # its own code is in no digest
+        publishing._commits_of(own)
 
 
 def test_a_study_whose_own_code_is_in_no_commit_of_the_checkout_is_not_published(
@@ -174,6 +217,7 @@ def test_a_study_whose_own_code_is_in_no_commit_of_the_checkout_is_not_published
 # --- a record has one writer -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_is_judged_again_by_hand_keeps_its_protocol_and_its_seconds(
     scd_arm: Callable[..., Study],
 ) -> None:
@@ -206,6 +250,7 @@ def _replace_data(study: Study) -> None:
 OTHER = r"(?s)seed 0 was trained from something else.*remedy: make the run again"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("what", ["settings", "data"])
 def test_judging_by_hand_does_not_make_a_stale_run_fresh(what: str, scd_arm: Callable[..., Study]) -> None:
     study, run = scd_arm(iterations=3), Run(arm="scd", seed=0)
@@ -234,6 +279,7 @@ def test_a_run_whose_data_are_replaced_while_it_trains_is_not_judged(
     assert not study.files(run).metrics.exists()
 
 
+@pytest.mark.slow
 def test_samples_of_earlier_weights_are_not_judged_as_of_new_ones(scd_arm: Callable[..., Study]) -> None:
     run = Run(arm="scd", seed=0)
     make_run(scd_arm(iterations=3), run)

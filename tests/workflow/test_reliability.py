@@ -5,6 +5,7 @@ docs/reliability.md is the table of all faults and of the tests that stand for i
 
 import ast
 import contextlib
+import functools
 import os
 import random
 import re
@@ -42,9 +43,14 @@ def test_every_row_of_the_table_is_a_test_that_exists(row: str) -> None:
     named = re.findall(r"`(test_\w+)\.(test_\w+)`", tests)
     assert named, f"{fault} has no test"
     for module, function in named:
-        (file,) = ROOT.glob(f"tests/*/{module}.py")
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        assert function in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, function
+        assert function in functions_of(module), function
+
+
+@functools.cache
+def functions_of(module: str) -> set[str]:
+    (file,) = ROOT.glob(f"tests/*/{module}.py")
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
 # --- twenty kills -------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ def test_code_in_a_study_is_refused_and_not_run(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
+@pytest.mark.slow
 def test_a_step_that_meets_a_pickle_says_which_file_it_is(tiny: dict, write_study, tmp_path: Path) -> None:
     study = load(write_study(tiny))
     trace, traps = _traps(tmp_path)
@@ -109,6 +110,7 @@ def _unsafe_calls(source: str) -> Iterator[str]:
                 yield f"line {node.lineno}: {name}"
 
 
+@pytest.mark.slow
 def test_no_source_file_loads_in_a_way_that_runs_code() -> None:
     for bad in ("pickle.loads(x)", "torch.load(x)", "torch.load(x, weights_only=False)", "np.load(x)", "eval(x)"):
         assert list(_unsafe_calls(bad)), bad
@@ -193,6 +195,7 @@ def test_a_study_with_anything_in_it_is_valid_or_refused_by_file_and_key(
     check()
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.data())
 def test_a_study_with_damaged_text_is_valid_or_refused_by_file(data: st.DataObject) -> None:
@@ -299,6 +302,7 @@ def _same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(a[k].dtype == b[k].dtype and torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.data())
 def test_a_checkpoint_with_anything_in_it_is_the_saved_state_an_older_one_or_none(data: st.DataObject) -> None:
@@ -313,6 +317,7 @@ def test_a_checkpoint_with_anything_in_it_is_the_saved_state_an_older_one_or_non
         assert found is None or (_same(found.tensors, STATES[found.step]) and found.journal == JOURNALS[found.step])
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.data())
 def test_a_result_with_a_flipped_bit_or_cut_short_is_what_was_written_or_refused(data: st.DataObject) -> None:

@@ -64,6 +64,7 @@ def test_missing_runs_are_named_by_experiment(study: Study):
     assert [(g.arm, g.seeds) for g in gap.gaps] == [("discrete-8", [0, 2])]
 
 
+@pytest.mark.slow
 def test_a_diverged_seed_is_shown_as_such_and_why(study: Study):
     make_results(study, study.runs(), (DIVERGED,))
     tabulated(study)
@@ -76,6 +77,7 @@ def test_a_diverged_seed_is_shown_as_such_and_why(study: Study):
     assert rows[-1][0] == "real data"
 
 
+@pytest.mark.slow
 def test_published_means_agree_or_do_not(study: Study, tmp_path: Path):
     make_results(study, study.runs())
     tabulated(study)
@@ -131,6 +133,7 @@ def test_published_tables_of_earlier_versions_are_still_compared_but_for_what_th
     assert compared(runs, pd.concat([theirs, theirs])).published.isna().all()
 
 
+@pytest.mark.slow
 def test_other_budgets_and_changed_arms_are_not_compared(study: Study, tmp_path: Path):
     make_results(study, study.runs())
     tabulated(study)
@@ -147,6 +150,7 @@ def test_other_budgets_and_changed_arms_are_not_compared(study: Study, tmp_path:
     assert {row[-1].text for row in page.experiments[0].main.rows if row[0].text == "discrete-8"} == {"–"}
 
 
+@pytest.mark.slow
 def test_a_figure_that_cannot_be_drawn_does_not_cost_the_page(
     study: Study, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -158,6 +162,7 @@ def test_a_figure_that_cannot_be_drawn_does_not_cost_the_page(
     assert "There is no figure yet" in (study.report.parent / page.experiments[0].address).read_text()
 
 
+@pytest.mark.slow
 def test_costs_are_means_over_seeds_and_count_no_run_twice(study: Study):
     make_results(study, study.runs())
     tabulated(study)
@@ -168,6 +173,7 @@ def test_costs_are_means_over_seeds_and_count_no_run_twice(study: Study):
     assert page.precisions == [("fp32", 1), ("fp16", 1)]
 
 
+@pytest.mark.slow
 def test_a_study_names_what_its_distances_rest_on(study: Study):
     make_results(study, study.runs())
     tabulated(study)
@@ -201,6 +207,7 @@ def test_the_command_needs_a_study_or_all_of_them_or_the_index(
     assert "No report yet" in (tmp_path / "reports" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_page_of_one_s_own_study_prints_commands_that_name_its_file_and_lists_no_claim_of_others(tmp_path: Path):
     folder = tmp_path / "a b"
     folder.mkdir()
@@ -232,6 +239,7 @@ def judged(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stu
     return study
 
 
+@pytest.mark.slow
 def test_every_verdict_names_its_study_and_what_decided(judged: Study):
     pages = {page.claim: page for page in claim_pages([entry(study_page(judged), judged)])}
     said = {name: str(page.decisions[0].badge) for name, page in pages.items()}
@@ -252,6 +260,7 @@ def at(place: float | None) -> float:
     return place
 
 
+@pytest.mark.slow
 def test_a_plot_puts_the_effect_on_the_right_side_of_the_bound(judged: Study):
     pages = {page.claim: page for page in claim_pages([entry(study_page(judged), judged)])}
     holds, fails, unsure = (pages[name].decisions[0].plot for name in ("holds", "fails", "unsure"))
@@ -286,6 +295,7 @@ def test_a_plot_has_a_row_for_each_comparison_and_one_for_what_they_say_together
     assert first.top < second.top < together.top < plot.foot < plot.height
 
 
+@pytest.mark.slow
 def test_what_as_many_seeds_would_find_lies_beyond_what_matters(judged: Study):
     known = {"3": 2.0}
     pages = {page.claim: page for page in claim_pages([entry(study_page(judged), judged)], reach=known)}
@@ -333,6 +343,7 @@ def test_a_rule_in_words():
 # --- the front page -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_front_page_counts_as_the_judge_does(judged: Study, tmp_path: Path):
     entries = [json.loads(json.dumps(entry(study_page(judged), judged)))]
     page = front_page(entries, claim_pages(entries), tmp_path / "timing.json")
@@ -352,6 +363,7 @@ def test_the_front_page_counts_as_the_judge_does(judged: Study, tmp_path: Path):
     assert [[claim.claim for claim, _ in cell] for cell in page.topics[0].cells] == [[], ["far"]]
 
 
+@pytest.mark.slow
 def test_the_front_page_lists_what_was_withdrawn_and_counts_it_nowhere(judged: Study, tmp_path: Path):
     entries = [json.loads(json.dumps(entry(study_page(judged), judged)))]
     gone, known = withdrawn_pages(read_claims(), {}), claim_pages(entries)
@@ -363,6 +375,7 @@ def test_the_front_page_lists_what_was_withdrawn_and_counts_it_nowhere(judged: S
     assert not any(f'data-claim="{claim.claim}"' in text for claim in gone)
 
 
+@pytest.mark.slow
 def test_clothes_lead_then_digits_then_the_oracle_and_what_was_not_run_is_said(judged: Study, tmp_path: Path):
     there = json.loads(json.dumps(entry(study_page(judged), judged)))
     picture = {"svg": "a.svg", "png": None, "alt": "all", "caption": "so"}
@@ -390,6 +403,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return simulations(make_simulations(tmp_path_factory.mktemp("simulated") / "simulations.json", draws=100))
 
 
+@pytest.mark.slow
 def test_simulations_say_their_seed_and_versions_and_the_page_shows_the_worst(simulated: dict):
     assert simulated["versions"].keys() == {"python", "numpy", "scipy", "pandas"} and simulated["seed"] == 0
     page = wrong_page([], [], simulated)
@@ -407,6 +421,7 @@ def test_simulations_say_their_seed_and_versions_and_the_page_shows_the_worst(si
     assert "snakemake results/simulations.json" in nothing and "<table" not in nothing
 
 
+@pytest.mark.slow
 def test_the_page_of_how_we_could_be_wrong_counts_what_the_verdicts_rest_on(judged: Study, simulated: dict):
     there = entry(study_page(judged), judged)
     note = "what a is about was active in 0.10% of steps (clipped_steps), below 1%"
@@ -432,6 +447,7 @@ def test_every_reason_for_not_testing_has_its_words():
         assert re.search(pattern.replace("(floor|ceiling)", "{word}"), said), name
 
 
+@pytest.mark.slow
 def test_a_finding_is_shown_only_where_its_experiment_says_it(judged: Study, tmp_path: Path):
     table = tmp_path / "novel.yaml"
     rows = [("one_and_two", "^Mostly"), ("one_and_two", "never said"), ("gone", "Mostly")]
@@ -453,6 +469,7 @@ def test_the_shipped_findings_name_experiments_that_exist():
 # --- charts ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_chart_holds_the_numbers_of_the_tables(judged: Study):
     runs = read_table(judged.made.experiment("one_and_two").runs)
     chart = main_chart("one_and_two", judged.experiments["one_and_two"], runs, pd.DataFrame())
@@ -480,6 +497,7 @@ def test_a_measured_curve_is_told_at_its_ends_and_its_top():
     assert in_words("training_loss", pd.DataFrame(rows).assign(metric="training_loss")) == ""
 
 
+@pytest.mark.slow
 def test_a_curve_is_a_mean_over_seeds(judged: Study):
     (page,) = [page for page in study_page(judged).experiments if page.name == "along"]
     assert page.chart is not None and page.chart.x == "optimiser step" and not page.chart.y_log

@@ -62,6 +62,7 @@ def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_b
     assert study.files(SCD).log.read_text() == log
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_run_still_ends_with_the_same_bits(scd_arm, capsys) -> None:
     study = scd_arm(iterations=40)
     train(study, SCD)
@@ -131,6 +132,7 @@ def test_damaged_data_and_a_damaged_teacher_are_named(tiny, write_study, with_da
     assert "delete its folder; the workflow trains teacher seed 0 again" in damaged.stderr
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_other_data_or_another_teacher(tiny, with_data, capsys) -> None:
     tiny["arms"] = {"teacher": {"objective": "diffusion"}, "scd": {"objective": "scd", "teacher": "teacher"}}
     study = with_data(tiny | {"experiments": {"training": tiny["experiments"]["training"]}})
@@ -175,6 +177,7 @@ def test_fourier_networks_are_judged_with_the_frequencies_they_were_trained_with
     assert not torch.equal(first, second)
 
 
+@pytest.mark.slow
 def test_samples_are_the_same_whatever_the_batch(scd_arm, tmp_path: Path, monkeypatch) -> None:
     study = scd_arm()
     train(study, SCD)

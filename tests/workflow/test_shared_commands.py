@@ -82,6 +82,7 @@ def test_estimate_refuses_what_is_not_there_before_any_step_is_timed(
 # --- report -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_report_writes_a_study_s_pages_from_the_runs_that_are_there_and_opens_them(
     monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -97,6 +98,7 @@ def test_report_writes_a_study_s_pages_from_the_runs_that_are_there_and_opens_th
     assert "reports/tiny.html" in refused(capsys, "report", "tiny.yaml", "--open")
 
 
+@pytest.mark.slow
 def test_report_of_nothing_says_how_each_study_is_made_and_writes_no_page_and_which_folder_is_none(
     monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -148,6 +150,7 @@ def own() -> str:
     return "own/losses.py"
 
 
+@pytest.mark.slow
 def test_audit_says_what_is_wrong_with_a_loss_in_a_file_and_what_to_do(capsys) -> None:
     path = f"{ROOT / 'examples/audit_a_loss.py'}:my_loss"
     lines = refused(capsys, "audit", path).splitlines()
@@ -160,6 +163,7 @@ def test_audit_says_what_is_wrong_with_a_loss_in_a_file_and_what_to_do(capsys) -
     assert f"  remedy: {found['problems'][0]['remedy']}" == lines[2] and found["ratios"]["dF/dt"] == pytest.approx(2)
 
 
+@pytest.mark.slow
 def test_audit_of_an_objective_of_the_project_or_of_one_s_own_is_of_its_loss(own: str, capsys) -> None:
     main(["audit", "scd", "--sigma-d", "0.7"])
     assert capsys.readouterr().out.splitlines()[:2] == ["scd, with a teacher, at sigma_d = 0.7, r = 1 and 0.5", "right"]

@@ -18,6 +18,7 @@ from trigbench.workflow.study.study import Study
 DIRECTIONS: tuple[Direction, ...] = ("less", "more", "same")
 
 
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize(("many", "seeds"), [(1, 5), (1, 9), (3, 9), (2, 40)])
 def test_the_words_of_many_draws_are_those_of_the_judge(direction: Direction, many: int, seeds: int) -> None:

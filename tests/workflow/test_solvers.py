@@ -187,6 +187,7 @@ def test_what_a_solver_does_not_take_is_refused_with_file_and_key(case: str, tin
     assert str(file) in str(refused.value) and "samplers.x" in str(refused.value)
 
 
+@pytest.mark.slow
 def test_fresh_noise_is_each_sample_s_own_and_changes_no_other_sampler_s(many: Study, tiny: dict, with_data) -> None:
     study = with_data(tiny)
     task, ways = opened(study, Run(arm="teacher", seed=0)), {way.key: way for way in study.samplings("teacher")}

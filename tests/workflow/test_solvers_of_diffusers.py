@@ -62,6 +62,7 @@ def walked(scheduler: Any, field: Field, x: Tensor, angles: Tensor) -> Tensor:
     return x
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("steps", [1, 2, 3, 8])
 @pytest.mark.parametrize(
     ("variant", "karras", "final"),

@@ -38,6 +38,7 @@ def weights_of(study: Study, arm: str) -> dict[str, torch.Tensor]:
     return read_tensors(study.files(Run(arm=arm, seed=0)).weights, "")
 
 
+@pytest.mark.slow
 def test_each_stage_is_taught_by_the_one_before_and_sampled_in_its_own_steps(
     staged: dict, with_data: Callable[[dict], Study]
 ) -> None:

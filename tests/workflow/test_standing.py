@@ -56,6 +56,7 @@ def test_one_s_own_study_of_a_shipped_name_is_one_s_own() -> None:
     assert [study.file for study in standing()[0]] == [Path("oracle.yaml")]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("what", ["of earlier versions", "file gone", "renamed", "budget gone", "damaged"])
 def test_a_folder_whose_study_is_not_to_be_found_is_named_and_hides_no_other(what: str) -> None:
     stands("digits")
@@ -74,6 +75,7 @@ def test_a_folder_whose_study_is_not_to_be_found_is_named_and_hides_no_other(wha
     assert ("tiny.yaml" if what == "budget gone" else "results/tiny-short") in str(problem)
 
 
+@pytest.mark.slow
 def test_the_pages_of_all_are_the_laptop_s_and_whatever_else_stands_there(monkeypatch: pytest.MonkeyPatch) -> None:
     stands("oracle-smoke")
     stands("unknown")
@@ -93,6 +95,7 @@ def test_the_pages_of_all_are_the_laptop_s_and_whatever_else_stands_there(monkey
     assert made == ["oracle-smoke", "tiny", "oracle", "digits"] and Path("reports/index.html").is_file()
 
 
+@pytest.mark.slow
 def test_all_that_is_of_a_budget_to_publish_is_published(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

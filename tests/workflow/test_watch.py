@@ -303,6 +303,7 @@ def test_samples_of_runs_that_are_made_are_drawn_once(study: Study, board: Board
     assert written[0].figures == [("samples", 10)] * 2
 
 
+@pytest.mark.slow
 def test_snapshots_are_drawn_while_the_run_trains_and_after_it_each_once(scd_arm, written: list[Recorded]) -> None:
     study, run = scd_arm(iterations=20, snapshots=2), Run(arm="scd", seed=0)
     board = Board(Path("board"), lambda place: written.append(Recorded(place)) or written[-1], snapshot_samples)

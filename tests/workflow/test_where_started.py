@@ -52,6 +52,7 @@ save(figure, Path("drawn"))
 """
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_bytes_whatever_backend_and_settings_of_matplotlib_the_user_has(
     tmp_path: Path, monkeypatch
 ) -> None:
@@ -124,6 +125,7 @@ def _without_encoding(tree: ast.AST) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_no_text_is_read_or_written_in_the_encoding_of_the_locale() -> None:
     assert _without_encoding(ast.parse("x.open(); open('a', 'w'); p.read_text(); run(a, text=True)")) == [1] * 4
     assert _without_encoding(ast.parse("x.open('rb'); p.read_text(encoding='utf-8'); write_text(p, t)")) == []

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +72,10 @@ def study_provenance(study: Study) -> dict[str, Any]:
     records = [read_record(study.files(run).metrics) for run in runs if is_fresh(study, run)]
     origins = [origin for record in records for origin in record.provenances]
 
-    def seen(key: str) -> list[Any]:
-        return [json.loads(text) for text in sorted({json.dumps(o.get(key), sort_keys=True) for o in origins})]
+    beside = [*origins, *_beside_runs(study)]
+
+    def seen(key: str, of: Iterable[Mapping[str, Any]] = origins) -> list[Any]:
+        return [json.loads(text) for text in sorted({json.dumps(o.get(key), sort_keys=True) for o in of})]
 
     return {
         "study": study.label,
@@ -86,10 +88,10 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "runs_diverged": sum(r.status == "diverged" for r in records),
         "commits": seen("commit"),
         "releases": seen("version"),
-        "sources": seen("source"),
-        "commit_of": {f"{r.arm}/seed-{r.seed}": r.provenance.get("commit") for r in records},
+        "sources": seen("source", beside),
+        "commit_of": {f"{r.arm}/seed-{r.seed}": _commit_of(r) for r in records},
         "commits_of_parts": _of_several_commits(records),
-        "dirty": any(o.get("dirty") for o in (*origins, *_beside_runs(study))),
+        "dirty": any(o.get("dirty") for o in beside),
         **{key: seen(key) for key in ("processor", "cores", "device", "cuda", "platform", "python", "libraries")},
         "first": min((o["time"] for o in origins), default=None),
         "last": max((o["time"] for o in origins), default=None),
@@ -106,13 +108,22 @@ def study_provenance(study: Study) -> dict[str, Any]:
 
 def _of_several_commits(records: Iterable[RunRecord]) -> dict[str, dict[str, str | None]]:
     """Which commit made which part, of runs whose parts were not all made by one."""
-    found = {}
-    for record in records:
-        origins = {**record.provenance_of, "evaluation": record.provenance}
-        commits = {part: origin.get("commit") for part, origin in origins.items()}
-        if len({*commits.values()}) > 1:
-            found[f"{record.arm}/seed-{record.seed}"] = commits
-    return found
+    return {
+        f"{record.arm}/seed-{record.seed}": commits
+        for record in records
+        if len({*(commits := _commits_of_parts(record)).values()}) > 1
+    }
+
+
+def _commit_of(record: RunRecord) -> str | None:
+    """The commit that made all of a run; None where none did, or several, which `commits_of_parts` tells apart."""
+    commits = {*_commits_of_parts(record).values()}
+    return commits.pop() if len(commits) == 1 else None
+
+
+def _commits_of_parts(record: RunRecord) -> dict[str, str | None]:
+    origins = {**record.provenance_of, "evaluation": record.provenance}
+    return {part: origin.get("commit") for part, origin in origins.items()}
 
 
 def _beside_runs(study: Study) -> list[dict[str, Any]]:

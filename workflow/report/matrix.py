@@ -1,5 +1,7 @@
 """The claims of all papers against the studies, as one picture."""
 
+import math
+
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -13,6 +15,8 @@ from trigbench.workflow.report.style import OLD_VERDICT, QUIET, VERDICTS
 NOWHERE = "no study here"
 GAP = 1.5
 """Squares of space between two columns."""
+LETTER = 0.4
+"""Squares of space that a letter of a heading takes."""
 LABELS = 1.5
 """Inches for the topics' names."""
 
@@ -25,7 +29,10 @@ def draw_matrix(verdicts: pd.DataFrame) -> Figure:
     """
     columns = _columns(verdicts)
     topics = sorted(verdicts.topic.unique())
-    widths = {name: max(4, int(rows.groupby("topic").size().max())) for name, rows in columns.items()}
+    widths = {
+        name: max(int(rows.groupby("topic").size().max()), math.ceil(LETTER * max(map(len, _heading(name, rows)))))
+        for name, rows in columns.items()
+    }
     across = sum(widths.values()) + GAP * (len(widths) - 1)
     square = (WIDTH - LABELS) / across
     figure, ax = plt.subplots(figsize=(WIDTH, square * (len(topics) + 3.5) + 0.4), layout="constrained")

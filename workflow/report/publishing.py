@@ -8,15 +8,19 @@ images are somebody else's.
 import os
 import shlex
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from trigbench._places import IS_CHECKOUT
+from trigbench.workflow.claims.ledger import claims_of, read_claims
 from trigbench.workflow.claims.tables import read_table, write_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import raise_all
 from trigbench.workflow.machine.files import read_json
+from trigbench.workflow.machine.provenance import sources_at
 from trigbench.workflow.report.matrix import draw_matrix
 from trigbench.workflow.report.plotting import sample_pictures
 from trigbench.workflow.report.style import apply_style, save
@@ -93,8 +97,9 @@ def publish(study: Study) -> None:
     shutil.rmtree(target, ignore_errors=True)
     for folder in ("tables", "figures"):
         (target / folder).mkdir(parents=True)
-    for path in (made.runs, made.curves, made.verdicts, made.origin):  # all that a verdict is computed from
+    for path in (made.runs, made.verdicts, made.origin):
         shutil.copy(path, target / path.name)
+    write_table(asked_curves(study, read_table(made.curves)), StudyFiles(target).curves)
     if study.budget not in (BUDGET, DEFAULT_BUDGET):
         write_table(undecided(read_table(made.verdicts), study), StudyFiles(target).verdicts)
     for experiment in study.experiments:
@@ -118,12 +123,22 @@ def publish(study: Study) -> None:
         print(f"left out, as no commit here made it: {', '.join(outside)}, from outside ({study.made.outside})")
 
 
+def asked_curves(study: Study, curves: pd.DataFrame) -> pd.DataFrame:
+    """Those that a rule judges or an experiment asks after, so that all that a verdict is computed from is there; how
+    every training went would be ten times as long."""
+    ruled = [claim.decided_by.get(study.study) for claim in claims_of(read_claims(), study).values()]
+    along = [rule for rule in ruled if rule is not None and rule.is_curve]
+    kept = {(name, experiment.metric) for name, experiment in study.experiments.items()}
+    kept |= {(rule.experiment, metric) for rule in along for metric in rule.metrics}
+    return curves[[each in kept for each in zip(curves.experiment, curves.metric, strict=True)]]
+
+
 def _commits_of(study: Study) -> list[str]:
     """The commits that made the study. Raises BenchError unless it is whole and they say all that made it."""
     origin = read_json(study.made.origin, f"make the study first: {study.command()}")
     problems = {
         f"{origin['runs_missing']} runs are missing": origin["runs_missing"] > 0,
-        "runs were made from uncommitted changes": origin["dirty"],
+        "runs were made from uncommitted changes": origin["dirty"] and not _changed_beside(study, origin),
         "runs carry no commit": None in origin["commits"] or not origin["commits"],
         "no record says which of several commits made which run": len(origin["commits"]) > 1
         and set(origin.get("commit_of", {})) != set(origin["fingerprints"]),
@@ -138,13 +153,27 @@ def _commits_of(study: Study) -> list[str]:
     return origin["commits"]
 
 
+def _changed_beside(study: Study, origin: Mapping[str, Any]) -> bool:
+    """Whether what no commit knew lay beside what computes, as a log does: the digest of these files is the commit's.
+
+    Code of the study's own is not in that digest.
+    """
+    said = [source for source in origin["sources"] if source is not None]
+    commits = origin["commits"]
+    return not _own_modules(study) and len(commits) == 1 and [sources_at(str(commits[0]))] == said
+
+
 def own_code_outside(study: Study) -> list[str]:
     """The modules of one's own that the study names and that are not in this checkout, whose commit says nothing."""
-    named = [arm.objective for arm in study.arms.values()] + [size.network or "" for size in study.sizes.values()]
-    modules = {path.partition(":")[0] for path in named if ":" in path}
-    modules |= {module_of(data) for data in study.data.values() if is_own(data)}
+    modules = _own_modules(study)
     files = {module: own_file(module, str(ROOT), os.getcwd(), {module.partition(".")[0]}) for module in modules}
     return sorted(module for module, file in files.items() if file is None or not _in_checkout(file))
+
+
+def _own_modules(study: Study) -> set[str]:
+    named = [arm.objective for arm in study.arms.values()] + [size.network or "" for size in study.sizes.values()]
+    modules = {path.partition(":")[0] for path in named if ":" in path}
+    return modules | {module_of(data) for data in study.data.values() if is_own(data)}
 
 
 def _in_checkout(file: Path) -> bool:

@@ -90,7 +90,10 @@ def lines(rows: Frame, keys: list[str], along: str) -> Iterator[tuple[tuple, str
             continue
         apart = [family(a, n, s) for a, n, s in zip(group.arm, group.intervals, group["size"], strict=True)]
         for own, part in group.groupby(np.array(apart, object), sort=False):
-            yield key, f", {own}", part
+            if part.duplicated([along, "seed"]).any():  # a family of several intervals at one place
+                yield from ((key, f", {arm}", alone) for arm, alone in part.groupby("arm", sort=False))
+            else:
+                yield key, f", {own}", part
 
 
 def first_way(rows: Frame) -> Frame:

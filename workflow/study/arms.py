@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import NoReturn
 
-from trigbench.core.constants import SIGMA_D, SIGMA_MAX, SIGMA_MIN
+from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D, SIGMA_MAX, SIGMA_MIN
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.converted import header_of
@@ -23,6 +23,14 @@ PARTICLES = 4
 """Of `imm` unless told: core.objectives.moment_matching's own default, likewise."""
 
 
+LARGEST_LOG = 80.0
+"""e to it is about the largest number of float32."""
+LEAST_SHARE = 1e-9
+"""Of a proposal, on the grid whose intervals it draws: of less, float64 tells too few parts apart."""
+MOST_INTERVALS = 2**20
+"""Of a grid, which every process holds."""
+
+
 def check_arm(study: Study, name: str, arm: Arm) -> None:
     """Raise Mistake for the first that does not hold."""
     check_known(f"arms.{name}.data", arm.data, study.data)
@@ -30,6 +38,9 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
     data = study.data[arm.data]
     if arm.label_dropout and known_of(data).classes == 0:
         raise Mistake(f"arms.{name}.label_dropout: data {arm.data!r} have no labels to withhold", "remove it")
+    if study.is_whole and arm.snapshots is not None and arm.snapshots > arm.iterations:
+        problem = f"arms.{name}.snapshots: {arm.snapshots} are more than its {arm.iterations} steps"
+        raise Mistake(problem, f"write {arm.iterations} or fewer, or train longer")
     data_kind(data).check_arm(data, name, arm)
     _check_teacher(study, name, arm)
     _check_start(study, name, arm)
@@ -37,6 +48,8 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
     _check_rate(study, name, arm)
     _check_points(name, arm)
     _check_edges(name, arm)
+    _check_two_angles(name, arm)
+    _check_proposal(name, arm)
     _check_stages(name, arm)
     _check_particles(name, arm)
 
@@ -98,6 +111,9 @@ def _check_halves(key: str, name: str, arm: Arm, evaluations: tuple[int, ...]) -
 
 def _check_points(name: str, arm: Arm) -> None:
     curriculum = arm.method.points
+    for key, most in (("intervals", arm.intervals), ("segments", arm.segments), ("points", max(arm.points or (0,)))):
+        if (most or 0) > MOST_INTERVALS:
+            raise Mistake(f"arms.{name}.{key}: a grid of {most} does not fit into memory", "write fewer")
     if arm.points is None or curriculum is None:
         return
     (first, last), fewest = arm.points, curriculum.fewest
@@ -122,10 +138,43 @@ def _check_edges(name: str, arm: Arm) -> None:
     raise Mistake(f"arms.{name}.intervals: {problem}, so their maps would not be trained", remedy)
 
 
+def _check_two_angles(name: str, arm: Arm) -> None:
+    """Of a method that leaves its law to the arm (core.two_angles)."""
+    if arm.settings.get("law") == "edges" and arm.segments is None:
+        problem = f"arms.{name}.law: 'edges' are those of segments, and the arm has none"
+        raise Mistake(problem, "add them, as segments: 4, or choose another law")
+    shares = [arm.settings.get(key, 0.0) for key in ("share_same", "share_zero")]
+    if sum(shares) > 1:
+        problem = f"arms.{name}.share_same: {shares[0]:g} and the {shares[1]:g} of 'share_zero' are more than all"
+        raise Mistake(problem, "write two shares that are 1 at most together")
+
+
+def _check_proposal(name: str, arm: Arm) -> None:
+    """It draws noise levels, or of a grid the intervals, most of which it must reach to be computed with."""
+    key, mean, std = f"arms.{name}.proposal_mean", arm.proposal_mean, arm.proposal_std
+    drawn = f"ln sigma ~ N({mean:g}, {std:g}^2)"
+    if abs(mean) + 5 * std > LARGEST_LOG:
+        problem = f"{key}: {drawn} draws noise levels that float32 does not hold"
+        raise Mistake(problem, f"write numbers about those of the papers, {PROPOSAL_MEAN:g} and {PROPOSAL_STD:g}")
+    of_points = arm.points is not None and arm.method.points is not None
+    if arm.method.own or arm.method.even or not (of_points or arm.intervals):
+        return
+    ends = math.log(SIGMA_MIN) if of_points else -math.inf, math.log(SIGMA_MAX)
+    below, above = (math.erfc((mean - end) / (std * math.sqrt(2))) / 2 for end in ends)
+    if above - below < LEAST_SHARE:
+        problem = f"{key}: {drawn} draws no noise level from {SIGMA_MIN if of_points else 0:g} to {SIGMA_MAX:g}"
+        raise Mistake(problem, f"name the logarithm of one of them, as {PROPOSAL_MEAN:g}")
+
+
 def _check_stages(name: str, arm: Arm) -> None:
-    """A curriculum that would break off before its end."""
+    """A curriculum that would break off before its end, or not end."""
     fewest = arm.method.stages
-    if arm.stages is None or fewest == 1:
+    if arm.stages is None:
+        return
+    if "intervals" in arm.method.accepts and arm.intervals is None and 2**arm.stages > MOST_INTERVALS:
+        problem = f"arms.{name}.stages: a grid that doubles in each of {arm.stages} does not fit into memory"
+        raise Mistake(problem, "write 10 or fewer, or give it 'intervals', which stay the same")
+    if fewest == 1:
         return
     if arm.stages < fewest:
         problem = f"arms.{name}.stages: {arm.objective} does not come to its end in {arm.stages}"

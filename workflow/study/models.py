@@ -21,6 +21,9 @@ PATH = r"^[\w.]+:\w+$"
 """Of what stands elsewhere, `package.module:name`."""
 
 
+FLOAT32_MAX = 3.4e38
+
+
 class Model(BaseModel):
     """Frozen, closed to unknown keys and to numbers that are not finite."""
 
@@ -44,6 +47,12 @@ class DataSettings(Model):
     """Of a data set; each kind (workflow.study.kinds) has keys of its own."""
 
     kind: str
+
+
+def strange(value: Any) -> str | None:
+    """What to write instead of a number that float32 cannot hold, in which networks compute; None for all else."""
+    held = not isinstance(value, float) or abs(value) <= FLOAT32_MAX  # which NaN is not
+    return None if held else f"a number of {FLOAT32_MAX:g} at most"
 
 
 def unfit(what: str, needed: bool, key: str) -> Mistake:

@@ -25,7 +25,7 @@ from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.measurements import MEASUREMENTS
-from trigbench.workflow.study.models import PATH, Model, Name, Settings, check_known, unfit
+from trigbench.workflow.study.models import PATH, Model, Name, Settings, check_known, strange, unfit
 from trigbench.workflow.study.seeds import Seeds
 from trigbench.workflow.study.trained import Adapter, Optimiser
 
@@ -240,7 +240,8 @@ class Arm(Model):
         own_names = method.settings if method else {}
         settings = {name: given[name] for name in own_names if given.get(name) is not None}
         for name, setting in own_names.items():
-            if (wrong := setting.refusal(settings[name]) if name in settings else None) is not None:
+            wrong = (setting.refusal(settings[name]) or strange(settings[name])) if name in settings else None
+            if wrong is not None:
                 raise Mistake(f"{name}: {settings[name]!r} is no value of it", f"write {wrong}")
             if setting.needed and name not in settings:
                 raise unfit(f"objective {given['objective']!r}", True, name)

@@ -12,6 +12,7 @@ from trigbench.workflow.report.drawing import (
     label_first,
     legend,
     line,
+    log_metric,
     log_scale,
     panels,
     say_when_empty,
@@ -33,11 +34,18 @@ from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
+STROKES = ("-", "--", ":", "-.")
+"""Of numbers of intervals, by size."""
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
-    """The metric against the compute of one sample and of training, sizes connected and named."""
+    """The metric against the compute of one sample and of training, sizes connected and named.
+
+    What is measured of the map itself has no samples: there each method's lengths of training are connected.
+    """
     rows = results(runs, experiment.metric)
+    if len(rows) and rows.steps.isna().all():
+        return _of_the_map(experiment, rows, *training_compute(runs, rows), known)
     figure, axes = panels(2, 4.4, share_y=True)
     for ax, (cost, label) in zip(axes, (sampling_compute(runs, rows), training_compute(runs, rows)), strict=True):
         found = rows.assign(cost=cost)
@@ -57,6 +65,28 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
         engineering(ax)
         say_when_empty(ax)
     label_first(axes, known[experiment.metric])
+    legend(figure, axes)
+    return figure
+
+
+def _of_the_map(experiment: Experiment, rows: Frame, cost: np.ndarray, label: str, known: Quantities) -> Figure:
+    figure, axes = panels(1, 4.4)
+    found = rows.assign(cost=cost, intervals=rows.intervals.fillna(0)).dropna(subset=["cost"])
+    found = found.sort_values("cost", kind="stable")
+    grids = sorted(found.intervals.unique())
+    for (objective, intervals), words, group in lines(found, ["objective", "intervals"], "cost"):
+        many = f", N = {intervals:.0f}" if intervals else ""
+        style = {
+            "color": colour(objective),
+            "linestyle": STROKES[grids.index(intervals) % 4],
+            "marker": marker(objective),
+        }
+        line(axes[0], group, "cost", label=f"{name(objective)}{many}{words}", **style)
+    axes[0].set_xlabel(label)
+    log_scale(axes[0].xaxis)
+    engineering(axes[0])
+    say_when_empty(axes[0])
+    log_metric(axes[0], known[experiment.metric])
     legend(figure, axes)
     return figure
 

@@ -107,6 +107,7 @@ def _sentences(found: Comparison) -> Iterator[str]:
     changed, claims = len(found.verdicts_changed), len(found.verdicts)
     if found.two_studies:
         yield f"Two studies, {_listed(found.two_studies)}: a verdict is of its study, and of its rule there."
+        yield "An arm of one name may be another there, on other data: compare numbers between two sets of one study."
     if claims:
         yield f"{capital(_of(changed, claims, 'verdict'))} {'differ' if found.two_studies else 'changed'}."
     else:
@@ -120,7 +121,7 @@ def _sentences(found: Comparison) -> Iterator[str]:
         yield _of_means(found, means, same)
     yield from _one_sided(found)
     same, both = found.runs_alike
-    if both:
+    if both and (same or not found.two_studies):
         yield f"{capital(_of(same, both, 'run'))} that both have {_is(same)} of the same settings and mathematics."
 
 
