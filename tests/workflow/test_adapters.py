@@ -91,6 +91,8 @@ def test_a_new_adapter_is_the_start_and_its_seed_is_the_run_s(adapted) -> None:
     study = adapted()
     modules, _ = modules_of(study)
     assert same(modules.kept(), left(study, BASE))
+    with modules.adapted():
+        assert same(modules.kept(), left(study, BASE)), "inside as outside"
     other, _ = modules_of(study, Run(arm="x", seed=0))
     assert same(modules.own(), other.own())
     assert all(bool(part.any()) == name.endswith(".down") for name, part in modules.own().items())

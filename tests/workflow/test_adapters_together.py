@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from trigbench.core.low_rank import adapted_weights, merged, new_adapter
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import interpolate
+from trigbench.workflow.data.digits import bold
+from trigbench.workflow.data.kinds.digits import DigitsData
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
@@ -178,3 +181,10 @@ def test_arms_are_refused_by_name_where_a_study_was_changed_after_it_was_read(to
     with pytest.raises(BenchError, match="'adapters' adds a style's adapter and an acceleration's"):
         adapters.measure(study.model_copy(update={"arms": arms}), "training")
     assert dataclasses.is_dataclass(Measured)
+
+
+def test_bold_digits_have_wider_strokes_and_digits_as_they_are_say_nothing_of_a_style() -> None:
+    image = np.array([[0, 5, 0, 0], [9, 1, 0, 2]], np.float32).reshape(1, 1, 2, 4)
+    assert bold(image).reshape(2, 4).tolist() == [[0, 5, 5, 0], [9, 9, 1, 2]]
+    assert DigitsData(kind="digits").model_dump() == {"kind": "digits", "held_out": 0.2, "seed": 0}
+    assert DigitsData(kind="digits", style="bold").model_dump()["style"] == "bold"

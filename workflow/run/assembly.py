@@ -46,6 +46,8 @@ class Modules:
     """By the name of core.fields.Fields that each becomes: log weights, and the fake."""
     adapter: Tensors = dataclasses.field(default_factory=dict)
     """Of the student's own parameters, which then stay as they are; empty where these are trained."""
+    frozen: Tensors = dataclasses.field(default_factory=dict)
+    """These parameters, where there is an adapter: inside `adapted` the network has others."""
 
     def own(self) -> Tensors:
         """What is trained of the student: its parameters by name, or the parts of its adapter (core.low_rank)."""
@@ -68,7 +70,7 @@ class Modules:
     @torch.no_grad()
     def weights(self, own: Tensors) -> Tensors:
         """The student's weights where `own` is of these values: these, or what an adapter of them makes of its own."""
-        return merged(dict(self.student.named_parameters()), (own, 1.0)) if self.adapter else own
+        return merged(self.frozen, (own, 1.0)) if self.adapter else own
 
     def kept(self) -> Tensors:
         """The student's weights as they are, with its buffers."""
@@ -80,8 +82,7 @@ class Modules:
 
         An objective and its gradient are evaluated inside: what computes again in the backward pass finds them there.
         """
-        frozen = {name: p.detach() for name, p in self.student.named_parameters()}
-        changed = merged(frozen, (self.adapter, 1.0)) if self.adapter else {}
+        changed = merged(self.frozen, (self.adapter, 1.0)) if self.adapter else {}
         with replaced(self.student, changed):
             yield
 
@@ -153,7 +154,9 @@ def make_modules(task: Task, start: Tensors | None) -> Modules:
         remedy = "give that part another name"
         raise BenchError(problem, file=task.study.file, key=task.network_key, remedy=remedy)
     check_adapted(task, networks[0])
-    return Modules(networks[0], extras, _new_adapter(task, networks[0]))
+    adapter = _new_adapter(task, networks[0])
+    frozen = {name: p.detach() for name, p in networks[0].named_parameters()} if adapter else {}
+    return Modules(networks[0], extras, adapter, frozen)
 
 
 def _new_adapter(task: Task, network: nn.Module) -> Tensors:
