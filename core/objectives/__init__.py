@@ -53,6 +53,16 @@ class Curriculum:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Rows in a row that are compared with each other, which stand in one part of a batch."""
+
+    setting: str
+    """By which they are counted."""
+    default: int
+    """That of its dataclass."""
+
+
+@dataclass(frozen=True)
 class Look:
     """How a method is named and drawn; no part of what it computes."""
 
@@ -96,6 +106,10 @@ class Method:
     """Of `stages`, the fewest in which its curriculum comes to its end; from 2 on each is of a step at least."""
     even: bool = False
     """The intervals of settings.grid are CM's, and drawn evenly."""
+    group: Group | None = None
+    """Of a loss that is no mean over single rows."""
+    by_fake: bool = False
+    """Nothing but what the fake differs by from the teacher moves it: where they are one, it rests anywhere."""
     look: Look | None = None
 
     @property
@@ -160,6 +174,7 @@ OBJECTIVES: dict[str, Method] = {
     ),
     "vsd": Method(
         "trigbench.core.objectives.score_distillation:vsd", (*WEIGHT, *SCORE, "guidance_max"), teacher=True, fake=True,
+        by_fake=True,
         log_weights=("score_log_weight", "fake_log_weight"), sampler="one", look=Look("VSD", SCM, "#5B1A99", "*"),
     ),
     "scd_vsd": Method(
@@ -271,12 +286,13 @@ OBJECTIVES: dict[str, Method] = {
     ),
     "dmd2": Method(
         "trigbench.core.objectives.distribution_matching:dmd2", ("fake_rate", "guidance_max"), settings=ROLLOUT,
-        teacher=True, fake=True, log_weights=(), sampler="one", look=Look("DMD2", "arXiv 2405.14867", "#2F0939", "$D$"),
+        teacher=True, fake=True, by_fake=True, log_weights=(), sampler="one",
+        look=Look("DMD2", "arXiv 2405.14867", "#2F0939", "$D$"),
     ),
     "sid": Method(
         "trigbench.core.objectives.score_identity:sid", ("fake_rate", "guidance_max"),
-        settings={"alpha": Setting(float, least=0)}, teacher=True, fake=True, log_weights=(), sampler="one",
-        look=Look("SiD", "arXiv 2404.04057", "#8E7B84", "$d$"),
+        settings={"alpha": Setting(float, least=0)}, teacher=True, fake=True, by_fake=True, log_weights=(),
+        sampler="one", look=Look("SiD", "arXiv 2404.04057", "#8E7B84", "$d$"),
     ),
     "imm": Method(
         "trigbench.core.objectives.moment_matching:imm", settings={
@@ -284,16 +300,22 @@ OBJECTIVES: dict[str, Method] = {
             "gap_halvings": Setting(int, least=1, most=30), "weight_power": Setting(float, least=0, most=4),
             "weight_shift": Setting(float),
         },
-        two_times=True, log_weights=(), sampler="jumps", look=Look("IMM", "arXiv 2503.07565", "#C63942", "$I$"),
+        two_times=True, log_weights=(), sampler="jumps", group=Group("particles", 4),
+        look=Look("IMM", "arXiv 2503.07565", "#C63942", "$I$"),
     ),
 }  # fmt: skip
 
 
+OWN_GROUP = Group("particles", 1)
+"""Of an objective outside the table: where it compares rows, its settings count them by this name."""
+UNHASHED = ("look", "halves", "stages", "group", "by_fake")
+
+
 def method_of(name: str) -> Method | None:
     """The table's method, or somebody's own by its path `package.module:function`; None for neither."""
-    return OBJECTIVES.get(name) or (Method(name, teacher=None, own=True) if ":" in name else None)
+    return OBJECTIVES.get(name) or (Method(name, teacher=None, own=True, group=OWN_GROUP) if ":" in name else None)
 
 
 def hashed(method: Method) -> dict[str, Any]:
     """What the table says of a method that decides numbers."""
-    return {key: value for key, value in dataclasses.asdict(method).items() if key not in ("look", "halves", "stages")}
+    return {key: value for key, value in dataclasses.asdict(method).items() if key not in UNHASHED}

@@ -40,7 +40,7 @@ class RCMSettings:
 
     consistency: ContinuousSettings = field(default_factory=ContinuousSettings)
     reverse_weight: float = 0.01
-    """lambda."""
+    """lambda; at D elements 0.01 sqrt(2e6 / D) is as strong as in the paper (docs/methods/rcm.md)."""
     rollout_steps: int = 4
     """Steps of the student in a simulated sample, at most."""
 
@@ -133,7 +133,7 @@ def simulated(student: Field, draws: Draws, steps: int, lower: Lower, sigma_d: f
     """Samples of the student in 1 to `steps` steps, each number as likely; the last step alone has a gradient.
 
     The first step is from pure noise at t_max. A further one noises what the one before has made, up to the lower of
-    the angle there and `lower`.
+    the angle there and `lower`. All rows are evaluated in all of the `steps`, and a batch's cost is that of the most.
     """
     assert draws.start is not None
     t = torch.full_like(draws.uniform, largest_angle(sigma_d))

@@ -411,7 +411,7 @@ WRONG_LOSSES = [
     ("min-sCM's sigma_d in time", regressed(divided, sigma_twice_on_the_derivative_in_time), FIELD, TEACHER, "sigma_d"),
     ("bayesflow's cos sin", regressed(divided, cos_sin_and_sigma_twice), FIELD, None, "cos t sin t .* too often"),
     ("FastGen's path", regressed(divided, data_path), FIELD, TEACHER, "wrong path"),
-    ("rcm's warm-up", regressed(divided, warm_up_on_x_alone), FIELD, TEACHER, "warm-up on the wrong term"),
+    ("warm-up on x alone", regressed(divided, warm_up_on_x_alone), FIELD, TEACHER, "warm-up on the wrong term"),
     ("two masks", regressed(divided), NOISY, TEACHER, "dropout: the output that learns"),
     ("three masks", regressed(divided, two_masks), NOISY, TEACHER, "dropout: F and its derivative"),
     ("not detached", undetached, FIELD, TEACHER, "detach"),

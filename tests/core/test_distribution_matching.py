@@ -222,6 +222,38 @@ def test_at_r_below_one_rcm_rests_at_another_field_than_the_map_in_closed_form(r
     assert 0.1 * (1 - r) < apart < 4 * (1 - r)
 
 
+STRENGTHS = {2: 0.0042, 8: 0.0085, 3072: 0.17, 65536: 0.64}
+"""By the number of elements, as docs/methods/rcm.md has it."""
+
+
+@pytest.mark.parametrize("size", STRENGTHS)
+def test_the_strength_of_the_reverse_term_grows_as_the_root_of_the_number_of_elements(size):
+    """Lengths of lambda d over g, medians over rows: g is normalised as a whole vector, d has a size in each element.
+
+    Of data N(0, 1) and the exact map times 1 + sin(t) / 2, whose one-step samples have 1.5 times their spread.
+    """
+    g, rows = torch.Generator().manual_seed(0), min(4000, 2**20 // size)
+    normal = lambda: torch.randn(rows, size, generator=g, dtype=torch.float64)  # noqa: E731
+    uniform = lambda: torch.rand(rows, generator=g, dtype=torch.float64)  # noqa: E731
+    teacher, fake = velocity_of(0.0, 1.0), velocity_of(0.0, 1.5)
+
+    def student(x: Tensor, t: Tensor) -> Tensor:
+        c, s = torch.cos(t)[:, None], torch.sin(t)[:, None]
+        return (c * x - (1 + s / 2) * oracle.gaussian_consistency_map(x, t, 1.0)) / s
+
+    def by_jvp(field: Any, x: Tensor, t: Tensor, v: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.func.jvp(field, (x, t), (scale[:, None] * v, scale))[:2]
+
+    t, x = lognormal_angle(uniform(), -0.8, 1.6, 1.0), normal()
+    moved = PAPERS_NORMALISER(warmed_direction(student, x, t, teacher(x, t), 1.0, by_jvp).g).norm(dim=1)
+    samples, later = (1.5 * normal()).requires_grad_(), lognormal_angle(uniform(), 0.0, 1.6, 1.0)
+    loss = matching(Fields(student, teacher, fake=fake), samples, normal(), later).loss
+    (d,) = torch.autograd.grad(loss * rows * size / 2, samples)
+    found = RCMSettings().reverse_weight * float(d.norm(dim=1).median() / moved.median())
+    assert found == pytest.approx(STRENGTHS[size], rel=0.05)
+    assert found / math.sqrt(size) == pytest.approx(0.0028, rel=0.15)
+
+
 # --- DMD2 ------------------------------------------------------------------------------------------
 
 
@@ -332,6 +364,16 @@ def test_dmd2_moves_samples_of_a_gaussian_along_the_difference_of_scores_in_clos
     teachers, fakes = -x, -(x - c * mean) / (c**2 * std**2 + s**2)
     apart = (samples - (x + s**2 * teachers) / c).abs().detach()
     torch.testing.assert_close(-gradient, s**2 / c * (teachers - fakes) / apart, rtol=1e-10, atol=1e-12)
+
+
+def test_rcm_s_reverse_term_alone_rests_at_the_data_s_gaussian_and_moves_samples_back_to_it():
+    def alone(fields: Fields, x0: Tensor, draws: Draws, settings: RCMSettings) -> Regression:
+        whole, without = (rcm(fields, x0, draws, replace(settings, reverse_weight=w)) for w in (1.0, 0.0))
+        return replace(whole, loss=whole.loss - without.loss)
+
+    settings = RCMSettings(rollout_steps=1)
+    assert max(map(abs, pull(alone, settings, 0.0, 1.0))) < 1e-12
+    assert [moves_back(alone, settings, *law) for law in BESIDE] == [True] * len(BESIDE)
 
 
 # --- simulated samples -----------------------------------------------------------------------------

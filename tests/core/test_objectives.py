@@ -303,7 +303,8 @@ def test_a_method_refuses_to_do_without_what_the_table_says_it_needs_and_ignores
     }
     even = uniform_angles(12, largest_angle(SIGMA_D))
     edges = even[[0, 6]]
-    settings = {"grid": proposal_grid(even, MEAN, STD, SIGMA_D), "segments": edges, "particles": 3}
+    settings = {"grid": proposal_grid(even, MEAN, STD, SIGMA_D), "segments": edges}
+    settings |= {group.setting: 3} if (group := OBJECTIVES[name].group) else {}  # of the rows here
 
     def loss(parts: dict[str, Any], settings: dict[str, Any]) -> Tensor:
         return objective(parts["fields"], k.x0, parts["draws"], settings_for(objective, **settings)).loss

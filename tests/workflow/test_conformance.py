@@ -38,6 +38,7 @@ from trigbench.workflow.run.conformance.data_sets import check_data
 from trigbench.workflow.run.conformance.finding import Finding
 from trigbench.workflow.run.conformance.networks import check_network
 from trigbench.workflow.run.conformance.objectives import check_objective
+from trigbench.workflow.run.conformance.parts import about
 from trigbench.workflow.study.kinds import kind_module, read_data
 
 
@@ -74,8 +75,6 @@ TOLD: dict[str, dict[str, Any]] = {"ctm": {"grid": None}, "ayf": {"warmup_most":
 all else: it has the paper's own grid. A warm-up that ends at 0.99 keeps ayf off the exact solution by intent."""
 FAINT = ("shortcut", "alphaflow")
 """Few of whose samples tell the two solutions apart, so that they need all the batches of a check by hand."""
-FAKED = ("vsd", "dmd2", "sid")
-"""Which nothing moves but a fake, so that they rest wherever it is the teacher."""
 
 
 @pytest.mark.one_in(25)
@@ -84,9 +83,9 @@ def test_every_objective_conforms(name: str, monkeypatch: pytest.MonkeyPatch) ->
     if name in FAINT:
         monkeypatch.setattr(stationarity, "BATCHES", ALL_BATCHES)
     method = OBJECTIVES[name]
-    found = check_objective(named(method.path), TOLD.get(name), even=method.even, halves=method.halves)
+    found = check_objective(named(method.path), TOLD.get(name), **about(method))
     assert failed(found) == set()
-    unmoved = {"rests at the exact solution"} if name in FAKED else set()
+    unmoved = {"rests at the exact solution"} if method.by_fake else set()
     assert unfit(found) == unmoved, "its fake is the teacher here"
 
 

@@ -279,7 +279,8 @@ def _ending(study: Study) -> dict[str, torch.Tensor]:
 def test_a_batch_in_parts_trains_as_a_whole_one_does(objective: str, prepared, unchecked) -> None:
     endings = []
     adaptive = {"adaptive_weight": True} if OBJECTIVES[objective].log_weights else {}
-    part = 4 if "particles" in OBJECTIVES[objective].settings else 5  # of whole groups of rows
+    group = OBJECTIVES[objective].group
+    part = group.default if group else 5
     for settings in ({}, {"microbatch": part}):
         study = prepared(objective, iterations=5, rate=1e-2, **adaptive, **settings)
         with several.float64(), unchecked():

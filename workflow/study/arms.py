@@ -19,8 +19,6 @@ MAPS = {"segments": ("segments",), "jumps": ("jumps", "few", "halves"), "halves"
 """The ways of sampling that may stand in for a method's own, where it is a map; `few` for any other."""
 HALVINGS = 7
 """Of `shortcut` unless told: core.objectives.shortcut's own default, without torch."""
-PARTICLES = 4
-"""Of `imm` unless told: core.objectives.moment_matching's own default, likewise."""
 
 
 LARGEST_LOG = 80.0
@@ -51,7 +49,7 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
     _check_two_angles(name, arm)
     _check_proposal(name, arm)
     _check_stages(name, arm)
-    _check_particles(name, arm)
+    _check_group(name, arm)
 
 
 def _check_samplers(study: Study, name: str, arm: Arm) -> None:
@@ -184,15 +182,16 @@ def _check_stages(name: str, arm: Arm) -> None:
         raise Mistake(problem, "train longer, or in fewer stages")
 
 
-def _check_particles(name: str, arm: Arm) -> None:
+def _check_group(name: str, arm: Arm) -> None:
     """Rows that are compared with each other stand in one part of the batch."""
-    if "particles" not in arm.method.settings:
+    group = arm.method.group
+    if group is None:
         return
-    count = arm.settings.get("particles", PARTICLES)
+    count = arm.settings.get(group.setting, group.default)
     for key, rows in (("batch", arm.batch), ("microbatch", arm.microbatch)):
         if rows is not None and rows % count:
-            problem = f"arms.{name}.{key}: {rows} rows are no multiple of the {count} particles that are compared"
-            remedy = f"write {max(rows // count, 1) * count}, or other 'particles'"
+            problem = f"arms.{name}.{key}: {rows} rows are no multiple of the {count} {group.setting} that are compared"
+            remedy = f"write {max(rows // count, 1) * count}, or other {group.setting!r}"
             raise Mistake(problem, f"{remedy}; each process's share of a batch is such a multiple, too")
 
 

@@ -183,7 +183,7 @@ _CONTROLS = {
     "none": "as it is",
     "half": "over the root of its squared length",
     "one": "over its squared length",
-    "normalised": "normalised as sCM's tangent",
+    "normalised": "as cos t df/dt normalised as sCM's tangent",
 }
 _WAYS = {"renoised": "all re-noised between steps", "jumps": "nothing re-noised"}
 CURVES: dict[str, Curve] = {

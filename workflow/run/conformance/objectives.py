@@ -18,11 +18,13 @@ from trigbench.core.condition import Condition
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from trigbench.core.fields import Draws, Fields, bind
 from trigbench.core.networks.mlp import ResidualMLP
+from trigbench.core.objectives import OWN_GROUP
 from trigbench.core.objectives.regression import Regression, settings_for
 from trigbench.core.pairs import FallbackWarning
 from trigbench.core.schedules import cm_angles, karras_angles, largest_angle, uniform_angles
 from trigbench.core.trigflow import Field, even_grid, proposal_grid
 from trigbench.workflow.data.randomness import generator, seeded
+from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.conformance.finding import Check, Fault, Finding, by_chance, findings, same_bits
 from trigbench.workflow.run.conformance.stationarity import draw, rests, to_data
 
@@ -40,6 +42,8 @@ class Tried:
 
     function: Callable[..., Any]
     settings: Any
+    together: int = 1
+    """Rows in a row that it compares with each other."""
     made: dict[Any, dict[str, nn.Module]] = field(default_factory=dict)
 
     def networks(self, shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, nn.Module]:
@@ -61,20 +65,35 @@ def check_objective(
     settings: Mapping[str, Any] | None = None,
     even: bool = False,
     halves: bool = False,
+    group: str = OWN_GROUP.setting,
 ) -> list[Finding]:
     """All that holds of an objective, on points and images, and whether it rests at a Gaussian's exact solution.
 
     `settings` are its own, by name; what a study makes (a grid, segments, the control) it is given here, unless they
     say otherwise. `even` says that its grid is CM's, `halves` that its segments are steps of a solver, which are made
-    fine. Raises ValueError for a setting of its dataclass that nothing gives.
+    fine. `group` names the setting that counts the rows in a row which it compares, if it has any. Raises ValueError
+    for a setting of its dataclass that nothing gives, and BenchError for groups that a check's rows are not made of.
     """
-    tried = Tried(function, settings_for(function, **(_made(even, halves) | dict(settings or {}))))
+    told = settings_for(function, **(_made(even, halves) | dict(settings or {})))
+    tried = Tried(function, told, _together(told, group))
     checks = {
         CALLED: _called, "keeps float64": _double, "is a function of its draws": _draws,
         "leaves nothing to chance": _chance, "leaves its inputs alone": _inputs, "rows do not mix": _rows,
         "gradients reach the student": _gradients, "rests at the exact solution": rests,
     }  # fmt: skip
     return findings({name: _of(check, tried) for name, check in checks.items()}, first=CALLED)
+
+
+def _together(settings: Any, group: str) -> int:
+    """Rows of a group, of which both halves of a check's rows are whole ones."""
+    count = getattr(settings, group, 1)
+    if not isinstance(count, int) or count < 1 or (ROWS // 2) % count:
+        fitting = [str(n) for n in range(1, ROWS // 2 + 1) if (ROWS // 2) % n == 0]
+        problem = f"its parts are checked on {ROWS // 2} rows, which are no whole groups of {count!r}"
+        raise BenchError(
+            problem, key=group, remedy=f"check it with {group}: {', '.join(fitting[:-1])} or {fitting[-1]}"
+        )
+    return count
 
 
 def _of(check: Callable[[Tried], str], tried: Tried) -> Check:
@@ -199,8 +218,7 @@ def _rows(tried: Tried) -> str:
     fields = fields_of(tried.networks(SHAPES[0], torch.float64))
     x0, draws = draw(SHAPES[0], ROWS, torch.float64)
     whole = tried(fields, x0, draws)
-    told = getattr(tried.settings, "particles", 1)  # rows in a row that are compared with each other
-    together = told if told in (1, 2, 4) else 1
+    together = tried.together
     groups = torch.randperm(ROWS // together, generator=generator("conformance", "order"))
     order = (groups[:, None] * together + torch.arange(together)).flatten()
     halves = [order[: ROWS // 2], order[ROWS // 2 :]]
@@ -213,7 +231,9 @@ def _rows(tried: Tried) -> str:
         raise Fault("a row's norm depends on other rows, or on its place", remedy)
     if not math.isclose(loss.item(), whole.loss.item(), rel_tol=1e-8, abs_tol=1e-12):
         raise Fault("the loss of a batch is not the mean of its halves' losses", remedy)
-    return "the loss is a mean over rows, in any order and parts"
+    return (
+        f"the loss is a mean over {'rows' if together == 1 else f'groups of {together} rows'}, in any order and parts"
+    )
 
 
 def _gradients(tried: Tried) -> str:

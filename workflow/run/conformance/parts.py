@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
-from trigbench.core.objectives import OBJECTIVES
+from trigbench.core.objectives import OBJECTIVES, Method
 from trigbench.core.objectives.regression import settings_class
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.named import check_call, imported, module_in, named_here
@@ -93,8 +93,13 @@ def _of_objective(path: str, part: Callable[..., Any], settings: Mapping[str, An
         remedy = f"let it take ({', '.join(GIVEN)})"
         raise BenchError(f"it cannot be called as an objective: {error}", key=path, remedy=remedy) from error
     check_call(f"the settings of {path}", settings_class(part), MADE, settings, "--settings")
-    about = {"even": method.even, "halves": method.halves} if method else {}
-    return check_objective(part, settings, **about)
+    return check_objective(part, settings, **(about(method) if method else {}))
+
+
+def about(method: Method) -> dict[str, Any]:
+    """What the table says of a method that its check has to know."""
+    grouped = {"group": method.group.setting} if method.group else {}
+    return {"even": method.even, "halves": method.halves, **grouped}
 
 
 def _of_data(module: types.ModuleType, settings: Mapping[str, Any]) -> list[Finding]:
