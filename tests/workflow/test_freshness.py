@@ -252,7 +252,7 @@ def test_weights_stay_where_no_candidate_before_them_is_sampled_or_judged_again(
     for run in study.runs():
         _stands(study, run)
     assert weights_stay(study, teacher) and weights_stay(study, student)
-    sampled = tiny["arms"] | {"c": tiny["arms"]["c"] | {"samplers": ["more"]}}
+    sampled = tiny["arms"] | {"c": tiny["arms"]["c"] | {"samplers": ["heun", "more"]}}
     other = load(write_study(tiny | {"arms": sampled, "experiments": _shown(tiny)}))
     assert weights_stand(other, candidate) and weights_stand(other, teacher) and weights_stand(other, student)
     assert weights_stay(other, candidate) and not weights_stay(other, teacher) and not weights_stay(other, student)
