@@ -92,6 +92,9 @@ BAD = {
         ),
         ["arms.m.intervals", "uniform grid of 4", "intervals: 8"],
     ),
+    "a setting of another method": (
+        _set("arms/scd/reverse_weight", 1.0), ["arms.scd.reverse_weight", "a setting of another objective"]
+    ),
     "stages of a method without": (_set("arms/scd/stages", 4), ["takes no 'stages'"]),
     "a rate of no candidates": (_set("arms/scd/rate_of", "x-*"), ["arms.scd.rate_of", "tuning"]),
     "steps to rate no candidates by": (_set("arms/scd/rate_steps", 2), ["arms.scd.rate_steps", "add 'rate_of'"]),

@@ -129,6 +129,8 @@ def remedy_of(error: Any) -> str:
     known = list(models.get(place[0], Study).model_fields)
     own = {"arms": keys_of_arms, "samplers": keys_of_samplers}
     known = own[place[0]]() if models.get(place[0]) in (Arm, Sampler) else known
+    if place[0] in own and place[-1] in known:
+        return f"remove it: it is a setting of another {'objective' if place[0] == 'arms' else 'solver'}"
     if place[0] == "claims":
         known = [*Claim.model_fields, *Rule.model_fields, *Term.model_fields]
     return nearest(place[-1], known) or f"remove it; known keys: {', '.join(known)}"
