@@ -392,7 +392,7 @@ def test_a_folded_chart_is_drawn_when_it_is_opened(site: Site):
     with site.open("tiny/along", width=400) as page:
         page.locator("#curves summary").first.click()
         svg = page.locator("#curves .chart svg").first
-        page.wait_for_function("document.querySelector('#curves .chart svg').getBoundingClientRect().width > 250")
+        page.wait_for_function("document.querySelector('#curves .chart svg')?.getBoundingClientRect().width > 250")
         assert svg.locator("circle.ink").count() == 3
 
 

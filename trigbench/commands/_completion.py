@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from trigbench.workflow.study.places import STUDIES
-
 Completer = Callable[..., Iterable[str]]
 
 
@@ -20,6 +18,8 @@ def by(argument: argparse.Action, completer: Completer) -> None:
 
 def studies(prefix: str, **_: Any) -> list[str]:
     """The project's own, and YAML files in the folder that is typed."""
+    from trigbench.workflow.study.places import STUDIES  # noqa: PLC0415 - of an extra, as below
+
     own = [file.stem for file in STUDIES.glob("*.yaml")]
     return sorted(own) + files(prefix, (".yaml", ".yml"))
 

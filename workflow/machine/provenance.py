@@ -4,8 +4,8 @@ import hashlib
 import os
 import platform
 import resource
+import shutil
 import sys
-import tarfile
 import tempfile
 import time
 from functools import cache
@@ -60,8 +60,7 @@ def sources_at(commit: str, root: Path = ROOT) -> str | None:
         archive, files = Path(folder) / "sources.tar", Path(folder) / "files"
         if _git(root, "archive", "--format=tar", f"--output={archive}", commit, *SOURCES) is None:
             return None
-        with tarfile.open(archive) as packed:
-            packed.extractall(files, filter="data")
+        shutil.unpack_archive(archive, files, filter="data")
         return _digest_of_files(files)
 
 

@@ -21,7 +21,7 @@ HALVINGS = 7
 """Of `shortcut` unless told: core.objectives.shortcut's own default, without torch."""
 
 
-LARGEST_LOG = 80.0
+LARGEST_LOG = 85.0
 """e to it is about the largest number of float32."""
 LEAST_SHARE = 1e-9
 """Of a proposal, on the grid whose intervals it draws: of less, float64 tells too few parts apart."""
