@@ -30,7 +30,7 @@ from trigbench.workflow.report.rows import (
 )
 from trigbench.workflow.report.style import colour, dashes, marker, name
 from trigbench.workflow.report.words import NOTHING, as_factor, by_seed, geometric_mean, in_a_word
-from trigbench.workflow.study.quantities import QUANTITIES, Quantities
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
 from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
@@ -75,13 +75,12 @@ def _of_the_map(experiment: Experiment, rows: Frame, cost: np.ndarray, label: st
     found = found.sort_values("cost", kind="stable")
     grids = sorted(found.intervals.unique())
     for (objective, intervals), words, group in lines(found, ["objective", "intervals"], "cost"):
-        many = f", N = {intervals:.0f}" if intervals else ""
         style = {
             "color": colour(objective),
             "linestyle": STROKES[grids.index(intervals) % 4],
             "marker": marker(objective),
         }
-        line(axes[0], group, "cost", label=f"{name(objective)}{many}{words}", **style)
+        line(axes[0], group, "cost", label=f"{name(objective)}{_of_intervals(intervals)}{words}", **style)
     axes[0].set_xlabel(label)
     log_scale(axes[0].xaxis)
     engineering(axes[0])
@@ -112,8 +111,10 @@ def training_compute(runs: Frame, rows: Frame) -> tuple[np.ndarray, str]:
 
 
 def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
-    """Distance and compute of the largest two-step student over its teacher's."""
+    """Distance and compute of the largest two-step student over its teacher's; of a map, what longer training buys."""
     rows = results(runs, experiment.metric)
+    if len(rows) and rows.steps.isna().all():
+        return _said_of_the_map(rows, training_compute(runs, rows)[0], known[experiment.metric])
     costs = {"sampling": sampling_compute(runs, rows), "training": training_compute(runs, rows)}
     rows = rows.assign(teacher=taught_by(rows), **{kind: cost for kind, (cost, _) in costs.items()})
     teachers, students = rows[rows.objective == "diffusion"], rows[(rows.steps == 2) & (rows.objective != "diffusion")]
@@ -144,6 +145,26 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
         else ""
     )
     return f"At the largest size, {'; '.join(parts)}.{note}" if parts else NOTHING
+
+
+def _said_of_the_map(rows: Frame, cost: np.ndarray, quantity: Quantity) -> str:
+    """Of each method, and number of intervals, the longest training over the shortest, by the seeds of both."""
+    found, parts = rows.assign(cost=cost, intervals=rows.intervals.fillna(0)), []
+    for (objective, intervals), group in found.dropna(subset=["cost"]).groupby(["objective", "intervals"], sort=False):
+        ends = group.cost.min(), group.cost.max()
+        if ends[0] == ends[1]:
+            continue
+        both = [group[group.cost == end].assign(arm=word) for end, word in zip(ends, ("short", "long"), strict=True)]
+        table = by_seed(pd.concat(both), ["short", "long"])
+        if len(table) and np.isfinite(table).all(axis=None) and (table > 0).all(axis=None):
+            ratio = as_factor(geometric_mean(table.long / table.short))
+            longer = f"{ends[1] / ends[0]:.3g} times the training"
+            parts.append(f"{name(objective)}{_of_intervals(intervals)}: {ratio} at {longer}")
+    return f"{quantity.title}, longest training over shortest: {'; '.join(parts)}." if parts else NOTHING
+
+
+def _of_intervals(intervals: float) -> str:
+    return f", N = {intervals:.0f}" if intervals else ""
 
 
 def _share(ratio: float, kind: str) -> str:
