@@ -1,7 +1,9 @@
 """What stands in results/published: how it is drawn and said, and which of a study's curves are there."""
 
+import itertools
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from tests.workflow.conftest import ROOT
@@ -25,7 +27,7 @@ def _runs_of(experiment: str) -> pd.DataFrame:
 def test_an_error_of_the_map_stands_against_training_alone_a_line_a_method() -> None:
     settings, runs = load("oracle-long").experiments["short_and_long"], _runs_of("short_and_long")
     (ax,) = compute.draw(settings, runs, NONE).axes
-    drawn = [line for line in ax.lines if len(line.get_xdata()) == 2 and not str(line.get_label()).startswith("_")]
+    drawn = [line for line in ax.lines if np.size(line.get_xdata()) == 2 and not str(line.get_label()).startswith("_")]
     assert [line.get_label() for line in drawn] == [
         "sCD (continuous)", "dsCD (discrete), N = 256", "dsCD (discrete), N = 1024",
     ]  # fmt: skip
@@ -68,4 +70,4 @@ def test_headings_of_the_matrix_stand_apart() -> None:
     )
     rows = [[box for box in boxes if round(box.y0) == height] for height in {round(box.y0) for box in boxes}]
     assert len(rows) >= 3
-    assert all(before.x1 < after.x0 for row in rows for before, after in zip(row, row[1:], strict=False))
+    assert all(before.x1 < after.x0 for row in rows for before, after in itertools.pairwise(row))
