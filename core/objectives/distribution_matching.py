@@ -55,7 +55,7 @@ def rcm(fields: Fields, x0: Batch, draws: Draws, settings: RCMSettings) -> Regre
     Where we differ: the fake takes one step a student's, at `fake_rate`, and not several; c of the normalised tangent
     is sCM's. Raises ValueError without a teacher, a fake, or their draws.
     """
-    _check("rcm", fields, draws)
+    check_scores("rcm", fields, draws)
     moved = _consistency(fields, x0, draws, settings.consistency)
     if settings.consistency.warmup < 1:
         return moved
@@ -92,7 +92,7 @@ def dmd2(fields: Fields, x0: Batch, draws: Draws, settings: DMD2Settings) -> Reg
     Where we differ: no GAN, by which the paper's numbers are; the fake takes one step a student's, at `fake_rate`, and
     not five. Raises ValueError without a teacher, a fake, or their draws, and for more steps than angles.
     """
-    _check("dmd2", fields, draws)
+    check_scores("dmd2", fields, draws)
     if not 1 <= settings.rollout_steps <= len(DMD2_TIMES) + 1:
         raise ValueError(f"dmd2 has angles for 1 to {len(DMD2_TIMES) + 1} steps, got {settings.rollout_steps}")
     assert draws.score is not None and draws.fake is not None
@@ -213,7 +213,7 @@ def _fake(fields: Fields) -> Field:
     return fields.fake
 
 
-def _check(name: str, fields: Fields, draws: Draws) -> None:
+def check_scores(name: str, fields: Fields, draws: Draws) -> None:
     """Raise ValueError where something is missing of which `matching` and the fake are."""
     parts = {"fields.teacher": fields.teacher, "fields.fake": fields.fake}
     parts |= {"draws.start": draws.start, "draws.score": draws.score, "draws.fake": draws.fake}

@@ -12,7 +12,7 @@ from torch import Tensor
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
-from trigbench.core.objectives.distribution_matching import SMALLEST, karras_angle
+from trigbench.core.objectives.distribution_matching import SMALLEST, check_scores, karras_angle
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
 from trigbench.core.tangents import Direction
@@ -46,14 +46,8 @@ def sid(fields: Fields, x0: Batch, draws: Draws, settings: SiDSettings) -> Regre
     Where we differ: samples start at t_max, and not at noise of sigma 2.5; student and fake move in one step. Raises
     ValueError without a teacher, a fake, or their draws.
     """
-    if (
-        fields.teacher is None
-        or fields.fake is None
-        or draws.start is None
-        or draws.score is None
-        or draws.fake is None
-    ):
-        raise ValueError("sid needs fields.teacher, fields.fake and draws.start, .score and .fake")
+    check_scores("sid", fields, draws)
+    assert fields.teacher and fields.fake and draws.start is not None and draws.score and draws.fake
     t_max = torch.full_like(draws.uniform, largest_angle(settings.sigma_d))
     samples = consistency_map(fields.student, interpolate(torch.zeros_like(draws.start), draws.start, t_max), t_max)
     t = karras_angle(draws.score.uniform, settings.sigma_d, last=LAST_SHARE)

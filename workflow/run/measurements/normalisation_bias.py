@@ -42,10 +42,10 @@ def measure(study: Study, experiment: str) -> Measured:
 def _in_dimension(dimension: int, seed: int, constant: float) -> tuple[float, float]:
     """(mean bias, median critical batch) over points at all angles."""
     g = generator(seed, "normalisation bias", dimension)
-    mixture = _mixture(dimension, g)
+    mixture = drawn_mixture(dimension, g)
     t = torch.tensor(ANGLES, dtype=torch.float64).repeat_interleave(POINTS)
-    x0 = oracle.sample(mixture, _rand(g, len(t)), _randn(g, len(t), dimension))
-    x = interpolate(x0, _randn(g, len(t), dimension), t)
+    x0 = oracle.sample(mixture, rand(g, len(t)), randn(g, len(t), dimension))
+    x = interpolate(x0, randn(g, len(t), dimension), t)
     base, matrix = _affine_direction(mixture, x, t)
     biases, batches = [], []
     for i in range(len(t)):
@@ -84,19 +84,22 @@ def _posterior_velocities(mixture: oracle.Mixture, x: Tensor, t: Tensor, g: torc
     variance = mixture.stds[component, None].square()
     precision = 1 / variance + (c / s) ** 2
     mean = (mixture.means[component] / variance + c * x / s**2) / precision
-    x0 = mean + _randn(g, DRAWS, len(x)) / precision.sqrt()
+    x0 = mean + randn(g, DRAWS, len(x)) / precision.sqrt()
     return (c * x - x0) / s  # v = cos(t) z - sin(t) x0 with z = (x - cos(t) x0) / sin(t)
 
 
-def _mixture(dimension: int, g: torch.Generator) -> oracle.Mixture:
-    weights = 1 + _rand(g, 3)
+def drawn_mixture(dimension: int, g: torch.Generator) -> oracle.Mixture:
+    """Three components of random weights and centres, of unit variance together."""
+    weights = 1 + rand(g, 3)
     stds = torch.full((3,), 0.4, dtype=torch.float64)
-    return oracle.standardised(oracle.Mixture(weights / weights.sum(), _randn(g, 3, dimension), stds))
+    return oracle.standardised(oracle.Mixture(weights / weights.sum(), randn(g, 3, dimension), stds))
 
 
-def _rand(g: torch.Generator, *shape: int) -> Tensor:
+def rand(g: torch.Generator, *shape: int) -> Tensor:
+    """Uniforms in float64."""
     return torch.rand(*shape, generator=g, dtype=torch.float64)
 
 
-def _randn(g: torch.Generator, *shape: int) -> Tensor:
+def randn(g: torch.Generator, *shape: int) -> Tensor:
+    """Standard normal numbers in float64."""
     return torch.randn(*shape, generator=g, dtype=torch.float64)

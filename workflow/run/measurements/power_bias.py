@@ -28,6 +28,7 @@ from trigbench.core.tangents import Control, normalise
 from trigbench.core.trigflow import interpolate
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.run.measurements.measured import Measured, Row
+from trigbench.workflow.run.measurements.normalisation_bias import drawn_mixture, rand, randn
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import Study
 
@@ -94,10 +95,10 @@ def biases(dimension: int, seed: int | None, ways: dict[str, Way]) -> dict[str, 
     The noise of N pairs adds 1/N to a point's squared bias on average, and deviates by sqrt(2)/N at most.
     """
     g = generator(*(() if seed is None else (seed,)), "power bias", dimension)
-    mixture = apart() if dimension == 1 else _mixture(dimension, g)
+    mixture = apart() if dimension == 1 else drawn_mixture(dimension, g)
     t = torch.tensor(ANGLES, dtype=torch.float64).repeat_interleave(POINTS)
-    x0 = oracle.sample(mixture, _rand(g, len(t)), _randn(g, len(t), dimension))
-    x = interpolate(x0, _randn(g, len(t), dimension), t)
+    x0 = oracle.sample(mixture, rand(g, len(t)), randn(g, len(t), dimension))
+    x = interpolate(x0, randn(g, len(t), dimension), t)
     base, matrix = affine_derivative(mixture, x, t)
     noise = 0.0 if dimension == 1 else 1 / DRAWS
     squares = dict.fromkeys(ways, 0.0)
@@ -121,19 +122,5 @@ def apart() -> oracle.Mixture:
 def _drawn(mixture: oracle.Mixture, x: Tensor, t: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
     weights, means, stds = posterior_of_data(mixture, x, t)
     component = torch.multinomial(weights[0], DRAWS, replacement=True, generator=g)
-    x0 = means[0, component] + stds[0, component, None] * _randn(g, DRAWS, x.shape[1])
+    x0 = means[0, component] + stds[0, component, None] * randn(g, DRAWS, x.shape[1])
     return x0[None], torch.full((1, DRAWS), 1 / DRAWS, dtype=x.dtype)
-
-
-def _mixture(dimension: int, g: torch.Generator) -> oracle.Mixture:
-    weights = 1 + _rand(g, 3)
-    stds = torch.full((3,), 0.4, dtype=torch.float64)
-    return oracle.standardised(oracle.Mixture(weights / weights.sum(), _randn(g, 3, dimension), stds))
-
-
-def _rand(g: torch.Generator, *shape: int) -> Tensor:
-    return torch.rand(*shape, generator=g, dtype=torch.float64)
-
-
-def _randn(g: torch.Generator, *shape: int) -> Tensor:
-    return torch.randn(*shape, generator=g, dtype=torch.float64)
