@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from tests.workflow.conftest import ROOT, environment
+from trigbench.workflow.claims import collecting
 from trigbench.workflow.claims.tables import is_fresh
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import provenance as module
@@ -25,7 +26,6 @@ from trigbench.workflow.machine.provenance import (
     seconds_since_start,
     sources_at,
 )
-from trigbench.workflow.report import publishing
 from trigbench.workflow.report.publishing import own_code_outside, publish
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.evaluation import evaluate
@@ -150,7 +150,6 @@ REFUSED = {
     "no commit": ({"commits": [None]}, "carry no commit"),
     "a commit and none": ({"commits": ["a", None]}, "carry no commit"),
     "changes": ({"dirty": True, "sources": ["changed"]}, "uncommitted changes"),
-    "changes and none": ({"dirty": True, "sources": [None, "changed"]}, "uncommitted changes"),
     "several commits": ({"commits": ["a", "b"]}, "which of several commits"),
     "several commits, and a run of none": ({"commits": ["a", "b"], "commit_of": {"x/seed-0": "a"}}, "which of several"),
 }
@@ -184,18 +183,17 @@ def test_a_log_beside_the_sources_is_no_change_of_what_computes(git, tmp_path: P
     assert sources_at("0" * 40, root) is None
 
 
-def test_runs_beside_which_a_log_lay_are_published_as_their_commit_s(
-    tiny: dict, write_study, tmp_path: Path, monkeypatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(publishing, "sources_at", {"a": "digest"}.get)
-    study, own = load(write_study(tiny)), load(ROOT / "examples/own_network.yaml")
-    origin = ORIGIN | {"dirty": True, "sources": ["digest", None]}
-    for each in (study, own):
-        write_json(each.made.origin, origin)
-    assert publishing._commits_of(study) == ["a"]
-    with pytest.raises(BenchError, match="uncommitted changes"):  # its own code is in no digest
-        publishing._commits_of(own)
+def test_a_run_beside_which_a_log_lay_is_its_commit_s(monkeypatch) -> None:
+    monkeypatch.setattr(collecting, "sources_at", {"a": "digest"}.get)
+
+    def changed(own: tuple[str, ...] = (), **origin: str | bool | None) -> bool:
+        return collecting._is_changed({"dirty": True, "commit": "a", "source": "digest"} | origin, {*own})
+
+    assert not changed() and not changed(dirty=False, source=None)
+    assert changed(source="other") and changed(source=None) and changed(commit="b")
+    assert changed(commit=None, source=None) and changed(commit="b", source=None)
+    assert changed(own=("mine",)), "its own code is in no digest"
+    assert not changed(own=("mine",), dirty=False)
 
 
 def test_a_study_whose_own_code_is_in_no_commit_of_the_checkout_is_not_published(

@@ -22,8 +22,9 @@ from trigbench.workflow.claims.tables import (
 )
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, write_json
-from trigbench.workflow.machine.provenance import provenance
+from trigbench.workflow.machine.provenance import provenance, sources_at
 from trigbench.workflow.study.freshness import FILES, MADE_FROM, collected_from
+from trigbench.workflow.study.kinds import is_own, module_of
 from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.records import RunRecord, read_record
 from trigbench.workflow.study.study import Study
@@ -91,7 +92,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "sources": seen("source", beside),
         "commit_of": {f"{r.arm}/seed-{r.seed}": _commit_of(r) for r in records},
         "commits_of_parts": _of_several_commits(records),
-        "dirty": any(o.get("dirty") for o in beside),
+        "dirty": any(_is_changed(origin, own_modules(study)) for origin in beside),
         **{key: seen(key) for key in ("processor", "cores", "device", "cuda", "platform", "python", "libraries")},
         "first": min((o["time"] for o in origins), default=None),
         "last": max((o["time"] for o in origins), default=None),
@@ -104,6 +105,25 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "tabulated_by": provenance(),
         MADE_FROM: None,  # said by `collect`, once verdicts are of these tables too
     }
+
+
+def _is_changed(origin: Mapping[str, Any], own: set[str]) -> bool:
+    """Whether what computed was not as the commit has it.
+
+    What git did not know may have lain beside it, as a log does: then the digest of the sources is the commit's. Code
+    of the study's `own` is not in that digest.
+    """
+    if not origin.get("dirty"):
+        return False
+    commit, source = origin.get("commit"), origin.get("source")
+    return bool(own) or commit is None or source is None or sources_at(commit) != source
+
+
+def own_modules(study: Study) -> set[str]:
+    """The modules of one's own that the study names, for objectives, networks and data."""
+    named = [arm.objective for arm in study.arms.values()] + [size.network or "" for size in study.sizes.values()]
+    modules = {path.partition(":")[0] for path in named if ":" in path}
+    return modules | {module_of(data) for data in study.data.values() if is_own(data)}
 
 
 def _of_several_commits(records: Iterable[RunRecord]) -> dict[str, dict[str, str | None]]:

@@ -8,24 +8,21 @@ images are somebody else's.
 import os
 import shlex
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from trigbench._places import IS_CHECKOUT
+from trigbench.workflow.claims.collecting import own_modules
 from trigbench.workflow.claims.ledger import claims_of, read_claims
 from trigbench.workflow.claims.tables import read_table, write_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import raise_all
 from trigbench.workflow.machine.files import read_json
-from trigbench.workflow.machine.provenance import sources_at
 from trigbench.workflow.report.matrix import draw_matrix
 from trigbench.workflow.report.plotting import sample_pictures
 from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.study.fingerprint import ROOT, own_file
-from trigbench.workflow.study.kinds import is_own, module_of
 from trigbench.workflow.study.outside import standing_outside
 from trigbench.workflow.study.places import RESULTS, VERDICTS, StudyFiles, forms
 from trigbench.workflow.study.reading import budgets_of
@@ -138,7 +135,7 @@ def _commits_of(study: Study) -> list[str]:
     origin = read_json(study.made.origin, f"make the study first: {study.command()}")
     problems = {
         f"{origin['runs_missing']} runs are missing": origin["runs_missing"] > 0,
-        "runs were made from uncommitted changes": origin["dirty"] and not _changed_beside(study, origin),
+        "runs were made from uncommitted changes": origin["dirty"],
         "runs carry no commit": None in origin["commits"] or not origin["commits"],
         "no record says which of several commits made which run": len(origin["commits"]) > 1
         and set(origin.get("commit_of", {})) != set(origin["fingerprints"]),
@@ -153,27 +150,11 @@ def _commits_of(study: Study) -> list[str]:
     return origin["commits"]
 
 
-def _changed_beside(study: Study, origin: Mapping[str, Any]) -> bool:
-    """Whether what no commit knew lay beside what computes, as a log does: the digest of these files is the commit's.
-
-    Code of the study's own is not in that digest.
-    """
-    said = [source for source in origin["sources"] if source is not None]
-    commits = origin["commits"]
-    return not _own_modules(study) and len(commits) == 1 and [sources_at(str(commits[0]))] == said
-
-
 def own_code_outside(study: Study) -> list[str]:
     """The modules of one's own that the study names and that are not in this checkout, whose commit says nothing."""
-    modules = _own_modules(study)
+    modules = own_modules(study)
     files = {module: own_file(module, str(ROOT), os.getcwd(), {module.partition(".")[0]}) for module in modules}
     return sorted(module for module, file in files.items() if file is None or not _in_checkout(file))
-
-
-def _own_modules(study: Study) -> set[str]:
-    named = [arm.objective for arm in study.arms.values()] + [size.network or "" for size in study.sizes.values()]
-    modules = {path.partition(":")[0] for path in named if ":" in path}
-    return modules | {module_of(data) for data in study.data.values() if is_own(data)}
 
 
 def _in_checkout(file: Path) -> bool:
