@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from trigbench.core.two_angles import TwoAngles as TwoAngles
     from trigbench.core.two_angles import two_angles as two_angles
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 HOMES = {
     # the process

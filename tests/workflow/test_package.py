@@ -112,6 +112,8 @@ def test_the_command_says_its_version_and_what_may_follow(capsys: pytest.Capture
     assert "choose from" in _said(capsys, "nothing")[0]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == trigbench.__version__
+    release, _, state = re.findall(r"^## (.*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0].partition(", ")
+    assert trigbench.__version__ == (f"{release}.dev0" if state == "not released" else release)
 
 
 def test_what_is_not_there_is_named_with_file_key_and_remedy_and_status_1() -> None:
