@@ -33,7 +33,7 @@ BUILT_IN = {
     "few": Sampler(solver="few", times=((), (MID_TIME,))),
     "one": Sampler(solver="few", times=((),)),
     "segments": Sampler(solver="segments"),
-    "jumps": Sampler(solver="jumps", times=((), (1.1,))),
+    "jumps": Sampler(solver="jumps", times=((), (MID_TIME,))),
     "halves": Sampler(solver="halves", evaluations=(1, 2)),
     "heun": Sampler(solver="heun", evaluations=(35,)),
     OWN_STEPS: Sampler(solver=OWN_STEPS),

@@ -22,6 +22,7 @@ from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.samplers import Evaluation
 
 DRAWN = 4096
+BATCH = 64
 SAMPLES = 512
 """That are judged."""
 SPREAD = 0.2
@@ -99,7 +100,7 @@ def _prepared(tried: Tried) -> str:
 
 def _opened(tried: Tried) -> str:
     dataset = tried.opened()
-    x0, condition = dataset.draw(generator("conformance", "data", 0), 64)
+    x0, condition = dataset.draw(generator("conformance", "data", 0), BATCH)
     if x0.dtype != torch.float32:
         raise Fault(f"it draws {x0.dtype}", "draw torch.float32")
     labels = f", labels from 0 to {dataset.classes - 1}" if condition.label is not None else ", no labels"
@@ -110,26 +111,26 @@ def _again(tried: Tried) -> str:
     first, again = tried.prepared[0], tried.prepare(1)[0]
     different = [name for name in first if name not in again or not np.array_equal(first[name], again[name])]
     if different or first.keys() != again.keys():
-        remedy = "draw from workflow.data.randomness.generator(seed, purpose), and give sorted() what has no order"
+        remedy = "draw from trigbench.workflow.data.randomness.generator(seed, purpose), and give sorted() what has no order"
         raise Fault(f"prepared again {', '.join(different) or 'the names of arrays'} differ", remedy)
     return "the same bits, whatever global generators do"
 
 
 def _draws(tried: Tried) -> str:
-    one, again = (by_chance(lambda: tried.draws(0, 64), chance) for chance in (0, 1))
+    one, again = (by_chance(lambda: tried.draws(0, BATCH), chance) for chance in (0, 1))
     if not same_bits(one, again):
         raise Fault("one generator gives different draws", "take all randomness from the generator that draw is given")
-    if same_bits(one, tried.draws(1, 64)):
+    if same_bits(one, tried.draws(1, BATCH)):
         raise Fault("another generator gives the same draws", "use the generator: torch.randint(..., generator=g)")
     return "same seed, same bits; another seed, others"
 
 
 def _arrays(tried: Tried) -> str:
     dataset = tried.opened()
-    first = dataset.draw(generator("conformance", "data", 0), 64)[0]
+    first = dataset.draw(generator("conformance", "data", 0), BATCH)[0]
     kept = first.clone()
     first.zero_()  # as training may, which has a batch of its own
-    if not same_bits(dataset.draw(generator("conformance", "data", 0), 64)[0], kept):
+    if not same_bits(dataset.draw(generator("conformance", "data", 0), BATCH)[0], kept):
         raise Fault("a batch is the arrays themselves: what is written to it changes the data", "draw by index, a copy")
     return "a batch is a copy"
 
