@@ -173,4 +173,4 @@ def test_edms_noise_levels_stand_in_one_place():
             if isinstance(node, ast.Constant) and type(node.value) is float and repr(node.value) in places:
                 places[repr(node.value)].add(path.relative_to(root).as_posix())
     places["1.1"] -= elsewhere
-    assert places == dict.fromkeys(places, {"core/constants.py"})
+    assert places == {constant: {"core/constants.py"} for constant in places}

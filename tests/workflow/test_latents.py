@@ -156,7 +156,7 @@ def test_diffusers_that_cannot_be_imported_is_an_error_with_a_remedy(monkeypatch
         return import_module
 
     other_build = RuntimeError("Failed to import diffusers:\noperator torchvision::nms does not exist")
-    for reason, remedy in ((other_build, "of one build"), (ImportError("No module"), "trigbench\[latents\]")):
+    for reason, remedy in ((other_build, "of one build"), (ImportError("No module"), r"trigbench\[latents\]")):
         monkeypatch.setattr(importlib, "import_module", refuse(reason))
         with pytest.raises(BenchError, match=remedy):
             load_diffusers()

@@ -111,7 +111,9 @@ def _again(tried: Tried) -> str:
     first, again = tried.prepared[0], tried.prepare(1)[0]
     different = [name for name in first if name not in again or not np.array_equal(first[name], again[name])]
     if different or first.keys() != again.keys():
-        remedy = "draw from trigbench.workflow.data.randomness.generator(seed, purpose), and give sorted() what has no order"
+        remedy = (
+            "draw from trigbench.workflow.data.randomness.generator(seed, purpose), and give sorted() what has no order"
+        )
         raise Fault(f"prepared again {', '.join(different) or 'the names of arrays'} differ", remedy)
     return "the same bits, whatever global generators do"
 
@@ -163,7 +165,8 @@ def _velocity(tried: Tried) -> str:
     z_score = float((products.mean(0).abs() / error.clamp(min=1e-12)).max())
     if z_score > NOISE:
         raise Fault(
-            f"its velocity is not that of its draws: z = {z_score:.1f}", "check it against core.oracle.velocity"
+            f"its velocity is not that of its draws: z = {z_score:.1f}",
+            "check it against trigbench.core.oracle.velocity",
         )
     return f"agrees with its draws: largest z = {z_score:.1f}"
 
@@ -207,6 +210,7 @@ def _judges(tried: Tried) -> str:
         raise Fault(said, "let both say the same")
     every = [*values, *curve, *module.floors(dataset)]
     if not all(isinstance(value, Value) for value in every):
-        raise Fault("judge_map or floors give what is no Value", "give workflow.study.records.Value(metric=, value=)")
+        remedy = "give trigbench.workflow.study.records.Value(metric=, value=)"
+        raise Fault("judge_map or floors give what is no Value", remedy)
     said = ", ".join(f"{name} {found[name]:.3g}" for name in of_samples)
     return f"of {SAMPLES} fresh draws: {said or 'nothing is measured of samples'}"
