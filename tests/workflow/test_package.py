@@ -51,6 +51,14 @@ def test_every_public_name_is_there_and_known_to_type_checkers_by_the_same_home(
         trigbench.scdd  # noqa: B018
 
 
+def test_every_home_of_a_name_has_a_page_and_so_has_what_a_data_set_of_one_s_own_imports() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/api").glob("*.md"))
+    tree = ast.parse((ROOT / "trigbench/templates/data.py").read_text())
+    imported = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    homes = {*HOMES.values(), *(module for module in imported if module and module.startswith("trigbench."))}
+    assert homes - {*re.findall(r"^::: (\S+)$", pages, re.MULTILINE)} == set()
+
+
 def test_a_class_is_the_same_by_its_short_name() -> None:
     assert Pair is import_module("trigbench.core.pairs").Pair is import_module("core.pairs").Pair
     for name in ("core", "core.objectives.continuous", "workflow", "workflow.steps.train", "workflow.study.study"):
