@@ -23,6 +23,7 @@ from tests.workflow.conftest import ROOT, copied_project
 from trigbench import HOMES, _extras, _places, cli
 from trigbench._extras import EXTRAS, MissingExtra, need
 from trigbench.commands.run import snakemake
+from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import main
 from trigbench.workflow.machine.named import imported
@@ -49,6 +50,13 @@ def test_every_public_name_is_there_and_known_to_type_checkers_by_the_same_home(
     assert {*HOMES, "core", "workflow", "__version__"} == {*dir(trigbench)}
     with pytest.raises(AttributeError, match="no attribute 'scdd'"):
         trigbench.scdd  # noqa: B018
+
+
+def test_public_is_every_objective_of_the_table_and_what_the_examples_take_of_the_core() -> None:
+    assert {name: method.path.partition(":")[0] for name, method in OBJECTIVES.items()}.items() <= HOMES.items()
+    for path in (ROOT / "examples").glob("*.py"):
+        imports = [node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        assert [module for module in imports if module and module.startswith("trigbench.core")] == [], path
 
 
 def test_every_home_of_a_name_has_a_page_and_so_has_what_a_data_set_of_one_s_own_imports() -> None:
