@@ -90,13 +90,14 @@ def _settings(text: str | None) -> dict[str, Any]:
     import yaml  # noqa: PLC0415 - of the extra, as what follows
 
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415
-    from trigbench.workflow.machine.plain import StrictLoader, resolved  # noqa: PLC0415
+    from trigbench.workflow.machine.plain import StrictLoader, resolved, syntax_said  # noqa: PLC0415
 
     try:
         found = resolved(yaml.load(text, Loader=StrictLoader)) if text else {}
     except Exception as error:  # PyYAML also lets through what values raise
-        said = " ".join(str(error).split())
-        raise BenchError(f"not valid YAML: {said}", key="--settings", remedy="write '{width: 64}'") from error
+        raise BenchError(
+            f"not valid YAML: {syntax_said(error)}", key="--settings", remedy="write '{width: 64}'"
+        ) from error
     if not isinstance(found, dict):
         raise BenchError(f"{text!r} is no mapping", key="--settings", remedy="write '{width: 64}'")
     return found

@@ -65,7 +65,9 @@ def address_of(first: str, second: str) -> Path:
 
 def compare_html(page: ComparePage) -> str:
     """The whole page, with its style and script in it."""
-    style = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in ("colours.css", "style.css", "narrow.css"))
+    style = "\n".join(
+        (ASSETS / name).read_text(encoding="utf-8") for name in ("colours.css", "style.css", "narrow.css")
+    )
     script = (ASSETS / "report.js").read_text(encoding="utf-8")
     return render("compare.html.j2", page=page, style=style, script=script)
 
