@@ -18,12 +18,13 @@ from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.machine.plain import StrictLoader, number, syntax_said
 from trigbench.workflow.study.checks import check
 from trigbench.workflow.study.claim import Claim, Rule, Term
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.kinds import kind_named
 from trigbench.workflow.study.models import NAME, PATH
 from trigbench.workflow.study.places import STUDIES
 from trigbench.workflow.study.resources import Budget, Resources
 from trigbench.workflow.study.samplers import Evaluation, Sampler, keys_of_samplers
-from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher, Experiment, Size, keys_of_arms
+from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher, Size, keys_of_arms
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 EXAMPLE = f"see {place_of('workflow/studies/oracle.yaml')}"

@@ -23,10 +23,7 @@ from trigbench.core.constants import EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROP
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
-from trigbench.workflow.study.figures import FIGURES
-from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.models import PATH, Model, Name, Settings, check_known, strange, unfit
-from trigbench.workflow.study.seeds import Seeds
 from trigbench.workflow.study.trained import Adapter, Optimiser
 
 
@@ -311,38 +308,3 @@ def keys_of_arms() -> list[str]:
     """All keys that some arm may have."""
     own = (name for method in OBJECTIVES.values() for name in method.settings)
     return [*(name for name in Arm.model_fields if name not in NOT_WRITTEN), *own]
-
-
-def _figure(kind: str) -> str:
-    if kind not in FIGURES:
-        raise Mistake(f"unknown kind of figure {kind!r}", f"there are {', '.join(FIGURES)}")
-    return kind
-
-
-class Experiment(Model):
-    """One figure or table of a paper: the arms it needs and what to look at."""
-
-    title: str
-    paper: str
-    question: str
-    expectation: str
-    """What the paper shows, in our words."""
-    figure: Annotated[str, AfterValidator(_figure)]
-    """A kind of figure (workflow.study.figures.FIGURES)."""
-    metric: str
-    """The column of runs.csv that the figure and its finding rest on."""
-    arms: tuple[str, ...]
-    """Names or patterns (`dscd-*`) of arms."""
-    samplers: tuple[Name, ...] = ()
-    """Which of its arms' samplers it shows; empty for the main one of each arm."""
-    seeds: Seeds | None = None
-    """Of its runs: a list, or a plan that adds some, `{first: 8, batch: 4, most: 24}`; empty for the study's. A budget
-    with `seeds` gives every experiment those."""
-    measurement: str | None = None
-    """What it measures beside its runs (workflow.study.measurements)."""
-
-    @model_validator(mode="after")
-    def _known_measurement(self) -> Self:
-        if self.measurement is not None and self.measurement not in MEASUREMENTS:
-            raise Mistake(f"unknown measurement {self.measurement!r}", f"there are {', '.join(MEASUREMENTS)}")
-        return self

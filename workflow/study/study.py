@@ -14,12 +14,13 @@ from trigbench._places import IS_CHECKOUT
 from trigbench.core.constants import MID_TIME
 from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.claim import Claim, ClaimName
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.kinds import Data, data_kind, known_of
 from trigbench.workflow.study.models import Model, Name, Seed
 from trigbench.workflow.study.places import PUBLISHED, REPORTS, STUDIES, RunFiles, StudyFiles, study_files
 from trigbench.workflow.study.resources import Resources
 from trigbench.workflow.study.samplers import OWN_STEPS, Evaluation, Sampler, halved_times
-from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Experiment, Size
+from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.seeds import looks, reached
 
 DEFAULT_BUDGET = "laptop"
