@@ -21,8 +21,11 @@ class Experiment(Model):
     """One figure or table of a paper: the arms it needs and what to look at."""
 
     title: str
+    """A heading of the page."""
     paper: str
+    """Whose figure or table it is, as `arXiv 2410.11081, Fig. 5`; or that it is a control."""
     question: str
+    """What it asks, in one sentence."""
     expectation: str
     """What the paper shows, in our words."""
     figure: Annotated[str, AfterValidator(_figure)]

@@ -35,10 +35,15 @@ class Size(Model):
     settings: Settings = Field(default_factory=dict)
     """Of the network by its path."""
     width: Annotated[int, Field(ge=8, multiple_of=2)] | None = None
+    """Channels of the MLP."""
     blocks: PositiveInt | None = None
+    """Of the MLP, residual, of two layers each."""
     conditioning: Literal["double", "adagn", "none"] = "double"
+    """How the time enters a block: by the paper's adaptive double normalisation, by AdaGN, or as a sum."""
     embedding: Literal["positional", "fourier"] = "positional"
+    """Of the time; `fourier` has features of scale 16, with which the paper finds tangents unstable."""
     coordinate: Literal["angle", "log_noise_level"] = "angle"
+    """What of the time is embedded: t itself, or EDM's ln(sigma) / 4."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -99,6 +104,7 @@ class Arm(Model):
     """
 
     data: str
+    """A name of the study's `data`."""
     objective: str
     """A name of the table, or of one's own a path or the mapping of OwnObjective."""
     declared: OwnObjective | None = None
@@ -106,6 +112,7 @@ class Arm(Model):
     settings: Settings = Field(default_factory=dict)
     """Of the method's own; not written by itself."""
     size: str
+    """A name of the study's `sizes`: the network."""
     teacher: Annotated[str | ConvertedTeacher | None, BeforeValidator(_teacher)] = None
     """`exact` for the data's own velocity, the name of an arm, whose run of the same seed teaches, or a network in a
     file: `{file: ..., kind: edm}`."""
@@ -116,19 +123,25 @@ class Arm(Model):
     """Instead of the network's parameters an adapter of them is trained; they stay as they start. Empty for all of
     them."""
     iterations: PositiveInt
+    """Steps of the optimiser."""
     batch: PositiveInt
+    """Samples of one step, over all processes."""
     rate: PositiveFloat
     """Learning rate of Adam before ramp-up and decay."""
     rate_reference: PositiveInt | None = None
     """t_ref in steps of the inverse-square-root decay; empty for a constant rate."""
     rampup: Annotated[int, Field(ge=0)] = 0
+    """Steps in which the rate grows from 0, linearly."""
     optimiser: Optimiser | None = None
     """Empty for Adam with betas (0.9, 0.99) and epsilon 1e-8."""
     proposal_mean: float = PROPOSAL_MEAN
+    """P_mean: the mean of ln sigma in training."""
     proposal_std: PositiveFloat = PROPOSAL_STD
+    """P_std: its standard deviation."""
     intervals: PositiveInt | None = None
     """N of the discrete objectives."""
     grid: Literal["karras", "uniform"] = "karras"
+    """How these lie: even in EDM's sigma^(1/7), or even in the angle."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Of every evaluation of the student's network in training; the rest is float32."""
     tangent_precision: Literal["fp32", "fp16", "bf16"] | None = None
@@ -140,6 +153,7 @@ class Arm(Model):
     sharded: bool = False
     """Several processes share parameters, moments and averages out (FSDP2) and hold a part each; else each has all."""
     control: Literal["normalise", "normalise_rms", "clip", "raw"] = "normalise"
+    """What becomes of the tangent g: g / (|g| + c), the same by its root mean square, each element cut to [-1, 1], or g."""
     control_constant: PositiveFloat = NORMALISER
     """c of the normalisation in the paper's units (0.1 / sigma_d in ours)."""
     tangent_method: Literal["auto", "pairs", "func", "two_pass", "difference"] = "auto"
@@ -147,6 +161,7 @@ class Arm(Model):
     warmup: Annotated[int, Field(ge=0)] = 0
     """Steps of tangent warm-up, H."""
     adaptive_weight: bool = False
+    """Whether the loss is weighted by e^w(t), of a small network trained beside (EDM2's uncertainty)."""
     weight_max: PositiveFloat | None = None
     """Upper bound of e^w; empty leaves it free."""
     solver: Annotated[str, AfterValidator(_step)] | None = None
