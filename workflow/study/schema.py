@@ -153,7 +153,7 @@ class Arm(Model):
     sharded: bool = False
     """Several processes share parameters, moments and averages out (FSDP2) and hold a part each; else each has all."""
     control: Literal["normalise", "normalise_rms", "clip", "raw"] = "normalise"
-    """What becomes of the tangent g: g / (|g| + c), the same by its root mean square, each element cut to [-1, 1], or g."""
+    """Of the tangent g: g / (|g| + c), the same by its root mean square, each element cut to [-1, 1], or g itself."""
     control_constant: PositiveFloat = NORMALISER
     """c of the normalisation in the paper's units (0.1 / sigma_d in ours)."""
     tangent_method: Literal["auto", "pairs", "func", "two_pass", "difference"] = "auto"
