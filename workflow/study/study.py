@@ -109,6 +109,8 @@ class Study(Model):
     """Of the study's own, beside those of workflow/claims.yaml; no part of what a run is."""
     one_noise: tuple[str, ...] = ()
     """Arms of one data set, or patterns, that the report draws from one noise; no part of what a run is."""
+    leads: PositiveInt | None = None
+    """The place of that picture on the front page, 1 the first; no part of what a run is."""
     quick: bool = False
     """Whether its training is too short to judge a claim by; a budget may say so."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -162,6 +162,7 @@ def entry(page: StudyPage, study: Study) -> dict[str, Any]:
             for e in page.experiments
         ],
         "quick": study.quick,
+        "leads": study.leads,
         "one_noise": page.one_noise and asdict(page.one_noise),
         "runs": page.runs,
         "runs_missing": page.runs_total - page.runs,
