@@ -20,6 +20,7 @@ from pydantic import (
 
 from trigbench._nearest import among
 from trigbench.core.constants import EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
+from trigbench.core.map_samplers import MAP_SAMPLERS, SampledBy
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
@@ -90,7 +91,7 @@ class OwnObjective(Model):
     """Whether its network is told a target time: it gets fields.student_to, and draws.lower and .middle."""
     teacher: bool | None = None
     """Whether it uses fields.teacher; empty where an arm may give one or not."""
-    sampler: Literal["few", "one", "segments", "jumps", "heun"] | None = None
+    sampler: SampledBy | None = None
     """How it is sampled unless its arm says so; empty for `jumps` of two times, else for `few`."""
     settings: Settings = Field(default_factory=dict)
     """Of the dataclass that its `settings` are annotated as."""
@@ -298,8 +299,10 @@ class Arm(Model):
         sampler = self.declared and self.declared.sampler
         if sampler == "segments" and self.segments is None:
             raise unfit("sampler 'segments'", True, "segments")
-        if sampler == "jumps" and not self.method.two_times:
-            raise Mistake("'jumps' ask a network for its target time", "say two_times: true, or sample it by 'few'")
+        if sampler in MAP_SAMPLERS and MAP_SAMPLERS[sampler].told and not self.method.two_times:
+            raise Mistake(
+                f"{sampler!r} ask a network for its target time", "say two_times: true, or sample it by 'few'"
+            )
 
     def _check_accepted(self, method: Method) -> None:
         """Refuse what the method does without, and what it cannot do without."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from trigbench._places import IS_CHECKOUT
-from trigbench.core.constants import MID_TIME
+from trigbench.core.map_samplers import MAP_SAMPLERS
 from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.claim import Claim, ClaimName
 from trigbench.workflow.study.experiment import Experiment
@@ -31,11 +31,11 @@ NO_PART_OF_A_RUN = {"teacher", "rate_of", "samplers", "microbatch", "sharded"}
 
 
 BUILT_IN = {
-    "few": Sampler(solver="few", times=((), (MID_TIME,))),
+    **{
+        name: Sampler(solver=name, times=way.times or None, evaluations=way.evaluations or None)
+        for name, way in MAP_SAMPLERS.items()
+    },
     "one": Sampler(solver="few", times=((),)),
-    "segments": Sampler(solver="segments"),
-    "jumps": Sampler(solver="jumps", times=((), (MID_TIME,))),
-    "halves": Sampler(solver="halves", evaluations=(1, 2)),
     "heun": Sampler(solver="heun", evaluations=(35,)),
     OWN_STEPS: Sampler(solver=OWN_STEPS),
 }
