@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from trigbench.workflow.report.second_reading import NUMBERS, Found, after_holm, among, found, word
+from trigbench.workflow.report.second_reading import NUMBERS, Reread, after_holm, among, found, word
 from trigbench.workflow.study.places import CURVES, ORIGIN, RUNS, VERDICTS
 
 SAMPLED = ("steps", "sampler", "guidance", "mid_time", "sampling", "times")
@@ -187,24 +187,24 @@ def is_untested(rule: Mapping[str, Any], parts: list, runs: Table, origin: Mappi
     return False
 
 
-def recomputed(rule: Mapping[str, Any], runs: Table, curves: Table, origin: Mapping[str, Any]) -> Found:
+def recomputed(rule: Mapping[str, Any], runs: Table, curves: Table, origin: Mapping[str, Any]) -> Reread:
     """The verdict of one rule, its patterns resolved: of all seeds, or the first that a plan's looks give."""
     runs, curves = (t[t.experiment == rule["experiment"]].reset_index(drop=True) for t in (runs, curves))
     try:
         compared = list(compare(rule, runs, curves))
         if not compared or np.isnan(bars(rule, runs, origin["settings"]["arms"])[0]).any():
-            return Found("not run")
+            return Reread("not run")
     except LacksError:
-        return Found("not run")
+        return Reread("not run")
     metrics = {name for _, parts in compared for _, name, _ in parts} | {rule["metric"], *listed(rule.get("also"))}
     exact, count = rule.get("exact", metrics <= EXACT), min(len(one) for one, _ in compared)
     if origin.get("quick"):
-        return Found("not tested", seeds=count)
+        return Reread("not tested", seeds=count)
     plan = origin["settings"]["experiments"][rule["experiment"]].get("seeds")
     if not isinstance(plan, dict):
         return at_once(rule, compared, runs, origin, exact, 1.0)
     spent = {s for t in listed(rule["of"]) + listed(rule["against"]) for s in t.get("choose_on", ())}
-    said, before = Found("inconclusive", seeds=count), 0.0
+    said, before = Reread("inconclusive", seeds=count), 0.0
     for many in range(plan["first"], plan["most"] + 1, plan["batch"]):
         seeds, now = range(plan["start"], plan["start"] + many), math.log(1 + (math.e - 1) * many / plan["most"])
         there = [(among(e, seeds), [(s, n, among(v, seeds)) for s, n, v in parts]) for e, parts in compared]
@@ -219,19 +219,19 @@ def recomputed(rule: Mapping[str, Any], runs: Table, curves: Table, origin: Mapp
 
 def at_once(
     rule: Mapping[str, Any], compared: list[Compared], runs: Table, origin: Mapping[str, Any], exact: bool, share: float
-) -> Found:
+) -> Reread:
     """What these seeds say, with a look's share of alpha."""
     sign = -1.0 if rule["direction"] == "less" else 1.0
     effects = [[sign * value for value in one.values()] for one, _ in compared]
     differ = exact and any(max(v) - min(v) > 1e-6 * max(1, abs(v[0])) for v in effects)
     if differ or is_untested(rule, [parts for _, parts in compared], runs, origin):
-        return Found("not tested", seeds=min(map(len, effects)))
+        return Reread("not tested", seeds=min(map(len, effects)))
     if not exact:
         return found([np.array(e) for e in effects], rule, share)
     same, ends = rule["direction"] == "same", [e[0] for e in effects]
     end = max(ends, key=abs) if same else min(ends)
     own = sign * end
-    return Found(word(end, end, same, float(rule["smallest"])), own, own, own, None, len(effects[0]))
+    return Reread(word(end, end, same, float(rule["smallest"])), own, own, own, None, len(effects[0]))
 
 
 # --- published tables ----------------------------------------------------------------------------
@@ -278,14 +278,14 @@ def study(folder: Path, claims: Mapping[str, Any]) -> Table:
     return pd.DataFrame([as_row(name, **{"holm": None, **each}) for each in rows], columns=COLUMNS)
 
 
-def as_row(name: str, row: Mapping[str, Any], scale: str, said: Found | None, holm: str | None) -> dict[str, Any]:
+def as_row(name: str, row: Mapping[str, Any], scale: str, said: Reread | None, holm: str | None) -> dict[str, Any]:
     """Of a claim on the study of that name what was published, and what comes out."""
     about = {"study": name, "claim": row["claim"], "published": row["verdict"], "scale": scale, "holm": holm}
     about |= {"recomputed": said and said.verdict, "off": said and off(row, said, holm)}
     return about | {key: said and getattr(said, key) for key in NUMBERS}
 
 
-def off(row: Mapping[str, Any], said: Found, holm: str | None) -> str:
+def off(row: Mapping[str, Any], said: Reread, holm: str | None) -> str:
     """Which published numbers are not those that come out, in words."""
     was = row.get("holm_verdict")
     agrees = holm is None or not isinstance(was, str) or was == holm

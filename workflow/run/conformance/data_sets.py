@@ -33,7 +33,7 @@ PREPARED, OPENED = "is prepared", "opens and draws"
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedData:
     """A data set's module, and what it is given."""
 
     module: Any
@@ -65,7 +65,7 @@ class Tried:
 
 def check_data(module: Any, data: Any = None, settings: Mapping[str, Any] | None = None) -> list[Finding]:
     """All that holds of the data set which a module makes; `data` is the study's entry, `settings` its own ones."""
-    tried = Tried(module, data, settings or {})
+    tried = TriedData(module, data, settings or {})
     checks = {
         PREPARED: _prepared, OPENED: _opened, "prepares the same again": _again, "draws by its generator alone": _draws,
         "leaves its arrays alone": _arrays, "is in unit variance": _spread, "velocity": _velocity,
@@ -77,11 +77,11 @@ def check_data(module: Any, data: Any = None, settings: Mapping[str, Any] | None
     return made + findings({name: _of(check, tried) for name, check in checks.items()}, first=OPENED)
 
 
-def _of(check: Callable[[Tried], str], tried: Tried) -> Check:
+def _of(check: Callable[[TriedData], str], tried: TriedData) -> Check:
     return lambda: check(tried)
 
 
-def _prepared(tried: Tried) -> str:
+def _prepared(tried: TriedData) -> str:
     remedy = "let prepare(data, evaluation, sigma_d) return ({name: numpy array}, {name: fact})"
     found = tried.prepared
     if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(part, dict) for part in found):
@@ -98,7 +98,7 @@ def _prepared(tried: Tried) -> str:
     return f"{len(arrays)} arrays ({', '.join(list(arrays)[:4])}{', ...' if len(arrays) > 4 else ''})"
 
 
-def _opened(tried: Tried) -> str:
+def _opened(tried: TriedData) -> str:
     dataset = tried.opened()
     x0, condition = dataset.draw(generator("conformance", "data", 0), BATCH)
     if x0.dtype != torch.float32:
@@ -107,7 +107,7 @@ def _opened(tried: Tried) -> str:
     return f"points of {dataset.shape}, finite, float32{labels}"
 
 
-def _again(tried: Tried) -> str:
+def _again(tried: TriedData) -> str:
     first, again = tried.prepared[0], tried.prepare(1)[0]
     different = [name for name in first if name not in again or not np.array_equal(first[name], again[name])]
     if different or first.keys() != again.keys():
@@ -118,7 +118,7 @@ def _again(tried: Tried) -> str:
     return "the same bits, whatever global generators do"
 
 
-def _draws(tried: Tried) -> str:
+def _draws(tried: TriedData) -> str:
     one, again = (by_chance(lambda: tried.draws(0, BATCH), chance) for chance in (0, 1))
     if not same_bits(one, again):
         raise Fault("one generator gives different draws", "take all randomness from the generator that draw is given")
@@ -127,7 +127,7 @@ def _draws(tried: Tried) -> str:
     return "same seed, same bits; another seed, others"
 
 
-def _arrays(tried: Tried) -> str:
+def _arrays(tried: TriedData) -> str:
     dataset = tried.opened()
     first = dataset.draw(generator("conformance", "data", 0), BATCH)[0]
     kept = first.clone()
@@ -137,7 +137,7 @@ def _arrays(tried: Tried) -> str:
     return "a batch is a copy"
 
 
-def _spread(tried: Tried) -> str:
+def _spread(tried: TriedData) -> str:
     x0 = tried.draws(0).double()
     spread = float(x0.var(0).mean().sqrt()) if x0[0].numel() < 10 else float(x0.std())
     if abs(spread - 1) > SPREAD:
@@ -146,7 +146,7 @@ def _spread(tried: Tried) -> str:
     return f"standard deviation {spread:.3g}, from {float(x0.min()):.3g} to {float(x0.max()):.3g}"
 
 
-def _velocity(tried: Tried) -> str:
+def _velocity(tried: TriedData) -> str:
     dataset = tried.opened()
     if dataset.velocity is None:
         raise Unfit("its exact velocity is not known")
@@ -171,7 +171,7 @@ def _velocity(tried: Tried) -> str:
     return f"agrees with its draws: largest z = {z_score:.1f}"
 
 
-def _apart(tried: Tried) -> str:
+def _apart(tried: TriedData) -> str:
     x0 = tried.draws(0, 256).flatten(1)
     shares = {name: share for name, array in tried.prepared[0].items() if (share := _share(x0, array, tried.sigma_d))}
     source = max(shares, key=lambda name: shares[name], default=None)
@@ -195,7 +195,7 @@ def _share(x0: Tensor, array: np.ndarray, sigma_d: float) -> float:
     return max(float((distance < 1e-5 * math.sqrt(x0.shape[1])).double().mean()) for distance in near)
 
 
-def _judges(tried: Tried) -> str:
+def _judges(tried: TriedData) -> str:
     module, dataset = tried.module, tried.opened()
     of_samples, of_map = (tuple(module.METRICS[judge]) for judge in ("samples", "map"))
     found = module.judge_samples(dataset, tried.draws(2, SAMPLES), of_samples)
