@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from trigbench.workflow.claims.records import read_verdicts
 from trigbench.workflow.claims.statistics import COLUMNS, SAMPLING
 from trigbench.workflow.claims.tables import read_table
+from trigbench.workflow.claims.verdict_records import read_verdicts
 from trigbench.workflow.claims.verdicts import fresh, totals
 from trigbench.workflow.report.pages.caveats import floors_of, lengths_of, redrawn_of
 from trigbench.workflow.report.pages.common import (
