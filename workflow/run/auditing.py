@@ -91,7 +91,7 @@ def _loss(path: str, sigma_d: float) -> Loss:
         if path not in NAMES:
             more = "trains more than one field, tells it a second time, or trains at times of its own"
             what = more if path in OBJECTIVES else "is no objective"
-            remedy = f"{choice(path, NAMES)}; or name a function: module:function or file.py:function"
+            remedy = f"name a function, module:function or file.py:function, or an objective: {choice(path, NAMES)}"
             raise BenchError(f"{path!r} {what}", key="LOSS", remedy=remedy)
         return loss_of(named(OBJECTIVES[path].path), sigma_d)
     function = named_here(path)
