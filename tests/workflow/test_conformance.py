@@ -409,16 +409,15 @@ def test_digits_conform(monkeypatch: pytest.MonkeyPatch) -> None:
 def _pictures(side: int) -> dict[str, Any]:
     """In folders, whatever a kind expects of their number."""
     for part, seed in (("train", 0), ("test", 1)):
-        write_noise(Path(part), 40, side, seed)
-    return {"path": "train", "held_out": "test", "size": 8, "count": 120, "held_out_count": 120, "classes": 3}
+        write_noise(Path(part), 24, side, seed)
+    return {"path": "train", "held_out": "test", "size": 8, "count": 72, "held_out_count": 72, "classes": 3}
 
 
 def _latents() -> dict[str, Any]:
     pytest.importorskip("diffusers")
     write_autoencoder(Path(), 32)
     weights = "dinov2.safetensors"
-    judged = {"extractor": {"kind": "dinov2", "weights": weights}, "dinov2": weights}
-    return {**_pictures(40), "size": 32, "vae": "vae", **judged}
+    return {**_pictures(40), "size": 32, "vae": "vae", "extractor": {"kind": "dinov2", "weights": weights}}
 
 
 RANDOM = {"extractor": {"kind": "random"}}
@@ -435,7 +434,7 @@ OF_PICTURES: dict[str, Callable[[], dict[str, Any]]] = {
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("mixture", "digits", "own")])
 def test_every_kind_of_pictures_conforms(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(data_sets, "SAMPLES", 128)
+    monkeypatch.setattr(data_sets, "SAMPLES", 80)
     monkeypatch.setattr(data_sets, "DRAWN", 1024)
     data = read_data({"kind": kind, **OF_PICTURES[kind]()})
     found = check_data(kind_module(data), data)
