@@ -51,6 +51,7 @@ from trigbench.workflow.report.matrix import draw_matrix
 from trigbench.workflow.report.pages.claim import history_table, withdrawn_pages
 from trigbench.workflow.report.pages.common import render
 from trigbench.workflow.report.pages.rules import ALONE, rule_words
+from trigbench.workflow.report.publishing import drawn_tables
 from trigbench.workflow.steps.recompute import command as recompute_command
 from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.freshness import FRESH, collected_from, verdict
@@ -1068,6 +1069,16 @@ def test_tables_that_were_published_with_other_words_are_read_and_drawn() -> Non
     assert totals(old)["opposite"] == 0 and not len(fresh(old))
     words = [text.get_text() for text in draw_matrix(old).legends[0].get_texts()]
     assert "! not reproduced, of earlier rules: the opposite, or too small to matter" in words
+
+
+def test_the_published_picture_leaves_out_tables_in_words_of_before(tmp_path: Path) -> None:
+    published = CLAIMS.parents[1] / "results/published"
+    for name in ("digits", "oracle-long"):
+        (tmp_path / name).mkdir()
+        table = read_table(published / name / "claims.csv")
+        kept = table.drop(columns="basis", errors="ignore") if name == "digits" else table
+        write_table(kept, tmp_path / name / "claims.csv")
+    assert [set(table.study) for table in drawn_tables(tmp_path)] == [{"oracle-long"}]
 
 
 # --- recomputed -----------------------------------------------------------------------------------
