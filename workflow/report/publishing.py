@@ -1,7 +1,7 @@
 """Copy a finished study's small tables and figures to results/published, with their provenance.
 
-results/published/claims.svg is drawn anew: the verdicts of all studies that are there, but for tables in earlier words. A
-budget that makes a study smaller than it is decides no claim: its verdicts are published as not tested. Pictures show
+results/published/claims.svg is drawn anew: the verdicts of all studies that are there, but for tables in earlier words.
+A budget that makes a study smaller than it is decides no claim: its verdicts are published as not tested. Pictures show
 samples alone, as real images are somebody else's.
 """
 
