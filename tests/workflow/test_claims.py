@@ -21,6 +21,7 @@ from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
 from trigbench.workflow.claims.edges import choice_at_the_edge
 from trigbench.workflow.claims.effects import Choice
+from trigbench.workflow.claims.family import LATE, Family, after_holm, results_mark, told
 from trigbench.workflow.claims.history import histories
 from trigbench.workflow.claims.judge import (
     OF_JUDGEMENT,
@@ -43,10 +44,10 @@ from trigbench.workflow.claims.ledger import (
 from trigbench.workflow.claims.seen import published_results, seen
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
-from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED, WORDS, fresh, holm_verdicts, totals
-from trigbench.workflow.claims.words import sentence
+from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED, WORDS, Judgement, fresh, holm_verdicts, totals
+from trigbench.workflow.claims.words import sentence, summary
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.machine.files import read_json, write_json
 from trigbench.workflow.report import recomputing as recompute
 from trigbench.workflow.report import second_bars, second_numbers, second_reading
 from trigbench.workflow.report.matrix import draw_matrix
@@ -1069,6 +1070,90 @@ def test_a_plan_of_seeds_is_judged_look_by_look(tiny: dict, write_study) -> None
         load(write_study(tiny))
 
 
+# --- the family of Holm's adjustment --------------------------------------------------------------
+
+
+def _judged_whole(study: Study, fingerprint: str = "f", path: Path = CLAIMS) -> pd.DataFrame:
+    """The study's verdicts, of results that are whole."""
+    _results(study, [None], VALUES)
+    settings = study.model_dump(exclude={"file", "claims"}, mode="json")
+    origin = {"commits": [None], "runs_missing": 0, "fingerprints": {"a": fingerprint}, "settings": settings}
+    write_json(study.made.origin, origin)
+    return judge_study(study, path).set_index("claim")
+
+
+def test_the_family_of_holms_adjustment_is_frozen_with_its_results(tiny: dict, write_study, checkout: Path) -> None:
+    """A rule that comes later, or changes, is outside of it; what it has lost counts on."""
+    both = {"mine": FINER, "worse": copy.deepcopy(BEST)}
+    tiny["claims"] = copy.deepcopy(both)
+    first = _judged_whole(load(write_study(tiny)))
+    assert list(first.holm_verdict) == ["reproduced", "inconclusive"] and not first.note.str.contains("outside").any()
+    study = load(write_study(tiny))
+    kept = read_json(study.made.origin, "")["family"]
+    assert kept["claims"]["mine"] == {"rule": study.claims["mine"].decided_by["tiny"].digest, "p": first.p["mine"]}
+    assert kept == read_json(study.made.family, "")
+    later = copy.deepcopy(FINER)
+    later["decided_by"]["tiny"]["against"] = {"arms": "scd"}
+    tiny["claims"]["later"] = later
+    again = _judged_whole(load(write_study(tiny)))
+    assert read_json(study.made.origin, "")["family"] == kept, "the same results, whatever the workflow cleared"
+    assert list(again.holm_verdict[:2]) == list(first.holm_verdict)
+    assert again.holm_verdict["later"] == LATE and again.p["later"] > 0
+    assert again.verdict["later"] in WORDS and "newer than the family of 2 rules of release" in again.note["later"]
+    assert "(1 outside the family, by a newer rule)" in summary(again.reset_index(), "tiny")
+    assert told(study).startswith("Holm's adjustment is made among the family of 2 rules of release")
+    assert totals(again)["reproduced (Holm)"] == 1
+    tiny["claims"]["worse"]["decided_by"]["tiny"]["smallest"] = 0.01
+    changed = _judged_whole(load(write_study(tiny)))
+    assert (changed.holm_verdict["worse"], changed.holm_verdict["mine"]) == (LATE, "reproduced")
+    anew = _judged_whole(load(write_study(tiny)), "g")
+    assert LATE not in set(anew.holm_verdict) and "outside" not in str(list(anew.note)), "other results"
+    assert len(read_json(study.made.family, "")["claims"]) == 3
+
+
+def test_what_a_family_has_lost_counts_with_the_level_that_it_had() -> None:
+    rule = Claim.model_validate(FINER).decided_by["tiny"]
+    other = rule.model_copy(update={"smallest": 0.1})
+    found = {"a": Judgement("reproduced", p=0.02), "b": Judgement("reproduced", p=0.001)}
+    family = Family.of("mark", {"a": rule, "b": rule, "c": rule}, found | {"c": Judgement("reproduced", p=0.03)})
+    assert after_holm(found, {"a": rule, "b": rule}, family) == {"a": "reproduced", "b": "reproduced"}, "2 x 0.02"
+    late = after_holm(found, {"a": rule, "b": other}, family)
+    assert late == {"a": "reproduced", "b": LATE}
+    worse = Family.of(
+        "mark", {"a": rule, "d": rule, "e": rule}, found | {n: Judgement("opposite", p=0.03) for n in "de"}
+    )
+    assert after_holm(found, {"a": rule, "b": rule}, worse) == {"a": "inconclusive", "b": LATE}, "3 x 0.02"
+    exact = {"b": Judgement("reproduced", basis="exact")}
+    assert after_holm(exact, {"b": other}, family) == {"b": "reproduced"}, "without a level it is outside anyway"
+    assert after_holm(found, {"a": rule, "b": rule}, None) == {"a": "reproduced", "b": "reproduced"}
+
+
+def test_results_that_are_not_whole_have_no_family() -> None:
+    assert results_mark({"fingerprints": {"a": "f"}, "runs_missing": 1}) is None
+    assert results_mark({"commits": []}) is None and results_mark({"fingerprints": {"a": "f"}, "quick": True}) is None
+    one, other = ({"fingerprints": {"a": "f"}, "commit_of": {"a": commit}} for commit in "xy")
+    assert results_mark(one) == results_mark(dict(one)) != results_mark(other), "made again by other code"
+
+
+def test_a_frozen_family_comes_out_again_without_the_judge(
+    claims: dict, write_claims, tiny: dict, write_study, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Study, "is_shipped", True)
+    study = load(write_study(tiny))
+    _judged_whole(study, path=write_claims(claims))
+    claims["later"] = copy.deepcopy(FINER)
+    claims["later"]["decided_by"]["tiny"]["against"] = {"arms": "scd"}
+    del claims["best"]
+    _judged_whole(study, path=write_claims(claims))
+    found = recompute.study(study.folder, claims)
+    assert list(found.holm) == ["reproduced", LATE] and not found.off.any() and not found.why.any()
+    table = read_table(study.made.verdicts)
+    write_table(table.assign(holm_verdict=table.verdict), study.made.verdicts)
+    assert "after Holm's adjustment, recomputed as outside" in recompute.study(study.folder, claims).off[1]
+    claims["finer"]["decided_by"]["tiny"]["smallest"] = 0.06
+    assert list(recompute.study(study.folder, claims).why) == [recompute.EARLIER, ""]
+
+
 # --- seen or not ----------------------------------------------------------------------------------
 
 
@@ -1139,13 +1224,17 @@ def test_tables_that_were_published_with_other_words_are_read_and_drawn() -> Non
 
 
 def test_what_recomputes_verdicts_imports_nothing_that_judges() -> None:
-    """Where files are is no judgement."""
-    parts = [f"trigbench.workflow.report.second_{name}" for name in ("bars", "numbers", "reading")]
-    reads = {recompute: [*parts, "trigbench.workflow.study.places"], second_bars: parts[1:2]}
+    """Where files are and what a rule is is no judgement."""
+    ours = "trigbench.workflow"
+    parts = [f"{ours}.report.second_{name}" for name in ("bars", "numbers", "reading")]
+    reads = {
+        recompute: ["trigbench._places", f"{ours}.machine.git", *parts, f"{ours}.study.claim", f"{ours}.study.places"],
+        second_bars: parts[1:2],
+    }
     for module, allowed in (reads | {second_numbers: [], second_reading: []}).items():
         lines = Path(module.__file__ or "").read_text(encoding="utf-8").splitlines()
-        ours = [line.split()[1] for line in lines if line.startswith(("from trigbench", "import trigbench"))]
-        assert ours == allowed
+        found = [line.split()[1] for line in lines if line.startswith(("from trigbench", "import trigbench"))]
+        assert found == allowed
 
 
 def test_what_recomputes_verdicts_knows_the_same_of_metrics() -> None:
@@ -1297,7 +1386,7 @@ def test_what_a_look_has_said_later_seeds_do_not_unsay(level: float, tiny: dict,
 @pytest.mark.slow
 def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypatch, capsys) -> None:
     published = CLAIMS.parents[1] / "results/published/oracle"
-    table = read_table(published / "claims.csv").assign(basis="t", verdict="opposite")
+    table = read_table(published / "claims.csv").assign(basis="t", verdict="opposite", rule_commit=None)
     for name in ("runs.csv", "provenance.json"):
         (tmp_path / name).symlink_to(published / name)
     write_table(table.set_index("claim").loc[["cm-more-intervals-help-euler"]].reset_index(), tmp_path / "claims.csv")
@@ -1305,7 +1394,7 @@ def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypat
     with pytest.raises(SystemExit, match="1"):
         recompute_command()
     said = capsys.readouterr().out
-    assert "0 of 1 verdicts agree" in said
+    assert "of 1 published verdicts 0 agree, 1 differs\n" in said
     assert "cm-more-intervals-help-euler: published as opposite, recomputed as reproduced" in said
     monkeypatch.setattr("sys.argv", ["recompute", str(tmp_path), "--table", "--csv", str(tmp_path / "out.csv")])
     right = table.assign(verdict="reproduced").set_index("claim").loc[["cm-more-intervals-help-euler"]].reset_index()
@@ -1323,9 +1412,25 @@ def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypat
     assert "rules of now that are newer than its table" in said
     assert list(found.loc["cm-more-intervals-help-euler", ["published", "seeds"]]) == ["reproduced", 5]
     monkeypatch.setattr("sys.argv", ["recompute", str(tmp_path)])
-    write_table(table.drop(columns="basis").head(1), tmp_path / "claims.csv")
+    write_table(right.drop(columns="basis"), tmp_path / "claims.csv")
     recompute_command()
-    assert "of earlier rules and words" in capsys.readouterr().out
+    gone = right.assign(claim="that-was-there", basis="t")
+    assert "0 agree, none differs, and 1 not comparable (1 judged by earlier rules)" in capsys.readouterr().out
+    was = {"cm-more-intervals-help-euler": {"decided_by": {"oracle": {"metric": "another"}}}}
+    monkeypatch.setattr(recompute, "ledger_at", {"abc": was, "def": {}}.get)
+    write_table(pd.concat([right.assign(rule_commit="abc"), gone]), tmp_path / "claims.csv")
+    recompute_command()
+    assert (
+        "2 not comparable (1 judged by earlier rules; 1 without a rule in claims.yaml now)" in capsys.readouterr().out
+    )
+    write_table(right.assign(rule_commit="def"), tmp_path / "claims.csv")
+    with pytest.raises(SystemExit, match="1"):  # what git does not tell is held against the rule of now
+        recompute_command()
+    numbers = found.loc[["cm-more-intervals-help-euler"], ["effect", "low", "high", "p", "seeds"]].to_dict("records")[0]
+    write_table(right.assign(**numbers), tmp_path / "claims.csv")
+    capsys.readouterr()
+    recompute_command()
+    assert "of 1 published verdicts 1 agree, none differs\n" in capsys.readouterr().out
     (tmp_path / "runs.csv").unlink()
     with pytest.raises(BenchError, match=r"not there(.|\n)*runs.csv(.|\n)*remedy"):
         recompute_command()

@@ -9,6 +9,7 @@ import fnmatch
 import json
 import math
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from trigbench._places import ROOT
+from trigbench.workflow.machine.git import git
 from trigbench.workflow.report.second_bars import bars, chose_an_edge, is_untested
 from trigbench.workflow.report.second_numbers import EXACT, SAMPLED, Compared, LacksError, Table, compare, listed
 from trigbench.workflow.report.second_reading import NUMBERS, Found, after_holm, among, found, word
+from trigbench.workflow.study.claim import Rule
 from trigbench.workflow.study.places import CURVES, ORIGIN, RUNS, VERDICTS
 
-COLUMNS = ["study", "claim", "published", "recomputed", "holm", "scale", *NUMBERS, "off"]
+COLUMNS = ["study", "claim", "published", "recomputed", "holm", "scale", *NUMBERS, "off", "why"]
 """Of what comes out."""
+NO_RULE, EARLIER, NO_CURVES = "without a rule in claims.yaml now", "judged by earlier rules", "without their curves.csv"
+"""Why a published verdict is not comparable."""
 
 
 # --- verdicts ------------------------------------------------------------------------------------
@@ -101,8 +107,9 @@ def read(path: Path) -> Table:
 
 
 def study(folder: Path, claims: Mapping[str, Any]) -> Table:
-    """One row for each rule that these claims have on the study: what its table has published (None where the rule is
-    newer), and what comes out with its NUMBERS (None where its curves are not published)."""
+    """One row for each verdict that is published and each rule that these claims have on the study: what its table says
+    (None where the rule is newer), and what comes out with its NUMBERS (None where its curves are not published, or no
+    rule is there); `why` says why the two are not comparable."""
     origin, published = json.loads((folder / ORIGIN).read_text(encoding="utf-8")), read(folder / VERDICTS)
     name, settings, there = origin["settings"]["study"], origin["settings"], (folder / CURVES).is_file()
     runs = read(folder / RUNS)
@@ -111,25 +118,72 @@ def study(folder: Path, claims: Mapping[str, Any]) -> Table:
     for row in (*published.to_dict("records"), *newer):
         rule = (claims.get(row["claim"], {}).get("decided_by") or {}).get(name)
         if rule is None:
+            if isinstance(row.get("experiment"), str):
+                rows.append({"row": row, "scale": row["scale"], "said": None, "why": NO_RULE})
             continue
         patterns = settings["experiments"].get(rule["experiment"], {}).get("arms", ())
         shown = [a for a in settings["arms"] if not settings["arms"][a]["tuning"]]
         arms = [a for a in shown if any(fnmatch.fnmatchcase(a, p) for p in patterns)]
+        earlier = row["verdict"] is not None and is_earlier(row, name, rule, origin)
         rule = {**rule, **{side: [resolve(t, arms) for t in listed(rule[side])] for side in ("of", "against")}}
         on_curve = any("x" in t for side in ("of", "against") for t in rule[side])
         said = None if on_curve and not there else recomputed(rule, runs, curves, origin)
-        rows.append({"row": row, "scale": rule["scale"], "said": said})
-    family = [each for each in rows if each["row"]["verdict"] is not None and each["said"]]
-    last = after_holm([each["said"].verdict for each in family], [each["said"].p for each in family])
-    whole = len(family) == len(published.dropna(subset=["experiment"]))
-    for each, word_left in zip(family, last, strict=True):
-        each["holm"] = word_left if whole else None
+        why = EARLIER if earlier else NO_CURVES if said is None else ""
+        rows.append({"row": row, "scale": rule["scale"], "said": said, "why": why})
+    adjust(rows, origin.get("family"), origin.get("rules", {}))
     return pd.DataFrame([as_row(name, **{"holm": None, **each}) for each in rows], columns=COLUMNS)
 
 
-def as_row(name: str, row: Mapping[str, Any], scale: str, said: Found | None, holm: str | None) -> dict[str, Any]:
+def adjust(rows: list[dict[str, Any]], family: Mapping[str, Any] | None, rules: Mapping[str, str]) -> None:
+    """Say of each published verdict what Holm's adjustment leaves of it, where all levels of its family are known:
+    among all, or among the rules of a family that was frozen. Newer ones are outside of it, and what it has lost
+    counts with the level that it had."""
+    told = [each for each in rows if each["row"]["verdict"] is not None and each["why"] != NO_RULE]
+    lost = any(each["why"] == NO_RULE for each in rows)
+    if any(each["why"] for each in told) or (lost and family is None):
+        return
+    frozen = family["claims"] if family else {n: {"rule": digest, "p": None} for n, digest in rules.items()}
+    told_of = {each["row"]["claim"]: each for each in told}
+    inside = {n: e for n, e in told_of.items() if not frozen or frozen.get(n, {}).get("rule") == rules.get(n)}
+    more = [one["p"] for name, one in frozen.items() if name not in inside]
+    words, levels = [e["said"].verdict for e in inside.values()], [e["said"].p for e in inside.values()]
+    for each in told:
+        each["holm"] = each["said"].verdict if each["said"].p is None else "outside its family"
+    for each, left in zip(inside.values(), after_holm([*words, *[""] * len(more)], [*levels, *more]), strict=False):
+        each["holm"] = left
+
+
+def is_earlier(row: Mapping[str, Any], study: str, rule: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
+    """Whether a published verdict was judged by another rule than this: by what its provenance says of its rule, or
+    else by the commit that its table names. What neither tells is held against the rule of now."""
+    if "basis" not in row:  # of the words and statistics that were before
+        return True
+    if (digest := origin.get("rules", {}).get(row["claim"])) is not None:
+        return digest != Rule.model_validate(rule).digest
+    then = ledger_at(commit) if isinstance(commit := row.get("rule_commit"), str) else {}
+    was = (then.get(row["claim"], {}).get("decided_by") or {}).get(study)
+    return was is not None and was != rule
+
+
+@cache
+def ledger_at(commit: str) -> Mapping[str, Any]:
+    """The claims of a commit; nothing where git cannot say."""
+    text = git(ROOT, "show", f"{commit}:workflow/claims.yaml")
+    return parsed(text) if text else {}
+
+
+def as_row(
+    name: str, row: Mapping[str, Any], scale: str, said: Found | None, holm: str | None, why: str
+) -> dict[str, Any]:
     """Of a claim on the study of that name what was published, and what comes out."""
-    about = {"study": name, "claim": row["claim"], "published": row["verdict"], "scale": scale, "holm": holm}
+    about = {
+        "study": name,
+        "claim": row["claim"],
+        "published": row["verdict"],
+        "scale": scale,
+        "holm": holm,
+        "why": why,
+    }
     about |= {"recomputed": said and said.verdict, "off": said and off(row, said, holm)}
     return about | {key: said and getattr(said, key) for key in NUMBERS}
 
@@ -149,31 +203,49 @@ def off(row: Mapping[str, Any], said: Found, holm: str | None) -> str:
 
 def read_claims(path: Path) -> dict[str, Any]:
     """The claims of a ledger, as its file has them."""
+    return parsed(path.read_text(encoding="utf-8"))
+
+
+def parsed(text: str) -> dict[str, Any]:
+    """As a ledger's text has them."""
     quick = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return yaml.load(path.read_text(encoding="utf-8"), Loader=quick)["claims"]
+    return yaml.load(text, Loader=quick)["claims"]
 
 
 def report(folder: Path, claims: Mapping[str, Any]) -> tuple[int, Table]:
-    """Print what differs in a study and what cannot be recomputed; return how many differ, and the table."""
-    whole, judged_so = study(folder, claims), "basis" in pd.read_csv(folder / VERDICTS, nrows=0)
+    """Print how many verdicts of a study agree, which differ, and why others are not comparable; return how many
+    differ, and the table."""
+    whole = study(folder, claims)
     table = whole[whole.published.notna()]
-    without = table.recomputed.isna()
-    same = (table.published == table.recomputed) & (table.off == "")
-    wrong = table[~without & ~same] if judged_so else table[:0]
-    if judged_so:
-        print(f"{folder}: {same.sum()} of {len(table)} verdicts agree")
-    else:
-        print(f"{folder}: its {len(table)} verdicts are of earlier rules and words, and are held against nothing")
-        counts = table.recomputed.value_counts()
-        print(f"  by the rules of now: {', '.join(f'{count} {word}' for word, count in counts.items())}")
-    if without.any():
-        print(f"  {without.sum()} rest on curves.csv, which is not published there")
+    wrong = table[(table.why == "") & ~agree(table)]
+    print(f"{folder}: {counted(table)}")
+    earlier = table[table.why == EARLIER].recomputed
+    if len(earlier):
+        counts = ", ".join(f"{count} {word}" for word, count in earlier.value_counts().items())
+        lack = earlier.isna().sum()
+        print(f"  by the rules of now: {counts}" + (f"; {lack} {NO_CURVES}" if lack else ""))
     if newer := len(whole) - len(table):
         print(f"  rules of now that are newer than its table: {newer}; --table shows what they say")
     for row in wrong.itertuples():
         said = row.off if row.published == row.recomputed else f"as {row.published}, recomputed as {row.recomputed}"
         print(f"  {row.claim}: published {said}")
     return len(wrong), whole.assign(reads=[reads(row) for row in whole.to_dict("records")])
+
+
+def agree(table: Table) -> Any:
+    """Which published verdicts come out again, with their numbers."""
+    return (table.why == "") & (table.published == table.recomputed) & (table.off == "")
+
+
+def counted(table: Table) -> str:
+    """How many published verdicts agree, differ and are not comparable, and why."""
+    same, apart = int(agree(table).sum()), table.why[table.why != ""].value_counts()
+    differ = len(table) - same - int(apart.sum())
+    said = f"of {len(table)} published verdicts {same} agree, {differ or 'none'} differ{'s' * (differ < 2)}"
+    if not len(apart):
+        return said
+    reasons = "; ".join(f"{count} {why}" for why, count in apart.items())
+    return f"{said}, and {apart.sum()} not comparable ({reasons})"
 
 
 def reads(row: Mapping[str, Any]) -> str:
@@ -187,12 +259,15 @@ def reads(row: Mapping[str, Any]) -> str:
 
 
 def show(found: list[tuple[int, Table]], printed: bool, file: Path | None) -> int:
-    """Print and write the tables of `report`, if asked to; return how many verdicts differ in all."""
+    """Print what holds of all studies; print and write the tables of `report`, if asked to; return how many verdicts
+    differ in all."""
     table = pd.concat([one for _, one in found], ignore_index=True)
+    if len(found) > 1:
+        print(f"in all: {counted(table[table.published.notna()])}")
     if file is not None:
         table.drop(columns="off").to_csv(file, index=False, float_format="%.9g")
     if printed:
         levels = ["" if pd.isna(p) else f"{p:.3g}" for p in table.p]
         shown = table.assign(p=levels)[["study", "claim", "recomputed", "holm", "reads", "p", "seeds"]]
-        print(f"\n{shown.to_string(index=False, na_rep='')}")
+        print(f"\n{shown[table.recomputed.notna()].to_string(index=False, na_rep='')}")
     return sum(wrong for wrong, _ in found)
