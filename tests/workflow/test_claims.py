@@ -1,6 +1,7 @@
 """The ledger is whole and refuses what does not fit; its rules are dated; its verdicts name their study."""
 
 import copy
+import itertools
 import math
 import re
 import shlex
@@ -17,6 +18,7 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import copied_project, environment, snakemake
+from trigbench.workflow.claims.alike import described, is_alike
 from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
 from trigbench.workflow.claims.edges import choice_at_the_edge
@@ -41,7 +43,7 @@ from trigbench.workflow.claims.ledger import (
     read_claims,
     resolved,
 )
-from trigbench.workflow.claims.seen import published_results, seen
+from trigbench.workflow.claims.seen import NO_ARM, Used, published_results, seen, used_by
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
 from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED, WORDS, Judgement, fresh, holm_verdicts, totals
@@ -1196,20 +1198,95 @@ def test_fresh_seeds_and_other_arms_are_not_seen_and_what_git_lacks_is_unknown(c
     again = _published(checkout, {"a": [0.2, 0.1], "b": [0.3]})
     results = published_results(checkout)
     rule = Dated(ruled, ruled)
-    assert seen(rule, "tiny", ["a"], [0], results) == "yes"
-    assert seen(rule, "tiny", ["a"], [2, 3], results) == "no", "confirmation is by seeds that were never used"
-    assert seen(rule, "tiny", ["b"], [0], results) == "no", "it was published afterwards"
-    assert seen(rule, "other", ["a"], [0], results) == "no"
-    assert seen(rule, "tiny", [], [1], results) == "yes", "what has no arm, with anything of its study and seed"
-    assert seen(Dated(published, published), "tiny", ["a"], [0], results) == "yes", "in one commit is not before"
-    assert seen(Dated(again, again), "tiny", ["b"], [0], results) == "yes"
-    assert (
-        seen(Dated(), "tiny", ["a"], [0], results) == "yes" and seen(Dated(), "tiny", ["a"], [5], results) == "unknown"
+
+    def used(study: str, arms: list[str], seeds: list[int]) -> Used:
+        return Used(study, frozenset((arm, seed) for arm in arms for seed in seeds))
+
+    assert seen(rule, used("tiny", ["a"], [0]), results) == "yes"
+    assert seen(rule, used("tiny", ["a"], [2, 3]), results) == "no", "confirmation is by seeds that were never used"
+    assert seen(rule, used("tiny", ["b"], [0]), results) == "no", "it was published afterwards"
+    assert seen(rule, used("other", ["a"], [0]), results) == "no"
+    assert seen(rule, used("tiny", [NO_ARM], [1]), results) == "yes", (
+        "what has no arm, with anything of its study and seed"
     )
-    assert seen(rule, "tiny", ["a"], [0], None) == "unknown"
+    assert seen(Dated(published, published), used("tiny", ["a"], [0]), results) == "yes", "in one commit is not before"
+    assert seen(Dated(again, again), used("tiny", ["b"], [0]), results) == "yes"
+    assert (
+        seen(Dated(), used("tiny", ["a"], [0]), results) == "yes"
+        and seen(Dated(), used("tiny", ["a"], [5]), results) == "unknown"
+    )
+    assert seen(rule, used("tiny", ["a"], [0]), None) == "unknown"
     shallow = tmp_path / "shallow"
     _git(checkout, "clone", "-q", "--depth", "1", checkout.as_uri(), str(shallow))
-    assert seen(rule, "tiny", ["a"], [5], published_results(shallow)) == "unknown"
+    assert seen(rule, used("tiny", ["a"], [5]), published_results(shallow)) == "unknown"
+
+
+def _published_as(checkout: Path, study: Study, arm: str, seed: int, name: str) -> None:
+    """A result of an arm under another study's name, with the settings that its provenance has."""
+    folder = checkout / "results/published" / name
+    row = {"experiment": "discretisation", "arm": arm, "seed": seed, "metric": "map_rms", "value": 0.1}
+    write_table(pd.DataFrame([row], columns=COLUMNS), folder / "runs.csv")
+    write_json(folder / "provenance.json", {"settings": study.model_dump(exclude={"file"}, mode="json")})
+    _commit(checkout, f"results/published/{name}")
+
+
+def test_what_an_arm_rests_on_and_the_same_arm_of_another_study_are_seen(
+    tiny: dict, write_study, checkout: Path
+) -> None:
+    tiny["tuning_seeds"], tiny["tuning_metric"] = [50], "map_rms"
+    tiny["arms"]["taught"] = {"objective": "diffusion", "teacher": None}
+    tiny["arms"]["tune-{rate}"] = tiny["arms"]["scd"] | {
+        "rate": [1e-3, 2e-3, 4e-3],
+        "tuning": True,
+        "teacher": "taught",
+    }
+    tiny["arms"]["scd"] = tiny["arms"]["scd"] | {"rate_of": "tune-*", "teacher": "taught"}
+    tiny["arms"]["on"] = tiny["arms"]["scd"] | {"start": "scd", "rate_of": None}
+    tiny["experiments"]["discretisation"]["arms"] = ["taught", "scd", "on", "dscd-*"]
+    study = load(write_study(tiny))
+    rests = used_by(study, ["on"], [7]).results
+    tuned = {(f"tune-{rate}", 50) for rate in ("0.001", "0.002", "0.004")} | {("taught", 50)}
+    assert rests == {("on", 7), ("scd", 7), ("taught", 7)} | tuned
+    theirs = load(write_study(tiny | {"study": "theirs", "seeds": [3]}))
+    _published_as(checkout, theirs, "taught", 50, "theirs")
+    _published_as(checkout, theirs, "dscd-4", 3, "theirs-again")
+    _published_as(checkout, study, "scd", 9, "tiny")
+    tiny["arms"]["dscd-{intervals}"]["iterations"] = 77
+    _published_as(checkout, load(write_study(tiny)), "dscd-4", 4, "longer")
+    (checkout / "claims.yaml").write_text("claims: {}\n")
+    rule, results = Dated(_commit(checkout)), published_results(checkout)
+
+    def said(arm: str, seed: int) -> str:
+        return seen(rule, used_by(study, [arm], [seed]), results)
+
+    assert said("dscd-4", 3) == "yes", "the same settings and seed under another name"
+    assert said("dscd-8", 3) == said("dscd-4", 5) == "no", "other settings, another seed"
+    assert said("dscd-4", 4) == "no", "trained for longer, it is another arm"
+    assert said("scd", 7) == said("on", 7) == "yes", "at the seed that chose its rate its teacher was published"
+    tiny["arms"]["on"] |= {"start": "random", "teacher": "exact"}
+    alone = load(write_study(tiny))
+    assert seen(rule, used_by(alone, ["on"], [7]), results) == "no"
+
+
+@pytest.mark.slow
+def test_no_two_studies_judge_one_arm_at_one_seed() -> None:
+    """Where two will, their claims must say that what one has found is not new in the other."""
+    judged = dict[str, dict[str, tuple[dict, set[int]]]]()
+    for name in shipped():
+        study = load(name)
+        settings, found = study.model_dump(mode="json"), judged.setdefault(name, {})
+        for run in (run for experiment in study.experiments for run in study.runs_of(experiment)):
+            if run.arm not in found:
+                found[run.arm] = described(settings, run.arm), set()
+            found[run.arm][1].add(run.seed)
+    shared = [
+        f"{one}/{a} and {two}/{b} at {sorted(seeds & others)}"
+        for one, two in itertools.combinations(judged, 2)
+        for a, (arm, seeds) in judged[one].items()
+        for b, (other, others) in judged[two].items()
+        if seeds & others and is_alike(arm, other)
+    ]
+    assert not shared
 
 
 def test_tables_that_were_published_with_other_words_are_read_and_drawn() -> None:

@@ -22,7 +22,7 @@ from trigbench.workflow.claims.ledger import (
     unknown,
 )
 from trigbench.workflow.claims.records import VerdictRecord, write_verdicts
-from trigbench.workflow.claims.seen import Published, published_results, seen
+from trigbench.workflow.claims.seen import Published, published_results, seen, used_by
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
 from trigbench.workflow.claims.untested import missing_beside, too_short, untested
@@ -277,5 +277,5 @@ def row(
         "scale": rule.scale,
         "rule_commit": dated.rule,
         "rule_first": rule_first(dated, results, past.folder, past.rules is not None),
-        "seen": seen(dated, study.study, used, seeds, past.results) if seeds else None,
+        "seen": seen(dated, used_by(study, used, seeds), past.results) if seeds else None,
     }
