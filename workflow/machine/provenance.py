@@ -22,9 +22,9 @@ LIBRARIES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "torch-fidelit
 SOURCES = ("core", "workflow", "Snakefile")
 """What computes: of the project's files those that a digest stands for where no commit does.
 
-The rest of the package (`trigbench/`: names, places and the command) and pyproject.toml compute nothing, and a wheel has
-neither as a checkout has; versions of libraries stand beside the digest, in every record. So a checkout and a wheel of
-one commit have one digest, and those of results that are published stay what they are.
+The rest of the package (`trigbench/`: names, places and the command) and pyproject.toml compute nothing, and a wheel
+has neither as a checkout has; versions of libraries stand beside the digest, in every record. So a checkout and a wheel
+of one commit have one digest, and those of results that are published stay what they are.
 """
 
 
