@@ -1,6 +1,7 @@
 """The ledger is whole and refuses what does not fit; its rules are dated; its verdicts name their study."""
 
 import copy
+import itertools
 import math
 import re
 import shlex
@@ -17,8 +18,12 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import copied_project, environment, snakemake
+from trigbench.workflow.claims.alike import described, is_alike
 from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
+from trigbench.workflow.claims.edges import choice_at_the_edge
+from trigbench.workflow.claims.effects import Choice
+from trigbench.workflow.claims.family import LATE, Family, after_holm, results_mark, told
 from trigbench.workflow.claims.history import histories
 from trigbench.workflow.claims.judge import (
     OF_JUDGEMENT,
@@ -38,19 +43,20 @@ from trigbench.workflow.claims.ledger import (
     read_claims,
     resolved,
 )
-from trigbench.workflow.claims.seen import published_results, seen
+from trigbench.workflow.claims.seen import NO_ARM, Used, published_results, seen, used_by
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
-from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED, WORDS, fresh, holm_verdicts, totals
-from trigbench.workflow.claims.words import sentence
+from trigbench.workflow.claims.verdicts import CLAIM_NEW, RULE_CHANGED, WORDS, Judgement, fresh, holm_verdicts, totals
+from trigbench.workflow.claims.words import sentence, summary
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.files import write_json
+from trigbench.workflow.machine.files import read_json, write_json
 from trigbench.workflow.report import recomputing as recompute
-from trigbench.workflow.report import second_reading
+from trigbench.workflow.report import second_bars, second_numbers, second_reading
 from trigbench.workflow.report.matrix import draw_matrix
 from trigbench.workflow.report.pages.claim import history_table, withdrawn_pages
 from trigbench.workflow.report.pages.common import render
 from trigbench.workflow.report.pages.rules import ALONE, rule_words
+from trigbench.workflow.report.publishing import drawn_tables
 from trigbench.workflow.steps.recompute import command as recompute_command
 from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.freshness import FRESH, collected_from, verdict
@@ -149,8 +155,16 @@ def test_what_the_ledger_was_found_to_lack_is_mended() -> None:
             assert not of_vsd or name == "vsd-beats-scd-by-dinov2" or (rule.sane and rule.sane.at_most == 2), name
     assert not any(rule.metric in ("ct_minus_cd_loss", "gradient_noise") for rule in rules)
     withdrawn = {name: claim.withdrawn for name, claim in claims.items() if claim.withdrawn}
-    assert len(withdrawn) == 8 and all(change.why.endswith(".") for change in withdrawn.values())
+    assert len(withdrawn) == 10 and all(change.why.endswith(".") for change in withdrawn.values())
     assert not withdrawn.keys() & claims_of(read_claims(), load("oracle")).keys(), "they are never counted"
+
+
+def test_every_place_can_be_looked_up_or_says_that_it_was_not() -> None:
+    numbered = r"(Figs?\.|Tables?|Secs?\.|App\.|Theorem|Proposition|Algorithm|Footnote) [A-Z]?[.\d]*\d"
+    told = rf"{numbered}|App\.|Sec\. [A-Z]|Abstract|Discussion and limitations|none; ours|\(place: not verified\)$"
+    places = {name: claim.place for name, claim in read_claims().claims.items()}
+    assert not {name: place for name, place in places.items() if not re.search(told, place)}
+    assert 0 < sum(place.endswith("(place: not verified)") for place in places.values()) < 10
 
 
 def test_reading_the_ledger_imports_nothing_heavy() -> None:
@@ -963,6 +977,77 @@ def test_an_optimum_at_the_edge_of_its_grid_is_not_tested(rate: float, tested: b
     assert tested or found.note == f"the rate of scd is {rate:g}, at the edge of its grid (0.001, 0.002, 0.004)"
 
 
+MIDS = [[0.5], [0.7], [0.9], [1.1]]
+CHOSEN = {
+    "inside": ([[2, 1, 3, 4]] * 2, None),
+    "the last": ([[4, 3, 2, 1]] * 2, "1.1"),
+    "the first": ([[1, 2, 3, 4]] * 2, "0.5"),
+    "on average": ([[4, 2, 3, 1], [4, 2, 3, 9]], None),
+    "as good inside": ([[1, 1, 3, 4]] * 2, None),
+    "as good at both ends": ([[1, 3, 2, 1]] * 2, "0.5"),
+    "all as good": ([[2, 2, 2, 2]] * 2, None),
+    "all diverged": ([[math.inf] * 4] * 2, None),
+}
+
+
+@pytest.mark.parametrize("case", CHOSEN)
+def test_a_middle_time_that_is_chosen_at_the_edge_of_its_grid_is_not_tested(case: str, tiny: dict, write_study) -> None:
+    scores, end = CHOSEN[case]
+    tiny["samplers"] = {"mids": {"solver": "few", "times": MIDS}}
+    tiny["arms"]["scd"] |= {"samplers": ["few", "mids"]}
+    tiny["experiments"]["discretisation"]["samplers"] = ["few", "mids"]
+    rule = {"metric": "sliced_wasserstein", "of": {"arms": "scd", "sampling": "mids", "choose_on": [0, 1]}}
+    more = [
+        row | {"seed": seed, "steps": 2, "sampler": "few", "sampling": "mids", "times": str(mid), "mid_time": mid[0]}
+        for seed in range(5)
+        for mid, score in zip(MIDS, scores[min(seed, 1)], strict=True)
+        for row in _values({"scd": [0.1 * score]}, "sliced_wasserstein")
+    ]
+    one = _values({"dscd-4": [0.9] * 5}, "sliced_wasserstein", steps=1, sampling="few")
+    against = {"arms": "dscd-4", "steps": 1}
+    found = _judged(tiny, write_study, {}, *more, *one, **rule, against=against)
+    assert (found.verdict == "not tested") == (end is not None)
+    grid = f"the middle time of scd, chosen on seeds 0, 1, is {end}, at the edge of its grid (0.5, 0.7, 0.9, 1.1)"
+    assert end is None or found.note == grid
+
+
+EDGES = {
+    "arms along a number": ([{"arm": f"dscd-{n}"} for n in (4, 8, 16)], "the intervals of dscd-16, chosen on seed 0"),
+    "arms of other names": ([{"arm": "scd"}, {"arm": "dscd-4"}], None),
+    "arms that the study does not know": ([{"arm": "theirs-1"}, {"arm": "theirs-2"}], None),
+    "one alone": ([{"arm": "scd", "guidance": 2.0}], None),
+    "more guidance": ([{"arm": "scd", "guidance": g} for g in (1.0, 1.5, 2.0)], "the guidance of scd"),
+    "no guidance": ([{"arm": "scd", "guidance": g} for g in (2.0, 1.5, 1.0)], None),
+    "no guidance, and less": ([{"arm": "scd", "guidance": g} for g in (0.5, 1.0)], "the guidance of scd"),
+    "a sampler's own": ([{"arm": "scd", "sampling": f"churned-{n}"} for n in (0, 2, 4)], "the churn of scd"),
+    "without churn": ([{"arm": "scd", "sampling": f"churned-{n}"} for n in (4, 2, 0)], None),
+    "another sampler": ([{"arm": "scd", "sampling": name} for name in ("churned-4", "few")], None),
+    "more steps": ([{"arm": "scd", "sampling": "few", "steps": n} for n in (1.0, 2.0, 4.0)], None),
+    "several numbers": (
+        [{"arm": "scd", "times": f"[{a}, {b}]"} for a in (1.1, 1.2, 1.3) for b in (0.4, 0.3, 0.5)][:5],
+        "the middle time of scd",  # 1.2 among 1.1 and 1.2 beside 0.3, which is the least of 0.3 to 0.5
+    ),
+    "no number": ([{"arm": "scd", "guidance": 3.0}, {"arm": "scd"}], None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EDGES)
+def test_what_has_no_order_has_no_edge(case: str, tiny: dict, write_study) -> None:
+    """The last of each case is best."""
+    ways, said = EDGES[case]
+    tiny["arms"]["dscd-{intervals}"] |= {"intervals": [4, 8, 16]}
+    tiny["samplers"] = {f"churned-{n}": {"solver": "heun_churn", "churn": n, "evaluations": [3]} for n in (0, 2, 4)}
+    study = load(write_study(tiny))
+    scores = tuple(float(score) for score in range(len(ways), 0, -1))
+    note = choice_at_the_edge(Choice((0,), tuple({"arm": None} | way for way in ways), scores), study)
+    assert (note or "").startswith(said or "") and (note is None) == (said is None), note
+    rows = [dict.fromkeys(COLUMNS) | way | {"metric": "map_rms", "seed": 0, "status": "finished"} for way in ways]
+    table = pd.DataFrame(rows).assign(value=scores)
+    term = {"arms": list(dict.fromkeys(way["arm"] for way in ways)), "choose_on": [0]}
+    settings = study.model_dump(mode="json")
+    assert second_bars.is_last(term, "map_rms", table, set(), settings) == (said is not None)
+
+
 @pytest.mark.slow
 def test_a_quick_budget_is_too_short_to_judge(tiny: dict, write_study, checkout: Path) -> None:
     tiny["budgets"] = {"small": {"quick": True}}
@@ -995,6 +1080,90 @@ def test_a_plan_of_seeds_is_judged_look_by_look(tiny: dict, write_study) -> None
     with pytest.raises(BenchError, match="reached by no batch"):
         tiny["experiments"]["discretisation"]["seeds"] = {"first": 8, "batch": 3, "most": 12}
         load(write_study(tiny))
+
+
+# --- the family of Holm's adjustment --------------------------------------------------------------
+
+
+def _judged_whole(study: Study, fingerprint: str = "f", path: Path = CLAIMS) -> pd.DataFrame:
+    """The study's verdicts, of results that are whole."""
+    _results(study, [None], VALUES)
+    settings = study.model_dump(exclude={"file", "claims"}, mode="json")
+    origin = {"commits": [None], "runs_missing": 0, "fingerprints": {"a": fingerprint}, "settings": settings}
+    write_json(study.made.origin, origin)
+    return judge_study(study, path).set_index("claim")
+
+
+def test_the_family_of_holms_adjustment_is_frozen_with_its_results(tiny: dict, write_study, checkout: Path) -> None:
+    """A rule that comes later, or changes, is outside of it; what it has lost counts on."""
+    both = {"mine": FINER, "worse": copy.deepcopy(BEST)}
+    tiny["claims"] = copy.deepcopy(both)
+    first = _judged_whole(load(write_study(tiny)))
+    assert list(first.holm_verdict) == ["reproduced", "inconclusive"] and not first.note.str.contains("outside").any()
+    study = load(write_study(tiny))
+    kept = read_json(study.made.origin, "")["family"]
+    assert kept["claims"]["mine"] == {"rule": study.claims["mine"].decided_by["tiny"].digest, "p": first.p["mine"]}
+    assert kept == read_json(study.made.family, "")
+    later = copy.deepcopy(FINER)
+    later["decided_by"]["tiny"]["against"] = {"arms": "scd"}
+    tiny["claims"]["later"] = later
+    again = _judged_whole(load(write_study(tiny)))
+    assert read_json(study.made.origin, "")["family"] == kept, "the same results, whatever the workflow cleared"
+    assert list(again.holm_verdict[:2]) == list(first.holm_verdict)
+    assert again.holm_verdict["later"] == LATE and again.p["later"] > 0
+    assert again.verdict["later"] in WORDS and "newer than the family of 2 rules of release" in again.note["later"]
+    assert "(1 outside the family, by a newer rule)" in summary(again.reset_index(), "tiny")
+    assert told(study).startswith("Holm's adjustment is made among the family of 2 rules of release")
+    assert totals(again)["reproduced (Holm)"] == 1
+    tiny["claims"]["worse"]["decided_by"]["tiny"]["smallest"] = 0.01
+    changed = _judged_whole(load(write_study(tiny)))
+    assert (changed.holm_verdict["worse"], changed.holm_verdict["mine"]) == (LATE, "reproduced")
+    anew = _judged_whole(load(write_study(tiny)), "g")
+    assert LATE not in set(anew.holm_verdict) and "outside" not in str(list(anew.note)), "other results"
+    assert len(read_json(study.made.family, "")["claims"]) == 3
+
+
+def test_what_a_family_has_lost_counts_with_the_level_that_it_had() -> None:
+    rule = Claim.model_validate(FINER).decided_by["tiny"]
+    other = rule.model_copy(update={"smallest": 0.1})
+    found = {"a": Judgement("reproduced", p=0.02), "b": Judgement("reproduced", p=0.001)}
+    family = Family.of("mark", {"a": rule, "b": rule, "c": rule}, found | {"c": Judgement("reproduced", p=0.03)})
+    assert after_holm(found, {"a": rule, "b": rule}, family) == {"a": "reproduced", "b": "reproduced"}, "2 x 0.02"
+    late = after_holm(found, {"a": rule, "b": other}, family)
+    assert late == {"a": "reproduced", "b": LATE}
+    worse = Family.of(
+        "mark", {"a": rule, "d": rule, "e": rule}, found | {n: Judgement("opposite", p=0.03) for n in "de"}
+    )
+    assert after_holm(found, {"a": rule, "b": rule}, worse) == {"a": "inconclusive", "b": LATE}, "3 x 0.02"
+    exact = {"b": Judgement("reproduced", basis="exact")}
+    assert after_holm(exact, {"b": other}, family) == {"b": "reproduced"}, "without a level it is outside anyway"
+    assert after_holm(found, {"a": rule, "b": rule}, None) == {"a": "reproduced", "b": "reproduced"}
+
+
+def test_results_that_are_not_whole_have_no_family() -> None:
+    assert results_mark({"fingerprints": {"a": "f"}, "runs_missing": 1}) is None
+    assert results_mark({"commits": []}) is None and results_mark({"fingerprints": {"a": "f"}, "quick": True}) is None
+    one, other = ({"fingerprints": {"a": "f"}, "commit_of": {"a": commit}} for commit in "xy")
+    assert results_mark(one) == results_mark(dict(one)) != results_mark(other), "made again by other code"
+
+
+def test_a_frozen_family_comes_out_again_without_the_judge(
+    claims: dict, write_claims, tiny: dict, write_study, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Study, "is_shipped", True)
+    study = load(write_study(tiny))
+    _judged_whole(study, path=write_claims(claims))
+    claims["later"] = copy.deepcopy(FINER)
+    claims["later"]["decided_by"]["tiny"]["against"] = {"arms": "scd"}
+    del claims["best"]
+    _judged_whole(study, path=write_claims(claims))
+    found = recompute.study(study.folder, claims)
+    assert list(found.holm) == ["reproduced", LATE] and not found.off.any() and not found.why.any()
+    table = read_table(study.made.verdicts)
+    write_table(table.assign(holm_verdict=table.verdict), study.made.verdicts)
+    assert "after Holm's adjustment, recomputed as outside" in recompute.study(study.folder, claims).off[1]
+    claims["finer"]["decided_by"]["tiny"]["smallest"] = 0.06
+    assert list(recompute.study(study.folder, claims).why) == [recompute.EARLIER, ""]
 
 
 # --- seen or not ----------------------------------------------------------------------------------
@@ -1039,20 +1208,95 @@ def test_fresh_seeds_and_other_arms_are_not_seen_and_what_git_lacks_is_unknown(c
     again = _published(checkout, {"a": [0.2, 0.1], "b": [0.3]})
     results = published_results(checkout)
     rule = Dated(ruled, ruled)
-    assert seen(rule, "tiny", ["a"], [0], results) == "yes"
-    assert seen(rule, "tiny", ["a"], [2, 3], results) == "no", "confirmation is by seeds that were never used"
-    assert seen(rule, "tiny", ["b"], [0], results) == "no", "it was published afterwards"
-    assert seen(rule, "other", ["a"], [0], results) == "no"
-    assert seen(rule, "tiny", [], [1], results) == "yes", "what has no arm, with anything of its study and seed"
-    assert seen(Dated(published, published), "tiny", ["a"], [0], results) == "yes", "in one commit is not before"
-    assert seen(Dated(again, again), "tiny", ["b"], [0], results) == "yes"
-    assert (
-        seen(Dated(), "tiny", ["a"], [0], results) == "yes" and seen(Dated(), "tiny", ["a"], [5], results) == "unknown"
+
+    def used(study: str, arms: list[str], seeds: list[int]) -> Used:
+        return Used(study, frozenset((arm, seed) for arm in arms for seed in seeds))
+
+    assert seen(rule, used("tiny", ["a"], [0]), results) == "yes"
+    assert seen(rule, used("tiny", ["a"], [2, 3]), results) == "no", "confirmation is by seeds that were never used"
+    assert seen(rule, used("tiny", ["b"], [0]), results) == "no", "it was published afterwards"
+    assert seen(rule, used("other", ["a"], [0]), results) == "no"
+    assert seen(rule, used("tiny", [NO_ARM], [1]), results) == "yes", (
+        "what has no arm, with anything of its study and seed"
     )
-    assert seen(rule, "tiny", ["a"], [0], None) == "unknown"
+    assert seen(Dated(published, published), used("tiny", ["a"], [0]), results) == "yes", "in one commit is not before"
+    assert seen(Dated(again, again), used("tiny", ["b"], [0]), results) == "yes"
+    assert (
+        seen(Dated(), used("tiny", ["a"], [0]), results) == "yes"
+        and seen(Dated(), used("tiny", ["a"], [5]), results) == "unknown"
+    )
+    assert seen(rule, used("tiny", ["a"], [0]), None) == "unknown"
     shallow = tmp_path / "shallow"
     _git(checkout, "clone", "-q", "--depth", "1", checkout.as_uri(), str(shallow))
-    assert seen(rule, "tiny", ["a"], [5], published_results(shallow)) == "unknown"
+    assert seen(rule, used("tiny", ["a"], [5]), published_results(shallow)) == "unknown"
+
+
+def _published_as(checkout: Path, study: Study, arm: str, seed: int, name: str) -> None:
+    """A result of an arm under another study's name, with the settings that its provenance has."""
+    folder = checkout / "results/published" / name
+    row = {"experiment": "discretisation", "arm": arm, "seed": seed, "metric": "map_rms", "value": 0.1}
+    write_table(pd.DataFrame([row], columns=COLUMNS), folder / "runs.csv")
+    write_json(folder / "provenance.json", {"settings": study.model_dump(exclude={"file"}, mode="json")})
+    _commit(checkout, f"results/published/{name}")
+
+
+def test_what_an_arm_rests_on_and_the_same_arm_of_another_study_are_seen(
+    tiny: dict, write_study, checkout: Path
+) -> None:
+    tiny["tuning_seeds"], tiny["tuning_metric"] = [50], "map_rms"
+    tiny["arms"]["taught"] = {"objective": "diffusion", "teacher": None}
+    tiny["arms"]["tune-{rate}"] = tiny["arms"]["scd"] | {
+        "rate": [1e-3, 2e-3, 4e-3],
+        "tuning": True,
+        "teacher": "taught",
+    }
+    tiny["arms"]["scd"] = tiny["arms"]["scd"] | {"rate_of": "tune-*", "teacher": "taught"}
+    tiny["arms"]["on"] = tiny["arms"]["scd"] | {"start": "scd", "rate_of": None}
+    tiny["experiments"]["discretisation"]["arms"] = ["taught", "scd", "on", "dscd-*"]
+    study = load(write_study(tiny))
+    rests = used_by(study, ["on"], [7]).results
+    tuned = {(f"tune-{rate}", 50) for rate in ("0.001", "0.002", "0.004")} | {("taught", 50)}
+    assert rests == {("on", 7), ("scd", 7), ("taught", 7)} | tuned
+    theirs = load(write_study(tiny | {"study": "theirs", "seeds": [3]}))
+    _published_as(checkout, theirs, "taught", 50, "theirs")
+    _published_as(checkout, theirs, "dscd-4", 3, "theirs-again")
+    _published_as(checkout, study, "scd", 9, "tiny")
+    tiny["arms"]["dscd-{intervals}"]["iterations"] = 77
+    _published_as(checkout, load(write_study(tiny)), "dscd-4", 4, "longer")
+    (checkout / "claims.yaml").write_text("claims: {}\n")
+    rule, results = Dated(_commit(checkout)), published_results(checkout)
+
+    def said(arm: str, seed: int) -> str:
+        return seen(rule, used_by(study, [arm], [seed]), results)
+
+    assert said("dscd-4", 3) == "yes", "the same settings and seed under another name"
+    assert said("dscd-8", 3) == said("dscd-4", 5) == "no", "other settings, another seed"
+    assert said("dscd-4", 4) == "no", "trained for longer, it is another arm"
+    assert said("scd", 7) == said("on", 7) == "yes", "at the seed that chose its rate its teacher was published"
+    tiny["arms"]["on"] |= {"start": "random", "teacher": "exact"}
+    alone = load(write_study(tiny))
+    assert seen(rule, used_by(alone, ["on"], [7]), results) == "no"
+
+
+@pytest.mark.slow
+def test_no_two_studies_judge_one_arm_at_one_seed() -> None:
+    """Where two will, their claims must say that what one has found is not new in the other."""
+    judged = dict[str, dict[str, tuple[dict, set[int]]]]()
+    for name in shipped():
+        study = load(name)
+        settings, found = study.model_dump(mode="json"), judged.setdefault(name, {})
+        for run in (run for experiment in study.experiments for run in study.runs_of(experiment)):
+            if run.arm not in found:
+                found[run.arm] = described(settings, run.arm), set()
+            found[run.arm][1].add(run.seed)
+    shared = [
+        f"{one}/{a} and {two}/{b} at {sorted(seeds & others)}"
+        for one, two in itertools.combinations(judged, 2)
+        for a, (arm, seeds) in judged[one].items()
+        for b, (other, others) in judged[two].items()
+        if seeds & others and is_alike(arm, other)
+    ]
+    assert not shared
 
 
 def test_tables_that_were_published_with_other_words_are_read_and_drawn() -> None:
@@ -1063,24 +1307,39 @@ def test_tables_that_were_published_with_other_words_are_read_and_drawn() -> Non
     assert "! not reproduced, of earlier rules: the opposite, or too small to matter" in words
 
 
+def test_the_published_picture_leaves_out_tables_in_words_of_before(tmp_path: Path) -> None:
+    published = CLAIMS.parents[1] / "results/published"
+    for name in ("digits", "oracle-long"):
+        (tmp_path / name).mkdir()
+        table = read_table(published / name / "claims.csv")
+        kept = table.drop(columns="basis", errors="ignore") if name == "digits" else table
+        write_table(kept, tmp_path / name / "claims.csv")
+    assert [set(table.study) for table in drawn_tables(tmp_path)] == [{"oracle-long"}]
+
+
 # --- recomputed -----------------------------------------------------------------------------------
 
 
 def test_what_recomputes_verdicts_imports_nothing_that_judges() -> None:
-    """Where files are is no judgement."""
-    reads = ["trigbench.workflow.report.second_reading", "trigbench.workflow.study.places"]
-    for module, allowed in ((recompute, reads), (second_reading, [])):
+    """Where files are and what a rule is is no judgement."""
+    ours = "trigbench.workflow"
+    parts = [f"{ours}.report.second_{name}" for name in ("bars", "numbers", "reading")]
+    reads = {
+        recompute: ["trigbench._places", f"{ours}.machine.git", *parts, f"{ours}.study.claim", f"{ours}.study.places"],
+        second_bars: parts[1:2],
+    }
+    for module, allowed in (reads | {second_numbers: [], second_reading: []}).items():
         lines = Path(module.__file__ or "").read_text(encoding="utf-8").splitlines()
-        ours = [line.split()[1] for line in lines if line.startswith(("from trigbench", "import trigbench"))]
-        assert ours == allowed
+        found = [line.split()[1] for line in lines if line.startswith(("from trigbench", "import trigbench"))]
+        assert found == allowed
 
 
 def test_what_recomputes_verdicts_knows_the_same_of_metrics() -> None:
     known = [*QUANTITIES, *CURVES, *COSTS]
-    assert {metric for metric in known if is_exact(metric)} == recompute.EXACT
-    assert {name for name, of in QUANTITIES.items() if of.better == "higher"} == recompute.HIGHER
+    assert {metric for metric in known if is_exact(metric)} == second_numbers.EXACT
+    assert {name for name, of in QUANTITIES.items() if of.better == "higher"} == second_numbers.HIGHER
     limits = {name: (of.floor, of.ceiling) for name, of in QUANTITIES.items() if (of.floor, of.ceiling) != (None, None)}
-    assert limits == dict.fromkeys(recompute.BOUNDED, (0.0, 1.0))
+    assert limits == dict.fromkeys(second_numbers.BOUNDED, (0.0, 1.0))
 
 
 def _published_anew(study: Study, tables: Tables, folder: Path, claims: dict) -> pd.DataFrame:
@@ -1135,7 +1394,7 @@ def _drawn_tables(draw: np.random.Generator) -> Tables:
             runs.append(common | {"metric": "map_rms", "value": value})
             runs.append(common | {"metric": "clipped_share", "value": float(draw.choice([0.0, 0.02]))})
             runs.append(common | {"metric": "images_seen", "value": 100.0 if arm == "scd" else 90.0})
-            for times in (None, "[1.1]", "[0.5]"):
+            for times in (None, "[1.1]", "[0.8]", "[0.5]"):
                 way = {"steps": 1 if times is None else 2, "sampler": "few", "sampling": "few", "times": times}
                 distance = value * float(draw.uniform(0.8, 1.2))
                 runs.append(common | way | {"metric": "sliced_wasserstein", "value": distance})
@@ -1224,7 +1483,7 @@ def test_what_a_look_has_said_later_seeds_do_not_unsay(level: float, tiny: dict,
 @pytest.mark.slow
 def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypatch, capsys) -> None:
     published = CLAIMS.parents[1] / "results/published/oracle"
-    table = read_table(published / "claims.csv").assign(basis="t", verdict="opposite")
+    table = read_table(published / "claims.csv").assign(basis="t", verdict="opposite", rule_commit=None)
     for name in ("runs.csv", "provenance.json"):
         (tmp_path / name).symlink_to(published / name)
     write_table(table.set_index("claim").loc[["cm-more-intervals-help-euler"]].reset_index(), tmp_path / "claims.csv")
@@ -1232,7 +1491,7 @@ def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypat
     with pytest.raises(SystemExit, match="1"):
         recompute_command()
     said = capsys.readouterr().out
-    assert "0 of 1 verdicts agree" in said
+    assert "of 1 published verdicts 0 agree, 1 differs\n" in said
     assert "cm-more-intervals-help-euler: published as opposite, recomputed as reproduced" in said
     monkeypatch.setattr("sys.argv", ["recompute", str(tmp_path), "--table", "--csv", str(tmp_path / "out.csv")])
     right = table.assign(verdict="reproduced").set_index("claim").loc[["cm-more-intervals-help-euler"]].reset_index()
@@ -1250,9 +1509,25 @@ def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypat
     assert "rules of now that are newer than its table" in said
     assert list(found.loc["cm-more-intervals-help-euler", ["published", "seeds"]]) == ["reproduced", 5]
     monkeypatch.setattr("sys.argv", ["recompute", str(tmp_path)])
-    write_table(table.drop(columns="basis").head(1), tmp_path / "claims.csv")
+    write_table(right.drop(columns="basis"), tmp_path / "claims.csv")
     recompute_command()
-    assert "of earlier rules and words" in capsys.readouterr().out
+    gone = right.assign(claim="that-was-there", basis="t")
+    assert "0 agree, none differs, and 1 not comparable (1 judged by earlier rules)" in capsys.readouterr().out
+    was = {"cm-more-intervals-help-euler": {"decided_by": {"oracle": {"metric": "another"}}}}
+    monkeypatch.setattr(recompute, "ledger_at", {"abc": was, "def": {}}.get)
+    write_table(pd.concat([right.assign(rule_commit="abc"), gone]), tmp_path / "claims.csv")
+    recompute_command()
+    assert (
+        "2 not comparable (1 judged by earlier rules; 1 without a rule in claims.yaml now)" in capsys.readouterr().out
+    )
+    write_table(right.assign(rule_commit="def"), tmp_path / "claims.csv")
+    with pytest.raises(SystemExit, match="1"):  # what git does not tell is held against the rule of now
+        recompute_command()
+    numbers = found.loc[["cm-more-intervals-help-euler"], ["effect", "low", "high", "p", "seeds"]].to_dict("records")[0]
+    write_table(right.assign(**numbers), tmp_path / "claims.csv")
+    capsys.readouterr()
+    recompute_command()
+    assert "of 1 published verdicts 1 agree, none differs\n" in capsys.readouterr().out
     (tmp_path / "runs.csv").unlink()
     with pytest.raises(BenchError, match=r"not there(.|\n)*runs.csv(.|\n)*remedy"):
         recompute_command()

@@ -1,6 +1,7 @@
 """What a result says of where it comes from: whose code, which build, how much memory, how long."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import provenance as module
 from trigbench.workflow.machine.files import read_json, write_arrays, write_json
 from trigbench.workflow.machine.provenance import (
+    SOURCES,
     attribution,
     peak_memory_mb,
     provenance,
@@ -181,6 +183,19 @@ def test_a_log_beside_the_sources_is_no_change_of_what_computes(git, tmp_path: P
     module._digest_of_files.cache_clear()
     assert attribution(root)["source"] != sources_at(found["commit"], root)
     assert sources_at("0" * 40, root) is None
+
+
+def test_what_the_digest_leaves_out_computes_nothing() -> None:
+    """Of the rest of the package, what computes takes names, places and the words of the command."""
+    line = re.compile(r"^ *(?:from|import) (trigbench\b[.\w]*)", re.MULTILINE)
+    files = [path for part in ("core", "workflow") for path in (ROOT / part).rglob("*.py")]
+    taken = {name for path in files for name in line.findall(path.read_text(encoding="utf-8"))}
+    rest = {name for name in taken if not re.match(r"trigbench\.(core|workflow)\b", name)}
+    assert rest <= {
+        "trigbench",
+        *(f"trigbench._{name}" for name in ("arguments", "extras", "nearest", "places", "short")),
+    }
+    assert {*SOURCES} >= {"core", "workflow"}
 
 
 def test_a_run_beside_which_a_log_lay_is_its_commit_s(monkeypatch) -> None:

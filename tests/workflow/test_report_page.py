@@ -253,6 +253,8 @@ def test_every_verdict_names_its_study_and_what_decided(judged: Study):
     assert holds.effect is not None and holds.effect.startswith("×0.63")
     assert (holds.seen, pages["far"].decisions[0].seen) == ("no", None) and not holds.exact
     assert pages["far"].decided == [] and pages["far"].decisions[0].note == "needs study imagenet512"
+    whole = step.render("study.html.j2", page=study_page(judged), precision_note="")
+    assert "survive Holm's adjustment among the 4 rules that were frozen with" in whole
 
 
 def at(place: float | None) -> float:
@@ -443,7 +445,7 @@ def test_the_page_of_how_we_could_be_wrong_counts_what_the_verdicts_rest_on(judg
 
 
 def test_every_reason_for_not_testing_has_its_words():
-    said = (ROOT / "workflow/claims/untested.py").read_text() + (ROOT / "workflow/claims/verdicts.py").read_text()
+    said = "".join((ROOT / f"workflow/claims/{name}.py").read_text() for name in ("untested", "edges", "verdicts"))
     for name, pattern, _ in REASONS:
         assert re.search(pattern.replace("(floor|ceiling)", "{word}"), said), name
 

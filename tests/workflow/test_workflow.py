@@ -258,6 +258,7 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
     from trigbench.workflow.claims.judge import judge_study  # noqa: PLC0415
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415
     from trigbench.workflow.machine.files import read_json, write_json  # noqa: PLC0415
+    from trigbench.workflow.report.one_noise import draw_one_noise  # noqa: PLC0415
     from trigbench.workflow.report.publishing import publish  # noqa: PLC0415
     from trigbench.workflow.study.reading import load  # noqa: PLC0415
     from trigbench.workflow.study.study import Study  # noqa: PLC0415
@@ -286,13 +287,21 @@ def test_results_are_published_only_when_whole_clean_and_of_the_published_budget
     judge_study(study)
     publish(study)
     assert {p.name for p in (tmp_path / "published/tiny").iterdir()} == {
-        "runs.csv", "curves.csv", "claims.csv", "provenance.json", "tables", "figures",
+        "runs.csv", "curves.csv", "claims.csv", "redrawn.csv", "provenance.json", "tables", "figures",
     }  # fmt: skip
-    assert (tmp_path / "published/tiny/figures/discretisation.svg").is_file()
+    figures = tmp_path / "published/tiny/figures"
+    assert (figures / "discretisation.svg").is_file() and not (figures / "one-noise.svg").exists()
+    leading = study.model_copy(update={"one_noise": ("scd", "dscd-4")})
+    with pytest.raises(BenchError, match=r"not there(.|\n)*one-noise.json"):
+        publish(leading)
+    draw_one_noise(leading)
+    publish(leading)
+    assert {"one-noise.svg", "one-noise.json"} <= {path.name for path in figures.iterdir()}
     smaller = study.model_copy(update={"budget": "cpu"})
     shutil.copytree(study.folder, smaller.folder)
     publish(smaller)
     assert set(pd.read_csv(tmp_path / "published/tiny/claims.csv").verdict) == {"not run"}
+    assert not (tmp_path / "published/tiny/redrawn.csv").exists(), "it decides none"
     publish(study)
     assert "on no study here" in (tmp_path / "published/claims.svg").read_text()
     assert "abc" in capsys.readouterr().out

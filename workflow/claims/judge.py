@@ -10,6 +10,7 @@ import pandas as pd
 
 from trigbench.workflow.claims.dating import UNKNOWN, Dated, key_of, rule_commits, rule_first
 from trigbench.workflow.claims.effects import Effects, comparisons
+from trigbench.workflow.claims.family import after_holm, family_of, keep, late_notes
 from trigbench.workflow.claims.ledger import (
     CLAIMS,
     all_claims,
@@ -20,14 +21,13 @@ from trigbench.workflow.claims.ledger import (
     resolved,
     unknown,
 )
-from trigbench.workflow.claims.seen import Published, published_results, seen
+from trigbench.workflow.claims.seen import Published, published_results, seen, used_by
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
 from trigbench.workflow.claims.untested import missing_beside, too_short, untested
 from trigbench.workflow.claims.verdict_records import VerdictRecord, write_verdicts
 from trigbench.workflow.claims.verdicts import (
     Judgement,
-    holm_verdicts,
     judged,
     judged_exactly,
     judged_in_looks,
@@ -70,16 +70,25 @@ def judge_study(study: Study, path: Path = CLAIMS) -> pd.DataFrame:
     whole = in_full(study)
     found = {name: judge(claim, study, tables, sources[name], whole) for name, claim in claims.items()}
     past = {file: Past.of(file) for file in {sources[name] for name in claims}}
-    survivors = holm_verdicts([judgement for judgement, _ in found.values()])
+    rules = {n: claim.decided_by[study.study] for n, claim in claims.items() if study.study in claim.decided_by}
+    judgements = {n: judgement for n, (judgement, _) in found.items()}
+    family = family_of(study, rules, judgements)
+    keep(study, family, rules)
+    survivors, notes = after_holm(judgements, rules, family), late_notes(rules, family)
+    found = {n: (_noted(judgement, notes.get(n)), effects) for n, (judgement, effects) in found.items()}
     rows = [
-        {**row(n, claims[n], study, whole, found[n], tables.commits, past[sources[n]]), "holm_verdict": last}
-        for n, last in zip(found, survivors, strict=True)
+        {**row(n, claims[n], study, whole, found[n], tables.commits, past[sources[n]]), "holm_verdict": survivors[n]}
+        for n in found
     ]
     table = pd.DataFrame(rows, columns=VERDICT_COLUMNS)
     write_table(table, study.made.verdicts)
     about = [row | details(claims[row["claim"]], whole, *found[row["claim"]]) for row in rows]
     write_verdicts(study.made.details, [VerdictRecord(**each) for each in about])
     return table
+
+
+def _noted(judgement: Judgement, more: str | None) -> Judgement:
+    return dataclasses.replace(judgement, note="; ".join(filter(None, (judgement.note, more))))
 
 
 def study_tables(study: Study) -> Tables:
@@ -268,5 +277,5 @@ def row(
         "scale": rule.scale,
         "rule_commit": dated.rule,
         "rule_first": rule_first(dated, results, past.folder, past.rules is not None),
-        "seen": seen(dated, study.study, used, seeds, past.results) if seeds else None,
+        "seen": seen(dated, used_by(study, used, seeds), past.results) if seeds else None,
     }

@@ -269,10 +269,11 @@ def judged_in_looks(
 # --- many claims at once -------------------------------------------------------------------------
 
 
-def holm_verdicts(judgements: Sequence[Judgement]) -> list[Verdict]:
-    """Each verdict, but inconclusive where it does not survive Holm's adjustment among all that were tested."""
+def holm_verdicts(judgements: Sequence[Judgement], others: Sequence[float] = ()) -> list[Verdict]:
+    """Each verdict, but inconclusive where it does not survive Holm's adjustment among all that were tested, and the p
+    values of `others`."""
     tested = [i for i, judgement in enumerate(judgements) if judgement.p is not None]
-    adjusted = dict(zip(tested, holm([judgements[i].p or 0.0 for i in tested]), strict=True))
+    adjusted = dict(zip(tested, holm([*(judgements[i].p or 0.0 for i in tested), *others]), strict=False))
     return [
         "inconclusive" if i in adjusted and adjusted[i] >= ALPHA else judgement.verdict
         for i, judgement in enumerate(judgements)

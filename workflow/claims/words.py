@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from trigbench.workflow.claims.dating import UNKNOWN
+from trigbench.workflow.claims.family import LATE
 from trigbench.workflow.claims.intervals import FEW, MOST, POWER
 from trigbench.workflow.claims.verdicts import DECIDED, fresh, totals
 
@@ -70,6 +71,8 @@ def summary(table: pd.DataFrame, label: str) -> str:
     found, held = totals(table), totals(fresh(table))
     counts = ", ".join(f"{found[name]:.0f} {name}" for name in (*DECIDED, "inconclusive", "not tested", "not run"))
     holm = ", ".join(f"{found[f'{name} (Holm)']:.0f} {name}" for name in DECIDED)
+    late = (table.holm_verdict == LATE).sum()
+    holm += f" ({late} outside the family, by a newer rule)" if late else ""
     ahead = ", ".join(f"{held[name]:.0f} {name}" for name in DECIDED)
     return (
         f"on {label}: {found['tested']:.0f} claims tested; {counts}; after Holm's adjustment {holm}; "

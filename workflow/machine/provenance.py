@@ -20,7 +20,12 @@ from trigbench.workflow.machine.git import git
 
 LIBRARIES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "torch-fidelity", "snakemake")
 SOURCES = ("core", "workflow", "Snakefile")
-"""What computes: of the project's files those that a digest stands for where no commit does."""
+"""What computes: of the project's files those that a digest stands for where no commit does.
+
+The rest of the package (`trigbench/`: names, places and the command) and pyproject.toml compute nothing, and a wheel
+has neither as a checkout has; versions of libraries stand beside the digest, in every record. So a checkout and a wheel
+of one commit have one digest, and those of results that are published stay what they are.
+"""
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:

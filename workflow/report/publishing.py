@@ -1,13 +1,14 @@
 """Copy a finished study's small tables and figures to results/published, with their provenance.
 
-results/published/claims.svg is drawn anew: the verdicts of all studies that are there. A budget that makes a study
-smaller than it is decides no claim: its verdicts are published as not tested. Pictures show samples alone, as real
-images are somebody else's.
+results/published/claims.svg is drawn anew: the verdicts of all studies that are there, but for tables in earlier words.
+A budget that makes a study smaller than it is decides no claim: its verdicts are published as not tested. Pictures show
+samples alone, as real images are somebody else's.
 """
 
 import os
 import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,7 @@ from trigbench.workflow.report.matrix import draw_matrix
 from trigbench.workflow.report.plotting import sample_pictures
 from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.study.fingerprint import ROOT, own_file
+from trigbench.workflow.study.one_noise import one_noise_runs
 from trigbench.workflow.study.outside import standing_outside
 from trigbench.workflow.study.places import RESULTS, VERDICTS, StudyFiles, forms
 from trigbench.workflow.study.reading import budgets_of
@@ -87,17 +89,18 @@ def publish(study: Study) -> None:
         full = BUDGET in budgets_of(study.file)
         remedy = f"make it with budget={BUDGET}" if full else f"make it with another budget than {TRIAL}"
         raise BenchError(problem, file=study.file, remedy=remedy)
-    commits = _commits_of(study)
+    commits, decides = _commits_of(study), study.budget in (BUDGET, DEFAULT_BUDGET)
+    _check_made(study, [study.made.redrawn, *([study.made.one_noise] if one_noise_runs(study) else [])])
     apply_style()
     made, there = study.made, study.published.folder
     target = there.with_name(f".{study.study}.new")
     shutil.rmtree(target, ignore_errors=True)
     for folder in ("tables", "figures"):
         (target / folder).mkdir(parents=True)
-    for path in (made.runs, made.verdicts, made.origin):
+    for path in (made.runs, made.verdicts, made.origin, *([made.redrawn] if decides else [])):
         shutil.copy(path, target / path.name)
     write_table(asked_curves(study, read_table(made.curves)), StudyFiles(target).curves)
-    if study.budget not in (BUDGET, DEFAULT_BUDGET):
+    if not decides:
         write_table(undecided(read_table(made.verdicts), study), StudyFiles(target).verdicts)
     for experiment in study.experiments:
         files = made.experiment(experiment)
@@ -108,16 +111,32 @@ def publish(study: Study) -> None:
         if samples is not None:
             save(samples, target / "figures" / f"{experiment}-pictures")
             (target / "figures" / f"{experiment}-pictures.png").unlink()
-    if (picture := forms(made.one_noise)[0]).is_file():  # samples alone, too
-        shutil.copy(picture, target / "figures" / picture.name)
+    picture = forms(made.one_noise)[0]
+    if one_noise_runs(study) and picture.is_file():  # samples alone, too; there is none where all diverged
+        for path in (picture, made.one_noise):
+            shutil.copy(path, target / "figures" / path.name)
     shutil.rmtree(there, ignore_errors=True)
     target.replace(there)
-    claims = pd.concat([read_table(path) for path in sorted(there.parent.glob(f"*/{VERDICTS}"))])
+    claims = pd.concat(drawn_tables(there.parent))
     if len(claims):  # a study of one's own may have none
         save(draw_matrix(claims), there.parent / "claims")
     print(f"published {study.label} of commit {', '.join(commits)} to {there}")
     if outside := [name for name, _, _ in standing_outside(study)]:
         print(f"left out, as no commit here made it: {', '.join(outside)}, from outside ({study.made.outside})")
+
+
+def drawn_tables(published: Path) -> list[pd.DataFrame]:
+    """The published tables of verdicts by today's rules and words. What was judged before these counts otherwise, wins
+    over competitors that had failed among them, and is in no picture."""
+    tables = [read_table(path) for path in sorted(published.glob(f"*/{VERDICTS}"))]
+    return [table for table in tables if "basis" in table]
+
+
+def _check_made(study: Study, files: Sequence[Path]) -> None:
+    """Raise BenchError where one of these is missing, as of results that an earlier version judged."""
+    for path in files:
+        if not path.is_file():
+            raise BenchError("it is to be published, and is not there", file=path, remedy=study.command())
 
 
 def asked_curves(study: Study, curves: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Collect a study's tables, judge its claims and draw its picture of one noise in one process, as the workflow does."""
 
 from trigbench.workflow.claims.collecting import collect
+from trigbench.workflow.claims.family import told
 from trigbench.workflow.claims.words import summary
 from trigbench.workflow.machine.command import main
 from trigbench.workflow.machine.named import named
@@ -14,6 +15,7 @@ def command() -> None:
     study = study_of(parser(__doc__).parse_args())
     beside = named(DRAW)(study) if study.one_noise else []
     print(summary(collect(study, beside), study.label))
+    print(told(study))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@
   python -m trigbench.workflow.steps.recompute FOLDER ...     those of these folders
   python -m trigbench.workflow.steps.recompute --table        with effect, interval, p and seeds of each
 
-Exit status 1 where a verdict or one of its numbers differs. See docs/verdicts.md.
+It says how many agree, how many differ, and how many are not comparable, as they were judged by earlier rules, have no
+rule now, or rest on curves that are not published. Exit status 1 where a verdict or one of its numbers differs. See
+docs/verdicts.md.
 """
 
 import argparse

@@ -4,6 +4,7 @@ Beside it, results/<study>/claims.json says all that is known of each. With --cl
 experiment's tables alone, and its verdict is printed.
 """
 
+from trigbench.workflow.claims.family import told
 from trigbench.workflow.claims.judge import judge_claim, judge_study
 from trigbench.workflow.claims.words import sentence, summary
 from trigbench.workflow.machine.command import main
@@ -18,6 +19,7 @@ def command() -> None:
     study = study_of(parsed)
     if parsed.claim is None:
         print(summary(judge_study(study), study.label))
+        print(told(study))
     else:
         print(sentence(judge_claim(study, parsed.claim)))
 

@@ -4,6 +4,7 @@ Imports nothing heavy (no torch, no pandas), since every start of the workflow r
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -228,6 +229,12 @@ class Rule(Model):
             for side in (self.of, self.against)
         ]
         return str(sorted(sides))
+
+    @property
+    def digest(self) -> str:
+        """Changes when the rule does, in whatever its file says, and not with how that is written."""
+        said = self.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Change(Model):

@@ -199,6 +199,11 @@ class StudyFiles:
         """What the experiment measured beside its runs; apart from its folder, which drawing anew replaces."""
         return self.folder / "measurements" / f"{experiment}.json"
 
+    @property
+    def family(self) -> Path:
+        """The rules that judged these results first (workflow.claims.family); no rule of the workflow clears it."""
+        return self.folder / "family.json"
+
     def looks(self, experiment: str) -> Path:
         """How far the experiment's plan of seeds has come (workflow.study.seeds.LooksRecord)."""
         return self.folder / "looks" / f"{experiment}.json"

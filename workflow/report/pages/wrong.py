@@ -34,7 +34,7 @@ REASONS = (
         "where nothing can be better, nothing can be found to be",
     ),
     (
-        "A tuned rate lies at the edge of its grid", "at the edge of its grid",
+        "What was chosen, as a rate, lies at the edge of its grid", "at the edge of its grid",
         "the best rate may lie outside, so that the method was not at its best",
     ),
     (
