@@ -417,7 +417,8 @@ def _latents() -> dict[str, Any]:
     pytest.importorskip("diffusers")
     write_autoencoder(Path(), 32)
     weights = "dinov2.safetensors"
-    return {**_pictures(40), "size": 32, "vae": "vae", "extractor": {"kind": "dinov2", "weights": weights}}
+    judged = {"extractor": {"kind": "dinov2", "weights": weights}, "dinov2": weights}
+    return {**_pictures(40), "size": 32, "vae": "vae", **judged}
 
 
 RANDOM = {"extractor": {"kind": "random"}}
