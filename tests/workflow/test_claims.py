@@ -19,6 +19,8 @@ import yaml
 from tests.workflow.conftest import copied_project, environment, snakemake
 from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
+from trigbench.workflow.claims.edges import choice_at_the_edge
+from trigbench.workflow.claims.effects import Choice
 from trigbench.workflow.claims.history import histories
 from trigbench.workflow.claims.judge import (
     OF_JUDGEMENT,
@@ -46,7 +48,7 @@ from trigbench.workflow.claims.words import sentence
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report import recomputing as recompute
-from trigbench.workflow.report import second_reading
+from trigbench.workflow.report import second_bars, second_numbers, second_reading
 from trigbench.workflow.report.matrix import draw_matrix
 from trigbench.workflow.report.pages.claim import history_table, withdrawn_pages
 from trigbench.workflow.report.pages.common import render
@@ -106,7 +108,8 @@ def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
     assert {study for claim in claims for study in claim.decided_by} <= {*shipped()}
 
 
-@pytest.mark.parametrize("name", ["oracle", "oracle-long", "digits", "flow_maps"])
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("name", ["oracle", "oracle-long", "digits", "digits-lineage", "flow_maps", "low-rank"])
 def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:
     study, ledger = load(name), read_claims()
     check_claims(ledger, [study])
@@ -115,6 +118,7 @@ def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:
     assert max(statistics.values()) == 1
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", shipped())
 def test_a_verdict_rests_on_both_parts_of_the_data_where_a_study_measures_both(name: str) -> None:
     """All other rules on the distance to the training part say on the claim's page that they rest on it alone."""
@@ -288,6 +292,7 @@ def test_a_claim_that_another_s_own_study_decides_breaks_no_study(
     assert (elsewhere[0].verdict, elsewhere[0].note) == ("not run", "needs study somebody-s")
 
 
+@pytest.mark.slow
 def test_a_study_that_no_claim_names_is_never_held_against_the_ledger(tiny: dict, write_study) -> None:
     check_claims(read_claims(), [load(write_study(tiny))])
 
@@ -305,6 +310,58 @@ def two_ways(claims: dict, tiny: dict) -> dict:
     changes = {"metric": "sliced_wasserstein", "of": term, "against": {"value": 1}}
     claims["finer"]["decided_by"]["tiny"] |= changes
     return term
+
+
+FEW_STEPS = {"metric": "sliced_wasserstein", "of": {"arms": "scd", "steps": 2}}
+OTHER_STEPS = {
+    "another arm": FEW_STEPS | {"against": {"arms": "dscd-4", "steps": 1}},
+    "one of several": FEW_STEPS
+    | {"of": {"arms": "dscd-4", "steps": 2}, "against": {"arms": ["scd", "dscd-8"], "steps": 2, "take": "each"}},
+    "a metric of the term": FEW_STEPS
+    | {
+        "metric": "map_rms",
+        "of": {"arms": "scd", "steps": 2, "metric": "sliced_wasserstein"},
+        "against": {"arms": "dscd-4"},
+    },
+}
+AS_RATED: dict[str, dict[str, Any]] = {
+    "in as many steps": FEW_STEPS | {"of": {"arms": "scd", "steps": 1}, "against": {"arms": "dscd-4", "steps": 2}},
+    "an arm of these steps": FEW_STEPS
+    | {"of": {"arms": "scd-two", "steps": 2}, "against": {"arms": "dscd-4", "steps": 2}},
+    "one network": FEW_STEPS | {"against": {"arms": "scd", "steps": 1}},
+    "without steps": {"of": {"arms": "scd-two"}, "against": {"arms": "scd"}},
+    "a curve": FEW_STEPS
+    | {"of": {"arms": "scd", "steps": 2, "x": 1}, "against": {"arms": "scd-two", "steps": 1, "x": 1}},
+}
+
+
+def _tuned(tiny: dict, write_study) -> Study:
+    scd = tiny["arms"]["scd"] | {"snapshots": 1}
+    tiny["tuning_seeds"], tiny["tuning_metric"] = [100], "sliced_wasserstein"
+    tiny["arms"]["tune-{rate}"] = scd | {"rate": [1e-3, 2e-3, 4e-3], "tuning": True}
+    tiny["arms"]["scd"] = scd | {"rate_of": "tune-*"}
+    tiny["arms"]["scd-two"] = scd | {"rate_of": "tune-*", "rate_steps": 2}
+    tiny["experiments"]["discretisation"] |= {"arms": ["scd", "scd-two", "dscd-*"], "samplers": ["few"]}
+    return load(write_study(tiny))
+
+
+@pytest.mark.parametrize("case", OTHER_STEPS)
+def test_arms_are_not_compared_in_steps_that_did_not_choose_their_rates(
+    case: str, claims: dict, write_claims, tiny: dict, write_study
+) -> None:
+    claims["finer"]["decided_by"]["tiny"] |= OTHER_STEPS[case]
+    with pytest.raises(BenchError) as caught:
+        check_claims(read_claims(write_claims({"finer": claims["finer"]})), [_tuned(tiny, write_study)])
+    for part in ("'scd' is compared in 2 steps", "was chosen in 1", "claims.finer.decided_by.tiny", "rate_steps: 2"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("case", AS_RATED)
+def test_arms_are_compared_in_the_steps_that_chose_their_rates_and_what_has_none_is_free(
+    case: str, claims: dict, write_claims, tiny: dict, write_study
+) -> None:
+    claims["finer"]["decided_by"]["tiny"] |= AS_RATED[case]
+    check_claims(read_claims(write_claims({"finer": claims["finer"]})), [_tuned(tiny, write_study)])
 
 
 @pytest.mark.parametrize(
@@ -436,6 +493,7 @@ def test_a_bad_claim_of_a_study_s_own_is_refused_naming_its_file_key_and_remedy(
         assert part in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_study_s_own_claims_are_judged_and_dated_by_its_own_file_and_the_papers_are_not_listed(
     own: dict, tiny: dict, write_study, checkout: Path
 ) -> None:
@@ -906,6 +964,78 @@ def test_an_optimum_at_the_edge_of_its_grid_is_not_tested(rate: float, tested: b
     assert tested or found.note == f"the rate of scd is {rate:g}, at the edge of its grid (0.001, 0.002, 0.004)"
 
 
+MIDS = [[0.5], [0.7], [0.9], [1.1]]
+CHOSEN = {
+    "inside": ([[2, 1, 3, 4]] * 2, None),
+    "the last": ([[4, 3, 2, 1]] * 2, "1.1"),
+    "the first": ([[1, 2, 3, 4]] * 2, "0.5"),
+    "on average": ([[4, 2, 3, 1], [4, 2, 3, 9]], None),
+    "as good inside": ([[1, 1, 3, 4]] * 2, None),
+    "as good at both ends": ([[1, 3, 2, 1]] * 2, "0.5"),
+    "all as good": ([[2, 2, 2, 2]] * 2, None),
+    "all diverged": ([[math.inf] * 4] * 2, None),
+}
+
+
+@pytest.mark.parametrize("case", CHOSEN)
+def test_a_middle_time_that_is_chosen_at_the_edge_of_its_grid_is_not_tested(case: str, tiny: dict, write_study) -> None:
+    scores, end = CHOSEN[case]
+    tiny["samplers"] = {"mids": {"solver": "few", "times": MIDS}}
+    tiny["arms"]["scd"] |= {"samplers": ["few", "mids"]}
+    tiny["experiments"]["discretisation"]["samplers"] = ["few", "mids"]
+    rule = {"metric": "sliced_wasserstein", "of": {"arms": "scd", "sampling": "mids", "choose_on": [0, 1]}}
+    more = [
+        row | {"seed": seed, "steps": 2, "sampler": "few", "sampling": "mids", "times": str(mid), "mid_time": mid[0]}
+        for seed in range(5)
+        for mid, score in zip(MIDS, scores[min(seed, 1)], strict=True)
+        for row in _values({"scd": [0.1 * score]}, "sliced_wasserstein")
+    ]
+    one = _values({"dscd-4": [0.9] * 5}, "sliced_wasserstein", steps=1, sampling="few")
+    against = {"arms": "dscd-4", "steps": 1}
+    found = _judged(tiny, write_study, {}, *more, *one, **rule, against=against)
+    assert (found.verdict == "not tested") == (end is not None)
+    grid = f"the middle time of scd, chosen on seeds 0, 1, is {end}, at the edge of its grid (0.5, 0.7, 0.9, 1.1)"
+    assert end is None or found.note == grid
+
+
+EDGES = {
+    "arms along a number": ([{"arm": f"dscd-{n}"} for n in (4, 8, 16)], "the intervals of dscd-16, chosen on seed 0"),
+    "arms of other names": ([{"arm": "scd"}, {"arm": "dscd-4"}], None),
+    "arms that the study does not know": ([{"arm": "theirs-1"}, {"arm": "theirs-2"}], None),
+    "one alone": ([{"arm": "scd", "guidance": 2.0}], None),
+    "more guidance": ([{"arm": "scd", "guidance": g} for g in (1.0, 1.5, 2.0)], "the guidance of scd"),
+    "no guidance": ([{"arm": "scd", "guidance": g} for g in (2.0, 1.5, 1.0)], None),
+    "no guidance, and less": ([{"arm": "scd", "guidance": g} for g in (0.5, 1.0)], "the guidance of scd"),
+    "a sampler's own": ([{"arm": "scd", "sampling": f"churned-{n}"} for n in (0, 2, 4)], "the churn of scd"),
+    "without churn": ([{"arm": "scd", "sampling": f"churned-{n}"} for n in (4, 2, 0)], None),
+    "another sampler": ([{"arm": "scd", "sampling": name} for name in ("churned-4", "few")], None),
+    "more steps": ([{"arm": "scd", "sampling": "few", "steps": n} for n in (1.0, 2.0, 4.0)], None),
+    "several numbers": (
+        [{"arm": "scd", "times": f"[{a}, {b}]"} for a in (1.1, 1.2, 1.3) for b in (0.4, 0.3, 0.5)][:5],
+        "the middle time of scd",  # 1.2 among 1.1 and 1.2 beside 0.3, which is the least of 0.3 to 0.5
+    ),
+    "no number": ([{"arm": "scd", "guidance": 3.0}, {"arm": "scd"}], None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EDGES)
+def test_what_has_no_order_has_no_edge(case: str, tiny: dict, write_study) -> None:
+    """The last of each case is best."""
+    ways, said = EDGES[case]
+    tiny["arms"]["dscd-{intervals}"] |= {"intervals": [4, 8, 16]}
+    tiny["samplers"] = {f"churned-{n}": {"solver": "heun_churn", "churn": n, "evaluations": [3]} for n in (0, 2, 4)}
+    study = load(write_study(tiny))
+    scores = tuple(float(score) for score in range(len(ways), 0, -1))
+    note = choice_at_the_edge(Choice((0,), tuple({"arm": None} | way for way in ways), scores), study)
+    assert (note or "").startswith(said or "") and (note is None) == (said is None), note
+    rows = [dict.fromkeys(COLUMNS) | way | {"metric": "map_rms", "seed": 0, "status": "finished"} for way in ways]
+    table = pd.DataFrame(rows).assign(value=scores)
+    term = {"arms": list(dict.fromkeys(way["arm"] for way in ways)), "choose_on": [0]}
+    settings = study.model_dump(mode="json")
+    assert second_bars.is_last(term, "map_rms", table, set(), settings) == (said is not None)
+
+
+@pytest.mark.slow
 def test_a_quick_budget_is_too_short_to_judge(tiny: dict, write_study, checkout: Path) -> None:
     tiny["budgets"] = {"small": {"quick": True}}
     tiny["claims"] = {"mine": copy.deepcopy(FINER)}
@@ -1010,8 +1140,9 @@ def test_tables_that_were_published_with_other_words_are_read_and_drawn() -> Non
 
 def test_what_recomputes_verdicts_imports_nothing_that_judges() -> None:
     """Where files are is no judgement."""
-    reads = ["trigbench.workflow.report.second_reading", "trigbench.workflow.study.places"]
-    for module, allowed in ((recompute, reads), (second_reading, [])):
+    parts = [f"trigbench.workflow.report.second_{name}" for name in ("bars", "numbers", "reading")]
+    reads = {recompute: [*parts, "trigbench.workflow.study.places"], second_bars: parts[1:2]}
+    for module, allowed in (reads | {second_numbers: [], second_reading: []}).items():
         lines = Path(module.__file__ or "").read_text(encoding="utf-8").splitlines()
         ours = [line.split()[1] for line in lines if line.startswith(("from trigbench", "import trigbench"))]
         assert ours == allowed
@@ -1019,10 +1150,10 @@ def test_what_recomputes_verdicts_imports_nothing_that_judges() -> None:
 
 def test_what_recomputes_verdicts_knows_the_same_of_metrics() -> None:
     known = [*QUANTITIES, *CURVES, *COSTS]
-    assert {metric for metric in known if is_exact(metric)} == recompute.EXACT
-    assert {name for name, of in QUANTITIES.items() if of.better == "higher"} == recompute.HIGHER
+    assert {metric for metric in known if is_exact(metric)} == second_numbers.EXACT
+    assert {name for name, of in QUANTITIES.items() if of.better == "higher"} == second_numbers.HIGHER
     limits = {name: (of.floor, of.ceiling) for name, of in QUANTITIES.items() if (of.floor, of.ceiling) != (None, None)}
-    assert limits == dict.fromkeys(recompute.BOUNDED, (0.0, 1.0))
+    assert limits == dict.fromkeys(second_numbers.BOUNDED, (0.0, 1.0))
 
 
 def _published_anew(study: Study, tables: Tables, folder: Path, claims: dict) -> pd.DataFrame:
@@ -1077,7 +1208,7 @@ def _drawn_tables(draw: np.random.Generator) -> Tables:
             runs.append(common | {"metric": "map_rms", "value": value})
             runs.append(common | {"metric": "clipped_share", "value": float(draw.choice([0.0, 0.02]))})
             runs.append(common | {"metric": "images_seen", "value": 100.0 if arm == "scd" else 90.0})
-            for times in (None, "[1.1]", "[0.5]"):
+            for times in (None, "[1.1]", "[0.8]", "[0.5]"):
                 way = {"steps": 1 if times is None else 2, "sampler": "few", "sampling": "few", "times": times}
                 distance = value * float(draw.uniform(0.8, 1.2))
                 runs.append(common | way | {"metric": "sliced_wasserstein", "value": distance})
@@ -1124,6 +1255,7 @@ RULES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_verdicts_of_made_up_tables_come_out_again_whatever_a_rule_says(
     rounds: int, tiny: dict, write_study, tmp_path: Path

@@ -3,8 +3,9 @@
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,22 @@ NEAR = 0.1
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What seeds chose among."""
+
+    seeds: tuple[int, ...]
+    ways: tuple[Mapping[str, Any], ...]
+    """The arm of each and how it was sampled, by column."""
+    scores: tuple[float, ...]
+    """The mean of each over these seeds, turned so that less is better."""
+
+    @property
+    def which(self) -> int:
+        """The best, of several as good the first."""
+        return min(range(len(self.scores)), key=self.scores.__getitem__)
+
+
+@dataclass(frozen=True)
 class Measured:
     """One term of a comparison: its number in every seed of the effects."""
 
@@ -31,6 +48,8 @@ class Measured:
     values: tuple[float, ...]
     having: frozenset[int] = frozenset()
     """Seeds of which it has a number, whether or not the other terms have."""
+    choice: Choice | None = None
+    """What it was chosen from."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +91,9 @@ class _Selection:
     rows: frozenset[int] = frozenset()
     """Of the table, by their place."""
     missing: tuple[str, ...] = ()
-    spent: frozenset[int] = frozenset()
-    """Seeds that chose it."""
+    way: Mapping[str, Any] = field(default_factory=dict)
+    """Of one among several, its arm and how it was sampled, by column."""
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)
@@ -156,14 +176,14 @@ def _effects(
     if missing:
         return Effects((), (), missing, name=name)
     having = [set(selection.values) for selection in chosen]
-    spent = set().union(*(selection.spent for selection in chosen))
+    spent = set().union(*(s.choice.seeds for s in chosen if s.choice))
     seeds = sorted(set.intersection(*having) - spent)
     if not seeds:
         after = " beside those that chose" if spent else ""
         return Effects((), (), (f"a seed that all arms have{after}",), name=name)
     left_out = tuple(sorted(set.union(*having) - set(seeds) - spent))
     terms = tuple(
-        Measured(sign, metric, s.label, tuple(s.values[seed] for seed in seeds), frozenset(s.values))
+        Measured(sign, metric, s.label, tuple(s.values[seed] for seed in seeds), frozenset(s.values), s.choice)
         for sign, metric, s in zip(signs, metrics, chosen, strict=True)
     )
     sides = tuple(
@@ -202,14 +222,16 @@ def _selections(term: Term, metric: str, source: _Source) -> list[_Selection]:
     found = _each(term, metric, source, rows)
     if not term.choose_on:
         return found
-    spent = frozenset(term.choose_on)
     gaps = [gap for selection in found for gap in selection.missing]
-    gaps += [f"{metric} of {s.label}, seed {n}, which chooses" for s in found for n in spent - s.values.keys()]
+    gaps += [
+        f"{metric} of {s.label}, seed {n}, which chooses" for s in found for n in {*term.choose_on} - s.values.keys()
+    ]
     if gaps:
         return [_Selection(", ".join(term.arms), {}, missing=tuple(gaps))]
     sign = -1 if metric in source.known and source.known[metric].better == "higher" else 1
-    best = min(found, key=lambda selection: sign * _mean([selection.values[seed] for seed in term.choose_on]))
-    return [_Selection(best.label, best.values, best.rows, (), spent)]
+    scores = tuple(sign * _mean([selection.values[seed] for seed in term.choose_on]) for selection in found)
+    choice = Choice(term.choose_on, tuple(selection.way for selection in found), scores)
+    return [replace(found[choice.which], choice=choice)]
 
 
 def _each(term: Term, metric: str, source: _Source, rows: pd.DataFrame) -> list[_Selection]:
@@ -221,13 +243,18 @@ def _each(term: Term, metric: str, source: _Source, rows: pd.DataFrame) -> list[
         alone = term if arm is None else term.model_copy(update={"arms": (arm,)})
         telling = [c for c in columns if own[c].nunique(dropna=False) > 1]
         if not telling:
-            found.append(_one(alone, metric, source, own))
+            found.append(replace(_one(alone, metric, source, own), way={"arm": arm} | _sampled(own, columns)))
             continue
         for way, group in own.groupby(telling, dropna=False, sort=False):
             told = "".join(f", {c} {v}" for c, v in zip(telling, way, strict=True) if pd.notna(v))
             one = _one(alone, metric, source, group)
-            found.append(_Selection(f"{one.label}{told}", one.values, one.rows, one.missing))
+            found.append(replace(one, label=f"{one.label}{told}", way={"arm": arm} | _sampled(group, columns)))
     return found
+
+
+def _sampled(rows: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
+    """How rows of one way were sampled."""
+    return {c: rows[c].iloc[0] for c in columns if len(rows) and pd.notna(rows[c].iloc[0])}
 
 
 def _one(term: Term, metric: str, source: _Source, rows: pd.DataFrame) -> _Selection:

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from trigbench.workflow.claims.edges import choice_at_the_edge, rate_at_the_edge
 from trigbench.workflow.claims.effects import Effects, Measured, number_by_seed, of_experiment
 from trigbench.workflow.study.claim import Activity, Rule, Sane
 from trigbench.workflow.study.quantities import Quantities, is_exact
 from trigbench.workflow.study.study import Study
-
-EDGE = 1e-6
-"""Rates that agree so closely, relatively, are one."""
 
 
 def too_short(study: Study) -> str | None:
@@ -31,7 +29,8 @@ def untested(rule: Rule, found: Sequence[Effects], runs: pd.DataFrame, study: St
         _inactive(rule.activity, runs) if rule.activity else None,
         _failed(rule.sane, runs, known) if rule.sane else None,
         *(_at_its_limit(rule, effects, known) for effects in found),
-        *(_at_the_edge(arm, runs, study) for arm in rule.arms),
+        *(rate_at_the_edge(arm, runs, study) for arm in rule.arms),
+        *(choice_at_the_edge(term.choice, study) for effects in found for term in effects.terms if term.choice),
     )
     return next(filter(None, reasons), None)
 
@@ -98,15 +97,3 @@ def _stands(term: Measured, word: str, sense: int, rule: Rule, known: Quantities
     of_rule = getattr(rule, word) if term.metric == rule.metric else None
     limit = of_rule if of_rule is not None else getattr(known[term.metric], word) if term.metric in known else None
     return limit is not None and sense * float(np.median(term.values)) >= sense * limit
-
-
-def _at_the_edge(arm: str, runs: pd.DataFrame, study: Study) -> str | None:
-    """An arm whose rate was tuned, and is the least or the largest that was tried."""
-    grid = sorted(study.arms[candidate].rate for candidate in study.candidates(arm)) if arm in study.arms else []
-    if not grid:
-        return None
-    found = runs[(runs.arm == arm) & (runs.metric == "rate")].value.dropna()
-    for end in (grid[0], grid[-1]):
-        if len(found) and math.isclose(float(found.iloc[0]), end, rel_tol=EDGE):
-            return f"the rate of {arm} is {end:g}, at the edge of its grid ({', '.join(f'{rate:g}' for rate in grid)})"
-    return None
