@@ -21,7 +21,8 @@ def for_estimate(parser: argparse.ArgumentParser) -> None:
     add("--check", action="store_true", help="hold the estimate against the finished runs")
 
 
-FAMILIES = ("meanflow", "ctm", "lora", "imf", "ayf")
+FAMILIES = ("meanflow", "ctm", "scm", "lora", "imf", "ayf")
+"""Of `convert`; what is read of each, and which are refused with a reason, says workflow.machine.published."""
 
 
 def for_convert(parser: argparse.ArgumentParser) -> None:

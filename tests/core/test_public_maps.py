@@ -8,10 +8,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from tests.core.test_teachers import Checkpoint, Weights, edm_conv, edm_linear, edm_norm, without
+from tests.core.test_teachers import (
+    RAW,
+    Checkpoint,
+    Weights,
+    checkpoint,
+    denoised,
+    edm_conv,
+    edm_linear,
+    edm_norm,
+    without,
+)
 from trigbench.core.conversions import trig_from_edm
 from trigbench.core.networks.ctm import ctm_jump, ctm_network
+from trigbench.core.networks.fastgen import scm_tensors
 from trigbench.core.networks.meanflow import MeanFlowDiT, meanflow_jump, meanflow_network, meanflow_tensors
+from trigbench.core.networks.teachers import edm_field, edm_network
 from trigbench.core.trigflow import rotate
 
 CLASSES, SIGMA_D = 3, 0.5
@@ -302,3 +314,37 @@ def test_what_is_no_network_of_ctm_is_named():
         ctm_network({name: tensor for name, tensor in w.items() if "_s." not in name})
     with pytest.raises(ValueError, match="ADM's U-Net"):
         ctm_network({"time_embed_s.0.weight": torch.ones(1), "input_blocks.0.0.weight": torch.ones(1)})
+
+
+# --- sCM's networks as FastGen saves EDM's and EDM2's ---------------------------------------------------------
+
+
+def as_fastgen(family: str) -> dict[str, Tensor]:
+    """With the head of the adaptive weight, and gains of one number each."""
+    state = checkpoint(family)
+    if family == "edm":
+        head = {"model.logvar_linear.weight": torch.ones(1, 64), "model.logvar_linear.bias": torch.ones(1)}
+        return without(state, "model.map_augment.weight") | head
+    return {name: tensor[None] if name.endswith("_gain") else tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("family", RAW)
+def test_a_consistency_model_of_fastgens_is_edms_network_whose_denoiser_is_the_map(family):
+    sigma = torch.tensor([0.02, 0.7, 60.0], dtype=torch.float64)
+    x_sigma = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * (
+        0.5 + sigma
+    ).reshape(-1, 1, 1, 1)
+    exact = denoised(RAW[family], checkpoint(family), x_sigma, sigma, LABELS[1])
+    field = edm_field(edm_network(scm_tensors(as_fastgen(family))), SIGMA_D, LABELS[1])
+    x, t = trig_from_edm(x_sigma, sigma, SIGMA_D)
+    close(SIGMA_D * rotate(x, field(x, t), t, 0 * t), exact)
+
+
+def test_what_is_no_consistency_model_of_fastgens_is_named():
+    state = as_fastgen("edm2")
+    with pytest.raises(ValueError, match=r"missing: unet\.emb_fourier\.freqs"):
+        scm_tensors(without(state, "unet.emb_fourier.freqs"))
+    with pytest.raises(ValueError, match=r"emb_noise_r\.weight is of a second time"):
+        scm_tensors(state | {"unet.emb_noise_r.weight": torch.ones(2, 2)})
+    with pytest.raises(ValueError, match=r"out_gain \(2,\) instead of \(\)"):
+        scm_tensors(state | {"unet.out_gain": torch.ones(2)})

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.core.test_public_maps import HEADS, as_tree, ctm_state, meanflow_state
+from tests.core.test_public_maps import HEADS, as_fastgen, as_tree, ctm_state, meanflow_state
 from tests.core.test_published_adapters import ALPHA, NETWORKS, as_kohya, in_peft
 from tests.core.test_teachers import without
 from trigbench._arguments import FAMILIES
@@ -22,6 +22,8 @@ from trigbench.workflow.machine.published import ADAPTER, REFUSED
 from trigbench.workflow.machine.published import NETWORKS as READ
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.run.maps import open_map
+from trigbench.workflow.run.teachers import open_edm_network
+from trigbench.workflow.study.converted import header_of
 
 
 def single(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -56,6 +58,15 @@ def test_the_authors_tree_becomes_the_same_file(tmp_path: Path) -> None:
     tensors = convert(tmp_path / "jax.pt", tmp_path / "map.safetensors", family="meanflow")
     assert tensors.keys() == state.keys()
     assert all(torch.equal(tensors[name], state[name]) for name in state if name != "pos_embed")
+
+
+def test_a_consistency_model_of_fastgens_becomes_a_teacher(tmp_path: Path) -> None:
+    state = single(as_fastgen("edm2"))
+    torch.save(state, tmp_path / "scm.pt")
+    convert(tmp_path / "scm.pt", tmp_path / "scm.safetensors", family="scm")
+    tensors = open_edm_network(tmp_path / "scm.safetensors").state_dict()
+    assert all(torch.equal(t, state[f"unet.{name}"].reshape(t.shape)) for name, t in tensors.items())
+    assert header_of(tmp_path / "scm.safetensors").classes == 3
 
 
 def test_a_converted_adapter_is_merged_at_a_scale_of_one(tmp_path: Path, capsys) -> None:

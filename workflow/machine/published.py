@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from trigbench.core.networks.ctm import ctm_network
+from trigbench.core.networks.fastgen import scm_tensors
 from trigbench.core.networks.meanflow import meanflow_tensors
 from trigbench.core.published_adapters import adapter_from
 from trigbench.workflow.errors import BenchError
@@ -20,7 +21,7 @@ def _ctm(state: State) -> State:
     return state
 
 
-NETWORKS: Mapping[str, Callable[[State], State]] = {"meanflow": meanflow_tensors, "ctm": _ctm}
+NETWORKS: Mapping[str, Callable[[State], State]] = {"meanflow": meanflow_tensors, "ctm": _ctm, "scm": scm_tensors}
 """By family: what is written of a checkpoint's tensors, which are all checked against the family's layout."""
 ADAPTER = "lora"
 REFUSED: Mapping[str, str] = {
