@@ -57,7 +57,7 @@ class MeanFlowDiT(nn.Module):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         self.dit = DiT(**settings, told=("target_time",), conditioning="plain")
-        self.dit.tell = GapEmbedding(settings["width"])
+        self.dit.add_module("tell", GapEmbedding(settings["width"]))
 
     def forward(
         self, z: Image, tau: Float[Tensor, " batch"], rho: Float[Tensor, " batch"], labels: Tensor | None = None
@@ -123,7 +123,7 @@ def _sizes(published: State) -> dict[str, Any]:
     """Of `MeanFlowDiT`, but for the heads."""
     width, channels, patch, _ = published["x_embedder.proj.weight"].shape
     positions, labels = published.get("pos_embed"), published.get("y_embedder.embedding_table.weight")
-    tokens = SIDE**2 // patch**2 if positions is None else positions.shape[1]
+    tokens = positions.shape[1] if positions is not None and positions.ndim == 3 else SIDE**2 // patch**2
     side = round(tokens**0.5) * patch
     blocks = {name.split(".")[1] for name in published if name.startswith("blocks.")}
     classes = 0 if labels is None else len(labels) - 1
@@ -153,7 +153,10 @@ def _shapes(sizes: Mapping[str, Any]) -> Shapes:
 def _ours(published: State, sizes: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors as our DiT has them: scale before shift, gates apart, and channels of a patch outermost."""
     blocks = range(sizes["depth"])
-    same = SAME | {f"blocks.{n}.{ours}": f"blocks.{n}.{name}" for n in blocks for ours, name in SAME_IN_BLOCKS.items()}
+    same = {
+        **SAME,
+        **{f"blocks.{n}.{ours}": f"blocks.{n}.{name}" for n in blocks for ours, name in SAME_IN_BLOCKS.items()},
+    }
     patch, channels = sizes["patch"], sizes["shape"][0]
     found = dict[str, Tensor]()
     for part in ("weight", "bias"):

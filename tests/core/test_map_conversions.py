@@ -58,7 +58,7 @@ def own(family: str, x: Tensor, t: Tensor, u: Tensor, sigma_d: float) -> tuple[T
     return (points, tau, rho) if family == "flow" else (points, 1 - tau, tau - rho)
 
 
-def output_of(family: str, given: tuple[Tensor, Tensor, Tensor], ended: Tensor, u: Tensor, sigma_d: float) -> Tensor:
+def output_of(family: str, given: tuple[Tensor, ...], ended: Tensor, u: Tensor, sigma_d: float) -> Tensor:
     """What makes the family's map go from these points to where they end, a TrigFlow point at u."""
     points, one, other = given[0], *(column(n, ended) for n in given[1:])
     if family == "ctm network":  # EDM's preconditioning inside CTM's
@@ -91,7 +91,7 @@ def pairs() -> tuple[Tensor, Tensor, Tensor]:
 def exact(mixture) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """x, t, u and where the exact map ends."""
     x, t, u = pairs()
-    return x, t, u, oracle.segment_map(mixture, x, t, u)
+    return x, t, u, oracle.segment_map(mixture, x, t, u, steps=128)
 
 
 @pytest.mark.parametrize("family", CONVERSIONS)
@@ -129,7 +129,7 @@ def test_the_exact_map_here_is_the_exact_map_in_the_familys_words(family, sigma_
         close(ours, theirs, 1e-7)  # alpha near 1 holds half the digits of a small angle
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(seed=SEEDS, sigma_d=SIGMA_D)
 def test_ctms_map_is_the_rotation(seed, sigma_d):
     """G, in data units, of g that any F makes: G = sigma_d f / cos u."""
@@ -149,7 +149,7 @@ def some_network(seed: int) -> MapNetwork:
 
 
 @pytest.mark.parametrize("family", CONVERSIONS)
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(seed=SEEDS, sigma_d=SIGMA_D, end=st.sampled_from(["data", "here", "between"]))
 def test_networks_of_two_times_survive_the_round_trip_both_ways(family, seed, sigma_d, end):
     there, back = CONVERSIONS[family]
@@ -259,7 +259,7 @@ def lcm_by_hand(network: Callable, points: Tensor, alpha: Tensor) -> Tensor:
     return 0.25 / (n.square() + 0.25) * points + n / (n.square() + 0.25).sqrt() * predicted
 
 
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(seed=SEEDS, sigma_d=SIGMA_D)
 def test_lcms_map_is_the_consistency_map_of_its_field(seed, sigma_d):
     x, _, t = draw(seed, (SIZE,))

@@ -19,10 +19,11 @@ from tests.core.test_teachers import (
     edm_norm,
     without,
 )
-from trigbench.core.conversions import trig_from_edm
+from trigbench.core.conversions import trig_from_edm, trig_from_flow
 from trigbench.core.networks.ctm import ctm_jump, ctm_network
 from trigbench.core.networks.fastgen import scm_tensors
 from trigbench.core.networks.meanflow import MeanFlowDiT, meanflow_jump, meanflow_network, meanflow_tensors
+from trigbench.core.networks.meanflow_unet import meanflow_unet, meanflow_unet_jump
 from trigbench.core.networks.teachers import edm_field, edm_network
 from trigbench.core.trigflow import rotate
 
@@ -200,6 +201,8 @@ def test_what_is_no_meanflow_dit_is_named():
         meanflow_network(w | {"blocks.0.attn.q_norm.weight": torch.ones(8)})
     with pytest.raises(ValueError, match=r"blocks\.0\.mlp\.fc1\.bias \(7,\) instead of \(96,\)"):
         meanflow_network(w | {"blocks.0.mlp.fc1.bias": torch.ones(7)})
+    with pytest.raises(ValueError, match=r"pos_embed \(3,\) instead of \(1, "):
+        meanflow_network(w | {"pos_embed": torch.ones(3)})
     with pytest.raises(ValueError, match=r"neither layout of MeanFlow's DiT.*: blocks\.weight"):
         meanflow_network({"blocks.weight": torch.ones(1)})
     with pytest.raises(ValueError, match="how many heads has a width of 24"):
@@ -348,3 +351,99 @@ def test_what_is_no_consistency_model_of_fastgens_is_named():
         scm_tensors(state | {"unet.emb_noise_r.weight": torch.ones(2, 2)})
     with pytest.raises(ValueError, match=r"out_gain \(2,\) instead of \(\)"):
         scm_tensors(state | {"unet.out_gain": torch.ones(2)})
+
+
+# --- MeanFlow's U-Net of CIFAR-10, its tensors as Gsunshine/py-meanflow names them ---------------------------
+
+
+def blurring_conv(w: Weights, name: str, x: Tensor, outputs: int, kernel: int, resample: str) -> Tensor:
+    """EDM's convolution with the filter [1, 3, 3, 1] before it, written over padded or spread pixels."""
+    row = torch.tensor([1, 3, 3, 1]).double() / 8
+    square = w(f"{name}.resample_filter", 1, 1, 4, 4).copy_(row[:, None] * row).expand(x.shape[1], 1, 4, 4)
+    if resample == "down":
+        x = nnf.conv2d(nnf.pad(x, (1, 1, 1, 1)), square, groups=x.shape[1])[:, :, ::2, ::2]
+    else:
+        spread = torch.zeros(*x.shape[:2], 2 * x.shape[2] - 1, 2 * x.shape[3] - 1).double()
+        spread[:, :, ::2, ::2] = x
+        x = nnf.conv2d(nnf.pad(spread, (2, 2, 2, 2)), 4 * square, groups=x.shape[1])
+    return edm_conv(w, name, x, outputs, kernel)
+
+
+def mf_block(w: Weights, name: str, x: Tensor, e: Tensor, outputs: int, resample="", attends=False) -> Tensor:
+    """EDM's block, whose attention has all queries before all keys and values."""
+    y = nnf.silu(edm_norm(w, f"{name}.norm0", x))
+    conv = blurring_conv if resample else edm_conv
+    y = conv(w, f"{name}.conv0", y, outputs, 3, resample) + edm_linear(w, f"{name}.affine", e, outputs)[..., None, None]
+    y = edm_conv(w, f"{name}.conv1", nnf.silu(edm_norm(w, f"{name}.norm1", y)), outputs, 3)
+    straight = x.shape[1] == outputs and not resample
+    x = (y + (x if straight else conv(w, f"{name}.skip", x, outputs, 1, resample))) / math.sqrt(2)
+    if attends:
+        q, k, v = edm_conv(w, f"{name}.qkv", edm_norm(w, f"{name}.norm2", x), 3 * outputs, 1).flatten(2).chunk(3, dim=1)
+        weights = torch.einsum("bcq,bck->bqk", q, k / math.sqrt(outputs)).softmax(2)
+        y = torch.einsum("bqk,bck->bcq", weights, v).reshape(x.shape)
+        x = (x + edm_conv(w, f"{name}.proj", y, outputs, 1)) / math.sqrt(2)
+    return x
+
+
+def mf_unet(w: Weights, z: Tensor, t: Tensor, r: Tensor) -> Tensor:
+    """Of 8x8 and 4x4 pixels, one block a level, attention at 4x4; noise channels are twice the width."""
+    frequencies = 10_000 ** -(torch.arange(32).double() / 31)
+    told = []
+    for c in (t, t - r):
+        angles = c[:, None] * frequencies
+        told += [angles.sin(), angles.cos()]
+    w("map_augment.weight", 128, 6)
+    e = nnf.silu(edm_linear(w, "map_layer0", torch.cat(told, dim=1), 128))
+    e = nnf.silu(edm_linear(w, "map_layer1", e, 128))
+    h0 = edm_conv(w, "enc.8x8_conv", z, 32, 3)
+    h1 = mf_block(w, "enc.8x8_block0", h0, e, 32)
+    h2 = mf_block(w, "enc.4x4_down", h1, e, 32, "down")
+    h3 = mf_block(w, "enc.4x4_block0", h2, e, 64, attends=True)
+    y = mf_block(w, "dec.4x4_in0", h3, e, 64, attends=True)
+    y = mf_block(w, "dec.4x4_in1", y, e, 64)
+    y = mf_block(w, "dec.4x4_block0", torch.cat([y, h3], 1), e, 64)
+    y = mf_block(w, "dec.4x4_block1", torch.cat([y, h2], 1), e, 64, attends=True)
+    y = mf_block(w, "dec.8x8_up", y, e, 64, "up")
+    y = mf_block(w, "dec.8x8_block0", torch.cat([y, h1], 1), e, 32)
+    y = mf_block(w, "dec.8x8_block1", torch.cat([y, h0], 1), e, 32)
+    return edm_conv(w, "dec.8x8_aux_conv", nnf.silu(edm_norm(w, "dec.8x8_aux_norm", y)), 3, 3)
+
+
+def mf_unet_state() -> Checkpoint:
+    w = Checkpoint()
+    z, t, r = flowing()
+    mf_unet(w, z[:, :3], t, r)
+    return w
+
+
+def test_meanflows_unet_is_the_public_network_and_its_average_is_taken():
+    w, (z, t, r) = mf_unet_state(), flowing()
+    before = {name: tensor.clone() for name, tensor in w.items()}
+    exact = mf_unet(w, z[:, :3], t, r)
+    close(meanflow_unet(w)(z[:, :3], t, r), exact)
+    assert all(torch.equal(w[name], before[name]) for name in before)
+    whole = {f"net_ema.{name}": tensor for name, tensor in w.items()} | {"num_updates": torch.tensor(3)}
+    whole |= {f"{net}.{name}": 0 * tensor for net in ("net", "net_ema1") for name, tensor in w.items()}
+    close(meanflow_unet(whole)(z[:, :3], t, r), exact)
+    halved = meanflow_unet({name: tensor.half() for name, tensor in w.items()})
+    assert {p.dtype for p in halved.state_dict().values()} == {torch.float32}
+    angle, end = (torch.atan2(time, SIGMA_D * (1 - time)) for time in (t, r))
+    field = meanflow_unet_jump(meanflow_unet(w), SIGMA_D)(end)
+    x, _ = trig_from_flow(z[:, :3], t, SIGMA_D)
+    stepped = z[:, :3] - (t - r).reshape(-1, 1, 1, 1) * exact
+    close(rotate(x, field(x, angle), angle, end), trig_from_flow(stepped, r, SIGMA_D)[0])
+
+
+def test_what_is_no_unet_of_meanflows_is_named():
+    w = mf_unet_state()
+    for name in ("dec.4x4_in1.conv0.bias", "dec.4x4_in0.qkv.weight", "map_layer1.weight"):
+        with pytest.raises(ValueError, match=f"missing: model.{re.escape(name)}$"):
+            meanflow_unet(without(w, name))
+    with pytest.raises(ValueError, match=r"unexpected: model\.strange$"):
+        meanflow_unet(w | {"strange": torch.ones(1)})
+    with pytest.raises(ValueError, match=r"filters.*conv0\.resample_filter \(1, 1, 2, 2\) instead of \(1, 1, 4, 4\)"):
+        meanflow_unet(w | {"enc.4x4_down.conv0.resample_filter": torch.ones(1, 1, 2, 2)})
+    with pytest.raises(ValueError, match="no U-Net of MeanFlow's"):
+        meanflow_unet({"weight": torch.ones(1)})
+    with pytest.raises(ValueError, match=r"map_layer0\.weight \(128, 130\) instead of \(128, 128\)"):
+        meanflow_unet(w | {"map_layer0.weight": torch.ones(128, 130)})

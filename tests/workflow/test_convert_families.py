@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.core.test_public_maps import HEADS, as_fastgen, as_tree, ctm_state, meanflow_state
+from tests.core.test_public_maps import HEADS, as_fastgen, as_tree, ctm_state, meanflow_state, mf_unet_state
 from tests.core.test_published_adapters import ALPHA, NETWORKS, as_kohya, in_peft
 from tests.core.test_teachers import without
 from trigbench._arguments import FAMILIES
@@ -14,6 +14,7 @@ from trigbench.cli import main
 from trigbench.core.low_rank import merged
 from trigbench.core.networks.ctm import ctm_jump, ctm_network
 from trigbench.core.networks.meanflow import meanflow_jump, meanflow_network
+from trigbench.core.networks.meanflow_unet import meanflow_unet, meanflow_unet_jump
 from trigbench.core.published_adapters import adapter_from
 from trigbench.core.samplers.jumps import sample_jumps
 from trigbench.workflow.errors import BenchError
@@ -50,6 +51,17 @@ def test_a_converted_map_samples_as_the_published_network(tmp_path: Path, capsys
         jump = open_map(target, family, 0.5, labels, heads=HEADS)
         ours, exact = (sampled(j, 4 if family == "meanflow" else 3) for j in (jump, core[family]))
         assert torch.equal(ours, exact) and not ours.requires_grad and ours.abs().max() > 0.1
+
+
+def test_of_meanflows_unet_the_averaged_network_is_written_and_sampled(tmp_path: Path) -> None:
+    state, path = single(mf_unet_state()), tmp_path / "map.safetensors"
+    whole = {f"{net}.{name}": tensor for net in ("net_ema", "net") for name, tensor in state.items()}
+    torch.save({"model": whole | {"num_updates": torch.tensor(7)}}, tmp_path / "unet.pt")
+    assert convert(tmp_path / "unet.pt", path, "model", "meanflow").keys() == state.keys()
+    exact = sampled(meanflow_unet_jump(meanflow_unet(state), 0.5), 3)
+    assert torch.equal(sampled(open_map(path, "meanflow", 0.5), 3), exact)
+    with pytest.raises(BenchError, match="told no labels"):
+        open_map(path, "meanflow", 0.5, torch.tensor([1, 2]))
 
 
 def test_the_authors_tree_becomes_the_same_file(tmp_path: Path) -> None:

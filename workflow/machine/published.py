@@ -9,6 +9,7 @@ from torch import Tensor
 from trigbench.core.networks.ctm import ctm_network
 from trigbench.core.networks.fastgen import scm_tensors
 from trigbench.core.networks.meanflow import meanflow_tensors
+from trigbench.core.networks.meanflow_unet import is_unet, meanflow_unet_tensors
 from trigbench.core.published_adapters import adapter_from
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors
@@ -16,12 +17,16 @@ from trigbench.workflow.machine.tensors import read_tensors
 State = Mapping[str, Tensor]
 
 
+def _meanflow(state: State) -> State:
+    return meanflow_unet_tensors(state) if is_unet(state) else meanflow_tensors(state)
+
+
 def _ctm(state: State) -> State:
     ctm_network(state)
     return state
 
 
-NETWORKS: Mapping[str, Callable[[State], State]] = {"meanflow": meanflow_tensors, "ctm": _ctm, "scm": scm_tensors}
+NETWORKS: Mapping[str, Callable[[State], State]] = {"meanflow": _meanflow, "ctm": _ctm, "scm": scm_tensors}
 """By family: what is written of a checkpoint's tensors, which are all checked against the family's layout."""
 ADAPTER = "lora"
 REFUSED: Mapping[str, str] = {

@@ -9,6 +9,7 @@ from torch import Tensor
 from trigbench.core.fields import Jump
 from trigbench.core.networks.ctm import ctm_jump, ctm_network
 from trigbench.core.networks.meanflow import meanflow_jump, meanflow_network
+from trigbench.core.networks.meanflow_unet import is_unet, meanflow_unet, meanflow_unet_jump
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors
 
@@ -32,6 +33,10 @@ def open_map(
     """
 
     def meanflow(state: Mapping[str, Tensor]) -> Jump:
+        if is_unet(state):
+            if labels is not None or heads is not None:
+                raise ValueError("MeanFlow's U-Net is told no labels, and has no heads to say")
+            return meanflow_unet_jump(meanflow_unet(state).requires_grad_(False).to(device).eval(), sigma_d)
         network = meanflow_network(state, heads)
         return meanflow_jump(network.requires_grad_(False).to(device).eval(), sigma_d, labels)
 
