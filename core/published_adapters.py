@@ -53,6 +53,8 @@ def adapter_from(state: State, weights: State | None = None, alpha: float | None
         if weight is None:
             unknown.append(name)
             continue
+        if f"{weight}.down" in found:
+            raise ValueError(f"two layers of the file are of {weight}")
         found[f"{weight}.down"], found[f"{weight}.up"] = _parts(name, layer, _alpha_of(name, layer, alpha))
         if weights is not None:
             _check_fits(weight, weights[weight], layer)
@@ -70,14 +72,12 @@ def _layers(state: State) -> dict[str, _Layer]:
         if said is None or name.startswith(OF_TEXT):
             strange.append(name)
             continue
+        slot = "alpha" if part is None else "down" if (part["ab"] or part["way"]) in ("A", "down") else "up"
         layer = layers.setdefault(said["layer"], _Layer())
         layer.names.append(name)
-        if part is None:
-            layer.alpha = float(tensor)
-        elif (part["ab"] or part["way"]) in ("A", "down"):
-            layer.down = tensor
-        else:
-            layer.up = tensor
+        if getattr(layer, slot) is not None or (part is None and tensor.numel() != 1):
+            raise ValueError(f"{name} {tuple(tensor.shape)} is one too many of {', '.join(layer.names)}, or no number")
+        setattr(layer, slot, float(tensor) if part is None else tensor)
     if strange or not layers:
         kinds = (
             "lora_A and lora_B, lora.down and lora.up, or lora_down, lora_up and alpha, of a network of images alone"
@@ -110,14 +110,16 @@ def _alpha_of(name: str, layer: _Layer, given: float | None) -> float:
         return said
     if not name.startswith((*OF_DIFFUSERS, *OF_KOHYA)):
         raise ValueError(f"nothing says alpha of {name!r}: give lora_alpha of the adapter_config.json that peft saves")
-    return float(len(layer.down))
+    return float(layer.down.shape[0] if layer.down.ndim else 0)
 
 
 def _parts(name: str, layer: _Layer, alpha: float) -> tuple[Tensor, Tensor]:
     """(down, up) as matrices, with the scale in up."""
     assert layer.down is not None and layer.up is not None
-    rank, shapes = len(layer.down), (tuple(layer.down.shape), tuple(layer.up.shape))
-    if layer.down.ndim not in (2, 4) or layer.up.ndim != layer.down.ndim or layer.up[0].numel() != rank:
+    shapes = (tuple(layer.down.shape), tuple(layer.up.shape))
+    rank = layer.down.shape[0] if layer.down.ndim else 0
+    matrices = layer.down.ndim in (2, 4) and layer.up.ndim == layer.down.ndim and min(layer.up.numel(), rank) > 0
+    if not matrices or layer.up[0].numel() != rank:
         raise ValueError(f"{name} is of {shapes[0]} and {shapes[1]}, not (rank, ...) and (outputs, rank)")
     return single(layer.down).flatten(1), single(layer.up).flatten(1) * (alpha / rank)
 

@@ -117,6 +117,11 @@ def _checked(state: State) -> tuple[dict[str, Tensor], DDPMpp]:
     if not filters or wide is None or wide.ndim != 2:
         raise ValueError(f"no U-Net of MeanFlow's (map_layer0, filters of 4 x 4 pixels): {listed(found)}")
     check_layout(filters, dict.fromkeys(filters, (1, 1, len(FILTER), len(FILTER))), "the filters of MeanFlow's U-Net")
+    row = torch.tensor(FILTER)
+    if other := [
+        name for name, tensor in filters.items() if not tensor.float().allclose(row[:, None] * row, atol=1e-3)
+    ]:
+        raise ValueError(f"filters other than [1, 3, 3, 1] / 8: {listed(other)}")
     unet = edm_network(_as_edm({name: tensor for name, tensor in found.items() if not UNUSED.fullmatch(name)}))
     assert isinstance(unet, DDPMpp), "by its names"
     shape = (unet.map_layer0.out_features, 4 * unet.map_layer0.in_features)
@@ -130,5 +135,7 @@ def _as_edm(kept: State) -> dict[str, Tensor]:
     wide = found["model.map_layer0.weight"]
     found["model.map_layer0.weight"] = wide[:, : wide.shape[1] // 4]
     for name in [name for name in found if re.search(r"\.qkv\.(weight|bias)$", name)]:
+        if not found[name].ndim or len(found[name]) % 3:
+            continue  # of another shape, which will be said
         found[name] = found[name].unflatten(0, (3, -1)).transpose(0, 1).flatten(0, 1).contiguous()
     return found

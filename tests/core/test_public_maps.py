@@ -443,6 +443,10 @@ def test_what_is_no_unet_of_meanflows_is_named():
         meanflow_unet(w | {"strange": torch.ones(1)})
     with pytest.raises(ValueError, match=r"filters.*conv0\.resample_filter \(1, 1, 2, 2\) instead of \(1, 1, 4, 4\)"):
         meanflow_unet(w | {"enc.4x4_down.conv0.resample_filter": torch.ones(1, 1, 2, 2)})
+    with pytest.raises(ValueError, match=r"filters other than \[1, 3, 3, 1\] / 8: enc\.4x4_down\.conv0"):
+        meanflow_unet(w | {"enc.4x4_down.conv0.resample_filter": torch.ones(1, 1, 4, 4)})
+    with pytest.raises(ValueError, match=r"qkv\.bias \(7,\) instead of \(192,\)"):
+        meanflow_unet(w | {"dec.4x4_in0.qkv.bias": torch.ones(7)})
     with pytest.raises(ValueError, match="no U-Net of MeanFlow's"):
         meanflow_unet({"weight": torch.ones(1)})
     with pytest.raises(ValueError, match=r"map_layer0\.weight \(128, 130\) instead of \(128, 128\)"):

@@ -170,6 +170,17 @@ def test_what_is_no_such_adapter_is_named():
         adapter_from(state | {one: torch.ones(3, 15)}, weights, ALPHA)
     with pytest.raises(ValueError, match=r"qkv is of \(4, 16\) and \(48, 3\), not \(rank, ...\)"):
         adapter_from(state | {one: torch.ones(4, 16)}, weights, ALPHA)
+    again = one.replace("base_model.model.", "unet.")
+    with pytest.raises(ValueError, match=r"two layers of the file are of blocks\.0\.qkv\.weight"):
+        adapter_from(state | {again: state[one], again.replace("_A", "_B"): torch.ones(48, 3)}, weights, ALPHA)
+    with pytest.raises(ValueError, match=r"lora_A\.default\.weight \(3, 16\) is one too many of"):
+        adapter_from(state | {one.replace("A.", "A.default."): state[one]}, weights, ALPHA)
+    kohya = as_kohya(state, 1.0)
+    with pytest.raises(ValueError, match=r"qkv\.alpha \(2,\) is one too many of .*, or no number"):
+        adapter_from(kohya | {"lora_unet_blocks_0_qkv.alpha": torch.ones(2)}, weights)
+    for empty in (torch.ones(0, 16), torch.ones(())):
+        with pytest.raises(ValueError, match=r"not \(rank, ...\)"):
+            adapter_from(state | {one: empty}, weights, ALPHA)
     twice = {"a.b.weight": torch.ones(2, 2), "a_b.weight": torch.ones(2, 2)}
     with pytest.raises(ValueError, match="same name without dots"):
         adapter_from(as_kohya(state, 1.0), twice)
