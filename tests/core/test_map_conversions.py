@@ -94,6 +94,7 @@ def exact(mixture) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return x, t, u, oracle.segment_map(mixture, x, t, u, steps=128)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("family", CONVERSIONS)
 @pytest.mark.parametrize("sigma_d", [0.5, 1.0])
 def test_the_exact_map_in_the_familys_words_is_the_exact_map_here(family, sigma_d, exact):
@@ -113,6 +114,7 @@ def test_the_exact_map_in_the_familys_words_is_the_exact_map_here(family, sigma_
         close(ours, theirs, 1e-10)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("family", CONVERSIONS)
 @pytest.mark.parametrize("sigma_d", [0.5, 1.0])
 def test_the_exact_map_here_is_the_exact_map_in_the_familys_words(family, sigma_d, exact):
@@ -148,6 +150,7 @@ def some_network(seed: int) -> MapNetwork:
     return lambda x, t, u: torch.tanh(x @ a + column(torch.sin(t), x)) @ b + torch.cos(column(u.atan(), x))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("family", CONVERSIONS)
 @settings(max_examples=6)
 @given(seed=SEEDS, sigma_d=SIGMA_D, end=st.sampled_from(["data", "here", "between"]))

@@ -168,6 +168,7 @@ def test_the_map_of_a_meanflow_network_goes_where_its_sampler_does():
     close(rotate(x, jump(end)(x, angle), angle, end), to_unit(stepped, end))
 
 
+@pytest.mark.slow
 def test_published_sizes_are_read_off_their_tensors():
     """DiT-XL/2, its tensors without content, as the paper has it: 676 M parameters."""
     w, depth = 1152, 28
@@ -286,6 +287,7 @@ def ctm_state() -> Checkpoint:
     return w
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("labels", LABELS)
 def test_ctms_network_jumps_as_the_public_one(labels):
     w, (x_sigma, sigma, end) = ctm_state(), noisy()
@@ -331,6 +333,7 @@ def as_fastgen(family: str) -> dict[str, Tensor]:
     return {name: tensor[None] if name.endswith("_gain") else tensor for name, tensor in state.items()}
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("family", RAW)
 def test_a_consistency_model_of_fastgens_is_edms_network_whose_denoiser_is_the_map(family):
     sigma = torch.tensor([0.02, 0.7, 60.0], dtype=torch.float64)
