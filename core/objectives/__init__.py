@@ -247,13 +247,15 @@ OBJECTIVES: dict[str, Method] = {
         look=Look("iMF", "arXiv 2512.02012", "#F697FF", "$i$"),
     ),
     "ayf": Method(
-        "trigbench.core.objectives.align_your_flow:ayf", (*TWO_TIMES, *TANGENT, "warmup", "guidance_max"),
+        "trigbench.core.objectives.align_your_flow:ayf",
+        (*TWO_TIMES, *TANGENT, "warmup", "guidance_max", "weak_teacher"),
         settings=TWO_ANGLES | DIRECTION | {"warmup_most": Setting(float, least=0, most=1)},
         teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
         look=Look("AYF (Eulerian)", AYF, "#13E3BD", "$A$"),
     ),
     "ayf_lagrangian": Method(
-        "trigbench.core.objectives.align_your_flow:ayf_lagrangian", (*TWO_TIMES, "tangent_method", "guidance_max"),
+        "trigbench.core.objectives.align_your_flow:ayf_lagrangian",
+        (*TWO_TIMES, "tangent_method", "guidance_max", "weak_teacher"),
         settings=TWO_ANGLES | DIRECTION, teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
         look=Look("AYF (Lagrangian)", AYF, "#004C4C", "$a$"),
     ),
@@ -308,7 +310,8 @@ OBJECTIVES: dict[str, Method] = {
 
 OWN_GROUP = Group("particles", 1)
 """Of an objective outside the table: where it compares rows, its settings count them by this name."""
-UNHASHED = ("look", "halves", "stages", "group", "by_fake")
+UNHASHED = ("accepts", "needs", "settings", "look", "halves", "stages", "group", "by_fake")
+"""What an arm may say decides no number: what it says is hashed with the run."""
 
 
 def method_of(name: str) -> Method | None:

@@ -273,9 +273,8 @@ def step_function(task: Task, modules: Modules) -> Callable[..., Regression]:
     objective = named(arm.method.path)
     settings_at = settings_of(objective, study, run, arm)
     taught_by = teacher_of(task)
-    teacher = study.arms.get(str(arm.teacher))
-    sizes = [arm.size, *([teacher.size] if teacher else [])]
-    own_code = arm.method.own or any(study.sizes[size].network is not None for size in sizes)
+    taught = [study.arms[name] for name in map(str, (arm.teacher, arm.weak_teacher)) if name in study.arms]
+    own_code = arm.method.own or any(study.sizes[of.size].network is not None for of in (arm, *taught))
 
     def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
         batch = draw_batch(run, arm, task.data, step).to(device) if rows is None else rows
@@ -305,19 +304,39 @@ def _fields(arm: Arm, modules: Modules, bound: Callable[..., Field], condition: 
 
 
 def teacher_of(task: Task) -> Callable[[Condition], Field | None]:
-    """The student's condition -> the teacher as a field: exact, trained, guided, or none."""
+    """The student's condition -> the teacher as a field: exact, trained, guided by itself or by a weak one, or none."""
+    alone, name = _teacher_of(task), task.arm.weak_teacher
+    if name is None:
+        return alone
+    weak = _trained(task, name, task.weak)
+
+    def autoguided(condition: Condition) -> Field:
+        told = Condition(label=condition.label)
+        teacher = alone(told)
+        assert teacher is not None and condition.scale is not None  # reading asks for both
+        return guided(teacher, weak(told), condition.scale)
+
+    return autoguided
+
+
+def _teacher_of(task: Task) -> Callable[[Condition], Field | None]:
     said, taught = task.arm.teacher, task.teacher
     if said is None or said == "exact":
         return lambda condition: task.data.velocity if said else None
-    if taught is None:
-        remedy = "train the teacher first"
-        raise BenchError("the teacher has no weights", file=task.study.file, key="teacher", remedy=remedy)
-    if isinstance(said, ConvertedTeacher):
+    if taught is not None and isinstance(said, ConvertedTeacher):
         return lambda condition: taught.field(condition.label)
-    teacher = task.of_arm(said)
+    return _trained(task, str(said), taught)
+
+
+def _trained(task: Task, name: str, weights: Tensors | None) -> Callable[[Condition], Field]:
+    """The student's condition -> the diffusion model that the run of another arm has left."""
+    if weights is None:
+        remedy = f"train {name} first"
+        raise BenchError("the teacher has no weights", file=task.study.file, key="teacher", remedy=remedy)
+    teacher = task.of_arm(name)
     network = make_network(teacher)
-    check_weights(teacher, network, taught)
-    return partial(guided_field, network, taught)
+    check_weights(teacher, network, weights)
+    return partial(guided_field, network, weights)
 
 
 def guided_field(network: nn.Module, weights: Tensors, condition: Condition) -> Field:

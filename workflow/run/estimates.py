@@ -256,9 +256,12 @@ def _prepared(task: Task, batch: int) -> tuple[Callable[[int], Any], Modules]:
     """(a step's gradient by its number, what is trained) of a task at another batch, without weights."""
     task = replace(task, arm=task.arm.model_copy(update={"batch": batch}))
     modules = make_modules(task, start=None)
-    teacher = task.study.teacher_run(task.run)  # any weights cost the same
-    taught = open_teacher(task) if teacher is None else kept_of(make_network(task.of_arm(teacher.arm)))
-    objective, weights = step_function(replace(task, teacher=taught), modules), list(modules.parameters().values())
+    taught, weak = (
+        None if run is None else kept_of(make_network(task.of_arm(run.arm)))  # any weights cost the same
+        for run in (task.study.teacher_run(task.run), task.study.weak_run(task.run))
+    )
+    task = replace(task, teacher=open_teacher(task) if taught is None else taught, weak=weak)
+    objective, weights = step_function(task, modules), list(modules.parameters().values())
 
     def step(number: int) -> Any:
         with modules.adapted():
@@ -276,8 +279,8 @@ def _width(task: Task) -> int | None:
 def _narrowed(task: Task, width: int) -> Task:
     """The task with its network, and that of its teacher, at another width."""
     study, names = task.study, [task.arm.size]
-    if (teacher := study.arms.get(str(task.arm.teacher))) is not None:
-        names.append(teacher.size)
+    taught = map(str, (task.arm.teacher, task.arm.weak_teacher))
+    names += [study.arms[arm].size for arm in taught if arm in study.arms]
     sizes = {name: _at_width(study.sizes[name], width) for name in names}
     return replace(task, study=study.model_copy(update={"sizes": {**study.sizes, **sizes}}))
 
@@ -297,9 +300,9 @@ def _key(task: Task) -> str:
         plain = {key: value for key, value in size.settings.items() if key != "dropout"}
         return size.model_copy(update={"settings": plain}).model_dump()
 
-    teacher = study.arms.get(str(settings.teacher))
+    taught = [study.arms.get(str(arm)) for arm in (settings.teacher, settings.weak_teacher)]
     kept = ("objective", "told", "adaptive_weight", "solver", "tangent_method", "control", "adapter")
     about = {key: getattr(settings, key) for key in kept} | {"guided": settings.guidance_max is not None}
     about |= {"file": study.teacher_file(task.run.arm)}
-    networks = [network(settings), network(teacher) if teacher else None]
+    networks = [network(settings), *(network(teacher) if teacher else None for teacher in taught)]
     return json.dumps([about, networks, task.data.shape, task.data.classes], default=str)
