@@ -137,6 +137,8 @@ DIRECTION = {
     "direction_constant": Setting(float, least=0), "direction_power": Setting(float, least=0),
 }  # fmt: skip
 """Settings of core.flow_maps.control_of."""
+INTERVAL = {key: Setting(float, least=0, most=1) for key in ("guided_from", "guided_to")}
+"""Settings of core.objectives.meanflow.GuidedInterval."""
 PAIR_WEIGHTS = ("log_weight", "score_log_weight")
 """The parts of core.flow_maps.weight_of_pair."""
 TWO_TIMES = (*PROPOSAL, "segments", *WEIGHT)
@@ -237,12 +239,16 @@ OBJECTIVES: dict[str, Method] = {
         look=Look("LCM", "arXiv 2310.04378", "#A1972F", "$L$"),
     ),
     "meanflow": Method(
-        "trigbench.core.objectives.meanflow:meanflow", (*TWO_TIMES, *TANGENT), settings=TWO_ANGLES | DIRECTION,
+        "trigbench.core.objectives.meanflow:meanflow", (*TWO_TIMES, *TANGENT, "label_dropout"),
+        settings=TWO_ANGLES | DIRECTION | INTERVAL | {
+            "omega": Setting(float, least=0), "kappa": Setting(float, least=0, most=0.99),
+        },
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
         look=Look("MeanFlow", "arXiv 2505.13447", "#845EEC", "$M$"),
     ),
     "imf": Method(
-        "trigbench.core.objectives.meanflow:imf", (*TWO_TIMES, *TANGENT), settings=TWO_ANGLES | DIRECTION,
+        "trigbench.core.objectives.meanflow:imf", (*TWO_TIMES, *TANGENT, "label_dropout", "guidance_max"),
+        settings=TWO_ANGLES | DIRECTION | INTERVAL,
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
         look=Look("iMF", "arXiv 2512.02012", "#F697FF", "$i$"),
     ),

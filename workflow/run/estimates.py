@@ -25,6 +25,7 @@ from trigbench.workflow.run.assembly import Modules, make_modules, make_network,
 from trigbench.workflow.run.operations import Operations
 from trigbench.workflow.run.task import Task, open_teacher
 from trigbench.workflow.run.weights import kept_of
+from trigbench.workflow.study.guided import OF_ITSELF
 from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.schema import Arm, Size
 from trigbench.workflow.study.study import Run, Sampling, Study
@@ -303,6 +304,6 @@ def _key(task: Task) -> str:
     taught = [study.arms.get(str(arm)) for arm in (settings.teacher, settings.weak_teacher)]
     kept = ("objective", "told", "adaptive_weight", "solver", "tangent_method", "control", "adapter")
     about = {key: getattr(settings, key) for key in kept} | {"guided": settings.guidance_max is not None}
-    about |= {"file": study.teacher_file(task.run.arm)}
+    about |= {"file": study.teacher_file(task.run.arm), "of itself": [key in settings.settings for key in OF_ITSELF]}
     networks = [network(settings), *(network(teacher) if teacher else None for teacher in taught)]
     return json.dumps([about, networks, task.data.shape, task.data.classes], default=str)

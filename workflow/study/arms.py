@@ -8,7 +8,7 @@ from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D, SIGMA
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.converted import header_of
-from trigbench.workflow.study.guided import check_scales, check_weak_teacher
+from trigbench.workflow.study.guided import check_guidance, check_scales
 from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.metrics import check_quantity
 from trigbench.workflow.study.models import check_known
@@ -42,7 +42,7 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
         raise Mistake(problem, f"write {arm.iterations} or fewer, or train longer")
     data_kind(data).check_arm(data, name, arm)
     _check_teacher(study, name, arm)
-    check_weak_teacher(study, name, arm)
+    check_guidance(study, name, arm)
     _check_start(study, name, arm)
     _check_samplers(study, name, arm)
     _check_rate(study, name, arm)

@@ -150,12 +150,14 @@ class Arm(Model):
     segments: PositiveInt | None = None
     """M of multi-step sCD, even in the angle."""
     guidance_max: Annotated[float, Field(gt=1)] | None = None
-    """The teacher is guided at s ~ U[1, guidance_max], and the student told s; empty for no guidance."""
+    """The teacher, of imf the student itself, is guided at s ~ U[1, guidance_max], and the student told s; empty for no
+    guidance."""
     weak_teacher: Name | None = None
     """A diffusion arm of the same data, smaller or trained for less, whose run of the same seed guides the teacher at s
     (autoguidance); empty for the teacher's own branch without labels."""
     label_dropout: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Share of labels withheld from a diffusion arm, which then can guide itself."""
+    """Share of labels withheld from a diffusion arm, which then can guide itself, or from a student that is guided by
+    itself while it is trained."""
     score_scale: Literal["adaptive", "dmd"] | None = None
     """What scales the difference of scores in vsd; empty for adaptive."""
     fake_rate: PositiveFloat | None = None
