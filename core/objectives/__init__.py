@@ -226,8 +226,10 @@ OBJECTIVES: dict[str, Method] = {
         look=Look("ECT", "arXiv 2406.14548", "#882255", "P"),
     ),
     "pd": Method(
-        "trigbench.core.objectives.progressive:pd", ("segments",), ("segments",), teacher=True, log_weights=(),
-        sampler="ddim_even", halves=True, settings={"snr_weight": Setting(("truncated", "plus_one"))},
+        "trigbench.core.objectives.progressive:pd", ("segments", "guidance_max"), ("segments",), teacher=True,
+        log_weights=(), sampler="ddim_even", halves=True, settings={
+            "snr_weight": Setting(("truncated", "plus_one")), "teacher_steps": Setting(int, least=1, most=2),
+        },
         look=Look("PD", "arXiv 2202.00512", "#F60971", "$P$"),
     ),
     "lcm": Method(

@@ -321,11 +321,11 @@ def _teacher_of(task: Task) -> Callable[[Condition], Field | None]:
 
 
 def _trained(task: Task, name: str, weights: Tensors | None) -> Callable[[Condition], Field]:
-    """The student's condition -> the diffusion model that the run of another arm has left."""
+    """The student's condition -> the diffusion model, or the stage before, that the run of another arm has left."""
     if weights is None:
         remedy = f"train {name} first"
         raise BenchError("the teacher has no weights", file=task.study.file, key="teacher", remedy=remedy)
     teacher = task.of_arm(name)
     network = make_network(teacher)
     check_weights(teacher, network, weights)
-    return partial(guided_field, network, weights)
+    return partial(guided_field, network, weights, told=teacher.arm.told)

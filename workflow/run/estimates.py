@@ -115,9 +115,10 @@ def machine_hours(cost: Cost) -> float | None:
     return cost.operations / cost.measured_rate / 3600 if cost.measured_rate else None
 
 
-def sampling_evaluations(way: Sampling) -> int:
-    """Evaluations of the network for one sample; a guided diffusion model is evaluated twice each time."""
-    guided = way.guidance is not None and way.solver in SOLVERS
+def sampling_evaluations(way: Sampling, told: Sequence[str] = ()) -> int:
+    """Evaluations of the network for one sample; a diffusion model that is guided is evaluated twice each time, and one
+    that is `told` its scale is not."""
+    guided = way.guidance is not None and way.solver in SOLVERS and "scale" not in told
     return way.steps * (2 if guided else 1)
 
 
@@ -187,8 +188,9 @@ def _cost(task: Task, counts: Counts, runs: int, judged: int) -> Cost:
     samplings, samples = study.samplings(arm), study.evaluation.samples
     main = [way for way in samplings if way.sampler == study.samplers_of(arm)[0]]
     snapshots = settings.snapshots or 0
-    evaluations = samples * sum(map(sampling_evaluations, samplings)) + (0 if settings.told else judged)
-    evaluations += snapshots * (study.evaluation.snapshot_samples or samples) * sum(map(sampling_evaluations, main))
+    each, of_main = (sum(sampling_evaluations(way, settings.told) for way in ways) for ways in (samplings, main))
+    evaluations = samples * each + (0 if settings.told else judged)
+    evaluations += snapshots * (study.evaluation.snapshot_samples or samples) * of_main
     numbers = torch.Size(task.data.shape).numel()
     # parameters, average and two moments; a fake has no average; snapshots so far stand in every checkpoint
     states = (4 + bool(settings.target_decay)) * counts.trained
@@ -304,6 +306,7 @@ def _key(task: Task) -> str:
     taught = [study.arms.get(str(arm)) for arm in (settings.teacher, settings.weak_teacher)]
     kept = ("objective", "told", "adaptive_weight", "solver", "tangent_method", "control", "adapter")
     about = {key: getattr(settings, key) for key in kept} | {"guided": settings.guidance_max is not None}
-    about |= {"file": study.teacher_file(task.run.arm), "of itself": [key in settings.settings for key in OF_ITSELF]}
+    counted = (*OF_ITSELF, "teacher_steps")
+    about |= {"file": study.teacher_file(task.run.arm), "own": [settings.settings.get(key) for key in counted]}
     networks = [network(settings), *(network(teacher) if teacher else None for teacher in taught)]
     return json.dumps([about, networks, task.data.shape, task.data.classes], default=str)

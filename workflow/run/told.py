@@ -1,7 +1,7 @@
 """One network as fields that differ in what it is told: a target time, a scale of guidance, no label."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 from torch import nn
@@ -35,8 +35,13 @@ def own_guidance(
     return OwnGuidance(jump_of(student, none), condition.label < classes, scale)
 
 
-def guided_field(network: nn.Module, weights: Tensors, condition: Condition) -> Field:
-    """A diffusion model, guided by its own branch without labels where a scale is given."""
+def guided_field(network: nn.Module, weights: Tensors, condition: Condition, told: Collection[str] = ()) -> Field:
+    """A diffusion model, guided by its own branch without labels where a scale is given.
+
+    One that is `told` its scale, as a stage of distillation, is guided by that alone, and not a second time.
+    """
+    if "scale" in told:
+        return bind(network, weights, Condition(condition.label, condition.scale))
     conditional = bind(network, weights, Condition(label=condition.label))
     if condition.scale is None:
         return conditional

@@ -232,9 +232,10 @@ def _check_teacher(study: Study, name: str, arm: Arm) -> None:
     teacher = study.arms.get(arm.teacher)
     if teacher is None:
         raise Mistake(f"{key}: there is no arm {arm.teacher!r}", f"name 'exact', or one of: {', '.join(study.arms)}")
-    stage = arm.method.halves and teacher.objective == arm.objective
+    halves = arm.method.halves and arm.settings.get("teacher_steps") != 1  # else it is what its teacher is
+    stage = halves and teacher.objective == arm.objective
     if not (stage or teacher.objective == "diffusion") or teacher.data != arm.data:
-        before = f" or an arm of {arm.objective!r}" if arm.method.halves else ""
+        before = f" or an arm of {arm.objective!r}" if halves else ""
         problem = f"{key}: {arm.teacher!r} must be a diffusion arm{before} on data {arm.data!r}"
         raise Mistake(problem, "name such an arm")
     if stage and teacher.segments != 2 * (arm.segments or 1):
@@ -242,7 +243,7 @@ def _check_teacher(study: Study, name: str, arm: Arm) -> None:
         raise Mistake(problem, f"a step is two of the teacher's: halve {teacher.segments}, or name another teacher")
     if arm.start == "teacher" and teacher.size in study.sizes and not _alike(study, teacher.size, arm.size):
         raise Mistake(f"arms.{name}.start: the teacher's size {teacher.size!r} is not {arm.size!r}", "start: random")
-    if arm.guidance_max and not arm.weak_teacher and not teacher.label_dropout:
+    if arm.guidance_max and not arm.weak_teacher and not stage and not teacher.label_dropout:
         raise Mistake(f"{key}: {arm.teacher!r} cannot guide itself", "give it 'label_dropout'")
 
 

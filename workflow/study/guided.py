@@ -26,6 +26,7 @@ def check_scales(key: str, sampler: str, scales: tuple[float, ...] | None, arm: 
 def check_guidance(study: Study, name: str, arm: Arm) -> None:
     """Raise Mistake where what guides an arm, or its teacher, cannot."""
     _check_weak_teacher(study, name, arm)
+    _check_stage(study, name, arm)
     if not arm.method.own and not arm.method.teacher and arm.method.two_times:
         _check_of_itself(name, arm)
 
@@ -49,6 +50,21 @@ def _check_weak_teacher(study: Study, name: str, arm: Arm) -> None:
     if arm.guidance_max is None:
         problem = f"{key}: the teacher is guided by it at the scales of 'guidance_max', and the arm has none"
         raise Mistake(problem, "add it, as guidance_max: 3, or remove 'weak_teacher'")
+
+
+def _check_stage(study: Study, name: str, arm: Arm) -> None:
+    """A stage whose teacher is the one before is told the scales that this was told, and no others."""
+    before = study.arms.get(str(arm.teacher))
+    if before is None or not (arm.method.halves and before.objective == arm.objective):
+        return
+    key, own, its = f"arms.{name}.guidance_max", arm.guidance_max, before.guidance_max
+    if its is not None and own is None:
+        problem = f"{key}: its teacher {arm.teacher!r} is told its guidance scale, and this arm has none to tell it"
+        raise Mistake(problem, f"add it, as guidance_max: {its:g}")
+    if own is not None and (its is None or own > its):
+        learned = "is told no scale" if its is None else f"is told scales to {its:g}"
+        remedy = f"give {arm.teacher!r} its 'guidance_max', too" if its is None else f"write {its:g} or less"
+        raise Mistake(f"{key}: its teacher {arm.teacher!r} {learned}, and this arm is to {own:g}", remedy)
 
 
 def _check_of_itself(name: str, arm: Arm) -> None:
