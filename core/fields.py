@@ -45,14 +45,14 @@ class Fields:
     """`target` of such a student."""
     teacher_to: Jump | None = None
     """A teacher that is told a target time itself, as one stage of distillation may teach the next."""
-    own_guidance: OwnGuidance | None = None
-    """Of a student of two times some of whose labels are withheld."""
     fake: Field | None = None
     """The diffusion model of the student's own samples (score distillation)."""
     score_log_weight: TimeFunction | None = None
     """The w(t) with which scores are compared."""
     fake_log_weight: TimeFunction | None = None
     """The fake's own w(t)."""
+    own_guidance: OwnGuidance | None = None
+    """Of a student of two times some of whose labels are withheld."""
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,9 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
         settings = study.all_samplers[sampler]
         for metric in settings.metrics or ():
             check_quantity(f"samplers.{sampler}.metrics", metric, [study.data[arm.data]])
+        if settings.guidance and arm.guidance_max and max(settings.guidance) > arm.guidance_max:
+            problem = f"{key}: {sampler!r} guides beyond the arm's 'guidance_max', {arm.guidance_max:g}"
+            raise Mistake(problem, "lower its 'guidance', or raise 'guidance_max'")
         any_jumps = arm.method.two_times and arm.method.sampler in ("few", "one")
         allowed = MAPS.get("jumps" if any_jumps else arm.method.sampler, ("few",))
         allowed = tuple(SOLVERS) if arm.method.sampler in SOLVERS else allowed

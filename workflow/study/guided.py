@@ -9,13 +9,11 @@ OF_ITSELF = ("omega", "kappa")
 
 
 def check_scales(key: str, sampler: str, scales: tuple[float, ...] | None, arm: Arm) -> None:
-    """Raise Mistake where a sampler's scales are not those of the arm; `key` is the arm's `samplers`."""
+    """Raise Mistake where a sampler has scales and the arm is told none, or the other way round; `key` is the arm's
+    `samplers`."""
     if scales and any(name in arm.settings for name in OF_ITSELF):
         problem = f"{key}: {sampler!r} guides, and the arm is guided while it is trained: it would be guided twice"
         raise Mistake(problem, "name a sampler without 'guidance': its samples are guided as they are")
-    if scales and arm.guidance_max and max(scales) > arm.guidance_max:
-        problem = f"{key}: {sampler!r} guides beyond the arm's 'guidance_max', {arm.guidance_max:g}"
-        raise Mistake(problem, "lower its 'guidance', or raise 'guidance_max'")
     if scales and not (arm.guidance_max or (arm.label_dropout and arm.method.sampler == "heun")):
         lacks = "'label_dropout'" if arm.method.sampler == "heun" else "'guidance_max'"
         raise Mistake(f"{key}: {sampler!r} is guided, and the arm is not", f"give the arm {lacks}")
