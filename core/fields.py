@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -14,6 +14,18 @@ from trigbench.core.trigflow import Field, TimeFunction, check_floating, time_dt
 
 Jump = Callable[[Tensor], Field]
 """u of (batch,) -> the field of the map from each t down to its u: f(x, t, u) = rotate(x, F(x, t; u), t, u)."""
+
+
+@dataclass(frozen=True)
+class OwnGuidance:
+    """What a student of two times is guided by while it learns: itself, where it is told no label."""
+
+    unlabelled_to: Jump
+    """`student_to` without labels, and at a scale of 1 where it is told one."""
+    labelled: Bool[Tensor, " batch"]
+    """The samples whose label the student is told; from the others it learns what it is without."""
+    scale: Float[Tensor, " batch"] | None = None
+    """The scales that it is told, if it is."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,8 @@ class Fields:
     """The w(t) with which scores are compared."""
     fake_log_weight: TimeFunction | None = None
     """The fake's own w(t)."""
+    own_guidance: OwnGuidance | None = None
+    """Of a student of two times some of whose labels are withheld."""
 
 
 @dataclass(frozen=True)

@@ -138,6 +138,8 @@ DIRECTION = {
     "direction_constant": Setting(float, least=0), "direction_power": Setting(float, least=0),
 }  # fmt: skip
 """Settings of core.flow_maps.control_of."""
+INTERVAL = {key: Setting(float, least=0, most=1) for key in ("guided_from", "guided_to")}
+"""Settings of core.objectives.meanflow.GuidedInterval."""
 PAIR_WEIGHTS = ("log_weight", "score_log_weight")
 """The parts of core.flow_maps.weight_of_pair."""
 TWO_TIMES = (*PROPOSAL, "segments", *WEIGHT)
@@ -225,8 +227,10 @@ OBJECTIVES: dict[str, Method] = {
         look=Look("ECT", "arXiv 2406.14548", "#882255", "P"),
     ),
     "pd": Method(
-        "trigbench.core.objectives.progressive:pd", ("segments",), ("segments",), teacher=True, log_weights=(),
-        sampler="ddim_even", halves=True, settings={"snr_weight": Setting(("truncated", "plus_one"))},
+        "trigbench.core.objectives.progressive:pd", ("segments", "guidance_max"), ("segments",), teacher=True,
+        log_weights=(), sampler="ddim_even", halves=True, settings={
+            "snr_weight": Setting(("truncated", "plus_one")), "teacher_steps": Setting(int, least=1, most=2),
+        },
         look=Look("PD", "arXiv 2202.00512", "#F60971", "$P$"),
     ),
     "lcm": Method(
@@ -238,23 +242,29 @@ OBJECTIVES: dict[str, Method] = {
         look=Look("LCM", "arXiv 2310.04378", "#A1972F", "$L$"),
     ),
     "meanflow": Method(
-        "trigbench.core.objectives.meanflow:meanflow", (*TWO_TIMES, *TANGENT), settings=TWO_ANGLES | DIRECTION,
+        "trigbench.core.objectives.meanflow:meanflow", (*TWO_TIMES, *TANGENT, "label_dropout"),
+        settings=TWO_ANGLES | DIRECTION | INTERVAL | {
+            "omega": Setting(float, least=0), "kappa": Setting(float, least=0, most=0.99),
+        },
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
         look=Look("MeanFlow", "arXiv 2505.13447", "#845EEC", "$M$"),
     ),
     "imf": Method(
-        "trigbench.core.objectives.meanflow:imf", (*TWO_TIMES, *TANGENT), settings=TWO_ANGLES | DIRECTION,
+        "trigbench.core.objectives.meanflow:imf", (*TWO_TIMES, *TANGENT, "label_dropout", "guidance_max"),
+        settings=TWO_ANGLES | DIRECTION | INTERVAL,
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
         look=Look("iMF", "arXiv 2512.02012", "#F697FF", "$i$"),
     ),
     "ayf": Method(
-        "trigbench.core.objectives.align_your_flow:ayf", (*TWO_TIMES, *TANGENT, "warmup", "guidance_max"),
+        "trigbench.core.objectives.align_your_flow:ayf",
+        (*TWO_TIMES, *TANGENT, "warmup", "guidance_max", "weak_teacher"),
         settings=TWO_ANGLES | DIRECTION | {"warmup_most": Setting(float, least=0, most=1)},
         teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
         look=Look("AYF (Eulerian)", AYF, "#13E3BD", "$A$"),
     ),
     "ayf_lagrangian": Method(
-        "trigbench.core.objectives.align_your_flow:ayf_lagrangian", (*TWO_TIMES, "tangent_method", "guidance_max"),
+        "trigbench.core.objectives.align_your_flow:ayf_lagrangian",
+        (*TWO_TIMES, "tangent_method", "guidance_max", "weak_teacher"),
         settings=TWO_ANGLES | DIRECTION, teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
         look=Look("AYF (Lagrangian)", AYF, "#004C4C", "$a$"),
     ),
@@ -309,7 +319,8 @@ OBJECTIVES: dict[str, Method] = {
 
 OWN_GROUP = Group("particles", 1)
 """Of an objective outside the table: where it compares rows, its settings count them by this name."""
-UNHASHED = ("look", "halves", "stages", "group", "by_fake")
+UNHASHED = ("accepts", "needs", "settings", "look", "halves", "stages", "group", "by_fake")
+"""What an arm may say decides no number: what it says is hashed with the run."""
 
 
 def method_of(name: str) -> Method | None:

@@ -55,8 +55,8 @@ def ayf(fields: Fields, x0: Batch, draws: Draws, settings: EulerianSettings) -> 
     r rises to 0.99 and no further: at r < 1 the loss does not rest at the flow map, but at a mean of velocities that
     counts those near t more. In our units -g is c + S times r k df/dt + (1 - r) (v - F).
 
-    Where we differ: one teacher, so that there is no autoguidance; no adversarial finish. Raises ValueError without a
-    teacher or a student that is told its target time.
+    The paper's teacher is guided by a weak one, which is a field like another here (core.guidance.guided). Where we
+    differ: no adversarial finish. Raises ValueError without a teacher or a student that is told its target time.
     """
     if fields.teacher is None or fields.student_to is None:
         raise ValueError("ayf needs fields.teacher and fields.student_to")
@@ -75,7 +75,7 @@ def ayf_lagrangian(fields: Fields, x0: Batch, draws: Draws, settings: Lagrangian
     F onto F - g / (|g| + 0.1), g = df/drho - v(f, rho), f the map and v the teacher's (AYF-LMD, arXiv 2506.14603). In
     the flow's coordinates that g is c_u + S_u times R, and its F has the factor c + S. The map's start stands still.
 
-    Where we differ: as `ayf`, and the published factor of |tau - rho| is 1. Raises ValueError as `ayf`.
+    Where we differ: the published factor of |tau - rho| is 1. Raises ValueError as `ayf`.
     """
     if fields.teacher is None or fields.student_to is None:
         raise ValueError("ayf_lagrangian needs fields.teacher and fields.student_to")

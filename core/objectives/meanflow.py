@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trigbench.core.fields import Draws, Fields
+from trigbench.core.fields import Draws, Fields, OwnGuidance
 from trigbench.core.flow_maps import (
     DirectionControl,
     control_of,
@@ -25,11 +25,12 @@ from trigbench.core.trigflow import interpolate, velocity
 from trigbench.core.two_angles import TwoAngles, two_angles
 
 Batch = Float[Tensor, "batch *shape"]
+Times = Float[Tensor, " batch"]
 
 
 @dataclass(frozen=True)
 class MeanFlowSettings:
-    """Of `meanflow` and `imf`."""
+    """What `meanflow` and `imf` are both told, guided or not."""
 
     angles: TwoAngles = field(default_factory=TwoAngles)
     direction: DirectionControl = field(default_factory=DirectionControl)
@@ -37,42 +38,106 @@ class MeanFlowSettings:
     log_weight_max: float | None = None
 
 
-def meanflow(fields: Fields, x0: Batch, draws: Draws, settings: MeanFlowSettings) -> Regression:
+@dataclass(frozen=True)
+class GuidedInterval:
+    """The flow times tau at which guidance is trained in; beyond them the map is not guided."""
+
+    guided_from: float = 0.0
+    guided_to: float = 1.0
+
+
+@dataclass(frozen=True)
+class OneScale:
+    """Of `meanflow`: guidance at one scale, omega / (1 - kappa); 1 and 0 are none."""
+
+    omega: float = 1.0
+    kappa: float = 0.0
+    interval: GuidedInterval = field(default_factory=GuidedInterval)
+    map: MeanFlowSettings = field(default_factory=MeanFlowSettings)
+
+
+@dataclass(frozen=True)
+class AnyScale:
+    """Of `imf`: guidance at the scales that the student is told, if it is."""
+
+    interval: GuidedInterval = field(default_factory=GuidedInterval)
+    map: MeanFlowSettings = field(default_factory=MeanFlowSettings)
+
+
+def meanflow(fields: Fields, x0: Batch, draws: Draws, settings: OneScale) -> Regression:
     """MeanFlow: the average velocity between two times, by its own derivative along the flow.
 
     u onto v - (tau - rho) du/dtau, v of the drawn pair (arXiv 2505.13447, Alg. 1): that less u is c + S times k df/dt,
     k = (c + S) / (c_u + S_u). Three samples of four have u = t, where it is flow matching; the loss is
-    |error|^2 / sg(|error|^2 + 1e-3), the power control of p = 1.
+    |error|^2 / sg(|error|^2 + 1e-3), the power control of p = 1. Guided, the same holds of `guided_velocity` in both
+    places of v: one evaluation of the map then samples at the scale omega / (1 - kappa).
 
-    Where we differ: the law of times is the study's proposal; the network is told u and not t - u; no guidance in
-    training. Raises ValueError without a student that is told its target time.
+    Where we differ: the law of times is the study's proposal; the network is told u and not t - u. Raises ValueError
+    without a student that is told its target time, and guided without fields.own_guidance.
     """
     if fields.student_to is None:
         raise ValueError("meanflow needs fields.student_to")
-    t, u = two_angles(draws, settings.angles, law="lognormal", same=0.75)
+    told, omega, kappa = settings.map, settings.omega, settings.kappa
+    t, u = two_angles(draws, told.angles, law="lognormal", same=0.75)
     x, v = interpolate(x0, draws.noise, t), velocity(x0, draws.noise, t)
-    direction = eulerian_direction(fields.student_to(u), x, t, u, v, flow_factor(t, u), settings.derivative)
-    return _regress(fields, direction, t, u, settings, constant=1e-3)
+    if (omega, kappa) != (1.0, 0.0):
+        with torch.no_grad():
+            own = fields.student_to(t)(x, t) if kappa else v
+            v = guided_velocity(fields.own_guidance, x, v, t, own, omega, t.new_full(t.shape, kappa), settings.interval)
+    direction = eulerian_direction(fields.student_to(u), x, t, u, v, flow_factor(t, u), told.derivative)
+    return _regress(fields, direction, t, u, told, constant=1e-3)
 
 
-def imf(fields: Fields, x0: Batch, draws: Draws, settings: MeanFlowSettings) -> Regression:
+def imf(fields: Fields, x0: Batch, draws: Draws, settings: AnyScale) -> Regression:
     """Improved MeanFlow: a regression onto the velocity, with the derivative along the network's own.
 
     V = u + (tau - rho) sg(du/dtau) onto the pair's v (arXiv 2512.02012, Alg. 1), du/dtau along w = F(x, t; t), so that
     V is a function of x_t: F moves by k df/dt + v - w, df/dt along w alone. Half the samples have u = t; the power
-    control has p = 1 and c = 0.01.
+    control has p = 1 and c = 0.01. Told a scale s, V is a regression onto v + (1 - 1 / s) (w - F_none), which is
+    `guided_velocity` of omega = 1 and kappa = 1 - 1 / s.
 
-    Where we differ: w is the map's own at u = t and of no head beside; no guidance. Raises ValueError as `meanflow`.
+    Where we differ: w is the map's own at u = t and of no head beside; the interval of guidance is the arm's, and not
+    told. Raises ValueError as `meanflow`.
     """
     if fields.student_to is None:
         raise ValueError("imf needs fields.student_to")
-    t, u = two_angles(draws, settings.angles, law="lognormal", same=0.5)
+    told, own = settings.map, fields.own_guidance
+    t, u = two_angles(draws, told.angles, law="lognormal", same=0.5)
     x, v = interpolate(x0, draws.noise, t), velocity(x0, draws.noise, t)
     with torch.no_grad():
         w = fields.student_to(t)(x, t)
-    along_own = eulerian_direction(fields.student_to(u), x, t, u, w, flow_factor(t, u), settings.derivative)
+        if own is not None and own.scale is not None:
+            v = guided_velocity(own, x, v, t, w, 1.0, 1 - 1 / own.scale, settings.interval)
+    along_own = eulerian_direction(fields.student_to(u), x, t, u, w, flow_factor(t, u), told.derivative)
     direction = Direction(along_own.F, along_own.g + v - w)
-    return _regress(fields, direction, t, u, settings, constant=0.01)
+    return _regress(fields, direction, t, u, told, constant=0.01)
+
+
+@torch.no_grad()
+def guided_velocity(
+    guidance: OwnGuidance | None,
+    x: Batch,
+    v: Batch,
+    t: Times,
+    own: Batch,
+    omega: float,
+    kappa: Times,
+    interval: GuidedInterval,
+) -> Batch:
+    """omega v + kappa F + (1 - omega - kappa) F_none inside the interval and where there is a label, else v.
+
+    `own` is F, the student's field at u = t, and F_none the same without a label (arXiv 2505.13447, Eq. 21). Learned, F
+    is this itself, F_none + omega / (1 - kappa) (v - F_none). The coefficients' sum is 1, so that velocities in angles
+    are mixed as those of the flow are. Raises ValueError without `guidance`.
+    """
+    if guidance is None:
+        raise ValueError("guidance in training needs fields.own_guidance")
+    column = (-1, *[1] * (x.ndim - 1))
+    tau = torch.sin(t) / (torch.cos(t) + torch.sin(t))
+    guided = guidance.labelled & (tau >= interval.guided_from) & (tau <= interval.guided_to)
+    share = kappa.reshape(column).to(x.dtype)
+    mixed = omega * v + share * own + (1 - omega - share) * guidance.unlabelled_to(t)(x, t)
+    return torch.where(guided.reshape(column), mixed, v)
 
 
 def _regress(

@@ -29,6 +29,8 @@ class PDSettings:
     sigma_d: float = SIGMA_D
     snr_weight: SnrWeight = "truncated"
     """Of the squared error of the predicted data: max(SNR, 1), or SNR + 1, SNR = (cos t / sin t)^2."""
+    teacher_steps: int = 2
+    """Of the teacher that are one of the student's; with 1 it is what the teacher is, guided (arXiv 2210.03142)."""
 
 
 def pd(fields: Fields, x0: Batch, draws: Draws, settings: PDSettings) -> Regression:
@@ -39,14 +41,18 @@ def pd(fields: Fields, x0: Batch, draws: Draws, settings: PDSettings) -> Regress
     stage before, of twice as many steps. With x^ = cos(t) x - sin(t) F, SNR + 1 is no weight on F, and max(SNR, 1) is
     max(cos^2 t, sin^2 t).
 
+    A guided teacher makes a student that is told the scale s = 1 + w (arXiv 2210.03142): in the first stage, of
+    `teacher_steps` 1, x^ onto (1 + w) x^_c - w x^_none, and from there on in halves, each teacher told the scale.
+
     All of it is of unit variance; the paper's images have a standard deviation of about 0.5 beside noise of 1, so that
-    its SNR at the same noise level is about four times ours. Raises ValueError without a teacher.
+    its SNR at the same noise level is about four times ours. Raises ValueError without a teacher, and for other
+    numbers of its steps than 1 and 2.
     """
     if fields.teacher is None:
         raise ValueError("pd needs fields.teacher")
     t, u = step_of(draws.uniform, settings.segments, settings.sigma_d)
     x = interpolate(x0, draws.noise, t)
-    target = two_steps_in_one(fields.teacher, x, t, u)
+    target = steps_in_one(fields.teacher, x, t, u, settings.teacher_steps)
     F = fields.student(x, t)
     return regress(Direction(F, error_weight(t, x, settings.snr_weight) * (target - F.detach())), t)
 
@@ -59,10 +65,17 @@ def step_of(uniform: Times, segments: Float[Tensor, " edges"], sigma_d: float) -
 
 
 @torch.no_grad()
-def two_steps_in_one(teacher: Field, x: Batch, t: Times, u: Times) -> Batch:
-    """The F whose rotation from t to u ends where two DDIM steps of the teacher do, the second from the middle."""
-    m = (t + u) / 2
-    first = teacher(x, t)
+def steps_in_one(teacher: Field, x: Batch, t: Times, u: Times, steps: int = 2) -> Batch:
+    """The F whose rotation from t to u ends where DDIM steps of the teacher do: one, or two, the second from the
+    middle.
+
+    Raises ValueError for another number.
+    """
+    if steps not in (1, 2):
+        raise ValueError(f"a student's step is 1 of its teacher's or 2, got {steps}")
+    m, first = (t + u) / 2, teacher(x, t)
+    if steps == 1:
+        return first
     second = teacher(rotate(x, first, t, m), m)
     return semigroup_target(x, first, second, t, m, u)
 

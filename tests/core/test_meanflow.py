@@ -1,15 +1,19 @@
 """MeanFlow and its successors against their losses in the flow's coordinates, and where they rest."""
 
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import Tensor
 
-from tests.core.flow_coordinates import TOLD, Step, average, col, flow_time, jvp, pull_at_rest
+from tests.core.flow_coordinates import BATCH, TOLD, Step, average, col, flow_time, jvp, pull_at_rest
 from tests.core.test_flow_maps import points, some_to
 from tests.core.test_flow_maps import velocity as exact_velocity
-from trigbench.core.fields import Fields
+from trigbench.core.fields import Fields, OwnGuidance
 from trigbench.core.flow_maps import eulerian_direction, flow_factor, of_average_velocity
-from trigbench.core.objectives.meanflow import imf, meanflow
+from trigbench.core.objectives.meanflow import GuidedInterval, guided_velocity, imf, meanflow
 from trigbench.core.tangents import map_tangent
 from trigbench.core.two_angles import two_angles
 
@@ -49,6 +53,85 @@ def test_imf_is_its_loss_in_the_flow_s_coordinates(p):
     one, own = torch.ones_like(tau), u(flowing, tau, tau).detach()
     now, rate = jvp(u, (flowing, tau, rho), (own, one, 0 * one))
     step.agrees(power_loss(now + col(tau - rho) * rate.detach() - v, p, 0.01), imf, direction_power=p)
+
+
+@dataclass
+class Labelled(Step):
+    """A step of a network that is told labels, some of which are withheld, and a scale."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.labelled = torch.arange(len(self.x0)) % 4 > 0
+        self.scale = 1 + 3 * self.middle
+        self.label = torch.linspace(-1, 1, len(self.x0), dtype=torch.float64)
+
+    def told(self, label: Tensor, scale: Tensor | None) -> Callable[[Tensor], Callable[[Tensor, Tensor], Tensor]]:
+        """The network's map to each u: label and scale move its bias, and no label is 0."""
+        shift = label if scale is None else label + 0.4 * (scale - 1)
+        return lambda u: lambda x, t: self.net(x + col(shift), t, u)
+
+    def jumps(self, scaled: bool) -> tuple[Callable, Callable]:
+        """With the labels that are told, and without any."""
+        scale, given = (self.scale if scaled else None), torch.where(self.labelled, self.label, 0.0)
+        return self.told(given, scale), self.told(torch.zeros_like(given), None)
+
+    def guided_fields(self, scaled: bool = False) -> Fields:
+        given, none = self.jumps(scaled)
+        own = OwnGuidance(none, self.labelled, self.scale if scaled else None)
+        return Fields(given(0 * self.uniform), student_to=given, own_guidance=own)
+
+
+@pytest.mark.parametrize(("omega", "kappa"), [(2.0, 0.0), (1.0, 0.5), (0.2, 0.9)])
+def test_guided_meanflow_is_its_loss_in_the_flow_s_coordinates(omega, kappa):
+    """With v_g = omega v + (1 - omega - kappa) u(t, t; none) + kappa u(t, t) as target and tangent, inside an interval
+    and where the label is told; v elsewhere."""
+    step, low, high = Labelled(), 0.2, 0.8
+    tau, rho = times(step, 0.5)
+    flowing, v = step.flowing(tau)
+    u, none = map(average, step.jumps(scaled=False))
+    guided = step.labelled & (tau >= low) & (tau <= high)
+    assert 2 < int(guided.sum()) < int(step.labelled.sum()) < len(tau)
+    mixed = omega * v + (1 - omega - kappa) * none(flowing, tau, tau) + kappa * u(flowing, tau, tau)
+    v = torch.where(col(guided), mixed.detach(), v)
+    one = torch.ones_like(tau)
+    now, rate = jvp(u, (flowing, tau, rho), (v, one, 0 * one))
+    told = {"omega": omega, "kappa": kappa, "guided_from": low, "guided_to": high, "share_same": 0.5}
+    published = power_loss(now - (v - col(tau - rho) * rate).detach(), 1.0, 1e-3)
+    step.agrees(published, meanflow, step.guided_fields(), **told)
+    guided, alone = (step.ours(meanflow, step.guided_fields(), **said)[0] for said in (told, {"share_same": 0.5}))
+    assert not torch.equal(guided, alone)
+
+
+def test_imf_is_guided_at_the_scale_that_it_is_told():
+    """V = u + (tau - rho) sg(du/dtau) against v + (1 - 1 / s) (w - w_none), w at the scale told and w_none at 1."""
+    step = Labelled(3)
+    tau, rho = times(step, 0.5)
+    flowing, v = step.flowing(tau)
+    u, none = map(average, step.jumps(scaled=True))
+    one, own = torch.ones_like(tau), u(flowing, tau, tau).detach()
+    guided = v + col(1 - 1 / step.scale) * (own - none(flowing, tau, tau).detach())
+    v = torch.where(col(step.labelled), guided, v)
+    now, rate = jvp(u, (flowing, tau, rho), (own, one, 0 * one))
+    published = power_loss(now + col(tau - rho) * rate.detach() - v, 1.0, 0.01)
+    step.agrees(published, imf, step.guided_fields(scaled=True))
+    theirs = step.ours(imf, step.guided_fields(scaled=True))[0]
+    assert not torch.equal(theirs, step.ours(imf, dataclasses.replace(step.guided_fields(True), own_guidance=None))[0])
+
+
+def test_what_is_learned_is_guided_without_a_classifier_at_omega_over_1_less_kappa():
+    """The field that the mixture is of itself, of both papers' coefficients."""
+    step, t = Labelled(), torch.linspace(0.2, 1.4, BATCH, dtype=torch.float64)
+    v, none = (step.net(step.x0 + shift, t, t) for shift in (0.5, 0.0))
+    own = OwnGuidance(step.told(0 * t, None), torch.ones(BATCH, dtype=torch.bool))
+    for omega, kappa in ((0.25, 0.9), (1.0, 1 - 1 / 2.5)):
+        learned = none + 2.5 * (v - none)
+        found = guided_velocity(own, step.x0, v, t, learned, omega, t.new_full((BATCH,), kappa), GuidedInterval())
+        torch.testing.assert_close(found, learned.detach(), rtol=1e-12, atol=1e-13)
+
+
+def test_guidance_needs_what_the_student_is_without_a_label():
+    with pytest.raises(ValueError, match="own_guidance"):
+        Step().ours(meanflow, omega=2.0)
 
 
 def test_imf_is_meanflow_once_its_velocity_is_the_pair_s():

@@ -5,6 +5,7 @@ The paper's side is written by hand in its own terms: z_t = alpha x + sigma e, x
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import reduce
 
 import pytest
@@ -14,7 +15,8 @@ from torch import Tensor, nn
 from tests.core.gradients import assert_same_gradients
 from trigbench.core import oracle
 from trigbench.core.fields import Draws, Fields
-from trigbench.core.objectives.progressive import PDSettings, SnrWeight, error_weight, pd, step_of, two_steps_in_one
+from trigbench.core.guidance import guided
+from trigbench.core.objectives.progressive import PDSettings, SnrWeight, error_weight, pd, step_of, steps_in_one
 from trigbench.core.objectives.regression import Regression
 from trigbench.core.samplers.even import solve_ddim_even
 from trigbench.core.schedules import largest_angle, uniform_angles
@@ -87,6 +89,59 @@ def test_the_gradient_is_that_of_the_published_loss(tanh_net: Callable, steps: i
     assert_same_gradients(ours, loss, student)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_guided_stage_is_that_of_the_published_loss(tanh_net: Callable, steps: int) -> None:
+    """x^ of the guided teacher is (1 + w) x^_c - w x^_none (arXiv 2210.03142), which the first stage is a regression
+    onto, and of which the next takes two DDIM steps."""
+    student, cond, none = (tanh_net(SIZE, seed) for seed in range(3))
+    x0, draws = drawn(3)
+    w = torch.linspace(0, 4, BATCH, dtype=torch.float64)
+    index = (draws.uniform * 4).floor() + 1
+    angles = [T_MAX * place / 4 for place in (index, index - 0.5, index - 1)]
+    (a, s), (a1, s1), (a2, s2) = [(col(t.cos()), col(t.sin())) for t in angles]
+    z = a * x0 + s * draws.noise
+
+    def data(z: Tensor, a: Tensor, s: Tensor, t: Tensor) -> Tensor:
+        of_cond, of_none = (a * z - s * net(z, t) for net in (cond, none))
+        return (col(1 + w) * of_cond - col(w) * of_none).detach()
+
+    target = data(z, a, s, angles[0])
+    if steps == 2:
+        z1 = a1 * target + s1 / s * (z - a * target)
+        x_hat = data(z1, a1, s1, angles[1])
+        z2 = a2 * x_hat + s2 / s1 * (z1 - a1 * x_hat)
+        target = (z2 - s2 / s * z) / (a2 - s2 / s * a)
+    loss = ((a / s).square().clamp(min=1) * (target - (a * z - s * student(z, angles[0]))).square()).mean()
+    told = replace(settings(4), teacher_steps=steps)
+    ours = pd(Fields(student, guided(cond, none, 1 + w)), x0, draws, told)
+    assert_same_gradients(ours.loss, loss, student)
+    alone = pd(Fields(student, cond), x0, draws, told)
+    assert torch.equal(ours.direction_norm == alone.direction_norm, w == 0)
+
+
+def test_the_first_stage_of_gaussian_classes_is_the_velocity_of_a_moved_mean() -> None:
+    """Of one covariance, velocities are affine in the mean: guided at s, they are those of none + s (mean - none)."""
+    mean, none, s = (torch.tensor(values, dtype=torch.float64) for values in ([1.0, 0.5, -1.0], [0.2, 0.0, 0.1], 2.5))
+
+    def of(mean: Tensor) -> Field:
+        def field(x: Tensor, t: Tensor) -> Tensor:
+            return velocity(x - col(t.cos()) * mean, t) - col(t.sin()) * mean
+
+        return field
+
+    x0, draws = drawn(5)
+    teacher = guided(of(mean), of(none), s.expand(BATCH))
+    t, u = step_of(draws.uniform, settings(4).segments, SIGMA_D)
+    first = steps_in_one(teacher, x0, t, u, steps=1)
+    torch.testing.assert_close(first, of(none + s * (mean - none))(x0, t), rtol=0, atol=1e-12)
+
+
+def test_another_number_of_the_teacher_s_steps_is_refused() -> None:
+    x, t = drawn()[0], torch.full((BATCH,), 0.7, dtype=torch.float64)
+    with pytest.raises(ValueError, match="1 of its teacher's or 2, got 3"):
+        steps_in_one(velocity, x, t, t / 2, steps=3)
+
+
 def test_where_the_teacher_s_steps_are_exact_so_is_the_student() -> None:
     """Of its grid's exact maps, two in a row are the exact map of the coarser grid's step."""
     assert trained(segment_map(4), segment_map(8), 4).direction_norm.max() < 1e-12
@@ -118,7 +173,7 @@ def _optimum(teacher: Field, steps: int) -> Field:
 
     def field(x: Tensor, t: Tensor) -> Tensor:
         _, u = step_of(t / T_MAX - 0.5 / steps, segments, SIGMA_D)  # of the step that starts at t
-        return two_steps_in_one(teacher, x, t, u)
+        return steps_in_one(teacher, x, t, u)
 
     assert trained(field, teacher, steps).direction_norm.max() < 1e-13
     return field

@@ -1,7 +1,9 @@
-"""Convert a pickled checkpoint into .safetensors, which a study's `teacher: {file: ...}` names.
+"""Convert a published checkpoint into .safetensors: a teacher that a study names, a map of two times, an adapter.
 
   trigbench convert edm.pt edm.safetensors
   trigbench convert checkpoint.pt net.safetensors --entry ema
+  trigbench convert meanflow.pt map.safetensors --entry ema --family meanflow
+  trigbench convert lcm-lora.safetensors adapter.safetensors --family lora --of unet.safetensors
 
 Tensors alone are read, by torch's weights-only loading, and no code of the file is run; a file that needs code is
 refused, and docs/teachers.md says what to do.
@@ -27,4 +29,5 @@ def main(arguments: argparse.Namespace) -> None:
     need("train", "trigbench convert")
     from trigbench.workflow.machine.converting import convert_file  # noqa: PLC0415 - of the extra
 
-    print(convert_file(arguments.source, arguments.target, arguments.entry))
+    of = (arguments.family, arguments.of, arguments.alpha)
+    print(convert_file(arguments.source, arguments.target, arguments.entry, *of))

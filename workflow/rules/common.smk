@@ -164,7 +164,8 @@ def run_inputs(wildcards):
     if run.arm not in study.arms:
         return []
     found = {name: paths(files) for name, files in inputs_of(study, run).items()}
-    for name, other in (("teacher", study.teacher_run(run)), ("start", study.start_run(run))):
+    before = {"teacher": study.teacher_run(run), "weak_teacher": study.weak_run(run), "start": study.start_run(run)}
+    for name, other in before.items():
         if other is not None:
             record = str(study.files(other).metrics)
             found[name] = [ancient(record) if weights_stay(study, other) else record]

@@ -16,7 +16,7 @@ from torch import nn
 from trigbench.core.condition import UNTOLD, Condition, takes_condition
 from trigbench.core.constants import SIGMA_MIN
 from trigbench.core.conversions import field_with_boundary
-from trigbench.core.fields import Fields, Jump, bind
+from trigbench.core.fields import Fields, bind
 from trigbench.core.guidance import guided
 from trigbench.core.low_rank import adapted_weights, merged, new_adapter
 from trigbench.core.networks.dropout import masks, number_layers
@@ -31,6 +31,7 @@ from trigbench.workflow.machine.named import named, takes
 from trigbench.workflow.run.batches import Batch, draw_batch, mapped
 from trigbench.workflow.run.settings import settings_of
 from trigbench.workflow.run.task import Task, weights_of
+from trigbench.workflow.run.told import guided_field, jump_of, own_guidance, to_data
 from trigbench.workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, replaced, unkept
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher
 
@@ -249,16 +250,6 @@ def student_field(
     return field_with_boundary(field, SIGMA_MIN, task.study.sigma_d) if bounded else field
 
 
-def jump_of(field: Callable[[Condition], Field], condition: Condition) -> Jump:
-    """u -> the field that is told the condition with the target time u."""
-    return lambda u: field(dataclasses.replace(condition, target_time=u))
-
-
-def to_data(jump: Jump) -> Field:
-    """The jump's field to 0, where data are."""
-    return lambda x, t: jump(torch.zeros_like(t))(x, t)
-
-
 def boundary_of(arm: Arm, sigma_d: float) -> float:
     """The angle at which the arm's map is the identity."""
     return math.atan(SIGMA_MIN / sigma_d) if arm.method.boundary else 0.0
@@ -273,15 +264,15 @@ def step_function(task: Task, modules: Modules) -> Callable[..., Regression]:
     objective = named(arm.method.path)
     settings_at = settings_of(objective, study, run, arm)
     taught_by = teacher_of(task)
-    teacher = study.arms.get(str(arm.teacher))
-    sizes = [arm.size, *([teacher.size] if teacher else [])]
-    own_code = arm.method.own or any(study.sizes[size].network is not None for size in sizes)
+    taught = [study.arms[name] for name in map(str, (arm.teacher, arm.weak_teacher)) if name in study.arms]
+    own_code = arm.method.own or any(study.sizes[of.size].network is not None for of in (arm, *taught))
 
     def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
         batch = draw_batch(run, arm, task.data, step).to(device) if rows is None else rows
         bound = partial(student_field, task, precision=arm.precision, tangent_precision=arm.tangent_precision)
         fields = _fields(arm, modules, bound, batch.condition, target)
-        fields = dataclasses.replace(fields, teacher=taught_by(batch.condition))
+        beside = own_guidance(arm, task.data.classes, partial(bound, modules.student, None), batch.condition)
+        fields = dataclasses.replace(fields, teacher=taught_by(batch.condition), own_guidance=beside)
         if own_code:  # it may draw from global generators, which must not depend on what came before
             seed_globals(run.seed, step, "dropout", batch.first)
         with masks(batch.keys):
@@ -305,24 +296,36 @@ def _fields(arm: Arm, modules: Modules, bound: Callable[..., Field], condition: 
 
 
 def teacher_of(task: Task) -> Callable[[Condition], Field | None]:
-    """The student's condition -> the teacher as a field: exact, trained, guided, or none."""
+    """The student's condition -> the teacher as a field: exact, trained, guided by itself or by a weak one, or none."""
+    alone, name = _teacher_of(task), task.arm.weak_teacher
+    if name is None:
+        return alone
+    weak = _trained(task, name, task.weak)
+
+    def autoguided(condition: Condition) -> Field:
+        told = Condition(label=condition.label)
+        teacher = alone(told)
+        assert teacher is not None and condition.scale is not None  # reading asks for both
+        return guided(teacher, weak(told), condition.scale)
+
+    return autoguided
+
+
+def _teacher_of(task: Task) -> Callable[[Condition], Field | None]:
     said, taught = task.arm.teacher, task.teacher
     if said is None or said == "exact":
         return lambda condition: task.data.velocity if said else None
-    if taught is None:
-        remedy = "train the teacher first"
-        raise BenchError("the teacher has no weights", file=task.study.file, key="teacher", remedy=remedy)
-    if isinstance(said, ConvertedTeacher):
+    if taught is not None and isinstance(said, ConvertedTeacher):
         return lambda condition: taught.field(condition.label)
-    teacher = task.of_arm(said)
+    return _trained(task, str(said), taught)
+
+
+def _trained(task: Task, name: str, weights: Tensors | None) -> Callable[[Condition], Field]:
+    """The student's condition -> the diffusion model, or the stage before, that the run of another arm has left."""
+    if weights is None:
+        remedy = f"train {name} first"
+        raise BenchError("the teacher has no weights", file=task.study.file, key="teacher", remedy=remedy)
+    teacher = task.of_arm(name)
     network = make_network(teacher)
-    check_weights(teacher, network, taught)
-    return partial(guided_field, network, taught)
-
-
-def guided_field(network: nn.Module, weights: Tensors, condition: Condition) -> Field:
-    """A diffusion model, guided by its own branch without labels where a scale is given."""
-    conditional = bind(network, weights, Condition(label=condition.label))
-    if condition.scale is None:
-        return conditional
-    return guided(conditional, bind(network, weights, UNTOLD), condition.scale)
+    check_weights(teacher, network, weights)
+    return partial(guided_field, network, weights, told=teacher.arm.told)

@@ -25,6 +25,7 @@ from trigbench.workflow.run.assembly import Modules, make_modules, make_network,
 from trigbench.workflow.run.operations import Operations
 from trigbench.workflow.run.task import Task, open_teacher
 from trigbench.workflow.run.weights import kept_of
+from trigbench.workflow.study.guided import OF_ITSELF
 from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.schema import Arm, Size
 from trigbench.workflow.study.study import Run, Sampling, Study
@@ -114,9 +115,10 @@ def machine_hours(cost: Cost) -> float | None:
     return cost.operations / cost.measured_rate / 3600 if cost.measured_rate else None
 
 
-def sampling_evaluations(way: Sampling) -> int:
-    """Evaluations of the network for one sample; a guided diffusion model is evaluated twice each time."""
-    guided = way.guidance is not None and way.solver in SOLVERS
+def sampling_evaluations(way: Sampling, told: Sequence[str] = ()) -> int:
+    """Evaluations of the network for one sample; a diffusion model that is guided is evaluated twice each time, and one
+    that is `told` its scale is not."""
+    guided = way.guidance is not None and way.solver in SOLVERS and "scale" not in told
     return way.steps * (2 if guided else 1)
 
 
@@ -186,8 +188,9 @@ def _cost(task: Task, counts: Counts, runs: int, judged: int) -> Cost:
     samplings, samples = study.samplings(arm), study.evaluation.samples
     main = [way for way in samplings if way.sampler == study.samplers_of(arm)[0]]
     snapshots = settings.snapshots or 0
-    evaluations = samples * sum(map(sampling_evaluations, samplings)) + (0 if settings.told else judged)
-    evaluations += snapshots * (study.evaluation.snapshot_samples or samples) * sum(map(sampling_evaluations, main))
+    each, of_main = (sum(sampling_evaluations(way, settings.told) for way in ways) for ways in (samplings, main))
+    evaluations = samples * each + (0 if settings.told else judged)
+    evaluations += snapshots * (study.evaluation.snapshot_samples or samples) * of_main
     numbers = torch.Size(task.data.shape).numel()
     # parameters, average and two moments; a fake has no average; snapshots so far stand in every checkpoint
     states = (4 + bool(settings.target_decay)) * counts.trained
@@ -256,9 +259,12 @@ def _prepared(task: Task, batch: int) -> tuple[Callable[[int], Any], Modules]:
     """(a step's gradient by its number, what is trained) of a task at another batch, without weights."""
     task = replace(task, arm=task.arm.model_copy(update={"batch": batch}))
     modules = make_modules(task, start=None)
-    teacher = task.study.teacher_run(task.run)  # any weights cost the same
-    taught = open_teacher(task) if teacher is None else kept_of(make_network(task.of_arm(teacher.arm)))
-    objective, weights = step_function(replace(task, teacher=taught), modules), list(modules.parameters().values())
+    taught, weak = (
+        None if run is None else kept_of(make_network(task.of_arm(run.arm)))  # any weights cost the same
+        for run in (task.study.teacher_run(task.run), task.study.weak_run(task.run))
+    )
+    task = replace(task, teacher=open_teacher(task) if taught is None else taught, weak=weak)
+    objective, weights = step_function(task, modules), list(modules.parameters().values())
 
     def step(number: int) -> Any:
         with modules.adapted():
@@ -276,8 +282,8 @@ def _width(task: Task) -> int | None:
 def _narrowed(task: Task, width: int) -> Task:
     """The task with its network, and that of its teacher, at another width."""
     study, names = task.study, [task.arm.size]
-    if (teacher := study.arms.get(str(task.arm.teacher))) is not None:
-        names.append(teacher.size)
+    taught = map(str, (task.arm.teacher, task.arm.weak_teacher))
+    names += [study.arms[arm].size for arm in taught if arm in study.arms]
     sizes = {name: _at_width(study.sizes[name], width) for name in names}
     return replace(task, study=study.model_copy(update={"sizes": {**study.sizes, **sizes}}))
 
@@ -297,9 +303,10 @@ def _key(task: Task) -> str:
         plain = {key: value for key, value in size.settings.items() if key != "dropout"}
         return size.model_copy(update={"settings": plain}).model_dump()
 
-    teacher = study.arms.get(str(settings.teacher))
+    taught = [study.arms.get(str(arm)) for arm in (settings.teacher, settings.weak_teacher)]
     kept = ("objective", "told", "adaptive_weight", "solver", "tangent_method", "control", "adapter")
     about = {key: getattr(settings, key) for key in kept} | {"guided": settings.guidance_max is not None}
-    about |= {"file": study.teacher_file(task.run.arm)}
-    networks = [network(settings), network(teacher) if teacher else None]
+    counted = (*OF_ITSELF, "teacher_steps")
+    about |= {"file": study.teacher_file(task.run.arm), "own": [settings.settings.get(key) for key in counted]}
+    networks = [network(settings), *(network(teacher) if teacher else None for teacher in taught)]
     return json.dumps([about, networks, task.data.shape, task.data.classes], default=str)

@@ -128,7 +128,7 @@ def _draw(
     if how.solver == "segments":
         edges = segment_edges(arm, sigma_d).to(noise.device)
         return sample_segments(jump, noise[0], edges)
-    field = guided_field(network, weights, condition)
+    field = guided_field(network, weights, condition, arm.told)
     return solved(field, noise[0], how.solver, how.steps, sigma_d, how.settings, further)
 
 

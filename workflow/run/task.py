@@ -34,6 +34,8 @@ class Task:
     data: Dataset
     teacher: Any = None
     """As `open_teacher` opens it, where the run is trained: weights, a network from a file, or none."""
+    weak: Tensors | None = None
+    """Of the arm's weak teacher, where the run is trained and has one."""
 
     @property
     def seed(self) -> int:
@@ -106,6 +108,12 @@ def open_teacher(task: Task) -> Any:
         return _open_converted(task, task.arm.teacher)
     teacher = task.study.teacher_run(task.run)
     return None if teacher is None else weights_of(task, teacher)
+
+
+def with_teachers(task: Task) -> Task:
+    """The task with what teaches its run."""
+    weak = task.study.weak_run(task.run)
+    return dataclasses.replace(task, teacher=open_teacher(task), weak=None if weak is None else weights_of(task, weak))
 
 
 def weights_of(task: Task, other: Run) -> Tensors:

@@ -38,7 +38,7 @@ from trigbench.workflow.run.log import GrowingLog, log_text
 from trigbench.workflow.run.outcome import Outcome, completed
 from trigbench.workflow.run.settings import average_decay, learning_rate, snapshot_steps, target_decay
 from trigbench.workflow.run.state import State, initial, is_finite, resume, save, snapshot, target_weights
-from trigbench.workflow.run.task import Task, open_teacher, opened
+from trigbench.workflow.run.task import Task, opened, with_teachers
 from trigbench.workflow.run.tuning import tuned
 from trigbench.workflow.run.weights import buffers_of, copied, difference
 from trigbench.workflow.study.fingerprint import digest
@@ -154,7 +154,7 @@ class Found:
 
 def _train(task: Task, world: World, stop_now: StopNow) -> Trained:
     arm, lost = task.arm, _lost_before(task)
-    task = task if lost else replace(task, teacher=open_teacher(task))
+    task = task if lost else with_teachers(task)
     modules = make_modules(task, None) if lost else started_modules(task)
     check_parts(task, modules, world)
     layout = lay_out(world, modules.parameters(), arm.sharded)
@@ -313,16 +313,17 @@ def checkpoint_mark(task: Task) -> str:
 
 
 def _lost_before(task: Task) -> str | None:
-    """Why the run cannot be made, if its teacher diverged, or the run that it starts from: then so did this one."""
-    study = task.study
-    for words, other in (("its teacher", study.teacher_run(task.run)), ("it starts from", study.start_run(task.run))):
+    """Why the run cannot be made, if its teachers diverged, or the run that it starts from: then so did this one."""
+    study, run = task.study, task.run
+    taught = {"its teacher": study.teacher_run(run), "its weak teacher": study.weak_run(run)}
+    for words, other in {**taught, "it starts from": study.start_run(run)}.items():
         if other is None:
             continue
         path = study.files(other).training
         reason = read_training(path, f"train it first: {other.arm} seed {other.seed}").reason
         if reason:
             said = f"{words} {other.arm} seed {other.seed}"
-            return f"{said} diverged: {reason}" if words == "its teacher" else f"{said}, which diverged: {reason}"
+            return f"{said} diverged: {reason}" if words in taught else f"{said}, which diverged: {reason}"
     return None
 
 

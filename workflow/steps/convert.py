@@ -1,4 +1,4 @@
-"""Convert a pickled checkpoint into .safetensors. The only command of this project that reads a pickle.
+"""Convert a published checkpoint into .safetensors. The only command of this project that reads a pickle.
 
 It reads tensors alone, by torch's weights-only loading, and runs no code from the file; a file that
 needs code is refused, and docs/teachers.md says what to do.
@@ -15,8 +15,8 @@ def command() -> None:
     """Parse the arguments and convert."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for_convert(parser)
-    arguments = parser.parse_args()
-    print(convert_file(arguments.source, arguments.target, arguments.entry))
+    said = parser.parse_args()
+    print(convert_file(said.source, said.target, said.entry, said.family, said.of, said.alpha))
 
 
 if __name__ == "__main__":

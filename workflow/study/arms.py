@@ -9,6 +9,7 @@ from trigbench.core.map_samplers import MAP_SAMPLERS
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.converted import header_of
+from trigbench.workflow.study.guided import check_guidance, check_scales
 from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.metrics import check_quantity
 from trigbench.workflow.study.models import check_known
@@ -40,6 +41,7 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
         raise Mistake(problem, f"write {arm.iterations} or fewer, or train longer")
     data_kind(data).check_arm(data, name, arm)
     _check_teacher(study, name, arm)
+    check_guidance(study, name, arm)
     _check_start(study, name, arm)
     _check_samplers(study, name, arm)
     _check_rate(study, name, arm)
@@ -73,11 +75,7 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
             _check_own_steps(f"samplers.{sampler}.evaluations", name, arm, settings.evaluations)
         if arm.method.sampler == "halves":
             _check_halves(f"samplers.{sampler}.evaluations", name, arm, settings.evaluations or ())
-        if settings.guidance and not (arm.guidance_max or (arm.label_dropout and arm.method.sampler == "heun")):
-            lacks = "'label_dropout'" if arm.method.sampler == "heun" else "'guidance_max'"
-            raise Mistake(f"{key}: {sampler!r} is guided, and the arm is not", f"give the arm {lacks}")
-        if arm.guidance_max and not settings.guidance:
-            raise Mistake(f"{key}: the arm is told its guidance scale", f"give {sampler!r} its 'guidance'")
+        check_scales(key, sampler, settings.guidance, arm)
         lowest, highest = (math.atan(level / study.sigma_d) for level in (SIGMA_MIN, SIGMA_MAX))
         lowest = lowest if arm.method.boundary else 0.0
         for time in (time for times in settings.times or () for time in times):
@@ -240,15 +238,16 @@ def _check_teacher(study: Study, name: str, arm: Arm) -> None:
     if arm.teacher == "exact":
         if not data_kind(study.data[arm.data]).exact:
             raise Mistake(f"{key}: only a mixture has an exact velocity, {arm.data!r} has none", "name a diffusion arm")
-        if arm.guidance_max:
+        if arm.guidance_max and not arm.weak_teacher:
             raise Mistake(f"{key}: the exact velocity has no labels to be guided by", "remove 'guidance_max'")
         return
     teacher = study.arms.get(arm.teacher)
     if teacher is None:
         raise Mistake(f"{key}: there is no arm {arm.teacher!r}", f"name 'exact', or one of: {', '.join(study.arms)}")
-    stage = arm.method.halves and teacher.objective == arm.objective
+    halves = arm.method.halves and arm.settings.get("teacher_steps") != 1  # else it is what its teacher is
+    stage = halves and teacher.objective == arm.objective
     if not (stage or teacher.objective == "diffusion") or teacher.data != arm.data:
-        before = f" or an arm of {arm.objective!r}" if arm.method.halves else ""
+        before = f" or an arm of {arm.objective!r}" if halves else ""
         problem = f"{key}: {arm.teacher!r} must be a diffusion arm{before} on data {arm.data!r}"
         raise Mistake(problem, "name such an arm")
     if stage and teacher.segments != 2 * (arm.segments or 1):
@@ -256,7 +255,7 @@ def _check_teacher(study: Study, name: str, arm: Arm) -> None:
         raise Mistake(problem, f"a step is two of the teacher's: halve {teacher.segments}, or name another teacher")
     if arm.start == "teacher" and teacher.size in study.sizes and not _alike(study, teacher.size, arm.size):
         raise Mistake(f"arms.{name}.start: the teacher's size {teacher.size!r} is not {arm.size!r}", "start: random")
-    if arm.guidance_max and not teacher.label_dropout:
+    if arm.guidance_max and not arm.weak_teacher and not stage and not teacher.label_dropout:
         raise Mistake(f"{key}: {arm.teacher!r} cannot guide itself", "give it 'label_dropout'")
 
 
@@ -314,7 +313,7 @@ def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeache
     if classes is not None and classes != found.classes:
         problem = f"{path} is told {found.classes} classes, networks on data {arm.data!r} {classes}"
         refuse(problem, "name a network of as many classes, or let the data be unconditional (or not)")
-    if arm.guidance_max:
+    if arm.guidance_max and not arm.weak_teacher:
         problem = f"{path} is not known to have a branch without labels, by which to guide it"
         refuse(problem, "remove it, or let an arm with 'label_dropout' teach", "guidance_max")
     if arm.start == "teacher" and study.sizes[arm.size].network != found.network:

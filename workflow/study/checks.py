@@ -75,7 +75,7 @@ def _check_cycles(study: Study) -> None:
     """No run may have to wait for itself."""
 
     def before(name: str) -> list[str]:
-        named = (study.arms[name].teacher, study.arms[name].starts_from)
+        named = (study.arms[name].teacher, study.arms[name].weak_teacher, study.arms[name].starts_from)
         return [*(arm for arm in named if isinstance(arm, str) and arm in study.arms), *study.candidates(name)]
 
     done: set[str] = set()

@@ -4,12 +4,28 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Literal
+
+from trigbench.workflow.study.models import Model
 
 OPENED_BY = {"edm": "trigbench.workflow.run.teachers:EdmTeacher"}
 """kind of a converted teacher -> what opens one; part of no other run's mathematics."""
 LONGEST_HEADER = 100_000_000
 """Of the format, in bytes."""
+
+
+class ConvertedTeacher(Model):
+    """A published network in a file that `python -m trigbench.workflow.steps.convert` made (docs/teachers.md)."""
+
+    file: str
+    """A .safetensors file; relative to where the workflow is started."""
+    kind: Literal["edm"]
+    """A network of EDM (DDPM++) or EDM2."""
+
+    def __str__(self) -> str:
+        """As tables name it."""
+        return f"{self.kind}:{PurePath(self.file).name}"
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _solving(named: Iterable[str | None]) -> list[dict[str, Any]]:
 def _with_those_before(specification: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """A run's specification, and those of the runs that teach it and that it starts from, and of theirs."""
     yield specification
-    for other in (specification["teacher"], specification.get("start")):
+    for other in (specification["teacher"], specification.get("weak_teacher"), specification.get("start")):
         if isinstance(other, Mapping) and "arm" in other:  # a converted teacher has its kind
             yield from _with_those_before(other)
 

@@ -34,6 +34,7 @@ SOURCE = "the files that it was prepared from changed since"
 INPUTS = {
     "data": "its data changed since",
     "teacher": "its teacher changed since",
+    "weak_teacher": "its weak teacher changed since",
     "start": "the run that it starts from changed since",
     "candidates": "the runs that choose its rate changed since",
     "judged": "what it is judged by changed since; its weights and samples stay",
@@ -55,6 +56,8 @@ def inputs_of(study: Study, run: Run) -> dict[str, list[Path]]:
         found["teacher"] = [study.files(teacher).weights]
     if (file := study.teacher_file(run.arm)) is not None:
         found["teacher"] = [file]
+    if (weak := study.weak_run(run)) is not None:
+        found["weak_teacher"] = [study.files(weak).weights]
     if (start := study.start_run(run)) is not None:
         found["start"] = [study.files(start).weights]
     candidates = study.candidate_runs(run)

@@ -5,7 +5,6 @@ Imports nothing heavy (no torch), since every start of the workflow reads it.
 
 import dataclasses
 import re
-from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -24,6 +23,7 @@ from trigbench.core.map_samplers import MAP_SAMPLERS, SampledBy
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
+from trigbench.workflow.study.converted import ConvertedTeacher
 from trigbench.workflow.study.models import PATH, Model, Name, Settings, check_known, strange, unfit
 from trigbench.workflow.study.trained import Adapter, Optimiser
 
@@ -53,19 +53,6 @@ class Size(Model):
         if self.network is None and self.settings:
             raise Mistake("'settings' are for a 'network' of one's own", "remove them, or name the network")
         return self
-
-
-class ConvertedTeacher(Model):
-    """A published network in a file that `python -m trigbench.workflow.steps.convert` made (docs/teachers.md)."""
-
-    file: str
-    """A .safetensors file; relative to where the workflow is started."""
-    kind: Literal["edm"]
-    """A network of EDM (DDPM++) or EDM2."""
-
-    def __str__(self) -> str:
-        """As tables name it."""
-        return f"{self.kind}:{PurePath(self.file).name}"
 
 
 def _teacher(given: Any) -> Any:
@@ -176,9 +163,14 @@ class Arm(Model):
     segments: PositiveInt | None = None
     """M of multi-step sCD, even in the angle."""
     guidance_max: Annotated[float, Field(gt=1)] | None = None
-    """The teacher is guided at s ~ U[1, guidance_max], and the student told s; empty for no guidance."""
+    """The teacher, of imf the student itself, is guided at s ~ U[1, guidance_max], and the student told s; empty for no
+    guidance."""
+    weak_teacher: Name | None = None
+    """A diffusion arm of the same data, smaller or trained for less, whose run of the same seed guides the teacher at s
+    (autoguidance); empty for the teacher's own branch without labels."""
     label_dropout: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Share of labels withheld from a diffusion arm, which then can guide itself."""
+    """Share of labels withheld from a diffusion arm, which then can guide itself, or from a student that is guided by
+    itself while it is trained."""
     score_scale: Literal["adaptive", "dmd"] | None = None
     """What scales the difference of scores in vsd; empty for adaptive."""
     fake_rate: PositiveFloat | None = None

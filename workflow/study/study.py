@@ -26,7 +26,7 @@ from trigbench.workflow.study.seeds import looks, reached
 DEFAULT_BUDGET = "laptop"
 DEFAULT_STUDIES = ("oracle", "digits")
 """What the workflow makes where it is told nothing else."""
-NO_PART_OF_A_RUN = {"teacher", "rate_of", "samplers", "microbatch", "sharded"}
+NO_PART_OF_A_RUN = {"teacher", "weak_teacher", "rate_of", "samplers", "microbatch", "sharded"}
 """Keys of an arm that say how it is computed, or that its specification gives in full elsewhere."""
 
 
@@ -258,14 +258,19 @@ class Study(Model):
         teacher = self.arms[run.arm].teacher
         return Run(arm=teacher, seed=run.seed) if isinstance(teacher, str) and teacher != "exact" else None
 
+    def weak_run(self, run: Run) -> Run | None:
+        """The run by whose averaged weights this one's teacher is guided, if its arm names one."""
+        weak = self.arms[run.arm].weak_teacher
+        return Run(arm=weak, seed=run.seed) if weak else None
+
     def start_run(self, run: Run) -> Run | None:
         """The run from whose averaged weights this one starts, where its arm names one that is not its teacher."""
         start = self.arms[run.arm].starts_from
         return Run(arm=start, seed=run.seed) if start else None
 
     def runs_before(self, run: Run) -> list[Run]:
-        """Those that it waits for: its teacher, the one that it starts from, and those that choose its rate."""
-        named = (self.teacher_run(run), self.start_run(run))
+        """Those that it waits for: its teachers, the one that it starts from, and those that choose its rate."""
+        named = (self.teacher_run(run), self.weak_run(run), self.start_run(run))
         return [*(other for other in named if other is not None), *self.candidate_runs(run)]
 
     def teacher_file(self, arm: str) -> Path | None:
@@ -298,7 +303,7 @@ class Study(Model):
     def training_specification(self, run: Run) -> dict[str, Any]:
         """Of these, what decides the run's weights."""
         arm = self.arms[run.arm]
-        data, start = self.data[arm.data], self.start_run(run)
+        data, start, weak = self.data[arm.data], self.start_run(run), self.weak_run(run)
         left_out = NO_PART_OF_A_RUN | (set() if arm.tf32 else {"tf32"})
         teacher = self.teacher_run(run)
         taught: Any = self.training_specification(teacher) if teacher else arm.teacher
@@ -309,6 +314,7 @@ class Study(Model):
             "rate_from": [self.training_specification(candidate) for candidate in self.candidate_runs(run)],
             "rate_by": self.tuning_metric if self.candidates(run.arm) else None,
             "teacher": taught,
+            **({"weak_teacher": self.training_specification(weak)} if weak else {}),
             **({"start": self.training_specification(start)} if start else {}),
             "data": data.model_dump(exclude=set(data_kind(data).judging)),
             "size": self.sizes[arm.size].model_dump(exclude_none=True),

@@ -17,6 +17,6 @@ def measure(study: Study, experiment: str) -> Measured:
         rows.append(Row(Value(metric="train_flops", value=trained), arm))
         shown = study.experiments[experiment].samplers or study.samplers_of(arm)[:1]
         for way in (way for way in study.samplings(arm) if way.sampler in shown):
-            sampled = counts.evaluation * sampling_evaluations(way)
+            sampled = counts.evaluation * sampling_evaluations(way, task.arm.told)
             rows.append(Row(Value(metric="sample_flops", value=sampled, **way.columns), arm))
     return Measured(runs=rows)

@@ -1,0 +1,149 @@
+"""Published networks of two times, and adapters, through `trigbench convert --family` to what samples."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.core.test_public_maps import HEADS, as_fastgen, as_tree, ctm_state, meanflow_state, mf_unet_state
+from tests.core.test_published_adapters import ALPHA, NETWORKS, as_kohya, in_peft
+from tests.core.test_teachers import without
+from trigbench._arguments import FAMILIES
+from trigbench.cli import main
+from trigbench.core.low_rank import merged
+from trigbench.core.networks.ctm import ctm_jump, ctm_network
+from trigbench.core.networks.meanflow import meanflow_jump, meanflow_network
+from trigbench.core.networks.meanflow_unet import meanflow_unet, meanflow_unet_jump
+from trigbench.core.published_adapters import adapter_from
+from trigbench.core.samplers.jumps import sample_jumps
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.converting import convert
+from trigbench.workflow.machine.published import ADAPTER, REFUSED
+from trigbench.workflow.machine.published import NETWORKS as READ
+from trigbench.workflow.machine.tensors import read_tensors, write_tensors
+from trigbench.workflow.run.maps import open_map
+from trigbench.workflow.run.teachers import open_edm_network
+from trigbench.workflow.study.converted import header_of
+
+
+def single(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+def sampled(jump, channels: int) -> Tensor:
+    noise = torch.randn(2, 2, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    return sample_jumps(jump, noise, (1.5, 0.8))
+
+
+def test_a_converted_map_samples_as_the_published_network(tmp_path: Path, capsys) -> None:
+    labels = torch.tensor([2, 0])
+    states = {"meanflow": single(meanflow_state()), "ctm": single(ctm_state())}
+    core = {
+        "meanflow": meanflow_jump(meanflow_network(states["meanflow"], HEADS), 0.5, labels),
+        "ctm": ctm_jump(ctm_network(states["ctm"]), 0.5, labels),
+    }
+    for family, state in states.items():
+        source, target = tmp_path / f"{family}.pt", tmp_path / f"{family}.safetensors"
+        torch.save({"step": 3, "ema": state}, source)
+        main(["convert", str(source), str(target), "--entry", "ema", "--family", family])
+        assert capsys.readouterr().out.startswith(f"{target}: {len(state)} tensors")
+        jump = open_map(target, family, 0.5, labels, heads=HEADS)
+        ours, exact = (sampled(j, 4 if family == "meanflow" else 3) for j in (jump, core[family]))
+        assert torch.equal(ours, exact) and not ours.requires_grad and ours.abs().max() > 0.1
+
+
+def test_of_meanflows_unet_the_averaged_network_is_written_and_sampled(tmp_path: Path) -> None:
+    state, path = single(mf_unet_state()), tmp_path / "map.safetensors"
+    whole = {f"{net}.{name}": tensor for net in ("net_ema", "net") for name, tensor in state.items()}
+    torch.save({"model": whole | {"num_updates": torch.tensor(7)}}, tmp_path / "unet.pt")
+    assert convert(tmp_path / "unet.pt", path, "model", "meanflow").keys() == state.keys()
+    exact = sampled(meanflow_unet_jump(meanflow_unet(state), 0.5), 3)
+    assert torch.equal(sampled(open_map(path, "meanflow", 0.5), 3), exact)
+    with pytest.raises(BenchError, match="told no labels"):
+        open_map(path, "meanflow", 0.5, torch.tensor([1, 2]))
+
+
+def test_the_authors_tree_becomes_the_same_file(tmp_path: Path) -> None:
+    state = single(meanflow_state(256))
+    torch.save(as_tree(state), tmp_path / "jax.pt")
+    tensors = convert(tmp_path / "jax.pt", tmp_path / "map.safetensors", family="meanflow")
+    assert tensors.keys() == state.keys()
+    assert all(torch.equal(tensors[name], state[name]) for name in state if name != "pos_embed")
+
+
+def test_a_consistency_model_of_fastgens_becomes_a_teacher(tmp_path: Path) -> None:
+    state = single(as_fastgen("edm2"))
+    torch.save(state, tmp_path / "scm.pt")
+    convert(tmp_path / "scm.pt", tmp_path / "scm.safetensors", family="scm")
+    tensors = open_edm_network(tmp_path / "scm.safetensors").state_dict()
+    assert all(torch.equal(t, state[f"unet.{name}"].reshape(t.shape)) for name, t in tensors.items())
+    assert header_of(tmp_path / "scm.safetensors").classes == 3
+
+
+def test_a_converted_adapter_is_merged_at_a_scale_of_one(tmp_path: Path, capsys) -> None:
+    network = NETWORKS["DiT"]
+    weights, state = dict(network.named_parameters()), in_peft(network)
+    for name, tensors in {"of": weights, "kohya": as_kohya(state, ALPHA), "peft": state}.items():
+        write_tensors(tmp_path / f"{name}.safetensors", tensors)
+    files = {name: str(tmp_path / f"{name}.safetensors") for name in ("of", "kohya", "peft", "a", "b")}
+    main(["convert", files["kohya"], files["a"], "--family", "lora", "--of", files["of"]])
+    main(["convert", files["peft"], files["b"], "--family", "lora", "--alpha", str(ALPHA)])
+    exact = merged(weights, (adapter_from(state, weights, ALPHA), 1.0))
+    for name in ("a", "b"):
+        found = merged(weights, (read_tensors(Path(files[name]), ""), 1.0))
+        assert all(torch.equal(found[weight], exact[weight]) for weight in exact)
+    assert "tensors" in capsys.readouterr().out
+
+
+def test_what_a_family_refuses_names_file_key_and_remedy(tmp_path: Path) -> None:
+    source, target = tmp_path / "net.pt", tmp_path / "net.safetensors"
+    state = single(meanflow_state())
+    torch.save({"ema": without(state, "blocks.1.mlp.fc2.bias") | {"strange": torch.ones(1)}}, source)
+    with pytest.raises(BenchError, match=r"missing: blocks\.1\.mlp\.fc2\.bias; unexpected: strange") as caught:
+        convert(source, target, "ema", "meanflow")
+    said = str(caught.value)
+    assert "net.pt" in said and "--family meanflow" in said and "--entry" in said and "docs/teachers.md" in said
+    for family, reason in {"imf": "rotary", "ayf": "no weights"}.items():
+        with pytest.raises(BenchError, match=rf"{reason}(.|\n)*--family {family}"):
+            convert(source, target, "ema", family)
+    with pytest.raises(BenchError, match=r"second time(.|\n)*--family ctm"):
+        convert(source, target, "ema", "ctm")
+    assert not target.exists()
+
+
+def test_options_that_say_nothing_here_are_refused(tmp_path: Path) -> None:
+    source, target = tmp_path / "net.pt", tmp_path / "out.safetensors"
+    adapter = tmp_path / "adapter.safetensors"
+    torch.save(single(meanflow_state()), source)
+    write_tensors(adapter, in_peft(NETWORKS["DiT"]))
+    refused = [
+        ((source, target, None, None, adapter), "--family"),
+        ((source, target, None, None, None, 2.0), "--family lora"),
+        ((source, target, None, "meanflow", adapter), "--of"),
+        ((source, target, None, "meanflow", None, 2.0), "--alpha"),
+        ((adapter, target, None, "lora", None, 0.0), "a number above 0"),
+        ((adapter, target, None, "lora", None, float("nan")), "a number above 0"),
+        ((adapter, target, None, "lora", tmp_path / "none.safetensors", 2.0), "no such file"),
+        ((adapter, target, None, "lora"), "lora_alpha"),
+        ((adapter, target), "safetensors already"),
+        ((adapter, target, "ema", "lora"), "no entries"),
+        ((tmp_path / "none.safetensors", target, None, "lora"), "no such file"),
+    ]
+    for arguments, words in refused:
+        with pytest.raises(BenchError, match=words):
+            convert(*arguments)
+    assert not target.exists()
+
+
+def test_files_that_are_no_map_of_a_family_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    write_tensors(path, {"weight": torch.ones(2)})
+    for family, words in {"meanflow": "neither layout", "ctm": "second time", "scd": "one of meanflow, ctm"}.items():
+        with pytest.raises(BenchError, match=rf"{words}") as caught:
+            open_map(path, family, 0.5)
+        assert "other.safetensors" in str(caught.value)
+
+
+def test_the_command_offers_what_is_read_and_what_is_refused_with_a_reason() -> None:
+    assert sorted(FAMILIES) == sorted([*READ, ADAPTER, *REFUSED])

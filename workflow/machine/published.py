@@ -1,0 +1,72 @@
+"""Checkpoints of published networks of two times and adapters, as `trigbench convert --family` reads them."""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from trigbench.core.networks.ctm import ctm_network
+from trigbench.core.networks.fastgen import scm_tensors
+from trigbench.core.networks.meanflow import meanflow_tensors
+from trigbench.core.networks.meanflow_unet import is_unet, meanflow_unet_tensors
+from trigbench.core.published_adapters import adapter_from
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.tensors import read_tensors
+
+State = Mapping[str, Tensor]
+
+
+def _meanflow(state: State) -> State:
+    return meanflow_unet_tensors(state) if is_unet(state) else meanflow_tensors(state)
+
+
+def _ctm(state: State) -> State:
+    ctm_network(state)
+    return state
+
+
+NETWORKS: Mapping[str, Callable[[State], State]] = {"meanflow": _meanflow, "ctm": _ctm, "scm": scm_tensors}
+"""By family: what is written of a checkpoint's tensors, which are all checked against the family's layout."""
+ADAPTER = "lora"
+REFUSED: Mapping[str, str] = {
+    "imf": "iMF's DiT has rotary places, root mean square norms, gated perceptrons and tokens for what it is told: "
+    "it is no DiT of core.networks",
+    "ayf": "its authors have published no code and no weights, so that no names of tensors are known",
+}
+"""By family: why none is read."""
+REMEDY = "docs/teachers.md says which layouts are read, and what is made of them"
+
+
+def made_of(family: str, state: State, source: Path, of: Path | None = None, alpha: float | None = None) -> State:
+    """The tensors to write for a checkpoint of this family.
+
+    Raises BenchError where the family is not read, where the tensors are not its own, and where `of` or `alpha` is
+    told for what is no adapter.
+    """
+    if family in REFUSED:
+        raise BenchError(REFUSED[family], file=source, key=f"--family {family}", remedy=REMEDY)
+    if family != ADAPTER and (of is not None or alpha is not None):
+        key = "--of" if of is not None else "--alpha"
+        raise BenchError(
+            "it is said of adapters alone", file=source, key=key, remedy=f"leave it out, or --family {ADAPTER}"
+        )
+    if alpha is not None and not 0 < alpha < math.inf:
+        raise BenchError(
+            f"alpha is a number above 0, got {alpha:g}", file=source, key="--alpha", remedy=_remedy(family)
+        )
+    if of is not None and not of.is_file():
+        raise BenchError("there is no such file", file=of, key="--of", remedy=_remedy(family))
+    try:
+        if family == ADAPTER:
+            weights = None if of is None else read_tensors(of, _remedy(family))
+            return adapter_from(state, weights, alpha)
+        return NETWORKS[family](state)
+    except ValueError as error:
+        raise BenchError(str(error), file=source, key=f"--family {family}", remedy=_remedy(family)) from error
+
+
+def _remedy(family: str) -> str:
+    if family == ADAPTER:
+        return f"--of NETWORK.safetensors names the network that it is of, --alpha NUMBER its scale; {REMEDY}"
+    return f"choose its averaged weights with --entry, such as ema, where it has several; {REMEDY}"
