@@ -312,13 +312,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Python of an environment of its own, in which another package has put a `core` and a `workflow`.
 
-    A wheel of plain Python is installed by being unpacked. The other libraries are those of the tests, without what
-    is editable there.
+    The other libraries are those of the tests, without what is editable there.
     """
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False, symlinks=True)
     (place,) = folder.glob("lib/python*/site-packages")
-    zipfile.ZipFile(wheel).extractall(place)
+    pip = ["pip", "--python", str(folder / "bin/python"), "--disable-pip-version-check", "install", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-m", *pip, "--no-deps", "--no-index", "--no-compile", wheel], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
     for room in ("core", "workflow"):
         (place / room).mkdir()
         for name in ("__init__", "pairs", "study"):
@@ -399,11 +402,11 @@ print(json.dumps({
 """
 
 
-def _from_the_wheel(python: Path, here: Path, *words: str | Path) -> str:
-    """What is printed by a command of that environment, of which nothing is activated."""
+def _from_the_wheel(program: Path, here: Path, *words: str | Path) -> str:
+    """What is printed by a program of that environment, of which nothing is activated."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"PATH": os.defpath, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([python, *words], cwd=here, env=environment, capture_output=True, text=True)
+    done = subprocess.run([program, *words], cwd=here, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -412,6 +415,9 @@ def _from_the_wheel(python: Path, here: Path, *words: str | Path) -> str:
 def test_a_wheel_makes_the_same_runs_beside_a_core_of_one_s_own_with_no_extra_but_what_training_needs(
     installed: Path, beside_own_core: Path, mixture: Path, tiny: dict, write_study, monkeypatch
 ) -> None:
+    """Its command then makes the rest of the study there, to its report."""
+    tiny["arms"] = {"scd": tiny["arms"]["scd"]}
+    del tiny["experiments"]["discretisation"]
     study = load(write_study(tiny))
     shutil.copytree(mixture, beside_own_core / study.data_file("mixture").parent)
     hidden = {*EXTRAS["workflow"], *EXTRAS["cluster"], "torchvision", "pynvml", "diffusers", "triton"}
@@ -431,6 +437,13 @@ def test_a_wheel_makes_the_same_runs_beside_a_core_of_one_s_own_with_no_extra_bu
     assert origin["commit"] is None and origin["version"] == trigbench.__version__
     assert origin["source"] == _digest_of_files(ROOT), "by what all files hold, which git would say in a checkout"
     assert found["command"] == "trigbench run oracle"
+    record = study.files(Run(arm="scd", seed=0)).metrics
+    made = record.stat().st_mtime_ns
+    said = _from_the_wheel(
+        installed.with_name("trigbench"), beside_own_core, "run", study.file, "--cores", "1", "--", str(study.report)
+    )
+    assert record.stat().st_mtime_ns == made, said
+    assert "A study for tests" in study.report.read_text() and study.made.origin.is_file()
 
 
 @pytest.mark.slow
