@@ -1105,6 +1105,10 @@ def test_the_family_of_holms_adjustment_is_frozen_with_its_results(tiny: dict, w
     assert "(1 outside the family, by a newer rule)" in summary(again.reset_index(), "tiny")
     assert told(study).startswith("Holm's adjustment is made among the family of 2 rules of release")
     assert totals(again)["reproduced (Holm)"] == 1
+    write_json(study.made.origin, read_json(study.made.origin, "") | {"family": None})
+    assert told(study).startswith(
+        "Holm's adjustment is made among all verdicts with a p, as these results are not whole"
+    )
     tiny["claims"]["worse"]["decided_by"]["tiny"]["smallest"] = 0.01
     changed = _judged_whole(load(write_study(tiny)))
     assert (changed.holm_verdict["worse"], changed.holm_verdict["mine"]) == (LATE, "reproduced")
@@ -1128,6 +1132,12 @@ def test_what_a_family_has_lost_counts_with_the_level_that_it_had() -> None:
     exact = {"b": Judgement("reproduced", basis="exact")}
     assert after_holm(exact, {"b": other}, family) == {"b": "reproduced"}, "without a level it is outside anyway"
     assert after_holm(found, {"a": rule, "b": rule}, None) == {"a": "reproduced", "b": "reproduced"}
+
+
+def test_without_rules_there_is_no_family(tiny: dict, write_study, checkout: Path) -> None:
+    study = load(write_study(tiny))
+    _judged_whole(study)
+    assert told(study) == "" and not study.made.family.exists()
 
 
 def test_results_that_are_not_whole_have_no_family() -> None:
