@@ -1166,6 +1166,18 @@ def test_a_frozen_family_comes_out_again_without_the_judge(
     assert list(recompute.study(study.folder, claims).why) == [recompute.EARLIER, ""]
 
 
+def test_what_is_not_comparable_counts_with_the_level_that_is_published() -> None:
+    mine = {
+        "row": {"claim": "b", "verdict": "reproduced"},
+        "said": second_reading.Found("reproduced", p=0.03),
+        "why": "",
+    }
+    for p, left in ((0.03, "inconclusive"), (math.nan, "reproduced")):
+        other = {"row": {"claim": "a", "verdict": "reproduced", "p": p}, "said": None, "why": recompute.NO_CURVES}
+        recompute.adjust([other, mine], None, {})
+        assert mine["holm"] == left and "holm" not in other
+
+
 # --- seen or not ----------------------------------------------------------------------------------
 
 
