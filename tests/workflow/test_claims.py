@@ -1114,6 +1114,10 @@ def test_the_family_of_holms_adjustment_is_frozen_with_its_results(tiny: dict, w
     assert "(1 outside the family, by a newer rule)" in summary(again.reset_index(), "tiny")
     assert told(study).startswith("Holm's adjustment is made among the family of 2 rules of release")
     assert totals(again)["reproduced (Holm)"] == 1
+    write_json(study.made.origin, read_json(study.made.origin, "") | {"family": None})
+    assert told(study).startswith(
+        "Holm's adjustment is made among all verdicts with a p, as these results are not whole"
+    )
     tiny["claims"]["worse"]["decided_by"]["tiny"]["smallest"] = 0.01
     changed = _judged_whole(load(write_study(tiny)))
     assert (changed.holm_verdict["worse"], changed.holm_verdict["mine"]) == (LATE, "reproduced")
@@ -1137,6 +1141,12 @@ def test_what_a_family_has_lost_counts_with_the_level_that_it_had() -> None:
     exact = {"b": Judgement("reproduced", basis="exact")}
     assert after_holm(exact, {"b": other}, family) == {"b": "reproduced"}, "without a level it is outside anyway"
     assert after_holm(found, {"a": rule, "b": rule}, None) == {"a": "reproduced", "b": "reproduced"}
+
+
+def test_without_rules_there_is_no_family(tiny: dict, write_study, checkout: Path) -> None:
+    study = load(write_study(tiny))
+    _judged_whole(study)
+    assert told(study) == "" and not study.made.family.exists()
 
 
 def test_results_that_are_not_whole_have_no_family() -> None:
@@ -1163,6 +1173,18 @@ def test_a_frozen_family_comes_out_again_without_the_judge(
     assert "after Holm's adjustment, recomputed as outside" in recompute.study(study.folder, claims).off[1]
     claims["finer"]["decided_by"]["tiny"]["smallest"] = 0.06
     assert list(recompute.study(study.folder, claims).why) == [recompute.EARLIER, ""]
+
+
+def test_what_is_not_comparable_counts_with_the_level_that_is_published() -> None:
+    mine = {
+        "row": {"claim": "b", "verdict": "reproduced"},
+        "said": second_reading.Found("reproduced", p=0.03),
+        "why": "",
+    }
+    for p, left in ((0.03, "inconclusive"), (math.nan, "reproduced")):
+        other = {"row": {"claim": "a", "verdict": "reproduced", "p": p}, "said": None, "why": recompute.NO_CURVES}
+        recompute.adjust([other, mine], None, {})
+        assert mine["holm"] == left and "holm" not in other
 
 
 # --- seen or not ----------------------------------------------------------------------------------

@@ -135,22 +135,28 @@ def study(folder: Path, claims: Mapping[str, Any]) -> Table:
 
 
 def adjust(rows: list[dict[str, Any]], family: Mapping[str, Any] | None, rules: Mapping[str, str]) -> None:
-    """Say of each published verdict what Holm's adjustment leaves of it, where all levels of its family are known:
-    among all, or among the rules of a family that was frozen. Newer ones are outside of it, and what it has lost
-    counts with the level that it had."""
-    told = [each for each in rows if each["row"]["verdict"] is not None and each["why"] != NO_RULE]
-    lost = any(each["why"] == NO_RULE for each in rows)
-    if any(each["why"] for each in told) or (lost and family is None):
-        return
-    frozen = family["claims"] if family else {n: {"rule": digest, "p": None} for n, digest in rules.items()}
-    told_of = {each["row"]["claim"]: each for each in told}
-    inside = {n: e for n, e in told_of.items() if not frozen or frozen.get(n, {}).get("rule") == rules.get(n)}
-    more = [one["p"] for name, one in frozen.items() if name not in inside]
-    words, levels = [e["said"].verdict for e in inside.values()], [e["said"].p for e in inside.values()]
-    for each in told:
-        each["holm"] = each["said"].verdict if each["said"].p is None else "outside its family"
-    for each, left in zip(inside.values(), after_holm([*words, *[""] * len(more)], [*levels, *more]), strict=False):
-        each["holm"] = left
+    """Say of each published verdict what Holm's adjustment leaves of it: among all, or among the rules of a family that
+    was frozen. Newer ones are outside of it, what it has lost counts with the level that it had, and what is not
+    comparable with the one that is published."""
+    told = {each["row"]["claim"]: each for each in rows if each["row"]["verdict"] is not None}
+    frozen = family["claims"] if family else {}
+    inside = [name for name in told if not family or frozen.get(name, {}).get("rule") == rules.get(name)]
+    words = [told[name]["said"].verdict if told[name]["said"] else "" for name in inside]
+    levels = [level_of(told[name]) for name in inside]
+    lost = [one["p"] for name, one in frozen.items() if name not in inside]
+    last = after_holm([*words, *[""] * len(lost)], [*levels, *lost])
+    left = dict(zip(inside, last, strict=False))
+    for name, each in told.items():
+        if not each["why"]:
+            each["holm"] = left.get(name, each["said"].verdict if each["said"].p is None else "outside its family")
+
+
+def level_of(row: Mapping[str, Any]) -> float | None:
+    """The p of a row, which of one that is not comparable is the published one."""
+    if not row["why"]:
+        return row["said"].p
+    published = row["row"].get("p")
+    return None if pd.isna(published) else published
 
 
 def is_earlier(row: Mapping[str, Any], study: str, rule: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
