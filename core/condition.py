@@ -79,7 +79,7 @@ def given_to(network: Callable[..., Any], condition: Any) -> Any:
         return condition
     if more := [name for name in parts_of(condition) if name != "label"]:
         problem = f"{type(network).__name__} takes labels alone and would not hear of its {' and '.join(more)}"
-        raise ValueError(f"{problem}: annotate the third parameter of its forward as core.condition.Condition")
+        raise ValueError(f"{problem}: annotate the third parameter of its forward as trigbench.Condition")
     return condition.label
 
 

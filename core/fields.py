@@ -44,7 +44,7 @@ class Fields:
     target_to: Jump | None = None
     """`target` of such a student."""
     teacher_to: Jump | None = None
-    """A teacher that is told a target time itself, as one stage of distillation may teach the next."""
+    """A teacher that is told a target time itself. Of a loop of one's own alone: in a study none is told one."""
     fake: Field | None = None
     """The diffusion model of the student's own samples (score distillation)."""
     score_log_weight: TimeFunction | None = None

@@ -11,9 +11,18 @@ import math
 import torch
 from torch import nn
 
-from trigbench import ContinuousSettings, Draws, Fields, bind, sample_consistency, sct
-from trigbench.core.ema import half_life_beta, update
-from trigbench.core.schedules import largest_angle, tangent_warmup
+from trigbench import (
+    ContinuousSettings,
+    Draws,
+    Fields,
+    bind,
+    half_life_beta,
+    largest_angle,
+    sample_consistency,
+    sct,
+    tangent_warmup,
+    update,
+)  # fmt: skip
 
 SIGMA_D = 0.5  # of the paper; data are divided by their own standard deviation, so that here it enters times alone
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from trigbench.core.audit import audit_tangent as audit_tangent
     from trigbench.core.condition import UNTOLD as UNTOLD
     from trigbench.core.condition import Condition as Condition
+    from trigbench.core.ema import half_life_beta as half_life_beta
+    from trigbench.core.ema import update as update
     from trigbench.core.fields import Draws as Draws
     from trigbench.core.fields import Fields as Fields
     from trigbench.core.fields import bind as bind
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from trigbench.core.networks.dit import DiT as DiT
     from trigbench.core.networks.edm2 import EDM2 as EDM2
     from trigbench.core.networks.mlp import ResidualMLP as ResidualMLP
+    from trigbench.core.objectives.align_your_flow import ayf as ayf
+    from trigbench.core.objectives.align_your_flow import ayf_lagrangian as ayf_lagrangian
+    from trigbench.core.objectives.alphaflow import alphaflow as alphaflow
     from trigbench.core.objectives.continuous import ContinuousSettings as ContinuousSettings
     from trigbench.core.objectives.continuous import ms_scd as ms_scd
     from trigbench.core.objectives.continuous import scd as scd
@@ -36,19 +41,35 @@ if TYPE_CHECKING:
     from trigbench.core.objectives.diffusion import diffusion as diffusion
     from trigbench.core.objectives.discrete import dscd as dscd
     from trigbench.core.objectives.discrete import dsct as dsct
+    from trigbench.core.objectives.distribution_matching import dmd2 as dmd2
+    from trigbench.core.objectives.distribution_matching import rcm as rcm
+    from trigbench.core.objectives.latent_consistency import lcm as lcm
     from trigbench.core.objectives.lineage import cd as cd
     from trigbench.core.objectives.lineage import ct as ct
     from trigbench.core.objectives.lineage import ect as ect
     from trigbench.core.objectives.lineage import ict as ict
+    from trigbench.core.objectives.meanflow import imf as imf
+    from trigbench.core.objectives.meanflow import meanflow as meanflow
+    from trigbench.core.objectives.moment_matching import imm as imm
+    from trigbench.core.objectives.multistep import mscm as mscm
+    from trigbench.core.objectives.phased import pcm as pcm
+    from trigbench.core.objectives.progressive import pd as pd
     from trigbench.core.objectives.regression import Regression as Regression
     from trigbench.core.objectives.regression import Settings as Settings
     from trigbench.core.objectives.regression import regress as regress
     from trigbench.core.objectives.score_distillation import scd_vsd as scd_vsd
     from trigbench.core.objectives.score_distillation import vsd as vsd
+    from trigbench.core.objectives.score_identity import sid as sid
+    from trigbench.core.objectives.self_distillation import lsd as lsd
+    from trigbench.core.objectives.self_distillation import tvm as tvm
+    from trigbench.core.objectives.shortcut import shortcut as shortcut
+    from trigbench.core.objectives.trajectory import ctm as ctm
     from trigbench.core.papers import citation as citation
     from trigbench.core.samplers.consistency import sample_consistency as sample_consistency
     from trigbench.core.samplers.consistency import sample_segments as sample_segments
     from trigbench.core.samplers.jumps import sample_jumps as sample_jumps
+    from trigbench.core.schedules import largest_angle as largest_angle
+    from trigbench.core.schedules import tangent_warmup as tangent_warmup
     from trigbench.core.tangents import Direction as Direction
     from trigbench.core.tangents import map_tangent as map_tangent
     from trigbench.core.tangents import segment_direction as segment_direction
@@ -63,7 +84,7 @@ if TYPE_CHECKING:
     from trigbench.core.two_angles import TwoAngles as TwoAngles
     from trigbench.core.two_angles import two_angles as two_angles
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 HOMES = {
     # the process
@@ -114,7 +135,29 @@ HOMES = {
     "ect": "trigbench.core.objectives.lineage",
     "vsd": "trigbench.core.objectives.score_distillation",
     "scd_vsd": "trigbench.core.objectives.score_distillation",
+    "ctm": "trigbench.core.objectives.trajectory",
+    "pcm": "trigbench.core.objectives.phased",
+    "mscm": "trigbench.core.objectives.multistep",
+    "pd": "trigbench.core.objectives.progressive",
+    "lcm": "trigbench.core.objectives.latent_consistency",
+    "meanflow": "trigbench.core.objectives.meanflow",
+    "imf": "trigbench.core.objectives.meanflow",
+    "ayf": "trigbench.core.objectives.align_your_flow",
+    "ayf_lagrangian": "trigbench.core.objectives.align_your_flow",
+    "lsd": "trigbench.core.objectives.self_distillation",
+    "shortcut": "trigbench.core.objectives.shortcut",
+    "tvm": "trigbench.core.objectives.self_distillation",
+    "alphaflow": "trigbench.core.objectives.alphaflow",
+    "rcm": "trigbench.core.objectives.distribution_matching",
+    "dmd2": "trigbench.core.objectives.distribution_matching",
+    "sid": "trigbench.core.objectives.score_identity",
+    "imm": "trigbench.core.objectives.moment_matching",
     "citation": "trigbench.core.papers",
+    # a loop around them: the end of the angles, r of this step, averages of parameters
+    "largest_angle": "trigbench.core.schedules",
+    "tangent_warmup": "trigbench.core.schedules",
+    "half_life_beta": "trigbench.core.ema",
+    "update": "trigbench.core.ema",
     # samples
     "sample_consistency": "trigbench.core.samplers.consistency",
     "sample_segments": "trigbench.core.samplers.consistency",
@@ -125,7 +168,11 @@ HOMES = {
     "DiT": "trigbench.core.networks.dit",
     "EDM2": "trigbench.core.networks.edm2",
 }
-"""Where each name of the public face is defined; the imports above say the same to type checkers."""
+"""Where each name of the public face is defined; the imports above say the same to type checkers.
+
+Public is every objective of the table, what it sees and gives, and what a loop of one's own needs around it: the
+examples take nothing else of the core. Other names of the rooms may move in any release.
+"""
 
 if not os.path.isdir(os.path.join(__path__[0], "core")):  # a checkout without links, as on Windows
     __path__.append(os.path.dirname(__path__[0]))

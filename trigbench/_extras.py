@@ -18,6 +18,7 @@ EXTRAS = {
         "argcomplete",
     ),
     "cluster": ("snakemake_executor_plugin_slurm",),
+    "latents": ("diffusers",),
     "tensorboard": ("tensorboard",),
 }
 """The modules that each brings and that something cannot do without."""

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from trigbench import __version__
 from trigbench._extras import MissingExtra, need
-from trigbench._nearest import nearest
+from trigbench._nearest import choice
+from trigbench._parser import UNKNOWN, Parser
 from trigbench.commands import audit, check, compare, convert, estimate, judge, new, report, run, show, watch
 from trigbench.commands import list as listing
 from trigbench.commands._completion import say_everywhere
@@ -30,7 +31,7 @@ def complete(parser: argparse.ArgumentParser, commands: Iterable[argparse.Argume
 
 def main(words: Sequence[str] | None = None) -> None:
     """Do what the command line says. A BenchError becomes its message (file, key, remedy) and exit status 1."""
-    parser = argparse.ArgumentParser(prog="trigbench", description="Which claims on consistency models hold?")
+    parser = Parser(prog="trigbench", description="Which claims on consistency models hold?")
     parser.add_argument("--version", action="version", version=f"trigbench {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
@@ -42,11 +43,13 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(2)
     end = words.index("--") if "--" in words else len(words)
     more = words[end + 1 :]
-    if (asked := words[0]) not in commands.choices and (meant := nearest(asked, commands.choices)):
-        parser.error(f"there is no command {asked!r}; {meant}")
-    arguments = parser.parse_args(words[:end], argparse.Namespace(engine=more))
+    if (asked := words[0]) not in commands.choices and not asked.startswith("-"):
+        parser.error(f"there is no command {asked!r}; {choice(asked, commands.choices)}")
+    arguments, unknown = parser.parse_known_args(words[:end], argparse.Namespace(engine=more))
+    if unknown:
+        commands.choices.get(asked, parser).error(f"{UNKNOWN}{' '.join(unknown)}")
     if more and arguments.main is not run.main:
-        parser.error("what follows -- is for `trigbench run`, which gives it to Snakemake")
+        parser.error("what follows -- is for Snakemake; give it to `trigbench run`")
     try:
         arguments.main(arguments)
         sys.stdout.flush()

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from trigbench._places import with_pages
+
 
 class BenchError(Exception):
     """Something a user can mend; `str` names the file, the key and the remedy in one line each.
@@ -13,6 +15,7 @@ class BenchError(Exception):
         self, problem: str, *, file: Path | str | None = None, key: str | None = None, remedy: str, again: bool = False
     ) -> None:
         self.again = again
+        problem, remedy = with_pages(problem), with_pages(remedy)
         self.said = {"problem": problem, "file": file and str(file), "key": key, "remedy": remedy}
         lines = [problem]
         if file is not None:

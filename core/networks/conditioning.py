@@ -40,12 +40,12 @@ def labels_and_numbers(condition: Told, told: Sequence[str]) -> tuple[Tensor | N
     Raises ValueError unless it holds the numbers that the network is `told` and no more, and whole ones as labels.
     """
     if condition is not None and not isinstance(condition, Condition | Tensor):
-        raise ValueError(f"a condition is a core.condition.Condition, labels or None, got a {type(condition).__name__}")
+        raise ValueError(f"a condition is a trigbench.Condition, labels or None, got a {type(condition).__name__}")
     parts = parts_of(condition if isinstance(condition, Condition) else Condition(label=condition))
     labels = parts.pop("label", None)
     if parts.keys() != set(told):
         wanted, given = (", ".join(names) or "nothing" for names in (told, parts))
-        raise ValueError(f"beside labels the network is told {wanted}, as a core.condition.Condition; got {given}")
+        raise ValueError(f"beside labels the network is told {wanted}, as a trigbench.Condition; got {given}")
     if labels is not None and (labels.ndim != 1 or labels.dtype.is_floating_point or labels.dtype == torch.bool):
         problem = f"got {labels.dtype} of {tuple(labels.shape)}"
         raise ValueError(f"labels are whole numbers from 0, one a sample, not fractions or one-hot; {problem}")

@@ -9,7 +9,9 @@ fields are filled by their names.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
+
+from trigbench.core.map_samplers import SampledBy
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,8 @@ class Method:
     """Trains fields.fake beside the student."""
     log_weights: tuple[str, ...] = ("log_weight",)
     """The adaptive weights that it may use, by their names in Fields."""
-    sampler: Literal["few", "one", "segments", "jumps", "halves", "heun", "ddim_even"] = "few"
-    """How it is sampled unless told: a map from every angle, from t_max alone, by segments, by jumps between any
-    angles or those of one length in flow time, as an ODE, or in its own even steps."""
+    sampler: SampledBy = "few"
+    """How it is sampled unless told."""
     halves: bool = False
     """Its student may teach one of half as many segments, by the same method."""
     own: bool = False

@@ -17,6 +17,7 @@ from trigbench.core.conversions import edm_denoiser_from_field
 from trigbench.core.fields import bind
 from trigbench.core.networks.mlp import ResidualMLP
 from trigbench.core.samplers.consistency import sample_consistency, sample_segments
+from trigbench.core.samplers.even import solve_ddim_even
 from trigbench.core.samplers.noise import noise_of_samples
 from trigbench.core.samplers.ode import (
     ddim_step,
@@ -284,6 +285,15 @@ def test_a_solvers_callback_sees_each_step_and_the_data_predicted_there_and_chan
             assert torch.equal(at, SOLVERS[name](trace.field, x, times[: step + 1]) if step else x)
             denoised = torch.cos(t)[:, None] * at - torch.sin(t)[:, None] * oracle.velocity(mixture, at, t)
             torch.testing.assert_close(data, denoised, rtol=1e-12, atol=1e-12)
+
+
+def test_the_callback_of_even_steps_sees_the_angles_that_they_are_taken_at_and_changes_nothing(tanh_net):
+    x, times = points(4, 3), torch.tensor([1.5, 0.2, 0.1, 0.0], dtype=torch.float64)
+    trace = Trace(tanh_net(3))
+    ends = solve_ddim_even(trace.counted, x, times, callback=trace)
+    assert torch.equal(ends, solve_ddim_even(trace.field, x, times)) and trace.evaluations == 3
+    assert [step for step, *_ in trace.seen] == [0, 1, 2]
+    assert [float(t[0]) for _, t, *_ in trace.seen] == pytest.approx([1.5, 1.0, 0.5], abs=1e-12)
 
 
 def test_a_step_that_evaluates_the_field_elsewhere_predicts_nothing(tanh_net):

@@ -141,7 +141,7 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
 def copied_project(folder: Path) -> Path:
     """The project's source in another folder, where it may be edited."""
     ignored = shutil.ignore_patterns("__pycache__", "site.yaml")
-    for part in ("trigbench", "core", "workflow", "profiles"):
+    for part in ("trigbench", "core", "workflow", "docs", "profiles"):
         shutil.copytree(ROOT / part, folder / part, ignore=ignored, symlinks=True)
     shutil.copy(ROOT / "Snakefile", folder)
     return folder

@@ -202,6 +202,7 @@ BAD = {
     "constant with a selection": (_rule(of={"arms": "scd", "value": 2}), ["constant 'value' or a selection"]),
     "runs and curves mixed": (_rule(of={"arms": "scd", "x": 1}), ["'x' stands in every term or in none"]),
     "nothing to compare with": (_rule(against=[]), ["against", "at least 1"]),
+    "needing what is not there": (lambda c: c["far"].update(needs="imagenet65"), ["claims.far", "did you mean"]),
     "neither decided nor needing": (lambda c: c["far"].pop("needs"), ["claims.far", "'decided_by'"]),
     "withdrawn and decided": (
         lambda c: c["finer"].update(withdrawn={"date": "2026-01-02", "why": "It was wrong."}),

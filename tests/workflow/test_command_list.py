@@ -13,6 +13,7 @@ from tests.workflow.conftest import ROOT
 from trigbench.cli import main
 from trigbench.commands import _output
 from trigbench.core.objectives import OBJECTIVES
+from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.report.catalogue import LISTINGS, about, few_words, papers_claims, shipped_studies
 from trigbench.workflow.report.shown import shown, verdicts_of
 from trigbench.workflow.study.kinds import KINDS
@@ -59,6 +60,9 @@ def test_every_thing_is_one_line_with_what_it_is(studies):
         assert all(row[0] and any(row[1:]) for row in rows), kind
     names = {kind: {row[0] for row in listing.rows(studies)} for kind, listing in LISTINGS.items()}
     assert names["objectives"] >= set(OBJECTIVES) and names["data"] >= set(KINDS)
+    assert names["solvers"] == set(SOLVERS) and dict(shown("unipc", studies)[0])["settings"].startswith(
+        "order, variant"
+    )
     assert names["arms"] == {arm for study in studies for arm in study.arms}
     for name, what, paper in LISTINGS["objectives"].rows(studies):
         look = OBJECTIVES[name].look

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -92,6 +93,18 @@ def test_the_plain_loop_learns_and_samples_in_one_step_and_two(tmp_path: Path) -
     found = dict(re.findall(r"(\d) steps: (\d+)% of samples", done.stdout))
     assert set(found) == {"1", "2"}
     assert min(map(int, found.values())) > 40, "of noise itself a quarter lies there"
+
+
+@pytest.mark.slow
+def test_the_loop_of_the_readme_runs_as_it_stands_but_for_its_length(
+    unchecked: Callable[[], AbstractContextManager[None]],
+) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    shown: dict[str, Any] = {}
+    assert code.count("range(500)") == 1
+    with unchecked():
+        exec(code.replace("range(500)", "range(20)"), shown)
+    assert shown["samples"].shape == (1000, 2) and shown["samples"].isfinite().all()
 
 
 @pytest.mark.slow

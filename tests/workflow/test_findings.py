@@ -19,8 +19,8 @@ from trigbench.workflow.claims.statistics import (
 from trigbench.workflow.claims.tables import CURVE_COLUMNS
 from trigbench.workflow.report.kinds import kind_of
 from trigbench.workflow.report.rows import numeric
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantity, is_signed
-from trigbench.workflow.study.schema import Experiment
 
 NO_CURVES = pd.DataFrame()
 WIN, LOSS = [0.01, 0.012, 0.011], [0.05, 0.052, 0.049]

@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from tests.workflow.conftest import step
-from tests.workflow.drawn import write_images
+from tests.workflow.drawn import write_autoencoder, write_images
 from trigbench.workflow.data import images, latents
 from trigbench.workflow.data.draws.latents import open_dataset
-from trigbench.workflow.data.features.dinov2 import DINOv2
 from trigbench.workflow.data.files.autoencoder import (
     check_autoencoder,
     denormalise,
@@ -26,7 +25,6 @@ from trigbench.workflow.data.files.autoencoder import (
 from trigbench.workflow.data.files.shards import open_shards
 from trigbench.workflow.data.kinds.latents import LatentsData
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.steps.encode import command
 from trigbench.workflow.study.samplers import Evaluation
 
@@ -37,20 +35,9 @@ EVALUATION = Evaluation(samples=70)
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    """A tiny autoencoder, images of both parts, and a tiny DINOv2, all with random weights."""
-    place = tmp_path_factory.mktemp("a home é")
-    torch.manual_seed(0)
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    vae = load_diffusers().AutoencoderKL(
-        block_out_channels=(4, 4, 4, 4), latent_channels=4, norm_num_groups=2, sample_size=SIDE, **blocks
-    )
-    vae.save_pretrained(place / "vae", safe_serialization=True)
+    place = write_autoencoder(tmp_path_factory.mktemp("a home é"), SIDE)
     for part, seed in (("train", 0), ("val", 100)):
         write_images(place / part, PER_CLASS, SIDE + 8, seed=seed)
-    network = DINOv2(64, 1, patch=14, positions=1 + 16 * 16)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    write_tensors(place / "dinov2.safetensors", network.state_dict())
     return place
 
 
@@ -156,7 +143,7 @@ def test_diffusers_that_cannot_be_imported_is_an_error_with_a_remedy(monkeypatch
         return import_module
 
     other_build = RuntimeError("Failed to import diffusers:\noperator torchvision::nms does not exist")
-    for reason, remedy in ((other_build, "of one build"), (ImportError("No module"), "pip install diffusers")):
+    for reason, remedy in ((other_build, "of one build"), (ImportError("No module"), r"trigbench\[latents\]")):
         monkeypatch.setattr(importlib, "import_module", refuse(reason))
         with pytest.raises(BenchError, match=remedy):
             load_diffusers()

@@ -14,7 +14,7 @@ from trigbench import cli
 from trigbench.commands import run as run_command
 from trigbench.workflow.claims.collecting import tabulate_experiment
 from trigbench.workflow.claims.judge import judge_claim
-from trigbench.workflow.claims.looking import Look, decided_claims, look_at, look_words, planned, take_looks
+from trigbench.workflow.claims.looking import OneLook, decided_claims, look_at, look_words, planned, take_looks
 from trigbench.workflow.claims.tables import read_table, write_table
 from trigbench.workflow.claims.verdicts import Judgement
 from trigbench.workflow.errors import BenchError
@@ -122,16 +122,16 @@ def test_batches_are_added_until_the_most_and_who_is_stopped_goes_on_with_the_sa
 def test_a_look_says_what_is_decided_what_goes_on_and_what_the_next_batch_takes() -> None:
     looks = (tuple(range(8)), tuple(range(12)))
     found = {"a": Judgement("reproduced", -0.5, -0.6, -0.4, seeds=8), "b": Judgement("inconclusive", 0.1, -0.2, 0.3)}
-    look = Look("tiny/training", 1, looks, found, 8, 100.0)
+    look = OneLook("tiny/training", 1, looks, found, 8, 100.0)
     assert look_words(look, 2).splitlines() == [
         "tiny/training, look 1 of 2: 8 seeds, of 12 at most",
         "  reproduced: a (effect -0.5, -0.6 to -0.4; 8 seeds)",
         "  inconclusive so far: b (effect 0.1, -0.2 to 0.3; 0 seeds)",
         "  the next batch adds 4 seeds (8 to 11): 8 runs, about 1 min 40 s one after the other, 50 s on 2 cores",
     ]
-    assert "no earlier run tells" in look_words(Look("x", 1, looks, found, 8))
+    assert "no earlier run tells" in look_words(OneLook("x", 1, looks, found, 8))
     others = {"c": Judgement("not tested"), "d": Judgement("inconclusive", basis="exact")}
-    done = Look("x", 1, looks, {"a": found["a"], **others})
+    done = OneLook("x", 1, looks, {"a": found["a"], **others})
     assert not done.goes_on and "no more seeds would decide anything: none are added" in look_words(done)
 
 

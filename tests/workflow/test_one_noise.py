@@ -14,7 +14,7 @@ from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_arrays, write_arrays
 from trigbench.workflow.report import one_noise
-from trigbench.workflow.report.one_noise import Method, clouds, draw_one_noise, exact_flow, one_noise_of, strips
+from trigbench.workflow.report.one_noise import Drawn, clouds, draw_one_noise, exact_flow, one_noise_of, strips
 from trigbench.workflow.run.noise import noise_of_rows
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.kinds import Images, draws_module
@@ -110,8 +110,8 @@ def test_what_diverged_or_was_not_run_is_said_and_no_picture_stays_of_what_is_go
 
 
 def test_images_stand_in_columns_and_a_method_without_such_steps_leaves_its_half_empty() -> None:
-    def method(name: str, steps: tuple[int, ...], many: bool = False) -> Method:
-        return Method(name, name, {k: np.full((12, 4), k / 35) for k in steps}, many, False)
+    def method(name: str, steps: tuple[int, ...], many: bool = False) -> Drawn:
+        return Drawn(name, name, {k: np.full((12, 4), k / 35) for k in steps}, many, False)
 
     def decoded(samples: np.ndarray) -> np.ndarray:
         return samples.reshape(-1, 2, 2)
@@ -132,8 +132,8 @@ def test_images_stand_in_columns_and_a_method_without_such_steps_leaves_its_half
 def test_a_cloud_without_one_step_is_not_called_diverged_and_a_solver_shows_its_own_steps() -> None:
     exact = np.ones((3, 2))
     methods = [
-        Method("teacher", "t", {35: exact + 0.5}, True, False), Method("two", "two", {2: exact}, False, False),
-        Method("lost", "lost", {}, False, False), Method("sCD", "scd", {1: exact, 2: exact + 1}, False, False),
+        Drawn("teacher", "t", {35: exact + 0.5}, True, False), Drawn("two", "two", {2: exact}, False, False),
+        Drawn("lost", "lost", {}, False, False), Drawn("sCD", "scd", {1: exact, 2: exact + 1}, False, False),
     ]  # fmt: skip
     arrays = {"weights": np.ones(1), "means": np.zeros((1, 2)), "stds": np.ones(1)}
     figure = clouds(methods, arrays, exact)

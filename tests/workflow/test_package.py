@@ -20,14 +20,16 @@ import yaml
 import trigbench
 from core.pairs import Pair
 from tests.workflow.conftest import ROOT, copied_project
-from trigbench import HOMES, _extras, cli
+from trigbench import HOMES, _extras, _places, cli
 from trigbench._extras import EXTRAS, MissingExtra, need
 from trigbench.commands.run import snakemake
+from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import main
 from trigbench.workflow.machine.named import imported
 from trigbench.workflow.machine.provenance import _digest_of_files
 from trigbench.workflow.report import publishing as publish_module
+from trigbench.workflow.report.pages import wrong
 from trigbench.workflow.study import study as study_module
 from trigbench.workflow.study.fingerprint import data_fingerprint, fingerprint
 from trigbench.workflow.study.reading import load
@@ -48,6 +50,21 @@ def test_every_public_name_is_there_and_known_to_type_checkers_by_the_same_home(
     assert {*HOMES, "core", "workflow", "__version__"} == {*dir(trigbench)}
     with pytest.raises(AttributeError, match="no attribute 'scdd'"):
         trigbench.scdd  # noqa: B018
+
+
+def test_public_is_every_objective_of_the_table_and_what_the_examples_take_of_the_core() -> None:
+    assert {name: method.path.partition(":")[0] for name, method in OBJECTIVES.items()}.items() <= HOMES.items()
+    for path in (ROOT / "examples").glob("*.py"):
+        imports = [node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        assert [module for module in imports if module and module.startswith("trigbench.core")] == [], path
+
+
+def test_every_home_of_a_name_has_a_page_and_so_has_what_a_data_set_of_one_s_own_imports() -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/api").glob("*.md"))
+    tree = ast.parse((ROOT / "trigbench/templates/data.py").read_text())
+    imported = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    homes = {*HOMES.values(), *(module for module in imported if module and module.startswith("trigbench."))}
+    assert homes - {*re.findall(r"^::: (\S+)$", pages, re.MULTILINE)} == set()
 
 
 def test_a_class_is_the_same_by_its_short_name() -> None:
@@ -75,6 +92,40 @@ def test_no_module_says_the_short_name_which_may_be_somebody_else_s() -> None:
     assert {str(path): found for path, text in read.items() if (found := SHORT.findall(text))} == {}
 
 
+def test_no_message_says_it_either() -> None:
+    """An error that tells one to take core.condition.Condition is of no use where no `core` is installed."""
+    names = "|".join(f"{room}\\.{path.stem}" for room in ("core", "workflow") for path in (ROOT / room).glob("[a-z]*"))
+    short, found = re.compile(rf"(?<![\w./-])(?:{names})\b"), []
+    assert short.findall("a core.condition.Condition, no trigbench.core.condition or core.quotepath") == [
+        "core.condition"
+    ]
+    for path in [
+        path for room in ("core", "workflow", "examples", "benchmarks") for path in (ROOT / room).rglob("*.py")
+    ]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        comments = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in comments]
+        found += [f"{path}:{node.lineno}" for node in texts if isinstance(node.value, str) and short.search(node.value)]
+    assert found == []
+
+
+def test_a_message_names_pages_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "mend it (docs/data.md); docs/methods/rcm.md says how"
+    assert str(BenchError("wrong", remedy=text)).endswith(text), "in a checkout one sees them"
+    monkeypatch.setattr(_places, "IS_CHECKOUT", False)
+    error = BenchError("see docs/own.md", remedy=text)
+    named = re.findall(r"\S+\.md", str(error).replace("(", ""))
+    assert [Path(page).is_absolute() and Path(page).is_file() for page in named] == [True] * 3
+    assert _places.with_pages(str(error)) == str(error), "and not twice"
+
+
+def test_pages_that_messages_name_are_there() -> None:
+    texts = [path.read_text(encoding="utf-8") for room in ("core", "workflow") for path in (ROOT / room).rglob("*.py")]
+    texts += [path.read_text(encoding="utf-8") for path in (ROOT / "trigbench").glob("commands/*.py")]
+    pages = {page for text in texts for page in _places.PAGE.findall(text)}
+    assert len(pages) > 10 and [page for page in pages if not (ROOT / page).is_file()] == []
+
+
 def _python(code: str, cwd: Path, path: Path, python: Path | str = sys.executable) -> str:
     environment = {**os.environ, "PYTHONPATH": str(path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([python, "-c", code], cwd=cwd, env=environment, capture_output=True, text=True)
@@ -87,7 +138,7 @@ def test_a_checkout_without_links_still_imports_under_both_names(tmp_path: Path)
     """As on Windows, where git writes the links as small files."""
     for part in ("trigbench", "core"):
         shutil.copytree(ROOT / part, tmp_path / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for link in ("core", "workflow", "Snakefile", "profiles"):
+    for link in ("core", "workflow", "docs", "Snakefile", "profiles"):
         (tmp_path / "trigbench" / link).unlink()
         (tmp_path / "trigbench" / link).write_text(f"../{link}")
     _python("import core.objectives as a, trigbench.core.objectives as b; assert a is b", tmp_path, tmp_path)
@@ -108,10 +159,11 @@ def test_the_command_says_its_version_and_what_may_follow(capsys: pytest.Capture
     assert "make a study" in _said(capsys, "--help")[0]
     assert "oracle dimension" in _said(capsys, "run", "--help")[0]
     assert _said(capsys)[1] == 2
-    assert _said(capsys, "rnu", "oracle")[0].endswith("there is no command 'rnu'; did you mean 'run'?\n")
-    assert "choose from" in _said(capsys, "nothing")[0]
+    assert "remedy: there are run, list, show" in _said(capsys, "nothing")[0]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == trigbench.__version__
+    release, _, state = re.findall(r"^## (.*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0].partition(", ")
+    assert trigbench.__version__ == (f"{release}.dev0" if state == "not released" else release)
 
 
 def test_what_is_not_there_is_named_with_file_key_and_remedy_and_status_1() -> None:
@@ -129,6 +181,26 @@ def test_what_is_not_there_is_named_with_file_key_and_remedy_and_status_1() -> N
         assert said.startswith("error: ") and "remedy: " in said, said
         for part in parts:
             assert part in said, said
+
+
+def test_what_is_typed_wrong_has_its_key_and_a_remedy_too(capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = {
+        ("rnu", "oracle"): "error: there is no command 'rnu'\n  remedy: did you mean 'run'?\n",
+        ("run", "oracle", "--cores", "0"): (
+            "error: '0' is no number of cores\n  key:    --cores\n  remedy: write a whole number, as 4\n"
+        ),
+        ("list", "--stdy", "oracle"): (
+            "error: this command takes nothing of that name\n  key:    --stdy\n  remedy: did you mean '--study'?\n"
+        ),
+        ("run",): "error: something is missing\n  key:    STUDY\n  remedy: trigbench run --help says what it takes\n",
+        ("audit", "scd", "--r", "x"): (
+            "error: invalid float value: 'x'\n  key:    --r\n  remedy: trigbench audit --help says what it takes\n"
+        ),
+        ("list", "--", "all"): ("error: what follows -- is for Snakemake\n  remedy: give it to `trigbench run`\n"),
+    }
+    for words, said in wrong.items():
+        assert _said(capsys, *words) == (said, 2), words
+    assert "did you mean 'scd'" in str(_said(capsys, "audit", "scdd")[1])
 
 
 def test_the_words_for_snakemake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -175,6 +247,8 @@ def test_pages_name_the_command_that_works_where_they_are_read(
         f"trigbench run {own.file}",
         f"trigbench run {own.file} claims/mine",
     ]
+    monkeypatch.setattr(wrong, "IS_CHECKOUT", False)
+    assert wrong.wrong_page([], [], {}).command == "trigbench run oracle -- results/simulations.json"
 
 
 def test_a_short_name_that_is_not_ours_is_named_and_results_are_published_in_a_checkout_alone(
@@ -269,7 +343,7 @@ def test_a_wheel_holds_trigbench_alone_and_all_that_a_workflow_needs(wheel: Path
     assert {name.partition("/")[0] for name in names} == {"trigbench", f"{wheel.name.split('-py3')[0]}.dist-info"}
     inside = {name.removeprefix("trigbench/") for name in names}
     skipped = {"__pycache__", "site.yaml"}
-    for part in ("core", "workflow", "profiles"):
+    for part in ("core", "workflow", "docs", "profiles"):
         files = [path for path in (ROOT / part).rglob("*") if path.is_file() and not skipped & {*path.parts}]
         assert {path.relative_to(ROOT).as_posix() for path in files} - inside == set(), part
     assert {"py.typed", "Snakefile", "workflow/claims.yaml"} <= inside

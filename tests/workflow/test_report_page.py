@@ -383,7 +383,8 @@ def test_clothes_lead_then_digits_then_the_oracle_and_what_was_not_run_is_said(j
     picture = {"svg": "a.svg", "png": None, "alt": "all", "caption": "so"}
 
     def of(name: str, **more: object) -> dict:
-        return there | {"study": name, "label": name, "claims": [], "one_noise": picture} | more
+        leads = None if name == "mine" else load(name).leads
+        return there | {"study": name, "label": name, "claims": [], "one_noise": picture, "leads": leads} | more
 
     quick = of("fashion", label="fashion-smoke", quick=True)
     page = front_page([of("mine"), of("oracle"), quick, of("digits")], [], tmp_path / "timing.json")

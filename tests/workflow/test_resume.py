@@ -202,7 +202,7 @@ def test_samples_are_the_same_whatever_the_batch(scd_arm, tmp_path: Path, monkey
         "tabulate",
         "plot",
         "experiment",
-        "judge",
+        "verdicts",
         "collect",
         "report",
     ],

@@ -352,7 +352,7 @@ def test_a_cluster_s_settings_read_no_minutes_into_colons(tmp_path: Path, monkey
 def test_unreadable_yaml_and_repeated_keys_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "broken.yaml"
     for text, wanted in (
-        ("study: [", "not valid YAML"),
+        ("study: [", "at line 2, column 1"),
         ("study: a\nstudy: b\n", "stands twice"),
         ("- 1\n", "mapping"),
     ):

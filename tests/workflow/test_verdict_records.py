@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trigbench.workflow.claims.records import VerdictRecord, read_verdicts, write_verdicts
+from trigbench.workflow.claims.verdict_records import VerdictRecord, read_verdicts, write_verdicts
 from trigbench.workflow.errors import BenchError
 
 KNOWN = VerdictRecord(

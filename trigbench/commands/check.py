@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trigbench._extras import need
+from trigbench._places import with_pages
 from trigbench.commands import _completion, _output
 
 
@@ -41,13 +42,13 @@ def _shape(text: str) -> tuple[int, ...]:
     except ValueError:
         shape = ()
     if not shape or min(shape) < 1:
-        raise argparse.ArgumentTypeError("write whole numbers, as 3,32,32")
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape; write whole numbers, as 3,32,32")
     return shape
 
 
 def _count(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError("write a whole number, as 10")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of classes; write a whole number, as 10")
     return int(text)
 
 
@@ -68,10 +69,10 @@ def main(arguments: argparse.Namespace) -> None:
 
     kind, found = check_part(what, arguments.kind, _settings(arguments.settings), **_about(arguments))
     print(f"{what}: {'data set' if kind == 'data' else kind}\n")
-    _output.table(("check", "", "why"), [(one.check, one.state, one.said) for one in found])
+    _output.table(("check", "", "why"), [(one.check, one.state, with_pages(one.said)) for one in found])
     failed = [one for one in found if one.state == "failed"]
     for one in failed:
-        print(f"\n{one.check}: {one.said}\n  remedy: {one.remedy}")
+        print(with_pages(f"\n{one.check}: {one.said}\n  remedy: {one.remedy}"))
     count = {state: sum(one.state == state for one in found) for state in ("passed", "failed", "does not apply")}
     print(f"\n{count['passed']} passed, {count['failed']} failed, {count['does not apply']} do not apply")
     if failed:
@@ -89,13 +90,14 @@ def _settings(text: str | None) -> dict[str, Any]:
     import yaml  # noqa: PLC0415 - of the extra, as what follows
 
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415
-    from trigbench.workflow.machine.plain import StrictLoader, resolved  # noqa: PLC0415
+    from trigbench.workflow.machine.plain import StrictLoader, resolved, syntax_said  # noqa: PLC0415
 
     try:
         found = resolved(yaml.load(text, Loader=StrictLoader)) if text else {}
     except Exception as error:  # PyYAML also lets through what values raise
-        said = " ".join(str(error).split())
-        raise BenchError(f"not valid YAML: {said}", key="--settings", remedy="write '{width: 64}'") from error
+        raise BenchError(
+            f"not valid YAML: {syntax_said(error)}", key="--settings", remedy="write '{width: 64}'"
+        ) from error
     if not isinstance(found, dict):
         raise BenchError(f"{text!r} is no mapping", key="--settings", remedy="write '{width: 64}'")
     return found

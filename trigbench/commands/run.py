@@ -38,7 +38,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     made = subparsers.add_parser("run", help="make a study, to its report", description=__doc__, formatter_class=raw)
     made.add_argument("study", metavar="STUDY", help="a study's name, such as oracle, or a YAML file")
     parts = made.add_argument(
-        "parts", metavar="PART", nargs="*", help="an experiment of it, or claims/ID; without any, all"
+        "parts", metavar="PART", nargs="*", default=[], help="an experiment of it, or claims/ID; without any, all"
     )
     made.add_argument("--budget", help="a budget of that study (default: laptop)")
     made.add_argument("--cores", type=_cores, help="at most so many (default: all that may be used)")
@@ -52,7 +52,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _cores(text: str) -> str:
     if text != "all" and (not text.isdecimal() or int(text) < 1):
-        raise argparse.ArgumentTypeError("write a whole number, as 4")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of cores; write a whole number, as 4")
     return text
 
 

@@ -43,7 +43,7 @@ NAMED = 3
 
 
 @dataclass(frozen=True)
-class Change:
+class Difference:
     """One thing that both sets say, otherwise; None where one says nothing."""
 
     study: str
@@ -71,7 +71,7 @@ class Comparison:
     untold: int
     """Means left out, as the older table does not tell their settings apart."""
     studies_only: tuple[list[str], list[str]]
-    changes: tuple[Change, ...]
+    changes: tuple[Difference, ...]
     runs_alike: tuple[int, int]
     """Runs of both with the same fingerprint, and with any."""
 
@@ -251,7 +251,7 @@ def compare_verdicts(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.Data
 # --- what they were made with ---------------------------------------------------------------------
 
 
-def changes(study: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Change]:
+def changes(study: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Difference]:
     """What two provenances say otherwise; what holds for several arms or experiments alike is one change."""
     for topic, names in TOPICS.items():
         ours, theirs = ({name: origin.get(name) for name in names} for origin in (first, second))
@@ -264,16 +264,16 @@ def changes(study: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> 
             if old != new:
                 alike.setdefault((_family(path), _shown(old), _shown(new)), []).append(path)
         for (_, old, new), paths in alike.items():
-            yield Change(study, topic, _name(paths), old, new)
+            yield Difference(study, topic, _name(paths), old, new)
 
 
-def _sections(study: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Change]:
+def _sections(study: str, first: Mapping[str, Any], second: Mapping[str, Any]) -> Iterator[Difference]:
     """Arms, experiments, sizes, ... that one side alone has."""
     for name in SECTIONS:
         ours, theirs = (side.get(name) or {} for side in (first, second))
         only = [", ".join(key for key in side if key not in other) for side, other in ((ours, theirs), (theirs, ours))]
         if any(only):
-            yield Change(study, "settings", f"{name} of one alone", only[0] or None, only[1] or None)
+            yield Difference(study, "settings", f"{name} of one alone", only[0] or None, only[1] or None)
 
 
 def _shared(content: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

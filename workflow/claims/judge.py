@@ -21,11 +21,11 @@ from trigbench.workflow.claims.ledger import (
     resolved,
     unknown,
 )
-from trigbench.workflow.claims.records import VerdictRecord, write_verdicts
 from trigbench.workflow.claims.seen import Published, published_results, seen, used_by
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
 from trigbench.workflow.claims.untested import missing_beside, too_short, untested
+from trigbench.workflow.claims.verdict_records import VerdictRecord, write_verdicts
 from trigbench.workflow.claims.verdicts import (
     Judgement,
     judged,

@@ -15,12 +15,12 @@ from trigbench._nearest import nearest
 from trigbench._places import ROOT, place_of
 from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.study.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.kinds import metrics_of
 from trigbench.workflow.study.metrics import OfData, measured
 from trigbench.workflow.study.models import Model
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES
 from trigbench.workflow.study.reading import load, read_mapping, remedy_of
-from trigbench.workflow.study.schema import Experiment
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
 CLAIMS = ROOT / "workflow" / "claims.yaml"

@@ -24,7 +24,7 @@ from trigbench.workflow.study.study import Run, Study
 
 
 @dataclass(frozen=True)
-class Look:
+class OneLook:
     """What one look at an experiment says."""
 
     experiment: str
@@ -76,7 +76,7 @@ def decided_claims(study: Study, experiment: str, path: Path = CLAIMS) -> dict[s
     return found
 
 
-def take_looks(study: Study, experiment: str, make: Callable[[], None], path: Path = CLAIMS) -> Iterator[Look]:
+def take_looks(study: Study, experiment: str, make: Callable[[], None], path: Path = CLAIMS) -> Iterator[OneLook]:
     """Let `make` make what the experiment has come to, look, and open the next batch, until nothing goes on.
 
     Yields each look once it is taken, before it is written down. Raises BenchError as `decided_claims` and `look_at`.
@@ -91,7 +91,7 @@ def take_looks(study: Study, experiment: str, make: Callable[[], None], path: Pa
             return
 
 
-def look_at(study: Study, experiment: str, path: Path = CLAIMS) -> Look:
+def look_at(study: Study, experiment: str, path: Path = CLAIMS) -> OneLook:
     """Judge what the experiment decides by the look that it has come to. Raises BenchError where runs are missing, or
     numbers without which no look is ever whole."""
     claims, seeds = decided_claims(study, experiment, path), study.seeds_of(experiment)
@@ -103,7 +103,9 @@ def look_at(study: Study, experiment: str, path: Path = CLAIMS) -> Look:
     sources = dict.fromkeys(all_claims(read_claims(path), [study]), path) | dict.fromkeys(study.claims, study.file)
     found = {n: judge(claim, study, tables, sources[n], whole) for n, claim in claims.items()}
     verdicts = {n: judgement for n, (judgement, _) in found.items()}
-    look = Look(f"{study.label}/{experiment}", [len(seeds) for seeds in looks].index(len(seeds)) + 1, looks, verdicts)
+    look = OneLook(
+        f"{study.label}/{experiment}", [len(seeds) for seeds in looks].index(len(seeds)) + 1, looks, verdicts
+    )
     for name in look.open:
         if gaps := _gaps(found[name][1], seeds):
             problem = f"{name} is never judged at {len(seeds)} seeds, as there is no {'; no '.join(gaps)}"
@@ -118,7 +120,7 @@ def _gaps(found: Sequence[Effects], seeds: Sequence[int]) -> list[str]:
     return list(dict.fromkeys(f"{t.metric} of {t.label}, seed {n}" for t, lacking in terms for n in sorted(lacking)))
 
 
-def _with_next_batch(look: Look, study: Study, experiment: str) -> Look:
+def _with_next_batch(look: OneLook, study: Study, experiment: str) -> OneLook:
     pending = [Run(arm=arm, seed=s) for arm in study.arms_of(experiment) for s in look.looks[look.number]]
     wanted: set[Run] = set()
     while pending:
@@ -129,7 +131,7 @@ def _with_next_batch(look: Look, study: Study, experiment: str) -> Look:
     means = {arm: _mean_seconds(study, arm, look.looks[look.number - 1]) for arm in {run.arm for run in wanted}}
     known = [seconds for run in wanted if (seconds := means[run.arm]) is not None]
     seconds = sum(known) if len(known) == len(wanted) else None
-    return Look(look.experiment, look.number, look.looks, look.verdicts, len(wanted), seconds)
+    return OneLook(look.experiment, look.number, look.looks, look.verdicts, len(wanted), seconds)
 
 
 def _mean_seconds(study: Study, arm: str, seeds: Iterable[int]) -> float | None:
@@ -138,7 +140,7 @@ def _mean_seconds(study: Study, arm: str, seeds: Iterable[int]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def _write_down(study: Study, experiment: str, look: Look) -> None:
+def _write_down(study: Study, experiment: str, look: OneLook) -> None:
     plan, file = study.experiments[experiment].seeds, study.made.looks(experiment)
     assert isinstance(plan, SeedPlan)
     before, now = read_looks(plan, file), len(look.looks[look.number - 1])
@@ -150,7 +152,7 @@ def _write_down(study: Study, experiment: str, look: Look) -> None:
     write_json(file, LooksRecord(plan=plan, seeds=seeds, looks=looks).model_dump(mode="json"))
 
 
-def look_words(look: Look, cores: int | None = None) -> str:
+def look_words(look: OneLook, cores: int | None = None) -> str:
     """A look to read; `cores` are those on which the next batch is made, where it is known."""
     now, most = len(look.looks[look.number - 1]), len(look.looks[-1])
     lines = [f"{look.experiment}, look {look.number} of {len(look.looks)}: {now} seeds, of {most} at most"]
@@ -174,7 +176,7 @@ def _interval_words(judgement: Judgement) -> str:
     return f"effect {judgement.effect:.3g}{around}; {judgement.seeds} seeds"
 
 
-def _time_words(look: Look, cores: int | None) -> str:
+def _time_words(look: OneLook, cores: int | None) -> str:
     if look.seconds is None:
         return "of which no earlier run tells how long they take"
     alone = f"about {duration(look.seconds)} one after the other"

@@ -35,7 +35,7 @@ from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
-    from trigbench.workflow.data.features.settings import Extractor as ExtractorSettings
+    from trigbench.workflow.data.features.settings import ExtractorSettings
     from trigbench.workflow.data.files.pictures import Pictures
     from trigbench.workflow.data.kinds.images import ImagesData
     from trigbench.workflow.study.samplers import Evaluation

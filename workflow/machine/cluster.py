@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from trigbench._places import ROOT, place_of
 from trigbench.workflow.errors import BenchError, Mistake
-from trigbench.workflow.machine.plain import StrictLoader
+from trigbench.workflow.machine.plain import StrictLoader, syntax_said
 
 SITE = Path("profiles/slurm/site.yaml")
 TIME_LEFT = re.compile(r"(?:(?:(?P<days>\d+)-)?(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
@@ -68,7 +68,9 @@ def read_site() -> Site:
     except Mistake as error:
         raise BenchError(str(error), file=path, remedy=error.remedy) from error
     except yaml.YAMLError as error:
-        raise BenchError(f"not valid YAML: {error}", file=path, remedy="mend the syntax at that line") from error
+        raise BenchError(
+            f"not valid YAML: {syntax_said(error)}", file=path, remedy="mend the syntax at that line"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         key, known = ".".join(map(str, first["loc"])), ", ".join(Site.model_fields)

@@ -45,6 +45,15 @@ class Written(str):
         raise disputed(self)
 
 
+def syntax_said(error: Exception) -> str:
+    """PyYAML's error of a text in one line; of the text, which it calls <unicode string>, the message names the file.
+
+    >>> syntax_said(ValueError("bad\\n  in \\"<unicode string>\\", line 1, column 4"))
+    'bad at line 1, column 4'
+    """
+    return " ".join(str(error).replace('in "<unicode string>", line', "at line").split())
+
+
 def disputed(word: str) -> Mistake:
     """The error of a word that could be two things."""
     return Mistake(f"{word} is one thing in one version of YAML and another in the next", remedy=how_to_write(word))

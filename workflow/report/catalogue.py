@@ -14,6 +14,7 @@ from typing import Any
 from trigbench import HOMES
 from trigbench._places import ROOT
 from trigbench.core.objectives import OBJECTIVES
+from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.claims.ledger import Ledger, all_claims, read_claims
 from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.kinds import KINDS, kind_named, known_of
@@ -149,6 +150,13 @@ def _samplers(studies: Sequence[Study]) -> Rows:
     return every + [(n, study.said, sampling_said(s)) for study in studies for n, s in study.samplers.items()]
 
 
+def _solvers(studies: Sequence[Study]) -> Rows:
+    return [
+        (name, few_words(about(solver.path)), str(solver.evaluations), ", ".join(solver.settings))
+        for name, solver in SOLVERS.items()
+    ]
+
+
 def _claims(studies: Sequence[Study]) -> Rows:
     names = {study.study for study in studies}
     known = all_claims(papers_claims(), studies)
@@ -195,6 +203,7 @@ LISTINGS = {
     "arms": Listing(("arm", "study", "what"), _arms, of_study=True),
     "objectives": Listing(("objective", "what", "paper"), _objectives),
     "samplers": Listing(("sampler", "of", "what"), _samplers, of_study=True),
+    "solvers": Listing(("solver", "what", "evaluations a step", "settings"), _solvers),
     "claims": Listing(("claim", "what", "paper", "decided by"), _claims),
     "data": Listing(("data", "of", "what"), _data, of_study=True),
     "figures": Listing(("figure", "what"), _figures),

@@ -44,7 +44,7 @@ MODES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#5C2
 
 
 @dataclass(frozen=True)
-class Method:
+class Drawn:
     """A run's samples without guidance, (samples, *shape) by steps; none of a run that diverged."""
 
     name: str
@@ -79,7 +79,7 @@ def draw_one_noise(study: Study) -> list[Path]:
     return [record, *beside]
 
 
-def _besides(methods: Sequence[Method], missing: Sequence[str]) -> list[str]:
+def _besides(methods: Sequence[Drawn], missing: Sequence[str]) -> list[str]:
     lost = [method.name for method in methods if not method.samples]
     dead = [method.name for method in methods if method.collapsed]
     return [
@@ -89,7 +89,7 @@ def _besides(methods: Sequence[Method], missing: Sequence[str]) -> list[str]:
     ]
 
 
-def _methods(study: Study, runs: Sequence[Run]) -> list[Method]:
+def _methods(study: Study, runs: Sequence[Run]) -> list[Drawn]:
     names = _names(study, [run.arm for run in runs])
     found = []
     for run in runs:
@@ -101,7 +101,7 @@ def _methods(study: Study, runs: Sequence[Run]) -> list[Method]:
         left = [v.value for v in record.metrics if v.metric == "collapse" and v.value is not None]
         collapsed = record.status == "finished" and max(left, default=0.0) >= COLLAPSED
         objective = study.arms[run.arm].objective
-        found.append(Method(names[run.arm], run.arm, samples, objective == "diffusion", collapsed))
+        found.append(Drawn(names[run.arm], run.arm, samples, objective == "diffusion", collapsed))
     return found
 
 
@@ -115,7 +115,7 @@ def _names(study: Study, arms: Sequence[str]) -> dict[str, str]:
     return found | {name: name for name in several}
 
 
-def _drawn(study: Study, methods: Sequence[Method]) -> tuple[Figure | None, str | None]:
+def _drawn(study: Study, methods: Sequence[Drawn]) -> tuple[Figure | None, str | None]:
     data = study.arms[methods[0].arm].data
     kind = data_kind(study.data[data])
     arrays = read_arrays(study.data_file(data), AGAIN)
@@ -169,7 +169,7 @@ def exact_flow(study: Study, arrays: Arrays, noise: np.ndarray) -> np.ndarray:
 # --- drawing --------------------------------------------------------------------------------------
 
 
-def strips(methods: Sequence[Method], images: Images) -> Figure:
+def strips(methods: Sequence[Drawn], images: Images) -> Figure:
     """A row a method, in one step to the left and in two to the right; solvers of many steps stand in both."""
     figure, axes = plt.subplots(
         len(methods), 2, figsize=(10.5, 0.5 * len(methods) + 0.4), squeeze=False, gridspec_kw={"wspace": 0.03}
@@ -191,7 +191,7 @@ def strips(methods: Sequence[Method], images: Images) -> Figure:
     return figure
 
 
-def _label(method: Method) -> str:
+def _label(method: Drawn) -> str:
     only = next(iter(method.samples), None)
     if method.many and only is not None:
         return f"{method.name}\n{steps_label(only, 'diffusion')}"
@@ -200,12 +200,12 @@ def _label(method: Method) -> str:
     return method.name
 
 
-def _empty(method: Method) -> str:
+def _empty(method: Drawn) -> str:
     """Why there is nothing of so many steps."""
     return "has none" if method.samples else "diverged"
 
 
-def _halves(method: Method) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _halves(method: Drawn) -> tuple[np.ndarray | None, np.ndarray | None]:
     """(one step, two steps); of steps that are more than two, to the right, and a solver's in both."""
     most = max(method.samples, default=0)
     last = method.samples.get(most)
@@ -221,7 +221,7 @@ def _strip(ax: Axes, images: Images, samples: np.ndarray) -> None:
     ax.imshow(np.concatenate(list(padded), axis=1), interpolation="nearest", aspect="equal", **how)
 
 
-def clouds(methods: Sequence[Method], arrays: Arrays, exact: np.ndarray) -> Figure:
+def clouds(methods: Sequence[Drawn], arrays: Arrays, exact: np.ndarray) -> Figure:
     """A panel for the exact flow and one for each method's map in one step, over the true density."""
     panels: list[tuple[str, np.ndarray | str]] = [("exact flow (teacher)", exact)]
     for method in methods:

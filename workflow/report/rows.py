@@ -9,7 +9,7 @@ import pandas as pd
 
 from trigbench.workflow.claims.statistics import COLUMNS, SAMPLING
 from trigbench.workflow.claims.tables import CURVE_COLUMNS
-from trigbench.workflow.study.schema import Experiment
+from trigbench.workflow.study.experiment import Experiment
 
 NUMBERS = ("intervals", "steps", "guidance", "seed", "value", "parameters", "mid_time", "x")
 """Columns of either table that hold numbers."""

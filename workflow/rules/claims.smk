@@ -16,7 +16,7 @@ rule claim:
         study=select_study,
     threads: 1
     shell:
-        "python -m trigbench.workflow.steps.judge {resources.study} --claim {wildcards.claim} 2>&1 | tee {log}"
+        "python -m trigbench.workflow.steps.verdicts {resources.study} --claim {wildcards.claim} 2>&1 | tee {log}"
 
 
 # claims/<id>: the studies that decide it, or, where none does, what says so

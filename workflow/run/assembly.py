@@ -113,7 +113,7 @@ def make_network(task: Task, seed: int = 0) -> nn.Module:
         raise BenchError(problem, file=task.study.file, key=task.network_key, remedy=remedy)
     if arm.told and not takes_condition(network):
         problem = f"the network takes labels alone, and the arm tells it its {' and '.join(arm.told)}"
-        remedy = "annotate the third parameter of its forward: condition: core.condition.Condition (docs/networks.md)"
+        remedy = "annotate the third parameter of its forward: condition: trigbench.Condition (docs/networks.md)"
         raise BenchError(problem, file=task.study.file, key=task.network_key, remedy=remedy)
     number_layers(network)
     return network.to(task.device).eval()

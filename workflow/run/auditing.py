@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trigbench._nearest import choice
 from trigbench.core.audit import AuditReport, audit_loss
 from trigbench.core.audit.objectives import loss_of, uses_teacher
 from trigbench.core.audit.probe import Loss
@@ -90,7 +91,7 @@ def _loss(path: str, sigma_d: float) -> Loss:
         if path not in NAMES:
             more = "trains more than one field, tells it a second time, or trains at times of its own"
             what = more if path in OBJECTIVES else "is no objective"
-            remedy = f"choose of {', '.join(NAMES)}, or name a function: module:function or file.py:function"
+            remedy = f"name a function, module:function or file.py:function, or an objective: {choice(path, NAMES)}"
             raise BenchError(f"{path!r} {what}", key="LOSS", remedy=remedy)
         return loss_of(named(OBJECTIVES[path].path), sigma_d)
     function = named_here(path)

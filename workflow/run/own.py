@@ -158,7 +158,7 @@ def _check_network(study: Study, arm: Arm, called: set[str]) -> None:
         raise BenchError(problem, remedy="let it take 'told', or train another size by guidance or in segments")
     if arm.told and isinstance(make, type) and not _takes_condition(make):
         problem = f"{path} takes labels alone, and an arm of it is told its {' and '.join(arm.told)}"
-        remedy = "annotate the third parameter of its forward: condition: core.condition.Condition (docs/networks.md)"
+        remedy = "annotate the third parameter of its forward: condition: trigbench.Condition (docs/networks.md)"
         raise BenchError(problem, remedy=remedy)
     check_call(path, make, ABOUT, size.settings, key)
     data = known_of(study.data[arm.data])

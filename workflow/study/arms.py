@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D, SIGMA_MAX, SIGMA_MIN
+from trigbench.core.map_samplers import MAP_SAMPLERS
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.converted import header_of
@@ -16,8 +17,6 @@ from trigbench.workflow.study.samplers import OWN_STEPS
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.study import Study
 
-MAPS = {"segments": ("segments",), "jumps": ("jumps", "few", "halves"), "halves": ("halves",)}
-"""The ways of sampling that may stand in for a method's own, where it is a map; `few` for any other."""
 HALVINGS = 7
 """Of `shortcut` unless told: core.objectives.shortcut's own default, without torch."""
 
@@ -67,10 +66,7 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
         if settings.guidance and arm.guidance_max and max(settings.guidance) > arm.guidance_max:
             problem = f"{key}: {sampler!r} guides beyond the arm's 'guidance_max', {arm.guidance_max:g}"
             raise Mistake(problem, "lower its 'guidance', or raise 'guidance_max'")
-        any_jumps = arm.method.two_times and arm.method.sampler in ("few", "one")
-        allowed = MAPS.get("jumps" if any_jumps else arm.method.sampler, ("few",))
-        allowed = tuple(SOLVERS) if arm.method.sampler in SOLVERS else allowed
-        allowed = (arm.method.sampler,) if arm.method.halves else allowed
+        allowed = _ways_of(arm)
         if settings.solver not in allowed:
             problem = f"{key}: {sampler!r} does not sample objective {arm.objective!r}"
             problem += " with 'segments'" if arm.method.own and arm.segments else ""
@@ -86,6 +82,19 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
             if not lowest <= time < highest:
                 where = f"is not between arms.{name}'s last angle {lowest:.4g} and its first, {highest:.4g}"
                 raise Mistake(f"samplers.{sampler}.times: {time:g} {where}", "choose a time between them")
+
+
+def _ways_of(arm: Arm) -> tuple[str, ...]:
+    """The solvers that can sample it, its own among them."""
+    own = arm.method.sampler
+    if arm.method.halves:
+        return (own,)
+    if own in SOLVERS:
+        return tuple(SOLVERS)
+    own = "few" if own == "one" else own  # the same map, at its start alone
+    if own == "few" and arm.method.two_times:
+        own = "jumps"
+    return (own, *MAP_SAMPLERS[own].others)
 
 
 def _check_own_steps(key: str, name: str, arm: Arm, evaluations: tuple[int, ...] | None) -> None:

@@ -8,11 +8,12 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from trigbench._nearest import nearest
 from trigbench.workflow.errors import Mistake
-from trigbench.workflow.study.models import Model, Name, Seed
+from trigbench.workflow.study.models import Model, Name, Seed, check_known
+from trigbench.workflow.study.places import STUDIES
 from trigbench.workflow.study.quantities import ACTIVITIES, COSTS, CURVES, Quantity, is_exact, is_signed
 
 ClaimName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
@@ -30,6 +31,11 @@ def written(times: tuple[float, ...]) -> str:
 def _listed(value: Any) -> Any:
     """One name or term may stand without its brackets."""
     return value if isinstance(value, list | tuple) else [value]
+
+
+def _shipped(study: str) -> str:
+    check_known("study", study, sorted(file.stem for file in STUDIES.glob("*.yaml")))
+    return study
 
 
 class Term(Model):
@@ -256,8 +262,8 @@ class Claim(Model):
     """What a reader of our verdict must know."""
     decided_by: dict[Name, Rule] = Field(default_factory=dict)
     """By the study's name."""
-    needs: Literal["imagenet512", "imagenet64", "cifar10"] | None = None
-    """The study that would decide it, where none of ours can."""
+    needs: Annotated[Name, AfterValidator(_shipped)] | None = None
+    """The study of the project's own that would decide it, where none of ours can."""
     withdrawn: Change | None = None
     """Instead: since when and why nobody judges it any more. It stays for its history, and is never counted."""
     changed: tuple[Change, ...] = ()

@@ -15,15 +15,16 @@ from trigbench._nearest import among, nearest
 from trigbench._places import place_of
 from trigbench.core.objectives import method_of
 from trigbench.workflow.errors import BenchError, Mistake
-from trigbench.workflow.machine.plain import StrictLoader, number
+from trigbench.workflow.machine.plain import StrictLoader, number, syntax_said
 from trigbench.workflow.study.checks import check
 from trigbench.workflow.study.claim import Claim, Rule, Term
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.kinds import kind_named
 from trigbench.workflow.study.models import NAME, PATH
 from trigbench.workflow.study.places import STUDIES
 from trigbench.workflow.study.resources import Budget, Resources
 from trigbench.workflow.study.samplers import Evaluation, Sampler, keys_of_samplers
-from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher, Experiment, Size, keys_of_arms
+from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher, Size, keys_of_arms
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 EXAMPLE = f"see {place_of('workflow/studies/oracle.yaml')}"
@@ -105,8 +106,9 @@ def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
         line, problem = str(error).split(": ", 1)
         raise BenchError(problem, file=path, key=line, remedy=error.remedy) from error
     except Exception as error:  # PyYAML also lets through what values raise, such as the 30th of February
-        problem = " ".join(str(error).split())
-        raise BenchError(f"not valid YAML: {problem}", file=path, remedy="mend the syntax at that line") from error
+        raise BenchError(
+            f"not valid YAML: {syntax_said(error)}", file=path, remedy="mend the syntax at that line"
+        ) from error
     if not isinstance(content, dict):
         raise BenchError(f"{what} is a mapping of keys", file=path, remedy=example)
     return content

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Self
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from trigbench.core.constants import SIGMA_MAX
+from trigbench.core.map_samplers import MAP_SAMPLERS
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.models import Model, Settings, check_known, unfit
 
-OF_MAPS = ("few", "segments", "jumps", "halves")
 OWN_STEPS = "ddim_even"
 """The solver whose steps are an arm's `segments` where no `evaluations` say otherwise."""
 MOST_HALVES = 128
@@ -56,13 +56,13 @@ class Sampler(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        check_known("solver", self.solver, (*OF_MAPS, *SOLVERS))
-        counted = self.solver in ("halves", *SOLVERS)
-        for key, used in (("times", self.solver in ("few", "jumps")), ("evaluations", counted)):
+        check_known("solver", self.solver, (*MAP_SAMPLERS, *SOLVERS))
+        way = MAP_SAMPLERS.get(self.solver)
+        for key, used in (("times", bool(way and way.times)), ("evaluations", way is None or bool(way.evaluations))):
             may_lack = key == "evaluations" and self.solver == OWN_STEPS
             if used != bool(getattr(self, key)) and not may_lack:
                 raise unfit(f"solver {self.solver!r}", used, key)
-        if self.gamma is not None and self.solver != "jumps":
+        if self.gamma is not None and not (way and way.gamma):
             raise unfit(f"solver {self.solver!r}", False, "gamma")
         self._check_settings()
         for key in ("times", "evaluations", "guidance"):

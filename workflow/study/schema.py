@@ -19,14 +19,12 @@ from pydantic import (
 
 from trigbench._nearest import among
 from trigbench.core.constants import EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
+from trigbench.core.map_samplers import MAP_SAMPLERS, SampledBy
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.converted import ConvertedTeacher
-from trigbench.workflow.study.figures import FIGURES
-from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.models import PATH, Model, Name, Settings, check_known, strange, unfit
-from trigbench.workflow.study.seeds import Seeds
 from trigbench.workflow.study.trained import Adapter, Optimiser
 
 
@@ -38,10 +36,15 @@ class Size(Model):
     settings: Settings = Field(default_factory=dict)
     """Of the network by its path."""
     width: Annotated[int, Field(ge=8, multiple_of=2)] | None = None
+    """Channels of the MLP."""
     blocks: PositiveInt | None = None
+    """Of the MLP, residual, of two layers each."""
     conditioning: Literal["double", "adagn", "none"] = "double"
+    """How the time enters a block: by the paper's adaptive double normalisation, by AdaGN, or as a sum."""
     embedding: Literal["positional", "fourier"] = "positional"
+    """Of the time; `fourier` has features of scale 16, with which the paper finds tangents unstable."""
     coordinate: Literal["angle", "log_noise_level"] = "angle"
+    """What of the time is embedded: t itself, or EDM's ln(sigma) / 4."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -75,7 +78,7 @@ class OwnObjective(Model):
     """Whether its network is told a target time: it gets fields.student_to, and draws.lower and .middle."""
     teacher: bool | None = None
     """Whether it uses fields.teacher; empty where an arm may give one or not."""
-    sampler: Literal["few", "one", "segments", "jumps", "heun"] | None = None
+    sampler: SampledBy | None = None
     """How it is sampled unless its arm says so; empty for `jumps` of two times, else for `few`."""
     settings: Settings = Field(default_factory=dict)
     """Of the dataclass that its `settings` are annotated as."""
@@ -89,6 +92,7 @@ class Arm(Model):
     """
 
     data: str
+    """A name of the study's `data`."""
     objective: str
     """A name of the table, or of one's own a path or the mapping of OwnObjective."""
     declared: OwnObjective | None = None
@@ -96,6 +100,7 @@ class Arm(Model):
     settings: Settings = Field(default_factory=dict)
     """Of the method's own; not written by itself."""
     size: str
+    """A name of the study's `sizes`: the network."""
     teacher: Annotated[str | ConvertedTeacher | None, BeforeValidator(_teacher)] = None
     """`exact` for the data's own velocity, the name of an arm, whose run of the same seed teaches, or a network in a
     file: `{file: ..., kind: edm}`."""
@@ -106,19 +111,25 @@ class Arm(Model):
     """Instead of the network's parameters an adapter of them is trained; they stay as they start. Empty for all of
     them."""
     iterations: PositiveInt
+    """Steps of the optimiser."""
     batch: PositiveInt
+    """Samples of one step, over all processes."""
     rate: PositiveFloat
     """Learning rate of Adam before ramp-up and decay."""
     rate_reference: PositiveInt | None = None
     """t_ref in steps of the inverse-square-root decay; empty for a constant rate."""
     rampup: Annotated[int, Field(ge=0)] = 0
+    """Steps in which the rate grows from 0, linearly."""
     optimiser: Optimiser | None = None
     """Empty for Adam with betas (0.9, 0.99) and epsilon 1e-8."""
     proposal_mean: float = PROPOSAL_MEAN
+    """P_mean: the mean of ln sigma in training."""
     proposal_std: PositiveFloat = PROPOSAL_STD
+    """P_std: its standard deviation."""
     intervals: PositiveInt | None = None
     """N of the discrete objectives."""
     grid: Literal["karras", "uniform"] = "karras"
+    """How these lie: even in EDM's sigma^(1/7), or even in the angle."""
     precision: Literal["fp32", "fp16", "bf16"] = "fp32"
     """Of every evaluation of the student's network in training; the rest is float32."""
     tangent_precision: Literal["fp32", "fp16", "bf16"] | None = None
@@ -130,6 +141,7 @@ class Arm(Model):
     sharded: bool = False
     """Several processes share parameters, moments and averages out (FSDP2) and hold a part each; else each has all."""
     control: Literal["normalise", "normalise_rms", "clip", "raw"] = "normalise"
+    """Of the tangent g: g / (|g| + c), the same by its root mean square, each element cut to [-1, 1], or g itself."""
     control_constant: PositiveFloat = NORMALISER
     """c of the normalisation in the paper's units (0.1 / sigma_d in ours)."""
     tangent_method: Literal["auto", "pairs", "func", "two_pass", "difference"] = "auto"
@@ -137,6 +149,7 @@ class Arm(Model):
     warmup: Annotated[int, Field(ge=0)] = 0
     """Steps of tangent warm-up, H."""
     adaptive_weight: bool = False
+    """Whether the loss is weighted by e^w(t), of a small network trained beside (EDM2's uncertainty)."""
     weight_max: PositiveFloat | None = None
     """Upper bound of e^w; empty leaves it free."""
     solver: Annotated[str, AfterValidator(_step)] | None = None
@@ -278,8 +291,10 @@ class Arm(Model):
         sampler = self.declared and self.declared.sampler
         if sampler == "segments" and self.segments is None:
             raise unfit("sampler 'segments'", True, "segments")
-        if sampler == "jumps" and not self.method.two_times:
-            raise Mistake("'jumps' ask a network for its target time", "say two_times: true, or sample it by 'few'")
+        if sampler in MAP_SAMPLERS and MAP_SAMPLERS[sampler].told and not self.method.two_times:
+            raise Mistake(
+                f"{sampler!r} ask a network for its target time", "say two_times: true, or sample it by 'few'"
+            )
 
     def _check_accepted(self, method: Method) -> None:
         """Refuse what the method does without, and what it cannot do without."""
@@ -303,38 +318,3 @@ def keys_of_arms() -> list[str]:
     """All keys that some arm may have."""
     own = (name for method in OBJECTIVES.values() for name in method.settings)
     return [*(name for name in Arm.model_fields if name not in NOT_WRITTEN), *own]
-
-
-def _figure(kind: str) -> str:
-    if kind not in FIGURES:
-        raise Mistake(f"unknown kind of figure {kind!r}", f"there are {', '.join(FIGURES)}")
-    return kind
-
-
-class Experiment(Model):
-    """One figure or table of a paper: the arms it needs and what to look at."""
-
-    title: str
-    paper: str
-    question: str
-    expectation: str
-    """What the paper shows, in our words."""
-    figure: Annotated[str, AfterValidator(_figure)]
-    """A kind of figure (workflow.study.figures.FIGURES)."""
-    metric: str
-    """The column of runs.csv that the figure and its finding rest on."""
-    arms: tuple[str, ...]
-    """Names or patterns (`dscd-*`) of arms."""
-    samplers: tuple[Name, ...] = ()
-    """Which of its arms' samplers it shows; empty for the main one of each arm."""
-    seeds: Seeds | None = None
-    """Of its runs: a list, or a plan that adds some, `{first: 8, batch: 4, most: 24}`; empty for the study's. A budget
-    with `seeds` gives every experiment those."""
-    measurement: str | None = None
-    """What it measures beside its runs (workflow.study.measurements)."""
-
-    @model_validator(mode="after")
-    def _known_measurement(self) -> Self:
-        if self.measurement is not None and self.measurement not in MEASUREMENTS:
-            raise Mistake(f"unknown measurement {self.measurement!r}", f"there are {', '.join(MEASUREMENTS)}")
-        return self

@@ -11,15 +11,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from trigbench._places import IS_CHECKOUT
-from trigbench.core.constants import MID_TIME
+from trigbench.core.map_samplers import MAP_SAMPLERS
 from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.claim import Claim, ClaimName
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.kinds import Data, data_kind, known_of
 from trigbench.workflow.study.models import Model, Name, Seed
 from trigbench.workflow.study.places import PUBLISHED, REPORTS, STUDIES, RunFiles, StudyFiles, study_files
 from trigbench.workflow.study.resources import Resources
 from trigbench.workflow.study.samplers import OWN_STEPS, Evaluation, Sampler, halved_times
-from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Experiment, Size
+from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.seeds import looks, reached
 
 DEFAULT_BUDGET = "laptop"
@@ -30,11 +31,11 @@ NO_PART_OF_A_RUN = {"teacher", "weak_teacher", "rate_of", "samplers", "microbatc
 
 
 BUILT_IN = {
-    "few": Sampler(solver="few", times=((), (MID_TIME,))),
+    **{
+        name: Sampler(solver=name, times=way.times or None, evaluations=way.evaluations or None)
+        for name, way in MAP_SAMPLERS.items()
+    },
     "one": Sampler(solver="few", times=((),)),
-    "segments": Sampler(solver="segments"),
-    "jumps": Sampler(solver="jumps", times=((), (1.1,))),
-    "halves": Sampler(solver="halves", evaluations=(1, 2)),
     "heun": Sampler(solver="heun", evaluations=(35,)),
     OWN_STEPS: Sampler(solver=OWN_STEPS),
 }
@@ -108,6 +109,8 @@ class Study(Model):
     """Of the study's own, beside those of workflow/claims.yaml; no part of what a run is."""
     one_noise: tuple[str, ...] = ()
     """Arms of one data set, or patterns, that the report draws from one noise; no part of what a run is."""
+    leads: PositiveInt | None = None
+    """The place of that picture on the front page, 1 the first; no part of what a run is."""
     quick: bool = False
     """Whether its training is too short to judge a claim by; a budget may say so."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

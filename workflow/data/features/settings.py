@@ -13,7 +13,7 @@ OF_IMAGES = {"map": (), "samples": (*IN_FEATURES, "nearest_train", "nearest_held
 """What judges of images return."""
 
 
-class Extractor(Model):
+class ExtractorSettings(Model):
     """The features in which images are compared; docs/data.md says where weights come from."""
 
     kind: Literal["classifier", "random", "inception", "dinov2"] = "classifier"

@@ -42,7 +42,7 @@ def load_diffusers() -> Any:
         _ = package.AutoencoderKL  # imported when first named
     except ImportError as error:
         problem = f"the autoencoder needs the package diffusers: {error}"
-        raise BenchError(problem, key="vae", remedy="pip install diffusers") from error
+        raise BenchError(problem, key="vae", remedy="pip install 'trigbench[latents]'") from error
     except RuntimeError as error:  # in diffusers' words, whatever it was that could not be imported
         reason = str(error).strip().splitlines()[-1]
         problem = f"diffusers cannot be imported: {reason}"

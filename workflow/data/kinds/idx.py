@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from trigbench.workflow.data.features.settings import OF_IMAGES, Extractor
+from trigbench.workflow.data.features.settings import OF_IMAGES, ExtractorSettings
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.machine.files import Arrays
 from trigbench.workflow.study.kinds import Images, Kind, Known
@@ -41,7 +41,7 @@ class IdxData(DataSettings):
     same wherever the files come from, gzipped or not. Empty for any."""
     reference: PositiveInt | None = None
     """How many training images distances are to; empty for all."""
-    extractor: Extractor = Extractor()
+    extractor: ExtractorSettings = ExtractorSettings()
     seed: int = 0
 
     @model_validator(mode="after")

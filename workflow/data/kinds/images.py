@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from trigbench.workflow.data.features.settings import OF_IMAGES, Extractor
+from trigbench.workflow.data.features.settings import OF_IMAGES, ExtractorSettings
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.machine.files import Arrays
 from trigbench.workflow.study.kinds import Images, Kind, Known
@@ -46,7 +46,7 @@ class ImagesData(DataSettings):
     """Mirror half of what is drawn in training."""
     reference: PositiveInt | None = None
     """How many training images distances are to; empty for all."""
-    extractor: Extractor = Extractor()
+    extractor: ExtractorSettings = ExtractorSettings()
     seed: int = 0
 
     @model_validator(mode="before")

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
-from trigbench.workflow.data.features.settings import IN_FEATURES, Extractor
+from trigbench.workflow.data.features.settings import IN_FEATURES, ExtractorSettings
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.dimensions import DIMENSIONS, LATENT_CHANNELS, PIXELS_A_LATENT
 from trigbench.workflow.study.kinds import Kind, Known
@@ -31,7 +31,7 @@ class LatentsData(DataSettings):
     classes: PositiveInt | None = 1000
     reference: PositiveInt | None = None
     """How many training images distances are to; empty for all."""
-    extractor: Extractor
+    extractor: ExtractorSettings
     """Of fd_train and all that is not `dinov2`'s."""
     dinov2: str | None = None
     """Weights of DINOv2, in whose features fdd_train is measured as well."""

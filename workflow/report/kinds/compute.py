@@ -30,8 +30,8 @@ from trigbench.workflow.report.rows import (
 )
 from trigbench.workflow.report.style import colour, dashes, marker, name
 from trigbench.workflow.report.words import NOTHING, as_factor, by_seed, geometric_mean, in_a_word
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 STROKES = ("-", "--", ":", "-.")

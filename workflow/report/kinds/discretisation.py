@@ -13,8 +13,8 @@ from trigbench.workflow.report.kinds import Along, Kind, by_intervals
 from trigbench.workflow.report.rows import first_way, is_lost, lines, results, steps_label
 from trigbench.workflow.report.style import INTERVALS, PRECISIONS, colour, marker, name
 from trigbench.workflow.report.words import NOTHING, mean_of, short_name
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 

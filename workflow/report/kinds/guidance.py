@@ -11,8 +11,8 @@ from trigbench.workflow.report.kinds import Along, Kind
 from trigbench.workflow.report.rows import is_lost, results, steps_label
 from trigbench.workflow.report.style import colour, dashes, marker, name
 from trigbench.workflow.report.words import NOTHING, by_seed, in_a_word, short_number, with_sign
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 

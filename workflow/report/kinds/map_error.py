@@ -8,8 +8,8 @@ from trigbench.workflow.report.kinds import Kind, OfCurve
 from trigbench.workflow.report.rows import points
 from trigbench.workflow.report.style import ANGLE
 from trigbench.workflow.report.words import NOTHING, label_of
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 

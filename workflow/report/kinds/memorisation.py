@@ -10,8 +10,8 @@ from trigbench.workflow.report.kinds import Kind
 from trigbench.workflow.report.rows import is_lost, numeric, results, steps_label
 from trigbench.workflow.report.style import colour
 from trigbench.workflow.report.words import NOTHING
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 

@@ -14,8 +14,8 @@ from trigbench.workflow.report.kinds import Kind
 from trigbench.workflow.report.rows import arm_of, in_order, is_lost, points, results, steps_label
 from trigbench.workflow.report.style import ANGLE, DIMENSION, FAINT, colour, marker
 from trigbench.workflow.report.words import NOTHING, best_first, capital, compared, lead_of, mean_of
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 POWERS = {

@@ -11,8 +11,8 @@ from trigbench.workflow.report.kinds import Along, Kind
 from trigbench.workflow.report.rows import results
 from trigbench.workflow.report.style import GUIDE, colour, marker, name
 from trigbench.workflow.report.words import NOTHING, best_first, compared, mean_of, with_worst
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 

@@ -17,8 +17,8 @@ from trigbench.workflow.report.kinds import Kind, OfCurve
 from trigbench.workflow.report.rows import arm_of, points, steps_label
 from trigbench.workflow.report.style import STEP, marker
 from trigbench.workflow.report.words import NOTHING, best_first, capital, lead_of
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 

@@ -12,8 +12,8 @@ from trigbench.workflow.report.kinds import Along, Kind
 from trigbench.workflow.report.rows import first_way, in_order, is_lost, lines, results, steps_label, taught_by
 from trigbench.workflow.report.style import GUIDE, colour, dashes, marker, name
 from trigbench.workflow.report.words import NOTHING
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 

@@ -12,8 +12,8 @@ from trigbench.workflow.report.kinds import Along, Kind, of_families
 from trigbench.workflow.report.rows import evaluations, is_lost, lines, points, results, steps_label, taught_by
 from trigbench.workflow.report.style import colour, marker, name
 from trigbench.workflow.report.words import NOTHING, best_first, compared, mean_of, with_worst
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 ERRORS = {

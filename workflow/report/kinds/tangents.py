@@ -12,8 +12,8 @@ from trigbench.workflow.report.kinds import Kind, OfCurve
 from trigbench.workflow.report.rows import in_order, points
 from trigbench.workflow.report.style import ANGLE, colour, name
 from trigbench.workflow.report.words import NOTHING, as_factor, geometric_mean
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 

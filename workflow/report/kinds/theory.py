@@ -13,8 +13,8 @@ from trigbench.workflow.report.kinds import Along, Kind, by_intervals
 from trigbench.workflow.report.rows import arm_of, is_lost, lines, points, results, steps_label
 from trigbench.workflow.report.style import GUIDE, INTERVALS, colour, marker
 from trigbench.workflow.report.words import NOTHING
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 

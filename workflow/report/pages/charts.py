@@ -13,8 +13,8 @@ from trigbench.workflow.report.pages.common import REAL, label, meaning
 from trigbench.workflow.report.rows import lines, steps_label
 from trigbench.workflow.report.style import ANGLE, AXES, STEP, colour
 from trigbench.workflow.report.words import capital
+from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities, along, is_signed
-from trigbench.workflow.study.schema import Experiment
 
 Frame = pd.DataFrame
 Dash = Literal["", "dashed", "dotted", "dashdot"]

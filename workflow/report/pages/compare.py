@@ -17,8 +17,8 @@ from trigbench.workflow.claims.compare import (
     SAME,
     TOPICS,
     UNSURE,
-    Change,
     Comparison,
+    Difference,
 )
 from trigbench.workflow.claims.verdicts import ALPHA
 from trigbench.workflow.report.pages.common import ASSETS, DASH, REAL, SYMBOLS, Cell, Table, label, render, short, shown
@@ -65,7 +65,9 @@ def address_of(first: str, second: str) -> Path:
 
 def compare_html(page: ComparePage) -> str:
     """The whole page, with its style and script in it."""
-    style = "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in ("colours.css", "style.css"))
+    style = "\n".join(
+        (ASSETS / name).read_text(encoding="utf-8") for name in ("colours.css", "style.css", "narrow.css")
+    )
     script = (ASSETS / "report.js").read_text(encoding="utf-8")
     return render("compare.html.j2", page=page, style=style, script=script)
 
@@ -311,13 +313,13 @@ def _arm(name: str, data: str = "") -> str:
     return " of ".join(filter(None, ("real data", data))) if name == REAL else name
 
 
-def _side(change: Change, value: str | None) -> str:
+def _side(change: Difference, value: str | None) -> str:
     if value is None:
         return DASH
     return short(value.replace(",", "")) if change.name == "commits" else value
 
 
-def _changes(changes: Sequence[Change]) -> Iterator[tuple[str, Table]]:
+def _changes(changes: Sequence[Difference]) -> Iterator[tuple[str, Table]]:
     studies = {change.study for change in changes}
     for topic in TOPICS:
         own = [change for change in changes if change.topic == topic]

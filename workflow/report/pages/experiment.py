@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from trigbench.core.noise_left import COLLAPSED
-from trigbench.workflow.claims.records import read_verdicts
 from trigbench.workflow.claims.tables import compared, read_table
+from trigbench.workflow.claims.verdict_records import read_verdicts
 from trigbench.workflow.report.kinds import AT_BEST, kind_of
 from trigbench.workflow.report.pages.charts import Chart, main_chart, other_charts
 from trigbench.workflow.report.pages.common import (

@@ -15,8 +15,6 @@ from trigbench.workflow.study.places import page_record
 from trigbench.workflow.study.study import DEFAULT_STUDIES
 
 NOVEL = Path(__file__).parents[1] / "novel.yaml"
-LEADS = ("fashion", "digits-lineage", "digits", "oracle-long", "oracle")
-"""Studies whose picture leads, the first that has one; those of one's own come after them, and quick budgets last."""
 Entry = Mapping[str, Any]
 """What a study's page left beside itself (workflow.report.pages.study.entry)."""
 
@@ -93,9 +91,10 @@ def read_entries(reports: Path) -> list[Entry]:
 
 
 def _leads(entries: Sequence[Entry]) -> list[tuple[str, Picture]]:
-    def rank(entry: Entry) -> tuple[bool, int, int]:
-        known = LEADS.index(entry["study"]) if entry["study"] in LEADS else len(LEADS)
-        return entry.get("quick", False), known, -len(entry["seeds"])
+    """By the places that studies give themselves; those without one come after them, and quick budgets last."""
+
+    def rank(entry: Entry) -> tuple[bool, float, int]:
+        return entry.get("quick", False), entry.get("leads") or float("inf"), -len(entry["seeds"])
 
     found = [entry for entry in sorted(entries, key=rank) if entry.get("one_noise")]
     return [(entry["label"], Picture(**entry["one_noise"])) for entry in found]

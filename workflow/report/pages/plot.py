@@ -32,7 +32,7 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Row:
+class PlotRow:
     """One comparison, or all of them together; places are in percent of the width."""
 
     name: str
@@ -52,7 +52,7 @@ class Plot:
     zero: float
     bounds: list[float]
     """The smallest effect that matters, on both sides of zero."""
-    rows: list[Row]
+    rows: list[PlotRow]
     ticks: list[tuple[float, str]]
     foot: float
     """Where the axis lies."""
@@ -85,7 +85,7 @@ def plot_of(claim: Content) -> Plot:
 
     tall = NAMED if several else ROW
     drawn = [
-        Row(
+        PlotRow(
             _named(row["name"], claim.get("labels") or {}), float(HEAD + tall * rank),
             [at for value in row["effects"].values() if (at := placed(value)) is not None],
             placed(row["median"]), placed(row["low"]), placed(row["high"]),

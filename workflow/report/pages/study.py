@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from trigbench.workflow.claims.records import read_verdicts
 from trigbench.workflow.claims.statistics import COLUMNS, SAMPLING
 from trigbench.workflow.claims.tables import read_table
+from trigbench.workflow.claims.verdict_records import read_verdicts
 from trigbench.workflow.claims.verdicts import fresh, totals
+from trigbench.workflow.report.pages.caveats import floors_of, lengths_of, redrawn_of
 from trigbench.workflow.report.pages.common import (
     SYMBOLS,
     Badge,
@@ -28,7 +29,6 @@ from trigbench.workflow.report.pages.costs import cost_table, costs_shown
 from trigbench.workflow.report.pages.data import DataSection, data_section
 from trigbench.workflow.report.pages.experiment import ExperimentPage, experiment_page, verdict_cell
 from trigbench.workflow.report.pages.gaps import Missing, is_done, missing
-from trigbench.workflow.report.pages.limits import floors_of, lengths_of, redrawn_of
 from trigbench.workflow.report.pages.outside import OutsideSection, outside_section
 from trigbench.workflow.study.places import forms
 from trigbench.workflow.study.quantities import COSTS, CURVES, Quantities, quantities_of
@@ -162,6 +162,7 @@ def entry(page: StudyPage, study: Study) -> dict[str, Any]:
             for e in page.experiments
         ],
         "quick": study.quick,
+        "leads": study.leads,
         "one_noise": page.one_noise and asdict(page.one_noise),
         "runs": page.runs,
         "runs_missing": page.runs_total - page.runs,

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from trigbench._places import IS_CHECKOUT
 from trigbench.workflow.claims.verdicts import DECIDED
 from trigbench.workflow.claims.words import needed_words
 from trigbench.workflow.report.pages.claim import ClaimPage
 from trigbench.workflow.report.pages.common import Cell, Table, shown
 from trigbench.workflow.report.words import short_name
 from trigbench.workflow.study.places import SIMULATIONS
+from trigbench.workflow.study.study import DEFAULT_STUDIES
 
 ADDRESS = "wrong.html"
 REASONS = (
@@ -65,7 +67,8 @@ class WrongPage:
     power: Table | None
     made: str
     """By what the simulations were made."""
-    target: str
+    command: str
+    """That makes them, where this is read."""
     bases: Table | None
     undecided: Table | None
     seen: Table | None
@@ -85,7 +88,7 @@ def wrong_page(
     return WrongPage(
         false=_false(simulated), every_false=_every_false(simulated), redrawn=_redrawn(entries),
         power=_power(simulated), made=made,
-        target=str(SIMULATIONS), bases=_counts("bases", "What verdicts rest on", entries, "basis", BASES),
+        command=_command(), bases=_counts("bases", "What verdicts rest on", entries, "basis", BASES),
         undecided=_undecided(decided), seen=_counts("seen", SEEN_CAPTION, entries, "seen", SEEN),
         untested=_untested(decided, {claim.claim: claim for claim in claims}), lengths=_lengths(entries),
         floors=_floors(entries), rule_floors=_rule_floors(decided),
@@ -93,6 +96,10 @@ def wrong_page(
 
 
 # --- simulations ----------------------------------------------------------------------------------
+
+
+def _command() -> str:
+    return f"snakemake {SIMULATIONS}" if IS_CHECKOUT else f"trigbench run {DEFAULT_STUDIES[0]} -- {SIMULATIONS}"
 
 
 def _false(simulated: Mapping[str, Any]) -> Table | None:

@@ -22,6 +22,7 @@ from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.samplers import Evaluation
 
 DRAWN = 4096
+BATCH = 64
 SAMPLES = 512
 """That are judged."""
 SPREAD = 0.2
@@ -32,7 +33,7 @@ PREPARED, OPENED = "is prepared", "opens and draws"
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedData:
     """A data set's module, and what it is given."""
 
     module: Any
@@ -64,7 +65,7 @@ class Tried:
 
 def check_data(module: Any, data: Any = None, settings: Mapping[str, Any] | None = None) -> list[Finding]:
     """All that holds of the data set which a module makes; `data` is the study's entry, `settings` its own ones."""
-    tried = Tried(module, data, settings or {})
+    tried = TriedData(module, data, settings or {})
     checks = {
         PREPARED: _prepared, OPENED: _opened, "prepares the same again": _again, "draws by its generator alone": _draws,
         "leaves its arrays alone": _arrays, "is in unit variance": _spread, "velocity": _velocity,
@@ -76,11 +77,11 @@ def check_data(module: Any, data: Any = None, settings: Mapping[str, Any] | None
     return made + findings({name: _of(check, tried) for name, check in checks.items()}, first=OPENED)
 
 
-def _of(check: Callable[[Tried], str], tried: Tried) -> Check:
+def _of(check: Callable[[TriedData], str], tried: TriedData) -> Check:
     return lambda: check(tried)
 
 
-def _prepared(tried: Tried) -> str:
+def _prepared(tried: TriedData) -> str:
     remedy = "let prepare(data, evaluation, sigma_d) return ({name: numpy array}, {name: fact})"
     found = tried.prepared
     if not isinstance(found, tuple) or len(found) != 2 or not all(isinstance(part, dict) for part in found):
@@ -97,44 +98,46 @@ def _prepared(tried: Tried) -> str:
     return f"{len(arrays)} arrays ({', '.join(list(arrays)[:4])}{', ...' if len(arrays) > 4 else ''})"
 
 
-def _opened(tried: Tried) -> str:
+def _opened(tried: TriedData) -> str:
     dataset = tried.opened()
-    x0, condition = dataset.draw(generator("conformance", "data", 0), 64)
+    x0, condition = dataset.draw(generator("conformance", "data", 0), BATCH)
     if x0.dtype != torch.float32:
         raise Fault(f"it draws {x0.dtype}", "draw torch.float32")
     labels = f", labels from 0 to {dataset.classes - 1}" if condition.label is not None else ", no labels"
     return f"points of {dataset.shape}, finite, float32{labels}"
 
 
-def _again(tried: Tried) -> str:
+def _again(tried: TriedData) -> str:
     first, again = tried.prepared[0], tried.prepare(1)[0]
     different = [name for name in first if name not in again or not np.array_equal(first[name], again[name])]
     if different or first.keys() != again.keys():
-        remedy = "draw from workflow.data.randomness.generator(seed, purpose), and give sorted() what has no order"
+        remedy = (
+            "draw from trigbench.workflow.data.randomness.generator(seed, purpose), and give sorted() what has no order"
+        )
         raise Fault(f"prepared again {', '.join(different) or 'the names of arrays'} differ", remedy)
     return "the same bits, whatever global generators do"
 
 
-def _draws(tried: Tried) -> str:
-    one, again = (by_chance(lambda: tried.draws(0, 64), chance) for chance in (0, 1))
+def _draws(tried: TriedData) -> str:
+    one, again = (by_chance(lambda: tried.draws(0, BATCH), chance) for chance in (0, 1))
     if not same_bits(one, again):
         raise Fault("one generator gives different draws", "take all randomness from the generator that draw is given")
-    if same_bits(one, tried.draws(1, 64)):
+    if same_bits(one, tried.draws(1, BATCH)):
         raise Fault("another generator gives the same draws", "use the generator: torch.randint(..., generator=g)")
     return "same seed, same bits; another seed, others"
 
 
-def _arrays(tried: Tried) -> str:
+def _arrays(tried: TriedData) -> str:
     dataset = tried.opened()
-    first = dataset.draw(generator("conformance", "data", 0), 64)[0]
+    first = dataset.draw(generator("conformance", "data", 0), BATCH)[0]
     kept = first.clone()
     first.zero_()  # as training may, which has a batch of its own
-    if not same_bits(dataset.draw(generator("conformance", "data", 0), 64)[0], kept):
+    if not same_bits(dataset.draw(generator("conformance", "data", 0), BATCH)[0], kept):
         raise Fault("a batch is the arrays themselves: what is written to it changes the data", "draw by index, a copy")
     return "a batch is a copy"
 
 
-def _spread(tried: Tried) -> str:
+def _spread(tried: TriedData) -> str:
     x0 = tried.draws(0).double()
     spread = float(x0.var(0).mean().sqrt()) if x0[0].numel() < 10 else float(x0.std())
     if abs(spread - 1) > SPREAD:
@@ -143,7 +146,7 @@ def _spread(tried: Tried) -> str:
     return f"standard deviation {spread:.3g}, from {float(x0.min()):.3g} to {float(x0.max()):.3g}"
 
 
-def _velocity(tried: Tried) -> str:
+def _velocity(tried: TriedData) -> str:
     dataset = tried.opened()
     if dataset.velocity is None:
         raise Unfit("its exact velocity is not known")
@@ -162,12 +165,13 @@ def _velocity(tried: Tried) -> str:
     z_score = float((products.mean(0).abs() / error.clamp(min=1e-12)).max())
     if z_score > NOISE:
         raise Fault(
-            f"its velocity is not that of its draws: z = {z_score:.1f}", "check it against core.oracle.velocity"
+            f"its velocity is not that of its draws: z = {z_score:.1f}",
+            "check it against trigbench.core.oracle.velocity",
         )
     return f"agrees with its draws: largest z = {z_score:.1f}"
 
 
-def _apart(tried: Tried) -> str:
+def _apart(tried: TriedData) -> str:
     x0 = tried.draws(0, 256).flatten(1)
     shares = {name: share for name, array in tried.prepared[0].items() if (share := _share(x0, array, tried.sigma_d))}
     source = max(shares, key=lambda name: shares[name], default=None)
@@ -191,7 +195,7 @@ def _share(x0: Tensor, array: np.ndarray, sigma_d: float) -> float:
     return max(float((distance < 1e-5 * math.sqrt(x0.shape[1])).double().mean()) for distance in near)
 
 
-def _judges(tried: Tried) -> str:
+def _judges(tried: TriedData) -> str:
     module, dataset = tried.module, tried.opened()
     of_samples, of_map = (tuple(module.METRICS[judge]) for judge in ("samples", "map"))
     found = module.judge_samples(dataset, tried.draws(2, SAMPLES), of_samples)
@@ -206,6 +210,7 @@ def _judges(tried: Tried) -> str:
         raise Fault(said, "let both say the same")
     every = [*values, *curve, *module.floors(dataset)]
     if not all(isinstance(value, Value) for value in every):
-        raise Fault("judge_map or floors give what is no Value", "give workflow.study.records.Value(metric=, value=)")
+        remedy = "give trigbench.workflow.study.records.Value(metric=, value=)"
+        raise Fault("judge_map or floors give what is no Value", remedy)
     said = ", ".join(f"{name} {found[name]:.3g}" for name in of_samples)
     return f"of {SAMPLES} fresh draws: {said or 'nothing is measured of samples'}"

@@ -12,7 +12,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.named import problem_of
 
 T = TypeVar("T")
-State = Literal["passed", "failed", "does not apply"]
+Outcome = Literal["passed", "failed", "does not apply"]
 Check = Callable[[], str]
 """Returns what holds, or raises: Fault, Unfit, or whatever the part raises."""
 
@@ -22,7 +22,7 @@ class Finding:
     """Of one check."""
 
     check: str
-    state: State
+    state: Outcome
     said: str
     remedy: str = ""
     """Of a failed one."""

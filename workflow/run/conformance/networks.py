@@ -35,7 +35,7 @@ TANGENT = "docs/tangent.md says what is followed; or set the arm's tangent_metho
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedNetwork:
     """A way to make the network, and what it is for."""
 
     make: Callable[..., Any]
@@ -84,7 +84,7 @@ def check_network(
 
     `make` is given `settings` by name, and what it takes of shape, classes, sigma_d and told, as a study gives them.
     """
-    tried = Tried(make, settings or {}, tuple(shape), classes)
+    tried = TriedNetwork(make, settings or {}, tuple(shape), classes)
     checks = {
         CALLED: _called, "keeps float64": _double, "starts from its seed": _start, "leaves nothing to chance": _chance,
         "leaves its inputs alone": _inputs, "rows do not mix": _rows, "exact tangent": _tangent,
@@ -95,15 +95,15 @@ def check_network(
 
 def is_called(make: Callable[..., Any], shape: Sequence[int], classes: int, settings: Mapping[str, Any]) -> bool:
     """Whether it makes a network that takes points of that shape."""
-    tried = Tried(make, settings, tuple(shape), classes)
+    tried = TriedNetwork(make, settings, tuple(shape), classes)
     return findings({CALLED: lambda: _called(tried)})[0].state == "passed"
 
 
-def _of(check: Callable[[Tried], str], tried: Tried) -> Check:
+def _of(check: Callable[[TriedNetwork], str], tried: TriedNetwork) -> Check:
     return lambda: check(tried)
 
 
-def _value(tried: Tried, dtype: torch.dtype) -> Tensor:
+def _value(tried: TriedNetwork, dtype: torch.dtype) -> Tensor:
     network, (x, t) = tried.network(dtype=dtype), tried.points(dtype)
     told = Condition(label=tried.labels() if tried.classes else None)
     values: list[Any] = []
@@ -121,13 +121,13 @@ def _value(tried: Tried, dtype: torch.dtype) -> Tensor:
     return value
 
 
-def _called(tried: Tried) -> str:
+def _called(tried: TriedNetwork) -> str:
     _value(tried, torch.float32)
     count = sum(p.numel() for p in tried.network(moved=False).parameters())
     return f"(x, t, condition) -> F of x's shape, float32, finite; {count} parameters"
 
 
-def _double(tried: Tried) -> str:
+def _double(tried: TriedNetwork) -> str:
     double, single = _value(tried, torch.float64), _value(tried, torch.float32)
     error = float((double - single).norm() / double.norm().clamp(min=1e-12))
     if error > 0.01:
@@ -135,7 +135,7 @@ def _double(tried: Tried) -> str:
     return f"and float32 agrees to {error:.1g}"
 
 
-def _start(tried: Tried) -> str:
+def _start(tried: TriedNetwork) -> str:
     first, again, other = (kept_of(tried.network(seed, moved=False)) for seed in (0, 0, 1))
     if any(not same_bits(first[name], again[name]) for name in first):
         remedy = "draw initial parameters from torch's, NumPy's or Python's global generator, which runs seed"
@@ -145,7 +145,7 @@ def _start(tried: Tried) -> str:
     return "same seed, same bits; another seed, others"
 
 
-def _chance(tried: Tried) -> str:
+def _chance(tried: TriedNetwork) -> str:
     network, (x, t) = tried.network(), tried.points()
     with torch.no_grad():
         one, other = (by_chance(lambda: tried.field(network)(x, t), seed) for seed in (0, 1))
@@ -154,7 +154,7 @@ def _chance(tried: Tried) -> str:
     return "in evaluation"
 
 
-def _inputs(tried: Tried) -> str:
+def _inputs(tried: TriedNetwork) -> str:
     network, (x, t) = tried.network(), tried.points()
     told, given = tried.labels(), (x.clone(), t.clone())
     with torch.no_grad():
@@ -165,7 +165,7 @@ def _inputs(tried: Tried) -> str:
     return "x, t and labels"
 
 
-def _rows(tried: Tried) -> str:
+def _rows(tried: TriedNetwork) -> str:
     network, (x, t) = tried.network(), tried.points()
     with torch.no_grad():
         whole = tried.field(network)(x, t)
@@ -178,7 +178,7 @@ def _rows(tried: Tried) -> str:
     return "a row is the same alone, and in any batch"
 
 
-def _tangent(tried: Tried) -> str:
+def _tangent(tried: TriedNetwork) -> str:
     network, (x, t) = tried.network(), tried.points()
     field = tried.field(network)
     g = generator("conformance", "direction")
@@ -214,7 +214,7 @@ def _apart(field: Field, at: Sequence[Tensor], along: Sequence[Tensor], tangent:
     return float((tangent - expected).norm() / (expected.norm() + up.norm()).clamp(min=1e-12))
 
 
-def _gradients(tried: Tried) -> str:
+def _gradients(tried: TriedNetwork) -> str:
     network, (x, t) = tried.network().train(), tried.points()
     by_chance(lambda: tried.field(network)(x, t).square().mean().backward(), 0)
     named = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
@@ -231,7 +231,7 @@ def _gradients(tried: Tried) -> str:
     return f"all {len(named)} of them"
 
 
-def _boundary(tried: Tried) -> str:
+def _boundary(tried: TriedNetwork) -> str:
     network, (x, _) = tried.network(), tried.points()
     field, ends = tried.field(network), (math.atan(SIGMA_MIN / tried.sigma_d), largest_angle(tried.sigma_d))
     with torch.no_grad():
@@ -247,7 +247,7 @@ def _boundary(tried: Tried) -> str:
     return "the map at t = 0 is the identity, and F is finite up to t_max"
 
 
-def _labels(tried: Tried) -> str:
+def _labels(tried: TriedNetwork) -> str:
     if not tried.classes:
         raise Unfit("it was made without classes; try --classes 10")
     network, (x, t) = tried.network(), tried.points()
@@ -266,7 +266,7 @@ def _labels(tried: Tried) -> str:
     return f"{tried.classes} tell apart, and there is one for none"
 
 
-def _kept(tried: Tried) -> str:
+def _kept(tried: TriedNetwork) -> str:
     network = tried.network(moved=False, dtype=torch.float32)
     if lost := unkept(network):
         remedy = "keep state in dense, persistent buffers, or register them with persistent=False (docs/networks.md)"

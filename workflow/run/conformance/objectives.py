@@ -37,7 +37,7 @@ CALLED = "is called"
 
 
 @dataclass(frozen=True)
-class Tried:
+class TriedObjective:
     """An objective and what it is told."""
 
     function: Callable[..., Any]
@@ -75,7 +75,7 @@ def check_objective(
     for a setting of its dataclass that nothing gives, and BenchError for groups that a check's rows are not made of.
     """
     told = settings_for(function, **(_made(even, halves) | dict(settings or {})))
-    tried = Tried(function, told, _together(told, group))
+    tried = TriedObjective(function, told, _together(told, group))
     checks = {
         CALLED: _called, "keeps float64": _double, "is a function of its draws": _draws,
         "leaves nothing to chance": _chance, "leaves its inputs alone": _inputs, "rows do not mix": _rows,
@@ -96,7 +96,7 @@ def _together(settings: Any, group: str) -> int:
     return count
 
 
-def _of(check: Callable[[Tried], str], tried: Tried) -> Check:
+def _of(check: Callable[[TriedObjective], str], tried: TriedObjective) -> Check:
     def quietly() -> str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FallbackWarning)
@@ -137,11 +137,11 @@ def fields_of(found: Mapping[str, nn.Module]) -> Fields:
     return Fields(to_data(student_to), bind(found["teacher"]), fake=bind(found["fake"]), student_to=student_to)
 
 
-def _value(tried: Tried, dtype: torch.dtype, shape: tuple[int, ...], seed: int = 0) -> Regression:
+def _value(tried: TriedObjective, dtype: torch.dtype, shape: tuple[int, ...], seed: int = 0) -> Regression:
     return tried(fields_of(tried.networks(shape, dtype)), *draw(shape, ROWS, dtype, seed))
 
 
-def _checked(tried: Tried, dtype: torch.dtype) -> list[Regression]:
+def _checked(tried: TriedObjective, dtype: torch.dtype) -> list[Regression]:
     every = [_value(tried, dtype, shape) for shape in SHAPES]
     for found in every:
         if found.loss.shape != () or found.direction_norm.shape != (ROWS,):
@@ -155,18 +155,18 @@ def _checked(tried: Tried, dtype: torch.dtype) -> list[Regression]:
     return every
 
 
-def _called(tried: Tried) -> str:
+def _called(tried: TriedObjective) -> str:
     _checked(tried, torch.float32)
     return f"points of {' and '.join(map(str, SHAPES))}: a finite loss, and a norm a row, in float32"
 
 
-def _double(tried: Tried) -> str:
+def _double(tried: TriedObjective) -> str:
     pairs = zip(_checked(tried, torch.float64), _checked(tried, torch.float32), strict=True)
     error = max(float((a.direction_norm - b.direction_norm).norm() / a.direction_norm.norm()) for a, b in pairs)
     return f"and float32 agrees to {error:.1g}"
 
 
-def _draws(tried: Tried) -> str:
+def _draws(tried: TriedObjective) -> str:
     first, again, other = (_value(tried, torch.float32, SHAPES[0], seed) for seed in (0, 0, 1))
     if not same_bits(first.loss, again.loss) or not same_bits(first.direction_norm, again.direction_norm):
         raise Fault("called twice with the same draws it differs", "keep no state between calls")
@@ -175,7 +175,7 @@ def _draws(tried: Tried) -> str:
     return "same draws, same bits; other draws, others"
 
 
-def _chance(tried: Tried) -> str:
+def _chance(tried: TriedObjective) -> str:
     one, other = (by_chance(lambda: _value(tried, torch.float32, SHAPES[0]), seed) for seed in (0, 1))
     if not same_bits(one.loss, other.loss):
         remedy = "take all randomness from `draws` (uniform, noise; lower and middle where two_times), or ask for more"
@@ -183,7 +183,7 @@ def _chance(tried: Tried) -> str:
     return "global generators change nothing"
 
 
-def _inputs(tried: Tried) -> str:
+def _inputs(tried: TriedObjective) -> str:
     found = tried.networks(SHAPES[0], torch.float32)
     x0, draws = draw(SHAPES[0], ROWS, torch.float32)
     same_x0, same = draw(SHAPES[0], ROWS, torch.float32)
@@ -214,7 +214,7 @@ def _taken(value: Any, rows: Tensor) -> Any:
     return dataclasses.replace(value, **parts)
 
 
-def _rows(tried: Tried) -> str:
+def _rows(tried: TriedObjective) -> str:
     fields = fields_of(tried.networks(SHAPES[0], torch.float64))
     x0, draws = draw(SHAPES[0], ROWS, torch.float64)
     whole = tried(fields, x0, draws)
@@ -236,7 +236,7 @@ def _rows(tried: Tried) -> str:
     )
 
 
-def _gradients(tried: Tried) -> str:
+def _gradients(tried: TriedObjective) -> str:
     found = tried.networks(SHAPES[0], torch.float32)
     for network in found.values():
         network.zero_grad()
