@@ -207,9 +207,9 @@ def _train(study: Study, arms: list[str]) -> None:
         assert len(losses) == outcome.step
 
 
-def _short(study: Study, iterations: int) -> Study:
-    """So many steps of two images; half precision is tested elsewhere, and slow on a CPU."""
-    change = {"iterations": iterations, "batch": 2, "precision": "fp32", "snapshots": None}
+def _short(study: Study, iterations: int, batch: int = 2) -> Study:
+    """So many steps of one or two images; half precision is tested elsewhere, and slow on a CPU."""
+    change = {"iterations": iterations, "batch": batch, "precision": "fp32", "snapshots": None}
     return study.model_copy(update={"arms": {n: a.model_copy(update=change) for n, a in study.arms.items()}})
 
 
@@ -291,7 +291,7 @@ def _kinds_of_arms(study: Study) -> list[list[str]]:
 @pytest.mark.slow
 def test_every_class_of_cifar10_s_methods_trains_at_full_size(trained: Callable[[Study, list[str]], None]) -> None:
     """sCT's full size is sCD's; it makes its steps at one block a level, below."""
-    study = _short(load("cifar10"), 1)
+    study = _short(load("cifar10"), 1, batch=1)
     _random(study)
     trained(study, _with_teachers(study, _first_of_each_class(study)))
 
