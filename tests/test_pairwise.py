@@ -29,3 +29,14 @@ def test_there_are_few() -> None:
     assert len(pairwise(*AXES["two"])) == 6, "a product of two axes is its own"
     assert len(pairwise(*AXES["four"])) <= 6, "of 16"
     assert pairwise("ab", ()) == []
+
+
+def test_what_is_not_allowed_is_in_none_and_its_pairs_stand_in_others() -> None:
+    axes = AXES["three"]
+    rows = pairwise(
+        *axes, allowed=lambda letter, number, _: (letter, number) != ("a", 3) and (letter, _) != ("b", None)
+    )
+    assert not any(row[:2] == ("a", 3) or (row[0], row[2]) == ("b", None) for row in rows)
+    covered = set().union(*map(pairs_of, rows))
+    assert {(0, "a", 2, None), (1, 3, 2, None), (0, "b", 1, 3)} <= covered
+    assert pairs_of(("a", 3)) & covered == set()

@@ -28,3 +28,9 @@ def test_a_step_has_a_gradient_of_numbers_for_every_two_of_network_objective_and
         gradient = grid.gradient_of_a_step(study, network, objective, precision)
         assert all(part.isfinite().all() for part in gradient), (objective, precision)
         assert any(part.any() for part in gradient), (objective, precision)
+
+
+@pytest.mark.parametrize("objective", grid.OWN_FORWARD_MODE)
+def test_what_is_left_out_of_the_grid_is_what_torch_refuses(objective: str, study: Study) -> None:
+    with pytest.raises(RuntimeError, match="Input type"):
+        grid.gradient_of_a_step(study, "ddpmpp", objective, "bf16")
