@@ -40,7 +40,10 @@ NEEDED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """What an arm of the objective cannot do without."""
 CONVOLUTIONS, OWN_FORWARD_MODE = ("ddpmpp", "edm2"), ("lsd", "tvm")
-ABOUT = {"title": "G", "paper": "none", "question": "Does it train?", "expectation": "It does.", "arms": ["*"]}
+ABOUT = {
+    "title": "G", "paper": "none", "question": "Does it train?", "expectation": "It does.", "arms": ["*"],
+    "figure": "training", "metric": "training_direction_norm",
+}  # fmt: skip
 
 
 def grid_study(folder: Path) -> Study:
@@ -53,7 +56,7 @@ def grid_study(folder: Path) -> Study:
         "study": "grid", "title": "A grid", "summary": "Every objective on every network.", "sigma_d": 0.5,
         "seeds": [0], "data": {"digits": {"kind": "digits"}}, "sizes": NETWORKS, "arms": arms,
         "defaults": {"data": "digits", "iterations": 30, "batch": 8, "rate": 1e-3, "ema_half_life": 1000},
-        "evaluation": {"samples": 100}, "experiments": {"all": ABOUT | {"figure": "training", "metric": "training_direction_norm"}},
+        "evaluation": {"samples": 100}, "experiments": {"all": ABOUT},
     }  # fmt: skip
     path = folder / "grid.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
