@@ -140,6 +140,7 @@ def test_a_verdict_rests_on_both_parts_of_the_data_where_a_study_measures_both(n
         assert ALONE in rule_words(rule.model_dump(exclude_none=True, exclude_defaults=True), about), claim
 
 
+@pytest.mark.slow
 def test_what_the_ledger_was_found_to_lack_is_mended() -> None:
     claims = read_claims().claims
     rules = [rule for claim in claims.values() for rule in claim.decided_by.values()]
@@ -1464,9 +1465,8 @@ RULES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rounds", [1, pytest.param(8, marks=pytest.mark.slow)])
 def test_verdicts_of_made_up_tables_come_out_again_whatever_a_rule_says(
-    rounds: int, tiny: dict, write_study, tmp_path: Path
+    tiny: dict, write_study, tmp_path: Path
 ) -> None:
     draw, said = np.random.default_rng(0), Counter()
     rules = {name: copy.deepcopy(FINER["decided_by"]["tiny"]) | rule for name, rule in RULES.items()}  # type: ignore[index]
@@ -1474,13 +1474,12 @@ def test_verdicts_of_made_up_tables_come_out_again_whatever_a_rule_says(
     for plan in (None, {"first": 8, "batch": 4, "most": 12}):
         tiny["experiments"]["discretisation"]["seeds"] = plan
         study = load(write_study(tiny))
-        for round_ in range(rounds):
+        for round_ in range(8):
             found = _published_anew(study, _drawn_tables(draw), tmp_path / f"{plan is None}-{round_}", claims)
             assert list(found.published) == list(found.recomputed), found[found.published != found.recomputed]
             assert not found.off.any(), list(found[found.off != ""].itertuples())
             said.update(found.published)
-    assert set(said) >= {"reproduced", "inconclusive", "not tested", "not run"}
-    assert rounds == 1 or set(said) == {*WORDS}
+    assert set(said) == {*WORDS}
 
 
 @pytest.mark.parametrize("level", [0.5, 1.8])
