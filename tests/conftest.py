@@ -1,5 +1,7 @@
 """What every test relies on: one thread, a fixed hypothesis profile, small random fields, known data."""
 
+import atexit
+import gc
 import itertools
 import os
 import sys
@@ -35,7 +37,11 @@ with warnings.catch_warnings():  # torch 2.13's first forward-mode call scripts 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One server of warm processes for all workers; and modules that are compiled to be collected are kept."""
+    """One server of warm processes for all workers; and modules that are compiled to be collected are kept.
+
+    Nothing of what is imported and collected goes before the end, and looking through it for garbage takes long.
+    """
+    gc.disable()
     sys.dont_write_bytecode = False  # whatever the environment says: compiling is half of the collection
     if not hasattr(config, "workerinput"):
         started = ExitStack()
@@ -55,6 +61,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     sys.dont_write_bytecode = COMPILED_IS_LOST
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # or C++ says at the end what leaked
+    gc.enable()
 
 
 def _all_but_one_in_so_many_are_slow(items: list[pytest.Item]) -> None:

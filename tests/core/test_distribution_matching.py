@@ -366,6 +366,7 @@ def test_dmd2_moves_samples_of_a_gaussian_along_the_difference_of_scores_in_clos
     torch.testing.assert_close(-gradient, s**2 / c * (teachers - fakes) / apart, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_rcm_s_reverse_term_alone_rests_at_the_data_s_gaussian_and_moves_samples_back_to_it():
     def alone(fields: Fields, x0: Tensor, draws: Draws, settings: RCMSettings) -> Regression:
         whole, without = (rcm(fields, x0, draws, replace(settings, reverse_weight=w)) for w in (1.0, 0.0))

@@ -1,6 +1,6 @@
 """The mean direction at the exact map: zero as it is, and not once each pair's is weighted by its length."""
 
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -28,8 +28,14 @@ def test_the_mean_velocity_by_quadrature_is_the_exact_one():
     torch.testing.assert_close(mean, oracle.velocity(MIXTURE, X, T), rtol=1e-11, atol=1e-12)
 
 
+@cache
+def affine() -> tuple[torch.Tensor, torch.Tensor]:
+    """Of the mixture's exact map, solved once for all who ask."""
+    return affine_derivative(MIXTURE, X, T, 96)
+
+
 def directions(nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    base, matrix = affine_derivative(MIXTURE, X, T, 96)
+    base, matrix = affine()
     x0, weights = quadrature(MIXTURE, X, T, nodes)
     return base[:, None] + velocities(X, T, x0) @ matrix.mT, weights
 
@@ -37,10 +43,11 @@ def directions(nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
 def test_as_it_is_the_direction_has_no_bias_and_weighted_it_has():
     g, weights = directions(8001)
     assert float(bias(g, weights, None).max()) < 1e-7
+    more = directions(32001)
     for control in (partial(power, exponent=1.0, constant=1e-3), partial(normalise, constant=0.2)):
         found = bias(g, weights, control)
         assert float(found.max()) > 0.01
-        finer = bias(*directions(32001), control)
+        finer = bias(*more, control)
         torch.testing.assert_close(found, finer, rtol=1e-6, atol=1e-9)
 
 
@@ -49,6 +56,7 @@ def test_a_power_of_none_is_no_weight():
     assert float(bias(g, weights, partial(power, exponent=0.0, constant=1e-3)).max()) < 1e-7
 
 
+@pytest.mark.slow
 def test_a_law_that_is_even_about_its_mean_has_no_bias_by_any_control():
     """Of a single Gaussian the exact map is linear, and directions lie evenly about zero."""
     one = torch.ones(1, dtype=torch.float64)

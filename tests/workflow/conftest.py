@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks.grid import NEEDED
 from tests.workflow import warm
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.data.preparing import prepare
@@ -52,14 +53,6 @@ TINY = {
         },
     },
 }  # fmt: skip
-
-NEEDED = {
-    "dscd": {"intervals": 4}, "dsct": {"intervals": 4}, "cd": {"intervals": 4}, "ct": {"points": [4, 8]},
-    "ict": {"points": [4, 16]}, "ect": {"stages": 3}, "ms_scd": {"segments": 2},
-    "pcm": {"segments": 2}, "mscm": {"segments": 2},
-    "pd": {"segments": 2},
-}  # fmt: skip
-"""What an arm of the objective cannot do without."""
 
 
 def as_a_new_process() -> None:

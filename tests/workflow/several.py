@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from trigbench.core.condition import UNTOLD, Condition
@@ -207,6 +206,8 @@ def _hold_against_torch(world: World, out: Path) -> None:
     wrapped = DistributedDataParallel(network)
     loss(wrapped).backward()
     by_ddp = {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+    from torch.distributed.fsdp import fully_shard  # noqa: PLC0415 - takes long, and only these processes need it
+
     split: Any = fully_shard(_network())
     loss(split).backward()
     by_fsdp = {name: p.grad.full_tensor() for name, p in split.named_parameters() if p.grad is not None}

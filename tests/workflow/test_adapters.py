@@ -68,6 +68,7 @@ def modules_of(study: Study, run: Run = X) -> tuple[Modules, Callable[..., Regre
     return modules, step_function(task, modules)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_adapter_and_the_weights_that_it_makes(adapted) -> None:
     study = adapted(snapshots=2)
     base = left(study, BASE)
@@ -168,6 +169,7 @@ class Unknown(nn.Module):
         return self.layer(x @ self.matrix)
 
 
+@pytest.mark.slow
 def test_what_computes_again_in_the_backward_pass_finds_the_adapter(tiny: dict, adapted) -> None:
     found = []
     for again in (True, False):
@@ -211,6 +213,7 @@ def test_an_adapter_may_be_of_weights_of_other_data_and_all_parameters_may_not(t
             adapted(**diffusion | refused)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arm",
     [
@@ -255,6 +258,7 @@ def test_parts_of_a_batch_add_up_and_the_fake_trains_all_of_its_parameters(adapt
     assert fake == {f"fake.{name}" for name, _ in modules.extras["fake"].named_parameters()}
 
 
+@pytest.mark.slow
 def test_the_adapter_s_file_is_asked_for_and_an_adapter_says_what_a_run_is(adapted) -> None:
     study = adapted()
     train(study, X)

@@ -142,6 +142,7 @@ def test_samples_of_the_sum_are_those_of_its_weights_judged_against_the_style(me
         assert judged[name, 1].value.value == pytest.approx(value, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_adapter_that_is_not_there_or_of_no_numbers_has_no_rows(measured) -> None:
     study, _, made = measured
     broken = {name: torch.full_like(part, math.nan) for name, part in made["fast"].items()}

@@ -258,6 +258,7 @@ def test_a_network_is_judged_and_sampled_with_the_buffers_that_it_was_trained_wi
     assert all(torch.equal(patched[key], drawn[key]) for key in drawn)
 
 
+@pytest.mark.slow
 def test_a_teacher_teaches_with_its_own_buffers_and_is_not_changed_by_it(with_network) -> None:
     """Its count stays what training left, whoever asks it; a student that starts from it starts with its count."""
     arms = {"teacher": {"objective": "diffusion"}}
@@ -280,6 +281,7 @@ def test_a_teacher_teaches_with_its_own_buffers_and_is_not_changed_by_it(with_ne
         train(study, X)
 
 
+@pytest.mark.slow
 def test_weights_and_checkpoints_without_a_network_s_buffers_are_refused_by_name(with_network) -> None:
     study = saved_every(with_network("spectral"), 6)
     train(study, X)
@@ -339,6 +341,7 @@ def test_state_that_comes_late_or_hides_behind_another_name_is_refused(
 # --- parts of a batch -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_buffers_end_as_one_part_leaves_them_and_a_network_of_spectral_norm_trains_in_parts(with_network) -> None:
     found = []
     for microbatch in (None, 5):

@@ -57,6 +57,7 @@ def test_a_study_says_what_it_would_make_under_every_budget(capsys):
     assert sum(line.startswith("experiment") for line in lines) == len(load("oracle").experiments)
 
 
+@pytest.mark.slow
 def test_own_parts_are_named_with_their_own_check(monkeypatch):
     monkeypatch.setattr("trigbench.workflow.run.planned.check_own", lambda studies: None)  # tests of it start a process
     said = dict(planned(ROOT / "examples" / "own_objective.yaml"))
@@ -81,6 +82,7 @@ def test_a_mistake_in_a_study_is_said_with_file_key_and_remedy(change, words, ti
     assert all(word in said for word in (*words, f"file:   {path}", "remedy: "))
 
 
+@pytest.mark.slow
 def test_a_study_whose_own_part_cannot_be_called_is_refused(tiny, write_study, tmp_path, monkeypatch):
     here: Any = lambda studies: [check_study(study) for study in studies]  # noqa: E731 - else a process of its own
     monkeypatch.setattr("trigbench.workflow.run.planned.check_own", here)

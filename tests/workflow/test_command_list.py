@@ -100,6 +100,7 @@ def test_on_a_terminal_the_same_rows_are_a_table(monkeypatch, capsys):
     assert text.count("[words]") == 20 and "a-name" in text and text.count("word ") + text.count("word\n") == 30
 
 
+@pytest.mark.slow
 def test_names_that_are_not_there_are_refused_with_close_ones():
     assert "did you mean 'networks'?" in refusal("list", "nets")
     assert "name a YAML file, or one of" in refusal("list", "arms", "--study", "orcale")

@@ -307,6 +307,7 @@ def test_what_cannot_be_compared_is_refused(word: str, said: str, repository: Pa
         read_set(word)
 
 
+@pytest.mark.slow
 def test_a_budget_is_found_where_it_was_made_or_else_published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert read_set("oracle:full").place == str(PUBLISHED / "oracle")
@@ -398,6 +399,7 @@ def test_the_page_stands_alone_and_says_what_differs(tmp_path: Path, capsys, mon
     assert '<table class="sortable' in main and "data-sort" in main
 
 
+@pytest.mark.slow
 def test_the_same_bits_are_said_to_be_the_same_bits(tmp_path: Path, capsys) -> None:
     same = str(PUBLISHED / "oracle")
     cli.main(["compare", same, same, "--out", str(tmp_path / "page.html")])

@@ -436,6 +436,7 @@ def test_parts_are_read_as_one_and_checked_one_by_one(damage: str, tmp_path: Pat
 # --- throughput --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_says_how_fast_it_was_and_how_long_it_waited(prepared, monkeypatch) -> None:
     """By a clock that moves when a batch is drawn (1 s, nothing computed) and when gradients are computed (2 s)."""
     wall, spent = [100.0], [0.0]

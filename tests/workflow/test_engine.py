@@ -1,22 +1,16 @@
 """The workflow on a Snakemake whose insides are as it knows them, and on one where they moved."""
 
+import importlib
+import pkgutil
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-import snakemake.api  # first: the others import each other
-import snakemake.dag
-import snakemake.jobs
-import snakemake.persistence
-import snakemake.rules
-import snakemake.scheduling.job_scheduler
 
 from tests.workflow.conftest import copied_project
 from tests.workflow.conftest import snakemake as run_workflow
 from trigbench._places import ROOT
-from trigbench.workflow.machine import engine
-from trigbench.workflow.machine.engine import most_urgent, said_of, strange_insides
 
 
 class Ready(NamedTuple):
@@ -25,38 +19,46 @@ class Ready(NamedTuple):
 
 
 MOVED = {
-    "Job.output_mintime": (snakemake.jobs.Job, "output_mintime"),
-    "Job.restart_times": (snakemake.jobs.Job, "restart_times"),
-    "DAG.check_incomplete": (snakemake.dag.DAG, "check_incomplete"),
-    "JobScheduler.job_selector": (snakemake.scheduling.job_scheduler.JobScheduler, "job_selector"),
-    "snakemake.rules.get_function_params": (snakemake.rules, "get_function_params"),
-    "persistence.NO_PARAMS_CHANGE": (snakemake.persistence, "NO_PARAMS_CHANGE"),
-    "PersistenceBase.params_changed": (snakemake.persistence.PersistenceBase, "params_changed"),
+    "Job.output_mintime": "snakemake.jobs:Job",
+    "Job.restart_times": "snakemake.jobs:Job",
+    "DAG.check_incomplete": "snakemake.dag:DAG",
+    "JobScheduler.job_selector": "snakemake.scheduling.job_scheduler:JobScheduler",
+    "snakemake.rules.get_function_params": "snakemake.rules",
+    "persistence.NO_PARAMS_CHANGE": "snakemake.persistence",
+    "PersistenceBase.params_changed": "snakemake.persistence:PersistenceBase",
 }
+"""An inside as the workflow names it, and what it is of; by name, so that those who only collect do not import it."""
 
 
-def test_the_insides_of_the_pinned_version_are_known() -> None:
-    assert strange_insides() == []
+@pytest.fixture(scope="module")
+def engine() -> ModuleType:
+    return importlib.import_module("trigbench.workflow.machine.engine")
+
+
+def test_the_insides_of_the_pinned_version_are_known(engine: ModuleType) -> None:
+    assert engine.strange_insides() == []
 
 
 @pytest.mark.parametrize("name", MOVED)
-def test_an_inside_that_is_gone_or_is_called_otherwise_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    owner, attribute = MOVED[name]
+def test_an_inside_that_is_gone_or_is_called_otherwise_is_named(
+    name: str, engine: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner, attribute = pkgutil.resolve_name(MOVED[name]), name.rpartition(".")[2]
     with monkeypatch.context() as gone:
         gone.delattr(owner, attribute)
-        assert name in strange_insides()
+        assert name in engine.strange_insides()
     if attribute != "NO_PARAMS_CHANGE":
         monkeypatch.setattr(owner, attribute, lambda self, other, more: None)
-        assert name in strange_insides() and name in said_of(strange_insides())
+        assert name in engine.strange_insides() and name in engine.said_of(engine.strange_insides())
 
 
-def test_of_many_ready_jobs_the_most_urgent_are_weighed() -> None:
+def test_of_many_ready_jobs_the_most_urgent_are_weighed(engine: ModuleType) -> None:
     ready = {Ready(priority, number) for number, priority in enumerate((1, 2, 1, 3, 1))}
-    assert sorted(job.priority for job in most_urgent(ready, 2)) == [2, 3]
-    assert most_urgent(ready, 5) == ready
+    assert sorted(job.priority for job in engine.most_urgent(ready, 2)) == [2, 3]
+    assert engine.most_urgent(ready, 5) == ready
 
 
-def test_what_is_gone_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_gone_is_not_asked_for(engine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = (ROOT / "workflow/rules/engine.smk").read_text(encoding="utf-8")
     said, scheduler = [], SimpleNamespace(subsample=200)  # without a job_selector
     monkeypatch.setattr(engine, "strange_insides", lambda: ["JobScheduler.job_selector"])

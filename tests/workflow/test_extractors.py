@@ -71,6 +71,7 @@ def test_weights_of_another_network_are_refused(kind: str, tmp_path: Path) -> No
         open_extractor(kind, tmp_path / "w.safetensors")
 
 
+@pytest.mark.slow
 def test_weights_that_changed_since_the_data_were_prepared_are_refused(inception: Path) -> None:
     with pytest.raises(BenchError, match="checksum differs"):
         open_extractor("inception", inception, "0" * 64)

@@ -207,9 +207,9 @@ def _train(study: Study, arms: list[str]) -> None:
         assert len(losses) == outcome.step
 
 
-def _short(study: Study, iterations: int) -> Study:
-    """So many steps of two images; half precision is tested elsewhere, and slow on a CPU."""
-    change = {"iterations": iterations, "batch": 2, "precision": "fp32", "snapshots": None}
+def _short(study: Study, iterations: int, batch: int = 2) -> Study:
+    """So many steps of one or two images; half precision is tested elsewhere, and slow on a CPU."""
+    change = {"iterations": iterations, "batch": batch, "precision": "fp32", "snapshots": None}
     return study.model_copy(update={"arms": {n: a.model_copy(update=change) for n, a in study.arms.items()}})
 
 
@@ -245,12 +245,16 @@ def _narrow(study: Study, cut: int, blocks: int | None = None) -> Study:
     return study.model_copy(update={"sizes": sizes})
 
 
-def _first_of_each_method(study: Study) -> list[str]:
-    """One arm for each objective."""
+WITHIN = {"sct": "scd", "vsd": "scd_vsd"}
+"""Of what is computed: sCT is sCD with the data in the teacher's place, and VSD is a term of its sum with sCD."""
+
+
+def _first_of_each_class(study: Study) -> list[str]:
+    """One arm for each class of methods: objectives but those that another of the study's computes as a part."""
     first: dict[str, str] = {}
     for name, arm in study.arms.items():
         first.setdefault(arm.objective, name)
-    return list(first.values())
+    return [name for objective, name in first.items() if WITHIN.get(objective) not in first]
 
 
 def _with_teachers(study: Study, arms: Iterable[str]) -> list[str]:
@@ -259,39 +263,87 @@ def _with_teachers(study: Study, arms: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name for pair in taught_by for name in pair if isinstance(name, str)))
 
 
-def _arms_by_size(study: Study) -> dict[str, list[str]]:
-    """All arms by the name that the paper gives to their networks, which are of one width."""
-    arms: dict[str, list[str]] = {}
+def _but_for_numbers(settings: object) -> object:
+    """Settings with every number but 0 and 1, and every teacher's name, the same as every other."""
+    match settings:
+        case dict():
+            return tuple(
+                (key, "named" if key == "teacher" and value else _but_for_numbers(value))
+                for key, value in settings.items()
+            )
+        case list() | tuple():
+            return tuple(dict.fromkeys(map(_but_for_numbers, settings)))
+        case int() | float() if not isinstance(settings, bool):
+            return settings if settings in (0, 1) else "a number"
+        case _:
+            return settings
+
+
+def _kinds_of_arms(study: Study) -> list[list[str]]:
+    """Arms in groups whose members, and whose networks, differ in the numbers of their settings alone."""
+    kinds: dict[object, list[str]] = {}
     for name, arm in study.arms.items():
-        arms.setdefault(arm.size.split("-")[0], []).append(name)
-    return arms
+        about = arm.model_dump(exclude={"size", "samplers"}), study.sizes[arm.size].model_dump()
+        kinds.setdefault(_but_for_numbers(about), []).append(name)
+    return list(kinds.values())
 
 
 @pytest.mark.slow
-def test_every_method_of_cifar10_trains_at_full_size(trained: Callable[[Study, list[str]], None]) -> None:
-    study = _short(load("cifar10"), 1)
+def test_every_class_of_cifar10_s_methods_trains_at_full_size(trained: Callable[[Study, list[str]], None]) -> None:
+    """sCT's full size is sCD's; it makes its steps at one block a level, below."""
+    study = _short(load("cifar10"), 1, batch=1)
     _random(study)
-    trained(study, _with_teachers(study, _first_of_each_method(study)))
+    trained(study, _with_teachers(study, _first_of_each_class(study)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, cut", [("imagenet64", 1), ("imagenet512", 2)])
-def test_every_method_of_imagenet_trains_at_full_depth(
+def test_every_class_of_imagenet_s_methods_trains_at_full_depth(
     name: str, cut: int, trained: Callable[[Study, list[str]], None]
 ) -> None:
+    """At a sixth of the width; networks at full width are the presets, as is tested above."""
     study = _narrow(_short(load(name), 1), cut)
     _random(study, cut)
-    trained(study, _with_teachers(study, _first_of_each_method(study)))
+    trained(study, _with_teachers(study, _first_of_each_class(study)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, size", [(name, size) for name in FULL for size in _arms_by_size(load(name))])
-def test_every_arm_trains_at_one_block_a_level(
-    name: str, size: str, trained: Callable[[Study, list[str]], None]
-) -> None:
-    """And goes on from its first step; at other sizes than the smallest, where methods are the same, it makes one."""
-    sizes = _arms_by_size(study := load(name))
-    steps = 2 if name == "cifar10" or size == "s" else 1
-    study = _narrow(_short(study, steps), cut := 4, blocks=1)
+@pytest.mark.parametrize("name", FULL)
+def test_every_kind_of_arm_trains_at_one_block_a_level(name: str, trained: Callable[[Study, list[str]], None]) -> None:
+    """And goes on from its first step. Of arms that differ in numbers alone (a rate, a width, a number of intervals
+    or segments) one does; what the numbers are is tested above, and that networks can be made of them below."""
+    study = _narrow(_short(load(name), 2), cut := 4, blocks=1)
     _random(study, cut)
-    trained(study, _with_teachers(study, sizes[size]))
+    kinds = _kinds_of_arms(study)
+    assert {arm for kind in kinds for arm in kind} == set(study.arms)
+    trained(study, _with_teachers(study, [kind[0] for kind in kinds]))
+
+
+def test_arms_of_one_kind_differ_in_numbers_alone() -> None:
+    study = load("imagenet512")
+    kinds = {arm: number for number, kind in enumerate(_kinds_of_arms(study)) for arm in kind}
+    assert kinds["sct-s"] == kinds["sct-xxl"] and kinds["early-dscd-256"] == kinds["early-dscd-4096"]
+    assert len({kinds[arm] for arm in ("early", "early-raw", "early-clip", "early-unweighted", "vsd-m", "sct-s")}) == 6
+    assert kinds["teacher-s"] != kinds["teacher-m"], "without dropout and with it"
+    assert {study.arms[kind[0]].objective for kind in _kinds_of_arms(study)} == {
+        arm.objective for arm in study.arms.values()
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL)
+def test_every_network_can_be_made_at_its_full_width(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every size and of whatever an arm tells it, at one block a level, without memory for its weights."""
+    monkeypatch.setattr("trigbench.workflow.run.task.device_of", lambda *asked: torch.device("meta"))
+    study = load(name)
+    sizes = {
+        size: settings.model_copy(update={"settings": {**settings.settings, "blocks": 1}})
+        for size, settings in study.sizes.items()
+    }
+    study = study.model_copy(update={"sizes": sizes})
+    one_of_each = {(arm.size, arm.told): name for name, arm in study.arms.items()}
+    with torch.device("meta"):
+        for (size, _), arm in one_of_each.items():
+            network = make_network(without_data(study, arm))
+            widths = {side for p in network.parameters() for side in p.shape}
+            assert sizes[size].settings["width"] in widths, f"{arm}: {size}"

@@ -144,6 +144,7 @@ def test_a_network_of_zeros_has_collapsed_whatever_its_edges(narrow) -> None:
     assert held.elapsed[3] < 1.0, "to the edge of its segment"
 
 
+@pytest.mark.slow
 def test_it_is_judged_at_two_looks_and_in_the_first_half_by_what_it_was_before(narrow) -> None:
     held, _ = _held(narrow(x={"iterations": 100, "batch": 2000}), Run(arm="x", seed=0))
     held = dataclasses.replace(held, taught=[0.3, 0.3, 0.5, 0.9])

@@ -4,6 +4,7 @@ import importlib
 import math
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,7 +29,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.steps.encode import command
 from trigbench.workflow.study.samplers import Evaluation
 
-pytest.importorskip("diffusers")
+pytestmark = pytest.mark.skipif(find_spec("diffusers") is None, reason="it is an extra")
 SIDE, PER_CLASS = 32, 24
 EVALUATION = Evaluation(samples=70)
 

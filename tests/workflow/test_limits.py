@@ -79,6 +79,7 @@ def test_sigterm_in_the_middle_of_a_step_stops_after_it_with_a_checkpoint(scd_ar
     assert _same(_made(study), undisturbed)
 
 
+@pytest.mark.slow
 def test_a_diverging_run_that_is_stopped_again_and_again_diverges_at_the_same_step(scd_arm) -> None:
     study = scd_arm(rate=3e38, rampup=30, iterations=30)
     undisturbed = train(study, SCD)
@@ -206,6 +207,7 @@ def test_sampling_without_time_for_more_makes_one_part_a_job_and_ends_with_the_s
     assert not list(in_parts.files(SCD).checkpoints.glob("samples-*"))
 
 
+@pytest.mark.slow
 def test_samples_that_were_saved_are_not_drawn_again_after_a_kill_or_sigterm(in_parts, monkeypatch) -> None:
     monkeypatch.setattr(sample_module, "SAVE_EVERY", 0.0)
     drawn, real = [], sampling._draw
@@ -237,6 +239,7 @@ def test_sigterm_that_comes_too_late_to_stop_ends_the_process_afterwards(monkeyp
     assert heard == [signal.SIGTERM]
 
 
+@pytest.mark.slow
 def test_a_part_of_samples_that_is_half_written_is_drawn_again(in_parts) -> None:
     with pytest.raises(BenchError):
         sample(in_parts, SCD, time_limit=0.001)
@@ -252,6 +255,7 @@ def test_a_part_of_samples_that_is_half_written_is_drawn_again(in_parts) -> None
     assert str(file) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_samples_of_other_weights_are_not_gone_on_with(in_parts, monkeypatch) -> None:
     with pytest.raises(BenchError):
         sample(in_parts, SCD, time_limit=0.001)
@@ -265,6 +269,7 @@ def test_samples_of_other_weights_are_not_gone_on_with(in_parts, monkeypatch) ->
     assert all((changed[key] == whole[key]).all() for key in whole), "samples do not depend on parts either"
 
 
+@pytest.mark.slow
 def test_a_run_is_one_process_s_until_it_is_judged(scd_arm, monkeypatch) -> None:
     study, real = scd_arm(iterations=3), run_module.evaluate
 

@@ -219,7 +219,11 @@ COUNTED = "trap 'echo told; i=37' INT; echo ready; i=0; while [ $i -lt 40 ]; do 
 def test_the_child_is_told_once_whether_a_terminal_tells_all_or_somebody_the_parent_alone(
     told: Callable[[int, int], None], patience: float
 ) -> None:
-    code = f"from trigbench.commands import run; run.PATIENCE = {patience}; run._call(['sh', '-c', {COUNTED!r}])"
+    heeded = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # where the tests' shell ignores it
+    )
+    call = f"run.PATIENCE = {patience}; run._call(['sh', '-c', {COUNTED!r}])"
+    code = f"{heeded}; from trigbench.commands import run; {call}"
     parent = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None and parent.stdout.readline() == "ready\n"
     told(parent.pid, signal.SIGINT)

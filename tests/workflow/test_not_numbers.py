@@ -167,6 +167,7 @@ def test_in_tables_only_the_way_that_gave_no_numbers_is_worst(made: Made) -> Non
     assert set(own.loc["map_rms"].status) == {"finished"}
 
 
+@pytest.mark.slow
 def test_a_map_that_is_not_a_number_is_worst_and_samples_beside_it_count(made: Made) -> None:
     study = made("mixture")
     whole = evaluate(study, RUN)
@@ -201,6 +202,7 @@ def test_a_picture_of_samples_that_are_not_numbers_leaves_them_white(made: Made)
     assert np.isfinite(shown).all() and shown[-1, 7, 2] == 1.0
 
 
+@pytest.mark.slow
 def test_the_search_for_middle_times_is_not_led_by_them_and_finds_none(made: Made) -> None:
     study = made("digits")
     weights = dict(make_network(opened(study, RUN)).named_parameters())

@@ -146,6 +146,7 @@ def _level(ax: Axes) -> str:
     return f"{np.nanmax(np.array(ax.images[0].get_array())):.3g}" if ax.images else ax.texts[0].get_text()
 
 
+@pytest.mark.slow
 def test_the_shipped_studies_draw_teachers_first_and_only_what_they_make() -> None:
     arms = {name: [run.arm for run in one_noise_runs(load(name))] for name in ("oracle", "digits", "fashion")}
     assert (arms["digits"][0], arms["fashion"][0], arms["oracle"][0]) == ("teacher-m", "teacher", "scd-fp32")

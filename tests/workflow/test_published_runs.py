@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from tests.workflow.conftest import ROOT
 from trigbench.workflow.claims.tables import read_table
@@ -46,6 +47,7 @@ def test_arms_of_one_family_at_one_place_are_a_line_each() -> None:
     assert len({words for words, _ in found}) == len(found)
 
 
+@pytest.mark.slow
 def test_published_curves_are_what_a_rule_judges_or_an_experiment_asks_after() -> None:
     study = load("oracle-long")
     curves = pd.DataFrame(

@@ -94,6 +94,7 @@ def test_published_means_agree_or_do_not(study: Study, tmp_path: Path):
     assert str(page.agreement) == "3 of 6"  # two arms, three means each; that both experiments show one counts once
 
 
+@pytest.mark.slow
 def test_times_that_differ_in_their_last_angle_are_two_settings_from_record_to_page(study: Study, tmp_path: Path):
     content = yaml.safe_load(STUDY) | {"seeds": [0]}
     content["samplers"] = {"three": {"solver": "few", "times": [[1.1, 0.8], [1.1, 0.05]]}}
@@ -464,6 +465,7 @@ def test_a_finding_is_shown_only_where_its_experiment_says_it(judged: Study, tmp
     assert [n.study for n in novel_findings([fewer, there], table)] == ["tiny"]
 
 
+@pytest.mark.slow
 def test_the_shipped_findings_name_experiments_that_exist():
     for row in yaml.safe_load(NOVEL.read_text()):
         assert row["experiment"] in load(row["study"]).experiments, row["question"]

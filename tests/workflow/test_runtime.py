@@ -181,6 +181,7 @@ def test_frechet_distance_refuses_fewer_samples_than_dimensions() -> None:
         frechet_distance(_features(8), _features(100))
 
 
+@pytest.mark.slow
 def test_kernel_distance_is_near_zero_for_equal_distributions_and_grows_with_a_shift() -> None:
     a, b = _features(600), _features(600, seed=1)
     assert abs(kernel_distance(a, b)) < 0.2 * kernel_distance(a, b + 1)

@@ -31,6 +31,7 @@ def test_the_words_of_many_draws_are_those_of_the_judge(direction: Direction, ma
         assert judged(found, direction, 0.3).verdict == said[i]
 
 
+@pytest.mark.slow
 def test_the_words_of_a_plan_are_those_of_its_first_look_that_decides() -> None:
     values = np.random.default_rng(0).normal(0.3, 0.4, (60, 16))
     said = words_said([values], "more", 0.1, planned([8, 12, 16]))
@@ -104,6 +105,7 @@ def test_power_grows_with_seeds_and_is_what_seeds_needed_promises() -> None:
     assert chances["reproduced"] == pytest.approx(0.8, abs=0.01) and sum(chances.values()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_the_table_of_false_verdicts_holds_but_where_five_seeds_have_two_modes() -> None:
     table = simulate.false_rates(draws=1500, seeds=(5, 8), plans=((8, 12),))
     assert len(table) == 6 * 3 * 4 and list(table.seeds.unique()) == ["5", "8", "looks at 8, 12"]
@@ -142,6 +144,7 @@ def results(tiny: dict, write_study) -> tuple[Study, Tables]:
     return load(write_study(tiny)), Tables(pd.DataFrame(rows, columns=COLUMNS), pd.DataFrame(columns=CURVE_COLUMNS), ())
 
 
+@pytest.mark.slow
 def test_every_tested_claim_of_a_study_is_redrawn_and_what_holds_is_said_in_words(results) -> None:
     study, tables = results
     claims = redrawn_claims(study, tables, draws=800)

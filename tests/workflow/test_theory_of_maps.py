@@ -26,6 +26,7 @@ def numbers(found: Measured) -> dict[tuple[str, float | None, int | None], float
     return {(row.value.metric, row.value.x, row.seed): float(row.value.value or 0) for row in found.curves}
 
 
+@pytest.mark.slow
 def test_an_error_shows_after_every_number_of_steps_and_none_where_there_is_none(measured: Study, monkeypatch) -> None:
     for name, value in (("STEPS", (1, 2)), ("SAMPLES", 200), ("SOLVED_IN", 8)):
         monkeypatch.setattr(step_errors, name, value)
@@ -39,6 +40,7 @@ def test_an_error_shows_after_every_number_of_steps_and_none_where_there_is_none
     assert max(map(abs, numbers(step_errors.measure(measured, "training")).values())) < 1e-12
 
 
+@pytest.mark.slow
 def test_weights_bias_and_none_does_not(measured: Study, monkeypatch) -> None:
     for name, value in (("DIMENSIONS", (1, 3)), ("POINTS", 2), ("DRAWS", 2000)):
         monkeypatch.setattr(power_bias, name, value)
@@ -53,6 +55,7 @@ def test_weights_bias_and_none_does_not(measured: Study, monkeypatch) -> None:
     assert {seed for metric, x, seed in found if x == 1.0} == {None}, "quadrature of one mixture is of no seed"
 
 
+@pytest.mark.slow
 def test_an_estimate_of_none_is_as_often_below_zero_as_above(monkeypatch) -> None:
     """Of a control that biases nothing, over many points of few pairs: clipped point by point it would stay away."""
     for name, value in (("POINTS", 200), ("ANGLES", (0.8,)), ("DRAWS", 100)):
@@ -88,6 +91,7 @@ def curves_of(metrics: Iterable[str], objective: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=CURVE_COLUMNS)
 
 
+@pytest.mark.slow
 def test_both_are_drawn_beside_what_was_trained_and_said() -> None:
     study = load("flow_maps")
     bias = study.experiments["bias_of_normalised_conditional_tangents"]

@@ -341,6 +341,7 @@ def test_snapshots_that_cannot_be_drawn_end_no_watching(study: Study, written: l
     assert len(written[0].scalars) == 12
 
 
+@pytest.mark.slow
 def test_tensorboard_s_own_files_are_written_and_written_anew(study: Study, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415

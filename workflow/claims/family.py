@@ -55,13 +55,13 @@ def results_mark(origin: Mapping[str, Any]) -> str | None:
 
 
 def family_of(study: Study, rules: Mapping[str, Rule], found: Mapping[str, Judgement]) -> Family | None:
-    """The family that the study's results have, or get now; None before these are whole.
+    """The family that the study's results have, or get now; None before these are whole, and where no rule judges.
 
     Asked for are the last one here, and the one that is published.
     """
     remedy = f"make the study first: {study.command()}"
     mark = results_mark(read_json(study.made.origin, remedy))
-    if mark is None:
+    if mark is None or not rules:
         return None
     kept = [read_json(study.made.family, "delete it; the study is judged anew")] if study.made.family.is_file() else []
     if study.published.origin.is_file():
@@ -81,9 +81,13 @@ def keep(study: Study, family: Family | None, rules: Mapping[str, Rule]) -> None
 
 
 def told(study: Study) -> str:
-    """Among what Holm's adjustment was made."""
-    kept = read_json(study.made.origin, f"make the study first: {study.command()}").get(KEY)
-    return f"Holm's adjustment is made among {Family(**kept).words if kept else 'all, as the results are not whole'}"
+    """Among which verdicts Holm's adjustment was made; nothing where no rule judges."""
+    origin = read_json(study.made.origin, f"make the study first: {study.command()}")
+    if not origin.get(RULES):
+        return ""
+    kept = origin.get(KEY)
+    among = Family(**kept).words if kept else "all verdicts with a p, as these results are not whole, or quick"
+    return f"Holm's adjustment is made among {among}"
 
 
 def late_notes(rules: Mapping[str, Rule], family: Family | None) -> dict[str, str]:

@@ -21,7 +21,7 @@ from trigbench._places import ROOT
 from trigbench.workflow.machine.git import git
 from trigbench.workflow.report.second_bars import bars, chose_an_edge, is_untested
 from trigbench.workflow.report.second_numbers import EXACT, SAMPLED, Compared, LacksError, Table, compare, listed
-from trigbench.workflow.report.second_reading import NUMBERS, Found, after_holm, among, found, word
+from trigbench.workflow.report.second_reading import NUMBERS, Reread, after_holm, among, found, word
 from trigbench.workflow.study.claim import Rule
 from trigbench.workflow.study.places import CURVES, ORIGIN, RUNS, VERDICTS
 
@@ -34,19 +34,19 @@ NO_RULE, EARLIER, NO_CURVES = "without a rule in claims.yaml now", "judged by ea
 # --- verdicts ------------------------------------------------------------------------------------
 
 
-def recomputed(rule: Mapping[str, Any], runs: Table, curves: Table, origin: Mapping[str, Any]) -> Found:
+def recomputed(rule: Mapping[str, Any], runs: Table, curves: Table, origin: Mapping[str, Any]) -> Reread:
     """The verdict of one rule, its patterns resolved: of all seeds, or the first that a plan's looks give."""
     runs, curves = (t[t.experiment == rule["experiment"]].reset_index(drop=True) for t in (runs, curves))
     try:
         compared = list(compare(rule, runs, curves))
         if not compared or np.isnan(bars(rule, runs, origin["settings"]["arms"])[0]).any():
-            return Found("not run")
+            return Reread("not run")
     except LacksError:
-        return Found("not run")
+        return Reread("not run")
     metrics = {name for _, parts in compared for _, name, _ in parts} | {rule["metric"], *listed(rule.get("also"))}
     exact, count = rule.get("exact", metrics <= EXACT), min(len(one) for one, _ in compared)
     if origin.get("quick"):
-        return Found("not tested", seeds=count)
+        return Reread("not tested", seeds=count)
     settings = origin["settings"]
     plan, edge = settings["experiments"][rule["experiment"]].get("seeds"), chose_an_edge(rule, runs, curves, settings)
 
@@ -56,7 +56,7 @@ def recomputed(rule: Mapping[str, Any], runs: Table, curves: Table, origin: Mapp
     if not isinstance(plan, dict):
         return at_once(rule, compared, untested(terms_of(compared), runs), exact, 1.0)
     spent = {s for t in listed(rule["of"]) + listed(rule["against"]) for s in t.get("choose_on", ())}
-    said, before = Found("inconclusive", seeds=count), 0.0
+    said, before = Reread("inconclusive", seeds=count), 0.0
     for many in range(plan["first"], plan["most"] + 1, plan["batch"]):
         seeds, now = range(plan["start"], plan["start"] + many), math.log(1 + (math.e - 1) * many / plan["most"])
         there = [(among(e, seeds), [(s, n, among(v, seeds)) for s, n, v in parts]) for e, parts in compared]
@@ -74,19 +74,19 @@ def terms_of(compared: list[Compared]) -> list:
     return [parts for _, parts in compared]
 
 
-def at_once(rule: Mapping[str, Any], compared: list[Compared], untested: bool, exact: bool, share: float) -> Found:
+def at_once(rule: Mapping[str, Any], compared: list[Compared], untested: bool, exact: bool, share: float) -> Reread:
     """What these seeds say, with a look's share of alpha."""
     sign = -1.0 if rule["direction"] == "less" else 1.0
     effects = [[sign * value for value in one.values()] for one, _ in compared]
     differ = exact and any(max(v) - min(v) > 1e-6 * max(1, abs(v[0])) for v in effects)
     if differ or untested:
-        return Found("not tested", seeds=min(map(len, effects)))
+        return Reread("not tested", seeds=min(map(len, effects)))
     if not exact:
         return found([np.array(e) for e in effects], rule, share)
     same, ends = rule["direction"] == "same", [e[0] for e in effects]
     end = max(ends, key=abs) if same else min(ends)
     own = sign * end
-    return Found(word(end, end, same, float(rule["smallest"])), own, own, own, None, len(effects[0]))
+    return Reread(word(end, end, same, float(rule["smallest"])), own, own, own, None, len(effects[0]))
 
 
 # --- published tables ----------------------------------------------------------------------------
@@ -135,22 +135,28 @@ def study(folder: Path, claims: Mapping[str, Any]) -> Table:
 
 
 def adjust(rows: list[dict[str, Any]], family: Mapping[str, Any] | None, rules: Mapping[str, str]) -> None:
-    """Say of each published verdict what Holm's adjustment leaves of it, where all levels of its family are known:
-    among all, or among the rules of a family that was frozen. Newer ones are outside of it, and what it has lost
-    counts with the level that it had."""
-    told = [each for each in rows if each["row"]["verdict"] is not None and each["why"] != NO_RULE]
-    lost = any(each["why"] == NO_RULE for each in rows)
-    if any(each["why"] for each in told) or (lost and family is None):
-        return
-    frozen = family["claims"] if family else {n: {"rule": digest, "p": None} for n, digest in rules.items()}
-    told_of = {each["row"]["claim"]: each for each in told}
-    inside = {n: e for n, e in told_of.items() if not frozen or frozen.get(n, {}).get("rule") == rules.get(n)}
-    more = [one["p"] for name, one in frozen.items() if name not in inside]
-    words, levels = [e["said"].verdict for e in inside.values()], [e["said"].p for e in inside.values()]
-    for each in told:
-        each["holm"] = each["said"].verdict if each["said"].p is None else "outside its family"
-    for each, left in zip(inside.values(), after_holm([*words, *[""] * len(more)], [*levels, *more]), strict=False):
-        each["holm"] = left
+    """Say of each published verdict what Holm's adjustment leaves of it: among all, or among the rules of a family that
+    was frozen. Newer ones are outside of it, what it has lost counts with the level that it had, and what is not
+    comparable with the one that is published."""
+    told = {each["row"]["claim"]: each for each in rows if each["row"]["verdict"] is not None}
+    frozen = family["claims"] if family else {}
+    inside = [name for name in told if not family or frozen.get(name, {}).get("rule") == rules.get(name)]
+    words = [told[name]["said"].verdict if told[name]["said"] else "" for name in inside]
+    levels = [level_of(told[name]) for name in inside]
+    lost = [one["p"] for name, one in frozen.items() if name not in inside]
+    last = after_holm([*words, *[""] * len(lost)], [*levels, *lost])
+    left = dict(zip(inside, last, strict=False))
+    for name, each in told.items():
+        if not each["why"]:
+            each["holm"] = left.get(name, each["said"].verdict if each["said"].p is None else "outside its family")
+
+
+def level_of(row: Mapping[str, Any]) -> float | None:
+    """The p of a row, which of one that is not comparable is the published one."""
+    if not row["why"]:
+        return row["said"].p
+    published = row["row"].get("p")
+    return None if pd.isna(published) else published
 
 
 def is_earlier(row: Mapping[str, Any], study: str, rule: Mapping[str, Any], origin: Mapping[str, Any]) -> bool:
@@ -173,7 +179,7 @@ def ledger_at(commit: str) -> Mapping[str, Any]:
 
 
 def as_row(
-    name: str, row: Mapping[str, Any], scale: str, said: Found | None, holm: str | None, why: str
+    name: str, row: Mapping[str, Any], scale: str, said: Reread | None, holm: str | None, why: str
 ) -> dict[str, Any]:
     """Of a claim on the study of that name what was published, and what comes out."""
     about = {
@@ -188,7 +194,7 @@ def as_row(
     return about | {key: said and getattr(said, key) for key in NUMBERS}
 
 
-def off(row: Mapping[str, Any], said: Found, holm: str | None) -> str:
+def off(row: Mapping[str, Any], said: Reread, holm: str | None) -> str:
     """Which published numbers are not those that come out, in words."""
     was = row.get("holm_verdict")
     agrees = holm is None or not isinstance(was, str) or was == holm

@@ -17,7 +17,7 @@ BISECTIONS = 40
 
 
 @dataclass(frozen=True)
-class Found:
+class Reread:
     """A verdict and its numbers; None where there is none."""
 
     verdict: str
@@ -89,23 +89,23 @@ def least_level(effects: list[np.ndarray], same: bool, d: float) -> float:
     return math.exp(high)
 
 
-def found(effects: list[np.ndarray], rule: Mapping[str, Any], share: float = 1.0) -> Found:
+def found(effects: list[np.ndarray], rule: Mapping[str, Any], share: float = 1.0) -> Reread:
     """Of effects by seed, turned so that the claimed side is above zero; `share` is that of alpha which a look has."""
     same, d, seeds, alpha = rule["direction"] == "same", float(rule["smallest"]), min(map(len, effects)), 0.05 * share
     finite, sign = [bool(np.isfinite(e).all()) for e in effects], -1.0 if rule["direction"] == "less" else 1.0
     mixed = [seeds < 8 and not ok and len(set(e)) > 1 for e, ok in zip(effects, finite, strict=True)]
     if any(mixed) or any(np.isnan(e).any() for e in effects):
-        return Found("inconclusive", seeds=seeds)
+        return Reread("inconclusive", seeds=seeds)
     medians = [float(np.median(e)) for e in effects]
     which = max(range(len(effects)), key=lambda i: abs(medians[i]) if same and seeds >= 3 else -medians[i])
     own, effect = effects[which], sign * medians[which]
     if seeds < 3:
         ends = interval(own, 0.05) if len(own) > 1 and finite[which] else None
-        return Found("inconclusive", effect if finite[which] else None, *turned(ends, sign), None, len(own))
+        return Reread("inconclusive", effect if finite[which] else None, *turned(ends, sign), None, len(own))
     said, low, high = said_at(effects, same, d, alpha)
     if not finite[which] and seeds < 8:
-        return Found(said, effect, effect, effect, None, seeds)
-    return Found(said, effect, *turned((low, high), sign), min(1.0, least_level(effects, same, d) / share), seeds)
+        return Reread(said, effect, effect, effect, None, seeds)
+    return Reread(said, effect, *turned((low, high), sign), min(1.0, least_level(effects, same, d) / share), seeds)
 
 
 def turned(ends: tuple[float, float] | None, sign: float) -> tuple[float | None, float | None]:

@@ -14,8 +14,7 @@ def command() -> None:
     """Parse the arguments, draw, tabulate and judge."""
     study = study_of(parser(__doc__).parse_args())
     beside = named(DRAW)(study) if study.one_noise else []
-    print(summary(collect(study, beside), study.label))
-    print(told(study))
+    print(summary(collect(study, beside), study.label), told(study), sep="\n")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ def command() -> None:
     parsed = arguments.parse_args()
     study = study_of(parsed)
     if parsed.claim is None:
-        print(summary(judge_study(study), study.label))
-        print(told(study))
+        print(summary(judge_study(study), study.label), told(study), sep="\n")
     else:
         print(sentence(judge_claim(study, parsed.claim)))
 
