@@ -39,33 +39,37 @@ NEEDED: dict[str, dict[str, Any]] = {
     "pd": {"segments": 2},
 }  # fmt: skip
 """What an arm of the objective cannot do without."""
-CONVOLUTIONS, OWN_FORWARD_MODE = ("ddpmpp", "edm2"), ("lsd", "tvm")
+OWN_FORWARD_MODE = tuple(name for name, method in OBJECTIVES.items() if method.forward_mode)
 ABOUT = {
     "title": "G", "paper": "none", "question": "Does it train?", "expectation": "It does.", "arms": ["*"],
     "figure": "training", "metric": "training_direction_norm",
 }  # fmt: skip
 
 
-def grid_study(folder: Path) -> Study:
-    """A study on images with an arm for each network and objective, called `network-objective`; written to a folder."""
+def content() -> dict[str, Any]:
+    """A study on images with an arm for each network and objective, called `network-objective`."""
     arms = {f"teacher-{network}": {"objective": "diffusion", "size": network} for network in NETWORKS}
     for network, (name, method) in itertools.product(NETWORKS, OBJECTIVES.items()):
         teacher = {"teacher": f"teacher-{network}"} if method.teacher else {}
         arms[f"{network}-{name}"] = {"objective": name, "size": network, **teacher, **NEEDED.get(name, {})}
-    content = {
+    return {
         "study": "grid", "title": "A grid", "summary": "Every objective on every network.", "sigma_d": 0.5,
         "seeds": [0], "data": {"digits": {"kind": "digits"}}, "sizes": NETWORKS, "arms": arms,
         "defaults": {"data": "digits", "iterations": 30, "batch": 8, "rate": 1e-3, "ema_half_life": 1000},
         "evaluation": {"samples": 100}, "experiments": {"all": ABOUT},
     }  # fmt: skip
+
+
+def grid_study(folder: Path) -> Study:
+    """`content`, written to a folder."""
     path = folder / "grid.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path.write_text(yaml.safe_dump(content(), sort_keys=False))
     return load(path)
 
 
 def can_be_computed(network: str, objective: str, precision: str) -> bool:
-    """All but what torch refuses: its own forward mode, which some objectives use, on convolutions under autocast."""
-    return precision == "fp32" or network not in CONVOLUTIONS or objective not in OWN_FORWARD_MODE
+    """All but what a study is refused for: torch's own forward mode on DDPM++ in less than float32."""
+    return precision == "fp32" or network != "ddpmpp" or objective not in OWN_FORWARD_MODE
 
 
 def gradient_of_a_step(study: Study, network: str, objective: str, precision: str) -> list[torch.Tensor]:

@@ -111,6 +111,8 @@ class Method:
     """Of a loss that is no mean over single rows."""
     by_fake: bool = False
     """Nothing but what the fake differs by from the teacher moves it: where they are one, it rests anywhere."""
+    forward_mode: bool = False
+    """Takes its derivative by torch's own forward mode, which records it, whatever `tangent_method` says."""
     look: Look | None = None
 
     @property
@@ -270,7 +272,8 @@ OBJECTIVES: dict[str, Method] = {
     ),
     "lsd": Method(
         "trigbench.core.objectives.self_distillation:lsd", TWO_TIMES, settings=TWO_ANGLES | DIRECTION, two_times=True,
-        log_weights=PAIR_WEIGHTS, sampler="jumps", look=Look("LSD", "arXiv 2505.18825", "#42D039", "$S$"),
+        forward_mode=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
+        look=Look("LSD", "arXiv 2505.18825", "#42D039", "$S$"),
     ),
     "shortcut": Method(
         "trigbench.core.objectives.shortcut:shortcut", (*WEIGHT, "target_decay"),
@@ -282,7 +285,8 @@ OBJECTIVES: dict[str, Method] = {
     ),
     "tvm": Method(
         "trigbench.core.objectives.self_distillation:tvm", (*PROPOSAL, "segments", "target_decay"), settings=TWO_ANGLES,
-        two_times=True, log_weights=(), sampler="jumps", look=Look("TVM", "arXiv 2511.19797", "#BD8E5E", "$T$"),
+        two_times=True, forward_mode=True, log_weights=(), sampler="jumps",
+        look=Look("TVM", "arXiv 2511.19797", "#BD8E5E", "$T$"),
     ),
     "alphaflow": Method(
         "trigbench.core.objectives.alphaflow:alphaflow", (*TWO_TIMES, *TANGENT, "stages"),
@@ -319,7 +323,7 @@ OBJECTIVES: dict[str, Method] = {
 
 OWN_GROUP = Group("particles", 1)
 """Of an objective outside the table: where it compares rows, its settings count them by this name."""
-UNHASHED = ("accepts", "needs", "settings", "look", "halves", "stages", "group", "by_fake")
+UNHASHED = ("accepts", "needs", "settings", "look", "halves", "stages", "group", "by_fake", "forward_mode")
 """What an arm may say decides no number: what it says is hashed with the run."""
 
 

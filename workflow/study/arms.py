@@ -8,7 +8,7 @@ from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D, SIGMA
 from trigbench.core.map_samplers import MAP_SAMPLERS
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
-from trigbench.workflow.study.converted import header_of
+from trigbench.workflow.study.converted import DDPMPP, header_of
 from trigbench.workflow.study.guided import check_guidance, check_scales
 from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.metrics import check_quantity
@@ -51,6 +51,18 @@ def check_arm(study: Study, name: str, arm: Arm) -> None:
     _check_proposal(name, arm)
     _check_stages(name, arm)
     _check_group(name, arm)
+    _check_precision(study, name, arm)
+
+
+def _check_precision(study: Study, name: str, arm: Arm) -> None:
+    """Torch's own forward mode leaves the tangent of DDPM++'s normalisations in float32, which its convolutions refuse
+    in less."""
+    half = (arm.tangent_precision or arm.precision) != "fp32"
+    own = arm.method.forward_mode or arm.tangent_method in ("func", "two_pass")
+    if half and own and study.sizes[arm.size].network == DDPMPP:
+        problem = f"arms.{name}.precision: torch's own forward mode cannot take DDPM++ in {arm.precision}"
+        takes = "remove 'tangent_method', or write tangent_precision: fp32"
+        raise Mistake(problem, "write fp32, or name another network" if arm.method.forward_mode else takes)
 
 
 def _check_samplers(study: Study, name: str, arm: Arm) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from trigbench.workflow.study.models import Model
 
+DDPMPP = "trigbench.core.networks.ddpmpp:DDPMpp"
 OPENED_BY = {"edm": "trigbench.workflow.run.teachers:EdmTeacher"}
 """kind of a converted teacher -> what opens one; part of no other run's mathematics."""
 LONGEST_HEADER = 100_000_000
@@ -39,7 +40,7 @@ class Family:
 
 
 EDM = (
-    Family("trigbench.core.networks.ddpmpp:DDPMpp", "model.", 0, "model.map_label.weight"),
+    Family(DDPMPP, "model.", 0, "model.map_label.weight"),
     Family("trigbench.core.networks.edm2:EDM2", "unet.", 1, "unet.emb_label.weight"),
 )
 
