@@ -52,12 +52,18 @@ def ctm_map(inner: MapNetwork) -> MapNetwork:
     return mapped
 
 
-def jump_from_ctm_network(network: MapNetwork, sigma_d: float, smallest: float = 0.0) -> Jump:
+CTM_LEAST = 0.002
+"""The noise level at which CTM's training ends in its paper; its later public code trains to 0, told as 1e-44."""
+
+
+def jump_from_ctm_network(network: MapNetwork, sigma_d: float, smallest: float = CTM_LEAST) -> Jump:
     """CTM's raw network F_CTM(c_in x, c_noise, c_noise of the end), EDM's preconditioning around it making g of it.
 
     F = -F_CTM. c_noise is ln(sigma) / 4 of both; of an end below the noise level `smallest`, the least that the
-    network knows (CTM's 0.002), that of `smallest` is told.
+    network knows, that of `smallest` is told, and at 0 the least number. Raises ValueError for less than 0.
     """
+    if not smallest >= 0:
+        raise ValueError(f"the least noise level that a network knows is 0 or more, got {smallest:g}")
 
     def end_of(u: Tensor) -> Tensor:
         return (sigma_d * torch.tan(inside(u))).clamp(min=smallest).log() / 4

@@ -6,6 +6,8 @@ diffusers saves them, below `unet.` or `transformer.`; diffusers' older ones end
 which is what diffusers' script for LCM-LoRA writes (train_lcm_distill_lora_sd_wds.py). Tensors in, tensors out.
 """
 
+import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +21,14 @@ PART = re.compile(r"(?P<layer>.+?)\.(?:lora_(?P<ab>[AB])(?:\.default)?|lora[._](
 ALPHA = re.compile(r"(?P<layer>.+)\.alpha")
 OF_PEFT, OF_DIFFUSERS, OF_KOHYA = "base_model.model.", ("unet.", "transformer."), ("lora_unet_", "lora_transformer_")
 OF_TEXT = ("text_encoder", "lora_te")
+METADATA = "lora_adapter_metadata"
+"""Under which diffusers writes peft's settings into a file, as JSON of names with OF_DIFFUSERS."""
+OTHERWISE: Mapping[str, str] = {
+    "use_rslora": "save its tensors without metadata, and give alpha as lora_alpha times the root of the rank",
+    "use_dora": "it is no sum of low rank; merge it with peft into the weights of its network",
+    "alpha_pattern": "merge it with peft into the weights of its network, or save each layer's alpha in kohya's names",
+}
+"""By peft's settings that change the scale: what to do about it."""
 
 
 @dataclass
@@ -38,14 +48,18 @@ def adapter_from(state: State, weights: State | None = None, alpha: float | None
 
     `weights` are those of the network that it is of; kohya's names need them, and others are held against them where
     they are given. alpha of a layer is the file's, then `alpha`, then, where the names are diffusers' or kohya's, the
-    rank, as their readers have it; peft keeps it in another file, as `lora_alpha`.
+    rank, as their readers have it; peft keeps it in another file, as `lora_alpha`, and recent diffusers in the file's
+    metadata (`said_alpha`).
 
     Raises ValueError for tensors of another kind (DoRA, LoHa, biases), of a text encoder, without their pair or of
-    shapes that do not fit, for layers that `weights` do not have, and where alpha is said nowhere or twice.
+    shapes that do not fit, for layers that `weights` do not have, and where alpha is said nowhere or twice or is not
+    above 0.
     """
     layers = _layers(state)
     if alpha is not None and any(layer.alpha is not None for layer in layers.values()):
-        raise ValueError("the file has alpha for its layers, and another was given: leave it out")
+        raise ValueError(
+            "the file has alpha for its layers, and another was given (or is in its metadata): leave one out"
+        )
     flattened = {name.removesuffix(".weight").replace(".", "_"): name for name in weights or ()}
     found, unknown = dict[str, Tensor](), list[str]()
     for name, layer in layers.items():
@@ -61,6 +75,30 @@ def adapter_from(state: State, weights: State | None = None, alpha: float | None
     if unknown:
         raise ValueError(f"layers that are none of the {len(weights or ())} weights: {listed(unknown)}")
     return found
+
+
+def said_alpha(metadata: Mapping[str, str]) -> float | None:
+    """lora_alpha of a file's metadata as diffusers writes them; None where they say none of a network of images.
+
+    Raises ValueError for settings with which alpha / rank is not the scale of every layer, for alpha that differs
+    between networks, and for what is no such JSON.
+    """
+    if METADATA not in metadata:
+        return None
+    try:
+        said = json.loads(metadata[METADATA])
+    except ValueError as error:
+        raise ValueError(f"{METADATA} of the file is no JSON: {error}") from error
+    if not isinstance(said, dict):
+        raise ValueError(f"{METADATA} of the file is no mapping of settings")
+    ours = {name: value for name, value in said.items() if not name.startswith(OF_TEXT)}
+    for name, value in ours.items():
+        if value and (remedy := OTHERWISE.get(name.rpartition(".")[2])):
+            raise ValueError(f"the file's metadata say {name}, with which alpha / rank is not its scale: {remedy}")
+    alphas = [value for name, value in ours.items() if name.rpartition(".")[2] == "lora_alpha"]
+    if any(alpha != alphas[0] for alpha in alphas) or any(type(alpha) not in (int, float) for alpha in alphas):
+        raise ValueError(f"lora_alpha in the file's metadata is not one number: {alphas}")
+    return _checked(float(alphas[0]), "the file's metadata") if alphas else None
 
 
 def _layers(state: State) -> dict[str, _Layer]:
@@ -107,10 +145,16 @@ def _alpha_of(name: str, layer: _Layer, given: float | None) -> float:
     assert layer.down is not None
     said = given if layer.alpha is None else layer.alpha
     if said is not None:
-        return said
+        return _checked(said, repr(name))
     if not name.startswith((*OF_DIFFUSERS, *OF_KOHYA)):
         raise ValueError(f"nothing says alpha of {name!r}: give lora_alpha of the adapter_config.json that peft saves")
     return float(layer.down.shape[0] if layer.down.ndim else 0)
+
+
+def _checked(alpha: float, of: str) -> float:
+    if not 0 < alpha < math.inf:
+        raise ValueError(f"alpha of {of} is {alpha:g}, and is a number above 0")
+    return alpha
 
 
 def _parts(name: str, layer: _Layer, alpha: float) -> tuple[Tensor, Tensor]:

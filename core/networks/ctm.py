@@ -15,7 +15,7 @@ from torch.nn.functional import silu
 
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Jump
-from trigbench.core.map_conversions import jump_from_ctm_network
+from trigbench.core.map_conversions import CTM_LEAST, jump_from_ctm_network
 from trigbench.core.networks.conditioning import full_precision, one_hot
 from trigbench.core.networks.ddpmpp import Block, DDPMpp
 from trigbench.core.networks.images import Image
@@ -25,8 +25,6 @@ from trigbench.core.networks.unet import walk
 from trigbench.core.trigflow import time_dtype
 
 SECOND = re.compile(r"model\.(map_layer[01]|(?:enc|dec)\.[^.]+\.affine)_s\.(weight|bias)")
-LEAST = 0.002
-"""The noise level at which CTM's training ends."""
 
 
 class CTMNetwork(nn.Module):
@@ -98,9 +96,15 @@ def ctm_network(state: State) -> CTMNetwork:
     return network
 
 
-def ctm_jump(network: CTMNetwork, sigma_d: float = SIGMA_D, labels: Tensor | None = None) -> Jump:
-    """The map, in unit variance, of a network of images of standard deviation `sigma_d`, EDM's."""
-    return jump_from_ctm_network(lambda x, c, end: network(x, c, end, labels), sigma_d, LEAST)
+def ctm_jump(
+    network: CTMNetwork, sigma_d: float = SIGMA_D, labels: Tensor | None = None, smallest: float = CTM_LEAST
+) -> Jump:
+    """The map, in unit variance, of a network of images of standard deviation `sigma_d`, EDM's.
+
+    The network has EDM's preconditioning inside, as the paper's, and was trained down to the noise level `smallest`:
+    its tensors say neither.
+    """
+    return jump_from_ctm_network(lambda x, c, end: network(x, c, end, labels), sigma_d, smallest)
 
 
 def _blocks(unet: DDPMpp) -> dict[str, Block]:

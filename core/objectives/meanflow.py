@@ -96,8 +96,11 @@ def imf(fields: Fields, x0: Batch, draws: Draws, settings: AnyScale) -> Regressi
     control has p = 1 and c = 0.01. Told a scale s, V is a regression onto v + (1 - 1 / s) (w - F_none), which is
     `guided_velocity` of omega = 1 and kappa = 1 - 1 / s.
 
+    Guidance is off where fields.own_guidance is None or has no scale: a student that is told one must be given both,
+    for what its maps are told cannot be seen here.
+
     Where we differ: w is the map's own at u = t and of no head beside; the interval of guidance is the arm's, and not
-    told. Raises ValueError as `meanflow`.
+    told. Raises ValueError without a student that is told its target time.
     """
     if fields.student_to is None:
         raise ValueError("imf needs fields.student_to")

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def to_shortcut(jump: Callable, sigma_d: float) -> MapNetwork:
 
 CONVERSIONS = {
     "ctm": (maps.jump_from_ctm, maps.ctm_from_jump),
-    "ctm network": (maps.jump_from_ctm_network, maps.ctm_network_from_jump),
+    "ctm network": (partial(maps.jump_from_ctm_network, smallest=0.0), maps.ctm_network_from_jump),
     "flow": (maps.jump_from_flow, maps.flow_from_jump),
     "shortcut": (from_shortcut, to_shortcut),
     "vp": (maps.jump_from_vp, maps.vp_from_jump),
@@ -246,6 +247,13 @@ def test_ends_below_the_least_that_a_network_knows_are_told_as_that():
     maps.jump_from_ctm_network(lambda x, t, end: told.append(end) or x, 0.5, smallest=0.002)(u)(x, t)
     sigmas = [0.002, 0.002, 0.5 * math.tan(0.004), 0.5 * math.tan(0.5)]
     close((4 * told[0]).exp(), torch.tensor(sigmas, dtype=torch.float64))
+    maps.jump_from_ctm_network(lambda x, t, end: told.append(end) or x, 0.5)(u)(x, t)
+    assert torch.equal(told[1], told[0]), "the paper's, unless it is said"
+    maps.jump_from_ctm_network(lambda x, t, end: told.append(end) or x, 0.5, smallest=1e-44)(u)(x, t)
+    close(told[2], torch.tensor([1e-44, 0.5 * math.tan(1e-4), *sigmas[2:]], dtype=torch.float64).log() / 4)
+    for wrong in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="0 or more"):
+            maps.jump_from_ctm_network(lambda x, t, end: x, 0.5, smallest=wrong)
 
 
 # --- LCM's boundary ------------------------------------------------------------------------------------

@@ -3,13 +3,15 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.core.flow_coordinates import BATCH, TOLD, Step, average, col, flow_time, jvp, pull_at_rest
-from tests.core.test_flow_maps import points, some_to
+from tests.core.flow_coordinates import BATCH, SIZE, TOLD, Step, average, col, exact_to, flow_time, jvp, pull_at_rest
+from tests.core.test_flow_maps import STD as SPREAD
+from tests.core.test_flow_maps import points, some_to, spread
 from tests.core.test_flow_maps import velocity as exact_velocity
 from trigbench.core.fields import Fields, OwnGuidance
 from trigbench.core.flow_maps import eulerian_direction, flow_factor, of_average_velocity
@@ -175,3 +177,52 @@ def test_both_rest_at_the_exact_map(objective, same, control):
     law = {"law": "lognormal", "same": same}
     assert pull_at_rest(objective, law, direction_control=control) < 1e-12
     assert pull_at_rest(objective, law, lambda u: exact_velocity, direction_control=control) > 1e-3
+
+
+def shifted(mean: Tensor) -> Callable[[Tensor], Callable[[Tensor, Tensor], Tensor]]:
+    """F of the exact map of N(mean, SPREAD^2), at u = t the velocity: that of no mean about cos(t) mean."""
+    return lambda u: lambda x, t: exact_to(u)(x - col(t.cos()) * mean, t) - col(t.sin()) * mean
+
+
+def pull_of_classes(objective: Callable, learned: Callable[[Tensor], Tensor], scale: Tensor, **told: Any) -> float:
+    """The largest mean direction, u < t, of the exact map of classes of equal covariance and shifted mean.
+
+    What is without a label has a mean of its own. Velocities are affine, so that those guided at s are of the mean
+    none + s (class - none); the map is of `learned(scale)` in the place of s. Each x_t has two pairs (x0, z), whose
+    velocities have the exact one of its class as their mean.
+    """
+    step, rows = Step(7), BATCH // 2
+    for name in ("uniform", "lower", "middle"):
+        setattr(step, name, getattr(step, name)[:rows].repeat(2))
+    t, u = two_angles(step.draws, TOLD, law="lognormal", same=0.0)
+    assert bool((u < t).all())
+    none, odd = torch.tensor([0.3, -0.2, 0.5]).double(), col(torch.arange(rows) % 2).double()
+    labelled = torch.arange(rows) % 4 > 0
+    classes = torch.where(col(labelled), odd - 0.7 * (1 - odd) + torch.tensor([0.0, 0.4, -0.6]).double(), none)
+    mean = none + col(learned(scale)) * (classes - none)
+    classes, mean, scale, labelled = classes.repeat(2, 1), mean.repeat(2, 1), scale.repeat(2), labelled.repeat(2)
+    c, s, evidence = col(t.cos()), col(t.sin()), col(spread(t)).square()
+    x = step.z[:rows].repeat(2, 1)
+    aside = torch.cat([step.x0[:rows], -step.x0[:rows]])
+    step.x0 = classes + c * SPREAD**2 / evidence * (x - c * classes) + SPREAD * s / evidence.sqrt() * aside
+    step.z = (x - c * step.x0) / s
+    moved = torch.zeros(rows, SIZE, dtype=torch.float64, requires_grad=True)
+    student_to = lambda u: lambda x, t: shifted(mean)(u)(x, t) + moved.repeat(2, 1)  # noqa: E731
+    own = OwnGuidance(shifted(none), labelled, scale if objective is imf else None)
+    fields = Fields(student_to(0 * t), student_to=student_to, own_guidance=own)
+    loss = step.ours(objective, fields, share_same=0.0, direction_control="none", **told)[0]
+    return float(torch.autograd.grad(loss, moved)[0].abs().max())
+
+
+GUIDED: list[tuple[Callable, dict[str, float], Tensor]] = [
+    (meanflow, {"omega": 2.0}, torch.full((BATCH // 2,), 2.0).double()),
+    (meanflow, {"omega": 0.25, "kappa": 0.9}, torch.full((BATCH // 2,), 2.5).double()),
+    (imf, {}, torch.linspace(1.5, 4, BATCH // 2).double()),
+]
+
+
+@pytest.mark.parametrize(("objective", "told", "scale"), GUIDED)
+def test_guided_they_rest_at_the_exact_guided_map_and_at_no_other_scale(objective, told, scale):
+    assert pull_of_classes(objective, lambda s: s, scale, **told) < 1e-12
+    for wrong in (lambda s: 1.05 * s, lambda s: 0.95 * s, torch.ones_like):
+        assert pull_of_classes(objective, wrong, scale, **told) > 1e-3

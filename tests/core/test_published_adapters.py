@@ -1,5 +1,6 @@
 """Published adapters by their three ways of naming, against y = W x + (alpha / rank) B (A x) of every layer."""
 
+import json
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from tests.core.test_teachers import without
 from trigbench.core.low_rank import adapted_weights, merged
 from trigbench.core.networks.ddpmpp import DDPMpp
 from trigbench.core.networks.dit import DiT
-from trigbench.core.published_adapters import adapter_from
+from trigbench.core.published_adapters import METADATA, adapter_from, said_alpha
 
 RANK, ALPHA = 3, 12.0
 
@@ -184,3 +185,39 @@ def test_what_is_no_such_adapter_is_named():
     twice = {"a.b.weight": torch.ones(2, 2), "a_b.weight": torch.ones(2, 2)}
     with pytest.raises(ValueError, match="same name without dots"):
         adapter_from(as_kohya(state, 1.0), twice)
+
+
+def metadata(**said: object) -> dict[str, str]:
+    return {"format": "pt", METADATA: json.dumps({name.replace("__", "."): value for name, value in said.items()})}
+
+
+PLAIN = {"unet__r": 8, "unet__use_rslora": False, "unet__use_dora": False, "unet__alpha_pattern": {}}
+
+
+def test_alpha_is_read_from_what_diffusers_says_beside_the_tensors():
+    assert said_alpha({}) is None and said_alpha({"format": "pt"}) is None
+    assert said_alpha(metadata(**PLAIN, unet__lora_alpha=2, unet__rank_pattern={"a": 4})) == 2.0
+    assert said_alpha(metadata(transformer__lora_alpha=0.5, text_encoder__use_dora=True)) == 0.5
+    assert said_alpha(metadata(text_encoder__lora_alpha=2)) is None
+    refused = {
+        "use_rslora(.*)times the root of the rank": {"unet__use_rslora": True},
+        "use_dora(.*)merge it with peft": {"transformer__use_dora": True},
+        "alpha_pattern(.*)merge it with peft": {"unet__alpha_pattern": {"a.b": 3}},
+        "not one number": {"transformer__lora_alpha": 3},
+        "is 0, and is a number above 0": {"unet__lora_alpha": 0},
+    }
+    for words, said in refused.items():
+        with pytest.raises(ValueError, match=words):
+            said_alpha(metadata(**PLAIN | {"unet__lora_alpha": 2} | said))
+    for content in ("{", "[]"):
+        with pytest.raises(ValueError, match=r"is no (JSON|mapping)"):
+            said_alpha({METADATA: content})
+    with pytest.raises(ValueError, match="not one number"):
+        said_alpha(metadata(unet__lora_alpha="2"))
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
+def test_an_alpha_in_the_file_is_above_0(alpha):
+    network = NETWORKS["DiT"]
+    with pytest.raises(ValueError, match=r"alpha of 'lora_unet_.* is a number above 0"):
+        adapter_from(as_kohya(in_peft(network), alpha), dict(network.named_parameters()))

@@ -112,7 +112,7 @@ def test_a_run_waits_for_the_weak_teacher_and_is_stale_with_that(
     assert "weak_teacher" not in load(write_study(weakly)).training_specification(AYF), "as before there was such a key"
 
 
-def test_a_key_that_a_method_takes_now_leaves_its_finished_runs_fresh() -> None:
+def test_what_is_hashed_of_a_method_is_the_same_without_a_key_that_it_takes_now() -> None:
     method = OBJECTIVES["ayf"]
     before = replace(method, accepts=tuple(key for key in method.accepts if key != "weak_teacher"))
     assert before != method and hashed(before) == hashed(method)

@@ -1,13 +1,15 @@
 """Published networks of two times, and adapters, through `trigbench convert --family` to what samples."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.core.test_public_maps import HEADS, as_fastgen, as_tree, ctm_state, meanflow_state, mf_unet_state
-from tests.core.test_published_adapters import ALPHA, NETWORKS, as_kohya, in_peft
+from tests.core.test_published_adapters import ALPHA, NETWORKS, RANK, as_kohya, in_peft
 from tests.core.test_teachers import without
 from trigbench._arguments import FAMILIES
 from trigbench.cli import main
@@ -15,7 +17,7 @@ from trigbench.core.low_rank import merged
 from trigbench.core.networks.ctm import ctm_jump, ctm_network
 from trigbench.core.networks.meanflow import meanflow_jump, meanflow_network
 from trigbench.core.networks.meanflow_unet import meanflow_unet, meanflow_unet_jump
-from trigbench.core.published_adapters import adapter_from
+from trigbench.core.published_adapters import METADATA, adapter_from
 from trigbench.core.samplers.jumps import sample_jumps
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.converting import convert
@@ -48,9 +50,32 @@ def test_a_converted_map_samples_as_the_published_network(tmp_path: Path, capsys
         torch.save({"step": 3, "ema": state}, source)
         main(["convert", str(source), str(target), "--entry", "ema", "--family", family])
         assert capsys.readouterr().out.startswith(f"{target}: {len(state)} tensors")
-        jump = open_map(target, family, 0.5, labels, heads=HEADS)
+        jump = open_map(target, family, 0.5, labels, heads=HEADS if family == "meanflow" else None)
         ours, exact = (sampled(j, 4 if family == "meanflow" else 3) for j in (jump, core[family]))
         assert torch.equal(ours, exact) and not ours.requires_grad and ours.abs().max() > 0.1
+
+
+def test_what_a_map_is_told_is_used_or_refused(tmp_path: Path) -> None:
+    labels = torch.tensor([2, 0])
+    paths = {name: tmp_path / f"{name}.safetensors" for name in ("labelled", "alone", "meanflow")}
+    state = single(ctm_state())
+    write_tensors(paths["labelled"], state)
+    write_tensors(paths["alone"], {name: tensor for name, tensor in state.items() if ".map_label." not in name})
+    write_tensors(paths["meanflow"], single(meanflow_state()))
+    assert open_map(paths["alone"], "ctm", 0.5)
+    refused: list[tuple[str, str, dict, str]] = [
+        ("labelled", "ctm", {}, r"is told labels(.|\n)*labelled.safetensors(.|\n)*labels(.|\n)*0 to"),
+        ("alone", "ctm", {"labels": labels}, r"is told no labels(.|\n)*alone.safetensors(.|\n)*leave it out"),
+        ("labelled", "ctm", {"labels": labels, "heads": 4}, r"how many heads(.|\n)*heads(.|\n)*leave it out"),
+        ("labelled", "ctm", {"labels": labels, "smallest": 0.0}, r"above 0(.|\n)*smallest"),
+        ("meanflow", "meanflow", {"labels": labels, "heads": HEADS, "smallest": 0.1}, r"no least(.|\n)*smallest"),
+    ]
+    for name, family, told, words in refused:
+        with pytest.raises(BenchError, match=words):
+            open_map(paths[name], family, 0.5, **told)
+    least, other = (open_map(paths["labelled"], "ctm", 0.5, labels, smallest=value) for value in (0.002, 0.5))
+    exact = sampled(ctm_jump(ctm_network(state), 0.5, labels), 3)
+    assert torch.equal(sampled(least, 3), exact) and not torch.equal(sampled(other, 3), exact)
 
 
 def test_of_meanflows_unet_the_averaged_network_is_written_and_sampled(tmp_path: Path) -> None:
@@ -94,6 +119,21 @@ def test_a_converted_adapter_is_merged_at_a_scale_of_one(tmp_path: Path, capsys)
         found = merged(weights, (read_tensors(Path(files[name]), ""), 1.0))
         assert all(torch.equal(found[weight], exact[weight]) for weight in exact)
     assert "tensors" in capsys.readouterr().out
+
+
+def test_a_converted_adapter_has_the_alpha_of_the_file_s_metadata(tmp_path: Path) -> None:
+    state, (source, target) = in_peft(NETWORKS["DiT"]), (tmp_path / f"{name}.safetensors" for name in "ab")
+    plain = {name.replace("base_model.model.", "unet."): tensor for name, tensor in state.items()}
+    said = {"unet.r": RANK, "unet.lora_alpha": RANK / 4, "unet.use_rslora": False}
+    save_file(plain, source, metadata={METADATA: json.dumps(said)})
+    found = convert(source, target, family="lora")
+    exact = adapter_from(state, None, RANK / 4)
+    assert found.keys() == exact.keys() and all(torch.equal(found[name], exact[name]) for name in exact)
+    with pytest.raises(BenchError, match=r"metadata say lora_alpha 0.75(.|\n)*--alpha(.|\n)*leave it out"):
+        convert(source, target, family="lora", alpha=2.0)
+    save_file(plain, source, metadata={METADATA: json.dumps(said | {"unet.use_rslora": True})})
+    with pytest.raises(BenchError, match=r"say unet.use_rslora(.|\n)*a.safetensors"):
+        convert(source, target, family="lora")
 
 
 def test_what_a_family_refuses_names_file_key_and_remedy(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from trigbench.core.objectives.regression import settings_for
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.assembly import make_modules, make_network, step_function, teacher_of
 from trigbench.workflow.run.batches import Batch
-from trigbench.workflow.run.estimates import sampling_evaluations
+from trigbench.workflow.run.estimates import _key, sampling_evaluations
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.settings import segment_edges
 from trigbench.workflow.run.task import Task
@@ -209,7 +209,13 @@ REFUSED: dict[str, tuple[Callable[[dict], object], str]] = {
         r"0.8 is not below 0.2(.|\n)*arms.imf.guided_from",
     ),
     "a scale of 1": (
-        lambda arms: arms["meanflow"].update(omega=1.0, kappa=0.0), r"omega 1 and kappa 0 guide nothing"
+        lambda arms: arms["meanflow"].update(omega=1.0, kappa=0.0),
+        r"omega 1 and kappa 0 are the scale (.*) = 1, which does not guide(.|\n)*arms.meanflow.omega",
+    ),
+    "a scale of 1 in two numbers": (lambda arms: arms["meanflow"].update(omega=0.1, kappa=0.9), r"= 1, which does not"),
+    "a scale below 1": (
+        lambda arms: [arms["meanflow"].pop("kappa"), arms["meanflow"].update(omega=0.5)],
+        r"omega 0.5 and kappa 0 are the scale (.*) = 0.5, which(.|\n)*arms.meanflow.omega(.|\n)*a scale above 1",
     ),
     "kappa of 1": (lambda arms: arms["meanflow"].update(kappa=1.0), r"kappa: 1.0 is no value of it(.|\n)*0.99 at most"),
     "one scale of imf": (lambda arms: arms["imf"].update(omega=2.0), r"takes no 'omega'|unknown key|Extra inputs"),
@@ -225,6 +231,17 @@ def test_what_would_be_wrong_in_silence_is_refused(
     change(labelled["arms"])
     with pytest.raises(BenchError, match=expected):
         load(write_study(labelled))
+
+
+def test_what_was_counted_for_an_arm_is_no_other_s_by_any_of_its_own_settings(
+    labelled: dict, write_study: Callable[[dict], Path]
+) -> None:
+    keys = set[str]()
+    for more in ({}, {"kappa": 0.8}, {"omega": 0.7}, {"guided_to": 0.9}, {"direction_power": 0.5}):
+        content = copy.deepcopy(labelled)
+        content["arms"]["meanflow"].update(more)
+        keys.add(_key(task_of(content, write_study, "meanflow")))
+    assert len(keys) == 5
 
 
 def test_arms_without_guidance_are_what_they_were(labelled: dict, write_study: Callable[[dict], Path]) -> None:

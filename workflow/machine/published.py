@@ -10,9 +10,9 @@ from trigbench.core.networks.ctm import ctm_network
 from trigbench.core.networks.fastgen import scm_tensors
 from trigbench.core.networks.meanflow import meanflow_tensors
 from trigbench.core.networks.meanflow_unet import is_unet, meanflow_unet_tensors
-from trigbench.core.published_adapters import adapter_from
+from trigbench.core.published_adapters import adapter_from, said_alpha
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.machine.tensors import read_metadata, read_tensors
 
 State = Mapping[str, Tensor]
 
@@ -60,10 +60,18 @@ def made_of(family: str, state: State, source: Path, of: Path | None = None, alp
     try:
         if family == ADAPTER:
             weights = None if of is None else read_tensors(of, _remedy(family))
-            return adapter_from(state, weights, alpha)
+            return adapter_from(state, weights, _alpha_of(source, alpha))
         return NETWORKS[family](state)
     except ValueError as error:
         raise BenchError(str(error), file=source, key=f"--family {family}", remedy=_remedy(family)) from error
+
+
+def _alpha_of(source: Path, given: float | None) -> float | None:
+    said = said_alpha(read_metadata(source)) if source.suffix == ".safetensors" else None
+    if said is not None and given is not None:
+        remedy = "leave it out, or save the tensors without metadata"
+        raise BenchError(f"the file's metadata say lora_alpha {said:g}", file=source, key="--alpha", remedy=remedy)
+    return given if said is None else said
 
 
 def _remedy(family: str) -> str:

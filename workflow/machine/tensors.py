@@ -37,6 +37,12 @@ def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
     return tensors
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a readable .safetensors says beside its tensors."""
+    with safe_open(path, "pt") as archive:
+        return archive.metadata() or {}
+
+
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write; an error of the disk, which safetensors tells in words alone, is the OSError that it was."""
     try:

@@ -25,7 +25,6 @@ from trigbench.workflow.run.assembly import Modules, make_modules, make_network,
 from trigbench.workflow.run.operations import Operations
 from trigbench.workflow.run.task import Task, open_teacher
 from trigbench.workflow.run.weights import kept_of
-from trigbench.workflow.study.guided import OF_ITSELF
 from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.schema import Arm, Size
 from trigbench.workflow.study.study import Run, Sampling, Study
@@ -306,7 +305,6 @@ def _key(task: Task) -> str:
     taught = [study.arms.get(str(arm)) for arm in (settings.teacher, settings.weak_teacher)]
     kept = ("objective", "told", "adaptive_weight", "solver", "tangent_method", "control", "adapter")
     about = {key: getattr(settings, key) for key in kept} | {"guided": settings.guidance_max is not None}
-    counted = (*OF_ITSELF, "teacher_steps")
-    about |= {"file": study.teacher_file(task.run.arm), "own": [settings.settings.get(key) for key in counted]}
+    about |= {"file": study.teacher_file(task.run.arm), "own": settings.settings}  # any of them may add evaluations
     networks = [network(settings), *(network(teacher) if teacher else None for teacher in taught)]
     return json.dumps([about, networks, task.data.shape, task.data.classes], default=str)

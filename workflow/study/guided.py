@@ -6,6 +6,8 @@ from trigbench.workflow.study.study import Study
 
 OF_ITSELF = ("omega", "kappa")
 """Settings of a student that is guided by itself while it is trained, at one scale."""
+ROUNDED = 1e-9
+"""By less than this a scale is above 1 by rounding alone, as 0.1 / (1 - 0.9) is."""
 
 
 def check_scales(key: str, sampler: str, scales: tuple[float, ...] | None, arm: Arm) -> None:
@@ -81,5 +83,7 @@ def _check_of_itself(name: str, arm: Arm) -> None:
         raise Mistake(
             f"arms.{name}.guided_from: {low:g} is not below {high:g}", "write flow times from 0 to 1 in order"
         )
-    if one and (arm.settings.get("omega", 1.0), arm.settings.get("kappa", 0.0)) == (1.0, 0.0):
-        raise Mistake(f"arms.{name}.{one[0]}: omega 1 and kappa 0 guide nothing", "write others, or remove both")
+    omega, kappa = arm.settings.get("omega", 1.0), arm.settings.get("kappa", 0.0)
+    if one and (scale := omega / (1 - kappa)) < 1 + ROUNDED:
+        about = f"omega {omega:g} and kappa {kappa:g} are the scale omega / (1 - kappa) = {scale:g}"
+        raise Mistake(f"arms.{name}.{one[0]}: {about}, which does not guide", "write a scale above 1, or remove both")
