@@ -1,7 +1,7 @@
 """A few rows of a product in which every two values of different axes stand together."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 Row = tuple[Any, ...]
@@ -12,7 +12,7 @@ def pairs_of(row: Row) -> set[tuple[int, Any, int, Any]]:
     return {(i, one, j, other) for (i, one), (j, other) in itertools.combinations(enumerate(row), 2)}
 
 
-def pairwise(*axes: Sequence[Any], allowed: Callable[..., bool] = lambda *row: True) -> list[Row]:
+def pairwise(*axes: Iterable[Any], allowed: Callable[..., bool] = lambda *row: True) -> list[Row]:
     """Rows chosen one after the other, each the first of those that bring most pairs which no earlier one has.
 
     Of rows that are allowed, and of the pairs that stand in any of them. Always the same for the same axes, which are

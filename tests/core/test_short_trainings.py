@@ -85,7 +85,8 @@ TRAININGS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRAININGS)
 def test_samples_of_a_short_training_have_the_data_s_moments_and_both_modes(name: str, unchecked: Unchecked) -> None:
-    samples = trained(*TRAININGS[name], unchecked)
+    objective, settings, steps, rate, fake_rate = TRAININGS[name]
+    samples = trained(objective, settings, steps, rate, fake_rate, unchecked)
     means, stds = DATA.means[:, 0], DATA.stds
     third = float((DATA.weights * (means**3 + 3 * means * stds**2)).sum())
     assert float(samples.mean()) == pytest.approx(0, abs=0.2)

@@ -1180,7 +1180,7 @@ def test_a_frozen_family_comes_out_again_without_the_judge(
 def test_what_is_not_comparable_counts_with_the_level_that_is_published() -> None:
     mine = {
         "row": {"claim": "b", "verdict": "reproduced"},
-        "said": second_reading.Found("reproduced", p=0.03),
+        "said": second_reading.Reread("reproduced", p=0.03),
         "why": "",
     }
     for p, left in ((0.03, "inconclusive"), (math.nan, "reproduced")):
