@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core import conversions
+from trigbench.core.constants import SIGMA_MIN
 from trigbench.core.conversions import TimedNetwork
 from trigbench.core.fields import Jump
 from trigbench.core.trigflow import Field, TimeFunction, cos_sin, inside, tan
@@ -52,7 +53,7 @@ def ctm_map(inner: MapNetwork) -> MapNetwork:
     return mapped
 
 
-CTM_LEAST = 0.002
+CTM_LEAST = SIGMA_MIN
 """The noise level at which CTM's training ends in its paper; its later public code trains to 0, told as 1e-44."""
 
 

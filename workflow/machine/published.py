@@ -31,7 +31,7 @@ NETWORKS: Mapping[str, Callable[[State], State]] = {"meanflow": _meanflow, "ctm"
 ADAPTER = "lora"
 REFUSED: Mapping[str, str] = {
     "imf": "iMF's DiT has rotary places, root mean square norms, gated perceptrons and tokens for what it is told: "
-    "it is no DiT of core.networks",
+    "it is no DiT that is here",
     "ayf": "its authors have published no code and no weights, so that no names of tensors are known",
 }
 """By family: why none is read."""
