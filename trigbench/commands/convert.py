@@ -27,7 +27,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def main(arguments: argparse.Namespace) -> None:
     """Convert, and say what was written. Raises BenchError for a file that is not there or is refused."""
     need("train", "trigbench convert")
-    from trigbench.workflow.machine.converting import convert_file  # noqa: PLC0415 - of the extra
+    from trigbench.workflow.machine.converting import convert, written  # noqa: PLC0415 - of the extra
 
     of = (arguments.family, arguments.of, arguments.alpha)
-    print(convert_file(arguments.source, arguments.target, arguments.entry, *of))
+    print(written(arguments.target, convert(arguments.source, arguments.target, arguments.entry, *of)))

@@ -75,16 +75,8 @@ def _of_pickle(source: Path, entry: str | None) -> Mapping[str, Tensor]:
     return content
 
 
-def convert_file(
-    source: Path,
-    target: Path,
-    entry: str | None = None,
-    family: str | None = None,
-    of: Path | None = None,
-    alpha: float | None = None,
-) -> str:
-    """`convert`, and what was written in words."""
-    tensors = convert(source, target, entry, family, of, alpha)
+def written(target: Path, tensors: Mapping[str, Tensor]) -> str:
+    """What `convert` wrote, in words."""
     numbers = sum(tensor.numel() for tensor in tensors.values())
     return f"{target}: {len(tensors)} tensors, {numbers / 1e6:.2f} M numbers"
 

@@ -8,7 +8,7 @@ import argparse
 
 from trigbench._arguments import for_convert
 from trigbench.workflow.machine.command import main
-from trigbench.workflow.machine.converting import convert_file
+from trigbench.workflow.machine.converting import convert, written
 
 
 def command() -> None:
@@ -16,7 +16,7 @@ def command() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for_convert(parser)
     said = parser.parse_args()
-    print(convert_file(said.source, said.target, said.entry, said.family, said.of, said.alpha))
+    print(written(said.target, convert(said.source, said.target, said.entry, said.family, said.of, said.alpha)))
 
 
 if __name__ == "__main__":
