@@ -1,7 +1,7 @@
 """The workflow: which studies, and what of them is asked for. See workflow/rules for how it is made.
 
 snakemake                      everything, on all cores that it may use
-snakemake oracle               one study; all but it and digits are made when they are named
+snakemake oracle               one study; those without `by_default` are made when they are named
 snakemake oracle/dimension     one experiment of it
 snakemake claims/two-steps-beat-one-scd    what one claim needs, and its verdict
 snakemake --config study=path/to/my.yaml

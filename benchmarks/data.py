@@ -21,7 +21,7 @@ from shared import interleaved, publish
 
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.files.shards import write_shards
-from trigbench.workflow.data.kinds.latents import LatentsData
+from trigbench.workflow.data.kinds.latents.kind import LatentsData
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.estimates import counts_of, shape_of
 from trigbench.workflow.run.task import Task

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from trigbench.workflow.data.features.dinov2 import DINOv2
-from trigbench.workflow.data.files.autoencoder import load_diffusers
+from trigbench.workflow.data.kinds.latents.autoencoder import load_diffusers
 from trigbench.workflow.machine.tensors import write_tensors
 
 CLASSES = ("blue bird", "grün", "red")

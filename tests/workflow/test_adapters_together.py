@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from trigbench.core.low_rank import adapted_weights, merged, new_adapter
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import interpolate
-from trigbench.workflow.data.digits import bold
-from trigbench.workflow.data.kinds.digits import DigitsData
+from trigbench.workflow.data.kinds.digits.kind import DigitsData
+from trigbench.workflow.data.kinds.digits.making import bold
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors

@@ -62,7 +62,8 @@ from trigbench.workflow.study.claim import Claim, claims_digest
 from trigbench.workflow.study.freshness import FRESH, collected_from, verdict
 from trigbench.workflow.study.kinds import metrics_of
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES, is_exact
-from trigbench.workflow.study.reading import load, shipped
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.shipped import shipped
 from trigbench.workflow.study.study import Run, Study
 
 FINER = {

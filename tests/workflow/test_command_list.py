@@ -17,7 +17,8 @@ from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.report.catalogue import LISTINGS, about, few_words, papers_claims, shipped_studies
 from trigbench.workflow.report.shown import shown, verdicts_of
 from trigbench.workflow.study.kinds import KINDS
-from trigbench.workflow.study.reading import load, shipped
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.shipped import shipped
 from trigbench.workflow.study.study import Study
 
 OWN = str(ROOT / "examples" / "own_data.yaml")

@@ -33,8 +33,9 @@ from trigbench.core.trigflow import interpolate, lognormal_angle, velocity
 from trigbench.templates import data as new_data
 from trigbench.templates import network as new_network
 from trigbench.templates import objective as new_objective
-from trigbench.workflow.data import digits, mixture
 from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.data.kinds.digits import making as digits
+from trigbench.workflow.data.kinds.mixture import making as mixture
 from trigbench.workflow.machine.named import named
 from trigbench.workflow.run.conformance import data_sets, objectives, stationarity
 from trigbench.workflow.run.conformance.data_sets import check_data

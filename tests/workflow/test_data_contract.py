@@ -14,7 +14,7 @@ import torch
 from examples import own_data
 from trigbench.core.condition import Condition
 from trigbench.workflow.data.dataset import Dataset, checked
-from trigbench.workflow.data.draws.digits import open_dataset
+from trigbench.workflow.data.kinds.digits.draws import open_dataset
 from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.data.shares import labels_in_shares
 from trigbench.workflow.errors import BenchError

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from trigbench.workflow.data import digits
-from trigbench.workflow.data.draws.digits import open_dataset
-from trigbench.workflow.data.features.classifier import features, to_pixels
 from trigbench.workflow.data.features.metrics import frechet_distance
-from trigbench.workflow.data.kinds.digits import DigitsData
+from trigbench.workflow.data.kinds.digits import making as digits
+from trigbench.workflow.data.kinds.digits.classifier import features, to_pixels
+from trigbench.workflow.data.kinds.digits.draws import open_dataset
+from trigbench.workflow.data.kinds.digits.kind import DigitsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.samplers import Evaluation

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.workflow.conftest import step
 from trigbench.core.networks.edm2 import EDM2
-from trigbench.workflow.data.kinds.images import ImagesData
+from trigbench.workflow.data.kinds.images.kind import ImagesData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.estimate_table import JUDGED, check, table
 from trigbench.workflow.run.estimates import (

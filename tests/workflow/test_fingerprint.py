@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflow.conftest import as_a_new_process, copied_project
-from trigbench.workflow.data.kinds import mixture
+from trigbench.workflow.data.kinds.mixture import kind as mixture
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study import fingerprint as module
 from trigbench.workflow.study.fingerprint import Marks, fingerprint, marks, source_digest
@@ -74,6 +74,8 @@ HARMLESS = {
     "a message of a loader": ("workflow/machine/named.py", "start the workflow where", "start it where"),
     "a progress message": ("workflow/machine/progress.py", "about {duration", "roughly {duration"),
 }
+OF_DIGITS = "trigbench.workflow.data.kinds.digits.classifier"
+"""Judges them alone, at home with their kind."""
 EVERY = {"scd", "dscd", "digits"}
 MATHEMATICS = {
     "the tangent": ("core/tangents.py", "-c * c * (F - v)", "-c * (F - v)", EVERY, WHOLE),
@@ -81,16 +83,17 @@ MATHEMATICS = {
                                 "return Direction(F_t, quotient)", {"dscd"}, WHOLE),
     "the network": ("core/networks/mlp.py", "1 + scale", "2 + scale", EVERY, WHOLE),
     "the training step": ("workflow/run/settings.py", "tangent_warmup(step - 1,", "tangent_warmup(step,", EVERY, WHOLE),
-    "what is drawn of one kind of data": ("workflow/data/draws/digits.py", "/ sigma_d", "* sigma_d", {"digits"}, WHOLE),
+    "what is drawn of one kind of data": ("workflow/data/kinds/digits/draws.py", "/ sigma_d", "* sigma_d",
+                                          {"digits"}, WHOLE),
     "the sampler": ("core/samplers/consistency.py", "interpolate(sample, z, t)", "interpolate(z, sample, t)",
                     EVERY, SAMPLED),
     "a solver of the ODE": ("core/samplers/ode.py", "u, ratio=1.0)", "u, ratio=0.9)", EVERY, SAMPLED),
     "how samples are drawn": ("workflow/run/sampling.py", "BATCH, LARGEST = 1000,", "BATCH, LARGEST = 1001,",
                               EVERY, SAMPLED),
-    "the judge of one kind of data": ("workflow/data/features/classifier.py", "range(30)", "range(31)",
+    "the judge of one kind of data": ("workflow/data/kinds/digits/classifier.py", "range(30)", "range(31)",
                                       {"digits"}, JUDGED),
-    "a metric": ("workflow/data/mixture.py", "float(together.norm(dim=-1).max())", "float(together.norm(dim=-1).min())",
-                 {"scd", "dscd"}, JUDGED),
+    "a metric": ("workflow/data/kinds/mixture/making.py", "float(together.norm(dim=-1).max())",
+                 "float(together.norm(dim=-1).min())", {"scd", "dscd"}, JUDGED),
     "what is judged of every run": ("workflow/run/evaluation.py", "torch.linspace(0.05,", "torch.linspace(0.06,",
                                     EVERY, JUDGED),
 }  # fmt: skip
@@ -197,7 +200,7 @@ def _followed(source: Path, modules: tuple[str, ...]) -> set[str]:
 def test_what_judges_is_not_hashed_into_weights_nor_what_samples(kind: str) -> None:
     known = kind_named(kind)
     trained = _followed(ROOT, (module.TRAINING, str(known.draws)))
-    judges = {name for name in trained if ".data.features" in name or name == known.module}
+    judges = {name for name in trained if ".data.features" in name or name in (known.module, OF_DIGITS)}
     assert not judges and not trained & {module.SAMPLING, module.EVALUATION, "trigbench.workflow.run.sampling"}
     assert "trigbench.core.samplers.consistency" not in trained
     assert known.judging <= known.schema.model_fields.keys() and known.drawn

@@ -13,7 +13,7 @@ from tests.workflow.conftest import snakemake, step
 from trigbench.core.networks.edm2 import PRESETS
 from trigbench.workflow.claims.ledger import check_claims, read_claims
 from trigbench.workflow.data.files.shards import write_shards
-from trigbench.workflow.data.kinds.images import ImagesData
+from trigbench.workflow.data.kinds.images.kind import ImagesData
 from trigbench.workflow.machine.files import write_arrays
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.assembly import make_network

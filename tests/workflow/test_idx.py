@@ -11,11 +11,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from trigbench.workflow.data import idx
-from trigbench.workflow.data.draws.idx import open_dataset, to_levels, to_unit_variance
 from trigbench.workflow.data.features import extractors
-from trigbench.workflow.data.files.idx import read_idx
-from trigbench.workflow.data.kinds.idx import IDX, IdxData
+from trigbench.workflow.data.kinds.idx import making as idx
+from trigbench.workflow.data.kinds.idx.draws import open_dataset, to_levels, to_unit_variance
+from trigbench.workflow.data.kinds.idx.files import read_idx
+from trigbench.workflow.data.kinds.idx.kind import IDX, IdxData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.conformance.data_sets import check_data
 from trigbench.workflow.study.kinds import kind_module, known_of

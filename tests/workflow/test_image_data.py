@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from tests.workflow.conftest import snakemake, step
 from tests.workflow.drawn import CLASSES, draw, write_images
-from trigbench.workflow.data import images
-from trigbench.workflow.data.draws.images import open_dataset
 from trigbench.workflow.data.features import extractors
-from trigbench.workflow.data.kinds.images import ImagesData
-from trigbench.workflow.data.kinds.latents import LatentsData
+from trigbench.workflow.data.kinds.images import making as images
+from trigbench.workflow.data.kinds.images.draws import open_dataset
+from trigbench.workflow.data.kinds.images.kind import ImagesData
+from trigbench.workflow.data.kinds.latents.kind import LatentsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, write_arrays
 from trigbench.workflow.run.conformance.data_sets import check_data

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from tests.workflow.drawn import CLASSES, draw, write_images
-from trigbench.workflow.data.files.cifar10 import cifar10_parts
 from trigbench.workflow.data.files.pictures import Pictures, centre_crop, check_classes, check_counts, folder_part
+from trigbench.workflow.data.kinds.images.cifar10 import cifar10_parts
 from trigbench.workflow.errors import BenchError
 
 

@@ -23,8 +23,8 @@ from trigbench.core.condition import UNTOLD, Condition
 from trigbench.workflow.claims.outside import means_of, own_results
 from trigbench.workflow.claims.tables import read_table
 from trigbench.workflow.data.dataset import Dataset
-from trigbench.workflow.data.kinds.digits import DIGITS
-from trigbench.workflow.data.kinds.images import IMAGES
+from trigbench.workflow.data.kinds.digits.kind import DIGITS
+from trigbench.workflow.data.kinds.images.kind import IMAGES
 from trigbench.workflow.data.shares import labels_in_shares
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_arrays, read_json, write_arrays, write_json
@@ -605,7 +605,7 @@ def test_code_that_draws_a_model_from_outside_and_its_data_is_part_of_its_record
     first = marks()
     second = marks("workflow/run/sampling.py", "torch.sin(angles[0])", "torch.cos(angles[0])")
     assert [one == two for one, two in zip(first, second, strict=True)] == [True, False, False]
-    third = marks("workflow/data/draws/mixture.py", "means.shape[1]", "means.shape[0]")
+    third = marks("workflow/data/kinds/mixture/draws.py", "means.shape[1]", "means.shape[0]")
     assert not set(second) & set(third)
 
 

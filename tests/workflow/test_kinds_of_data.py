@@ -1,7 +1,7 @@
-"""A kind of data has one home: a file, and a line in the table."""
+"""A kind of data has one home: a folder or a file, and a line in the table."""
 
 import ast
-import filecmp
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def prepare(data, evaluation, sigma_d):
 
 def open_dataset(arrays, sigma_d):
     from dataclasses import replace
-    from trigbench.workflow.data.draws.mixture import open_dataset as opened
+    from trigbench.workflow.data.kinds.mixture.draws import open_dataset as opened
 
     return replace(opened(arrays, sigma_d), velocity=None)
 
@@ -80,7 +80,7 @@ def judge_map(dataset, field):
 
 
 def judge_samples(dataset, samples, wanted=METRICS["samples"]):
-    from trigbench.workflow.data.mixture import judge_samples as judged
+    from trigbench.workflow.data.kinds.mixture.making import judge_samples as judged
 
     return judged(dataset, samples, wanted)
 
@@ -128,18 +128,21 @@ def known_here(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "trigbench.workflow.data.kinds.ring", raising=False)
 
 
-def _differing(compared: filecmp.dircmp, inside: str = "") -> tuple[set[str], set[str]]:
-    """(new files, changed files) of a comparison."""
-    new, changed = ({inside + name for name in names} for names in (compared.right_only, compared.diff_files))
-    for name, below in compared.subdirs.items():
-        more, other = _differing(below, f"{inside}{name}/")
-        new, changed = new | more, changed | other
-    return new, changed
+def _touched(edited: Path) -> set[str]:
+    """Files of the project that an edited copy has more of, that it lacks, and that differ in it."""
+    parts = ("trigbench", "core", "workflow", "docs", "profiles", "Snakefile")
+
+    def files(root: Path) -> dict[str, bytes]:
+        places = [path for part in parts for path in (root / part, *(root / part).rglob("*"))]  # follows no link
+        found = [path for path in places if path.is_file() and "__pycache__" not in path.parts]
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in found if path.name != "site.yaml"}
+
+    before, after = files(ROOT), files(edited)
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
 
 
 def test_a_kind_is_one_file_and_a_line_and_its_mathematics_is_hashed(source: Path, ring, known_here) -> None:
-    new, changed = _differing(filecmp.dircmp(ROOT / "workflow", source / "workflow", ignore=["__pycache__"]))
-    assert (new, changed) == ({"data/kinds/ring.py"}, {"study/kinds.py"})
+    assert _touched(source) == {"workflow/data/kinds/ring.py", "workflow/study/kinds.py"}
     study = load(ring())
 
     before, file = data_fingerprint(study.data_specification("beads"), source), source / "workflow/data/kinds/ring.py"
@@ -189,15 +192,48 @@ def test_no_kind_takes_torch_or_numpy_to_be_known() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
+HOMES = {path.split(":")[0].removesuffix(".kind") for path in KINDS.values()}
+USERS = {
+    "mixture": {
+        "report/one_noise.py",
+        *(f"run/measurements/{name}.py" for name in ("flow_map", "step_errors", "theory")),
+    },
+    "latents": {"steps/encode.py"},
+}
+"""Whose matter is one kind: measurements and a picture of known maps, and a step that encodes."""
+
+
+def test_nothing_but_its_home_and_the_table_knows_a_kind() -> None:
+    """So a kind more touches nothing else, and neither did those that are there."""
+    shipped = [name for name in KINDS if name != "own"]  # which is also a word
+    named = re.compile(rf"""["']({"|".join(shipped)})["']""")
+    of_home = re.compile(rf"({'|'.join(map(re.escape, sorted(HOMES)))})\b")
+    for suffix in ("py", "smk", "j2", "js"):
+        for file in ROOT.glob(f"workflow/**/*.{suffix}"):
+            place, text = file.relative_to(ROOT / "workflow").as_posix(), file.read_text(encoding="utf-8")
+            if place == "study/kinds.py" or re.fullmatch(r"data/kinds/\w+/.*", place):
+                continue
+            assert not named.search(text), f"{place} names the kind {named.search(text)}"
+            for used in of_home.findall(text):
+                assert place in USERS.get(used.rpartition(".")[2], ()), f"{place} uses {used}"
+
+
+def test_a_kind_uses_no_other_kind() -> None:
+    for file in ROOT.glob("workflow/data/kinds/*/*.py"):
+        for home in HOMES - {f"trigbench.workflow.data.kinds.{file.parent.name}"}:
+            assert home not in file.read_text(encoding="utf-8"), f"{file} uses {home}"
+
+
 def test_what_computes_takes_of_a_kind_the_names_of_metrics_alone() -> None:
     """Fingerprints do not follow it there."""
+    said = {path.split(":")[0] for path in KINDS.values()}
     for file in (*ROOT.glob("workflow/data/**/*.py"), *ROOT.glob("workflow/run/**/*.py")):
-        if file.parent.name == "kinds":
+        if f"trigbench.{'.'.join(file.relative_to(ROOT).with_suffix('').parts)}" in said:
             continue
         tree = ast.parse(file.read_text(encoding="utf-8"))
         checked = [line for node in ast.walk(tree) if isinstance(node, ast.If) for line in ast.walk(node)]
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and "data.kinds" in (node.module or "") and node not in checked:
+            if isinstance(node, ast.ImportFrom) and node.module in said and node not in checked:
                 assert [name.name for name in node.names] == ["METRICS"], file
 
 

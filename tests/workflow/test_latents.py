@@ -14,17 +14,18 @@ import torch
 
 from tests.workflow.conftest import step
 from tests.workflow.drawn import write_autoencoder, write_images
-from trigbench.workflow.data import images, latents
-from trigbench.workflow.data.draws.latents import open_dataset
-from trigbench.workflow.data.files.autoencoder import (
+from trigbench.workflow.data.features import judging
+from trigbench.workflow.data.files.shards import open_shards
+from trigbench.workflow.data.kinds.latents import making as latents
+from trigbench.workflow.data.kinds.latents.autoencoder import (
     check_autoencoder,
     denormalise,
     load_diffusers,
     normalise,
     open_autoencoder,
 )
-from trigbench.workflow.data.files.shards import open_shards
-from trigbench.workflow.data.kinds.latents import LatentsData
+from trigbench.workflow.data.kinds.latents.draws import open_dataset
+from trigbench.workflow.data.kinds.latents.kind import LatentsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.steps.encode import command
 from trigbench.workflow.study.samplers import Evaluation
@@ -81,7 +82,7 @@ def test_the_autoencoder_sees_images_from_minus_one_to_one(data: LatentsData) ->
 def test_latents_are_encoded_once_drawn_and_judged_as_images(data: LatentsData) -> None:
     about = latents.encode(data, latents.parts_of(data))
     arrays, facts = latents.prepare(data, EVALUATION, 0.5)
-    assert images.about_of(arrays)["parts"] == about["parts"], "prepared from what was encoded"
+    assert judging.about_of(arrays)["parts"] == about["parts"], "prepared from what was encoded"
     assert facts["train"] == 72 and "dinov2" in facts["protocol"]["extractor"] and "[-1, 1]" in str(facts["protocol"])
     dataset = open_dataset(arrays, 0.5)
     assert dataset.shape == (4, SIDE // 8, SIDE // 8) and dataset.classes == 3

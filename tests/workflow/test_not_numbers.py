@@ -12,14 +12,15 @@ import torch
 
 from tests.workflow.conftest import say_drawn
 from trigbench.workflow.claims.tables import experiment_tables
-from trigbench.workflow.data import images
 from trigbench.workflow.data.dataset import not_numbers
-from trigbench.workflow.data.features.classifier import classifier
+from trigbench.workflow.data.features import judging
 from trigbench.workflow.data.features.extractors import classifier as colour_classifier
 from trigbench.workflow.data.features.extractors import open_extractor
 from trigbench.workflow.data.features.metrics import check_features
 from trigbench.workflow.data.features.reference import reference_file
 from trigbench.workflow.data.files.shards import write_shards
+from trigbench.workflow.data.kinds.digits.classifier import classifier
+from trigbench.workflow.data.kinds.images import making as images
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_arrays, write_json, write_text
 from trigbench.workflow.machine.tensors import write_tensors
@@ -76,7 +77,7 @@ def _images(study: Study) -> dict[str, np.ndarray]:
         "extractor": {"kind": "classifier", "weights": "w.safetensors", "sha256": extractor.sha256},
     }  # fmt: skip
     shown = {f"{part}_shown": pixels for part in parts}
-    return {**images.arrays_of(about), "sigma_d": np.array(0.5), **shown}
+    return {**judging.arrays_of(about, images.DRAWN), "sigma_d": np.array(0.5), **shown}
 
 
 DATA: dict[str, tuple[dict[str, Any], str]] = {

@@ -13,7 +13,7 @@ from trigbench.core.networks.mlp import ResidualMLP
 from trigbench.core.objectives.discrete import discrete_direction
 from trigbench.core.samplers.consistency import sample_consistency
 from trigbench.core.trigflow import interpolate, velocity
-from trigbench.workflow.data import mixture
+from trigbench.workflow.data.kinds.mixture import making as mixture
 from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import devices

@@ -102,7 +102,7 @@ def test_report_writes_a_study_s_pages_from_the_runs_that_are_there_and_opens_th
 def test_report_of_nothing_says_how_each_study_is_made_and_writes_no_page_and_which_folder_is_none(
     monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    monkeypatch.setattr(writing, "DEFAULT_STUDIES", ("tiny.yaml",))
+    monkeypatch.setattr(writing, "by_default", lambda: ("tiny.yaml",))
     command = load("tiny.yaml").command()
     for words in ([], ["tiny.yaml"]):
         assert f"remedy: make {'it' if words else 'some, as'} with: {command}" in refused(capsys, "report", *words)

@@ -2,17 +2,21 @@
 
 import copy
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.workflow.conftest import ROOT
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.cluster import SITE, read_site
 from trigbench.workflow.machine.plain import StrictLoader, resolved
-from trigbench.workflow.study.reading import budget_said, load, read_mapping, shipped, studies_said
+from trigbench.workflow.study.kinds import KINDS
+from trigbench.workflow.study.reading import budget_said, load, read_mapping, studies_said
+from trigbench.workflow.study.shipped import by_default, shipped
 from trigbench.workflow.study.study import Run
 
 
@@ -429,6 +433,15 @@ def test_shipped_studies_hold_what_they_promise(name: str) -> None:
     assert study.folder != smoke.folder
 
 
+def test_the_project_s_studies_are_known_from_their_files_alone() -> None:
+    """Those of the name of a kind of data are looked for in test_kinds_of_data.py."""
+    named = re.compile(rf"""["']({"|".join(map(re.escape, {*shipped()} - {*KINDS}))})["']""")
+    for place in ("workflow/**/*.py", "workflow/**/*.smk", "trigbench/*.py", "trigbench/commands/*.py", "Snakefile"):
+        for file in ROOT.glob(place):
+            found = named.search(file.read_text(encoding="utf-8"))
+            assert not found, f"{file} names the study {found}"
+
+
 @pytest.mark.parametrize("name", ["oracle", "digits"])
 def test_the_full_budget_has_more_seeds_and_longer_training_of_the_same_arms(name: str) -> None:
     study, full = load(name), load(name, "full")
@@ -441,8 +454,11 @@ def test_the_full_budget_has_more_seeds_and_longer_training_of_the_same_arms(nam
 def test_the_smoke_budget_has_an_arm_of_every_objective_and_two_numbers_of_intervals() -> None:
     """Of those that a shipped study has an arm of; test_devices.py trains every one of the table."""
     arms = [arm for study in ("oracle", "digits", "flow_maps") for arm in load(study, "smoke").arms.values()]
-    studied = {arm.objective for study in shipped() for arm in load(study).arms.values()}
+    studies = [load(study) for study in shipped()]
+    studied = {arm.objective for study in studies for arm in study.arms.values()}
     assert {arm.objective for arm in arms} == studied
     assert studied == set(OBJECTIVES)
-    of_both = [arm for study in ("oracle", "digits") for arm in load(study, "smoke").arms.values()]
+    places = {study.study: study.by_default for study in studies if study.by_default}
+    assert by_default() == tuple(sorted(places, key=places.__getitem__)) == ("oracle", "digits")
+    of_both = [arm for study in by_default() for arm in load(study, "smoke").arms.values()]
     assert len({arm.intervals for arm in of_both} - {None}) == 2

@@ -57,7 +57,7 @@ def main(arguments: argparse.Namespace) -> None:
     need("workflow", "trigbench check")
     if (here := os.getcwd()) not in sys.path:
         sys.path.insert(0, here)  # as `python -m` has it, by which jobs import
-    from trigbench.workflow.study.reading import shipped  # noqa: PLC0415 - of the extra
+    from trigbench.workflow.study.shipped import shipped  # noqa: PLC0415 - of the extra
 
     what = arguments.what
     if Path(what).suffix in (".yaml", ".yml") or what in shipped():

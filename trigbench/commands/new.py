@@ -71,7 +71,7 @@ def _checked(name: str, kind: str) -> str:
 
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415
     from trigbench.workflow.study.checks import TAKEN  # noqa: PLC0415
-    from trigbench.workflow.study.reading import shipped  # noqa: PLC0415
+    from trigbench.workflow.study.shipped import shipped  # noqa: PLC0415
 
     if kind == "study":
         if not re.fullmatch(r"[a-z0-9]+([_-][a-z0-9]+)*", name):

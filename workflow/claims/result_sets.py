@@ -16,7 +16,8 @@ from trigbench.workflow.claims.tables import read_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.git import git
 from trigbench.workflow.study.places import BELOW_PUBLISHED, ORIGIN, RESULTS, RUNS, VERDICTS
-from trigbench.workflow.study.reading import load, shipped
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.shipped import shipped
 from trigbench.workflow.study.study import Study
 
 FORMS = (

@@ -1,1 +1,1 @@
-"""Data sets: the kinds, one file each; files of images beside them, and features that judge them."""
+"""Data sets: the kinds, a folder each; what they share of files of images, and of features that judge them."""

@@ -20,9 +20,10 @@ from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.kinds import KINDS, kind_named, known_of
 from trigbench.workflow.study.measurements import MEASURED, MEASUREMENTS
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES
-from trigbench.workflow.study.reading import load, shipped
+from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.samplers import Sampler
 from trigbench.workflow.study.schema import Arm
+from trigbench.workflow.study.shipped import shipped
 from trigbench.workflow.study.study import BUILT_IN, Study
 
 Rows = list[tuple[str, ...]]

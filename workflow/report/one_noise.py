@@ -21,6 +21,7 @@ from trigbench.core.noise_left import COLLAPSED
 from trigbench.core.samplers.noise import noise_of_samples
 from trigbench.core.schedules import largest_angle
 from trigbench.workflow.claims.tables import is_fresh
+from trigbench.workflow.data.kinds.mixture.draws import mixture_of
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.machine.files import Arrays, read_arrays, write_json
 from trigbench.workflow.report.pictures import AGAIN
@@ -160,10 +161,11 @@ def one_noise_of(study: Study, data: str, arrays: Arrays) -> np.ndarray | None:
 
 def exact_flow(study: Study, arrays: Arrays, noise: np.ndarray) -> np.ndarray:
     """Where the mixture's own flow takes the noise, in float64."""
-    mixture = oracle.Mixture(*(torch.from_numpy(arrays[name]) for name in ("weights", "means", "stds")))
     top = largest_angle(study.sigma_d)
     start = math.sin(top) * torch.from_numpy(noise).double()
-    return oracle.consistency_map(mixture, start, torch.full((len(start),), top, dtype=torch.float64)).numpy()
+    return oracle.consistency_map(
+        mixture_of(arrays), start, torch.full((len(start),), top, dtype=torch.float64)
+    ).numpy()
 
 
 # --- drawing --------------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ from trigbench.workflow.study.freshness import FILES, MADE_FROM, index_from, pag
 from trigbench.workflow.study.one_noise import one_noise_runs
 from trigbench.workflow.study.places import FRONT, REPORTS, RESULTS, SIMULATIONS, TIMING, assets, forms, page_record
 from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.shipped import by_default
 from trigbench.workflow.study.standing import standing
-from trigbench.workflow.study.study import DEFAULT_STUDIES, Study
+from trigbench.workflow.study.study import Study
 
 
 def report(study: Study, partial: bool = False) -> StudyPage:
@@ -104,10 +105,10 @@ def report_all() -> Path:
     """
     studies, problems = standing()
     if not studies and not problems:
-        remedy = "make some, as with: " + " or ".join(load(name).command() for name in DEFAULT_STUDIES)
+        remedy = "make some, as with: " + " or ".join(load(name).command() for name in by_default())
         raise BenchError("no results of a study stand here to report", file=RESULTS, remedy=remedy)
     there = {study.label for study in studies}
-    studies += [load(name) for name in DEFAULT_STUDIES if name not in there]
+    studies += [load(name) for name in by_default() if name not in there]
     for study in studies:
         try:
             _print_missing(report(study, partial=True))

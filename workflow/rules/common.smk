@@ -18,8 +18,9 @@ from trigbench.workflow.study.freshness import inputs_of, measurement_mark, weig
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.machine.progress import watch
 from trigbench.workflow.study.places import FRONT, REPORTS, RESULTS, SIMULATIONS, forms, study_files
-from trigbench.workflow.study.reading import budget_said, load, shipped, studies_said
-from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Run
+from trigbench.workflow.study.reading import budget_said, load, studies_said
+from trigbench.workflow.study.shipped import by_default, shipped
+from trigbench.workflow.study.study import DEFAULT_BUDGET, Run
 
 
 CORES_PER_GPU = 4
@@ -49,7 +50,7 @@ def read_studies(names):
 
 def names_chosen():
     """What --config or a configfile names, or both studies of the laptop."""
-    return studies_said(config.get("study", ",".join(DEFAULT_STUDIES)))
+    return studies_said(config.get("study", ",".join(by_default())))
 
 
 def names_asked():

@@ -3,8 +3,8 @@
 Goes on where it was interrupted. The workflow's own preparation does the same where it was not done.
 """
 
-from trigbench.workflow.data import latents
-from trigbench.workflow.data.kinds.latents import LatentsData
+from trigbench.workflow.data.kinds.latents import making as latents
+from trigbench.workflow.data.kinds.latents.kind import LatentsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import main
 from trigbench.workflow.study.asked import one_of

@@ -5,14 +5,15 @@ import argparse
 from trigbench.workflow.machine.command import main
 from trigbench.workflow.report.timing import summarise
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES
+from trigbench.workflow.study.shipped import by_default
+from trigbench.workflow.study.study import DEFAULT_BUDGET
 
 
 def command() -> None:
     """Parse the arguments and print."""
     arguments = argparse.ArgumentParser(description=__doc__)
     add = arguments.add_argument
-    add("--studies", default=",".join(DEFAULT_STUDIES), help="comma-separated (default: %(default)s)")
+    add("--studies", default=",".join(by_default()), help="comma-separated (default: %(default)s)")
     add("--budget", default=DEFAULT_BUDGET)
     add("--started", type=float, help="when everything began, in seconds since 1970")
     add("--workflow-started", type=float, help="when the workflow began, likewise")

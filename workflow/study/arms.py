@@ -249,7 +249,7 @@ def _check_teacher(study: Study, name: str, arm: Arm) -> None:
         return
     if arm.teacher == "exact":
         if not data_kind(study.data[arm.data]).exact:
-            raise Mistake(f"{key}: only a mixture has an exact velocity, {arm.data!r} has none", "name a diffusion arm")
+            raise Mistake(f"{key}: the exact velocity of {arm.data!r} is not known", "name a diffusion arm")
         if arm.guidance_max and not arm.weak_teacher:
             raise Mistake(f"{key}: the exact velocity has no labels to be guided by", "remove 'guidance_max'")
         return

@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, Posi
 from trigbench._nearest import nearest
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.models import Model, Name, Seed, check_known
-from trigbench.workflow.study.places import STUDIES
 from trigbench.workflow.study.quantities import ACTIVITIES, COSTS, CURVES, Quantity, is_exact, is_signed
+from trigbench.workflow.study.shipped import shipped
 
 ClaimName = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
@@ -34,7 +34,7 @@ def _listed(value: Any) -> Any:
 
 
 def _shipped(study: str) -> str:
-    check_known("study", study, sorted(file.stem for file in STUDIES.glob("*.yaml")))
+    check_known("study", study, shipped())
     return study
 
 

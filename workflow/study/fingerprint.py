@@ -31,7 +31,7 @@ from trigbench._places import PACKAGE
 from trigbench.core import solvers
 from trigbench.core.objectives import hashed, method_of
 from trigbench.workflow.study.converted import OPENED_BY
-from trigbench.workflow.study.kinds import kind_named
+from trigbench.workflow.study.kinds import KINDS, kind_named
 from trigbench.workflow.study.syntax import read_syntax
 
 ROOT = PACKAGE.parent
@@ -41,12 +41,11 @@ FOLLOWED = (
     "trigbench.core",
     "trigbench.workflow.data",
     "trigbench.workflow.run",
-    "trigbench.workflow.study.dimensions",
     "trigbench.workflow.study.rating",
 )
-KINDS = "trigbench.workflow.data.kinds"
-"""Said of data for plans and pages, so that no other module's imports of it are followed; the maths of a kind in one
-file is hashed, as the module that makes the data."""
+SAID = frozenset(path.split(":")[0] for path in KINDS.values())
+"""Where each kind of data is said for plans and pages, so that no other module's imports of it are followed; the maths
+of a kind in one file is hashed, as the module that makes the data."""
 SHORT = ("core", "workflow")
 """What a checkout also calls trigbench.core and trigbench.workflow."""
 TABLES = frozenset({"trigbench", "trigbench.core.objectives", "trigbench.core.solvers"})
@@ -149,7 +148,7 @@ def source_digest(modules: tuple[str, ...], root: str, here: str) -> str:
             continue
         seen[module], imported = syntax_digest(path, module)
         for name in (whole for said in imported for whole in (_whole(said, root, here) if own else [said])):
-            only_said = name.startswith(KINDS) and not module.startswith(KINDS)
+            only_said = module not in SAID and not SAID.isdisjoint({name, name.rpartition(".")[0]})
             followed = name.startswith(FOLLOWED) and not only_said
             if followed or (own and not _of_project(name)):
                 pending.append((name, not _of_project(name)))

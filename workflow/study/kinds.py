@@ -1,8 +1,9 @@
 """Kinds of data: the table, and what plans, estimates and pages ask of one. Takes no torch, since every plan reads it.
 
-Adding a kind is one file in workflow/data/kinds, with the schema of its settings and its Kind, and a line in the
-table. What makes and judges the data takes torch and is the Kind's `module`, imported when data are made: a
-module of its own, or the same file with torch imported in its functions. It has `prepare(data, evaluation, sigma_d)`,
+A kind has one home, and a line in the table. The home is a folder in workflow/data/kinds: `kind.py` has the schema of
+its settings and its Kind; what takes torch stands beside it and is imported when data are made (`making.py`) or drawn
+(`draws.py`). A small kind may be one file there, with torch imported in its functions. What makes and judges the data
+is the Kind's `module`. It has `prepare(data, evaluation, sigma_d)`,
 which makes arrays and facts (`files` among them: what it has written beside, without which the data count as missing),
 `open_dataset(arrays, sigma_d)`, `judge_samples(dataset, samples, wanted)`, `judge_map(dataset, field)`,
 `floors(dataset)`, and METRICS, the names of what the judges return. One that stands elsewhere is named in the study
@@ -10,7 +11,7 @@ which makes arrays and facts (`files` among them: what it has written beside, wi
 `prepare` may take the study's `settings` as further parameters, which are checked before any job.
 
 What training imports is hashed into weights, so that a kind tells draws and judges apart: `open_dataset` stands in a
-module of its own, `draws`, that imports no judge (workflow/data/draws), and the Kind says which arrays and settings
+module of its own, `draws`, that imports no judge, and the Kind says which arrays and settings
 are its own (`drawn`, `judging`). Then a new metric of the data, or another extractor, trains nothing again. A kind in
 one file, and a module that a study names, does both: an edit of it makes its runs anew from their first step.
 """
@@ -34,13 +35,13 @@ if TYPE_CHECKING:
     from trigbench.workflow.study.schema import Arm
 
 KINDS = {
-    "mixture": "trigbench.workflow.data.kinds.mixture:MIXTURE",
-    "digits": "trigbench.workflow.data.kinds.digits:DIGITS",
-    "images_folder": "trigbench.workflow.data.kinds.images:IMAGES",
-    "cifar10": "trigbench.workflow.data.kinds.images:IMAGES",
-    "imagenet64": "trigbench.workflow.data.kinds.images:IMAGES",
-    "imagenet512": "trigbench.workflow.data.kinds.latents:IMAGENET512",
-    "idx": "trigbench.workflow.data.kinds.idx:IDX",
+    "mixture": "trigbench.workflow.data.kinds.mixture.kind:MIXTURE",
+    "digits": "trigbench.workflow.data.kinds.digits.kind:DIGITS",
+    "images_folder": "trigbench.workflow.data.kinds.images.kind:IMAGES",
+    "cifar10": "trigbench.workflow.data.kinds.images.kind:IMAGES",
+    "imagenet64": "trigbench.workflow.data.kinds.images.kind:IMAGES",
+    "imagenet512": "trigbench.workflow.data.kinds.latents.kind:IMAGENET512",
+    "idx": "trigbench.workflow.data.kinds.idx.kind:IDX",
     "own": "trigbench.workflow.data.kinds.own:OWN",
 }
 """Where the Kind of each name is."""

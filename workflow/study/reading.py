@@ -25,14 +25,10 @@ from trigbench.workflow.study.places import STUDIES
 from trigbench.workflow.study.resources import Budget, Resources
 from trigbench.workflow.study.samplers import Evaluation, Sampler, keys_of_samplers
 from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher, Size, keys_of_arms
+from trigbench.workflow.study.shipped import by_default, shipped
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
-EXAMPLE = f"see {place_of('workflow/studies/oracle.yaml')}"
-
-
-def shipped() -> list[str]:
-    """The names of the project's own studies."""
-    return sorted(file.stem for file in STUDIES.glob("*.yaml"))
+EXAMPLE = f"see {place_of(f'workflow/studies/{by_default()[0]}.yaml')}"
 
 
 LISTS = ("points", "samplers")

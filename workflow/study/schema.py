@@ -270,7 +270,7 @@ class Arm(Model):
         else:
             self._check_accepted(method)
         if self.method.teacher and self.teacher is None:
-            remedy = "name an arm, 'exact' for a mixture, or a file"
+            remedy = "name an arm, 'exact' for data whose velocity is known, or a file"
             raise Mistake(f"objective {self.objective!r} needs a 'teacher'", remedy)
         if self.start == "teacher" and self.teacher in (None, "exact"):
             raise Mistake("start: teacher needs 'teacher' to name an arm, or a file", "name one, or set start: random")

@@ -6,8 +6,9 @@ from typing import Any
 
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study.places import RESULTS, STUDIES, StudyFiles, begun
-from trigbench.workflow.study.reading import budgets_of, load, shipped
-from trigbench.workflow.study.study import DEFAULT_BUDGET, DEFAULT_STUDIES, Study
+from trigbench.workflow.study.reading import budgets_of, load
+from trigbench.workflow.study.shipped import by_default, shipped
+from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 MADE_BY = "made_by"
 """Of the record beside prepared data: what a command line calls the study, and its budget."""
@@ -26,7 +27,7 @@ def standing(results: Path = RESULTS) -> tuple[list[Study], list[BenchError]]:
             found[label] = _study_in(results / label)
         except BenchError as error:
             problems.append(error)
-    first = sorted(found.values(), key=lambda study: study.study not in DEFAULT_STUDIES)
+    first = sorted(found.values(), key=lambda study: study.study not in by_default())
     return first, problems
 
 

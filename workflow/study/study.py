@@ -24,8 +24,6 @@ from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.seeds import looks, reached
 
 DEFAULT_BUDGET = "laptop"
-DEFAULT_STUDIES = ("oracle", "digits")
-"""What the workflow makes where it is told nothing else."""
 NO_PART_OF_A_RUN = {"teacher", "weak_teacher", "rate_of", "samplers", "microbatch", "sharded"}
 """Keys of an arm that say how it is computed, or that its specification gives in full elsewhere."""
 
@@ -111,6 +109,8 @@ class Study(Model):
     """Arms of one data set, or patterns, that the report draws from one noise; no part of what a run is."""
     leads: PositiveInt | None = None
     """The place of that picture on the front page, 1 the first; no part of what a run is."""
+    by_default: PositiveInt | None = None
+    """Of the project's own: its place among those that are made where no study is named; no part of what a run is."""
     quick: bool = False
     """Whether its training is too short to judge a claim by; a budget may say so."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -150,7 +150,7 @@ class Study(Model):
             budget = [] if self.budget == DEFAULT_BUDGET else ["--budget", self.budget]
             return shlex.join(["trigbench", "run", self.said, *filter(None, [part]), *budget])
         target = part if part.startswith("claims/") else "/".join(filter(None, (self.label, part)))
-        known = self.is_shipped and (not part.startswith("claims/") or self.study in DEFAULT_STUDIES)
+        known = self.is_shipped and (not part.startswith("claims/") or self.by_default is not None)
         chosen = [] if known else [f"study={self.said}"]
         chosen += [] if self.budget == DEFAULT_BUDGET else [f"budget={self.budget}"]
         return " ".join(["snakemake", target, *(["--config", *map(shlex.quote, chosen)] if chosen else [])])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trigbench.core.optimiser import adam_step, initial_state
+from trigbench.workflow.data.features.dimensions import CLASSIFIER
 from trigbench.workflow.data.features.dinov2 import dinov2_of, normalised
 from trigbench.workflow.data.features.metrics import fidelity
 from trigbench.workflow.data.files.shards import check_file
@@ -26,7 +27,6 @@ from trigbench.workflow.machine.devices import best_device
 from trigbench.workflow.machine.files import sha256 as sha256_of
 from trigbench.workflow.machine.progress import Progress
 from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.study.dimensions import CLASSIFIER
 
 BATCH = 250
 EPOCHS, FEWEST_STEPS = 3, 200

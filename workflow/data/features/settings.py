@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from trigbench.workflow.study.dimensions import DIMENSIONS
+from trigbench.workflow.data.features.dimensions import DIMENSIONS
 from trigbench.workflow.study.models import Model, unfit
 
 IN_FEATURES = ("fd_train", "fd_held_out", "kid_train", "precision", "recall")

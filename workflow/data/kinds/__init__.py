@@ -1,1 +1,1 @@
-"""The kinds of data (workflow.study.kinds), a file each: settings, and what plans and pages need. None takes torch."""
+"""The kinds of data (workflow.study.kinds), each at home here: a folder, whose kind.py takes no torch, or one file."""

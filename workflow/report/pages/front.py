@@ -12,7 +12,7 @@ from trigbench.workflow.claims.verdicts import DECIDED, OLD_WORDS
 from trigbench.workflow.report.pages.claim import ClaimPage, Decision
 from trigbench.workflow.report.pages.common import SYMBOLS, Cell, Picture, Table, content, duration
 from trigbench.workflow.study.places import page_record
-from trigbench.workflow.study.study import DEFAULT_STUDIES
+from trigbench.workflow.study.shipped import by_default
 
 NOVEL = Path(__file__).parents[1] / "novel.yaml"
 Entry = Mapping[str, Any]
@@ -102,7 +102,7 @@ def _leads(entries: Sequence[Entry]) -> list[tuple[str, Picture]]:
 
 def _waiting(entries: Sequence[Entry]) -> list[str]:
     made = {entry["study"] for entry in entries if entry["runs"]}
-    return [name for name in DEFAULT_STUDIES if name not in made] if made & {*DEFAULT_STUDIES} else []
+    return [name for name in by_default() if name not in made] if made & {*by_default()} else []
 
 
 def novel_findings(entries: Sequence[Entry], path: Path = NOVEL) -> list[Novel]:

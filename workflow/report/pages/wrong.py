@@ -13,7 +13,7 @@ from trigbench.workflow.report.pages.claim import ClaimPage
 from trigbench.workflow.report.pages.common import Cell, Table, shown
 from trigbench.workflow.report.words import short_name
 from trigbench.workflow.study.places import SIMULATIONS
-from trigbench.workflow.study.study import DEFAULT_STUDIES
+from trigbench.workflow.study.shipped import by_default
 
 ADDRESS = "wrong.html"
 REASONS = (
@@ -99,7 +99,7 @@ def wrong_page(
 
 
 def _command() -> str:
-    return f"snakemake {SIMULATIONS}" if IS_CHECKOUT else f"trigbench run {DEFAULT_STUDIES[0]} -- {SIMULATIONS}"
+    return f"snakemake {SIMULATIONS}" if IS_CHECKOUT else f"trigbench run {by_default()[0]} -- {SIMULATIONS}"
 
 
 def _false(simulated: Mapping[str, Any]) -> Table | None:

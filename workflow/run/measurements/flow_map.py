@@ -16,6 +16,7 @@ from trigbench.core.condition import UNTOLD
 from trigbench.core.fields import Jump
 from trigbench.core.trigflow import lower_edge, rotate
 from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.data.kinds.mixture.draws import mixture_of
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import carried, on
 from trigbench.workflow.machine.tensors import read_tensors
@@ -63,7 +64,7 @@ def _known(task: Task, experiment: str) -> Task:
 def pairs(dataset: Dataset, edges: tuple[float, ...] = ()) -> Pairs:
     """Pairs of angles with their exact maps: to shares of each start, or to its segment's lower edge."""
     arrays = dataset.arrays
-    mixture = oracle.Mixture(*(torch.from_numpy(arrays[name]) for name in ("weights", "means", "stds")))
+    mixture = mixture_of(arrays)
     starts = range(len(arrays["angles"])) if edges else STARTS
     points = [torch.from_numpy(arrays["points"][start]) for start in starts]
     t = torch.from_numpy(arrays["angles"])[list(starts)]

@@ -15,6 +15,7 @@ from torch import Tensor
 from trigbench.core import oracle
 from trigbench.core.samplers.jumps import sample_jumps
 from trigbench.core.step_errors import erring, gaussian_excess
+from trigbench.workflow.data.kinds.mixture.draws import mixture_of
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.run.measurements.measured import Measured, Row
 from trigbench.workflow.run.task import open_data
@@ -33,7 +34,7 @@ SAMPLES, SOLVED_IN = 2000, 24
 def measure(study: Study, experiment: str) -> Measured:
     """Of the experiment's seeds, each with noise of its own; predictions have none."""
     arrays = open_data(study, study.arms[study.arms_of(experiment)[0]].data).arrays
-    mixture = oracle.Mixture(*(torch.from_numpy(arrays[k]) for k in ("weights", "means", "stds")))
+    mixture = mixture_of(arrays)
     rows = []
     for way, gamma in GAMMAS.items():
         for steps in STEPS:

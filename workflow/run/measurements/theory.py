@@ -27,6 +27,7 @@ from trigbench.core.samplers import Step
 from trigbench.core.samplers.ode import ddim_step, heun_step
 from trigbench.core.schedules import cm_angles
 from trigbench.core.trigflow import Field, angle_from_noise_level, even_grid
+from trigbench.workflow.data.kinds.mixture.draws import mixture_of
 from trigbench.workflow.data.randomness import generator, seed_for
 from trigbench.workflow.run.measurements.measured import Measured, Row
 from trigbench.workflow.run.task import open_data
@@ -48,7 +49,7 @@ def measure(study: Study, experiment: str) -> Measured:
     """All three, on the data of the experiment's first arm."""
     dataset = open_data(study, study.arms[study.arms_of(experiment)[0]].data)
     arrays = dataset.arrays
-    mixture = oracle.Mixture(*(torch.from_numpy(arrays[k]) for k in ("weights", "means", "stds")))
+    mixture = mixture_of(arrays)
     points = torch.from_numpy(arrays["points"][-1])
     rows = _fixed_point_errors(mixture, points, study.sigma_d)
     for seed in study.seeds_of(experiment):

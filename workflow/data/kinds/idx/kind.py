@@ -98,7 +98,7 @@ def _images(arrays: Arrays, count: int) -> Images:
     def encoded(pictures: np.ndarray) -> np.ndarray:
         import torch  # noqa: PLC0415 - where samples are judged
 
-        from trigbench.workflow.data.draws.idx import to_unit_variance  # noqa: PLC0415
+        from trigbench.workflow.data.kinds.idx.draws import to_unit_variance  # noqa: PLC0415
 
         return to_unit_variance(torch.from_numpy(pictures[:, :1]), mean, std, fold).numpy()
 
@@ -108,8 +108,8 @@ def _images(arrays: Arrays, count: int) -> Images:
 IDX = Kind(
     IdxData,
     _known,
-    "trigbench.workflow.data.idx",
-    draws="trigbench.workflow.data.draws.idx",
+    "trigbench.workflow.data.kinds.idx.making",
+    draws="trigbench.workflow.data.kinds.idx.draws",
     drawn=frozenset({"about"}),
     judging=frozenset({"reference", "extractor"}),
     small=False,

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from trigbench.core.trigflow import Field
-from trigbench.workflow.data import images
 from trigbench.workflow.data.dataset import Dataset, not_numbers
-from trigbench.workflow.data.draws.images import AGAIN
+from trigbench.workflow.data.features import judging
 from trigbench.workflow.data.features.extractors import RESIZING, Extractor, check_weights, open_extractor
 from trigbench.workflow.data.features.reference import frechet_to, open_reference, reference_file
-from trigbench.workflow.data.files.autoencoder import (
+from trigbench.workflow.data.files.drawing import AGAIN
+from trigbench.workflow.data.files.shards import SHARDS, in_parallel, open_shards, write_shards
+from trigbench.workflow.data.kinds.latents.autoencoder import (
     CHANNELS,
     FACTOR,
     check_autoencoder,
@@ -24,8 +25,7 @@ from trigbench.workflow.data.files.autoencoder import (
     normalise,
     open_autoencoder,
 )
-from trigbench.workflow.data.files.shards import SHARDS, in_parallel, open_shards, write_shards
-from trigbench.workflow.data.kinds.latents import METRICS
+from trigbench.workflow.data.kinds.latents.kind import METRICS
 from trigbench.workflow.data.parts import check_enough
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.machine.files import Arrays
@@ -35,9 +35,11 @@ from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
     from trigbench.workflow.data.files.pictures import Pictures
-    from trigbench.workflow.data.kinds.latents import LatentsData
+    from trigbench.workflow.data.kinds.latents.kind import LatentsData
     from trigbench.workflow.study.samplers import Evaluation
 
+DRAWN = ("folder", "vae", "parts")
+"""Of what is written down, what draws are made from; the rest is the judges', in an array of its own."""
 AT_ONCE = 64
 """Samples that are decoded and looked at together."""
 
@@ -49,7 +51,7 @@ def encode(data: "LatentsData", parts: Mapping[str, "Pictures"]) -> dict[str, An
     """
     files = check_autoencoder(Path(data.vae))
     marks = [*(part.digest for part in parts.values()), *(sha256_of(file) for file in files), data.size]
-    modules = ["trigbench.workflow.data.files.pictures", "trigbench.workflow.data.files.autoencoder"]
+    modules = ["trigbench.workflow.data.files.pictures", "trigbench.workflow.data.kinds.latents.autoencoder"]
     folder = SHARDS / digest(marks, modules)
     side = data.size // FACTOR
     encoded = {
@@ -99,12 +101,12 @@ def prepare(data: "LatentsData", evaluation: "Evaluation", sigma_d: float) -> tu
     facts["shards"] = about["parts"]
     facts["files"] = [f"{about['folder']}/{name}/manifest.json" for name in about["parts"]]
     facts["protocol"] = {
-        **images.protocol(about, evaluation, count, "adm"),
+        **judging.protocol(about, evaluation, count, "adm"),
         "autoencoder": f"images in [-1, 1]; decoded samples against the original images, {data.size} pixels",
     }
     if data.dinov2:
         facts["protocol"]["fdd"] = f"dinov2, weights sha256 {extractors['dinov2'].sha256[:12]}, {RESIZING['dinov2']}"
-    return {**images.arrays_of(about), "sigma_d": np.array(sigma_d)}, facts
+    return {**judging.arrays_of(about, DRAWN), "sigma_d": np.array(sigma_d)}, facts
 
 
 def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]:
@@ -114,7 +116,7 @@ def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]
 
 def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = METRICS["samples"]) -> dict[str, float]:
     """Distances of decoded samples to the original images; NaN where what is decoded is not numbers."""
-    about = images.about_of(dataset.arrays)
+    about = judging.about_of(dataset.arrays)
     _, decode = open_autoencoder(Path(about["vae"]))
     lost = 0
 
@@ -125,11 +127,11 @@ def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = M
         return decoded.nan_to_num().to(torch.uint8)
 
     def features(key: str) -> Tensor:  # all images together would take a hundred gigabytes
-        return images.extractor_of(about[key]).of_parts(map(pixels, samples.split(AT_ONCE)), len(samples))
+        return judging.extractor_of(about[key]).of_parts(map(pixels, samples.split(AT_ONCE)), len(samples))
 
     found = {}
     if set(wanted) - {"fdd_train"}:
-        found = images.judge_features(about["references of extractor"], features("extractor"), wanted)
+        found = judging.judge_features(about["references of extractor"], features("extractor"), wanted)
     if "fdd_train" in wanted and "dinov2" in about:
         reference = open_reference(about["references of dinov2"]["train"], AGAIN)
         found["fdd_train"] = frechet_to(reference, features("dinov2"))
@@ -138,10 +140,10 @@ def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = M
 
 def floors(dataset: Dataset) -> list[Value]:
     """Held-out images through the autoencoder, judged as if they were samples: what is lost in it alone."""
-    about = images.about_of(dataset.arrays)
+    about = judging.about_of(dataset.arrays)
     shards = open_shards(Path(about["folder"]) / "held_out", about["parts"]["held_out"], AGAIN)
     g = generator("floors")
-    rows = torch.randperm(len(shards), generator=g).numpy()[: images.LARGEST_FLOOR]
+    rows = torch.randperm(len(shards), generator=g).numpy()[: judging.LARGEST_FLOOR]
     noise = torch.randn(len(rows), *dataset.shape, generator=g)
     latents = normalise(torch.from_numpy(shards.rows(rows)), noise)
     wanted = [name for name in METRICS["samples"] if not name.endswith("_held_out")]

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trigbench.workflow.data.kinds.latents.dimensions import LATENT_CHANNELS, PIXELS_A_LATENT
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import best_device
-from trigbench.workflow.study.dimensions import LATENT_CHANNELS, PIXELS_A_LATENT
 
 MEAN, STD = (1.56, -0.695, 0.483, 0.729), (5.27, 5.91, 4.21, 4.31)
 CHANNELS, FACTOR = LATENT_CHANNELS, PIXELS_A_LATENT

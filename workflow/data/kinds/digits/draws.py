@@ -5,8 +5,8 @@ from torch import Tensor
 
 from trigbench.core.condition import Condition
 from trigbench.workflow.data.dataset import Dataset, checked_labels
+from trigbench.workflow.data.kinds.digits.dimensions import DIGIT_CLASSES
 from trigbench.workflow.machine.files import Arrays
-from trigbench.workflow.study.dimensions import DIGIT_CLASSES
 
 
 def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
@@ -14,18 +13,15 @@ from torch import Tensor
 
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset
-from trigbench.workflow.data.draws.idx import to_levels, to_unit_variance
-from trigbench.workflow.data.draws.images import AGAIN
-from trigbench.workflow.data.features.extractors import Extractor, accuracy, check_weights, open_extractor
-from trigbench.workflow.data.features.metrics import nearest_distance
-from trigbench.workflow.data.features.reference import reference_file
-from trigbench.workflow.data.files.shards import SHARDS, Shards, in_parallel, open_shards, write_shards
-from trigbench.workflow.data.images import (
-    LARGEST_FLOOR,
+from trigbench.workflow.data.features.dimensions import CLASSIFIER
+from trigbench.workflow.data.features.extractors import check_weights, open_extractor
+from trigbench.workflow.data.features.judging import (
     NEAREST,
     PARTS,
     SHOWN,
     about_of,
+    accuracy_on,
+    arrays_of,
     extractor_of,
     fixed_order,
     judge_features,
@@ -34,18 +30,21 @@ from trigbench.workflow.data.images import (
     protocol,
     real_against_real,
 )
-from trigbench.workflow.data.kinds.idx import METRICS
+from trigbench.workflow.data.features.metrics import nearest_distance
+from trigbench.workflow.data.features.reference import reference_file
+from trigbench.workflow.data.files.drawing import AGAIN
+from trigbench.workflow.data.files.shards import SHARDS, Shards, in_parallel, open_shards, write_shards
+from trigbench.workflow.data.kinds.idx.draws import to_levels, to_unit_variance
+from trigbench.workflow.data.kinds.idx.kind import METRICS
 from trigbench.workflow.data.parts import check_enough
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import Arrays
-from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.study.dimensions import CLASSIFIER
 from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
     from trigbench.workflow.data.files.pictures import Pictures
-    from trigbench.workflow.data.kinds.idx import IdxData
+    from trigbench.workflow.data.kinds.idx.kind import IdxData
     from trigbench.workflow.study.samplers import Evaluation
 
 DRAWN = ("folder", "conditional", "parts", "fold", "mean", "std")
@@ -65,7 +64,7 @@ def prepare(data: "IdxData", evaluation: "Evaluation", sigma_d: float) -> tuple[
         dimensions = published.dimensions(data.size)
     parts, content = parts_of(data)
     check_enough(parts["train"].rows, parts["held_out"].rows, dimensions, data.reference, data.path)
-    folder = SHARDS / digest([content, *data.labels], ["trigbench.workflow.data.files.idx"])
+    folder = SHARDS / digest([content, *data.labels], ["trigbench.workflow.data.kinds.idx.files"])
     written = {
         name: write_shards(
             folder / name, part.digest, (1, data.size, data.size), "uint8", part.labels, part.classes, part.rows,
@@ -91,15 +90,15 @@ def prepare(data: "IdxData", evaluation: "Evaluation", sigma_d: float) -> tuple[
     said = protocol(about, evaluation, len(orders["train"][: data.reference]), "none")
     facts = _facts(data, opened, (mean, std), sigma_d) | {"content": content}
     if extractor.name == "classifier":
-        facts["classifier_accuracy_held_out"] = _accuracy(extractor, seen["held_out"])
+        facts["classifier_accuracy_held_out"] = accuracy_on(extractor, seen["held_out"])
     facts |= {"files": [f"{folder}/{name}/manifest.json" for name in parts], "protocol": said}
     return _arrays(about, opened, orders, sigma_d), facts
 
 
 def parts_of(data: "IdxData") -> tuple[dict[str, "Pictures"], str]:
     """Both parts, and the digest of all of it; with as many images, and of that digest, as the study expects."""
-    from trigbench.workflow.data.files.idx import FETCH, idx_part  # noqa: PLC0415 - for the preparation alone
     from trigbench.workflow.data.files.pictures import check_counts  # noqa: PLC0415
+    from trigbench.workflow.data.kinds.idx.files import FETCH, idx_part  # noqa: PLC0415 - for the preparation alone
 
     parts = {name: idx_part(Path(data.path), name, data.size, data.labels) for name in PARTS}
     check_counts(parts["train"], data.count, None, "count")
@@ -132,7 +131,7 @@ def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = M
 
 def floors(dataset: Dataset) -> list[Value]:
     """Real against real, by grey levels."""
-    return real_against_real(dataset, _judge_levels)
+    return real_against_real(dataset, _judge_levels, METRICS["samples"])
 
 
 def _judge_levels(arrays: Arrays, levels: Tensor, wanted: Collection[str]) -> dict[str, float]:
@@ -154,13 +153,10 @@ def _nearest(arrays: Arrays, levels: Tensor, part: str) -> float:
 
 def _arrays(about: dict[str, Any], parts: dict[str, Shards], orders: dict[str, np.ndarray], sigma_d: float) -> Arrays:
     """What is written down, and some images of each part: for pictures, and to look for nearest neighbours among."""
-    drawn = {key: value for key, value in about.items() if key in DRAWN}
-    judged = {key: value for key, value in about.items() if key not in DRAWN}
     labels = parts["train"].labels
     assert labels is not None
     return {
-        "about": np.array(json.dumps(drawn)),
-        "judged_by": np.array(json.dumps(judged)),
+        **arrays_of(about, DRAWN),
         "sigma_d": np.array(sigma_d),
         **{f"{name}_shown": shards.rows(orders[name][:SHOWN]) for name, shards in parts.items()},
         "train_shown_labels": np.array(labels[orders["train"][:SHOWN]]),
@@ -188,9 +184,3 @@ def _moments(shards: Shards, path: str) -> tuple[float, float]:
         problem, remedy = "all pixels of the training part are of one grey level", "name the folder that is meant"
         raise BenchError(problem, file=path, key="path", remedy=remedy)
     return mean, std
-
-
-def _accuracy(extractor: Extractor, held: Shards) -> float:
-    assert held.labels is not None
-    rows = np.arange(len(held))[:LARGEST_FLOOR]
-    return round(accuracy(read_tensors(extractor.weights, AGAIN), pixels_of(held, rows), held.labels[rows]), 4)

@@ -10,22 +10,22 @@ from torch import Tensor
 
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset
-from trigbench.workflow.data.features.classifier import features, to_pixels, train_classifier
+from trigbench.workflow.data.features.dimensions import CLASSIFIER
 from trigbench.workflow.data.features.metrics import (
     frechet_distance,
     kernel_distance,
     nearest_distance,
     precision_recall,
 )
-from trigbench.workflow.data.kinds.digits import METRICS
+from trigbench.workflow.data.kinds.digits.classifier import features, to_pixels, train_classifier
+from trigbench.workflow.data.kinds.digits.kind import METRICS
 from trigbench.workflow.data.parts import check_enough
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.machine.files import Arrays
-from trigbench.workflow.study.dimensions import CLASSIFIER
 from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
-    from trigbench.workflow.data.kinds.digits import DigitsData
+    from trigbench.workflow.data.kinds.digits.kind import DigitsData
     from trigbench.workflow.study.samplers import Evaluation
 
 

@@ -4,9 +4,10 @@ from typing import Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
+from trigbench.workflow.data.features.dimensions import DIMENSIONS
 from trigbench.workflow.data.features.settings import IN_FEATURES, ExtractorSettings
+from trigbench.workflow.data.kinds.latents.dimensions import LATENT_CHANNELS, PIXELS_A_LATENT
 from trigbench.workflow.errors import Mistake
-from trigbench.workflow.study.dimensions import DIMENSIONS, LATENT_CHANNELS, PIXELS_A_LATENT
 from trigbench.workflow.study.kinds import Kind, Known
 from trigbench.workflow.study.models import DataSettings
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher
@@ -69,8 +70,8 @@ def _check_arm(data: LatentsData, name: str, arm: Arm) -> None:
 IMAGENET512 = Kind(
     LatentsData,
     _known,
-    "trigbench.workflow.data.latents",
-    draws="trigbench.workflow.data.draws.latents",
+    "trigbench.workflow.data.kinds.latents.making",
+    draws="trigbench.workflow.data.kinds.latents.draws",
     drawn=frozenset({"about"}),
     judging=frozenset({"reference", "extractor", "dinov2"}),
     small=False,

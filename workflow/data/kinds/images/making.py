@@ -1,8 +1,7 @@
 """Folders of images, CIFAR-10 and ImageNet 64: uint8 shards, judged in the features that the study names."""
 
-import json
-from collections.abc import Callable, Collection, Mapping
-from functools import cache, partial
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,40 +11,41 @@ from torch import Tensor
 
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset
-from trigbench.workflow.data.draws.images import AGAIN, drawn_from, to_unit_variance
-from trigbench.workflow.data.features.extractors import (
-    RESIZING,
-    Extractor,
-    accuracy,
-    check_weights,
-    open_extractor,
-    random_weights,
-    train_classifier,
+from trigbench.workflow.data.features.dimensions import CLASSIFIER
+from trigbench.workflow.data.features.extractors import check_weights, open_extractor
+from trigbench.workflow.data.features.judging import (
+    NEAREST,
+    PARTS,
+    SHOWN,
+    about_of,
+    accuracy_on,
+    arrays_of,
+    extractor_of,
+    fixed_order,
+    judge_features,
+    make_extractor,
+    pixels_of,
+    protocol,
+    real_against_real,
 )
-from trigbench.workflow.data.features.metrics import kernel_distance, nearest_distance, precision_recall
-from trigbench.workflow.data.features.reference import frechet_to, open_reference, reference_file
+from trigbench.workflow.data.features.metrics import nearest_distance
+from trigbench.workflow.data.features.reference import reference_file
+from trigbench.workflow.data.files.drawing import AGAIN
 from trigbench.workflow.data.files.shards import SHARDS, Shards, in_parallel, open_shards, write_shards
-from trigbench.workflow.data.kinds.images import METRICS
+from trigbench.workflow.data.kinds.images.draws import to_unit_variance
+from trigbench.workflow.data.kinds.images.kind import METRICS
 from trigbench.workflow.data.parts import check_enough
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.machine.files import Arrays
-from trigbench.workflow.machine.tensors import write_tensors
-from trigbench.workflow.study.dimensions import CLASSIFIER
 from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
-    from trigbench.workflow.data.features.settings import ExtractorSettings
     from trigbench.workflow.data.files.pictures import Pictures
-    from trigbench.workflow.data.kinds.images import ImagesData
+    from trigbench.workflow.data.kinds.images.kind import ImagesData
     from trigbench.workflow.study.samplers import Evaluation
 
-PARTS = ("train", "held_out")
-NEAREST = tuple(f"nearest_{part}" for part in PARTS)
-"""Metrics that look at pixels and not at features."""
-SHOWN = 1000
-"""Images of each part that are kept beside: for pictures, and to look for nearest neighbours among."""
-DRAWN = ("folder", "conditional", "flips", "parts", "vae")
+DRAWN = ("folder", "conditional", "flips", "parts")
 """Of what is written down, what draws are made from; the rest is the judges', in an array of its own."""
 
 
@@ -58,11 +58,11 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
     if data.extractor.weights is not None:
         published = open_extractor(data.extractor.kind, check_weights(data.extractor.kind, data.extractor.weights))
         dimensions = published.dimensions(data.size)
-    parts = dict(zip(("train", "held_out"), parts_of(data), strict=True))
+    parts = dict(zip(PARTS, parts_of(data), strict=True))
     check_enough(parts["train"].rows, parts["held_out"].rows, dimensions, data.reference, data.path)
     folder = SHARDS / digest(
         [part.digest for part in parts.values()],
-        ["trigbench.workflow.data.files.pictures", "trigbench.workflow.data.files.cifar10"],
+        ["trigbench.workflow.data.files.pictures", "trigbench.workflow.data.kinds.images.cifar10"],
     )
     shape = (3, data.size, data.size)
     about: dict[str, Any] = {"folder": str(folder), "conditional": data.conditional, "flips": data.flips}
@@ -83,13 +83,13 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
         )
         for name, shards in opened.items()
     }  # fmt: skip
-    arrays: Arrays = {**arrays_of(about), "sigma_d": np.array(sigma_d)}
+    arrays: Arrays = {**arrays_of(about, DRAWN), "sigma_d": np.array(sigma_d)}
     for name, shards in opened.items():
         arrays[f"{name}_shown"] = shards.rows(orders[name][:SHOWN])
     facts: dict[str, Any] = {"train": len(opened["train"]), "held_out": len(opened["held_out"])}
     facts |= _class_facts(opened["train"], data.conditional)
     if extractor.name == "classifier":
-        facts["classifier_accuracy_held_out"] = _accuracy(extractor, opened["held_out"])
+        facts["classifier_accuracy_held_out"] = accuracy_on(extractor, opened["held_out"])
     facts["shards"] = about["parts"]
     facts["files"] = [f"{about['folder']}/{name}/manifest.json" for name in about["parts"]]
     facts["protocol"] = protocol(about, evaluation, len(orders["train"][: data.reference]), data.resize)
@@ -98,8 +98,9 @@ def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tup
 
 def parts_of(data: "ImagesData") -> tuple["Pictures", "Pictures"]:
     """The training and the held-out images, with as many images and classes as the study expects."""
-    from trigbench.workflow.data.files.cifar10 import cifar10_parts  # noqa: PLC0415 - Pillow, for the preparation alone
+    # Pillow, for the preparation alone
     from trigbench.workflow.data.files.pictures import check_classes, check_counts, folder_part  # noqa: PLC0415
+    from trigbench.workflow.data.kinds.images.cifar10 import cifar10_parts  # noqa: PLC0415
 
     read = partial(folder_part, size=data.size, resize=data.resize, convert=data.convert, labelled=data.labels)
     if data.kind == "cifar10":
@@ -115,46 +116,6 @@ def parts_of(data: "ImagesData") -> tuple["Pictures", "Pictures"]:
     check_counts(held, data.held_out_count, None, "held_out_count")
     check_classes(train, held)
     return train, held
-
-
-def make_extractor(settings: "ExtractorSettings", folder: Path, train: Shards, source: str, seed: int) -> Extractor:
-    """The extractor that the study names; a classifier is trained once for the same images and seed."""
-    kind, side = settings.kind, train.manifest.shape[-1]
-    if settings.weights is not None:
-        return open_extractor(kind, check_weights(kind, settings.weights))
-    path = folder / f"{kind}-{digest([source, seed], ['trigbench.workflow.data.features.extractors'])}.safetensors"
-    if not path.is_file() and kind == "random":
-        write_tensors(path, random_weights(side))
-    elif not path.is_file():
-        assert train.labels is not None  # the schema asks for them
-        classes = len(train.manifest.classes)
-        write_tensors(path, train_classifier(train.rows, np.asarray(train.labels), classes, side, seed))
-    return open_extractor(kind, path)
-
-
-def protocol(about: dict[str, Any], evaluation: "Evaluation", reference: int, resize: str) -> dict[str, Any]:
-    """What must be said beside a distance so that it can be compared."""
-    extractor = about["extractor"]
-    return {
-        "samples": evaluation.samples,
-        "sampling_seed": evaluation.seed,
-        "reference": f"{reference} images of the training part",
-        "resize": resize,
-        "extractor": f"{extractor['kind']}, weights sha256 {extractor['sha256'][:12]}",
-        "extractor_resize": RESIZING[extractor["kind"]],
-    }
-
-
-def arrays_of(about: Mapping[str, Any]) -> Arrays:
-    """What is written down of the data, as arrays: what is drawn from, and what is judged by."""
-    drawn = {key: value for key, value in about.items() if key in DRAWN}
-    judged = {key: value for key, value in about.items() if key not in DRAWN}
-    return {"about": np.array(json.dumps(drawn)), "judged_by": np.array(json.dumps(judged))}
-
-
-def about_of(arrays: Arrays) -> dict[str, Any]:
-    """Where the parts of the data set lie, and their digests."""
-    return json.loads(str(arrays["judged_by"])) | drawn_from(arrays)
 
 
 def to_pixels(images: Tensor, sigma_d: float) -> Tensor:
@@ -182,46 +143,9 @@ def judge_pixels(arrays: Arrays, pixels: Tensor, wanted: Collection[str]) -> dic
     return found | {f"nearest_{part}": _nearest(arrays, pixels, part) for part in PARTS if f"nearest_{part}" in wanted}
 
 
-def judge_features(references: Mapping[str, Any], features: Tensor, wanted: Collection[str]) -> dict[str, float]:
-    """The distances that features of samples decide, by the references of both parts."""
-    to_part = {name: partial(open_reference, origin, AGAIN) for name, origin in references.items()}
-    both = cache(lambda: precision_recall(features, to_part["train"]().features))
-    judges: dict[str, Callable[[], float]] = {
-        "fd_train": lambda: frechet_to(to_part["train"](), features),
-        "fd_held_out": lambda: frechet_to(to_part["held_out"](), features),
-        "kid_train": lambda: kernel_distance(features, to_part["train"]().features),
-        "precision": lambda: both()[0],
-        "recall": lambda: both()[1],
-    }
-    return {name: judge() for name, judge in judges.items() if name in wanted}
-
-
-def extractor_of(origin: Mapping[str, str]) -> Extractor:
-    """The extractor that was written down when the data were prepared."""
-    return open_extractor(origin["kind"], Path(origin["weights"]), origin["sha256"])
-
-
 def floors(dataset: Dataset) -> list[Value]:
     """Real against real, by pixels."""
-    return real_against_real(dataset, judge_pixels)
-
-
-def real_against_real(
-    dataset: Dataset, judge: Callable[[Arrays, Tensor, Collection[str]], dict[str, float]]
-) -> list[Value]:
-    """The held-out part judged as if it were samples.
-
-    Its distance to itself is left out, being zero by definition.
-    """
-    about = about_of(dataset.arrays)
-    shards = open_shards(Path(about["folder"]) / "held_out", about["parts"]["held_out"], AGAIN)
-    pixels = pixels_of(shards, fixed_order(len(shards), 0, "floors")[:LARGEST_FLOOR])
-    wanted = [name for name in METRICS["samples"] if not name.endswith("_held_out")]
-    return [Value(metric=name, value=value) for name, value in judge(dataset.arrays, pixels, wanted).items()]
-
-
-LARGEST_FLOOR = 10_000
-"""Held-out images that are judged as samples."""
+    return real_against_real(dataset, judge_pixels, METRICS["samples"])
 
 
 def _nearest(arrays: Arrays, pixels: Tensor, part: str) -> float:
@@ -231,27 +155,9 @@ def _nearest(arrays: Arrays, pixels: Tensor, part: str) -> float:
     return nearest_distance(to_unit_variance(pixels, sigma_d), to_unit_variance(others, sigma_d))
 
 
-def pixels_of(shards: Shards, rows: np.ndarray) -> Tensor:
-    """The images of these rows, (row, channel, height, width), uint8."""
-    return torch.from_numpy(shards.rows(rows))
-
-
-def fixed_order(count: int, seed: int, purpose: str) -> np.ndarray:
-    """A fixed order of all rows, as files come sorted by class."""
-    return torch.randperm(count, generator=generator(seed, purpose, "order")).numpy()
-
-
 def _class_facts(train: Shards, conditional: bool) -> dict[str, Any]:
     counts = train.manifest.rows_of_class.values()
     if not counts:
         return {}
     return {"classes": len(counts), "fewest_of_a_class": min(counts), "most_of_a_class": max(counts),
             "networks_are_told_the_class": conditional}  # fmt: skip
-
-
-def _accuracy(extractor: Extractor, held: Shards) -> float:
-    from trigbench.workflow.machine.tensors import read_tensors  # noqa: PLC0415
-
-    assert held.labels is not None
-    rows = np.arange(len(held))[:LARGEST_FLOOR]
-    return round(accuracy(read_tensors(extractor.weights, AGAIN), pixels_of(held, rows), held.labels[rows]), 4)

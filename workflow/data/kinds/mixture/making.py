@@ -12,13 +12,13 @@ from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import Field, consistency_map, interpolate
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.features.metrics import sliced_wasserstein
-from trigbench.workflow.data.kinds.mixture import METRICS
+from trigbench.workflow.data.kinds.mixture.kind import METRICS
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.machine.files import Arrays
 from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
-    from trigbench.workflow.data.kinds.mixture import MixtureData
+    from trigbench.workflow.data.kinds.mixture.kind import MixtureData
     from trigbench.workflow.study.samplers import Evaluation
 
 ANGLES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)

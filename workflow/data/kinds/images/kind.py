@@ -88,7 +88,7 @@ def _images(arrays: Arrays, count: int) -> Images:
     def encoded(pictures: np.ndarray) -> np.ndarray:
         import torch  # noqa: PLC0415 - where samples are judged
 
-        from trigbench.workflow.data.draws.images import to_unit_variance  # noqa: PLC0415
+        from trigbench.workflow.data.kinds.images.draws import to_unit_variance  # noqa: PLC0415
 
         return to_unit_variance(torch.from_numpy(pictures), float(arrays["sigma_d"])).numpy()
 
@@ -99,8 +99,8 @@ def _images(arrays: Arrays, count: int) -> Images:
 IMAGES = Kind(
     ImagesData,
     _known,
-    "trigbench.workflow.data.images",
-    draws="trigbench.workflow.data.draws.images",
+    "trigbench.workflow.data.kinds.images.making",
+    draws="trigbench.workflow.data.kinds.images.draws",
     drawn=frozenset({"about"}),
     judging=frozenset({"reference", "extractor"}),
     small=False,

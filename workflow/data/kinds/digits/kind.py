@@ -4,9 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from trigbench.workflow.data.features.dimensions import CLASSIFIER
 from trigbench.workflow.data.features.settings import OF_IMAGES
+from trigbench.workflow.data.kinds.digits.dimensions import DIGIT_CLASSES, GREY_LEVELS
 from trigbench.workflow.machine.files import Arrays
-from trigbench.workflow.study.dimensions import CLASSIFIER, DIGIT_CLASSES, GREY_LEVELS
 from trigbench.workflow.study.kinds import Images, Kind, Known
 from trigbench.workflow.study.models import DataSettings
 
@@ -55,8 +56,8 @@ def _images(arrays: Arrays, count: int) -> Images:
 DIGITS = Kind(
     DigitsData,
     _known,
-    "trigbench.workflow.data.digits",
-    draws="trigbench.workflow.data.draws.digits",
+    "trigbench.workflow.data.kinds.digits.making",
+    draws="trigbench.workflow.data.kinds.digits.draws",
     drawn=frozenset({"train", "train_labels"}),
     images=_images,
 )

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trigbench.core.optimiser import adam_step, initial_state
+from trigbench.workflow.data.features.dimensions import CLASSIFIER
+from trigbench.workflow.data.kinds.digits.dimensions import DIGIT_CLASSES, GREY_LEVELS
 from trigbench.workflow.data.randomness import generator, seed_for
-from trigbench.workflow.study.dimensions import CLASSIFIER, DIGIT_CLASSES, GREY_LEVELS
 
 
 def classifier() -> nn.Sequential:

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from trigbench.core.condition import Condition
 from trigbench.workflow.data.dataset import Dataset
-from trigbench.workflow.data.draws.images import AGAIN, drawn_from, shares_of
-from trigbench.workflow.data.files.autoencoder import CHANNELS, normalise
+from trigbench.workflow.data.files.drawing import AGAIN, drawn_from, shares_of
 from trigbench.workflow.data.files.shards import open_shards
+from trigbench.workflow.data.kinds.latents.autoencoder import CHANNELS, normalise
 from trigbench.workflow.machine.files import Arrays
 
 

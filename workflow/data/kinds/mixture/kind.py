@@ -37,8 +37,8 @@ def _known(data: MixtureData) -> Known:
 MIXTURE = Kind(
     MixtureData,
     _known,
-    "trigbench.workflow.data.mixture",
-    draws="trigbench.workflow.data.draws.mixture",
+    "trigbench.workflow.data.kinds.mixture.making",
+    draws="trigbench.workflow.data.kinds.mixture.draws",
     drawn=frozenset({"weights", "means", "stds"}),
     judging=frozenset({"evaluation_points"}),
     parts=False,

@@ -1,19 +1,16 @@
 """Draws of images, from their shards."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trigbench.core.condition import Condition
-from trigbench.workflow.data.dataset import Dataset, checked_labels
-from trigbench.workflow.data.files.shards import Shards, open_shards
+from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.data.files.drawing import AGAIN, drawn_from, shares_of
+from trigbench.workflow.data.files.shards import open_shards
 from trigbench.workflow.machine.files import Arrays
-
-AGAIN = "delete the prepared .npz of this data set; the workflow makes it again, and only what is missing"
 
 
 def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
@@ -34,18 +31,6 @@ def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
     return Dataset(shards.manifest.shape, len(shares), draw, None, arrays, shares or None)
 
 
-def shares_of(shards: Shards, folder: Path) -> tuple[int, ...]:
-    """How many rows there are of each class. Raises BenchError for a label that is none of them."""
-    manifest = shards.manifest
-    checked_labels(torch.from_numpy(np.array(shards.labels)), len(shards), len(manifest.classes), folder)
-    return tuple(manifest.rows_of_class[name] for name in manifest.classes)
-
-
 def to_unit_variance(pixels: Tensor, sigma_d: float) -> Tensor:
     """uint8 -> [-1, 1] / sigma_d."""
     return (pixels.float() / 127.5 - 1) / sigma_d
-
-
-def drawn_from(arrays: Arrays) -> dict[str, Any]:
-    """Where the shards lie, their digests, and how they are drawn."""
-    return json.loads(str(arrays["about"]))

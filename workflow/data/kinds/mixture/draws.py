@@ -9,9 +9,14 @@ from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.machine.files import Arrays
 
 
+def mixture_of(arrays: Arrays, dtype: torch.dtype = torch.float64) -> oracle.Mixture:
+    """The mixture that was prepared; its parts are kept in float64."""
+    return oracle.Mixture(*(torch.from_numpy(arrays[name]).to(dtype) for name in ("weights", "means", "stds")))
+
+
 def open_dataset(arrays: Arrays, sigma_d: float) -> Dataset:
     """Draws are fresh at every step: the data set is infinite."""
-    mixture = oracle.Mixture(*(torch.from_numpy(arrays[k]).float() for k in ("weights", "means", "stds")))
+    mixture = mixture_of(arrays, torch.float32)
     dimension = mixture.means.shape[1]
 
     def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:

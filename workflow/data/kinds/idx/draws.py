@@ -10,7 +10,7 @@ from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from trigbench.core.condition import UNTOLD, Condition
 from trigbench.workflow.data.dataset import Dataset
-from trigbench.workflow.data.draws.images import AGAIN, drawn_from, shares_of
+from trigbench.workflow.data.files.drawing import AGAIN, drawn_from, shares_of
 from trigbench.workflow.data.files.shards import open_shards
 from trigbench.workflow.machine.files import Arrays
 

@@ -1,1 +1,0 @@
-"""What is drawn of each kind of data (workflow.study.kinds): all that training and sampling see, and no judge."""

@@ -1,0 +1,1 @@
+"""Grey images in IDX files: the MNIST family."""

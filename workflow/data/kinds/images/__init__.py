@@ -1,0 +1,1 @@
+"""Folders of images, CIFAR-10 and ImageNet 64."""

@@ -1,0 +1,1 @@
+"""ImageNet 512 in an autoencoder's latents."""
