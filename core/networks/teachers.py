@@ -5,7 +5,7 @@ Tensors in, networks and fields out; nothing is read from files here.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -19,54 +19,16 @@ from trigbench.core.networks import ddpmpp, edm2
 from trigbench.core.networks.conditioning import Told
 from trigbench.core.networks.ddpmpp import DDPMpp
 from trigbench.core.networks.edm2 import EDM2
+from trigbench.core.networks.families import Family, family_of
 from trigbench.core.trigflow import Field, time_dtype
 
 LISTED = 5
 """Names that an error gives of each kind."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """How a family of published networks names its tensors; names in the network are the same without prefix."""
-
-    make: Callable[..., nn.Module]
-    prefix: str
-    stem_bias: int
-    """Channels of the stem that are not the image's."""
-    block: str
-    """A block's first convolution."""
-    attention: str
-    label: str
-    unused: str
-    """What a field has no use for: EDM's labels of augmentation, zero outside training, and its fixed filters,
-    and EDM2's estimate of its own uncertainty."""
-    renamed: Mapping[str, str]
-    """Our names that differ, to the published, {side} being the resolution twice."""
-
-
-FAMILIES = (
-    Family(
-        make=lambda **settings: DDPMpp(**settings, **ddpmpp.PLAIN),
-        prefix="model.",
-        stem_bias=0,
-        block="conv0",
-        attention="qkv",
-        label="map_label",
-        unused=r"model\.map_augment\.weight|.*\.resample_filter",
-        renamed={"out_norm": "dec.{side}_aux_norm", "out_conv": "dec.{side}_aux_conv"},
-    ),
-    Family(
-        make=lambda **settings: EDM2(**settings, **edm2.PLAIN),
-        prefix="unet.",
-        stem_bias=1,
-        block="conv_res0",
-        attention="attn_qkv",
-        label="emb_label",
-        unused=r"logvar_.*",
-        renamed={},
-    ),
-)
-"""EDM's DDPM++, and EDM2."""
+MADE: Mapping[str, Callable[..., DDPMpp | EDM2]] = {
+    f"{make.__module__}:{make.__name__}": partial(make, **plain)
+    for make, plain in ((DDPMpp, ddpmpp.PLAIN), (EDM2, edm2.PLAIN))
+}
+"""By what the table of families calls them, as published."""
 
 
 def edm_network(state: Mapping[str, Tensor]) -> DDPMpp | EDM2:
@@ -78,12 +40,12 @@ def edm_network(state: Mapping[str, Tensor]) -> DDPMpp | EDM2:
     Raises ValueError when the tensors are of neither family, and when a name is missing or unexpected
     or a shape differs.
     """
-    family = next((f for f in FAMILIES if any(name.startswith(f"{f.prefix}enc.") for name in state)), None)
-    if family is None:
-        raise ValueError(f"neither EDM's DDPM++ (model.enc...) nor EDM2 (unet.enc...): {_listed(state)}")
+    try:
+        family = family_of(state)
+    except ValueError as error:
+        raise ValueError(f"{error}: {_listed(state)}") from None
     with torch.device("meta"):
-        network = family.make(**_settings(family, state))
-    assert isinstance(network, DDPMpp | EDM2)
+        network = MADE[family.network](**_settings(family, state))
     names = {name: _published(family, name, network.plan.stem) for name in network.state_dict()}
     _check(state, {names[name]: tensor for name, tensor in network.state_dict().items()}, family)
     tensors = {name: state[published] for name, published in names.items()}
@@ -115,7 +77,7 @@ def _settings(family: Family, state: Mapping[str, Tensor]) -> dict[str, object]:
         widths = [encoder[side, f"block0.{family.block}"].shape[0] for side in sides]
     except (IndexError, KeyError) as error:
         raise ValueError(f"no encoder in these tensors, {error} is missing: {_listed(state)}") from error
-    label = state.get(f"{family.prefix}{family.label}.weight")
+    label = state.get(family.labels)
     width = stem.shape[0]
     return {
         "shape": (stem.shape[1] - family.stem_bias, sides[0], sides[0]),

@@ -17,6 +17,7 @@ from tests.core.test_teachers import (
     edm_conv,
     edm_linear,
     edm_norm,
+    of_two_levels,
     without,
 )
 from trigbench.core.conversions import trig_from_edm, trig_from_flow
@@ -253,16 +254,11 @@ def ctm_raw(w: Weights, x: Tensor, c_noise: Tensor, c_end: Tensor, labels: Tenso
         e.append(nnf.silu(edm_linear(w, f"model.map_layer1{which}", told, 128)))
     both = (e[0], e[1])
     h0 = edm_conv(w, "model.enc.8x8_conv", x, 32, 3)
-    h1 = ctm_block(w, "model.enc.8x8_block0", h0, both, 32)
-    h2 = ctm_block(w, "model.enc.4x4_down", h1, both, 32, "down")
-    h3 = ctm_block(w, "model.enc.4x4_block0", h2, both, 64, attends=True)
-    y = ctm_block(w, "model.dec.4x4_in0", h3, both, 64, attends=True)
-    y = ctm_block(w, "model.dec.4x4_in1", y, both, 64)
-    y = ctm_block(w, "model.dec.4x4_block0", torch.cat([y, h3], 1), both, 64)
-    y = ctm_block(w, "model.dec.4x4_block1", torch.cat([y, h2], 1), both, 64, attends=True)
-    y = ctm_block(w, "model.dec.8x8_up", y, both, 64, "up")
-    y = ctm_block(w, "model.dec.8x8_block0", torch.cat([y, h1], 1), both, 32)
-    y = ctm_block(w, "model.dec.8x8_block1", torch.cat([y, h0], 1), both, 32)
+
+    def block(name: str, x: Tensor, outputs: int, resample: str = "", attends: bool = False) -> Tensor:
+        return ctm_block(w, f"model.{name}", x, both, outputs, resample, attends)
+
+    y = of_two_levels(block, h0, 32)
     return edm_conv(w, "model.dec.8x8_aux_conv", nnf.silu(edm_norm(w, "model.dec.8x8_aux_norm", y)), 3, 3)
 
 
@@ -399,16 +395,11 @@ def mf_unet(w: Weights, z: Tensor, t: Tensor, r: Tensor) -> Tensor:
     e = nnf.silu(edm_linear(w, "map_layer0", torch.cat(told, dim=1), 128))
     e = nnf.silu(edm_linear(w, "map_layer1", e, 128))
     h0 = edm_conv(w, "enc.8x8_conv", z, 32, 3)
-    h1 = mf_block(w, "enc.8x8_block0", h0, e, 32)
-    h2 = mf_block(w, "enc.4x4_down", h1, e, 32, "down")
-    h3 = mf_block(w, "enc.4x4_block0", h2, e, 64, attends=True)
-    y = mf_block(w, "dec.4x4_in0", h3, e, 64, attends=True)
-    y = mf_block(w, "dec.4x4_in1", y, e, 64)
-    y = mf_block(w, "dec.4x4_block0", torch.cat([y, h3], 1), e, 64)
-    y = mf_block(w, "dec.4x4_block1", torch.cat([y, h2], 1), e, 64, attends=True)
-    y = mf_block(w, "dec.8x8_up", y, e, 64, "up")
-    y = mf_block(w, "dec.8x8_block0", torch.cat([y, h1], 1), e, 32)
-    y = mf_block(w, "dec.8x8_block1", torch.cat([y, h0], 1), e, 32)
+
+    def block(name: str, x: Tensor, outputs: int, resample: str = "", attends: bool = False) -> Tensor:
+        return mf_block(w, name, x, e, outputs, resample, attends)
+
+    y = of_two_levels(block, h0, 32)
     return edm_conv(w, "dec.8x8_aux_conv", nnf.silu(edm_norm(w, "dec.8x8_aux_norm", y)), 3, 3)
 
 

@@ -36,6 +36,33 @@ class Checkpoint(dict[str, Tensor]):
         return self[name]
 
 
+# --- the plan of all of them ---------------------------------------------------------------------------
+
+
+def of_two_levels(
+    block: Callable[..., Tensor],
+    h0: Tensor,
+    width: int,
+    join: Callable[[Tensor, Tensor], Tensor] = lambda y, skipped: torch.cat([y, skipped], 1),
+    every: bool = False,
+) -> Tensor:
+    """From the stem's output at 8x8 to the decoder's: one block a level, twice as wide at 4x4, where it attends.
+
+    `block(name, x, outputs, resample, attends)`; EDM2 joins in a way of its own, and attends in `every` block that
+    does not resample, the second of the middle apart.
+    """
+    h1 = block("enc.8x8_block0", h0, width, attends=every)
+    h2 = block("enc.4x4_down", h1, width, "down")
+    h3 = block("enc.4x4_block0", h2, 2 * width, attends=True)
+    y = block("dec.4x4_in0", h3, 2 * width, attends=True)
+    y = block("dec.4x4_in1", y, 2 * width)
+    y = block("dec.4x4_block0", join(y, h3), 2 * width, attends=every)
+    y = block("dec.4x4_block1", join(y, h2), 2 * width, attends=True)
+    y = block("dec.8x8_up", y, 2 * width, "up")
+    y = block("dec.8x8_block0", join(y, h1), width, attends=every)
+    return block("dec.8x8_block1", join(y, h0), width, attends=every)
+
+
 # --- EDM's DDPM++ (arXiv 2206.00364), its tensors as NVlabs/edm names them ---------------------------
 
 
@@ -91,16 +118,11 @@ def edm_raw(w: Weights, x: Tensor, c_noise: Tensor, labels: Tensor | None) -> Te
     e = e + edm_linear(w, "model.map_label", hot, 64)
     e = nnf.silu(edm_linear(w, "model.map_layer1", nnf.silu(edm_linear(w, "model.map_layer0", e, 256)), 256))
     h0 = edm_conv(w, "model.enc.8x8_conv", x, 64, 3)
-    h1 = edm_block(w, "model.enc.8x8_block0", h0, e, 64)
-    h2 = edm_block(w, "model.enc.4x4_down", h1, e, 64, "down")
-    h3 = edm_block(w, "model.enc.4x4_block0", h2, e, 128, attends=True)
-    y = edm_block(w, "model.dec.4x4_in0", h3, e, 128, attends=True)
-    y = edm_block(w, "model.dec.4x4_in1", y, e, 128)
-    y = edm_block(w, "model.dec.4x4_block0", torch.cat([y, h3], 1), e, 128)
-    y = edm_block(w, "model.dec.4x4_block1", torch.cat([y, h2], 1), e, 128, attends=True)
-    y = edm_block(w, "model.dec.8x8_up", y, e, 128, "up")
-    y = edm_block(w, "model.dec.8x8_block0", torch.cat([y, h1], 1), e, 64)
-    y = edm_block(w, "model.dec.8x8_block1", torch.cat([y, h0], 1), e, 64)
+
+    def block(name: str, x: Tensor, outputs: int, resample: str = "", attends: bool = False) -> Tensor:
+        return edm_block(w, f"model.{name}", x, e, outputs, resample, attends)
+
+    y = of_two_levels(block, h0, 64)
     return edm_conv(w, "model.dec.8x8_aux_conv", nnf.silu(edm_norm(w, "model.dec.8x8_aux_norm", y)), 3, 3)
 
 
@@ -170,16 +192,11 @@ def edm2_raw(w: Weights, x: Tensor, c_noise: Tensor, labels: Tensor | None) -> T
         hot[range(len(x)), labels] = math.sqrt(CLASSES)
     e = edm2_silu(edm2_sum(e, edm2_layer(w, "unet.emb_label", hot, 128), 0.5))
     h0 = edm2_layer(w, "unet.enc.8x8_conv", torch.cat([x, torch.ones_like(x[:, :1])], 1), 64, 3)
-    h1 = edm2_block(w, "unet.enc.8x8_block0", h0, e, 64, attends=True)
-    h2 = edm2_block(w, "unet.enc.4x4_down", h1, e, 64, "down")
-    h3 = edm2_block(w, "unet.enc.4x4_block0", h2, e, 128, attends=True)
-    y = edm2_block(w, "unet.dec.4x4_in0", h3, e, 128, attends=True)
-    y = edm2_block(w, "unet.dec.4x4_in1", y, e, 128)
-    y = edm2_block(w, "unet.dec.4x4_block0", edm2_cat(y, h3), e, 128, attends=True)
-    y = edm2_block(w, "unet.dec.4x4_block1", edm2_cat(y, h2), e, 128, attends=True)
-    y = edm2_block(w, "unet.dec.8x8_up", y, e, 128, "up")
-    y = edm2_block(w, "unet.dec.8x8_block0", edm2_cat(y, h1), e, 64, attends=True)
-    y = edm2_block(w, "unet.dec.8x8_block1", edm2_cat(y, h0), e, 64, attends=True)
+
+    def block(name: str, x: Tensor, outputs: int, resample: str = "", attends: bool = False) -> Tensor:
+        return edm2_block(w, f"unet.{name}", x, e, outputs, resample, attends)
+
+    y = of_two_levels(block, h0, 64, edm2_cat, every=True)
     return edm2_layer(w, "unet.out_conv", y, 3, 3, gain=w("unet.out_gain"))
 
 

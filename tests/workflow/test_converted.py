@@ -17,7 +17,7 @@ from torch import Tensor
 from tests.workflow.conftest import ROOT, as_a_new_process
 from trigbench.core.condition import Condition
 from trigbench.core.fields import Draws, Fields
-from trigbench.core.networks import ddpmpp, edm2, teachers
+from trigbench.core.networks import ddpmpp, edm2, families, teachers
 from trigbench.core.networks.ddpmpp import DDPMpp
 from trigbench.core.networks.edm2 import EDM2
 from trigbench.core.networks.teachers import edm_field
@@ -54,7 +54,7 @@ def published(family: str, path: Path, shape: tuple[int, ...] = (1, 8, 8), class
     """Write a random network as its authors name its tensors, with those that a field has no use for."""
     make, settings = FAMILIES[family]
     network = make(shape=shape, classes=classes, **settings)
-    about = teachers.FAMILIES[list(FAMILIES).index(family)]
+    about = families.FAMILIES[list(FAMILIES).index(family)]
     g = torch.Generator().manual_seed(seed)
     state = {
         teachers._published(about, name, network.plan.stem): torch.randn(value.shape, generator=g)

@@ -6,9 +6,10 @@ from typing import NoReturn
 
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D, SIGMA_MAX, SIGMA_MIN
 from trigbench.core.map_samplers import MAP_SAMPLERS
+from trigbench.core.networks.families import DDPMPP
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
-from trigbench.workflow.study.converted import DDPMPP, header_of
+from trigbench.workflow.study.converted import header_of
 from trigbench.workflow.study.guided import check_guidance, check_scales
 from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.metrics import check_quantity

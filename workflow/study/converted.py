@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path, PurePath
 from typing import Literal
 
+from trigbench.core.networks.families import family_of
 from trigbench.workflow.study.models import Model
 
-DDPMPP = "trigbench.core.networks.ddpmpp:DDPMpp"
 OPENED_BY = {"edm": "trigbench.workflow.run.teachers:EdmTeacher"}
 """kind of a converted teacher -> what opens one; part of no other run's mathematics."""
 LONGEST_HEADER = 100_000_000
@@ -27,22 +27,6 @@ class ConvertedTeacher(Model):
     def __str__(self) -> str:
         """As tables name it."""
         return f"{self.kind}:{PurePath(self.file).name}"
-
-
-@dataclass(frozen=True)
-class Family:
-    """How a family of EDM's networks names its tensors (core.networks.teachers has all of it)."""
-
-    network: str
-    prefix: str
-    stem_bias: int
-    label: str
-
-
-EDM = (
-    Family(DDPMPP, "model.", 0, "model.map_label.weight"),
-    Family("trigbench.core.networks.edm2:EDM2", "unet.", 1, "unet.emb_label.weight"),
-)
 
 
 @dataclass(frozen=True)
@@ -65,14 +49,12 @@ def header_of(path: Path) -> Header:
 @cache
 def _header(path: Path, size: int, changed: int) -> Header:
     shapes = _shapes(path, size)
-    family = next((f for f in EDM if any(name.startswith(f"{f.prefix}enc.") for name in shapes)), None)
-    if family is None:
-        raise ValueError("neither EDM's DDPM++ (model.enc...) nor EDM2 (unet.enc...)")
+    family = family_of(shapes)
     first = re.compile(rf"{re.escape(family.prefix)}enc\.(\d+)x\1_conv\.weight")
     stems = {int(found[1]): shapes[name] for name in shapes if (found := first.fullmatch(name))}
     if not stems:
         raise ValueError("no encoder in these tensors")
-    stem, label = stems[side := max(stems)], shapes.get(family.label)
+    stem, label = stems[side := max(stems)], shapes.get(family.labels)
     if len(stem) != 4 or (label is not None and len(label) != 2):
         raise ValueError("its first layer, or that of its labels, is of another shape")
     return Header(family.network, (stem[1] - family.stem_bias, side, side), label[1] if label else 0)
