@@ -85,3 +85,19 @@ def test_no_other_place_names_the_folders_of_results_and_reports() -> None:
     found = [file for file, text in CODE.items() if named.search(text) and file != HOME]
     assert not found, "take them from workflow.study.places"
     assert named.search(CODE[HOME])
+
+
+def test_the_walk_of_a_run_that_contributors_are_told_is_there() -> None:
+    """Every file that it names, and in it every function or class that it says is there."""
+    told = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    walk = told.split("## One run, from its command to its files")[1].split("\n## ")[0]
+    steps = re.findall(r"`([\w/]+\.py)`(?:\s*(?:\(|, |: )((?:`\w+`(?:, )?)+))?", walk)
+    assert len(steps) > 12 and {room for file, _ in steps for room in file.split("/")[1:2]} >= {"study", "run"}
+    for file, names in steps:
+        found = [ROOT / file] if "/" in file else sorted(ROOT.glob(f"workflow/data/kinds/*/{file}"))
+        text = "".join(path.read_text(encoding="utf-8") for path in found)
+        assert text, f"there is no {file}"
+        for name in re.findall(r"\w+", names):
+            assert re.search(rf"^(?:def|class) {name}\b", text, re.MULTILINE), f"{file} has no {name}"
+    for name, file in re.findall(r"`(\w+)` of `([\w/]+\.py)`", walk):
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
