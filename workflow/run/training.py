@@ -17,10 +17,10 @@ from trigbench.core.optimiser import AdamSettings, adam_step
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import device_name, device_of, products
 from trigbench.workflow.machine.files import exclusive, write_text
-from trigbench.workflow.machine.limits import StopNow, stopping
 from trigbench.workflow.machine.live import live
 from trigbench.workflow.machine.progress import Progress, sign_of_life
 from trigbench.workflow.machine.provenance import peak_memory_mb, provenance, seconds_since_start
+from trigbench.workflow.machine.stopping import StopNow, stopping
 from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.run.assembly import (
     Modules,
@@ -32,7 +32,7 @@ from trigbench.workflow.run.assembly import (
 from trigbench.workflow.run.batches import Batch, batches, draw_batch
 from trigbench.workflow.run.distributed import Layout, World, is_first, lay_out, world_of
 from trigbench.workflow.run.gradients import check_parts, evaluate_step, other_buffers
-from trigbench.workflow.run.held import LOOKS, NO_LOOK, Held, hold, look
+from trigbench.workflow.run.held import LOOKS, NO_LOOK, HeldBatch, hold, look
 from trigbench.workflow.run.journal import Clock, Journal
 from trigbench.workflow.run.log import GrowingLog, log_text
 from trigbench.workflow.run.outcome import Outcome, completed
@@ -130,7 +130,7 @@ class Loop:
     layout: Layout
     mark: str
     """Of its checkpoints."""
-    held: Held | None
+    held: HeldBatch | None
     """On which what the student leaves of the noise is seen; None in a run that is too short for it."""
 
 

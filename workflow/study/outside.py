@@ -18,8 +18,8 @@ from trigbench.workflow.study.kinds import draws_of, module_of
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
-Kind = Literal["samples", "function", "checkpoint"]
-JUDGED_BY: dict[Kind, tuple[str, ...]] = {
+OutsideKind = Literal["samples", "function", "checkpoint"]
+JUDGED_BY: dict[OutsideKind, tuple[str, ...]] = {
     "samples": ("trigbench.workflow.run.outside.samples",),
     "function": ("trigbench.workflow.run.outside.judging",),
     "checkpoint": ("trigbench.workflow.run.outside.judging",),
@@ -45,7 +45,7 @@ class OutsideRecord(BaseModel):
     name: str
     study: str
     data: str
-    kind: Kind
+    kind: OutsideKind
     what: str
     """As the command line said it: a place of samples, a function, a checkpoint."""
     by: str | None
@@ -74,7 +74,7 @@ class OutsideRecord(BaseModel):
         return [result.seed for result in self.results if result.seed is not None]
 
 
-def outside_mark(study: Study, data: str, kind: Kind, ways: Sequence[Sampling]) -> str:
+def outside_mark(study: Study, data: str, kind: OutsideKind, ways: Sequence[Sampling]) -> str:
     """A digest of what the study evaluates with, for what is of that kind."""
     settings = study.data[data]
     said = {
@@ -107,7 +107,7 @@ def ways_again(study: Study, record: OutsideRecord) -> list[Sampling]:
     return [way_of(study, record.kind, way.steps) for way in record.ways]
 
 
-def way_of(study: Study, kind: Kind, steps: int) -> Sampling:
+def way_of(study: Study, kind: OutsideKind, steps: int) -> Sampling:
     """How the study samples in so many steps: a map at its middle angles, a diffusion model by Heun on EDM's grid.
 
     Raises BenchError where nothing of the study does.
@@ -125,7 +125,7 @@ def way_of(study: Study, kind: Kind, steps: int) -> Sampling:
     return Sampling(sampler=name, solver="few", steps=steps, times=times)
 
 
-def default_steps(study: Study, kind: Kind) -> tuple[int, ...]:
+def default_steps(study: Study, kind: OutsideKind) -> tuple[int, ...]:
     """In how many steps a model is judged where nothing is said: as the built-in samplers have it.
 
     Raises BenchError where the study gives their name to another way of sampling.
