@@ -18,6 +18,7 @@ from trigbench.core.constants import SIGMA_MIN
 from trigbench.core.conversions import field_with_boundary
 from trigbench.core.fields import Fields, bind
 from trigbench.core.guidance import guided
+from trigbench.core.layouts import difference, shapes_of
 from trigbench.core.low_rank import adapted_weights, merged, new_adapter
 from trigbench.core.networks.dropout import masks, number_layers
 from trigbench.core.networks.log_weight import LogWeight
@@ -32,7 +33,7 @@ from trigbench.workflow.run.batches import Batch, draw_batch, mapped
 from trigbench.workflow.run.settings import settings_of
 from trigbench.workflow.run.task import Task, weights_of
 from trigbench.workflow.run.told import guided_field, jump_of, own_guidance, to_data
-from trigbench.workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, replaced, unkept
+from trigbench.workflow.run.weights import Tensors, buffers_of, kept_of, put, replaced, unkept
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -196,7 +197,7 @@ def _start_from(task: Task, network: nn.Module, start: Tensors) -> None:
     own, arm = kept_of(network), task.arm
     new = {name for name, _ in network.named_parameters() if name not in start} if arm.told else set()
     own = {name: tensor for name, tensor in own.items() if name not in new}
-    if wrong := difference(own, start):
+    if wrong := difference(shapes_of(own), start):
         whose = "the teacher's weights" if arm.start == "teacher" else f"the weights of {arm.start!r}"
         problem = f"{whose} do not fit the student's network: {wrong}"
         remedy = f"give both the same 'size', or remove 'start: {arm.start}'"
@@ -206,7 +207,7 @@ def _start_from(task: Task, network: nn.Module, start: Tensors) -> None:
 
 def check_weights(task: Task, network: nn.Module, weights: Tensors) -> None:
     """Raise BenchError where saved weights are not all that is kept of the task's network."""
-    if wrong := difference(kept_of(network), weights):
+    if wrong := difference(shapes_of(kept_of(network)), weights):
         problem = f"the saved weights are not of the arm's network as it is now made: {wrong}"
         remedy = "delete the run's folder; the workflow makes it again"
         raise BenchError(problem, file=task.study.file, key=f"sizes.{task.arm.size}", remedy=remedy)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trigbench.core import ema
+from trigbench.core.layouts import difference, shapes_of
 from trigbench.core.objectives.regression import Regression
 from trigbench.core.optimiser import AdamSettings, adam_step
 from trigbench.workflow.errors import BenchError
@@ -40,7 +41,7 @@ from trigbench.workflow.run.settings import average_decay, learning_rate, snapsh
 from trigbench.workflow.run.state import State, initial, is_finite, resume, save, snapshot, target_weights
 from trigbench.workflow.run.task import Task, opened, with_teachers
 from trigbench.workflow.run.tuning import tuned
-from trigbench.workflow.run.weights import buffers_of, copied, difference
+from trigbench.workflow.run.weights import buffers_of, copied
 from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.freshness import made_from
 from trigbench.workflow.study.places import RunFiles
@@ -286,7 +287,7 @@ def _with_buffers(loop: Loop, state: State, marks: list[float]) -> State:
     their `marks` (World.marks) say.
     """
     task, buffers = loop.task, loop.modules.buffers()
-    if wrong := difference(state.buffers, buffers):
+    if wrong := difference(shapes_of(state.buffers), buffers):
         problem = f"the network has other buffers after a step than before it: {wrong}"
         remedy = "register them in its constructor, of their final shape; or with persistent=False, if nothing is lost"
         raise BenchError(problem, file=task.study.file, key=task.network_key, remedy=remedy)
