@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trigbench.core.map_samplers import is_everywhere
 from trigbench.core.noise_left import BINS, COLLAPSED, MIDDLES, collapse, flow, share_left
 from trigbench.core.trigflow import Field, interpolate, lower_edge, rotate
 from trigbench.workflow.data.randomness import generator
@@ -32,8 +33,6 @@ NO_LOOK = [math.nan] * BINS
 MOST_PAIRS, IMAGES_A_PAIR = 16, 6000
 """A pair of points costs 11 looks and 12 steps of the flow, two evaluations each, in each of four bins: about 200. A
 step of training costs at least three evaluations an image: one pair for so many images is 1% of a run."""
-MAPS = ("few", "segments", "jumps")
-"""How a method is sampled whose student is a map at every angle; others have nothing that could collapse so."""
 
 
 def pairs_of(arm: Arm) -> int:
@@ -107,7 +106,8 @@ class HeldBatch:
         task = self.task
         taught = teacher_of(task) if task.arm.teacher else None
         exact = task.data.velocity
-        if task.arm.method.sampler not in MAPS or (taught is None and exact is None):
+        may_collapse = is_everywhere(task.arm.method.sampler)
+        if not may_collapse or (taught is None and exact is None):
             return self
 
         def ends(rows: Batch, x: Tensor, t: Tensor, u: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from trigbench.core.map_samplers import usual
 from trigbench.core.solvers import SOLVERS, hashed
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import identity, read_json, write_json
@@ -122,7 +123,7 @@ def way_of(study: Study, kind: OutsideKind, steps: int) -> Sampling:
         remedy = f"choose of {', '.join(map(str, sorted(known)))}: the study samples maps in so many steps"
         raise BenchError(f"no sampler of the study takes {steps} steps", file=study.file, key="--steps", remedy=remedy)
     name, times = known[steps]
-    return Sampling(sampler=name, solver="few", steps=steps, times=times)
+    return Sampling(sampler=name, solver=usual(), steps=steps, times=times)
 
 
 def default_steps(study: Study, kind: OutsideKind) -> tuple[int, ...]:
@@ -130,7 +131,7 @@ def default_steps(study: Study, kind: OutsideKind) -> tuple[int, ...]:
 
     Raises BenchError where the study gives their name to another way of sampling.
     """
-    name = "heun" if kind == "checkpoint" else "few"
+    name = "heun" if kind == "checkpoint" else usual()
     sampler = study.all_samplers[name]
     found = sampler.evaluations or tuple(len(times) + 1 for times in sampler.times or ())
     if sampler.solver != name or not found:
@@ -143,7 +144,7 @@ def _times(study: Study) -> dict[int, tuple[str, tuple[float, ...]]]:
     """By number of steps the first sampler of maps, and its middle angles."""
     found: dict[int, tuple[str, tuple[float, ...]]] = {}
     for name, sampler in study.all_samplers.items():
-        for times in (sampler.times or ()) if sampler.solver == "few" else ():
+        for times in (sampler.times or ()) if sampler.solver == usual() else ():
             found.setdefault(len(times) + 1, (name, times))
     return found
 

@@ -249,7 +249,7 @@ def _draw(
 
     Raises BenchError as soon as some are not numbers, or the first ones are of another scale than the data.
     """
-    slices, count = max(way.steps if way.solver == "few" else 1 for way in ways), study.evaluation.samples
+    slices, count = max(len(way.times) + 1 for way in ways), study.evaluation.samples
     parts: dict[str, list[Tensor]] = {way.key: [] for way in ways}
     progress, done, remarks = Progress(f"samples of {said}", count * len(ways)), 0, list[str]()
     for part in parts_of(dataset.shape, list(ways), count):
