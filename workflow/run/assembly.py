@@ -261,21 +261,21 @@ def step_function(task: Task, modules: Modules) -> Callable[..., Regression]:
 
     Draws are a function of (seed, step, purpose) and of the sample's place in the batch (workflow.run.batches).
     """
-    study, run, arm, device = task.study, task.run, task.arm, task.device
+    study, arm, device = task.study, task.arm, task.device
     objective = named(arm.method.path)
-    settings_at = settings_of(objective, study, run, arm)
+    settings_at = settings_of(task)
     taught_by = teacher_of(task)
     taught = [study.arms[name] for name in map(str, (arm.teacher, arm.weak_teacher)) if name in study.arms]
     own_code = arm.method.own or any(study.sizes[of.size].network is not None for of in (arm, *taught))
 
     def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
-        batch = draw_batch(run, arm, task.data, step).to(device) if rows is None else rows
+        batch = draw_batch(task, step).to(device) if rows is None else rows
         bound = partial(student_field, task, precision=arm.precision, tangent_precision=arm.tangent_precision)
         fields = _fields(arm, modules, bound, batch.condition, target)
         beside = own_guidance(arm, task.data.classes, partial(bound, modules.student, None), batch.condition)
         fields = dataclasses.replace(fields, teacher=taught_by(batch.condition), own_guidance=beside)
         if own_code:  # it may draw from global generators, which must not depend on what came before
-            seed_globals(run.seed, step, "dropout", batch.first)
+            seed_globals(task.seed, step, "dropout", batch.first)
         with masks(batch.keys):
             return objective(fields, batch.x0, batch.draws, mapped(lambda value: value.to(device), settings_at(step)))
 

@@ -72,7 +72,7 @@ def evaluate(study: Study, run: Run) -> RunRecord:
     teacher than these are now.
     """
     started, training = time.monotonic(), weights_of_now(study, run)
-    sampled, noted = _samples_of_now(study, run), _noted(study, run, training)
+    sampled, noted = _samples_of_now(study, run), _noted(study, run, training)  # before data are read
     task = opened(study, run)
     files, arm = task.files, task.arm
     weights = on(task.device, read_tensors(files.weights, AGAIN))

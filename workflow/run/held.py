@@ -135,8 +135,8 @@ def hold(task: Task) -> HeldBatch | None:
     pairs, device = pairs_of(task.arm), task.device
     if not pairs:
         return None
-    arm = task.arm.model_copy(update={"batch": BINS * pairs})
-    batch = draw_batch(task.run, arm, task.data, 0)  # steps of training count from 1
+    small = dataclasses.replace(task, arm=task.arm.model_copy(update={"batch": BINS * pairs}))
+    batch = draw_batch(small, 0)  # steps of training count from 1
     other = torch.randn(batch.x0.shape, generator=generator(task.seed, 0, "other noise")).to(device)
     batch = batch.to(device)
     t = torch.tensor(MIDDLES, dtype=torch.float64, device=device).repeat_interleave(pairs)

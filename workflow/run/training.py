@@ -211,7 +211,7 @@ def _batches(task: Task, world: World, journal: Journal, first: int) -> Iterator
     steps = range(first + 1, task.arm.iterations + 1)
 
     def draw(step: int) -> Batch:
-        return draw_batch(task.run, task.arm, task.data, step, world.share(task.arm.batch)).to(world.device)
+        return draw_batch(task, step, world.share(task.arm.batch)).to(world.device)
 
     yield from zip(steps, _timed(batches(draw, steps, world.device), journal), strict=True)
 
