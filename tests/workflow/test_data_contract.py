@@ -21,7 +21,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.noise import labels_of_samples
-from trigbench.workflow.run.task import open_data
+from trigbench.workflow.run.task import open_data, opened
 from trigbench.workflow.study.protocol import protocol
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
