@@ -70,7 +70,8 @@ class Sampler(Model):
                 remedy = "write angles so, as [1.3, 0.8]: arctan(sigma / sigma_d) of EDM's noise level sigma"
                 raise Mistake("middle times must descend and stay below pi/2", remedy)
         if way is not None:
-            self._check_halves(way.finest)
+            if way.finest is not None:
+                self._check_halves(way.finest)
             return self
         for count in self.evaluations or ():
             each = SOLVERS[self.solver].evaluations
@@ -80,9 +81,9 @@ class Sampler(Model):
                 raise Mistake(problem, f"write {count - left} or {count - left + each}")
         return self
 
-    def _check_halves(self, finest: int | None) -> None:
-        """Refuse what is no power of two, or too fine, where that is asked for."""
-        for count in self.evaluations or () if finest else ():
+    def _check_halves(self, finest: int) -> None:
+        """Refuse what is no power of two, or too fine."""
+        for count in self.evaluations or ():
             if count & (count - 1) or count > finest:
                 below = min(finest, 1 << (count.bit_length() - 1))
                 problem = f"{self.solver} are a power of two in number, {finest} at most, got {count}"
