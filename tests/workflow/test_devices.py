@@ -28,7 +28,7 @@ from trigbench.workflow.run.assembly import make_modules, make_network, step_fun
 from trigbench.workflow.run.batches import Batch, ahead, draw_batch, mapped
 from trigbench.workflow.run.distributed import World
 from trigbench.workflow.run.journal import Journal
-from trigbench.workflow.run.task import open_data, opened
+from trigbench.workflow.run.task import opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.samplers import Sampler
@@ -187,9 +187,7 @@ def test_processes_share_a_batch_without_gap_or_overlap(processes: int, batch: i
 
 
 def test_batches_drawn_ahead_are_the_same_and_in_order(prepared) -> None:
-    study = prepared("scd")
-    arm, data = study.arms["x"], open_data(study, study.arms["x"].data)
-    draw = partial(draw_batch, X, arm, data)
+    draw = partial(draw_batch, opened(prepared("scd"), X))
     found = list(ahead(draw, range(4, 9)))
     assert len(found) == 5
     for at, batch in zip(range(4, 9), found, strict=True):
