@@ -68,11 +68,11 @@ def measure(name: str, rounds: int, tflops: float, folder: Path) -> list[dict[st
     study, rows = load(name), []
     data, processes = noise_set(study, folder / name), max(1, study.resources.gpu)
     for arm in (arm for arm in ARMS[name] if arm in study.arms):
-        settings, run = study.arms[arm], Run(arm=arm, seed=0)
-        share = range(settings.batch // processes)
-        draw = {"draw": lambda s=settings, r=run, n=share: draw_batch(r, s, data, 1, n)}
+        task = Task(study, Run(arm=arm, seed=0), study.arms[arm], data)
+        share = range(task.arm.batch // processes)
+        draw = {"draw": lambda t=task, n=share: draw_batch(t, 1, n)}
         speed = len(share) / float(np.median(interleaved(draw, rounds, "cpu")["draw"]))
-        operations = counts_of(Task(study, run, settings, data)).step
+        operations = counts_of(task).step
         rows.append({
             "study": name, "arm": arm, "processes": processes, "rows": len(share), "images_per_second": speed,
             "gflop_per_image": operations / 1e9, "tflops": tflops, "bound": speed * operations / (tflops * 1e12),

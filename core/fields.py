@@ -43,8 +43,6 @@ class Fields:
     """The student of a method of two times; all that an objective sees of a target time."""
     target_to: Jump | None = None
     """`target` of such a student."""
-    teacher_to: Jump | None = None
-    """A teacher that is told a target time itself. Of a loop of one's own alone: in a study none is told one."""
     fake: Field | None = None
     """The diffusion model of the student's own samples (score distillation)."""
     score_log_weight: TimeFunction | None = None

@@ -157,7 +157,7 @@ def _scripts_of(kind: type) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
-class State:
+class Noted:
     """What a function held that an evaluation may change."""
 
     entries: list[tuple[dict[str, Any], dict[str, Any]]]
@@ -197,9 +197,9 @@ def _version(tensor: Tensor) -> int | None:
     return None if tensor.is_inference() else tensor._version
 
 
-def noted(held: Held) -> State:
+def noted(held: Held) -> Noted:
     """Its state, quickly: with copies of buffers; whether other tensors changed can be told afterwards."""
-    state = State([], [(tensor, _version(tensor), None) for tensor in held.tensors])
+    state = Noted([], [(tensor, _version(tensor), None) for tensor in held.tensors])
     for item in held.objects:
         state.entries.append((vars(item), vars(item).copy()))
     for module in held.modules:
@@ -207,7 +207,7 @@ def noted(held: Held) -> State:
     return state
 
 
-def _note(state: State, module: nn.Module) -> None:
+def _note(state: Noted, module: nn.Module) -> None:
     own, buffers = vars(module), module._buffers
     state.entries.append((own, own.copy()))
     if isinstance(buffers, dict):  # TorchScript has its own
@@ -217,7 +217,7 @@ def _note(state: State, module: nn.Module) -> None:
                 _copy(state, buffer)
 
 
-def copied(held: Held) -> State:
+def copied(held: Held) -> Noted:
     """Its state, to put it back, with copies of all tensors but parameters and what is given in their place."""
     state, weights = noted(held), _weights(held)
     state.tensors[: len(held.tensors)] = []
@@ -240,7 +240,7 @@ def _weights(held: Held) -> set[int]:
     return {id(tensor) for tensor in given if type(tensor) is Tensor and not tensor.is_inference()}
 
 
-def _copy(state: State, tensor: Tensor) -> None:
+def _copy(state: Noted, tensor: Tensor) -> None:
     if not (tensor.requires_grad and tensor.is_leaf):
         state.tensors.append((tensor, _version(tensor), tensor.detach().clone()))
 
@@ -265,7 +265,7 @@ def unchanged(function: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def watched(held: Held, state: State) -> Iterator[None]:
+def watched(held: Held, state: Noted) -> Iterator[None]:
     """Within it, modules that were not found are added to `state` when they are called, before they run."""
     known = {id(module) for module in held.modules}
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from trigbench.core.networks.published import listed, single
+from trigbench.core.layouts import State, listed, single
 
-State = Mapping[str, Tensor]
 PART = re.compile(r"(?P<layer>.+?)\.(?:lora_(?P<ab>[AB])(?:\.default)?|lora[._](?P<way>down|up))\.weight")
 ALPHA = re.compile(r"(?P<layer>.+)\.alpha")
 OF_PEFT, OF_DIFFUSERS, OF_KOHYA = "base_model.model.", ("unet.", "transformer."), ("lora_unet_", "lora_transformer_")

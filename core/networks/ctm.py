@@ -15,11 +15,11 @@ from torch.nn.functional import silu
 
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Jump
+from trigbench.core.layouts import State, check_layout, single
 from trigbench.core.map_conversions import CTM_LEAST, jump_from_ctm_network
 from trigbench.core.networks.conditioning import full_precision, one_hot
 from trigbench.core.networks.ddpmpp import Block, DDPMpp
 from trigbench.core.networks.images import Image
-from trigbench.core.networks.published import State, check_layout, single
 from trigbench.core.networks.teachers import edm_network
 from trigbench.core.networks.unet import walk
 from trigbench.core.trigflow import time_dtype

@@ -9,7 +9,7 @@ import re
 
 from torch import Tensor
 
-from trigbench.core.networks.published import State
+from trigbench.core.layouts import State
 from trigbench.core.networks.teachers import edm_network
 
 HEAD = re.compile(r"model\.logvar_linear\.(weight|bias)")

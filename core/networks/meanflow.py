@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from trigbench.core.condition import Condition
 from trigbench.core.fields import Jump
+from trigbench.core.layouts import Shapes, State, check_layout, listed, single
 from trigbench.core.map_conversions import jump_from_flow
 from trigbench.core.networks.dit import TIME_CHANNELS, DiT
 from trigbench.core.networks.embeddings import PositionalEmbedding
 from trigbench.core.networks.images import Image
-from trigbench.core.networks.published import Shapes, State, check_layout, listed, single
 from trigbench.core.trigflow import time_dtype
 
 HEADS: Mapping[int, int] = {384: 6, 768: 12, 1024: 16, 1152: 16}

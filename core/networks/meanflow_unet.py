@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d, silu
 
 from trigbench.core.fields import Jump
+from trigbench.core.layouts import State, check_layout, listed, single
 from trigbench.core.map_conversions import jump_from_flow
 from trigbench.core.networks.conditioning import full_precision
 from trigbench.core.networks.ddpmpp import Block, DDPMpp, EDMEmbedding
 from trigbench.core.networks.images import Image, Output, Resampling
-from trigbench.core.networks.published import State, check_layout, listed, single
 from trigbench.core.networks.teachers import edm_network
 from trigbench.core.networks.unet import walk
 from trigbench.core.trigflow import time_dtype

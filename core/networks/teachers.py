@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.conversions import TimedNetwork, field_from_edm_network, field_from_vp
 from trigbench.core.fields import bind
+from trigbench.core.layouts import State, check_layout, listed, shapes_of
 from trigbench.core.networks import ddpmpp, edm2
 from trigbench.core.networks.conditioning import Told
 from trigbench.core.networks.ddpmpp import DDPMpp
@@ -22,8 +23,6 @@ from trigbench.core.networks.edm2 import EDM2
 from trigbench.core.networks.families import Family, family_of
 from trigbench.core.trigflow import Field, time_dtype
 
-LISTED = 5
-"""Names that an error gives of each kind."""
 MADE: Mapping[str, Callable[..., DDPMpp | EDM2]] = {
     f"{make.__module__}:{make.__name__}": partial(make, **plain)
     for make, plain in ((DDPMpp, ddpmpp.PLAIN), (EDM2, edm2.PLAIN))
@@ -43,7 +42,7 @@ def edm_network(state: Mapping[str, Tensor]) -> DDPMpp | EDM2:
     try:
         family = family_of(state)
     except ValueError as error:
-        raise ValueError(f"{error}: {_listed(state)}") from None
+        raise ValueError(f"{error}: {listed(state)}") from None
     with torch.device("meta"):
         network = MADE[family.network](**_settings(family, state))
     names = {name: _published(family, name, network.plan.stem) for name in network.state_dict()}
@@ -76,7 +75,7 @@ def _settings(family: Family, state: Mapping[str, Tensor]) -> dict[str, object]:
         stem = encoder[sides[0], "conv"]
         widths = [encoder[side, f"block0.{family.block}"].shape[0] for side in sides]
     except (IndexError, KeyError) as error:
-        raise ValueError(f"no encoder in these tensors, {error} is missing: {_listed(state)}") from error
+        raise ValueError(f"no encoder in these tensors, {error} is missing: {listed(state)}") from error
     label = state.get(family.labels)
     width = stem.shape[0]
     return {
@@ -96,26 +95,15 @@ def _published(family: Family, name: str, stem: str) -> str:
     return family.prefix + name
 
 
-def _check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], family: Family) -> None:
-    extra = [name for name in state if name not in expected]
-    blurring = [n for n in extra if n.endswith("resample_filter") and tuple(state[n].shape) != (1, 1, 2, 2)]
-    problems = {
-        "missing": [name for name in expected if name not in state],
-        "unexpected": [name for name in extra if not re.fullmatch(family.unused, name)] + blurring,
-        "of another shape": [
-            f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in state and state[name].shape != tensor.shape
-        ],
-    }
-    found = [f"{kind}: {_listed(names)}" for kind, names in problems.items() if names]
-    if found:
-        raise ValueError(f"these tensors are not of the network that they seem to be; {'; '.join(found)}")
+def _check(state: State, expected: State, family: Family) -> None:
+    """Of what the field has no use for, a filter of another blur would change what the network computes."""
 
+    def unused(name: str) -> bool:
+        plain = not name.endswith("resample_filter") or tuple(state[name].shape) == (1, 1, 2, 2)
+        return name not in expected and plain and re.fullmatch(family.unused, name) is not None
 
-def _listed(names: Mapping[str, Tensor] | list[str]) -> str:
-    shown = list(names)[:LISTED]
-    return ", ".join(shown) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")
+    used = {name: tensor for name, tensor in state.items() if not unused(name)}
+    check_layout(used, shapes_of(expected), "of the network that they seem to be")
 
 
 # --- discrete steps of variance-preserving diffusion (Ho et al. 2020), as in diffusers ----------------------

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from trigbench.core.map_samplers import SampledBy
+from trigbench.core.map_samplers import is_everywhere, usual
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Method:
     """Trains fields.fake beside the student."""
     log_weights: tuple[str, ...] = ("log_weight",)
     """The adaptive weights that it may use, by their names in Fields."""
-    sampler: SampledBy = "few"
-    """How it is sampled unless told."""
+    sampler: str = usual()
+    """How it is sampled unless told: a name of core.map_samplers.sampled_by."""
     halves: bool = False
     """Its student may teach one of half as many segments, by the same method."""
     own: bool = False
@@ -334,4 +334,5 @@ def method_of(name: str) -> Method | None:
 
 def hashed(method: Method) -> dict[str, Any]:
     """What the table says of a method that decides numbers."""
-    return {key: value for key, value in dataclasses.asdict(method).items() if key not in UNHASHED}
+    said = {key: value for key, value in dataclasses.asdict(method).items() if key not in UNHASHED}
+    return said | {"everywhere": is_everywhere(method.sampler)}  # then its run records whether it collapsed

@@ -248,7 +248,7 @@ def test_parts_of_a_batch_add_up_and_the_fake_trains_all_of_its_parameters(adapt
     study = adapted(objective="vsd", skip=None, microbatch=5)
     modules, objective = modules_of(study)
     task, parameters = opened(study, X), list(modules.parameters().values())
-    batch = draw_batch(X, task.arm, task.data, 1)
+    batch = draw_batch(task, 1)
     _, in_parts = evaluate_step(objective, 1, batch, {}, parameters, task, modules)
     whole = train_module.replace(task, arm=task.arm.model_copy(update={"microbatch": None}))
     _, at_once = evaluate_step(objective, 1, batch, {}, parameters, whole, modules)

@@ -49,7 +49,7 @@ def weakly(tiny: dict) -> dict:
 def _gradient_of_published(study: Study, student: torch.nn.Module, guidance: bool) -> list[Tensor]:
     """Of AYF-EMD's loss in the flow's coordinates, at r = 0.99; v is the teacher's, with guidance
     lambda v_teacher + (1 - lambda) v_weak."""
-    batch = draw_batch(AYF, study.arms["ayf"], opened(study, AYF).data, step=2)
+    batch = draw_batch(opened(study, AYF), step=2)
     scale = batch.condition.scale
     assert scale is not None and bool(((scale > 1) & (scale < 3)).all())
     t, u = two_angles(batch.draws, TwoAngles(study.sigma_d), law="gap")

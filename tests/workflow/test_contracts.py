@@ -24,7 +24,7 @@ from trigbench.workflow.run.assembly import make_modules, step_function
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.own import check_study
 from trigbench.workflow.run.sampling import draw_samples
-from trigbench.workflow.run.task import open_data, opened
+from trigbench.workflow.run.task import opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.freshness import inputs_of
@@ -90,11 +90,11 @@ def test_an_own_objective_of_two_times_trains_and_is_sampled_by_jumps(tiny, with
 
 def test_further_uniforms_are_of_their_own_streams_and_cost_others_nothing(one_arm) -> None:
     plain, both = one_arm("scd"), one_arm("ms_scd")
-    one, two = (draw_batch(X, s.arms["x"], open_data(s, "mixture"), 3).draws for s in (plain, both))
+    one, two = (draw_batch(opened(s, X), 3).draws for s in (plain, both))
     assert one.lower is one.middle is None and two.lower is not None and two.middle is not None
     assert torch.equal(one.uniform, two.uniform) and torch.equal(one.noise, two.noise)
     assert not torch.equal(two.lower, two.uniform) and not torch.equal(two.lower, two.middle)
-    rows = draw_batch(X, both.arms["x"], open_data(both, "mixture"), 3, range(4, 9)).draws
+    rows = draw_batch(opened(both, X), 3, range(4, 9)).draws
     assert rows.middle is not None and torch.equal(rows.middle, two.middle[4:9])
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from trigbench.core.objectives import OBJECTIVES, hashed
-from trigbench.core.objectives.alphaflow import alphaflow, annealed
+from trigbench.core.objectives.alphaflow import annealed
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.run.settings import settings_of
+from trigbench.workflow.run.settings import settings_at
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.study import Run, Study
+from trigbench.workflow.study.study import Study
 
 FEWEST = OBJECTIVES["alphaflow"].stages
 
@@ -28,7 +28,7 @@ def staged(tiny: dict, write_study: Callable[[dict], Any]) -> Callable[..., Stud
 @pytest.mark.parametrize(("stages", "iterations"), [(FEWEST, 30), (FEWEST, FEWEST), (30, 30), (7, 30)])
 def test_in_enough_stages_it_comes_to_its_end(stages: int, iterations: int, staged: Callable[..., Study]) -> None:
     study = staged(stages=stages, iterations=iterations)
-    last = settings_of(alphaflow, study, Run(arm="x", seed=0), study.arms["x"])(iterations)
+    last = settings_at(study.arms["x"], study.sigma_d)(iterations)
     assert annealed(last.stage / last.stages) == 0
 
 

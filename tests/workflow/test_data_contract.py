@@ -21,7 +21,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.noise import labels_of_samples
-from trigbench.workflow.run.task import open_data
+from trigbench.workflow.run.task import open_data, opened
 from trigbench.workflow.study.protocol import protocol
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
@@ -108,7 +108,7 @@ def test_data_that_draw_what_they_do_not_say_are_refused_when_prepared_and_in_ev
     prepare(labelled(), "mixture")  # the module changes after that
     study, run = labelled(draw), Run(arm="x", seed=0)
     with pytest.raises(BenchError, match=wanted):
-        draw_batch(run, study.arms["x"], open_data(study, study.arms["x"].data), 1)
+        draw_batch(opened(study, run), 1)
 
 
 def test_labels_of_data_without_classes_are_refused(labelled: Opened) -> None:

@@ -28,7 +28,7 @@ from trigbench.workflow.run.assembly import make_modules, make_network, step_fun
 from trigbench.workflow.run.batches import Batch, ahead, draw_batch, mapped
 from trigbench.workflow.run.distributed import World
 from trigbench.workflow.run.journal import Journal
-from trigbench.workflow.run.task import Task, open_data, opened
+from trigbench.workflow.run.task import opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.samplers import Sampler
@@ -150,11 +150,10 @@ def test_judges_hand_points_on_the_cpu_to_a_field_elsewhere() -> None:
 
 
 def test_draws_of_present_batches_are_the_bits_that_they_always_were(prepared) -> None:
-    study = prepared("vsd")
-    arm, data = study.arms["x"], open_data(study, study.arms["x"].data)
-    batch = draw_batch(X, arm, data, step=3)
+    task = opened(prepared("vsd"), X)
+    batch = draw_batch(task, step=3)
     normal = lambda purpose: torch.randn(16, 2, generator=generator(0, 3, purpose))  # noqa: E731
-    assert torch.equal(batch.x0, data.draw(generator(0, 3, "data"), 16)[0])
+    assert torch.equal(batch.x0, task.data.draw(generator(0, 3, "data"), 16)[0])
     for prefix, draws in (("", batch.draws), ("score ", batch.draws.score), ("fake ", batch.draws.fake)):
         uniform = torch.rand(16, generator=generator(0, 3, f"{prefix}time"), dtype=torch.float64)
         assert draws is not None
@@ -169,12 +168,12 @@ def test_draws_of_present_batches_are_the_bits_that_they_always_were(prepared) -
 def test_a_row_is_drawn_the_same_whoever_draws_it(objective: str, prepared, monkeypatch) -> None:
     study = prepared(objective, batch=23)
     monkeypatch.setattr(batches, "BLOCK", 8)
-    arm, data = study.arms["x"], open_data(study, study.arms["x"].data)
-    whole = draw_batch(X, arm, data, step=2)
+    task = opened(study, X)
+    whole = draw_batch(task, step=2)
     assert len(whole) == 23
     assert len(whole.x0.unique(dim=0)) == len(whole.keys.unique()) == 23, "blocks have draws of their own"
     for rows in (range(0, 8), range(5, 9), range(3, 23), range(22, 23)):
-        own = draw_batch(X, arm, data, 2, rows)
+        own = draw_batch(task, 2, rows)
         assert own.first == rows.start
         for found, expected in zip(_flat(own), _flat(whole), strict=True):
             assert torch.equal(found, expected[rows.start : rows.stop])
@@ -188,9 +187,7 @@ def test_processes_share_a_batch_without_gap_or_overlap(processes: int, batch: i
 
 
 def test_batches_drawn_ahead_are_the_same_and_in_order(prepared) -> None:
-    study = prepared("scd")
-    arm, data = study.arms["x"], open_data(study, study.arms["x"].data)
-    draw = partial(draw_batch, X, arm, data)
+    draw = partial(draw_batch, opened(prepared("scd"), X))
     found = list(ahead(draw, range(4, 9)))
     assert len(found) == 5
     for at, batch in zip(range(4, 9), found, strict=True):
@@ -244,10 +241,10 @@ def test_gradients_of_a_float16_network_do_not_vanish_in_a_large_batch(prepared)
     """Of 8 rows of a batch of 2^24: unscaled, the gradient at the output is below float16's smallest number."""
     study = prepared("sct", precision="fp16")
     half = study.arms["x"].model_copy(update={"batch": 2**24})
-    data = open_data(study, half.data)
-    batch, found = draw_batch(X, half, data, 1, range(8)), []
+    large = opened(study, X, half)
+    batch, found = draw_batch(large, 1, range(8)), []
     for arm in (half.model_copy(update={"precision": "fp32"}), half):
-        task = Task(study, X, arm, data)
+        task = dataclasses.replace(large, arm=arm)
         modules = make_modules(task, None)
         torch.nn.init.normal_(
             modules.student.get_parameter("project.weight"), generator=torch.Generator().manual_seed(0)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from trigbench.core.map_samplers import MOST_HALVES, halved_times
 from trigbench.core.objectives.shortcut import ShortcutSettings, halved_steps
 from trigbench.core.schedules import largest_angle
 from trigbench.workflow.claims.ledger import _check_term
@@ -14,7 +15,6 @@ from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.study.arms import HALVINGS
 from trigbench.workflow.study.claim import Term
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.samplers import MOST_HALVES, halved_times
 from trigbench.workflow.study.study import Study
 
 Studied = Callable[..., Study]
@@ -54,7 +54,7 @@ def test_every_step_is_one_that_is_trained(sigma_d: float, halvings: int) -> Non
 
 def test_shortcut_is_so_sampled_unless_told_and_others_may_be(studied: Studied) -> None:
     one, two = studied().samplings("x")
-    assert (one.sampler, one.solver, one.times, two.times) == ("halves", "jumps", (), halved_times(2, 0.5))
+    assert (one.sampler, one.solver, one.times, two.times) == ("halves", "halves", (), halved_times(2, 0.5))
     assert two.times[0] == pytest.approx(0.7792, abs=1e-4)
     assert ShortcutSettings().halvings == HALVINGS and 2**HALVINGS == MOST_HALVES
     four = {"solver": "halves", "evaluations": [4]}

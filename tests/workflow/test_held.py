@@ -21,7 +21,7 @@ from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.report.pages.experiment import collapsed_arms
 from trigbench.workflow.run import training
 from trigbench.workflow.run.assembly import make_modules
-from trigbench.workflow.run.held import Held, hold, pairs_of, resting
+from trigbench.workflow.run.held import HeldBatch, hold, pairs_of, resting
 from trigbench.workflow.run.journal import Journal
 from trigbench.workflow.run.log import LOG_COLUMNS
 from trigbench.workflow.run.make import make_run
@@ -119,7 +119,7 @@ def _begun_anew(study: Study, run: Run) -> None:
         path.unlink()
 
 
-def _held(study: Study, run: Run) -> tuple[Held, Task]:
+def _held(study: Study, run: Run) -> tuple[HeldBatch, Task]:
     task = opened(study, run)
     held = hold(task)
     assert held is not None

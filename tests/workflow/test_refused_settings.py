@@ -11,10 +11,9 @@ from tests.workflow.conftest import NEEDED
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.core.two_angles import TwoAngles
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.named import named
-from trigbench.workflow.run.settings import settings_of
+from trigbench.workflow.run.settings import settings_at
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.study import Run, Study
+from trigbench.workflow.study.study import Study
 
 TWO_ANGLES = [name for name, method in OBJECTIVES.items() if "law" in method.settings]
 OF_GRIDS = ["dsct", "dscd", "ctm", "pcm", "mscm", "ict"]
@@ -36,7 +35,7 @@ def read(tiny: dict, write_study: Callable[[dict], Path]) -> Callable[..., Study
 
 def _first_settings(study: Study) -> Any:
     arm = study.arms["x"]
-    return settings_of(named(arm.method.path), study, Run(arm="x", seed=0), arm)(1)
+    return settings_at(arm, study.sigma_d)(1)
 
 
 @pytest.mark.parametrize("objective", TWO_ANGLES)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from trigbench.workflow.claims import simulate
-from trigbench.workflow.claims.effects import Effects, Measured
+from trigbench.workflow.claims.effects import Effects, TermNumbers
 from trigbench.workflow.claims.judge import Tables
 from trigbench.workflow.claims.redrawn import redrawn_claims, redrawn_studies, redrawn_words
 from trigbench.workflow.claims.simulate import Rate, false_of, planned, words_said
@@ -61,7 +61,7 @@ def test_a_rate_says_how_surely_it_is_known() -> None:
 
 def _between(ours: list[float], theirs: list[float], constant: float = 0.0, metric: str = "m") -> Effects:
     seeds = tuple(range(len(ours)))
-    terms = (Measured(1, metric, "a", tuple(ours)), Measured(-1, metric, "b", tuple(theirs)))
+    terms = (TermNumbers(1, metric, "a", tuple(ours)), TermNumbers(-1, metric, "b", tuple(theirs)))
     values = tuple(constant + a - b for a, b in zip(ours, theirs, strict=True))
     return Effects(seeds, values, terms=terms, sides=(tuple(ours), tuple(theirs)))
 

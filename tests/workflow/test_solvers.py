@@ -19,7 +19,7 @@ from trigbench.workflow.report.catalogue import sampling_said
 from trigbench.workflow.report.kinds import steps
 from trigbench.workflow.run.assembly import make_network
 from trigbench.workflow.run.sampling import draw_samples, solved
-from trigbench.workflow.run.settings import settings_of
+from trigbench.workflow.run.settings import settings_at
 from trigbench.workflow.run.task import opened
 from trigbench.workflow.study import fingerprint as fingerprints
 from trigbench.workflow.study.reading import load
@@ -95,8 +95,7 @@ def test_a_solver_from_outside_is_accepted_and_refused_as_those_of_the_project(
     study: Study, tiny: dict, write_study, thirds: str
 ) -> None:
     assert [way.steps for way in study.samplings("teacher")] == [4, 7]
-    arm = study.arms["cd"]
-    settings = settings_of(named(arm.method.path), study, Run(arm="cd", seed=0), arm)(1)
+    settings = settings_at(study.arms["cd"], study.sigma_d)(1)
     assert settings.solver is named("of_mine:thirds")
     for change, expected in (
         ({"samplers": {"mine": {"solver": thirds, "evaluations": [5]}}}, r"3 a step.*got 5(.|\n)*write 4 or 7"),

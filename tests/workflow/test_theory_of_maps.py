@@ -62,7 +62,7 @@ def test_an_estimate_of_none_is_as_often_below_zero_as_above(monkeypatch) -> Non
         monkeypatch.setattr(power_bias, name, value)
     found = power_bias.biases(2, 0, {"none": power_bias.ways_of(0.5)["none"]})["none"]
     assert abs(found.square) < found.least < 0.0035, "the mean of noise that is clipped at each point is 0.004"
-    every = [power_bias.Found(square, 0.01) for square in (-0.002, 0.004, 0.04)]
+    every = [power_bias.ControlBias(square, 0.01) for square in (-0.002, 0.004, 0.04)]
     assert [one.values() for one in every] == [
         {"bias": 0.0}, {"bias": pytest.approx(0.004**0.5)}, {"bias": 0.2, "critical_batch": pytest.approx(25)},
     ]  # fmt: skip

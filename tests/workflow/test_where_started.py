@@ -21,7 +21,7 @@ from trigbench.workflow.machine import cores
 from trigbench.workflow.machine.command import main
 from trigbench.workflow.machine.cores import cores_here
 from trigbench.workflow.machine.files import check_writable, write_json
-from trigbench.workflow.machine.limits import stopping
+from trigbench.workflow.machine.stopping import stopping
 from trigbench.workflow.report import timing
 from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.run.training import train

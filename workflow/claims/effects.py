@@ -38,7 +38,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Measured:
+class TermNumbers:
     """One term of a comparison: its number in every seed of the effects."""
 
     sign: int
@@ -65,7 +65,7 @@ class Effects:
     """Of several comparisons, what is compared in this one."""
     spent: tuple[int, ...] = ()
     """Seeds that chose an arm or a setting, and decide nothing."""
-    terms: tuple[Measured, ...] = ()
+    terms: tuple[TermNumbers, ...] = ()
     sides: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
     """The sum over `of`, and that over `against`, by seed, on the rule's scale and without constants."""
 
@@ -183,7 +183,7 @@ def _effects(
         return Effects((), (), (f"a seed that all arms have{after}",), name=name)
     left_out = tuple(sorted(set.union(*having) - set(seeds) - spent))
     terms = tuple(
-        Measured(sign, metric, s.label, tuple(s.values[seed] for seed in seeds), frozenset(s.values), s.choice)
+        TermNumbers(sign, metric, s.label, tuple(s.values[seed] for seed in seeds), frozenset(s.values), s.choice)
         for sign, metric, s in zip(signs, metrics, chosen, strict=True)
     )
     sides = tuple(

@@ -9,7 +9,7 @@ import pandas as pd
 from trigbench.workflow.claims.effects import Effects
 from trigbench.workflow.claims.judge import Tables, judge
 from trigbench.workflow.claims.ledger import CLAIMS, claims_of, in_full, read_claims
-from trigbench.workflow.claims.simulate import DRAWS, How, Look, Rate, planned, redrawn
+from trigbench.workflow.claims.simulate import DRAWS, How, Interim, Rate, planned, redrawn
 from trigbench.workflow.claims.verdicts import ALPHA
 from trigbench.workflow.study.study import Study
 
@@ -45,7 +45,7 @@ def redrawn_claims(
     return pd.DataFrame(rows, columns=OF_CLAIMS)
 
 
-def _looks(plan: Sequence[tuple[int, ...]], found: Sequence[Effects]) -> list[Look]:
+def _looks(plan: Sequence[tuple[int, ...]], found: Sequence[Effects]) -> list[Interim]:
     """Those of the plan whose seeds are all there, but for what chose a setting; none without a plan."""
     there = {*found[0].seeds, *found[0].spent}
     shares = planned([len(look) for look in plan]) if plan else []

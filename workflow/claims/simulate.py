@@ -28,7 +28,7 @@ SURE = 0.998
 """How surely a rate lies above ALPHA before it is said not to hold: of so many rows some would by chance."""
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 How = Literal["labels", "signs"]
-Look = tuple[int, float]
+Interim = tuple[int, float]
 """(how many of the first columns it has, its share of alpha)."""
 
 RESIDUALS: Mapping[str, Draw] = {
@@ -70,7 +70,7 @@ class Rate:
         return Rate(self.false + other.false, self.tries + other.tries)
 
 
-def planned(counts: Sequence[int]) -> list[Look]:
+def planned(counts: Sequence[int]) -> list[Interim]:
     """The looks of a plan with so many seeds each; of a single one, all of alpha."""
     return list(zip(counts, shares_of_alpha(counts), strict=True))
 
@@ -79,7 +79,11 @@ def planned(counts: Sequence[int]) -> list[Look]:
 
 
 def words_said(
-    values: Sequence[np.ndarray], direction: Direction, smallest: float, looks: Sequence[Look] = (), shift: float = 0.0
+    values: Sequence[np.ndarray],
+    direction: Direction,
+    smallest: float,
+    looks: Sequence[Interim] = (),
+    shift: float = 0.0,
 ) -> np.ndarray:
     """The verdict of every draw, as `verdicts.judged` and `judged_in_looks` have it of one.
 
@@ -161,7 +165,7 @@ def redrawn(
     how: How,
     draws: int = DRAWS,
     seed: int = 0,
-    looks: Sequence[Look] = (),
+    looks: Sequence[Interim] = (),
 ) -> Rate | None:
     """False verdicts of a claim's own effects once chance has decided which way each seed points.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from trigbench.workflow.claims.edges import choice_at_the_edge, rate_at_the_edge
-from trigbench.workflow.claims.effects import Effects, Measured, number_by_seed, of_experiment
+from trigbench.workflow.claims.effects import Effects, TermNumbers, number_by_seed, of_experiment
 from trigbench.workflow.study.claim import Activity, Rule, Sane
 from trigbench.workflow.study.quantities import Quantities, is_exact
 from trigbench.workflow.study.study import Study
@@ -93,7 +93,7 @@ def _at_its_limit(rule: Rule, found: Effects, known: Quantities) -> str | None:
     return None
 
 
-def _stands(term: Measured, word: str, sense: int, rule: Rule, known: Quantities) -> bool:
+def _stands(term: TermNumbers, word: str, sense: int, rule: Rule, known: Quantities) -> bool:
     of_rule = getattr(rule, word) if term.metric == rule.metric else None
     limit = of_rule if of_rule is not None else getattr(known[term.metric], word) if term.metric in known else None
     return limit is not None and sense * float(np.median(term.values)) >= sense * limit

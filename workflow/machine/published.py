@@ -4,8 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from torch import Tensor
-
+from trigbench.core.layouts import State
 from trigbench.core.networks.ctm import ctm_network
 from trigbench.core.networks.fastgen import scm_tensors
 from trigbench.core.networks.meanflow import meanflow_tensors
@@ -13,8 +12,6 @@ from trigbench.core.networks.meanflow_unet import is_unet, meanflow_unet_tensors
 from trigbench.core.published_adapters import adapter_from, said_alpha
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_metadata, read_tensors
-
-State = Mapping[str, Tensor]
 
 
 def _meanflow(state: State) -> State:

@@ -18,6 +18,7 @@ from trigbench.core.constants import SIGMA_MIN
 from trigbench.core.conversions import field_with_boundary
 from trigbench.core.fields import Fields, bind
 from trigbench.core.guidance import guided
+from trigbench.core.layouts import difference, shapes_of
 from trigbench.core.low_rank import adapted_weights, merged, new_adapter
 from trigbench.core.networks.dropout import masks, number_layers
 from trigbench.core.networks.log_weight import LogWeight
@@ -32,7 +33,7 @@ from trigbench.workflow.run.batches import Batch, draw_batch, mapped
 from trigbench.workflow.run.settings import settings_of
 from trigbench.workflow.run.task import Task, weights_of
 from trigbench.workflow.run.told import guided_field, jump_of, own_guidance, to_data
-from trigbench.workflow.run.weights import Tensors, buffers_of, difference, kept_of, put, replaced, unkept
+from trigbench.workflow.run.weights import Tensors, buffers_of, kept_of, put, replaced, unkept
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -196,7 +197,7 @@ def _start_from(task: Task, network: nn.Module, start: Tensors) -> None:
     own, arm = kept_of(network), task.arm
     new = {name for name, _ in network.named_parameters() if name not in start} if arm.told else set()
     own = {name: tensor for name, tensor in own.items() if name not in new}
-    if wrong := difference(own, start):
+    if wrong := difference(shapes_of(own), start):
         whose = "the teacher's weights" if arm.start == "teacher" else f"the weights of {arm.start!r}"
         problem = f"{whose} do not fit the student's network: {wrong}"
         remedy = f"give both the same 'size', or remove 'start: {arm.start}'"
@@ -206,7 +207,7 @@ def _start_from(task: Task, network: nn.Module, start: Tensors) -> None:
 
 def check_weights(task: Task, network: nn.Module, weights: Tensors) -> None:
     """Raise BenchError where saved weights are not all that is kept of the task's network."""
-    if wrong := difference(kept_of(network), weights):
+    if wrong := difference(shapes_of(kept_of(network)), weights):
         problem = f"the saved weights are not of the arm's network as it is now made: {wrong}"
         remedy = "delete the run's folder; the workflow makes it again"
         raise BenchError(problem, file=task.study.file, key=f"sizes.{task.arm.size}", remedy=remedy)
@@ -260,21 +261,21 @@ def step_function(task: Task, modules: Modules) -> Callable[..., Regression]:
 
     Draws are a function of (seed, step, purpose) and of the sample's place in the batch (workflow.run.batches).
     """
-    study, run, arm, device = task.study, task.run, task.arm, task.device
+    study, arm, device = task.study, task.arm, task.device
     objective = named(arm.method.path)
-    settings_at = settings_of(objective, study, run, arm)
+    settings_at = settings_of(task)
     taught_by = teacher_of(task)
     taught = [study.arms[name] for name in map(str, (arm.teacher, arm.weak_teacher)) if name in study.arms]
     own_code = arm.method.own or any(study.sizes[of.size].network is not None for of in (arm, *taught))
 
     def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
-        batch = draw_batch(run, arm, task.data, step).to(device) if rows is None else rows
+        batch = draw_batch(task, step).to(device) if rows is None else rows
         bound = partial(student_field, task, precision=arm.precision, tangent_precision=arm.tangent_precision)
         fields = _fields(arm, modules, bound, batch.condition, target)
         beside = own_guidance(arm, task.data.classes, partial(bound, modules.student, None), batch.condition)
         fields = dataclasses.replace(fields, teacher=taught_by(batch.condition), own_guidance=beside)
         if own_code:  # it may draw from global generators, which must not depend on what came before
-            seed_globals(run.seed, step, "dropout", batch.first)
+            seed_globals(task.seed, step, "dropout", batch.first)
         with masks(batch.keys):
             return objective(fields, batch.x0, batch.draws, mapped(lambda value: value.to(device), settings_at(step)))
 

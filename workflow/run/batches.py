@@ -16,10 +16,8 @@ from torch import Tensor
 
 from trigbench.core.condition import Condition
 from trigbench.core.fields import Draws
-from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.randomness import generator
-from trigbench.workflow.study.schema import Arm
-from trigbench.workflow.study.study import Run
+from trigbench.workflow.run.task import Task
 
 BLOCK = 512
 """Changing it changes the draws of every arm of a larger batch."""
@@ -57,13 +55,14 @@ class Batch:
         return dataclasses.replace(mapped(lambda value: value[first:last], self), first=self.first + first)
 
 
-def draw_batch(run: Run, arm: Arm, dataset: Dataset, step: int, rows: range | None = None) -> Batch:
+def draw_batch(task: Task, step: int, rows: range | None = None) -> Batch:
     """The whole batch of a step, or some consecutive rows of it, on the CPU."""
-    rows = range(arm.batch) if rows is None else rows
+    batch = task.arm.batch
+    rows = range(batch) if rows is None else rows
 
     def draw(block: int) -> Batch:
         before = block * BLOCK
-        drawn = _draw_block(run, arm, dataset, step, block, min(BLOCK, arm.batch - before))
+        drawn = _draw_block(task, step, block, min(BLOCK, batch - before))
         return drawn.rows(max(rows.start - before, 0), rows.stop - before)
 
     first, *others = range(rows.start // BLOCK, -(-rows.stop // BLOCK))
@@ -106,9 +105,11 @@ def mapped(change: Callable[..., Tensor], first: Any, *others: Any) -> Any:
     return dataclasses.replace(first, **values)  # type: ignore[type-var]
 
 
-def _draw_block(run: Run, arm: Arm, dataset: Dataset, step: int, block: int, size: int) -> Batch:
+def _draw_block(task: Task, step: int, block: int, size: int) -> Batch:
+    arm, dataset = task.arm, task.data
+
     def draws_for(purpose: str) -> torch.Generator:
-        return generator(run.seed, step, purpose, *([block] if block else []))  # the first as before there were others
+        return generator(task.seed, step, purpose, *([block] if block else []))  # the first as before there were others
 
     x0, condition = dataset.draw(draws_for("data"), size)
     if condition.label is not None and arm.label_dropout:

@@ -72,7 +72,7 @@ def evaluate(study: Study, run: Run) -> RunRecord:
     teacher than these are now.
     """
     started, training = time.monotonic(), weights_of_now(study, run)
-    sampled, noted = _samples_of_now(study, run), _noted(study, run, training)
+    sampled, noted = _samples_of_now(study, run), _noted(study, run, training)  # before data are read
     task = opened(study, run)
     files, arm = task.files, task.arm
     weights = on(task.device, read_tensors(files.weights, AGAIN))
@@ -115,7 +115,7 @@ def judged(task: Task, field_of: Callable[[Condition], Field], samples: Mapping[
     """What is measured of the field that a run has trained, told its condition, and of samples by their samplings."""
     kind, ways = _kind(task), _ways(task)
     metrics, curves, lost = list[Value](), list[Value](), dict[str, str]()
-    if _is_map(task.arm):
+    if task.arm.is_map:
         metrics, curves, fault = judge_field(kind, task.data, carried(field_of(UNTOLD), task.device))
         lost |= {MAP: fault} if fault else {}
     if not task.arm.told:
@@ -131,15 +131,10 @@ def judged(task: Task, field_of: Callable[[Condition], Field], samples: Mapping[
 def _nothing(task: Task, samples: Collection[str]) -> Judged:
     """What would be measured of a run that diverged, without values."""
     kind, ways = _kind(task), _ways(task)
-    metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if _is_map(task.arm)]
+    metrics = [Value(metric=m, value=None) for m in kind.METRICS["map"] if task.arm.is_map]
     for key in samples:
         metrics += _of_samples(ways[key], dict.fromkeys(wanted_of(kind, ways[key].metrics)))
     return Judged(metrics, [], {})
-
-
-def _is_map(arm: Arm) -> bool:
-    """Whether it trains a map from every angle down to 0."""
-    return arm.method.sampler == "few" and not arm.told
 
 
 def _kind(task: Task) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from trigbench.core.map_samplers import is_everywhere
 from trigbench.core.noise_left import BINS, COLLAPSED, MIDDLES, collapse, flow, share_left
 from trigbench.core.trigflow import Field, interpolate, lower_edge, rotate
 from trigbench.workflow.data.randomness import generator
@@ -21,7 +22,7 @@ from trigbench.workflow.run.assembly import Modules, jump_of, student_field, tea
 from trigbench.workflow.run.batches import Batch, draw_batch
 from trigbench.workflow.run.distributed import Layout
 from trigbench.workflow.run.journal import Journal
-from trigbench.workflow.run.log import Row, looks_of
+from trigbench.workflow.run.log import LogRow, looks_of
 from trigbench.workflow.run.settings import segment_edges
 from trigbench.workflow.run.task import Task
 from trigbench.workflow.study.schema import Arm
@@ -32,8 +33,6 @@ NO_LOOK = [math.nan] * BINS
 MOST_PAIRS, IMAGES_A_PAIR = 16, 6000
 """A pair of points costs 11 looks and 12 steps of the flow, two evaluations each, in each of four bins: about 200. A
 step of training costs at least three evaluations an image: one pair for so many images is 1% of a run."""
-MAPS = ("few", "segments", "jumps")
-"""How a method is sampled whose student is a map at every angle; others have nothing that could collapse so."""
 
 
 def pairs_of(arm: Arm) -> int:
@@ -42,7 +41,7 @@ def pairs_of(arm: Arm) -> int:
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldBatch:
     """The batch: in each bin pairs of points of the same data and condition with two noises, at the bin's middle."""
 
     task: Task
@@ -60,14 +59,14 @@ class Held:
             weights = modules.kept()
             return self._by_bin(lambda rows, x, t, u: rotate(x, self._student(modules, weights, rows, u)(x, t), t, u))
 
-    def collapse(self, left: Row) -> list[float]:
+    def collapse(self, left: LogRow) -> list[float]:
         """From 0, as the teacher's flow, to 1, as a dead map; NaN where that cannot be told."""
         if self.taught is None:
             return [math.nan] * BINS
         known = zip(left, self.taught, self.elapsed, strict=True)
         return [math.nan if share is None else collapse(share, taught, passed) for share, taught, passed in known]
 
-    def collapsed(self, before: Sequence[Row], left: Row, step: int) -> list[int]:
+    def collapsed(self, before: Sequence[LogRow], left: LogRow, step: int) -> list[int]:
         """The bins in which the student has collapsed: at this look and the one before, as what is dead stays so.
 
         One that starts from nothing leaves all of the noise until it has learned: so a bin counts in the first half of
@@ -78,7 +77,7 @@ class Held:
         dead = [b for b in range(BINS) if len(seen) > 1 and all(look[b] >= COLLAPSED for look in seen[-2:])]
         return [b for b in dead if late or any(look[b] < COLLAPSED for look in seen)]
 
-    def warning(self, before: Sequence[Row], left: Row, step: int) -> str | None:
+    def warning(self, before: Sequence[LogRow], left: LogRow, step: int) -> str | None:
         """That it has collapsed, in words, with what may help; None where it has not."""
         bins, taught = self.collapsed(before, left, step), self.taught or []
         if not bins:
@@ -102,12 +101,13 @@ class Held:
 
         return jump_of(told, rows.condition)(u) if "target_time" in arm.told else told(rows.condition)
 
-    def with_taught(self) -> "Held":
+    def with_taught(self) -> "HeldBatch":
         """With what the teacher's flow leaves, if the student is a map and there is a teacher, or an exact velocity."""
         task = self.task
         taught = teacher_of(task) if task.arm.teacher else None
         exact = task.data.velocity
-        if task.arm.method.sampler not in MAPS or (taught is None and exact is None):
+        may_collapse = is_everywhere(task.arm.method.sampler)
+        if not may_collapse or (taught is None and exact is None):
             return self
 
         def ends(rows: Batch, x: Tensor, t: Tensor, u: Tensor) -> Tensor:
@@ -130,22 +130,22 @@ class Held:
         return [share_left(*both) for both in bins]
 
 
-def hold(task: Task) -> Held | None:
+def hold(task: Task) -> HeldBatch | None:
     """The held batch of a run; None of one that is too short."""
     pairs, device = pairs_of(task.arm), task.device
     if not pairs:
         return None
-    arm = task.arm.model_copy(update={"batch": BINS * pairs})
-    batch = draw_batch(task.run, arm, task.data, 0)  # steps of training count from 1
+    small = dataclasses.replace(task, arm=task.arm.model_copy(update={"batch": BINS * pairs}))
+    batch = draw_batch(small, 0)  # steps of training count from 1
     other = torch.randn(batch.x0.shape, generator=generator(task.seed, 0, "other noise")).to(device)
     batch = batch.to(device)
     t = torch.tensor(MIDDLES, dtype=torch.float64, device=device).repeat_interleave(pairs)
     edges = segment_edges(task.arm, task.study.sigma_d)[:-1].to(device) if task.arm.segments else t.new_zeros(1)
     points = interpolate(batch.x0, batch.draws.noise, t), interpolate(batch.x0, other, t)
-    return Held(task, batch, points, t, lower_edge(edges, t)).with_taught()
+    return HeldBatch(task, batch, points, t, lower_edge(edges, t)).with_taught()
 
 
-def look(held: Held | None, modules: Modules, layout: Layout, journal: Journal, step: int) -> list[float]:
+def look(held: HeldBatch | None, modules: Modules, layout: Layout, journal: Journal, step: int) -> list[float]:
     """What the student leaves of the noise, by bin; says once, while it trains, that it has collapsed.
 
     Every process calls it.

@@ -10,7 +10,7 @@ from pathlib import Path
 from trigbench.core.noise_left import BINS
 from trigbench.workflow.machine.files import replace_text, writing
 
-Row = Sequence[float | None]
+LogRow = Sequence[float | None]
 """None is an empty cell: of what was not measured then, or is not the arm's."""
 
 NORMS = tuple(f"direction_norm_{number + 1}" for number in range(BINS))
@@ -23,12 +23,12 @@ LOG_COLUMNS = (
 )  # fmt: skip
 
 
-def log_text(rows: Sequence[Row]) -> str:
+def log_text(rows: Sequence[LogRow]) -> str:
     """The whole file: a head and one line for each of Journal.rows."""
     return "".join([",".join(LOG_COLUMNS) + "\n", *map(_line, rows)])
 
 
-def looks_of(rows: Sequence[Row]) -> list[Row]:
+def looks_of(rows: Sequence[LogRow]) -> list[LogRow]:
     """What was left at each look, by bin."""
     left = [row[-BINS:] for row in rows]
     return [row for row in left if any(number is not None for number in row)]
@@ -41,7 +41,7 @@ class GrowingLog:
     Nothing waits for the disk. Of several processes one has a file. Raises BenchError where the disk is full.
     """
 
-    def __init__(self, file: Path | None, rows: Sequence[Row]) -> None:
+    def __init__(self, file: Path | None, rows: Sequence[LogRow]) -> None:
         self.file = file
         if file is None:
             return
@@ -49,7 +49,7 @@ class GrowingLog:
             file.parent.mkdir(parents=True, exist_ok=True)
             replace_text(file, log_text(rows))
 
-    def append(self, row: Row) -> None:
+    def append(self, row: LogRow) -> None:
         """Add a row, by one write."""
         if self.file is None:
             return
@@ -57,5 +57,5 @@ class GrowingLog:
             handle.write(_line(row).encode())
 
 
-def _line(row: Row) -> str:
+def _line(row: LogRow) -> str:
     return ",".join("" if number is None else repr(number) for number in row) + "\n"

@@ -9,7 +9,7 @@ from trigbench.core.networks.log_weight import LogWeight
 from trigbench.core.noise_left import BINS, MIDDLES
 from trigbench.core.schedules import largest_angle
 from trigbench.workflow.run.assembly import Modules
-from trigbench.workflow.run.held import Held
+from trigbench.workflow.run.held import HeldBatch
 from trigbench.workflow.run.journal import Journal
 from trigbench.workflow.run.log import looks_of
 from trigbench.workflow.run.task import Task
@@ -37,7 +37,7 @@ class Outcome:
     noise_left: list[list[float | None]] = field(default_factory=list)
 
 
-def completed(outcome: Outcome, journal: Journal, held: Held | None, task: Task, modules: Modules) -> Outcome:
+def completed(outcome: Outcome, journal: Journal, held: HeldBatch | None, task: Task, modules: Modules) -> Outcome:
     """With what is known at the end."""
     seconds = outcome.seconds or math.inf
     return replace(
@@ -50,7 +50,7 @@ def completed(outcome: Outcome, journal: Journal, held: Held | None, task: Task,
     )
 
 
-def _noise_left(held: Held | None, journal: Journal) -> list[list[float | None]]:
+def _noise_left(held: HeldBatch | None, journal: Journal) -> list[list[float | None]]:
     """Of the last look."""
     looks = looks_of(journal.rows)
     if held is None or not looks:

@@ -22,7 +22,7 @@ from trigbench.workflow.study.metrics import OfData, check_metrics
 from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.schema import Arm
-from trigbench.workflow.study.study import Run, Study
+from trigbench.workflow.study.study import Study
 
 JUDGES = {
     "open_dataset": "arrays, sigma_d",
@@ -139,11 +139,14 @@ def _check_places(path: str, function: Callable[..., Any], given: str) -> None:
 def _check_settings(study: Study, name: str, arm: Arm) -> None:
     """Raise BenchError for a setting that the objective's dataclass lacks, of another type, or that nothing gives."""
     from trigbench.core.objectives.regression import settings_class  # noqa: PLC0415 - with torch, which the objective has brought
-    from trigbench.workflow.run.settings import MADE, settings_of  # noqa: PLC0415
+    from trigbench.workflow.run.settings import MADE, settings_at  # noqa: PLC0415
 
     function, key = named(arm.objective), f"arms.{name}.objective.settings"
     check_call(f"the settings of {arm.objective}", settings_class(function), MADE, arm.settings, key)
-    settings_of(function, study, Run(arm=name, seed=study.seeds[0]), arm)(1)
+    try:
+        settings_at(arm, study.sigma_d)(1)
+    except ValueError as error:
+        raise BenchError(str(error), key=f"arms.{name}", remedy="add it there") from error
 
 
 def _check_network(study: Study, arm: Arm, called: set[str]) -> None:

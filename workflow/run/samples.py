@@ -13,8 +13,8 @@ from torch import Tensor
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import device_name, device_of
 from trigbench.workflow.machine.files import names_of_arrays, read_arrays, sha256, write_arrays
-from trigbench.workflow.machine.limits import StopNow, stopping
 from trigbench.workflow.machine.provenance import peak_memory_mb, provenance
+from trigbench.workflow.machine.stopping import StopNow, stopping
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.distributed import World, world_of
 from trigbench.workflow.run.sampling import Part, Place, draw_parts, parts_of, put, room_for_samples

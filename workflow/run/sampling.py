@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from trigbench.core.condition import Condition
-from trigbench.core.samplers.consistency import sample_consistency, sample_segments
-from trigbench.core.samplers.jumps import sample_jumps
+from trigbench.core.map_samplers import MAP_SAMPLERS
 from trigbench.core.samplers.ode import solve
 from trigbench.core.schedules import karras_noise_levels, largest_angle
 from trigbench.core.solvers import SOLVERS
@@ -93,7 +92,7 @@ def draw_parts(
     device, seed = task.device, task.study.evaluation.seed
     network, weights = make_network(task), on(device, weights)
     check_weights(task, network, weights)
-    slices = max([len(s.times) + 1 for s in samplings if s.solver in ("few", "jumps")], default=1)
+    slices = max([len(s.times) + 1 for s in samplings], default=1)
     progress, drawn = Progress("samples", sum(len(part.rows) for part in parts)), 0
     for rows, alike in itertools.groupby(parts, lambda part: part.rows):
         noise = noise_of_rows(seed, rows, slices, task.data).to(device)
@@ -119,17 +118,19 @@ def _draw(
     arm, sigma_d = task.arm, task.study.sigma_d
     scale = None if how.guidance is None else torch.full((noise.shape[1],), how.guidance, device=noise.device)
     condition, bound = Condition(labels, scale), partial(student_field, task, network, weights)
-    times, jump = [largest_angle(sigma_d), *how.times], jump_of(bound, condition)
-    if how.solver == "few":
-        field = to_data(jump) if "target_time" in arm.told else bound(condition)
-        return sample_consistency(field, noise[: how.steps], times, boundary_of(arm, sigma_d))
-    if how.solver == "jumps":
-        return sample_jumps(jump, noise[: how.steps], times, how.gamma or 0.0)
-    if how.solver == "segments":
-        edges = segment_edges(arm, sigma_d).to(noise.device)
-        return sample_segments(jump, noise[0], edges)
-    field = guided_field(network, weights, condition, arm.told)
-    return solved(field, noise[0], how.solver, how.steps, sigma_d, how.settings, further)
+    known, jump = MAP_SAMPLERS.get(how.solver), jump_of(bound, condition)
+    if known is None:
+        field = guided_field(network, weights, condition, arm.told)
+        return solved(field, noise[0], how.solver, how.steps, sigma_d, how.settings, further)
+    down = jump if known.told else to_data(jump) if "target_time" in arm.told else bound(condition)
+    beside = {
+        "times": [largest_angle(sigma_d), *how.times],
+        "edges": segment_edges(arm, sigma_d).to(noise.device),
+        "gamma": how.gamma or 0.0,
+        "boundary": boundary_of(arm, sigma_d),
+    }
+    own = noise[: how.steps] if "times" in known.takes else noise[0]
+    return named(known.path)(down, own, **{name: beside[name] for name in known.takes})
 
 
 def solved(

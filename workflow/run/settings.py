@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from trigbench.core import ema
-from trigbench.core.objectives.regression import Regression, settings_for
+from trigbench.core.objectives.regression import settings_for
 from trigbench.core.schedules import (
     cm_angles,
     cm_target_decay,
@@ -24,8 +24,8 @@ from trigbench.core.tangents import Clip, Control, derivative_along, normalise, 
 from trigbench.core.trigflow import ProposalGrid, even_grid, proposal_grid
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.named import named
+from trigbench.workflow.run.task import Task
 from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm
-from trigbench.workflow.study.study import Run, Study
 
 MADE = (
     *METHOD_SETTINGS, "sigma_d", "derivative", "log_weight_max", "score_weight", "stage",
@@ -33,21 +33,28 @@ MADE = (
 """Names of fields of settings that are filled with what the arm's words, or the study's, are made into."""
 
 
-def settings_of(objective: Callable[..., Regression], study: Study, run: Run, arm: Arm) -> Callable[[int], Any]:
-    """step -> what the objective is told then, by the names of its settings' fields (settings_for).
+def settings_of(task: Task) -> Callable[[int], Any]:
+    """`settings_at` of the task's arm. Raises BenchError for a setting that has neither value nor default."""
+    at = settings_at(task.arm, task.study.sigma_d)
+
+    def settings(step: int) -> Any:
+        try:
+            return at(step)
+        except ValueError as error:
+            key = f"arms.{task.run.arm}"
+            raise BenchError(str(error), file=task.study.file, key=key, remedy="add it there") from error
+
+    return settings
+
+
+def settings_at(arm: Arm, sigma_d: float) -> Callable[[int], Any]:
+    """step -> what the arm's objective is told then, by the names of its settings' fields (settings_for).
 
     Each is what the arm's words, in the paper's units, are in unit variance, or the arm's own setting of that name.
-    Raises BenchError for one that has neither, nor a default.
+    Raises ValueError for one that has neither, nor a default.
     """
-    fixed = _in_unit_variance(arm, study.sigma_d)
-
-    def at(step: int) -> Any:
-        try:
-            return settings_for(objective, **fixed | _of_step(arm, study.sigma_d, step))
-        except ValueError as error:
-            raise BenchError(str(error), file=study.file, key=f"arms.{run.arm}", remedy="add it there") from error
-
-    return at
+    objective, fixed = named(arm.method.path), _in_unit_variance(arm, sigma_d)
+    return lambda step: settings_for(objective, **fixed | _of_step(arm, sigma_d, step))
 
 
 def _in_unit_variance(arm: Arm, sigma_d: float) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from pathlib import Path
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
+from trigbench.core.layouts import difference
 from trigbench.core.optimiser import AdamState, initial_state
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.run.assembly import Modules, Tensors
 from trigbench.workflow.run.distributed import Layout, World
 from trigbench.workflow.run.journal import Journal
-from trigbench.workflow.run.weights import buffers_of, copied, difference, put
+from trigbench.workflow.run.weights import buffers_of, copied, put
 from trigbench.workflow.study.schema import Arm
 
 WHOLE = ("steps/", "buffers/")
@@ -103,7 +104,7 @@ def _restore(state: State, saved: Mapping[str, Tensor], layout: Layout, folder: 
     others = {name: saved[name] for name in there if name not in own and name not in kept}
     for name, tensor in own.items():
         found = {name: piece(name)} if name in there else {}
-        if wrong := difference({name: tensor}, found | others):
+        if wrong := difference({name: tensor.shape}, found | others):
             problem = f"the checkpoint is of other networks than the arm's: {wrong}"
             raise BenchError(problem, file=folder, remedy="delete the folder: the run starts from its first step")
         put({name: tensor}, found)

@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from trigbench.core import ema
+from trigbench.core.layouts import difference, shapes_of
 from trigbench.core.objectives.regression import Regression
 from trigbench.core.optimiser import AdamSettings, adam_step
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import device_name, device_of, products
 from trigbench.workflow.machine.files import exclusive, write_text
-from trigbench.workflow.machine.limits import StopNow, stopping
 from trigbench.workflow.machine.live import live
 from trigbench.workflow.machine.progress import Progress, sign_of_life
 from trigbench.workflow.machine.provenance import peak_memory_mb, provenance, seconds_since_start
+from trigbench.workflow.machine.stopping import StopNow, stopping
 from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.run.assembly import (
     Modules,
@@ -32,7 +33,7 @@ from trigbench.workflow.run.assembly import (
 from trigbench.workflow.run.batches import Batch, batches, draw_batch
 from trigbench.workflow.run.distributed import Layout, World, is_first, lay_out, world_of
 from trigbench.workflow.run.gradients import check_parts, evaluate_step, other_buffers
-from trigbench.workflow.run.held import LOOKS, NO_LOOK, Held, hold, look
+from trigbench.workflow.run.held import LOOKS, NO_LOOK, HeldBatch, hold, look
 from trigbench.workflow.run.journal import Clock, Journal
 from trigbench.workflow.run.log import GrowingLog, log_text
 from trigbench.workflow.run.outcome import Outcome, completed
@@ -40,7 +41,7 @@ from trigbench.workflow.run.settings import average_decay, learning_rate, snapsh
 from trigbench.workflow.run.state import State, initial, is_finite, resume, save, snapshot, target_weights
 from trigbench.workflow.run.task import Task, opened, with_teachers
 from trigbench.workflow.run.tuning import tuned
-from trigbench.workflow.run.weights import buffers_of, copied, difference
+from trigbench.workflow.run.weights import buffers_of, copied
 from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.freshness import made_from
 from trigbench.workflow.study.places import RunFiles
@@ -130,7 +131,7 @@ class Loop:
     layout: Layout
     mark: str
     """Of its checkpoints."""
-    held: Held | None
+    held: HeldBatch | None
     """On which what the student leaves of the noise is seen; None in a run that is too short for it."""
 
 
@@ -210,7 +211,7 @@ def _batches(task: Task, world: World, journal: Journal, first: int) -> Iterator
     steps = range(first + 1, task.arm.iterations + 1)
 
     def draw(step: int) -> Batch:
-        return draw_batch(task.run, task.arm, task.data, step, world.share(task.arm.batch)).to(world.device)
+        return draw_batch(task, step, world.share(task.arm.batch)).to(world.device)
 
     yield from zip(steps, _timed(batches(draw, steps, world.device), journal), strict=True)
 
@@ -286,7 +287,7 @@ def _with_buffers(loop: Loop, state: State, marks: list[float]) -> State:
     their `marks` (World.marks) say.
     """
     task, buffers = loop.task, loop.modules.buffers()
-    if wrong := difference(state.buffers, buffers):
+    if wrong := difference(shapes_of(state.buffers), buffers):
         problem = f"the network has other buffers after a step than before it: {wrong}"
         remedy = "register them in its constructor, of their final shape; or with persistent=False, if nothing is lost"
         raise BenchError(problem, file=task.study.file, key=task.network_key, remedy=remedy)

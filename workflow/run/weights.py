@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 
 Tensors = dict[str, Tensor]
-LISTED = 5
-"""Names that an error gives of each kind."""
 ODD = 0x5851F42D4C957F2D
 """Whose powers weigh a checksum's bytes; a multiplier of Knuth's MMIX generator."""
 
@@ -87,21 +85,3 @@ def checksum(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
     own = torch.cat([torch.empty(0, dtype=torch.uint8, device=device), *map(as_bytes, tensors)]).long() + 1
     powers = torch.full_like(own, ODD).cumprod(0)  # modulo 2**64, of which the highest 52 bits depend on all others
     return ((own * powers).sum() >> 12).double()
-
-
-def difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str | None:
-    """How tensors differ from those that are expected, by name and shape, in words; None where they do not."""
-    problems = {
-        "missing": [name for name in expected if name not in found],
-        "unexpected": [name for name in found if name not in expected],
-        "of another shape": [
-            f"{name} {tuple(found[name].shape)} instead of {tuple(tensor.shape)}"
-            for name, tensor in expected.items()
-            if name in found and found[name].shape != tensor.shape
-        ],
-    }
-    return "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems.items() if names) or None
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:LISTED]) + (f" and {len(names) - LISTED} more" if len(names) > LISTED else "")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D, SIGMA_MAX, SIGMA_MIN
-from trigbench.core.map_samplers import MAP_SAMPLERS
+from trigbench.core.map_samplers import MAP_SAMPLERS, usual, whole_of
 from trigbench.core.networks.families import DDPMPP
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
@@ -86,7 +86,7 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
             raise Mistake(problem, f"name a sampler whose solver is {' or '.join(allowed)}")
         if settings.solver == OWN_STEPS:
             _check_own_steps(f"samplers.{sampler}.evaluations", name, arm, settings.evaluations)
-        if arm.method.sampler == "halves":
+        if (own := MAP_SAMPLERS.get(arm.method.sampler)) and own.finest:
             _check_halves(f"samplers.{sampler}.evaluations", name, arm, settings.evaluations or ())
         check_scales(key, sampler, settings.guidance, arm)
         lowest, highest = (math.atan(level / study.sigma_d) for level in (SIGMA_MIN, SIGMA_MAX))
@@ -99,15 +99,14 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
 
 def _ways_of(arm: Arm) -> tuple[str, ...]:
     """The solvers that can sample it, its own among them."""
-    own = arm.method.sampler
+    own = whole_of(arm.method.sampler)  # the same map, at its start alone
     if arm.method.halves:
         return (own,)
     if own in SOLVERS:
         return tuple(SOLVERS)
-    own = "few" if own == "one" else own  # the same map, at its start alone
-    if own == "few" and arm.method.two_times:
-        own = "jumps"
-    return (own, *MAP_SAMPLERS[own].others)
+    if own == usual() and arm.method.two_times:
+        own = usual(two_times=True)
+    return (own, *(name for name, way in MAP_SAMPLERS.items() if own in way.others))
 
 
 def _check_own_steps(key: str, name: str, arm: Arm, evaluations: tuple[int, ...] | None) -> None:

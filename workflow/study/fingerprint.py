@@ -28,7 +28,7 @@ from typing import Any
 
 from trigbench import HOMES
 from trigbench._places import PACKAGE
-from trigbench.core import solvers
+from trigbench.core import map_samplers, solvers
 from trigbench.core.objectives import hashed, method_of
 from trigbench.workflow.study.converted import OPENED_BY
 from trigbench.workflow.study.kinds import KINDS, kind_named
@@ -48,7 +48,7 @@ SAID = frozenset(path.split(":")[0] for path in KINDS.values())
 of a kind in one file is hashed, as the module that makes the data."""
 SHORT = ("core", "workflow")
 """What a checkout also calls trigbench.core and trigbench.workflow."""
-TABLES = frozenset({"trigbench", "trigbench.core.objectives", "trigbench.core.solvers"})
+TABLES = frozenset({"trigbench", *(f"trigbench.core.{table}" for table in ("map_samplers", "objectives", "solvers"))})
 """Whose entries are hashed one by one, so that a further one leaves finished runs fresh."""
 
 
@@ -93,8 +93,9 @@ def training_fingerprint(specification: Mapping[str, Any], root: Path = ROOT) ->
 
 
 def _solving(named: Iterable[str | None]) -> list[dict[str, Any]]:
-    """What the table of solvers says of those of them that it has."""
-    return [solvers.hashed(name) for name in sorted({name for name in named if name in solvers.SOLVERS})]
+    """What the tables of solvers, and of samplers of maps, say of those of them that they have."""
+    tables = {**dict.fromkeys(solvers.SOLVERS, solvers), **dict.fromkeys(map_samplers.MAP_SAMPLERS, map_samplers)}
+    return [tables[name].hashed(name) for name in sorted({name for name in named if name in tables})]
 
 
 def _with_those_before(specification: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

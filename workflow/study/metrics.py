@@ -24,7 +24,7 @@ def measured(study: Study, name: str, samplers: Collection[str], of_data: OfData
     found = set(EVERY_RUN)
     if not arm.told:
         found |= {"space_tangent", "time_tangent"}
-        found |= set(kind["map"]) if arm.method.sampler == "few" else set()
+        found |= set(kind["map"]) if arm.is_map else set()
     if arm.adaptive_weight and "log_weight" in arm.method.log_weights:
         found.add("log_weight")
     for sampler in samplers:

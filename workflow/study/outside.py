@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from trigbench.core.map_samplers import usual
 from trigbench.core.solvers import SOLVERS, hashed
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import identity, read_json, write_json
@@ -18,8 +19,8 @@ from trigbench.workflow.study.kinds import draws_of, module_of
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
-Kind = Literal["samples", "function", "checkpoint"]
-JUDGED_BY: dict[Kind, tuple[str, ...]] = {
+OutsideKind = Literal["samples", "function", "checkpoint"]
+JUDGED_BY: dict[OutsideKind, tuple[str, ...]] = {
     "samples": ("trigbench.workflow.run.outside.samples",),
     "function": ("trigbench.workflow.run.outside.judging",),
     "checkpoint": ("trigbench.workflow.run.outside.judging",),
@@ -45,7 +46,7 @@ class OutsideRecord(BaseModel):
     name: str
     study: str
     data: str
-    kind: Kind
+    kind: OutsideKind
     what: str
     """As the command line said it: a place of samples, a function, a checkpoint."""
     by: str | None
@@ -74,7 +75,7 @@ class OutsideRecord(BaseModel):
         return [result.seed for result in self.results if result.seed is not None]
 
 
-def outside_mark(study: Study, data: str, kind: Kind, ways: Sequence[Sampling]) -> str:
+def outside_mark(study: Study, data: str, kind: OutsideKind, ways: Sequence[Sampling]) -> str:
     """A digest of what the study evaluates with, for what is of that kind."""
     settings = study.data[data]
     said = {
@@ -107,7 +108,7 @@ def ways_again(study: Study, record: OutsideRecord) -> list[Sampling]:
     return [way_of(study, record.kind, way.steps) for way in record.ways]
 
 
-def way_of(study: Study, kind: Kind, steps: int) -> Sampling:
+def way_of(study: Study, kind: OutsideKind, steps: int) -> Sampling:
     """How the study samples in so many steps: a map at its middle angles, a diffusion model by Heun on EDM's grid.
 
     Raises BenchError where nothing of the study does.
@@ -122,15 +123,15 @@ def way_of(study: Study, kind: Kind, steps: int) -> Sampling:
         remedy = f"choose of {', '.join(map(str, sorted(known)))}: the study samples maps in so many steps"
         raise BenchError(f"no sampler of the study takes {steps} steps", file=study.file, key="--steps", remedy=remedy)
     name, times = known[steps]
-    return Sampling(sampler=name, solver="few", steps=steps, times=times)
+    return Sampling(sampler=name, solver=usual(), steps=steps, times=times)
 
 
-def default_steps(study: Study, kind: Kind) -> tuple[int, ...]:
+def default_steps(study: Study, kind: OutsideKind) -> tuple[int, ...]:
     """In how many steps a model is judged where nothing is said: as the built-in samplers have it.
 
     Raises BenchError where the study gives their name to another way of sampling.
     """
-    name = "heun" if kind == "checkpoint" else "few"
+    name = "heun" if kind == "checkpoint" else usual()
     sampler = study.all_samplers[name]
     found = sampler.evaluations or tuple(len(times) + 1 for times in sampler.times or ())
     if sampler.solver != name or not found:
@@ -143,7 +144,7 @@ def _times(study: Study) -> dict[int, tuple[str, tuple[float, ...]]]:
     """By number of steps the first sampler of maps, and its middle angles."""
     found: dict[int, tuple[str, tuple[float, ...]]] = {}
     for name, sampler in study.all_samplers.items():
-        for times in (sampler.times or ()) if sampler.solver == "few" else ():
+        for times in (sampler.times or ()) if sampler.solver == usual() else ():
             found.setdefault(len(times) + 1, (name, times))
     return found
 

@@ -1,12 +1,10 @@
 """How runs are sampled and judged, as a study says it."""
 
 import itertools
-import math
 from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from trigbench.core.constants import SIGMA_MAX
 from trigbench.core.map_samplers import MAP_SAMPLERS
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
@@ -14,8 +12,6 @@ from trigbench.workflow.study.models import Model, Settings, check_known, unfit
 
 OWN_STEPS = "ddim_even"
 """The solver whose steps are an arm's `segments` where no `evaluations` say otherwise."""
-MOST_HALVES = 128
-"""Steps of `halves`: the finest that its paper (arXiv 2410.12557) has."""
 
 
 class Sampler(Model):
@@ -62,7 +58,7 @@ class Sampler(Model):
             may_lack = key == "evaluations" and self.solver == OWN_STEPS
             if used != bool(getattr(self, key)) and not may_lack:
                 raise unfit(f"solver {self.solver!r}", used, key)
-        if self.gamma is not None and not (way and way.gamma):
+        if self.gamma is not None and not (way and "gamma" in way.takes):
             raise unfit(f"solver {self.solver!r}", False, "gamma")
         self._check_settings()
         for key in ("times", "evaluations", "guidance"):
@@ -73,8 +69,9 @@ class Sampler(Model):
             if any(a <= b for a, b in itertools.pairwise((1.57, *times))):
                 remedy = "write angles so, as [1.3, 0.8]: arctan(sigma / sigma_d) of EDM's noise level sigma"
                 raise Mistake("middle times must descend and stay below pi/2", remedy)
-        if self.solver == "halves":
-            self._check_halves()
+        if way is not None:
+            if way.finest is not None:
+                self._check_halves(way.finest)
             return self
         for count in self.evaluations or ():
             each = SOLVERS[self.solver].evaluations
@@ -84,13 +81,13 @@ class Sampler(Model):
                 raise Mistake(problem, f"write {count - left} or {count - left + each}")
         return self
 
-    def _check_halves(self) -> None:
+    def _check_halves(self, finest: int) -> None:
         """Refuse what is no power of two, or too fine."""
         for count in self.evaluations or ():
-            if count & (count - 1) or count > MOST_HALVES:
-                below = min(MOST_HALVES, 1 << (count.bit_length() - 1))
-                problem = f"halves are a power of two in number, {MOST_HALVES} at most, got {count}"
-                raise Mistake(f"evaluations: {problem}", f"write {below}" + f" or {2 * below}" * (count < MOST_HALVES))
+            if count & (count - 1) or count > finest:
+                below = min(finest, 1 << (count.bit_length() - 1))
+                problem = f"{self.solver} are a power of two in number, {finest} at most, got {count}"
+                raise Mistake(f"evaluations: {problem}", f"write {below}" + f" or {2 * below}" * (count < finest))
 
     def _check_settings(self) -> None:
         """Refuse what the solver does without, does not understand, and cannot do without."""
@@ -104,18 +101,6 @@ class Sampler(Model):
         for key, setting in known.items():
             if setting.needed and key not in said:
                 raise unfit(f"solver {self.solver!r}", True, key)
-
-
-def halved_times(steps: int, sigma_d: float) -> tuple[float, ...]:
-    """Angles between so many steps of one length in flow time sin / (cos + sin), from t_max down to 0.
-
-    core.objectives.shortcut.halved_steps trains them; here without torch.
-
-    >>> [round(time, 4) for time in halved_times(4, 0.5)]
-    [1.2416, 0.7792, 0.3193]
-    """
-    whole = SIGMA_MAX / (SIGMA_MAX + sigma_d)
-    return tuple(math.atan2(whole * left, steps - whole * left) for left in range(steps - 1, 0, -1))
 
 
 def settings_of_solvers() -> list[str]:

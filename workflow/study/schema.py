@@ -19,7 +19,7 @@ from pydantic import (
 
 from trigbench._nearest import among
 from trigbench.core.constants import EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
-from trigbench.core.map_samplers import MAP_SAMPLERS, SampledBy
+from trigbench.core.map_samplers import MAP_SAMPLERS, by_edges, is_everywhere, sampled_by, usual
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
@@ -69,6 +69,11 @@ def _step(given: str) -> str:
     return given
 
 
+def _sampled_by(given: str) -> str:
+    check_known("sampler", given, sampled_by())
+    return given
+
+
 class OwnObjective(Model):
     """What an objective of one's own needs, said in the place of its path."""
 
@@ -78,7 +83,7 @@ class OwnObjective(Model):
     """Whether its network is told a target time: it gets fields.student_to, and draws.lower and .middle."""
     teacher: bool | None = None
     """Whether it uses fields.teacher; empty where an arm may give one or not."""
-    sampler: SampledBy | None = None
+    sampler: Annotated[str, AfterValidator(_sampled_by)] | None = None
     """How it is sampled unless its arm says so; empty for `jumps` of two times, else for `few`."""
     settings: Settings = Field(default_factory=dict)
     """Of the dataclass that its `settings` are annotated as."""
@@ -199,10 +204,11 @@ class Arm(Model):
         assert method is not None  # validated below
         if self.declared is None:
             # a network that is told an edge, which only its segments know
-            return dataclasses.replace(method, two_times=True, sampler="segments") if self._own_segments else method
+            by_segments = usual(two_times=True, segments=True)
+            return dataclasses.replace(method, two_times=True, sampler=by_segments) if self._own_segments else method
         two_times, said = self.declared.two_times or self._own_segments, self.declared.sampler
-        usual = "segments" if self._own_segments else "jumps" if two_times else "few"
-        return dataclasses.replace(method, two_times=two_times, teacher=self.declared.teacher, sampler=said or usual)
+        sampler = said or usual(two_times, self._own_segments)
+        return dataclasses.replace(method, two_times=two_times, teacher=self.declared.teacher, sampler=sampler)
 
     @property
     def starts_from(self) -> str | None:
@@ -217,6 +223,12 @@ class Arm(Model):
     def told(self) -> tuple[str, ...]:
         """What the network is told beside labels, as core.condition.Condition names it."""
         return ("scale",) * (self.guidance_max is not None) + ("target_time",) * self.method.two_times
+
+    @property
+    def is_map(self) -> bool:
+        """Whether its student is a map from every angle down to 0, which is told nothing beside labels."""
+        sampler = self.method.sampler
+        return is_everywhere(sampler) and not MAP_SAMPLERS[sampler].told and not self.told
 
     @property
     def said(self) -> dict[str, Any]:
@@ -289,11 +301,11 @@ class Arm(Model):
         if self.declared and self.declared.teacher is False and self.teacher is not None:
             raise Mistake("'objective' says that it uses no teacher", "remove 'teacher', or say teacher: true there")
         sampler = self.declared and self.declared.sampler
-        if sampler == "segments" and self.segments is None:
-            raise unfit("sampler 'segments'", True, "segments")
+        if sampler and by_edges(sampler) and self.segments is None:
+            raise unfit(f"sampler {sampler!r}", True, "segments")
         if sampler in MAP_SAMPLERS and MAP_SAMPLERS[sampler].told and not self.method.two_times:
             raise Mistake(
-                f"{sampler!r} ask a network for its target time", "say two_times: true, or sample it by 'few'"
+                f"{sampler!r} ask a network for its target time", f"say two_times: true, or sample it by {usual()!r}"
             )
 
     def _check_accepted(self, method: Method) -> None:

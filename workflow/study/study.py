@@ -19,7 +19,7 @@ from trigbench.workflow.study.kinds import Data, data_kind, known_of
 from trigbench.workflow.study.models import Model, Name, Seed
 from trigbench.workflow.study.places import PUBLISHED, REPORTS, STUDIES, RunFiles, StudyFiles, study_files
 from trigbench.workflow.study.resources import Resources
-from trigbench.workflow.study.samplers import OWN_STEPS, Evaluation, Sampler, halved_times
+from trigbench.workflow.study.samplers import OWN_STEPS, Evaluation, Sampler
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.seeds import looks, reached
 
@@ -33,7 +33,7 @@ BUILT_IN = {
         name: Sampler(solver=name, times=way.times or None, evaluations=way.evaluations or None)
         for name, way in MAP_SAMPLERS.items()
     },
-    "one": Sampler(solver="few", times=((),)),
+    **{way.alone: Sampler(solver=name, times=((),)) for name, way in MAP_SAMPLERS.items() if way.alone},
     "heun": Sampler(solver="heun", evaluations=(35,)),
     OWN_STEPS: Sampler(solver=OWN_STEPS),
 }
@@ -234,9 +234,9 @@ class Study(Model):
         for name in self.samplers_of(arm):
             sampler = self.all_samplers[name]
             said = sampler.model_dump(include={"solver", "gamma", "settings", "metrics"})
-            if sampler.solver == "halves":  # jumps, whose angles follow from their number
-                said["solver"] = "jumps"
-                ways = [(steps, halved_times(steps, self.sigma_d)) for steps in sampler.evaluations or ()]
+            way = MAP_SAMPLERS.get(sampler.solver)
+            if way is not None and way.angles is not None:
+                ways = [(steps, way.angles(steps, self.sigma_d)) for steps in sampler.evaluations or ()]
             elif sampler.times is not None:
                 ways = [(len(times) + 1, times) for times in sampler.times]
             else:

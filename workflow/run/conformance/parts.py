@@ -21,8 +21,8 @@ from trigbench.workflow.run.own import ABOUT, metrics_in
 from trigbench.workflow.run.settings import MADE
 from trigbench.workflow.study.kinds import read_data
 
-Kind = Literal["objective", "network", "data"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+PartKind = Literal["objective", "network", "data"]
+KINDS: tuple[PartKind, ...] = get_args(PartKind)
 GIVEN = ("fields", "x0", "draws", "settings")
 """What an objective is called with."""
 SAY = "say which it is: --as objective, --as network or --as data"
@@ -38,7 +38,7 @@ def found(path: str) -> Any:
     return module_in(Path(path), path) if path.endswith(".py") else imported(path, path)
 
 
-def kind_of(part: Any, path: str) -> Kind:
+def kind_of(part: Any, path: str) -> PartKind:
     """Which part it is, by what it takes. Raises BenchError where that does not tell."""
     if isinstance(part, types.ModuleType):
         if hasattr(part, "open_dataset") or hasattr(part, "prepare"):
@@ -63,8 +63,8 @@ def kind_of(part: Any, path: str) -> Kind:
 
 
 def check_part(
-    path: str, kind: Kind | None = None, settings: Mapping[str, Any] | None = None, **about: Any
-) -> tuple[Kind, list[Finding]]:
+    path: str, kind: PartKind | None = None, settings: Mapping[str, Any] | None = None, **about: Any
+) -> tuple[PartKind, list[Finding]]:
     """(what the path means, the findings). Raises BenchError for what is not there or takes no such settings.
 
     `about` is for networks: `shape` and `classes` of the data; a shape that is not given is looked for.

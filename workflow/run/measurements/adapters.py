@@ -43,7 +43,7 @@ SUM, ALONE = "sum", "acceleration"
 
 
 @dataclasses.dataclass(frozen=True)
-class Pair:
+class Adapted:
     """Two adapted runs of a seed."""
 
     style: Task
@@ -74,7 +74,7 @@ def measure(study: Study, experiment: str) -> Measured:
     return found
 
 
-def _pair(style: Task, acceleration: Task) -> Pair | None:
+def _pair(style: Task, acceleration: Task) -> Adapted | None:
     tasks, device = (style, acceleration), style.device
     if not all(task.files.adapter.is_file() for task in tasks):
         return None
@@ -82,10 +82,10 @@ def _pair(style: Task, acceleration: Task) -> Pair | None:
     if not all(bool(part.isfinite().all()) for part in (*one.values(), *other.values())):
         return None
     network = started_modules(dataclasses.replace(acceleration, teacher=open_teacher(acceleration))).student.eval()
-    return Pair(style, acceleration, network, kept_of(network), (one, other))
+    return Adapted(style, acceleration, network, kept_of(network), (one, other))
 
 
-def _add_interaction(found: Measured, pair: Pair) -> None:
+def _add_interaction(found: Measured, pair: Adapted) -> None:
     """At every angle at the paper's scales, and over all of them as the scales grow."""
     run = pair.acceleration.run
     x, t, condition = _points(pair.acceleration)
@@ -144,7 +144,7 @@ def _number(value: Tensor | float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _judged(pair: Pair) -> Iterator[Row]:
+def _judged(pair: Adapted) -> Iterator[Row]:
     """Samples of the sum, and of the acceleration alone, against the style's data: in all steps in which the
     acceleration's are drawn, from the noise and labels of all samples."""
     study, style = pair.style.study, pair.style

@@ -14,6 +14,7 @@ from torch import Tensor
 from trigbench.core import oracle
 from trigbench.core.condition import UNTOLD
 from trigbench.core.fields import Jump
+from trigbench.core.map_samplers import by_edges
 from trigbench.core.trigflow import lower_edge, rotate
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.kinds.mixture.draws import mixture_of
@@ -46,7 +47,7 @@ def measure(study: Study, experiment: str) -> Measured:
         if not arm.method.two_times or not study.files(run).weights.is_file():
             continue
         task = _known(opened(study, run), experiment)
-        edges = tuple(segment_edges(arm, study.sigma_d)[:-1].tolist()) if arm.method.sampler == "segments" else ()
+        edges = tuple(segment_edges(arm, study.sigma_d)[:-1].tolist()) if by_edges(arm.method.sampler) else ()
         if (arm.data, edges) not in exact:
             exact[arm.data, edges] = pairs(task.data, edges)
         _measure_run(found, task, exact[arm.data, edges])
@@ -87,7 +88,7 @@ def _measure_run(found: Measured, task: Task, exact: Pairs) -> None:
         return
     jump = jump_of(partial(student_field, task, network, weights), UNTOLD)
     values, curves = [], []
-    if task.arm.method.sampler != "segments":
+    if not by_edges(task.arm.method.sampler):
         kind = kind_module(task.study.data[task.arm.data])
         values, curves, _ = judge_field(kind, task.data, carried(to_data(jump), device))
     errors = [_error(lambda u: carried(jump(u.to(device)), device), *pair) for pair in exact]

@@ -43,7 +43,7 @@ SOLVED = 1e-10
 
 
 @dataclass(frozen=True)
-class Found:
+class ControlBias:
     """Of one control, as means over points."""
 
     square: float
@@ -89,7 +89,7 @@ def ways_of(sigma_d: float) -> dict[str, Way]:
     return {"none": Way(meanflow, None), **found, "normalised": normalised}
 
 
-def biases(dimension: int, seed: int | None, ways: dict[str, Way]) -> dict[str, Found]:
+def biases(dimension: int, seed: int | None, ways: dict[str, Way]) -> dict[str, ControlBias]:
     """By control, over points at all angles.
 
     The noise of N pairs adds 1/N to a point's squared bias on average, and deviates by sqrt(2)/N at most.
@@ -110,7 +110,7 @@ def biases(dimension: int, seed: int | None, ways: dict[str, Way]) -> dict[str, 
             found = float(bias(way.factor(angle) * slopes, weights, way.control))
             squares[name] += (found**2 - noise) / len(t)  # clipped as a mean: each point's is as often below as above
     least = SURE * math.sqrt(2 / len(t)) * noise if noise else SOLVED
-    return {name: Found(square, least) for name, square in squares.items()}
+    return {name: ControlBias(square, least) for name, square in squares.items()}
 
 
 def apart() -> oracle.Mixture:

@@ -27,7 +27,7 @@ UNET, SCHEDULER = "UNet2DModel", "scheduler_config.json"
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class DiffusionModel:
     """A diffusion model."""
 
     field: Callable[[Tensor | None], Field]
@@ -35,7 +35,7 @@ class Checkpoint:
     files: dict[str, str]
 
 
-def open_edm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device) -> Checkpoint:
+def open_edm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device) -> DiffusionModel:
     """A converted network of EDM or EDM2. Raises BenchError unless it is of the data's shape, classes and scale."""
     try:
         header = header_of(path)
@@ -46,7 +46,7 @@ def open_edm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device)
         remedy = "judge it as a function, which says how it is scaled (docs/judge.md)"
         problem = f"EDM's data have a standard deviation of {SIGMA_D}, the study's of {sigma_d:g}"
         raise BenchError(problem, file=path, remedy=remedy)
-    return Checkpoint(EdmTeacher(path, sigma_d, device).field, {str(path): sha256(path)})
+    return DiffusionModel(EdmTeacher(path, sigma_d, device).field, {str(path): sha256(path)})
 
 
 def is_diffusers(folder: Path) -> bool:
@@ -54,7 +54,7 @@ def is_diffusers(folder: Path) -> bool:
     return _unet_folder(folder) is not None
 
 
-def open_diffusers(folder: Path, dataset: Dataset, sigma_d: float, device: torch.device) -> Checkpoint:
+def open_diffusers(folder: Path, dataset: Dataset, sigma_d: float, device: torch.device) -> DiffusionModel:
     """A U-Net of diffusers that predicts the noise or v, with the table of its scheduler.
 
     Raises BenchError unless it is of the data's shape and classes, and where diffusers is missing.
@@ -86,7 +86,9 @@ def open_diffusers(folder: Path, dataset: Dataset, sigma_d: float, device: torch
     except ValueError as error:
         raise BenchError(str(error), file=scheduler, remedy="judge it as a function (docs/judge.md)") from error
     weights = sorted(unet_folder.glob("*.safetensors"))
-    return Checkpoint(field, {str(file): sha256(file) for file in (unet_folder / "config.json", *weights, scheduler)})
+    return DiffusionModel(
+        field, {str(file): sha256(file) for file in (unet_folder / "config.json", *weights, scheduler)}
+    )
 
 
 def _unet_folder(folder: Path) -> Path | None:

@@ -21,13 +21,13 @@ from trigbench.workflow.machine.progress import Progress
 from trigbench.workflow.machine.provenance import provenance
 from trigbench.workflow.run.judging import judge_drawn, judge_field, wanted_of
 from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows
-from trigbench.workflow.run.outside.checkpoints import Checkpoint, is_diffusers, open_diffusers, open_edm
+from trigbench.workflow.run.outside.checkpoints import DiffusionModel, is_diffusers, open_diffusers, open_edm
 from trigbench.workflow.run.outside.functions import field_of, minds_times, open_function, sampler_of, times_of
 from trigbench.workflow.run.outside.samples import ARRAYS, SAMPLES, Samples, check_scale, open_samples
 from trigbench.workflow.run.sampling import parts_of, solved
 from trigbench.workflow.run.task import open_data
 from trigbench.workflow.study.kinds import data_kind, kind_module
-from trigbench.workflow.study.outside import Kind, OfSeed, OutsideRecord, default_steps, outside_mark, way_of
+from trigbench.workflow.study.outside import OfSeed, OutsideKind, OutsideRecord, default_steps, outside_mark, way_of
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import Sampling, Study
 
@@ -53,10 +53,10 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Model:
+class OutsideModel:
     """What draws samples."""
 
-    kind: Kind
+    kind: OutsideKind
     draw: Callable[[Sampling, Tensor, Tensor | None], Tensor]
     """(way, noise of (slices, batch, *shape), labels) -> samples in unit variance."""
     files: dict[str, str]
@@ -66,7 +66,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _Results:
     results: list[OfSeed]
     curves: list[Value]
     remarks: list[str]
@@ -79,7 +79,7 @@ def judge(study: Study, asked: Asked) -> OutsideRecord:
     seed_globals(study.evaluation.seed, "outside")  # of what draws where it is imported
     given = _open(study, asked, dataset, device)
     if isinstance(given, Samples):
-        kind: Kind = "samples"
+        kind: OutsideKind = "samples"
         ways: list[Sampling] = []
         found = _judge_samples(study, asked, dataset, given)
     else:
@@ -130,7 +130,7 @@ def check_there(what: str) -> None:
         raise BenchError("there is no such file or folder", file=place, key="WHAT", remedy=remedy)
 
 
-def _open(study: Study, asked: Asked, dataset: Dataset, device: torch.device) -> Samples | Model:
+def _open(study: Study, asked: Asked, dataset: Dataset, device: torch.device) -> Samples | OutsideModel:
     check_there(asked.what)
     place = Path(asked.what)
     if not place.exists() and ":" in asked.what:
@@ -173,7 +173,7 @@ def _samples(study: Study, asked: Asked, dataset: Dataset, place: Path) -> Sampl
     return open_samples(place, asked.labels, dataset, study.evaluation.samples, study.sigma_d, encode)
 
 
-def _function(study: Study, data: str, said: str, dataset: Dataset, device: torch.device) -> Model:
+def _function(study: Study, data: str, said: str, dataset: Dataset, device: torch.device) -> OutsideModel:
     function, first = open_function(said), largest_angle(study.sigma_d)
     sample = sampler_of(function, study.sigma_d)
 
@@ -187,30 +187,30 @@ def _function(study: Study, data: str, said: str, dataset: Dataset, device: torc
             field = field_of(sample, device)
         else:
             remarks = ("no error of the map: the angle that it is told makes no difference",)
-    return Model("function", draw, function.files, field, remarks)
+    return OutsideModel("function", draw, function.files, field, remarks)
 
 
-def _checkpoint(study: Study, opened: Checkpoint) -> Model:
+def _checkpoint(study: Study, opened: DiffusionModel) -> OutsideModel:
     def draw(way: Sampling, noise: Tensor, labels: Tensor | None) -> Tensor:
         return solved(opened.field(labels), noise[0], way.solver, way.steps, study.sigma_d)
 
-    return Model("checkpoint", draw, opened.files)
+    return OutsideModel("checkpoint", draw, opened.files)
 
 
 # --- measuring ------------------------------------------------------------------------------------
 
 
-def _judge_samples(study: Study, asked: Asked, dataset: Dataset, given: Samples) -> _Found:
+def _judge_samples(study: Study, asked: Asked, dataset: Dataset, given: Samples) -> _Results:
     started = time.monotonic()
     kind = kind_module(study.data[asked.data])
     columns = {"steps": asked.steps[0]} if asked.steps else {}
     metrics = _measured(kind, dataset, given.drawn, columns, asked.what)
-    return _Found([OfSeed(seed=None, metrics=metrics)], [], given.remarks, {"evaluate": _since(started)})
+    return _Results([OfSeed(seed=None, metrics=metrics)], [], given.remarks, {"evaluate": _since(started)})
 
 
 def _judge_model(
-    study: Study, asked: Asked, dataset: Dataset, model: Model, ways: Sequence[Sampling], device: torch.device
-) -> _Found:
+    study: Study, asked: Asked, dataset: Dataset, model: OutsideModel, ways: Sequence[Sampling], device: torch.device
+) -> _Results:
     kind, seeds = kind_module(study.data[asked.data]), asked.seeds or tuple(range(len(study.seeds)))
     remarks = dict.fromkeys(model.remarks)
     seconds, curves, results = {"sample": 0.0, "evaluate": 0.0}, list[Value](), list[OfSeed]()
@@ -233,17 +233,23 @@ def _judge_model(
         metrics = [value for way in ways for value in _measured(kind, dataset, drawn[way.key], way.columns, asked.what)]
         results.append(OfSeed(seed=seed, metrics=metrics))
         seconds["evaluate"] += _since(started)
-    return _Found(results, curves, list(remarks), {name: round(spent, 3) for name, spent in seconds.items()})
+    return _Results(results, curves, list(remarks), {name: round(spent, 3) for name, spent in seconds.items()})
 
 
 def _draw(
-    study: Study, said: str, dataset: Dataset, model: Model, ways: Sequence[Sampling], seed: int, device: torch.device
+    study: Study,
+    said: str,
+    dataset: Dataset,
+    model: OutsideModel,
+    ways: Sequence[Sampling],
+    seed: int,
+    device: torch.device,
 ) -> tuple[dict[str, Tensor], list[str]]:
     """(the study's number of samples of each way by its key, what to say of their scale); all from the same noise.
 
     Raises BenchError as soon as some are not numbers, or the first ones are of another scale than the data.
     """
-    slices, count = max(way.steps if way.solver == "few" else 1 for way in ways), study.evaluation.samples
+    slices, count = max(len(way.times) + 1 for way in ways), study.evaluation.samples
     parts: dict[str, list[Tensor]] = {way.key: [] for way in ways}
     progress, done, remarks = Progress(f"samples of {said}", count * len(ways)), 0, list[str]()
     for part in parts_of(dataset.shape, list(ways), count):
@@ -258,7 +264,7 @@ def _draw(
 
 
 def _part(
-    study: Study, dataset: Dataset, model: Model, way: Sampling, rows: range, seed: int, slices: int,
+    study: Study, dataset: Dataset, model: OutsideModel, way: Sampling, rows: range, seed: int, slices: int,
     device: torch.device,
 ) -> Tensor:  # fmt: skip
     """The samples of some rows, on the CPU: from the noise and labels of the study's own runs."""

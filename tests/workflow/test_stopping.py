@@ -15,10 +15,10 @@ import torch
 
 from tests.workflow.conftest import environment, snakemake, step
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine import limits
+from trigbench.workflow.machine import stopping as stopping_module
 from trigbench.workflow.machine.cluster import seconds_left
 from trigbench.workflow.machine.files import read_arrays
-from trigbench.workflow.machine.limits import stopping
+from trigbench.workflow.machine.stopping import stopping
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.run import make as run_module
 from trigbench.workflow.run import samples as sample_module
@@ -94,10 +94,10 @@ def test_a_diverging_run_that_is_stopped_again_and_again_diverges_at_the_same_st
 
 
 def test_the_time_before_python_started_counts(monkeypatch) -> None:
-    monkeypatch.setattr(limits, "seconds_since_start", lambda: 39.0)
+    monkeypatch.setattr(stopping_module, "seconds_since_start", lambda: 39.0)
     with stopping(1) as stop_now:
         assert stop_now() is None, "of 60 seconds 39 are used and 20 are the margin"
-    monkeypatch.setattr(limits, "seconds_since_start", lambda: 41.0)
+    monkeypatch.setattr(stopping_module, "seconds_since_start", lambda: 41.0)
     with stopping(1) as stop_now:
         assert stop_now() == "near its time limit of 1 minutes"
     with stopping(None) as stop_now:
@@ -116,7 +116,7 @@ def test_slurm_is_asked_how_much_time_its_job_has_left(said: str, left: float | 
 
 
 def test_the_end_of_its_slurm_job_stops_a_run_where_that_is_sooner(squeue, monkeypatch) -> None:
-    monkeypatch.setattr(limits, "seconds_since_start", lambda: 1.0)
+    monkeypatch.setattr(stopping_module, "seconds_since_start", lambda: 1.0)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     for limit in (1, None):
         squeue("echo 0:30")

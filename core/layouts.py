@@ -1,4 +1,4 @@
-"""What the readers of published networks of two times share: tensors held against the names and shapes of a layout."""
+"""Tensors held against a layout: which names there are, and of which shapes."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -11,8 +11,13 @@ LISTED = 5
 """Names that an error gives of each kind."""
 
 
-def check_layout(state: State, expected: Shapes, layout: str) -> None:
-    """Raise ValueError, which names the first tensors of each kind, unless names and shapes are those of a layout."""
+def shapes_of(state: State) -> Shapes:
+    """The layout that these tensors have."""
+    return {name: tensor.shape for name, tensor in state.items()}
+
+
+def difference(expected: Shapes, state: State) -> str | None:
+    """How tensors differ from a layout, by name and shape, in words; None where they do not."""
     problems = {
         "missing": [name for name in expected if name not in state],
         "unexpected": [name for name in state if name not in expected],
@@ -22,9 +27,13 @@ def check_layout(state: State, expected: Shapes, layout: str) -> None:
             if name in state and tuple(state[name].shape) != tuple(shape)
         ],
     }
-    found = [f"{kind}: {listed(names)}" for kind, names in problems.items() if names]
-    if found:
-        raise ValueError(f"these tensors are not {layout}; {'; '.join(found)}")
+    return "; ".join(f"{kind}: {listed(names)}" for kind, names in problems.items() if names) or None
+
+
+def check_layout(state: State, expected: Shapes, layout: str) -> None:
+    """Raise ValueError, which names the first tensors of each kind, unless names and shapes are those of a layout."""
+    if wrong := difference(expected, state):
+        raise ValueError(f"these tensors are not {layout}; {wrong}")
 
 
 def listed(names: Collection[str]) -> str:
