@@ -1,5 +1,7 @@
 """Simulations of verdicts say of every draw what the judge says of it, and count as false what is."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ from trigbench.workflow.claims.judge import Tables
 from trigbench.workflow.claims.redrawn import redrawn_claims, redrawn_studies, redrawn_words
 from trigbench.workflow.claims.simulate import Rate, false_of, planned, words_said
 from trigbench.workflow.claims.statistics import COLUMNS
-from trigbench.workflow.claims.tables import CURVE_COLUMNS
+from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table, write_table
 from trigbench.workflow.claims.verdicts import Direction, judged, judged_in_looks
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Study
@@ -164,3 +166,10 @@ def test_every_tested_claim_of_a_study_is_redrawn_and_what_holds_is_said_in_word
     bad = redrawn_studies(claims.assign(wrong=80, false=0.1, holds=False))
     assert "at most 5% does NOT hold; of single claims 2 are above, at worst 10.00%" in redrawn_words(bad)
     assert set(redrawn_studies(claims.assign(wrong=40)).holds) == {"open"}
+
+
+def test_seeds_of_claims_that_differ_in_them_are_written_and_read(tmp_path: Path) -> None:
+    same = {"study": "tiny", "drawn": "labels", "asked": "more", "d": 0.0, "false": 0.02, "low": 0.0, "high": 0.04}
+    rows = [same | {"claim": n, "seeds": n, "holds": True, "verdicts": 100, "wrong": 2} for n in (8, 10)]
+    write_table(redrawn_studies(pd.DataFrame(rows)), tmp_path / "redrawn.csv")
+    assert list(read_table(tmp_path / "redrawn.csv").seeds_each) == ["8-10"]
