@@ -131,7 +131,7 @@ def test_rows_that_are_compared_are_counted_and_timed_together(tiny: dict, write
 
 @pytest.mark.slow
 def test_every_shipped_study_can_be_estimated() -> None:
-    """Of all studies an arm of each kind of step, on the smallest network that has one, and what each arm is timed on."""
+    """Of all studies an arm of each kind of step, on the smallest network that has one, and what each is timed on."""
     tasks = [
         without_data(study, arm)
         for study in map(load, shipped())
