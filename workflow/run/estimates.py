@@ -1,5 +1,6 @@
 """What a study will take before anybody spends it: operations counted, seconds of steps measured, bytes."""
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,8 +8,11 @@ from typing import Any
 
 import torch
 
+from trigbench.core import ema
+from trigbench.core.optimiser import adam_step, initial_state
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.devices import products
+from trigbench.workflow.run.assembly import Modules
 from trigbench.workflow.run.counts import (
     COUNTED,
     Counts,
@@ -155,9 +159,21 @@ def _timed(task: Task, cost: Cost, counts: Counts, rates: dict[str, Rates]) -> C
         drawn = max(COUNTED, min(BATCH, _few(each.evaluation)))
         step, modules = prepared(timed, rows)
         evaluate = evaluation_of(timed, modules, drawn)
-        training = each.step * rows / _seconds(task, lambda: step(1))
+        training = each.step * rows / _seconds(task, _updating(step, modules))
         rates[key] = Rates(training, each.evaluation * drawn / _seconds(task, evaluate))
     return replace(cost, rates=rates[key], narrowed=narrowed)
+
+
+def _updating(step: Callable[[int], Any], modules: Modules) -> Callable[[], None]:
+    """A step with its optimiser's and its average's, which leave the weights as they are."""
+    weights = {name: p.detach().clone() for name, p in modules.parameters().items()}
+    moments = initial_state(weights)
+
+    def update() -> None:
+        adam_step(weights, dict(zip(weights, step(1), strict=True)), moments, 0.0)
+        ema.update(weights, weights, 0.5)
+
+    return update
 
 
 def _rows(arm: Arm, counts: Counts) -> int:
@@ -174,7 +190,7 @@ def _few(operations: float) -> int:
 
 
 def _seconds(task: Task, timed: Callable[[], Any]) -> float:
-    """The fewest that it takes after a first time, which warms up; of the processor, so that it does not matter what
+    """What it takes at the median after a first time, which warms up; of the processor, so that it does not matter what
     else the machine does, or of a GPU."""
     on_gpu = task.device.type == "cuda"
     clock = time.monotonic if on_gpu else time.process_time
@@ -186,4 +202,4 @@ def _seconds(task: Task, timed: Callable[[], Any]) -> float:
         if on_gpu:
             torch.cuda.synchronize(task.device)
         taken.append(clock() - started)
-    return max(min(taken[1:]), 1e-9)
+    return max(statistics.median(taken[1:]), 1e-9)
