@@ -23,7 +23,7 @@ from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.files.shards import write_shards
 from trigbench.workflow.data.kinds.latents.kind import LatentsData
 from trigbench.workflow.run.batches import draw_batch
-from trigbench.workflow.run.estimates import counts_of, shape_of
+from trigbench.workflow.run.counts import counts_of, shape_of
 from trigbench.workflow.run.task import Task
 from trigbench.workflow.study.kinds import draws_module
 from trigbench.workflow.study.reading import load

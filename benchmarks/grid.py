@@ -17,7 +17,7 @@ import yaml
 
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.run.assembly import PRECISIONS, make_modules, make_network, step_function
-from trigbench.workflow.run.estimates import without_data
+from trigbench.workflow.run.counts import without_data
 from trigbench.workflow.run.weights import kept_of
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Study

@@ -10,7 +10,7 @@ import pandas as pd
 
 from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS
-from trigbench.workflow.run.estimates import sampling_evaluations
+from trigbench.workflow.run.counts import sampling_evaluations
 from trigbench.workflow.study.claim import written
 from trigbench.workflow.study.quantities import QUANTITIES
 from trigbench.workflow.study.study import Study

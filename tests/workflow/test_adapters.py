@@ -17,7 +17,7 @@ from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.assembly import Modules, make_network, started_modules, step_function
 from trigbench.workflow.run.batches import draw_batch
-from trigbench.workflow.run.estimates import counts_of
+from trigbench.workflow.run.counts import counts_of
 from trigbench.workflow.run.gradients import evaluate_step
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.snapshots import snapshot_samples

@@ -28,7 +28,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.assembly import started_modules, student_field
-from trigbench.workflow.run.estimates import counts_of, stand_in, without_data
+from trigbench.workflow.run.counts import counts_of, stand_in, without_data
 from trigbench.workflow.run.operations import Operations
 from trigbench.workflow.run.task import Task, open_teacher
 from trigbench.workflow.run.teachers import open_edm_network

@@ -1,5 +1,7 @@
 """An estimate adds up, counts what is computed, and is held against what a run took."""
 
+import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,20 +14,23 @@ from tests.workflow.conftest import step
 from trigbench.core.networks.edm2 import EDM2
 from trigbench.workflow.data.kinds.images.kind import ImagesData
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.run.estimate_table import JUDGED, check, table
-from trigbench.workflow.run.estimates import (
-    Cost,
-    costs_of,
+from trigbench.workflow.run.counts import (
+    WIDTHS,
+    Counts,
+    count,
     counts_of,
-    device_hours,
-    machine_hours,
+    in_width,
+    key_of,
     sampling_evaluations,
     shape_of,
     stand_in,
     without_data,
 )
+from trigbench.workflow.run.estimate_table import JUDGED, check, table
+from trigbench.workflow.run.estimates import BESIDE, ENOUGH, Cost, Rates, _rows, costs_of, device_hours, machine_hours
+from trigbench.workflow.run.task import Task
 from trigbench.workflow.study.fingerprint import fingerprint
-from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.reading import load, shipped
 from trigbench.workflow.study.records import RunRecord, write_record
 from trigbench.workflow.study.study import Run, Sampling, Study
 
@@ -61,7 +66,7 @@ def test_operations_at_a_large_width_follow_exactly_from_small_ones(network: str
     wide = study(network, 128)
     task = without_data(wide, arm)
     followed = counts_of(task)
-    monkeypatch.setattr("trigbench.workflow.run.estimates.WIDTHS", (128, 128, 128))  # counted as it is
+    monkeypatch.setattr("trigbench.workflow.run.counts.WIDTHS", (128, 128, 128))  # counted as it is
     counted = counts_of(task)
     assert followed.step == pytest.approx(counted.step, rel=1e-9)
     assert followed.evaluation == pytest.approx(counted.evaluation, rel=1e-9)
@@ -101,13 +106,51 @@ def test_an_arm_s_cost_adds_up(study) -> None:
     assert costs["x"].kept_bytes == 2 * 4 * (3 * counts.parameters + samples)
     both = 2 * (4 + 2) * counts.parameters  # checkpoints, each with both snapshots
     assert costs["x"].working_bytes == 4 * (both + samples)
-    assert costs["x"].measured_rate is None
+    assert costs["x"].rates is None
 
 
 @pytest.mark.slow
 def test_measured_steps_give_this_machine_s_rate(study) -> None:
     costs = costs_of(study("edm2", 32), judged=0, measure=True)
-    assert all(cost.measured_rate is not None and 1e7 < cost.measured_rate < 1e15 for cost in costs)
+    rates = [rate for cost in costs if cost.rates for rate in (cost.rates.training, cost.rates.evaluation)]
+    assert len(rates) == 2 * len(costs) and all(1e7 < rate < 1e15 for rate in rates)
+
+
+def test_rows_that_are_compared_are_counted_and_timed_together(tiny: dict, write_study) -> None:
+    """Of IMM, which refuses others, more than are counted or timed otherwise; and an image takes what it takes."""
+    imm = {"objective": "imm", "particles": 16, "batch": 48, "microbatch": 32}
+    experiment = tiny["experiments"]["training"] | {"arms": ["*"]}
+    content = tiny | {"arms": {"x": imm, "y": imm | {"particles": 8}}, "experiments": {"training": experiment}}
+    made = load(write_study(content))
+    of_16, of_8 = (counts_of(without_data(made, arm)) for arm in ("x", "y"))
+    assert of_16 == of_8 and of_16.step > 0
+    assert [(made.arms[arm].compared, _rows(made.arms[arm], of_16)) for arm in ("x", "y")] == [(16, 32), (8, 32)]
+    dear = replace(of_16, step=ENOUGH / 9)
+    assert [_rows(made.arms[arm], dear) for arm in ("x", "y")] == [16, 8]
+    assert all(cost.rates for cost in costs_of(made, judged=0))
+
+
+@pytest.mark.slow
+def test_every_shipped_study_can_be_estimated() -> None:
+    """Of all studies an arm of each kind of step, on small networks and images, and what each arm is timed on."""
+    tasks = [
+        without_data(study, arm)
+        for study in map(load, shipped())
+        for arm in dict.fromkeys(run.arm for run in study.runs())
+    ]
+    kinds: dict[str, Counts] = {}
+    for task in sorted(tasks, key=lambda task: math.prod(task.data.shape)):
+        kind = json.dumps(json.loads(key_of(task))[0])
+        kinds[kind] = kinds.get(kind) or count(in_width(_smaller(task), WIDTHS[0]))
+        assert _rows(task.arm, kinds[kind]) % task.arm.compared == 0
+    assert all(counts.step > counts.evaluation > 0 < counts.parameters for counts in kinds.values())
+
+
+def _smaller(task: Task) -> Task:
+    """On images of at most 8 by 8."""
+    shape = task.data.shape[:1] + tuple(min(side, 8) for side in task.data.shape[1:])
+    draw = lambda g, rows: (torch.randn(rows, *shape, generator=g), task.data.draw(g, rows)[1])  # noqa: E731
+    return replace(task, data=replace(task.data, shape=shape, draw=draw))
 
 
 def test_guided_diffusion_is_evaluated_twice() -> None:
@@ -116,19 +159,19 @@ def test_guided_diffusion_is_evaluated_twice() -> None:
 
 
 COSTS = [
-    Cost("teacher", 3, 10_000_000, 6e18, 1.2e18, 2e10, False, 5e9, 1e9),
-    Cost("scd", 3, 10_000_000, 3e18, 0.6e18, 2e10, True, 7e9, 2e9),
+    Cost("teacher", 3, 10_000_000, 6e18, 1.2e18, Rates(2e10, 4e10), False, 5e9, 1e9),
+    Cost("scd", 3, 10_000_000, 3e18, 0.6e18, Rates(2e10, 2e10), True, 7e9, 2e9),
 ]
 
 
 def test_hours_and_totals_of_the_table() -> None:
     assert device_hours(COSTS[0], tflops=1000, utilisation=0.5) == 4.0
-    assert machine_hours(COSTS[0]) == 7.2e18 / 2e10 / 3600
-    assert machine_hours(replace(COSTS[0], measured_rate=None)) is None
+    assert machine_hours(COSTS[0]) == (6e18 / 2e10 + 1.2e18 / 4e10 + 3 * BESIDE) / 3600
+    assert machine_hours(replace(COSTS[0], rates=None)) is None
     lines = [line.split() for line in table(COSTS, tflops=1000, utilisation=0.5).splitlines()]
-    assert lines[1] == ["teacher", "3", "10.00", "6000", "1200", "4", "1e+05", "5", "1"]
+    assert lines[1] == ["teacher", "3", "10.00", "6000", "1200", "4", "9.17e+04", "5", "1"]
     assert lines[2][:6] == ["scd", "3", "10.00", "3000", "600", "2"] and "about" in lines[2]
-    assert lines[3] == ["all", "6", "9000", "1800", "6", "1.5e+05", "12", "2", "a", "run"]
+    assert lines[3] == ["all", "6", "9000", "1800", "6", "1.42e+05", "12", "2", "a", "run"]
 
 
 def test_data_need_not_be_there_and_must_be_of_a_known_shape(study, tiny: dict, write_study) -> None:
@@ -156,7 +199,8 @@ def _finished(study: Study, seconds: float) -> None:
 def test_an_estimate_is_held_against_what_runs_took(study, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = study("edm2", 32)
-    costs = [Cost(arm, 2, 1, 100.0, 20.0, 2.0, False, 0, 0) for arm in made.arms]  # 60 s for both runs of each arm
+    beside = 2 * BESIDE  # of 60 s for both runs of each arm
+    costs = [Cost(arm, 2, 1, 80.0, 60 - 40 - beside, Rates(2.0, 1.0), False, 0, 0) for arm in made.arms]
     with pytest.raises(BenchError, match="no run has finished"):
         check(made, costs)
     _finished(made, 20.0)

@@ -17,7 +17,7 @@ from trigbench.workflow.data.kinds.images.kind import ImagesData
 from trigbench.workflow.machine.files import write_arrays
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.assembly import make_network
-from trigbench.workflow.run.estimates import counts_of, without_data
+from trigbench.workflow.run.counts import counts_of, without_data
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.schema import Optimiser

@@ -21,7 +21,7 @@ from trigbench.core.objectives.regression import settings_for
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.assembly import make_modules, make_network, step_function, teacher_of
 from trigbench.workflow.run.batches import Batch
-from trigbench.workflow.run.estimates import _key, sampling_evaluations
+from trigbench.workflow.run.counts import key_of, sampling_evaluations
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.settings import segment_edges
 from trigbench.workflow.run.task import Task
@@ -240,7 +240,7 @@ def test_what_was_counted_for_an_arm_is_no_other_s_by_any_of_its_own_settings(
     for more in ({}, {"kappa": 0.8}, {"omega": 0.7}, {"guided_to": 0.9}, {"direction_power": 0.5}):
         content = copy.deepcopy(labelled)
         content["arms"]["meanflow"].update(more)
-        keys.add(_key(task_of(content, write_study, "meanflow")))
+        keys.add(key_of(task_of(content, write_study, "meanflow")))
     assert len(keys) == 5
 
 

@@ -19,8 +19,8 @@ from trigbench.workflow.report.pages.common import render
 from trigbench.workflow.report.pages.study import PRECISION_NOTE, study_page
 from trigbench.workflow.report.pictures import pictures
 from trigbench.workflow.report.style import save
+from trigbench.workflow.run.counts import shape_of
 from trigbench.workflow.run.estimate_table import prepared
-from trigbench.workflow.run.estimates import shape_of
 from trigbench.workflow.run.make import make_run
 from trigbench.workflow.run.task import open_data
 from trigbench.workflow.study.fingerprint import data_fingerprint

@@ -7,7 +7,7 @@ from trigbench.workflow.claims.tables import is_fresh
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import one_thread
 from trigbench.workflow.machine.progress import duration
-from trigbench.workflow.run.estimates import Cost, costs_of, device_hours, machine_hours
+from trigbench.workflow.run.estimates import BESIDE, Cost, costs_of, device_hours, machine_hours
 from trigbench.workflow.run.evaluation import TANGENT_ANGLES, TANGENT_POINTS
 from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.records import read_record
@@ -55,10 +55,11 @@ def estimate(
 
 def _measured(costs: list[Cost]) -> str:
     hours = sum(machine_hours(cost) or 0.0 for cost in costs)
-    rates = sorted(cost.measured_rate or 0.0 for cost in costs)
+    rates = sorted(cost.rates.training for cost in costs if cost.rates) or [0.0]
     return (
-        f"Here: one process at {rates[0] / 1e9:.3g} to {rates[-1] / 1e9:.3g} GFLOP/s, from timed steps "
-        f"(about: of a narrower network); {duration(3600 * hours)} of it in all."
+        f"Here: one process, alone on its core, that trains at {rates[0] / 1e9:.3g} to {rates[-1] / 1e9:.3g} GFLOP/s, "
+        f"from timed steps (about: of a narrower network), and takes {BESIDE:g} s a run beside; "
+        f"{duration(3600 * hours)} of it in all."
     )
 
 
@@ -101,7 +102,7 @@ def check(study: Study, costs: list[Cost]) -> str:
     Raises BenchError where nothing was measured or no run has finished.
     """
     done = {cost.arm: [run for run in study.runs() if run.arm == cost.arm and is_fresh(study, run)] for cost in costs}
-    timed = all(cost.measured_rate for cost in costs)
+    timed = all(cost.rates for cost in costs)
     if not timed or not any(done.values()):
         raise _nothing_to_check(study, "no run has finished" if timed else "no step was timed")
     lines, estimated, took = [], 0.0, 0.0

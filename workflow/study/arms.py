@@ -206,7 +206,7 @@ def _check_group(name: str, arm: Arm) -> None:
     group = arm.method.group
     if group is None:
         return
-    count = arm.settings.get(group.setting, group.default)
+    count = arm.compared
     for key, rows in (("batch", arm.batch), ("microbatch", arm.microbatch)):
         if rows is not None and rows % count:
             problem = f"arms.{name}.{key}: {rows} rows are no multiple of the {count} {group.setting} that are compared"

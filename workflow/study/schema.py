@@ -211,6 +211,12 @@ class Arm(Model):
         return dataclasses.replace(method, two_times=two_times, teacher=self.declared.teacher, sampler=sampler)
 
     @property
+    def compared(self) -> int:
+        """Rows of a batch that the objective compares with each other; 1 where each stands for itself."""
+        group = self.method.group
+        return 1 if group is None else int(self.settings.get(group.setting, group.default))
+
+    @property
     def starts_from(self) -> str | None:
         """The arm whose weights it starts from, if it names one."""
         return None if self.start in ("random", "teacher") else self.start

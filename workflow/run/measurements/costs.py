@@ -1,6 +1,6 @@
 """Floating-point operations of training and sampling: those of one image, times images."""
 
-from trigbench.workflow.run.estimates import Counts, counts_of, sampling_evaluations
+from trigbench.workflow.run.counts import Counts, counts_of, sampling_evaluations
 from trigbench.workflow.run.measurements.measured import Measured, Row
 from trigbench.workflow.run.task import opened
 from trigbench.workflow.study.records import Value
