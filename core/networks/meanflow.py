@@ -25,6 +25,8 @@ HEADS: Mapping[int, int] = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Attention heads of the published widths, which the tensors do not say."""
 SIDE = 32
 """Of the latents of the authors' networks, whose tensors do not say it: ImageNet 256."""
+GAP = "r_embedder.mlp.0.weight"
+"""By which a network that is told the gap is known from other DiTs of this layout."""
 JAX: tuple[tuple[str, str], ...] = (
     (r"^(params\.)?net\.", ""),
     (r"\blayers_(\d+)", r"\1"),
@@ -111,7 +113,7 @@ def meanflow_tensors(state: State) -> dict[str, Tensor]:
     jax = any("_flax_" in name for name in state)
     named = _of_tree(state) if jax else dict(state)
     stem = named.get("x_embedder.proj.weight")
-    if stem is None or stem.ndim != 4 or "r_embedder.mlp.0.weight" not in named:
+    if stem is None or stem.ndim != 4 or GAP not in named:
         raise ValueError(f"neither layout of MeanFlow's DiT (x_embedder, t_embedder, r_embedder ...): {listed(state)}")
     if jax:
         named["pos_embed"] = _positions(SIDE // stem.shape[2], len(stem)).to(stem)[None]

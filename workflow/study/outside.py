@@ -16,13 +16,16 @@ from trigbench.workflow.machine.files import identity, read_json, write_json
 from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.kinds import draws_of, module_of
 from trigbench.workflow.study.records import Value
+from trigbench.workflow.study.samplers import halved_times
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
-Kind = Literal["samples", "function", "checkpoint"]
+Kind = Literal["samples", "function", "checkpoint", "map"]
+"""`checkpoint` is of a diffusion model, `map` of a map of two times."""
 JUDGED_BY: dict[Kind, tuple[str, ...]] = {
     "samples": ("trigbench.workflow.run.outside.samples",),
     "function": ("trigbench.workflow.run.outside.judging",),
     "checkpoint": ("trigbench.workflow.run.outside.judging",),
+    "map": ("trigbench.workflow.run.outside.judging",),
 }
 """Modules that decide the numbers, beside the data's own and workflow.run.judging."""
 CHANGED = "what the study evaluates with changed since: its settings of data and evaluation, or their code"
@@ -108,7 +111,8 @@ def ways_again(study: Study, record: OutsideRecord) -> list[Sampling]:
 
 
 def way_of(study: Study, kind: Kind, steps: int) -> Sampling:
-    """How the study samples in so many steps: a map at its middle angles, a diffusion model by Heun on EDM's grid.
+    """How the study samples in so many steps: a function at its middle angles, a diffusion model by Heun on EDM's grid,
+    a map of two times by jumps between angles of the study's that re-noise nothing, or else by even ones in flow time.
 
     Raises BenchError where nothing of the study does.
     """
@@ -117,7 +121,10 @@ def way_of(study: Study, kind: Kind, steps: int) -> Sampling:
             remedy = f"Heun's method takes an odd number of evaluations: --steps {max(steps - 1, 1)}"
             raise BenchError(f"{steps} is no number of evaluations", key="--steps", remedy=remedy)
         return Sampling(sampler="heun", solver="heun", steps=steps)
-    known = _times(study)
+    known = _times(study, "jumps" if kind == "map" else "few")
+    if kind == "map":
+        name, times = known.get(steps, ("halves", halved_times(steps, study.sigma_d)))
+        return Sampling(sampler=name, solver="jumps", steps=steps, times=times, gamma=0.0)
     if steps not in known:
         remedy = f"choose of {', '.join(map(str, sorted(known)))}: the study samples maps in so many steps"
         raise BenchError(f"no sampler of the study takes {steps} steps", file=study.file, key="--steps", remedy=remedy)
@@ -130,7 +137,7 @@ def default_steps(study: Study, kind: Kind) -> tuple[int, ...]:
 
     Raises BenchError where the study gives their name to another way of sampling.
     """
-    name = "heun" if kind == "checkpoint" else "few"
+    name = {"checkpoint": "heun", "map": "jumps"}.get(kind, "few")
     sampler = study.all_samplers[name]
     found = sampler.evaluations or tuple(len(times) + 1 for times in sampler.times or ())
     if sampler.solver != name or not found:
@@ -139,11 +146,12 @@ def default_steps(study: Study, kind: Kind) -> tuple[int, ...]:
     return found
 
 
-def _times(study: Study) -> dict[int, tuple[str, tuple[float, ...]]]:
-    """By number of steps the first sampler of maps, and its middle angles."""
+def _times(study: Study, solver: str) -> dict[int, tuple[str, tuple[float, ...]]]:
+    """By number of steps the first sampler of maps by this solver that re-noises as it does by itself, and its middle
+    angles."""
     found: dict[int, tuple[str, tuple[float, ...]]] = {}
     for name, sampler in study.all_samplers.items():
-        for times in (sampler.times or ()) if sampler.solver == "few" else ():
+        for times in (sampler.times or ()) if sampler.solver == solver and not sampler.gamma else ():
             found.setdefault(len(times) + 1, (name, times))
     return found
 
