@@ -116,7 +116,7 @@ def meanflow_tensors(state: State) -> dict[str, Tensor]:
     if stem is None or stem.ndim != 4 or GAP not in named:
         raise ValueError(f"neither layout of MeanFlow's DiT (x_embedder, t_embedder, r_embedder ...): {listed(state)}")
     if jax:
-        named["pos_embed"] = _positions(SIDE // stem.shape[2], len(stem)).to(stem)[None]
+        named["pos_embed"] = published_positions(SIDE // stem.shape[2], len(stem)).to(stem)[None]
     check_layout(named, _shapes(_sizes(named)), "of MeanFlow's DiT")
     return {name: single(tensor) for name, tensor in named.items()}
 
@@ -188,7 +188,7 @@ def _of_tree(state: State) -> dict[str, Tensor]:
     return found
 
 
-def _positions(side: int, width: int) -> Float[Tensor, "tokens width"]:
+def published_positions(side: int, width: int) -> Float[Tensor, "tokens width"]:
     """Of side x side tokens as published: the column's half before the row's, sines before cosines, of amplitude 1."""
     angles = torch.arange(side).double()[:, None] * 10_000 ** -(torch.arange(width // 4).double() / (width // 4))
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)

@@ -6,15 +6,21 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from trigbench.core.fields import Jump
+from trigbench.core.condition import Condition
+from trigbench.core.fields import Jump, bind
 from trigbench.core.map_conversions import CTM_LEAST
 from trigbench.core.networks.ctm import SECOND, ctm_jump, ctm_network
 from trigbench.core.networks.meanflow import GAP, meanflow_jump, meanflow_network
 from trigbench.core.networks.meanflow_unet import is_unet, meanflow_unet, meanflow_unet_jump
+from trigbench.core.trigflow import Field
+from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.run.teachers import POINTS, TOLERANCE
+from trigbench.workflow.run.weights import Tensors, kept_of
 
 CPU = torch.device("cpu")
 REMEDY = "convert the published checkpoint again, by its family, or open it in a function of yours: docs/teachers.md"
@@ -32,6 +38,46 @@ class PublishedMap:
     """That it is told; 0 for none."""
     jump: Callable[[Tensor | None], Jump]
     """labels (batch,) or none -> its map, in unit variance."""
+    network: nn.Module
+
+
+class MapTeacher:
+    """A map of two times in a file that teaches by its velocity, where it goes nowhere, for data of `sigma_d`."""
+
+    def __init__(self, path: Path, sigma_d: float, device: torch.device) -> None:
+        self.network = open_network(path, family_of(names_in(path)) or "", sigma_d, device)
+
+    def field(self, labels: Tensor | None) -> Field:
+        """Its velocity, in unit variance."""
+        jump = self.network.jump(labels)
+        return lambda x, t: jump(t)(x, t)
+
+    def weights(self) -> Tensors:
+        """As weights of a student, one of core.networks.maps."""
+        return {f"network.{name}": value for name, value in kept_of(self.network.network).items()}
+
+    def is_start_of(self, student: nn.Module, told: Collection[str]) -> bool:
+        """Whether the student, with `weights`, computes the same map, to data and half of the way."""
+        weights = kept_of(student)
+        device, training, g = next(iter(weights.values())).device, student.training, generator("start")
+        x = torch.randn(POINTS, *self.network.shape, generator=g).to(device)
+        t = torch.linspace(0.1, 1.5, POINTS, dtype=torch.float64, device=device)
+        u = t / 2 * (torch.arange(POINTS, device=device) % 2)
+        labels = torch.arange(POINTS, device=device) % self.network.classes if self.network.classes else None
+        with torch.no_grad():
+            ours = bind(student.eval(), weights, Condition(labels, target_time=u))(x, t)
+            theirs = self.network.jump(labels)(u)(x, t)
+        student.train(training)
+        return bool((ours - theirs).norm() <= TOLERANCE * theirs.norm())
+
+
+def names_in(path: Path) -> list[str]:
+    """Of the tensors in a .safetensors file; none where it cannot be read, as who opens it in earnest says."""
+    try:
+        with safe_open(path, "pt") as archive:
+            return list(archive.keys())
+    except Exception:  # the format's, and the disk's
+        return []
 
 
 def family_of(names: Collection[str]) -> str | None:
@@ -81,18 +127,19 @@ def open_network(
         if is_unet(state):
             _refuse(path, "heads", heads is not None, "MeanFlow's U-Net has no heads to say")
             unet = _frozen(meanflow_unet(state), device)
-            return PublishedMap(unet.unet.shape, 0, lambda _: meanflow_unet_jump(unet, sigma_d))
+            return PublishedMap(unet.unet.shape, 0, lambda _: meanflow_unet_jump(unet, sigma_d), unet)
         network = _frozen(meanflow_network(state, heads), device)
         table = network.dit.embed_label
         classes = 0 if table is None else table.num_embeddings - 1
-        return PublishedMap(network.dit.shape, classes, lambda labels: meanflow_jump(network, sigma_d, labels))
+        jump: Callable[[Tensor | None], Jump] = lambda labels: meanflow_jump(network, sigma_d, labels)  # noqa: E731
+        return PublishedMap(network.dit.shape, classes, jump, network)
 
     def ctm(state: Mapping[str, Tensor]) -> PublishedMap:
         network = _frozen(ctm_network(state), device)
         _refuse(path, "heads", heads is not None, "CTM's tensors say how many heads it has")
         least = CTM_LEAST if smallest is None else smallest
         jump: Callable[[Tensor | None], Jump] = lambda labels: ctm_jump(network, sigma_d, labels, least)  # noqa: E731
-        return PublishedMap(network.unet.shape, network.unet.classes, jump)
+        return PublishedMap(network.unet.shape, network.unet.classes, jump, network)
 
     known: Mapping[str, Callable[[Mapping[str, Tensor]], PublishedMap]] = {"meanflow": meanflow, "ctm": ctm}
     if family not in known:

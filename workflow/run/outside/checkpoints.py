@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from trigbench.core.constants import SIGMA_D
@@ -20,7 +19,7 @@ from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import sha256
-from trigbench.workflow.run.maps import family_of, open_network
+from trigbench.workflow.run.maps import family_of, names_in, open_network
 from trigbench.workflow.run.teachers import EdmTeacher
 from trigbench.workflow.study.converted import header_of
 
@@ -55,7 +54,7 @@ def open_safetensors(path: Path, dataset: Dataset, sigma_d: float, device: torch
 
     Raises BenchError for what is neither, and for another shape, other classes or another scale than the data's.
     """
-    family = family_of(_names_in(path))
+    family = family_of(names_in(path))
     if family is None:
         return open_edm(path, dataset, sigma_d, device)
     found = open_network(path, family, sigma_d, device)
@@ -65,14 +64,6 @@ def open_safetensors(path: Path, dataset: Dataset, sigma_d: float, device: torch
         _check_scale(path, "CTM", sigma_d)
         said = f"taken to be trained down to the noise level {CTM_LEAST:g}, as CTM's paper has it (docs/teachers.md)"
     return MapFile(found.jump, sigma_d, {str(path): sha256(path)}, (said,))
-
-
-def _names_in(path: Path) -> list[str]:
-    try:
-        with safe_open(path, "pt") as archive:
-            return list(archive.keys())
-    except Exception:  # said by who opens it in earnest
-        return []
 
 
 def open_edm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device) -> Checkpoint:
