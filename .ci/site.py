@@ -7,9 +7,21 @@ from typing import Any
 from griffe import Docstring, Extension, Object
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(\.\./((?!docs/)[^)#]*)\)")
+METHODS = "results/published/flow_maps/figures/method-{}.svg"
+"""Drawn where the study is published (trigbench.workflow.report.methods)."""
+SHOWN = """
+
+## What it reaches
+
+![Distance of samples from the data by steps, beside sCD](../files/{})
+
+The study `flow_maps` in two dimensions: distance of samples from the data, sCD beside; samples of the exact map are at
+the floor. Lines are means over seeds, bars span them; each method has the best of its learning rates.
+"""
 DOCTEST = re.compile(r"(?:^[ \t]*>>> .*\n?(?:^[ \t]*(?!>>> )\S.*\n?)*)+", re.MULTILINE)
 
 
@@ -27,11 +39,21 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if (ROOT / name).is_file():
             copy = File.generated(config, f"files/{name}", abs_src_path=str(ROOT / name))
             files.append(copy)
+    for page in (ROOT / "docs/methods").glob("*.md"):
+        if (ROOT / (name := METHODS.format(page.stem))).is_file():
+            files.append(File.generated(config, f"files/{name}", abs_src_path=str(ROOT / name)))
     return files
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links out of docs/ lead to the copies; to a folder of the checkout there is none, and its name stands instead."""
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Links out of docs/ lead to the copies; to a folder of the checkout there is none, and its name stands instead.
+
+    A method's page shows its figure once that is published.
+    """
+    source = Path(page.file.src_uri)
+    figure = METHODS.format(source.stem)
+    if source.parent.name == "methods" and (ROOT / figure).is_file():
+        markdown = markdown.rstrip() + SHOWN.format(figure)
 
     def inside(link: re.Match[str]) -> str:
         mark, words, path = link.groups()

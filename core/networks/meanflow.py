@@ -25,6 +25,8 @@ HEADS: Mapping[int, int] = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Attention heads of the published widths, which the tensors do not say."""
 SIDE = 32
 """Of the latents of the authors' networks, whose tensors do not say it: ImageNet 256."""
+GAP = "r_embedder.mlp.0.weight"
+"""By which a network that is told the gap is known from other DiTs of this layout."""
 JAX: tuple[tuple[str, str], ...] = (
     (r"^(params\.)?net\.", ""),
     (r"\blayers_(\d+)", r"\1"),
@@ -111,10 +113,10 @@ def meanflow_tensors(state: State) -> dict[str, Tensor]:
     jax = any("_flax_" in name for name in state)
     named = _of_tree(state) if jax else dict(state)
     stem = named.get("x_embedder.proj.weight")
-    if stem is None or stem.ndim != 4 or "r_embedder.mlp.0.weight" not in named:
+    if stem is None or stem.ndim != 4 or GAP not in named:
         raise ValueError(f"neither layout of MeanFlow's DiT (x_embedder, t_embedder, r_embedder ...): {listed(state)}")
     if jax:
-        named["pos_embed"] = _positions(SIDE // stem.shape[2], len(stem)).to(stem)[None]
+        named["pos_embed"] = published_positions(SIDE // stem.shape[2], len(stem)).to(stem)[None]
     check_layout(named, _shapes(_sizes(named)), "of MeanFlow's DiT")
     return {name: single(tensor) for name, tensor in named.items()}
 
@@ -186,7 +188,7 @@ def _of_tree(state: State) -> dict[str, Tensor]:
     return found
 
 
-def _positions(side: int, width: int) -> Float[Tensor, "tokens width"]:
+def published_positions(side: int, width: int) -> Float[Tensor, "tokens width"]:
     """Of side x side tokens as published: the column's half before the row's, sines before cosines, of amplitude 1."""
     angles = torch.arange(side).double()[:, None] * 10_000 ** -(torch.arange(width // 4).double() / (width // 4))
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)

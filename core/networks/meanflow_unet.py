@@ -7,6 +7,7 @@ in, networks and maps out.
 
 import math
 import re
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
@@ -93,9 +94,9 @@ def meanflow_unet(state: State) -> MeanFlowUNet:
     return network
 
 
-def is_unet(state: State) -> bool:
+def is_unet(names: Iterable[str]) -> bool:
     """Whether these are of a U-Net that resamples by a filter, and not of MeanFlow's DiT."""
-    return any(name.endswith(".resample_filter") for name in state)
+    return any(name.endswith(".resample_filter") for name in names)
 
 
 def meanflow_unet_tensors(state: State) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 stands apart."""
 
 import json
+import math
 import shutil
 import warnings
 from collections.abc import Callable
@@ -15,11 +16,13 @@ import torch
 import yaml
 from PIL import Image
 
+from tests.core.test_public_maps import ctm_state, meanflow_state, mf_unet_state
 from tests.workflow.conftest import TINY, as_a_new_process, copied_project
 from tests.workflow.made_up import tabulated
 from tests.workflow.test_converted import published
 from trigbench import cli
 from trigbench.core.condition import UNTOLD, Condition
+from trigbench.core.samplers.jumps import sample_jumps
 from trigbench.workflow.claims.outside import means_of, own_results
 from trigbench.workflow.claims.tables import read_table
 from trigbench.workflow.data.dataset import Dataset
@@ -31,14 +34,16 @@ from trigbench.workflow.machine.files import read_arrays, read_json, write_array
 from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.report.writing import report
 from trigbench.workflow.run.make import make_run
-from trigbench.workflow.run.outside.checkpoints import open_diffusers, open_edm
+from trigbench.workflow.run.maps import open_map
+from trigbench.workflow.run.outside import judging
+from trigbench.workflow.run.outside.checkpoints import MapFile, open_diffusers, open_edm, open_safetensors
 from trigbench.workflow.run.outside.functions import open_function
 from trigbench.workflow.run.outside.judging import Asked, judge
 from trigbench.workflow.run.outside.samples import Samples, open_samples
 from trigbench.workflow.study import outside as outside_module
 from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.freshness import page_from
-from trigbench.workflow.study.outside import OutsideRecord, outside_mark, outside_verdict, write_outside
+from trigbench.workflow.study.outside import OutsideRecord, outside_mark, outside_verdict, way_of, write_outside
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import Run, Study
@@ -499,6 +504,35 @@ def test_a_converted_network_of_edm_is_a_diffusion_model_of_the_data_s_shape_and
         open_edm(path, labelled, 1.0, CPU)
 
 
+@pytest.mark.parametrize(("family", "steps"), [("ctm", 1), ("ctm", 4), ("meanflow", 2)])
+def test_a_converted_map_of_two_times_is_sampled_by_jumps_in_any_number_of_steps(family, steps, tmp_path: Path) -> None:
+    path, classes = tmp_path / "map.safetensors", 3 if family == "ctm" else 0
+    state = ctm_state() if family == "ctm" else mf_unet_state()
+    write_tensors(path, {name: tensor.float() for name, tensor in state.items()})
+    data = dataset((3, 8, 8), (1.0,) * classes)
+    opened = open_safetensors(path, data, 0.5, CPU)
+    assert isinstance(opened, MapFile) and list(opened.files) == [str(path)] and len(opened.remarks) == 1
+    way, labels = way_of(load("digits"), "map", steps), torch.tensor([2, 0]) if classes else None
+    assert way.steps == steps == len(way.times) + 1 and (way.sampler == "jumps") == (steps <= 2)
+    noise = torch.randn(steps, 2, 3, 8, 8)
+    made = judging._map(opened).draw(way, noise, labels)
+    exact = sample_jumps(open_map(path, family, 0.5, labels), noise, [math.atan(160), *way.times])
+    assert torch.equal(made, exact) and made.abs().max() > 0.1
+    for other, sigma_d, wanted in (
+        (dataset((1, 8, 8), (1.0,) * classes), 0.5, r"of shape \(3, 8, 8\)"),
+        (dataset((3, 8, 8), (1.0,) * 5), 0.5, r"told (3|no) classes.*have 5(.|\n)*take the network"),
+        *([(data, 1.0, r"CTM's data have a standard deviation of 0\.5(.|\n)*a function")] if classes else []),
+    ):
+        with pytest.raises(BenchError, match=wanted):
+            open_safetensors(path, other, sigma_d, CPU)
+
+
+def test_a_map_whose_heads_nobody_knows_is_judged_by_a_function(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "map.safetensors", {name: tensor.float() for name, tensor in meanflow_state().items()})
+    with pytest.raises(BenchError, match=r"how many heads(.|\n)*in a function of yours"):
+        open_safetensors(tmp_path / "map.safetensors", dataset((4, 8, 8), (1.0,) * 3), 0.5, CPU)
+
+
 @pytest.mark.slow
 def test_a_u_net_of_diffusers_is_opened_with_its_scheduler(tmp_path: Path) -> None:
     with warnings.catch_warnings():
@@ -600,11 +634,11 @@ def test_code_that_draws_a_model_from_outside_and_its_data_is_part_of_its_record
             assert old in text
             (source / file).write_text(text.replace(old, new, 1))
         as_a_new_process()
-        return [outside_mark(oracle, "mixture-2d", kind, []) for kind in ("samples", "function", "checkpoint")]
+        return [outside_mark(oracle, "mixture-2d", kind, []) for kind in ("samples", "function", "checkpoint", "map")]
 
     first = marks()
     second = marks("workflow/run/sampling.py", "torch.sin(angles[0])", "torch.cos(angles[0])")
-    assert [one == two for one, two in zip(first, second, strict=True)] == [True, False, False]
+    assert [one == two for one, two in zip(first, second, strict=True)] == [True, False, False, False]
     third = marks("workflow/data/kinds/mixture/draws.py", "means.shape[1]", "means.shape[0]")
     assert not set(second) & set(third)
 

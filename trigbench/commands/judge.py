@@ -4,6 +4,7 @@
   trigbench judge digits samples.npz --name theirs --steps 1  arrays `samples` and `labels`
   trigbench judge oracle mine.py:sample --name mine --data mixture-2d
   trigbench judge cifar10 edm.safetensors --name edm --by "Karras et al."
+  trigbench judge cifar10 map.safetensors --name meanflow --steps 1,2,4   a converted map of two times
 
 A function is called as sample(noise, times, labels). What samples and functions have to be stands in docs/judge.md.
 The result stands in results/STUDY/outside/NAME and on the study's pages as 'from outside', and no claim rests on it.

@@ -21,6 +21,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import raise_all
 from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.report.matrix import draw_matrix
+from trigbench.workflow.report.methods import method_figures
 from trigbench.workflow.report.plotting import sample_pictures
 from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.study.fingerprint import ROOT, own_file
@@ -111,6 +112,9 @@ def publish(study: Study) -> None:
         if samples is not None:
             save(samples, target / "figures" / f"{experiment}-pictures")
             (target / "figures" / f"{experiment}-pictures.png").unlink()
+    for name, figure in method_figures(study, read_table(made.runs)):
+        save(figure, target / "figures" / name)
+        (target / "figures" / f"{name}.png").unlink()
     picture = forms(made.one_noise)[0]
     if one_noise_runs(study) and picture.is_file():  # samples alone, too; there is none where all diverged
         for path in (picture, made.one_noise):

@@ -120,7 +120,10 @@ def taught_by(rows: Frame) -> pd.Series:
 
     named = rows.teacher.map(first)
     named = named.mask(named == "exact")
-    return rows.arm.where(rows.objective == "diffusion", named).fillna(rows["size"].map(by_size))
+    every = rows.arm.astype(object).where(
+        rows.objective == "diffusion", named
+    )  # where nobody teaches, nothing is known
+    return every.fillna(rows["size"].map(by_size))
 
 
 def evaluations(rows: Frame) -> pd.Series:

@@ -306,8 +306,8 @@ def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeache
         raise Mistake(f"arms.{name}.{key}: {problem}", remedy)
 
     path = Path(teacher.file)
-    if study.sigma_d != SIGMA_D:
-        problem = f"networks of EDM and EDM2 are of data with a standard deviation of {SIGMA_D}, not {study.sigma_d}"
+    if study.sigma_d != SIGMA_D and teacher.kind != "meanflow":
+        problem = f"networks of EDM and CTM are of data with a standard deviation of {SIGMA_D}, not {study.sigma_d}"
         refuse(problem, f"set sigma_d: {SIGMA_D}, or let a diffusion arm teach")
     convert = "make it by `python -m trigbench.workflow.steps.convert` (docs/teachers.md)"
     try:
@@ -316,9 +316,10 @@ def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeache
         start = "a path starts where the workflow is started"
         refuse(f"cannot read {path}: {error.strerror or error}", f"{convert}; {start}")
     except ValueError as error:
-        refuse(f"{path} is no network of EDM or EDM2: {error}", convert)
-    data = known_of(study.data[arm.data])
-    shape, classes = data.shape, data.classes
+        refuse(f"{path} is no network that is known here: {error}", convert)
+    if found.kind != teacher.kind:
+        refuse(f"{path} is of the kind {found.kind!r}", f"write kind: {found.kind}", "teacher.kind")
+    shape, classes = (known := known_of(study.data[arm.data])).shape, known.classes
     if shape is not None and shape != found.shape:
         problem = f"{path} is a network of {found.shape}, data {arm.data!r} are of {shape}"
         refuse(problem, "name a network of the data's channels and pixels")
@@ -331,6 +332,9 @@ def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeache
     if arm.start == "teacher" and study.sizes[arm.size].network != found.network:
         problem = f"{path} is of {found.network}, size {arm.size!r} of {study.sizes[arm.size].network or 'an MLP'}"
         refuse(problem, f"let the size be 'network: {found.network}' with its settings, or remove it", "start")
+    if arm.start == "teacher" and found.kind != "edm" and arm.told != ("target_time",):
+        problem = f"{path} is a map of two times, and the network of {arm.objective!r} is told another thing than these"
+        refuse(problem, "take a method of two times without 'guidance_max', or set start: random", "start")
 
 
 def _alike(study: Study, size: str, other: str) -> bool:

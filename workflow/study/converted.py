@@ -1,7 +1,9 @@
 """Teachers that a study names by their file, as its plan sees them: from the file's header alone, without torch."""
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePath
@@ -10,19 +12,26 @@ from typing import Literal
 from trigbench.core.networks.families import family_of
 from trigbench.workflow.study.models import Model
 
-OPENED_BY = {"edm": "trigbench.workflow.run.teachers:EdmTeacher"}
+MAPS = "trigbench.core.networks.maps"
+GAP = "r_embedder.mlp.0.weight"
+"""By which MeanFlow's DiT is known (core.networks.meanflow)."""
+OPENED_BY = {
+    "edm": "trigbench.workflow.run.teachers:EdmTeacher",
+    "meanflow": "trigbench.workflow.run.maps:MapTeacher",
+    "ctm": "trigbench.workflow.run.maps:MapTeacher",
+}
 """kind of a converted teacher -> what opens one; part of no other run's mathematics."""
 LONGEST_HEADER = 100_000_000
 """Of the format, in bytes."""
 
 
 class ConvertedTeacher(Model):
-    """A published network in a file that `python -m trigbench.workflow.steps.convert` made (docs/teachers.md)."""
+    """A published network in a file that `trigbench convert` made (docs/teachers.md)."""
 
     file: str
     """A .safetensors file; relative to where the workflow is started."""
-    kind: Literal["edm"]
-    """A network of EDM (DDPM++) or EDM2."""
+    kind: Literal["edm", "meanflow", "ctm"]
+    """A network of EDM (DDPM++) or EDM2, or a map of two times of this family, which teaches by its velocity."""
 
     def __str__(self) -> str:
         """As tables name it."""
@@ -38,10 +47,15 @@ class Header:
     shape: tuple[int, int, int]
     classes: int
     """That it is told; 0 for none."""
+    kind: str = "edm"
+    """As a study says it."""
 
 
 def header_of(path: Path) -> Header:
-    """Of a network of EDM or EDM2. Raises ValueError, in words, where the file is none, and OSError."""
+    """Of a network of EDM or EDM2, or a map of MeanFlow's or CTM's.
+
+    Raises ValueError, in words, where the file is none, and OSError.
+    """
     stat = path.stat()
     return _header(path, stat.st_size, stat.st_mtime_ns)
 
@@ -49,6 +63,27 @@ def header_of(path: Path) -> Header:
 @cache
 def _header(path: Path, size: int, changed: int) -> Header:
     shapes = _shapes(path, size)
+    if GAP in shapes:
+        return _of_dit(shapes)
+    if any(name.endswith(".resample_filter") and name.startswith("enc.") for name in shapes):  # MeanFlow's U-Net
+        found = _of_edm({f"model.{name}": shape for name, shape in shapes.items()})
+        return Header(f"{MAPS}:MeanFlowUNetMap", found.shape, 0, "meanflow")
+    found = _of_edm(shapes)
+    ctm = any(".map_layer0_s." in name for name in shapes)
+    return Header(f"{MAPS}:CTMMap", found.shape, found.classes, "ctm") if ctm else found
+
+
+def _of_dit(shapes: Mapping[str, list[int]]) -> Header:
+    """MeanFlow's, as `trigbench convert` writes it."""
+    stem, places = shapes.get("x_embedder.proj.weight", []), shapes.get("pos_embed", [])
+    if len(stem) != 4 or len(places) != 3:
+        raise ValueError("its first layer, or that of its places, is of another shape")
+    side = stem[2] * math.isqrt(places[1])
+    classes = shapes.get("y_embedder.embedding_table.weight", [1])[0] - 1
+    return Header(f"{MAPS}:MeanFlowMap", (stem[1], side, side), classes, "meanflow")
+
+
+def _of_edm(shapes: Mapping[str, list[int]]) -> Header:
     family = family_of(shapes)
     first = re.compile(rf"{re.escape(family.prefix)}enc\.(\d+)x\1_conv\.weight")
     stems = {int(found[1]): shapes[name] for name in shapes if (found := first.fullmatch(name))}

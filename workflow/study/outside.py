@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trigbench.core.map_samplers import usual
+from trigbench.core.map_samplers import halved_times, usual
 from trigbench.core.solvers import SOLVERS, hashed
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import identity, read_json, write_json
@@ -19,11 +19,13 @@ from trigbench.workflow.study.kinds import draws_of, module_of
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
-OutsideKind = Literal["samples", "function", "checkpoint"]
+OutsideKind = Literal["samples", "function", "checkpoint", "map"]
+"""`checkpoint` is of a diffusion model, `map` of a map of two times."""
 JUDGED_BY: dict[OutsideKind, tuple[str, ...]] = {
     "samples": ("trigbench.workflow.run.outside.samples",),
     "function": ("trigbench.workflow.run.outside.judging",),
     "checkpoint": ("trigbench.workflow.run.outside.judging",),
+    "map": ("trigbench.workflow.run.outside.judging",),
 }
 """Modules that decide the numbers, beside the data's own and workflow.run.judging."""
 CHANGED = "what the study evaluates with changed since: its settings of data and evaluation, or their code"
@@ -109,7 +111,8 @@ def ways_again(study: Study, record: OutsideRecord) -> list[Sampling]:
 
 
 def way_of(study: Study, kind: OutsideKind, steps: int) -> Sampling:
-    """How the study samples in so many steps: a map at its middle angles, a diffusion model by Heun on EDM's grid.
+    """How the study samples in so many steps: a function at its middle angles, a diffusion model by Heun on EDM's grid,
+    a map of two times by jumps between angles of the study's that re-noise nothing, or else by even ones in flow time.
 
     Raises BenchError where nothing of the study does.
     """
@@ -118,12 +121,16 @@ def way_of(study: Study, kind: OutsideKind, steps: int) -> Sampling:
             remedy = f"Heun's method takes an odd number of evaluations: --steps {max(steps - 1, 1)}"
             raise BenchError(f"{steps} is no number of evaluations", key="--steps", remedy=remedy)
         return Sampling(sampler="heun", solver="heun", steps=steps)
-    known = _times(study)
+    solver = usual(two_times=kind == "map")
+    known = _times(study, solver)
+    if kind == "map":
+        name, times = known.get(steps, ("halves", halved_times(steps, study.sigma_d)))
+        return Sampling(sampler=name, solver=solver, steps=steps, times=times, gamma=0.0)
     if steps not in known:
         remedy = f"choose of {', '.join(map(str, sorted(known)))}: the study samples maps in so many steps"
         raise BenchError(f"no sampler of the study takes {steps} steps", file=study.file, key="--steps", remedy=remedy)
     name, times = known[steps]
-    return Sampling(sampler=name, solver=usual(), steps=steps, times=times)
+    return Sampling(sampler=name, solver=solver, steps=steps, times=times)
 
 
 def default_steps(study: Study, kind: OutsideKind) -> tuple[int, ...]:
@@ -131,7 +138,7 @@ def default_steps(study: Study, kind: OutsideKind) -> tuple[int, ...]:
 
     Raises BenchError where the study gives their name to another way of sampling.
     """
-    name = "heun" if kind == "checkpoint" else usual()
+    name = "heun" if kind == "checkpoint" else usual(two_times=kind == "map")
     sampler = study.all_samplers[name]
     found = sampler.evaluations or tuple(len(times) + 1 for times in sampler.times or ())
     if sampler.solver != name or not found:
@@ -140,11 +147,12 @@ def default_steps(study: Study, kind: OutsideKind) -> tuple[int, ...]:
     return found
 
 
-def _times(study: Study) -> dict[int, tuple[str, tuple[float, ...]]]:
-    """By number of steps the first sampler of maps, and its middle angles."""
+def _times(study: Study, solver: str) -> dict[int, tuple[str, tuple[float, ...]]]:
+    """By number of steps the first sampler of maps by this solver that re-noises as it does by itself, and its middle
+    angles."""
     found: dict[int, tuple[str, tuple[float, ...]]] = {}
     for name, sampler in study.all_samplers.items():
-        for times in (sampler.times or ()) if sampler.solver == usual() else ():
+        for times in (sampler.times or ()) if sampler.solver == solver and not sampler.gamma else ():
             found.setdefault(len(times) + 1, (name, times))
     return found
 

@@ -14,7 +14,12 @@ from trigbench.workflow.report.pages.common import DASH, Cell, Table, label, mea
 from trigbench.workflow.study.outside import OutsideRecord, outside_records, outside_verdict
 from trigbench.workflow.study.study import Study
 
-KINDS = {"samples": "samples drawn elsewhere", "function": "a function", "checkpoint": "a checkpoint"}
+KINDS = {
+    "samples": "samples drawn elsewhere",
+    "function": "a function",
+    "checkpoint": "a checkpoint",
+    "map": "a map of two times",
+}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Diffusion models in files: networks of EDM and EDM2 (.safetensors), and U-Nets of diffusers with their scheduler."""
+"""Models in files: networks of EDM and EDM2, maps of two times, and U-Nets of diffusers with their scheduler."""
 
 import importlib
 import json
@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from trigbench.core.constants import SIGMA_D
+from trigbench.core.fields import Jump
+from trigbench.core.map_conversions import CTM_LEAST
 from trigbench.core.networks.teachers import field_from_discrete_vp
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import sha256
+from trigbench.workflow.run.maps import family_of, names_in, open_network
 from trigbench.workflow.run.teachers import EdmTeacher
 from trigbench.workflow.study.converted import header_of
 
@@ -35,6 +38,34 @@ class DiffusionModel:
     files: dict[str, str]
 
 
+@dataclass(frozen=True)
+class MapFile:
+    """A map of two times."""
+
+    jump: Callable[[Tensor | None], Jump]
+    """labels -> its map, in unit variance."""
+    sigma_d: float
+    files: dict[str, str]
+    remarks: tuple[str, ...]
+
+
+def open_safetensors(path: Path, dataset: Dataset, sigma_d: float, device: torch.device) -> DiffusionModel | MapFile:
+    """What `trigbench convert` wrote: a map of two times where its tensors are one's, else a network of EDM or EDM2.
+
+    Raises BenchError for what is neither, and for another shape, other classes or another scale than the data's.
+    """
+    family = family_of(names_in(path))
+    if family is None:
+        return open_edm(path, dataset, sigma_d, device)
+    found = open_network(path, family, sigma_d, device)
+    _check_fits(path, found.shape, found.classes, dataset)
+    said = f"taken to be trained on data of a standard deviation of {sigma_d:g}, as the study's are"
+    if family == "ctm":
+        _check_scale(path, "CTM", sigma_d)
+        said = f"taken to be trained down to the noise level {CTM_LEAST:g}, as CTM's paper has it (docs/teachers.md)"
+    return MapFile(found.jump, sigma_d, {str(path): sha256(path)}, (said,))
+
+
 def open_edm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device) -> DiffusionModel:
     """A converted network of EDM or EDM2. Raises BenchError unless it is of the data's shape, classes and scale."""
     try:
@@ -42,10 +73,7 @@ def open_edm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device)
     except (OSError, ValueError) as error:
         raise BenchError(f"no network that is known here: {error}", file=path, remedy=CONVERT) from error
     _check_fits(path, header.shape, header.classes, dataset)
-    if sigma_d != SIGMA_D:
-        remedy = "judge it as a function, which says how it is scaled (docs/judge.md)"
-        problem = f"EDM's data have a standard deviation of {SIGMA_D}, the study's of {sigma_d:g}"
-        raise BenchError(problem, file=path, remedy=remedy)
+    _check_scale(path, "EDM", sigma_d)
     return DiffusionModel(EdmTeacher(path, sigma_d, device).field, {str(path): sha256(path)})
 
 
@@ -125,6 +153,13 @@ def _opened(unet_folder: Path, scheduler: Path) -> tuple[Any, Tensor, Any]:
         remedy = "save it again by diffusers' save_pretrained, as .safetensors"
         raise BenchError(f"diffusers cannot open it: {said}", file=unet_folder, remedy=remedy) from error
     return unet, made.alphas_cumprod, made.config.prediction_type
+
+
+def _check_scale(path: Path, whose: str, sigma_d: float) -> None:
+    if sigma_d != SIGMA_D:
+        remedy = "judge it as a function, which says how it is scaled (docs/judge.md)"
+        problem = f"{whose}'s data have a standard deviation of {SIGMA_D}, the study's of {sigma_d:g}"
+        raise BenchError(problem, file=path, remedy=remedy)
 
 
 def _check_fits(place: Path, shape: tuple[Any, ...], classes: int, dataset: Dataset) -> None:

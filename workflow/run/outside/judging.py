@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trigbench.core.samplers.jumps import sample_jumps
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset, not_numbers
@@ -21,7 +22,13 @@ from trigbench.workflow.machine.progress import Progress
 from trigbench.workflow.machine.provenance import provenance
 from trigbench.workflow.run.judging import judge_drawn, judge_field, wanted_of
 from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows
-from trigbench.workflow.run.outside.checkpoints import DiffusionModel, is_diffusers, open_diffusers, open_edm
+from trigbench.workflow.run.outside.checkpoints import (
+    DiffusionModel,
+    MapFile,
+    is_diffusers,
+    open_diffusers,
+    open_safetensors,
+)
 from trigbench.workflow.run.outside.functions import field_of, minds_times, open_function, sampler_of, times_of
 from trigbench.workflow.run.outside.samples import ARRAYS, SAMPLES, Samples, check_scale, open_samples
 from trigbench.workflow.run.sampling import parts_of, solved
@@ -138,7 +145,8 @@ def _open(study: Study, asked: Asked, dataset: Dataset, device: torch.device) ->
     elif place.is_dir() and is_diffusers(place):
         model = _checkpoint(study, open_diffusers(place, dataset, study.sigma_d, device))
     elif place.suffix == ".safetensors" and not _holds_samples(place):
-        model = _checkpoint(study, open_edm(place, dataset, study.sigma_d, device))
+        opened = open_safetensors(place, dataset, study.sigma_d, device)
+        model = _map(opened) if isinstance(opened, MapFile) else _checkpoint(study, opened)
     elif place.is_dir() or place.suffix in (*ARRAYS, ".zip"):
         return _samples(study, asked, dataset, place)
     else:
@@ -195,6 +203,14 @@ def _checkpoint(study: Study, opened: DiffusionModel) -> OutsideModel:
         return solved(opened.field(labels), noise[0], way.solver, way.steps, study.sigma_d)
 
     return OutsideModel("checkpoint", draw, opened.files)
+
+
+def _map(opened: MapFile) -> OutsideModel:
+    def draw(way: Sampling, noise: Tensor, labels: Tensor | None) -> Tensor:
+        times = [largest_angle(opened.sigma_d), *way.times]
+        return sample_jumps(opened.jump(labels), noise[: way.steps], times, way.gamma or 0.0)
+
+    return OutsideModel("map", draw, opened.files, remarks=opened.remarks)
 
 
 # --- measuring ------------------------------------------------------------------------------------
@@ -254,7 +270,7 @@ def _draw(
     progress, done, remarks = Progress(f"samples of {said}", count * len(ways)), 0, list[str]()
     for part in parts_of(dataset.shape, list(ways), count):
         made = _part(study, dataset, model, part.sampling, part.rows, seed, slices, device)
-        if part.rows.start == 0 and model.kind == "function":  # the units of a checkpoint are its format's
+        if part.rows.start == 0 and model.kind != "checkpoint":  # whose units are its format's
             count_of_steps = f"{part.sampling.steps} step{'s' if part.sampling.steps > 1 else ''}"
             remarks += [f"in {count_of_steps}: {one}" for one in check_scale(made, dataset, study.sigma_d, said)]
         parts[part.sampling.key].append(made)

@@ -1,0 +1,141 @@
+"""Maps of two times that a study names by their file: their velocity teaches, and a student starts from them."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.core.test_public_maps import HEADS, ctm_state, meanflow_state, mf_unet_state, published_positions
+from tests.workflow.test_converted import X, taught  # noqa: F401 - a fixture
+from trigbench.core.condition import Condition
+from trigbench.core.fields import bind
+from trigbench.core.flow_maps import eulerian_direction
+from trigbench.core.networks.ddpmpp import PLAIN, DDPMpp
+from trigbench.core.networks.maps import CTMMap, MeanFlowMap, MeanFlowUNetMap
+from trigbench.core.networks.teachers import FAMILIES, _published
+from trigbench.core.pairs.pair import FallbackWarning
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.tensors import write_tensors
+from trigbench.workflow.run.assembly import started_modules
+from trigbench.workflow.run.estimates import without_data
+from trigbench.workflow.run.maps import family_of, open_map, open_network
+from trigbench.workflow.run.task import open_teacher
+from trigbench.workflow.run.training import train
+from trigbench.workflow.study.converted import header_of
+
+UNET: dict[str, Any] = {"width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [4]}
+PATH = "trigbench.core.networks.maps:CTMMap"
+
+
+def ctm(path: Path, classes: int = 10) -> Path:
+    """A random network of digits by CTM's public names: EDM's, and of the second time as many again."""
+    network = DDPMpp((1, 8, 8), classes=classes, **PLAIN, **UNET)
+    named = {_published(FAMILIES[0], name, network.plan.stem): value for name, value in network.state_dict().items()}
+    second = {
+        re.sub(r"\.(weight|bias)$", r"_s.\1", name): value
+        for name, value in named.items()
+        if re.search(r"map_layer[01]|\.affine\.", name)
+    }
+    g = torch.Generator().manual_seed(0)
+    write_tensors(path, {n: 0.2 * torch.randn(value.shape, generator=g) for n, value in (named | second).items()})
+    return path
+
+
+def placed() -> dict[str, torch.Tensor]:
+    """MeanFlow's DiT, with the fixed embedding of places that the public networks have."""
+    return {**meanflow_state(), "pos_embed": published_positions(4)}
+
+
+@pytest.mark.parametrize(
+    ("state", "kind", "network", "shape", "classes"),
+    [
+        (ctm_state, "ctm", CTMMap, (3, 8, 8), 3),
+        (meanflow_state, "meanflow", MeanFlowMap, (4, 8, 8), 3),
+        (mf_unet_state, "meanflow", MeanFlowUNetMap, (3, 8, 8), 0),
+    ],
+)
+def test_a_plan_knows_a_converted_map_by_its_header(
+    state: Callable, kind: str, network: type, shape: tuple, classes: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "map.safetensors"
+    write_tensors(path, {name: tensor.float() for name, tensor in state().items()})
+    found = header_of(path)
+    assert (found.kind, found.shape, found.classes) == (kind, shape, classes)
+    assert found.network == f"{network.__module__}:{network.__name__}" and family_of(list(state())) == kind
+
+
+@pytest.mark.parametrize(
+    ("state", "make", "settings", "heads"),
+    [
+        (ctm_state, CTMMap, UNET | {"width": 32}, None),
+        (placed, MeanFlowMap, {"width": 24, "depth": 2, "heads": HEADS, "patch": 2}, HEADS),
+        (mf_unet_state, MeanFlowUNetMap, UNET | {"width": 32}, None),
+    ],
+)
+def test_a_network_of_a_study_with_a_map_s_weights_is_that_map(
+    state: Callable, make: Callable, settings: dict, heads: int | None, tmp_path: Path
+) -> None:
+    """At any end, and with a tangent along the path."""
+    path, kind = tmp_path / "map.safetensors", family_of(list(state())) or ""
+    write_tensors(path, {name: tensor.float() for name, tensor in state().items()})
+    public = open_network(path, kind, 0.5, heads=heads)
+    labels = torch.tensor([2, 0]) if public.classes else None
+    student = make(public.shape, public.classes, ("target_time",), 0.5, **settings)
+    student.network.load_state_dict(public.network.state_dict())
+    x, t, u = torch.randn(2, *public.shape), torch.tensor([0.4, 1.5]).double(), torch.tensor([0.0, 0.9]).double()
+    condition = Condition(labels, target_time=u)
+    torch.testing.assert_close(student(x, t, condition), public.jump(labels)(u)(x, t), rtol=1e-5, atol=1e-5)
+    field = bind(student, condition=condition)
+    no_rule = pytest.warns(FallbackWarning, match="conv_transpose2d") if make is MeanFlowUNetMap else nullcontext()
+    with no_rule:
+        found = eulerian_direction(field, x, t, u, torch.randn_like(x), torch.ones(2))
+    assert found.g.isfinite().all() and found.g.abs().max() > 1e-3, "its tangent is known"
+    with pytest.raises(ValueError, match="told a target time alone"):
+        make(public.shape, public.classes, (), 0.5, **settings)
+
+
+@pytest.mark.slow
+def test_a_student_is_taught_by_a_map_and_starts_from_it(taught, tmp_path: Path) -> None:  # noqa: F811
+    file = ctm(tmp_path / "map.safetensors")
+    said = {"teacher": {"file": str(file), "kind": "ctm"}, "objective": "ayf", "start": "teacher"}
+    study = taught(file, {"network": PATH, "settings": UNET}, **said)
+    task = without_data(study, "x")
+    task = dataclasses.replace(task, teacher=open_teacher(task))
+    student = started_modules(task).student.eval()
+    x, t, u = (
+        torch.randn(4, 1, 8, 8),
+        torch.tensor([0.1, 0.7, 1.2, 1.5]).double(),
+        torch.tensor([0, 0.7, 0, 1.0]).double(),
+    )
+    labels = torch.arange(4)
+    jump = open_map(file, "ctm", 0.5, labels)
+    torch.testing.assert_close(student(x, t, Condition(labels, target_time=u)), jump(u)(x, t), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(task.teacher.field(labels)(x, t), jump(t)(x, t))
+    outcome = train(study, X)
+    assert (outcome.step, outcome.reason) == (2, None)
+
+
+REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "another kind": ({"teacher": "edm"}, ["arms.x.teacher.kind", "of the kind 'ctm'", "write kind: ctm"]),
+    "of one time": (
+        {"objective": "scd", "start": "teacher"},
+        ["arms.x.start", "a method of two times", "start: random"],
+    ),
+    "another network": ({"start": "teacher", "size": {"width": 8, "blocks": 1}}, ["arms.x.start", PATH, "an MLP"]),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_map_that_does_not_fit_is_refused_in_the_plan(fault: str, taught, tmp_path: Path) -> None:  # noqa: F811
+    settings, words = REFUSED[fault]
+    file = ctm(tmp_path / "map.safetensors")
+    teacher = {"file": str(file), "kind": settings.pop("teacher", "ctm")}
+    size = settings.pop("size", {"network": PATH, "settings": UNET})
+    with pytest.raises(BenchError) as caught:
+        taught(file, size, **{"objective": "ayf", "teacher": teacher, **settings})
+    assert all(word in str(caught.value) for word in [*words, "remedy:"]), str(caught.value)
