@@ -52,14 +52,13 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """
     source = Path(page.file.src_uri)
     figure = METHODS.format(source.stem)
-    if source.parent.name == "methods" and (ROOT / figure).is_file():
-        markdown = markdown.rstrip() + SHOWN.format(figure)
+    shown = SHOWN.format(figure) if source.parent.name == "methods" and (ROOT / figure).is_file() else ""
 
     def inside(link: re.Match[str]) -> str:
         mark, words, path = link.groups()
         return f"{mark}[{words}](files/{path})" if (ROOT / path).is_file() else f"{words} (`{path}`)"
 
-    return LINK.sub(inside, markdown)
+    return LINK.sub(inside, markdown) + shown
 
 
 class Doctests(Extension):

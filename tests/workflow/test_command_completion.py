@@ -43,7 +43,7 @@ def test_words_of_the_command_are_completed():
     assert "claims/continuous-beats-every-n" in completed("trigbench run oracle claims/continuous-b")
     assert completed("trigbench run oracle --budget sm") == ["smoke"]
     for command in ("estimate", "judge", "report", "watch"):
-        assert set(completed(f"trigbench {command} dig")) == {"digits", "digits-lineage"}
+        assert set(completed(f"trigbench {command} dig")) == {"digits", "digits-lineage", "digits-maps"}
     assert completed("trigbench list net") == ["networks"]
     assert "scd-raw" in completed("trigbench show --study oracle scd-r")
     assert "continuous-beats-every-n" in completed("trigbench show continuous-b")

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
@@ -41,13 +42,10 @@ def test_each_method_of_the_study_has_a_figure_of_itself_beside_scd_alone() -> N
     found = dict(method_figures(study, RUNS))
     assert list(found) == ["method-ctm", "method-pcm"]
     for figure, steps in zip(found.values(), ([1, 2, 4, 8], [2, 4, 8]), strict=True):
-        lines = {
-            line.get_label(): list(line.get_xdata()) for line in figure.axes[0].lines if line.get_label()[0] != "_"
-        }
-        (own,) = (
-            label for label in lines if not label.startswith("sCD") and len(lines[label]) > 1 and lines[label] == steps
-        )
-        assert any(label.startswith("sCD") for label in lines) and len(figure.axes) == 1, (own, lines)
+        drawn = {str(line.get_label()): np.asarray(line.get_xdata()).tolist() for line in figure.axes[0].lines}
+        lines = {label: xs for label, xs in drawn.items() if not label.startswith("_")}
+        own = [xs for label, xs in lines.items() if not label.startswith("sCD")]
+        assert steps in own and any(label.startswith("sCD") for label in lines) and len(figure.axes) == 1, lines
     plt.close("all")
     assert not list(method_figures(load("oracle"), RUNS)), "of another study"
 
