@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from tests.workflow.conftest import copied_project, environment, snakemake
+from trigbench.workflow.claims import dating
 from trigbench.workflow.claims.alike import described, is_alike
 from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
@@ -693,6 +694,39 @@ def test_rules_of_the_past_are_read_as_today_s_are_and_where_they_cannot_be_as_t
     first = _commit(checkout)
     (checkout / "claims.yaml").write_text(text.replace("010", "mine").replace("no", "other"))
     assert set((rule_commits(checkout / "claims.yaml") or {}).values()) == {Dated(first, first)}
+
+
+RULED = "  a:\n    decided_by: {tiny: {smallest: 1}, no: {smallest: 010a}}\n\n  # --- more\n\n  b:\n    decided_by:\n"
+
+
+@pytest.mark.parametrize(
+    ("rest", "known"),
+    [
+        ("      tiny: {smallest: 2, arms: ['*', a&b]}\n", True),
+        ("      tiny: &two {smallest: 2}\n  c:\n    decided_by: {tiny: *two}\n", True),
+        ("      tiny: {take: each}\n    claim: >-\n      It is\n\n      so.\n  c: {}\n", True),
+        ('      tiny: {smallest: 2}\n    claim: "It is\n  so: and\n  so"\n', False),
+        ("      tiny: {smallest: 2}\n  a:\n    decided_by: {tiny: {smallest: 3}}\n", False),  # read as it was then
+        ("      tiny: {smallest: 2, also: [&x y]}\n  c:\n    decided_by: {tiny: [ *x, *z]}\n", False),
+        ("      tiny: {smallest: 010}\n", False),
+        ("      tiny: {smallest: 2}\nseeds: 3\n", False),
+        ("      tiny: {smallest: 2}\n  c: text\n", False),
+        ("      tiny: {smallest: 2}\n...\n", False),
+    ],
+)
+def test_a_ledger_is_read_the_same_claim_by_claim_and_as_a_whole(rest: str, known: bool, monkeypatch) -> None:
+    text = f"# A ledger.\n\nclaims:\n{RULED}{rest}"
+    found = dating.rules_of(text)
+    assert (dating._claim_by_claim(text) is not None) is known
+    monkeypatch.setattr(dating, "_claim_by_claim", lambda text: None)
+    assert found == dating.rules_of(text)
+
+
+def test_the_project_s_ledger_is_read_claim_by_claim(monkeypatch) -> None:
+    text = CLAIMS.read_text(encoding="utf-8")
+    found = dating._claim_by_claim(text)
+    monkeypatch.setattr(dating, "_claim_by_claim", lambda text: None)
+    assert found and found == dating.rules_of(text)
 
 
 def test_a_claim_that_is_new_is_not_said_to_have_changed(claims: dict, write_claims, checkout: Path) -> None:

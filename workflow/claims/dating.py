@@ -2,7 +2,11 @@
 
 import dataclasses
 import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,6 +19,12 @@ from trigbench.workflow.machine.provenance import attribution
 
 RULE_FIRST = "yes"
 UNKNOWN = "unknown"
+CLAIM = re.compile(r"^  (?=[^\s#])", re.MULTILINE)
+"""Where a claim begins in the ledger; a quoted text over several lines that looks so ends nowhere, and is refused."""
+OUTSIDE = re.compile(r"^[^\s#]", re.MULTILINE)
+"""What is no claim."""
+SHARED = re.compile(r"[\s\[{,][&*]\w")
+"""Where YAML gives a part of the file a name, or takes what has one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,19 +80,53 @@ def rules_of(text: str) -> dict[str, str]:
 
     Read as today's are, and where that refuses an old version, as it was read then.
     """
+    apart = _claim_by_claim(text)
+    if apart is not None:
+        return apart
     for loader in (StrictLoader, yaml.SafeLoader):
         try:
-            content = yaml.load(text, Loader=loader)
-            return {
-                key_of(name, study): json.dumps(rule, sort_keys=True)
-                for name, claim in content["claims"].items()
-                for study, rule in (claim.get("decided_by") or {}).items()
-            }
+            return dict(_written(yaml.load(text, Loader=loader)["claims"]))
         except (Mistake, ValueError, yaml.YAMLError):
             continue
         except (AttributeError, KeyError, TypeError):
             break
     return {}
+
+
+def _claim_by_claim(text: str) -> dict[str, str] | None:
+    """The same of a ledger: most of a version's claims stand as in the one before, and are known.
+
+    None where the text is more than claims, they cannot be told apart, or something is wrong with one.
+    """
+    starts = [found.start() for found in CLAIM.finditer(text)]
+    lines = text[: starts[0]].splitlines() if starts else []
+    if [line for line in lines if line.strip() and not line.lstrip().startswith("#")] != ["claims:"]:
+        return None
+    parts = [text[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
+    if any(OUTSIDE.search(part) for part in parts):
+        return None
+    alone = [part for part in parts if not SHARED.search(part)]
+    together = "".join(part for part in parts if SHARED.search(part))
+    try:
+        known = [_read(part) for part in (*alone, together) if part]
+    except (Mistake, ValueError, yaml.YAMLError, AttributeError, TypeError):
+        return None
+    if len({name for names, _ in known for name in names}) != len(parts):
+        return None
+    return {key: rule for _, rules in known for key, rule in rules}
+
+
+@cache
+def _read(claims: str) -> tuple[list[str], list[tuple[str, str]]]:
+    """The names of some claims, and their rules."""
+    content = yaml.load(claims, Loader=StrictLoader)
+    return list(content), list(_written(content))
+
+
+def _written(claims: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, claim in claims.items():
+        for study, rule in (claim.get("decided_by") or {}).items():
+            yield key_of(name, study), json.dumps(rule, sort_keys=True)
 
 
 def key_of(claim: str, study: str) -> str:
