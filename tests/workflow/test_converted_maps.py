@@ -16,8 +16,9 @@ from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
 from trigbench.core.flow_maps import eulerian_direction
 from trigbench.core.networks.ddpmpp import PLAIN, DDPMpp
+from trigbench.core.networks.families import FAMILIES
 from trigbench.core.networks.maps import CTMMap, MeanFlowMap, MeanFlowUNetMap
-from trigbench.core.networks.teachers import FAMILIES, _published
+from trigbench.core.networks.teachers import _published
 from trigbench.core.pairs.pair import FallbackWarning
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import write_tensors
