@@ -16,6 +16,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
 
+from tests import checked  # noqa: F401 - it is called by name
 from tests.workflow import warm
 from tests.workflow.warm.client import about_start
 from trigbench.core import oracle
@@ -62,6 +63,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     sys.dont_write_bytecode = COMPILED_IS_LOST
     gc.freeze()
+    gc.set_threshold(20_000)  # looking through what tests made takes long, too
     atexit.register(gc.unfreeze)  # or C++ says at the end what leaked
     gc.enable()
 

@@ -31,7 +31,7 @@ def test_the_mean_velocity_by_quadrature_is_the_exact_one():
 @cache
 def affine() -> tuple[torch.Tensor, torch.Tensor]:
     """Of the mixture's exact map, solved once for all who ask."""
-    return affine_derivative(MIXTURE, X, T, 96)
+    return affine_derivative(MIXTURE, X, T)
 
 
 def directions(nodes: int) -> tuple[torch.Tensor, torch.Tensor]:

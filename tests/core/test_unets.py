@@ -368,8 +368,8 @@ def test_plain_edm2_has_the_counts_of_the_papers_tables_and_double_normalisation
     assert 1.045 < double / (1e6 * millions) < 1.055
 
 
-def test_ddpmpp_has_55_73_million_plain_and_60_07_with_scale_and_shift(counted):
-    plain, double = counted["DDPM++ cifar10"]
+def test_ddpmpp_has_55_73_million_plain_and_60_07_with_scale_and_shift():
+    plain, double = count(DDPMpp, ddpmpp.PRESETS["cifar10-plain"]), count(DDPMpp, ddpmpp.CIFAR10)
     assert (round(plain / 1e6, 2), round(double / 1e6, 2)) == (55.73, 60.07)
 
 

@@ -1,6 +1,7 @@
 """A study small enough to run in a test, and the workflow as a user starts it."""
 
 import contextlib
+import copy
 import fcntl
 import os
 import shutil
@@ -26,6 +27,7 @@ from trigbench.workflow.study.study import Run, Study
 from trigbench.workflow.study.syntax import Syntax, read_syntax
 
 ROOT = Path(__file__).parents[2]
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # in C where PyYAML has it
 TINY = {
     "study": "tiny",
     "title": "A study for tests",
@@ -57,8 +59,8 @@ TINY = {
 
 def as_a_new_process() -> None:
     """Read the source again; a process reads it once."""
-    source_digest.cache_clear()
-    syntax_digest.cache_clear()
+    for read in (source_digest, syntax_digest, fingerprint._file_of_ours):
+        read.cache_clear()
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -102,7 +104,7 @@ def _few_angles(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def tiny() -> dict:
     """The study's content, free to be changed."""
-    return yaml.safe_load(yaml.safe_dump(TINY, sort_keys=False))
+    return copy.deepcopy(TINY)
 
 
 @pytest.fixture
@@ -111,7 +113,7 @@ def write_study(tmp_path: Path) -> Callable[[dict], Path]:
 
     def write(content: dict) -> Path:
         path = tmp_path / f"{content['study']}.yaml"
-        path.write_text(yaml.safe_dump(content, sort_keys=False))
+        path.write_text(yaml.dump(content, Dumper=DUMPER, sort_keys=False))
         return path
 
     return write

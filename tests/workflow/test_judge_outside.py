@@ -6,6 +6,7 @@ import math
 import shutil
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,11 +118,13 @@ def asked(what: Path | str, **more: Any) -> Asked:
 
 
 @pytest.fixture(scope="module")
-def finished(mixture: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(
+    mixture: Path, tmp_path_factory: pytest.TempPathFactory, unchecked: Callable[[], AbstractContextManager[None]]
+) -> Path:
     """A folder with the tiny study, its data and one finished run of it."""
     folder = tmp_path_factory.mktemp("finished")
     (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY, sort_keys=False))
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, unchecked():
         patch.chdir(folder)
         patch.delenv("SLURM_JOB_ID", raising=False)
         shutil.copytree(mixture, folder / "results/tiny/data")

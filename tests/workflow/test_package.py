@@ -102,9 +102,9 @@ def test_no_message_says_it_either() -> None:
     for path in [
         path for room in ("core", "workflow", "examples", "benchmarks") for path in (ROOT / room).rglob("*.py")
     ]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        comments = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in comments]
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        comments = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        texts = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in comments]
         found += [f"{path}:{node.lineno}" for node in texts if isinstance(node.value, str) and short.search(node.value)]
     assert found == []
 

@@ -141,7 +141,7 @@ def source_digest(modules: tuple[str, ...], root: str, here: str) -> str:
         module, own = pending.pop()
         if module in seen or module in TABLES:
             continue
-        path = own_file(module, root, here, named) if own else file_of(module, [root])
+        path = own_file(module, root, here, named) if own else _file_of_ours(module, root)
         package, _, _ = module.rpartition(".")
         pending += [(package, own)] if package else []
         if path is None:  # a name out of a module, an installed package, or a folder without __init__.py
@@ -162,6 +162,11 @@ def syntax_digest(path: Path, module: str) -> tuple[str, tuple[str, ...]]:
     """The digest of what computes in a module's source, and the names that it imports."""
     found = read_syntax(path, module)
     return hashlib.sha256(found.text.encode("utf-8", errors="surrogatepass")).hexdigest(), found.imported
+
+
+@cache
+def _file_of_ours(module: str, root: str) -> Path | None:
+    return file_of(module, [root])
 
 
 def _of_project(module: str) -> bool:

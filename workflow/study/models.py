@@ -35,10 +35,10 @@ class Model(BaseModel):
         """Pydantic takes true for 1."""
         for name, value in given.items() if isinstance(given, dict) else ():
             listed = value if isinstance(value, list) else [value]
-            hint = cls.model_fields[name].annotation if name in cls.model_fields else bool
-            if bool in (hint, *get_args(hint)):
+            if not any(one is True or one is False for one in listed):
                 continue
-            if any(one is True or one is False for one in listed):
+            hint = cls.model_fields[name].annotation if name in cls.model_fields else bool
+            if bool not in (hint, *get_args(hint)):
                 raise Mistake(f"{name}: {name!r} cannot be true or false", remedy="write a number, or text in quotes")
         return given
 

@@ -8,14 +8,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from trigbench._nearest import among, nearest
 from trigbench._places import place_of
 from trigbench.core.objectives import method_of
 from trigbench.workflow.errors import BenchError, Mistake
-from trigbench.workflow.machine.plain import StrictLoader, number, syntax_said
+from trigbench.workflow.machine.plain import content_of, number, syntax_said
 from trigbench.workflow.study.checks import check
 from trigbench.workflow.study.claim import Claim, Rule, Term
 from trigbench.workflow.study.experiment import Experiment
@@ -97,7 +96,7 @@ def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise BenchError(f"cannot read {what}: {error}", file=path, remedy="give a text file in UTF-8") from error
     try:
-        content = yaml.load(text, Loader=StrictLoader)
+        content = content_of(text)
     except Mistake as error:
         line, problem = str(error).split(": ", 1)
         raise BenchError(problem, file=path, key=line, remedy=error.remedy) from error
