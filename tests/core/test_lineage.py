@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from trigbench.core import oracle
 from trigbench.core.conversions import field_with_boundary
 from trigbench.core.fields import Draws, Fields
+from trigbench.core.objectives.ict_parts import PARTS, ict_without
 from trigbench.core.objectives.lineage import PSEUDO_HUBER, CDSettings, ECTSettings, ICTSettings, cd, ct, ect, ict
 from trigbench.core.objectives.regression import settings_for
 from trigbench.core.samplers.ode import ddim_step, heun_step
-from trigbench.core.schedules import cm_angles, ect_lower_level
+from trigbench.core.schedules import cm_angles, ect_lower_level, karras_angles
 from trigbench.core.trigflow import Field, ProposalGrid, even_grid, proposal_grid
 
 SIGMA_D, EPSILON, SIGMA_MAX = 0.5, 0.002, 80.0
@@ -174,6 +175,34 @@ def test_gradient_of_ect_is_that_of_the_published_loss(tanh_net, stage, seed, ow
         torch.testing.assert_close(target[clean], k.X0[clean], rtol=0, atol=0)
     norm = (edm_map(k.student, k.noisy(sigma), sigma) - target).flatten(1).norm(dim=1)
     same_gradient(k.ours(ect, boundary=False, stage=stage), k.papers((norm / (sigma - lower)).mean()))
+
+
+@pytest.mark.parametrize("without", ["", *PARTS])
+def test_gradient_of_ict_without_a_part_is_that_of_its_loss_with_cm_s_in_the_part_s_place(tanh_net, without):
+    """The mean square over the vector, intervals that are all as likely, and the mean without weights."""
+    k, points = Step(tanh_net, 0), 20
+    edges = karras_angles(points, SIGMA_D)
+    sigmas = SIGMA_D * torch.tan(edges)
+    shares = [0.5 * (1 + math.erf((math.log(s) - MEAN) / (2**0.5 * STD))) if s else 0.0 for s in sigmas.tolist()]
+    even = [i / points for i in range(points + 1)]
+    drawn = even if without == "lognormal" else [share / shares[-1] for share in shares]
+    upper = [next(i for i, edge in enumerate(drawn) if edge > p) for p in k.uniform.tolist()]
+    sigma, lower = sigmas[upper], sigmas[[i - 1 for i in upper]]
+    with torch.no_grad():
+        target = torch.where(col(lower) > 0, edm_map(k.student, k.noisy(lower), lower), k.X0)
+    gap = (edm_map(k.student, k.noisy(sigma), sigma) - target).flatten(1)
+    distance = gap.square().mean(1) / SIGMA_D**2
+    if without != "pseudo_huber":
+        distance = (gap.square().sum(1) + 0.00054**2 * SIZE).sqrt() / SIGMA_D
+    weight = 1.0 if without == "weights" else SIGMA_D / (sigma - lower)
+    ours = k.ours(ict_without, False, grid=proposal_grid(edges, MEAN, STD, SIGMA_D), without=without)
+    same_gradient(ours, k.papers((weight * distance).mean()))
+
+
+def test_ict_has_no_other_parts_to_be_without(tanh_net):
+    k = Step(tanh_net, 0)
+    with pytest.raises(ValueError, match="no part 'dropout'"):
+        k.ours(ict_without, False, grid=proposal_grid(karras_angles(8, SIGMA_D), MEAN, STD, SIGMA_D), without="dropout")
 
 
 def test_ect_needs_no_value_of_the_network_at_zero_noise(tanh_net):

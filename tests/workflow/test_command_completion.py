@@ -37,7 +37,7 @@ def completed(line: str) -> list[str]:
 @pytest.mark.slow
 def test_words_of_the_command_are_completed():
     assert {"list", "run", "show"} <= set(completed("trigbench "))
-    assert set(completed("trigbench run or")) == {"oracle", "oracle-long"}
+    assert set(completed("trigbench run or")) == {"oracle", "oracle-long", "oracle-seeds"}
     assert set(completed("trigbench run cifar")) == {"cifar10", "cifar10-small"}
     assert completed("trigbench run oracle dim") == ["dimension"]
     assert "claims/continuous-beats-every-n" in completed("trigbench run oracle claims/continuous-b")
