@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from tests.core.test_public_maps import HEADS, ctm_state, meanflow_state, mf_unet_state, published_positions
+from tests.workflow.conftest import ROOT
 from tests.workflow.test_converted import X, taught  # noqa: F401 - a fixture
 from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
@@ -28,6 +30,7 @@ from trigbench.workflow.run.maps import family_of, open_map, open_network
 from trigbench.workflow.run.task import open_teacher
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.converted import header_of
+from trigbench.workflow.study.reading import load
 
 UNET: dict[str, Any] = {"width": 8, "multipliers": [1, 2], "blocks": 1, "attention": [4]}
 PATH = "trigbench.core.networks.maps:CTMMap"
@@ -140,3 +143,21 @@ def test_a_map_that_does_not_fit_is_refused_in_the_plan(fault: str, taught, tmp_
     with pytest.raises(BenchError) as caught:
         taught(file, size, **{"objective": "ayf", "teacher": teacher, **settings})
     assert all(word in str(caught.value) for word in [*words, "remedy:"]), str(caught.value)
+
+
+def test_the_example_of_the_documents_is_a_study(tiny: dict, write_study, tmp_path: Path, monkeypatch) -> None:
+    """Of a file whose header is all that a plan reads."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs/teachers.md").read_text(encoding="utf-8")
+    _, shown = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", text, re.DOTALL))
+    (arm,) = shown["arms"].values()
+    layers = {"enc.32x32_conv": (128, 3, 3, 3), "map_label": (512, 10), "map_layer0_s": (1,)}
+    tensors = {f"model.{name}.weight": torch.ones(shape) for name, shape in layers.items()}
+    write_tensors(tmp_path / arm["teacher"]["file"], tensors)
+    tiny["data"] = {"cifar10": {"kind": "cifar10", "path": "data/cifar10"}}
+    tiny["defaults"] = {**tiny["defaults"], "data": "cifar10"}
+    tiny["evaluation"]["samples"] = 5000
+    tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["*"]}}
+    study = load(write_study(tiny | shown | {"data": tiny["data"]}))
+    (made,) = study.arms.values()
+    assert made.start == "teacher" and made.told == ("target_time",) and study.sizes[made.size].network == PATH
