@@ -17,6 +17,7 @@ from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.tangents import Direction
 from trigbench.core.trigflow import ProposalGrid, consistency_map, cos_sin, draw_interval, even_grid, interpolate
 
+Batch = Float[Tensor, "batch *shape"]
 PARTS = ("pseudo_huber", "lognormal", "weights")
 """Sec. 3.3, 3.5 and 3.1 of iCT; in CM the mean square, intervals drawn evenly, and no weights."""
 
@@ -31,7 +32,7 @@ class PartSettings:
     """One of PARTS; empty for all of iCT's parts."""
 
 
-def ict_without(fields: Fields, x0: Float[Tensor, "batch *shape"], draws: Draws, settings: PartSettings) -> Regression:
+def ict_without(fields: Fields, x0: Batch, draws: Draws, settings: PartSettings) -> Regression:
     """Consistency training with all parts of iCT but one. Raises ValueError for a part that is none of PARTS."""
     without = settings.without
     if without and without not in PARTS:
