@@ -11,8 +11,11 @@ import pytest
 from matplotlib import pyplot as plt
 
 from trigbench._places import ROOT
-from trigbench.workflow.report.methods import EXPERIMENT, STUDY, method_figures
+from trigbench.workflow.report.methods import method_figures
 from trigbench.workflow.study.reading import load
+
+STUDY = EXPERIMENT = "flow_maps"
+"""Their study, and its experiment of all methods."""
 
 
 def rows(

@@ -164,9 +164,10 @@ def _copied(value: Any, done: dict[int, Any]) -> Any:
         return value
     if id(value) in done:
         return done[id(value)]
-    made = done[id(value)] = type(value)()
     if isinstance(value, dict):
-        made.update((key, _copied(inner, done)) for key, inner in value.items())
+        named = done[id(value)] = {}
+        named.update((key, _copied(inner, done)) for key, inner in value.items())
     else:
-        made.extend(_copied(inner, done) for inner in value)
-    return made
+        listed = done[id(value)] = []
+        listed.extend(_copied(inner, done) for inner in value)
+    return done[id(value)]

@@ -13,8 +13,8 @@ from trigbench.workflow.report.kinds import kind_of
 from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.study import Study
 
-STUDY, EXPERIMENT, BESIDE = "flow_maps", "flow_maps", "scd"
-"""The study that compares all methods, its experiment that does, and what each stands beside there."""
+BESIDE = "scd"
+"""What each method stands beside."""
 ELSEWHERE = {"pcm": "phases", "pd": "halving"}
 """Experiments in which a method has an arm for each number of steps."""
 FIGURE = "method-{}"
@@ -24,15 +24,16 @@ Frame = pd.DataFrame
 
 
 def method_figures(study: Study, runs: Frame) -> Iterator[tuple[str, Figure]]:
-    """(name, figure) of every method in the study that compares them; none of another study.
+    """(name, figure) of every method in a study that compares them, by an experiment of its own name; else none.
 
     `runs` is the study's runs.csv. A method whose runs all failed has none.
     """
-    if study.study != STUDY or EXPERIMENT not in study.experiments:
+    whole = study.study
+    if whole not in study.experiments:
         return
-    compared = runs[runs.experiment == EXPERIMENT]
+    compared = runs[runs.experiment == whole]
     for method in sorted(set(compared.objective.dropna()) - {BESIDE, "data"}):
-        own = ELSEWHERE.get(method, EXPERIMENT)
+        own = ELSEWHERE.get(method, whole)
         rows = runs[(runs.experiment == own) & (runs.objective == method)]
         if own in study.experiments and len(rows):
             beside = compared[compared.objective.isin([BESIDE, "data"])]
