@@ -243,9 +243,10 @@ def made_by_one(factory: pytest.TempPathFactory, name: str, make: Callable[[Path
 
 
 def environment(python: str = sys.executable) -> dict[str, str]:
-    """The test's own environment with this checkout and a Python first, and one thread."""
+    """The test's own with this checkout and a Python first, and one thread; what a copy holds is compiled once."""
     path = os.pathsep.join([str(Path(python).parent), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "default"}
+    alike = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "PYTHONWARNINGS": "default"}
+    return {**os.environ, **alike, "PATH": path, "PYTHONPATH": str(ROOT)}
 
 
 def step(name: str, *arguments: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from tests.workflow import warm
-from tests.workflow.conftest import ROOT, copied_project, snakemake, step
+from tests.workflow.conftest import ROOT, snakemake, step
 from tests.workflow.one_node_slurm import PACKAGES, Slurm, missing, one_node_slurm
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import cluster
@@ -147,12 +147,18 @@ def test_the_jobs_of_this_folder_alone_keep_a_workflow_from_starting(tmp_path: P
 # --- the real thing ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def cluster_folder(slurm: Slurm, tmp_path: Path) -> Path:
-    """Where the workflow is started, with the profile, its local settings, and objectives of one's own."""
-    profile = tmp_path / "profiles/slurm"
+def _profile(folder: Path) -> Path:
+    """Its copy there, without settings of this machine's."""
+    profile = folder / "profiles/slurm"
     shutil.copytree(ROOT / "profiles/slurm", profile, ignore=shutil.ignore_patterns("site.yaml"))
-    (profile / "site.yaml").write_text("partition: main\npoll: 1\n")
+    return profile
+
+
+@pytest.fixture
+def cluster_folder(slurm: Slurm, lay_data: Callable[[Path], None], tmp_path: Path) -> Path:
+    """Where the workflow is started, with the profile, its local settings, data, and objectives of one's own."""
+    (_profile(tmp_path) / "site.yaml").write_text("partition: main\npoll: 1\n")
+    lay_data(tmp_path)
     (tmp_path / "paced.py").write_text(PACED)
     return tmp_path
 
@@ -208,7 +214,9 @@ def _times(folder: Path) -> dict[str, int]:
 @pytest.mark.first
 @pytest.mark.slow
 def test_the_first_steps_of_the_documentation_work_word_by_word(slurm: Slurm, tmp_path: Path) -> None:
-    here = copied_project(tmp_path / "trigbench")
+    here = _profile(tmp_path / "trigbench").parents[1]
+    for part in ("Snakefile", "trigbench", "core", "workflow"):
+        (here / part).symlink_to(ROOT / part)
     editor = tmp_path / "editor"
     editor.write_text("#!/bin/sh\nsed -i 's/^# partition:.*/partition: main/; s/^poll:.*/poll: 1/' \"$1\"\n")
     editor.chmod(0o755)
@@ -235,7 +243,7 @@ def test_the_first_steps_of_the_documentation_work_word_by_word(slurm: Slurm, tm
 @pytest.mark.first
 @pytest.mark.slow
 def test_a_cancelled_run_and_one_over_its_limit_are_requeued_beside_a_failing_and_a_healthy_one(
-    slurm: Slurm, cluster_folder: Path, tiny: dict
+    slurm: Slurm, cluster_folder: Path, lay_data: Callable[[Path], None], tiny: dict
 ) -> None:
     study = _study_of(
         cluster_folder, tiny, 2,  # minutes, many times what the engine takes to start inside a job
@@ -247,7 +255,7 @@ def test_a_cancelled_run_and_one_over_its_limit_are_requeued_beside_a_failing_an
     undisturbed = cluster_folder / "undisturbed"
     undisturbed.mkdir()
     shutil.copy(cluster_folder / "paced.py", undisturbed)
-    step("prepare", "--study", study.file, "--data", "mixture", cwd=undisturbed)
+    lay_data(undisturbed)
     for arm in ("cancelled", "long"):
         step("run", "--study", study.file, "--arm", arm, "--seed", "0", cwd=undisturbed)
     (cluster_folder / "pace").write_text("0.5")  # too slow for the first job of either, however fast the machine
@@ -327,7 +335,7 @@ def test_a_killed_workflow_is_started_again_without_duplicates(slurm: Slurm, clu
     refused = _snakemake(slurm, study)
     assert refused.returncode == 1, refused.stdout
     assert "jobs of a workflow that was killed are still in the queue" in refused.stdout
-    assert len(slurm.jobs()) == before + 5, "nothing was submitted"
+    assert len(slurm.jobs()) == before + 4, "nothing was submitted"
     told = re.search(r"scancel \d+ \d+", refused.stdout)
     assert told is not None, refused.stdout
     slurm.ask(*told[0].split())
@@ -341,7 +349,7 @@ def test_a_killed_workflow_is_started_again_without_duplicates(slurm: Slurm, clu
     for arm in ("long-a", "long-b"):
         log = (cluster_folder / f"results/tiny/logs/runs/{arm}-seed-0.log").read_text()
         assert f"resuming {arm} seed 0 from step" in log
-    assert len(slurm.jobs()) == before + 7, "preparation, two that ended, and two twice"
+    assert len(slurm.jobs()) == before + 6, "two that ended, and two twice"
     assert "Nothing to be done" in _snakemake(slurm, study, "-n").stdout
 
 
@@ -388,9 +396,7 @@ def test_small_runs_share_jobs_where_the_local_settings_say_so(slurm: Slurm, clu
 
 
 def test_groups_are_of_one_study_and_one_generation(tmp_path: Path) -> None:
-    profile = tmp_path / "profiles/slurm"
-    shutil.copytree(ROOT / "profiles/slurm", profile, ignore=shutil.ignore_patterns("site.yaml"))
-    (profile / "site.yaml").write_text("runs_per_job: 8\n")
+    (_profile(tmp_path) / "site.yaml").write_text("runs_per_job: 8\n")
     plan = snakemake("-n", "--workflow-profile", "slurm", "--config", "budget=smoke", cwd=tmp_path).stdout
     groups = set(re.findall(r"[Gg]roup job (\S+)", plan))
     digits = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflow import warm
-from tests.workflow.conftest import environment
+from tests.workflow.conftest import ROOT, environment
 
 pytestmark = [
     pytest.mark.slow,
@@ -87,6 +87,16 @@ def test_what_a_fork_cannot_do_is_left_to_python(how: str, tmp_path: Path) -> No
         Path(python).write_text(f'#!/bin/bash\nulimit -n 64\nexec "{warm.python()}" "$@"\n')
         Path(python).chmod(0o755)
     assert _said(python, tmp_path, *options, **variables)[2] == "no torch\n"
+
+
+def test_jobs_of_slurm_in_a_folder_that_leads_to_the_checkout_are_warm(tmp_path: Path) -> None:
+    for name in ("trigbench", "core", "workflow"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    job = tmp_path / "job"
+    job.write_text(f'#!/bin/bash\nulimit -m 500000\nexec "{warm.python()}" "$@"\n')
+    job.chmod(0o755)
+    said = _said(str(job), tmp_path, PYTHONPATH=str(tmp_path), CUDA_VISIBLE_DEVICES="0")[2]
+    assert said == "torch and trigbench\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -21,12 +21,15 @@ if TYPE_CHECKING:  # a start takes no longer than it must
 PASSED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
 AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "OPENBLAS_", "MPL", "CUDA_", "TORCH_", "LD_", "TZ")
 """Of variables that libraries or Python read as they start."""
-LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
+LATER = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "CUDA_VISIBLE_DEVICES")
+"""Of these, what a fork sets as Python does, or is read when a GPU is first asked for."""
+LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_RSS"]
+"""Linux knows none of what is resident; jobs of Slurm have one all the same."""
 
 
 def about_start(environment: Mapping[str, str]) -> list[Any]:
     """What has to be alike for a fork to be as good as a start."""
-    said = {key: value for key, value in environment.items() if key.startswith(AT_START) and key != "PYTHONPATH"}
+    said = {key: value for key, value in environment.items() if key.startswith(AT_START) and key not in LATER}
     usual = {"MPLBACKEND": "Agg", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}  # by the server and by steps; by torchrun
     said = {key: value for key, value in said.items() if usual.get(key) != value}
     said = {key: value for key, value in said.items() if not (key.endswith("_NUM_THREADS") and value == "1")}
@@ -35,9 +38,12 @@ def about_start(environment: Mapping[str, str]) -> list[Any]:
 
 def meets_another(cwd: str, environment: Mapping[str, str], checkout: str) -> bool:
     """Whether Python would look for the project, or for what it is called in a checkout, elsewhere first."""
-    places = [cwd, *environment.get("PYTHONPATH", "").split(os.pathsep)]
-    others = [place for place in places if place and os.path.realpath(place) != checkout]
-    return any(os.path.exists(f"{place}/{name}") for place in others for name in ("trigbench", "core", "workflow"))
+    for place in filter(None, [cwd, *environment.get("PYTHONPATH", "").split(os.pathsep)]):
+        for name in ("trigbench", "core", "workflow"):
+            found = os.path.realpath(f"{place}/{name}")
+            if os.path.exists(found) and found != os.path.realpath(f"{checkout}/{name}"):
+                return True
+    return False
 
 
 def exactly(connection: socket.socket, count: int) -> bytes:

@@ -85,13 +85,12 @@ class Server:
     def prepare(self) -> None:
         if not self.ready:
             os.environ["MPLBACKEND"] = "Agg"
-            lost, sys.dont_write_bytecode = sys.dont_write_bytecode, False  # starts that are not warm find it compiled
+            sys.dont_write_bytecode = False  # starts that are not warm find it compiled
             for name in IMPORTED:
                 importlib.import_module(name)
             self.first_call()
             if self.project:
                 import_project(self.project)
-            sys.dont_write_bytecode = lost
             gc.freeze()
             self.ready = True
 
@@ -189,6 +188,7 @@ def become(asked: dict[str, Any], python: str) -> None:
     name, *arguments = asked["arguments"][1 + unbuffered :]  # of a module that others import, and have
     sys.argv = ["-m", *arguments]
     sys.executable = python
+    sys.dont_write_bytecode = bool(asked["env"].get("PYTHONDONTWRITEBYTECODE"))
     del sys.modules["client"]
     warnings.filterwarnings("ignore", f"'{name}' found in sys.modules", RuntimeWarning)
     try:
