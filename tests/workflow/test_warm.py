@@ -122,3 +122,23 @@ def test_one_that_is_killed_ends_its_client_so(tmp_path: Path) -> None:
         assert client.stdout is not None
         os.kill(int(client.stdout.readline()), signal.SIGKILL)
     assert client.returncode == -signal.SIGKILL
+
+
+ALONE = """
+import os, signal, subprocess
+from pathlib import Path
+from tests.workflow import warm
+
+with warm.server():
+    for process in Path("/proc/self/task", str(os.getpid()), "children").read_text().split():
+        os.kill(int(process), signal.SIGKILL)
+    print(subprocess.run([warm.python(), "-m", "mine"], timeout=60).returncode)
+"""
+
+
+def test_who_calls_a_server_that_has_ended_is_told(tmp_path: Path) -> None:
+    env = {**environment(), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "1" and "ConnectionRefusedError" in done.stderr, done.stderr

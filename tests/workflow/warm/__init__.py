@@ -45,6 +45,7 @@ def server() -> Iterator[None]:
             command = [sys.executable, str(HERE / "server.py"), str(place), str(client), checkout]
             process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, pass_fds=[place])
             stack.enter_context(process)  # which closes its stdin, and waits
+            listener.close()  # the server's alone: where that dies, who calls is told
         os.environ[PYTHON] = str(client)
         try:
             yield
