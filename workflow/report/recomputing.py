@@ -25,7 +25,7 @@ from trigbench.workflow.report.second_reading import NUMBERS, Reread, after_holm
 from trigbench.workflow.study.claim import Rule
 from trigbench.workflow.study.places import CURVES, ORIGIN, RUNS, VERDICTS
 
-COLUMNS = ["study", "claim", "published", "recomputed", "holm", "scale", *NUMBERS, "off", "why"]
+COLUMNS = ["study", "claim", "published", "recomputed", "holm", "scale", "beyond", *NUMBERS, "off", "why"]
 """Of what comes out."""
 NO_RULE, EARLIER, NO_CURVES = "without a rule in claims.yaml now", "judged by earlier rules", "without their curves.csv"
 """Why a published verdict is not comparable."""
@@ -129,7 +129,7 @@ def study(folder: Path, claims: Mapping[str, Any]) -> Table:
         on_curve = any("x" in t for side in ("of", "against") for t in rule[side])
         said = None if on_curve and not there else recomputed(rule, runs, curves, origin)
         why = EARLIER if earlier else NO_CURVES if said is None else ""
-        rows.append({"row": row, "scale": rule["scale"], "said": said, "why": why})
+        rows.append({"row": row, "scale": rule["scale"], "said": said, "why": why, "beyond": beyond(rule)})
     adjust(rows, origin.get("family"), origin.get("rules", {}))
     return pd.DataFrame([as_row(name, **{"holm": None, **each}) for each in rows], columns=COLUMNS)
 
@@ -178,8 +178,20 @@ def ledger_at(commit: str) -> Mapping[str, Any]:
     return parsed(text) if text else {}
 
 
+def beyond(rule: Mapping[str, Any]) -> float:
+    """The number by which a rule multiplies what it compares with."""
+    against, of = (math.prod(t["value"] for t in rule[side] if "value" in t) for side in ("against", "of"))
+    return against / of
+
+
 def as_row(
-    name: str, row: Mapping[str, Any], scale: str, said: Reread | None, holm: str | None, why: str
+    name: str,
+    row: Mapping[str, Any],
+    scale: str,
+    said: Reread | None,
+    holm: str | None,
+    why: str,
+    beyond: float = 1.0,
 ) -> dict[str, Any]:
     """Of a claim on the study of that name what was published, and what comes out."""
     about = {
@@ -187,6 +199,7 @@ def as_row(
         "claim": row["claim"],
         "published": row["verdict"],
         "scale": scale,
+        "beyond": beyond,
         "holm": holm,
         "why": why,
     }
@@ -255,13 +268,14 @@ def counted(table: Table) -> str:
 
 
 def reads(row: Mapping[str, Any]) -> str:
-    """Effect and interval to read: of a logarithm the factor that it stands for."""
+    """Effect and interval to read: of a logarithm the factor that it stands for, beside one that the rule allows."""
     ends = [row[key] for key in ("effect", "low", "high")]
     if any(end is None or math.isnan(end) for end in ends[:1]):
         return ""
     shown = [f"{math.exp(end) if row['scale'] == 'log_ratio' else end:.3g}" for end in ends if not pd.isna(end)]
     times = "times " if row["scale"] == "log_ratio" else ""
-    return f"{times}{shown[0]}" + (f" ({shown[1]} to {shown[2]})" if len(shown) == 3 else "")
+    allowed = f" of {row['beyond']:.3g} times" if times and row["beyond"] != 1 else ""
+    return f"{times}{shown[0]}" + (f" ({shown[1]} to {shown[2]})" if len(shown) == 3 else "") + allowed
 
 
 def show(found: list[tuple[int, Table]], printed: bool, file: Path | None) -> int:
