@@ -1,6 +1,7 @@
 """The claims of all papers against the studies, as one picture."""
 
 import math
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib import pyplot as plt
@@ -12,38 +13,48 @@ from trigbench.workflow.claims.verdicts import DECIDED, OLD_WORDS, totals
 from trigbench.workflow.report.drawing import WIDTH
 from trigbench.workflow.report.style import OLD_VERDICT, QUIET, VERDICTS
 
-NOWHERE = "no study here"
+NOTHING = "on no study here"
 GAP = 1.5
 """Squares of space between two columns."""
-LETTER = 0.4
-"""Squares of space that a letter of a heading takes."""
+LETTER = 0.078
+"""Inches that a letter of a heading takes, at SIZE points."""
+SIZE = 10
+MARK = 11
+"""Points of a square's side, where there is room."""
+ROW = 0.22
+"""Inches from a topic to the next."""
 LABELS = 1.5
 """Inches for the topics' names."""
 
 
 def draw_matrix(verdicts: pd.DataFrame) -> Figure:
-    """A square for each claim and study that may decide it, topics from above; studies without a verdict come last.
+    """A square for each claim and study that may decide it, topics from above; studies without a verdict come last, and
+    of claims without a study their number.
 
     `verdicts` holds the rows of claims.csv of one study or several. A square is filled where its
     verdict survives Holm's adjustment among the study's claims.
     """
     columns = _columns(verdicts)
     topics = sorted(verdicts.topic.unique())
-    widths = {
-        name: max(int(rows.groupby("topic").size().max()), math.ceil(LETTER * max(map(len, _heading(name, rows)))))
-        for name, rows in columns.items()
-    }
-    across = sum(widths.values()) + GAP * (len(widths) - 1)
-    square = (WIDTH - LABELS) / across
-    figure, ax = plt.subplots(figsize=(WIDTH, square * (len(topics) + 3.5) + 0.4), layout="constrained")
-    left = 0.0
+    room = WIDTH - LABELS
+    inches = {name: LETTER * max(map(len, _heading(name, rows))) for name, rows in columns.items()}
+    smaller = min(1.0, 0.9 * room / sum(inches.values()))
+    widths = _widths(columns, {name: smaller * wide for name, wide in inches.items()}, room)
+    across = _across(widths)
+    square = room / across
+    figure, ax = plt.subplots(figsize=(WIDTH, ROW * len(topics) + 1.2), layout="constrained")
+    left, line = 0.0, 0.17 * smaller / ROW
     for name, rows in columns.items():
         for height, topic in enumerate(topics):
-            _squares(ax, rows[rows.topic == topic], left, height)
-        for above, words in zip((-2.8, -1.9, -1.0), _heading(name, rows), strict=True):
-            ax.text(left - 0.4, above, words, va="baseline", fontsize=10)
+            own = rows[rows.topic == topic]
+            if name == NOTHING:
+                ax.text(left, height, str(len(own) or ""), va="center_baseline", ha="center", color=QUIET, fontsize=9)
+            else:
+                _squares(ax, own, left, height, min(1.0, 72 * square / (MARK + 2)))
+        for above, words in zip((2, 1, 0), _heading(name, rows), strict=True):
+            ax.text(left - 0.4, -0.9 - above * line, words, va="baseline", fontsize=SIZE * smaller)
         left += widths[name] + GAP
-    ax.set(xlim=(-0.7, across), ylim=(len(topics) - 0.45, -3.7), aspect="equal")
+    ax.set(xlim=(-0.7, across), ylim=(len(topics) - 0.45, -1.2 - 3 * line))
     ax.set_yticks(range(len(topics)), topics)
     ax.tick_params(axis="y", length=0)
     ax.set_xticks([])
@@ -60,12 +71,25 @@ def draw_matrix(verdicts: pd.DataFrame) -> Figure:
     return figure
 
 
+def _widths(columns: Mapping[str, pd.DataFrame], inches: Mapping[str, float], room: float) -> dict[str, int]:
+    """In squares, of as many as a topic's row has, or as its heading is long: the smaller squares are, the more."""
+    found = {n: 1 if n == NOTHING else int(rows.groupby("topic").size().max()) for n, rows in columns.items()}
+    for _ in range(20):
+        square = room / _across(found)
+        found = {name: max(width, math.ceil(inches[name] / square)) for name, width in found.items()}
+    return found
+
+
+def _across(widths: Mapping[str, int]) -> float:
+    return sum(widths.values()) + GAP * (len(widths) - 1)
+
+
 def _columns(verdicts: pd.DataFrame) -> dict[str, pd.DataFrame]:
     decided = verdicts[verdicts.experiment.notna()]
     columns = {f"on {study}": rows for study, rows in decided.groupby("study")}
     columns = dict(sorted(columns.items(), key=lambda column: not totals(column[1])["tested"]))
     rest = verdicts[~verdicts.claim.isin(decided.claim)].drop_duplicates("claim")
-    return columns | ({f"on {NOWHERE}": rest} if len(rest) else {})
+    return columns | ({NOTHING: rest} if len(rest) else {})
 
 
 def _heading(name: str, rows: pd.DataFrame) -> tuple[str, str, str]:
@@ -77,20 +101,21 @@ def _heading(name: str, rows: pd.DataFrame) -> tuple[str, str, str]:
     return name, f"{count['tested']:.0f} claims tested", f"{count['reproduced']:.0f} reproduced, {failed}"
 
 
-def _squares(ax: Axes, rows: pd.DataFrame, left: float, height: int) -> None:
+def _squares(ax: Axes, rows: pd.DataFrame, left: float, height: int, size: float) -> None:
     order = [*VERDICTS, *OLD_WORDS]
     ranked = rows.assign(
         rank=rows.verdict.map(order.index), weak=rows.holm_verdict != rows.verdict
     ).sort_values(["rank", "weak"])  # fmt: skip
     for place, row in enumerate(ranked.itertuples()):
         solid = not row.weak and row.verdict in DECIDED
-        ax.plot(left + place, height, **_look(str(row.verdict), solid))
+        look = _look(str(row.verdict), solid)
+        ax.plot(left + place, height, **look | {"markersize": size * look["markersize"]})
         face, sign = VERDICTS.get(str(row.verdict), OLD_VERDICT)
         ax.plot(
             left + place,
             height,
             marker=f"${sign}$",
-            markersize=5,
+            markersize=5 * size,
             color="white" if solid else face,
             markeredgewidth=0.4,
         )
