@@ -176,7 +176,7 @@ MODULES = {
     "a module that needs another": ("import nowhere_at_all", ["No module named 'nowhere_at_all'", "mend that module"]),
     "a module without a judge": (
         f"{MODULE}\ndel judge_samples",
-        ["no function 'judge_samples'", "examples/own_data.py"],
+        ["no function 'judge_samples'", "trigbench new data mine"],
     ),
     "a judge that is given more": (
         f"{MODULE}\ndef judge_samples(dataset, samples): ...",
