@@ -19,7 +19,6 @@ import yaml
 
 from tests.workflow.conftest import copied_project, environment, snakemake
 from trigbench.workflow.claims import dating
-from trigbench.workflow.claims.alike import described, is_alike
 from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
 from trigbench.workflow.claims.edges import choice_at_the_edge
@@ -1339,25 +1338,32 @@ def test_what_an_arm_rests_on_and_the_same_arm_of_another_study_are_seen(
     assert seen(rule, used_by(alone, ["on"], [7]), results) == "no"
 
 
+MAY_SHARE = {
+    frozenset({"fashion", "fashion-maps"}): "fashion-maps has no verdict, and repeats fashion's teacher and sCD",
+}
+"""Studies that have seeds in common on the same data, and why that takes nothing from a verdict of either."""
+
+
 @pytest.mark.slow
-def test_no_two_studies_judge_one_arm_at_one_seed() -> None:
-    """Where two will, their claims must say that what one has found is not new in the other."""
-    judged = dict[str, dict[str, tuple[dict, set[int]]]]()
+def test_no_two_studies_have_a_seed_in_common_on_the_same_data() -> None:
+    """Neither to judge nor to choose rates, so that no arm is judged twice at one seed, by whatever name, and what a
+    study says of seeds that were never used is true of whichever is made second."""
+    used = dict[str, dict[str, set[int]]]()
     for name in shipped():
-        study = load(name)
-        settings, found = study.model_dump(mode="json"), judged.setdefault(name, {})
-        for run in (run for experiment in study.experiments for run in study.runs_of(experiment)):
-            if run.arm not in found:
-                found[run.arm] = described(settings, run.arm), set()
-            found[run.arm][1].add(run.seed)
-    shared = [
-        f"{one}/{a} and {two}/{b} at {sorted(seeds & others)}"
-        for one, two in itertools.combinations(judged, 2)
-        for a, (arm, seeds) in judged[one].items()
-        for b, (other, others) in judged[two].items()
-        if seeds & others and is_alike(arm, other)
-    ]
-    assert not shared
+        study, of_study = load(name), used.setdefault(name, {})
+        for experiment in study.experiments:
+            seeds = {*study.seeds_of(experiment), *itertools.chain(*study.looks_of(experiment)), *study.tuning_seeds}
+            for arm in study.arms_of(experiment):
+                of_study.setdefault(study.data[study.arms[arm].data].model_dump_json(), set()).update(seeds)
+    ruled = {study for claim in read_claims().claims.values() for study in claim.decided_by}
+    shared = {
+        frozenset({one, two}): sorted(used[one][data] & used[two][data])
+        for one, two in itertools.combinations(used, 2)
+        for data in used[one].keys() & used[two].keys()
+        if used[one][data] & used[two][data]
+    }
+    assert shared.keys() == MAY_SHARE.keys(), shared
+    assert "fashion-maps" not in ruled, "what it shares with fashion was said to decide nothing"
 
 
 def test_tables_that_were_published_with_other_words_are_read_and_drawn() -> None:
