@@ -6,7 +6,6 @@ networks and maps out.
 """
 
 import math
-import re
 
 import torch
 from jaxtyping import Float
@@ -19,12 +18,11 @@ from trigbench.core.layouts import State, check_layout, single
 from trigbench.core.map_conversions import CTM_LEAST, jump_from_ctm_network
 from trigbench.core.networks.conditioning import full_precision, one_hot
 from trigbench.core.networks.ddpmpp import Block, DDPMpp
+from trigbench.core.networks.families import SECOND
 from trigbench.core.networks.images import Image
 from trigbench.core.networks.teachers import edm_network
 from trigbench.core.networks.unet import walk
 from trigbench.core.trigflow import time_dtype
-
-SECOND = re.compile(r"model\.(map_layer[01]|(?:enc|dec)\.[^.]+\.affine)_s\.(weight|bias)")
 
 
 class CTMNetwork(nn.Module):

@@ -1,10 +1,12 @@
-"""The table of EDM's published networks: how each family names its tensors, and by which names it is told.
+"""How published networks name their tensors: the table of EDM's families, and how a map of two times is known.
 
 Plain data and no import of torch, so that a plan reads a file's header without one.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 DDPMPP = "trigbench.core.networks.ddpmpp:DDPMpp"
 
@@ -57,6 +59,10 @@ FAMILIES = (
     ),
 )
 """EDM's DDPM++, and EDM2."""
+GAP = "r_embedder.mlp.0.weight"
+"""By which MeanFlow's DiT, which is told the gap, is known from other DiTs of its layout."""
+SECOND = re.compile(r"model\.(map_layer[01]|(?:enc|dec)\.[^.]+\.affine)_s\.(weight|bias)")
+"""CTM's layers of the second time."""
 
 
 def family_of(names: Iterable[str]) -> Family:
@@ -66,3 +72,16 @@ def family_of(names: Iterable[str]) -> Family:
     if found is None:
         raise ValueError("neither EDM's DDPM++ (model.enc...) nor EDM2 (unet.enc...)")
     return found
+
+
+def map_family_of(names: Collection[str]) -> Literal["meanflow", "ctm"] | None:
+    """Whose map of two times tensors of these names are, as `trigbench convert` wrote them; None for none."""
+    if any(SECOND.fullmatch(name) for name in names):
+        return "ctm"
+    edm = any(name.startswith("model.") for name in names)  # whose networks have filters, too
+    return "meanflow" if GAP in names or (is_unet(names) and not edm) else None
+
+
+def is_unet(names: Iterable[str]) -> bool:
+    """Whether these, of a network of MeanFlow's, are of its U-Net, which resamples by a filter, and not of its DiT."""
+    return any(name.endswith(".resample_filter") for name in names)

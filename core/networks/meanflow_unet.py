@@ -7,7 +7,6 @@ in, networks and maps out.
 
 import math
 import re
-from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
@@ -92,11 +91,6 @@ def meanflow_unet(state: State) -> MeanFlowUNet:
     first = {f"unet.map_layer0.{part}": single(found[f"map_layer0.{part}"]) for part in ("weight", "bias")}
     network.load_state_dict(network.state_dict() | first, assign=True)
     return network
-
-
-def is_unet(names: Iterable[str]) -> bool:
-    """Whether these are of a U-Net that resamples by a filter, and not of MeanFlow's DiT."""
-    return any(name.endswith(".resample_filter") for name in names)
 
 
 def meanflow_unet_tensors(state: State) -> dict[str, Tensor]:

@@ -18,15 +18,17 @@ from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
 from trigbench.core.flow_maps import eulerian_direction
 from trigbench.core.networks.ddpmpp import PLAIN, DDPMpp
-from trigbench.core.networks.families import FAMILIES
+from trigbench.core.networks.families import FAMILIES, map_family_of
 from trigbench.core.networks.maps import CTMMap, MeanFlowMap, MeanFlowUNetMap
 from trigbench.core.networks.teachers import _published
 from trigbench.core.pairs.pair import FallbackWarning
+from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.tensors import write_tensors
+from trigbench.workflow.machine.tensors import names_in, write_tensors
 from trigbench.workflow.run.assembly import started_modules
-from trigbench.workflow.run.estimates import without_data
-from trigbench.workflow.run.maps import family_of, open_map, open_network
+from trigbench.workflow.run.counts import without_data
+from trigbench.workflow.run.maps import GUIDED, MapTeacher, open_map, open_network
+from trigbench.workflow.run.outside.checkpoints import MapFile, open_safetensors
 from trigbench.workflow.run.task import open_teacher
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.converted import header_of
@@ -70,7 +72,37 @@ def test_a_plan_knows_a_converted_map_by_its_header(
     write_tensors(path, {name: tensor.float() for name, tensor in state().items()})
     found = header_of(path)
     assert (found.kind, found.shape, found.classes) == (kind, shape, classes)
-    assert found.network == f"{network.__module__}:{network.__name__}" and family_of(list(state())) == kind
+    assert found.network == f"{network.__module__}:{network.__name__}" and map_family_of(list(state())) == kind
+
+
+def test_a_network_of_edm_is_no_map_for_its_filters_nor_for_another_second_time() -> None:
+    edm = ["model.enc.8x8_conv.weight", "model.enc.4x4_down.conv0.resample_filter", "model.map_layer0.weight"]
+    assert map_family_of(edm) is None
+    assert map_family_of([*edm, "model.enc.8x8_block0.affine_s.weight"]) == "ctm"
+    assert map_family_of([*edm, "model.map_layer0_s.other"]) is None
+    assert map_family_of(["enc.4x4_down.conv0.resample_filter"]) == "meanflow"
+
+
+def test_a_map_that_may_be_guided_says_so_where_it_teaches_and_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trigbench.core.networks.meanflow.HEADS", {24: HEADS})
+    path, cpu = tmp_path / "map.safetensors", torch.device("cpu")
+    write_tensors(path, {name: tensor.float() for name, tensor in placed().items()})
+    with pytest.warns(UserWarning, match=r"map\.safetensors.*the velocity is the guided one"):
+        MapTeacher(path, 0.5, cpu)
+    data = Dataset((4, 8, 8), 3, lambda g, n: (torch.zeros(n, 4, 8, 8), Condition()), lambda x, t: x, {})
+    found = open_safetensors(path, data, 0.5, cpu)
+    assert isinstance(found, MapFile) and GUIDED in found.remarks
+    write_tensors(path, {name: tensor.float() for name, tensor in mf_unet_state().items()})
+    MapTeacher(path, 0.5, cpu)  # told no labels, and no warning, which is an error
+
+
+def test_names_of_a_file_that_cannot_be_read_are_none(tmp_path: Path) -> None:
+    (tmp_path / "map.safetensors").write_bytes(b"no such format")
+    write_tensors(tmp_path / "samples.safetensors", {"samples": torch.zeros(1)})
+    assert names_in(tmp_path / "samples.safetensors") == ["samples"]
+    assert names_in(tmp_path / "map.safetensors") == names_in(tmp_path / "nowhere") == names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -85,7 +117,7 @@ def test_a_network_of_a_study_with_a_map_s_weights_is_that_map(
     state: Callable, make: Callable, settings: dict, heads: int | None, tmp_path: Path
 ) -> None:
     """At any end, and with a tangent along the path."""
-    path, kind = tmp_path / "map.safetensors", family_of(list(state())) or ""
+    path, kind = tmp_path / "map.safetensors", map_family_of(list(state())) or ""
     write_tensors(path, {name: tensor.float() for name, tensor in state().items()})
     public = open_network(path, kind, 0.5, heads=heads)
     labels = torch.tensor([2, 0]) if public.classes else None

@@ -130,6 +130,17 @@ def test_rows_that_are_compared_are_counted_and_timed_together(tiny: dict, write
     assert all(cost.rates for cost in costs_of(made, judged=0))
 
 
+def test_an_optimiser_s_step_is_charged_once_a_batch(tiny: dict, write_study, monkeypatch) -> None:
+    imm = {"objective": "imm", "particles": 16, "batch": 48, "microbatch": 32}
+    experiment = tiny["experiments"]["training"] | {"arms": ["x"]}
+    made = load(write_study(tiny | {"arms": {"x": imm}, "experiments": {"training": experiment}}))
+    taken = iter([3.0, 5.0, 7.0])  # 32 rows of 48, the optimiser and the average, and an evaluation
+    monkeypatch.setattr("trigbench.workflow.run.estimates._seconds", lambda task, timed: (timed(), next(taken))[1])
+    (cost,) = costs_of(made, judged=0)
+    assert cost.rates is not None
+    assert cost.train_operations / cost.rates.training == pytest.approx(cost.runs * made.arms["x"].iterations * 9.5)
+
+
 @pytest.mark.slow
 def test_every_shipped_study_can_be_estimated() -> None:
     """Of all studies an arm of each kind of step, on small networks and images, and what each arm is timed on."""

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from trigbench.core.layouts import State
 from trigbench.core.networks.ctm import ctm_network
+from trigbench.core.networks.families import is_unet
 from trigbench.core.networks.fastgen import scm_tensors
 from trigbench.core.networks.meanflow import meanflow_tensors
-from trigbench.core.networks.meanflow_unet import is_unet, meanflow_unet_tensors
+from trigbench.core.networks.meanflow_unet import meanflow_unet_tensors
 from trigbench.core.published_adapters import adapter_from, said_alpha
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_metadata, read_tensors

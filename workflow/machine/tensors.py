@@ -37,6 +37,15 @@ def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
     return tensors
 
 
+def names_in(path: Path) -> list[str]:
+    """Of the tensors in a .safetensors file; none where it cannot be read, as who opens it in earnest says."""
+    try:
+        with safe_open(path, "pt") as archive:
+            return list(archive.keys())
+    except (SafetensorError, OSError):
+        return []
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """What a readable .safetensors says beside its tensors."""
     with safe_open(path, "pt") as archive:

@@ -169,11 +169,11 @@ def in_width(task: Task, width: int) -> Task:
     study, names = task.study, [task.arm.size]
     taught = map(str, (task.arm.teacher, task.arm.weak_teacher))
     names += [study.arms[arm].size for arm in taught if arm in study.arms]
-    sizes = {name: _atwidth_of(study.sizes[name], width) for name in names}
+    sizes = {name: _at_width(study.sizes[name], width) for name in names}
     return replace(task, study=study.model_copy(update={"sizes": {**study.sizes, **sizes}}))
 
 
-def _atwidth_of(size: Size, width: int) -> Size:
+def _at_width(size: Size, width: int) -> Size:
     if size.network is None:
         return size.model_copy(update={"width": width})
     return size.model_copy(update={"settings": {**size.settings, "width": width}})
@@ -184,7 +184,7 @@ def key_of(task: Task) -> str:
     study, settings = task.study, task.arm
 
     def network(of: Arm) -> Mapping[str, Any]:
-        size = _atwidth_of(study.sizes[of.size], 0)
+        size = _at_width(study.sizes[of.size], 0)
         plain = {key: value for key, value in size.settings.items() if key != "dropout"}
         return size.model_copy(update={"settings": plain}).model_dump()
 

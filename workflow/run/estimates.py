@@ -42,9 +42,9 @@ LARGEST_MEASURED = 4e11
 """Operations of a measured step, some seconds of a core; a dearer one is timed at TIMED_WIDTH."""
 LONG_ENOUGH, MOST_TIMES = 0.2, 8
 """Seconds, and times, after which nothing is timed again."""
-BESIDE = 6.0
-"""Seconds of a run in which it neither trains nor samples: to start, and to judge as many samples as a small study has;
-4 of `oracle` and 8 of `digits`, alone on a core."""
+BESIDE = 5.7
+"""Seconds of a run in which its network does nothing: to start, and to judge the samples of a small study; alone
+on a core 4 of `oracle` and 8 of `digits`, less .2 and .4 for the norms of the tangent, which are counted."""
 BYTES = 4
 
 
@@ -152,25 +152,26 @@ def _timed(task: Task, cost: Cost, counts: Counts, rates: dict[str, Rates]) -> C
     rows, width = _rows(task.arm, counts), width_of(task)
     dear = not torch.cuda.is_available() and counts.step * rows > LARGEST_MEASURED
     narrowed = dear and width is not None and width > TIMED_WIDTH
-    key = f"{key_of(task)} {task.arm.precision} {rows} {TIMED_WIDTH if narrowed else width}"
+    key = f"{key_of(task)} {task.arm.precision} {task.arm.batch} {rows} {TIMED_WIDTH if narrowed else width}"
     if key not in rates:
         timed = in_width(task, TIMED_WIDTH) if narrowed else task
         each = count(timed) if narrowed else counts
         drawn = max(COUNTED, min(BATCH, _few(each.evaluation)))
         step, modules = prepared(timed, rows)
         evaluate = evaluation_of(timed, modules, drawn)
-        training = each.step * rows / _seconds(task, _updating(step, modules))
-        rates[key] = Rates(training, each.evaluation * drawn / _seconds(task, evaluate))
+        parts = task.arm.batch / rows
+        seconds = parts * _seconds(task, lambda: step(1)) + _seconds(task, _updating(step(1), modules))
+        rates[key] = Rates(each.step * task.arm.batch / seconds, each.evaluation * drawn / _seconds(task, evaluate))
     return replace(cost, rates=rates[key], narrowed=narrowed)
 
 
-def _updating(step: Callable[[int], Any], modules: Modules) -> Callable[[], None]:
-    """A step with its optimiser's and its average's, which leave the weights as they are."""
+def _updating(gradients: Any, modules: Modules) -> Callable[[], None]:
+    """What a step does once a batch of however many parts: of the optimiser and the average, at the same weights."""
     weights = {name: p.detach().clone() for name, p in modules.parameters().items()}
-    moments = initial_state(weights)
+    moments, given = initial_state(weights), dict(zip(weights, gradients, strict=True))
 
     def update() -> None:
-        adam_step(weights, dict(zip(weights, step(1), strict=True)), moments, 0.0)
+        adam_step(weights, given, moments, 0.0)
         ema.update(weights, weights, 0.5)
 
     return update

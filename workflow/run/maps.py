@@ -1,28 +1,34 @@
 """Published maps of two times in files: made .safetensors by `trigbench convert --family`, opened as maps here."""
 
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from trigbench.core.condition import Condition
 from trigbench.core.fields import Jump, bind
 from trigbench.core.map_conversions import CTM_LEAST
-from trigbench.core.networks.ctm import SECOND, ctm_jump, ctm_network
-from trigbench.core.networks.meanflow import GAP, meanflow_jump, meanflow_network
-from trigbench.core.networks.meanflow_unet import is_unet, meanflow_unet, meanflow_unet_jump
+from trigbench.core.networks.ctm import ctm_jump, ctm_network
+from trigbench.core.networks.families import is_unet, map_family_of
+from trigbench.core.networks.meanflow import meanflow_jump, meanflow_network
+from trigbench.core.networks.meanflow_unet import meanflow_unet, meanflow_unet_jump
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.machine.tensors import names_in, read_tensors
 from trigbench.workflow.run.teachers import POINTS, TOLERANCE
 from trigbench.workflow.run.weights import Tensors, kept_of
 
 CPU = torch.device("cpu")
+GUIDED = (
+    "MeanFlow's public networks that are told labels were trained with guidance inside: the velocity is the guided "
+    "one, if this is one of them (docs/teachers.md)"
+)
+"""Of such a network, whose tensors do not say it."""
 REMEDY = "convert the published checkpoint again, by its family, or open it in a function of yours: docs/teachers.md"
 
 
@@ -45,7 +51,10 @@ class MapTeacher:
     """A map of two times in a file that teaches by its velocity, where it goes nowhere, for data of `sigma_d`."""
 
     def __init__(self, path: Path, sigma_d: float, device: torch.device) -> None:
-        self.network = open_network(path, family_of(names_in(path)) or "", sigma_d, device)
+        family = map_family_of(names_in(path)) or ""
+        self.network = open_network(path, family, sigma_d, device)
+        if family == "meanflow" and self.network.classes:
+            warnings.warn(f"{path.name}: {GUIDED}", stacklevel=2)
 
     def field(self, labels: Tensor | None) -> Field:
         """Its velocity, in unit variance."""
@@ -69,23 +78,6 @@ class MapTeacher:
             theirs = self.network.jump(labels)(u)(x, t)
         student.train(training)
         return bool((ours - theirs).norm() <= TOLERANCE * theirs.norm())
-
-
-def names_in(path: Path) -> list[str]:
-    """Of the tensors in a .safetensors file; none where it cannot be read, as who opens it in earnest says."""
-    try:
-        with safe_open(path, "pt") as archive:
-            return list(archive.keys())
-    except Exception:  # the format's, and the disk's
-        return []
-
-
-def family_of(names: Collection[str]) -> str | None:
-    """Whose tensors these are by their names, as `trigbench convert` wrote them; None for no map of two times."""
-    if any(SECOND.fullmatch(name) for name in names):
-        return "ctm"
-    edm = any(name.startswith("model.") for name in names)  # whose networks have filters, too
-    return "meanflow" if GAP in names or (is_unet(names) and not edm) else None
 
 
 def open_map(

@@ -9,12 +9,10 @@ from functools import cache
 from pathlib import Path, PurePath
 from typing import Literal
 
-from trigbench.core.networks.families import family_of
+from trigbench.core.networks.families import family_of, is_unet, map_family_of
 from trigbench.workflow.study.models import Model
 
 MAPS = "trigbench.core.networks.maps"
-GAP = "r_embedder.mlp.0.weight"
-"""By which MeanFlow's DiT is known (core.networks.meanflow)."""
 OPENED_BY = {
     "edm": "trigbench.workflow.run.teachers:EdmTeacher",
     "meanflow": "trigbench.workflow.run.maps:MapTeacher",
@@ -63,14 +61,14 @@ def header_of(path: Path) -> Header:
 @cache
 def _header(path: Path, size: int, changed: int) -> Header:
     shapes = _shapes(path, size)
-    if GAP in shapes:
+    kind = map_family_of(shapes)
+    if kind == "meanflow" and not is_unet(shapes):
         return _of_dit(shapes)
-    if any(name.endswith(".resample_filter") and name.startswith("enc.") for name in shapes):  # MeanFlow's U-Net
+    if kind == "meanflow":
         found = _of_edm({f"model.{name}": shape for name, shape in shapes.items()})
-        return Header(f"{MAPS}:MeanFlowUNetMap", found.shape, 0, "meanflow")
+        return Header(f"{MAPS}:MeanFlowUNetMap", found.shape, 0, kind)
     found = _of_edm(shapes)
-    ctm = any(".map_layer0_s." in name for name in shapes)
-    return Header(f"{MAPS}:CTMMap", found.shape, found.classes, "ctm") if ctm else found
+    return found if kind is None else Header(f"{MAPS}:CTMMap", found.shape, found.classes, kind)
 
 
 def _of_dit(shapes: Mapping[str, list[int]]) -> Header:

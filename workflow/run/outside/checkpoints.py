@@ -14,12 +14,14 @@ from torch import Tensor
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Jump
 from trigbench.core.map_conversions import CTM_LEAST
+from trigbench.core.networks.families import map_family_of
 from trigbench.core.networks.teachers import field_from_discrete_vp
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import sha256
-from trigbench.workflow.run.maps import family_of, names_in, open_network
+from trigbench.workflow.machine.tensors import names_in
+from trigbench.workflow.run.maps import GUIDED, open_network
 from trigbench.workflow.run.teachers import EdmTeacher
 from trigbench.workflow.study.converted import header_of
 
@@ -54,7 +56,7 @@ def open_safetensors(path: Path, dataset: Dataset, sigma_d: float, device: torch
 
     Raises BenchError for what is neither, and for another shape, other classes or another scale than the data's.
     """
-    family = family_of(names_in(path))
+    family = map_family_of(names_in(path))
     if family is None:
         return open_edm(path, dataset, sigma_d, device)
     found = open_network(path, family, sigma_d, device)
@@ -63,7 +65,8 @@ def open_safetensors(path: Path, dataset: Dataset, sigma_d: float, device: torch
     if family == "ctm":
         _check_scale(path, "CTM", sigma_d)
         said = f"taken to be trained down to the noise level {CTM_LEAST:g}, as CTM's paper has it (docs/teachers.md)"
-    return MapFile(found.jump, sigma_d, {str(path): sha256(path)}, (said,))
+    guided = (GUIDED,) if family == "meanflow" and found.classes else ()
+    return MapFile(found.jump, sigma_d, {str(path): sha256(path)}, (said, *guided))
 
 
 def open_edm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device) -> DiffusionModel:

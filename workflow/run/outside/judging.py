@@ -20,6 +20,7 @@ from trigbench.workflow.machine.devices import device_name, device_of, products
 from trigbench.workflow.machine.files import identity, read_json
 from trigbench.workflow.machine.progress import Progress
 from trigbench.workflow.machine.provenance import provenance
+from trigbench.workflow.machine.tensors import names_in
 from trigbench.workflow.run.judging import judge_drawn, judge_field, wanted_of
 from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows
 from trigbench.workflow.run.outside.checkpoints import (
@@ -144,7 +145,7 @@ def _open(study: Study, asked: Asked, dataset: Dataset, device: torch.device) ->
         model = _function(study, asked.data, asked.what, dataset, device)
     elif place.is_dir() and is_diffusers(place):
         model = _checkpoint(study, open_diffusers(place, dataset, study.sigma_d, device))
-    elif place.suffix == ".safetensors" and not _holds_samples(place):
+    elif place.suffix == ".safetensors" and not any(name in SAMPLES for name in names_in(place)):
         opened = open_safetensors(place, dataset, study.sigma_d, device)
         model = _map(opened) if isinstance(opened, MapFile) else _checkpoint(study, opened)
     elif place.is_dir() or place.suffix in (*ARRAYS, ".zip"):
@@ -157,16 +158,6 @@ def _open(study: Study, asked: Asked, dataset: Dataset, device: torch.device) ->
         remedy = "remove it: a model is told the labels that the study's own runs are told"
         raise BenchError("labels are of samples", file=asked.labels, key="--labels", remedy=remedy)
     return model
-
-
-def _holds_samples(path: Path) -> bool:
-    from safetensors import safe_open  # noqa: PLC0415
-
-    try:
-        with safe_open(path, "pt") as archive:
-            return any(name in SAMPLES for name in archive.keys())  # noqa: SIM118 - it is no mapping
-    except Exception:  # said by who opens it in earnest
-        return False
 
 
 def _samples(study: Study, asked: Asked, dataset: Dataset, place: Path) -> Samples:
