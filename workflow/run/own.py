@@ -113,7 +113,8 @@ def metrics_in(data: Any, key: str) -> Metrics:
     module = kind_module(data)
     for name in ("prepare", *JUDGES):
         if not callable(getattr(module, name, None)):
-            raise BenchError(f"{data.module} has no function {name!r}", remedy="add it, as `trigbench new data mine` writes it")
+            remedy = "add it, as `trigbench new data mine` writes it"
+            raise BenchError(f"{data.module} has no function {name!r}", remedy=remedy)
     check_call(data.module, module.prepare, [], settings_of(data, module.prepare), key, first=3)
     for name, given in JUDGES.items():
         _check_places(f"{data.module}:{name}", getattr(module, name), given)
