@@ -21,9 +21,13 @@ class AdamSettings:
     """Of the paper's students on ImageNet but for their epsilon, and of all runs that name nothing else (App. G)."""
 
     method: Literal["adam", "radam"] = "adam"
+    """Adam, or rectified Adam (arXiv 1908.03265)."""
     beta1: float = ADAM_BETAS[0]
+    """beta_1: decay per step of the running mean of gradients, in [0, 1)."""
     beta2: float = ADAM_BETAS[1]
+    """beta_2: decay per step of that of their squares, in (0, 1)."""
     epsilon: float = ADAM_EPSILON
+    """Added to the root of the second mean, above 0."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,11 @@ class AdamState:
     """Moments by parameter name, updated in place."""
 
     first: dict[str, Tensor]
+    """Running means of gradients, shaped as the parameters."""
     second: dict[str, Tensor]
+    """Running means of their squares."""
     steps: dict[str, Tensor]
+    """How many steps each has taken, a scalar in float32."""
 
 
 def initial_state(parameters: Mapping[str, Tensor]) -> AdamState:

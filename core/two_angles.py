@@ -27,12 +27,17 @@ class TwoAngles:
     """What an arm says of its two angles, in unit variance; None is as the method has it."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0; noise level sigma is at tan t = sigma / sigma_d."""
     proposal_mean: float = PROPOSAL_MEAN
+    """P_mean: the mean of ln sigma of the drawn t."""
     proposal_std: float = PROPOSAL_STD
+    """P_std: its standard deviation, greater than 0."""
     law: Law | None = None
+    """How u, and with some laws t, is drawn (two_angles)."""
     second_mean: float | None = None
     """Of the second draw of `lognormal`, as `proposal_mean`, which it is unless told; or of the gap's logit."""
     second_std: float | None = None
+    """Its standard deviation, greater than 0."""
     share_same: float | None = None
     """Of samples in which u = t: there the map's field is the velocity."""
     share_zero: float | None = None

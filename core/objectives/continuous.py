@@ -20,12 +20,19 @@ class ContinuousSettings:
     """Of `scd` and `sct`, in unit variance; as in core.objectives.regression.Settings."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0; noise level sigma is at tan t = sigma / sigma_d."""
     proposal_mean: float = PROPOSAL_MEAN
+    """P_mean: the mean of ln sigma of the drawn t."""
     proposal_std: float = PROPOSAL_STD
+    """P_std: its standard deviation, greater than 0."""
     warmup: float = 1.0
+    """r of this step, from 0 to 1 (core.schedules.tangent_warmup)."""
     control: Control = NORMALISED
+    """What is done to the direction g in unit variance; the paper's is g / (|g| + 0.1 / sigma_d)."""
     derivative: Derivative = derivative_along
+    """Takes F and its derivative along the flow in one call."""
     log_weight_max: float | None = None
+    """Upper bound of w(t); None leaves it free, as the paper does."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,7 @@ class SegmentSettings:
     segments: Float[Tensor, " edges"]
     """Lower edges, ascending from 0."""
     consistency: ContinuousSettings = field(default_factory=ContinuousSettings)
+    """What sCD is told, too."""
 
 
 def scd(fields: Fields, x0: Batch, draws: Draws, settings: ContinuousSettings) -> Regression:

@@ -17,9 +17,13 @@ class DiffusionSettings:
     """Of `diffusion`, in unit variance; as in core.objectives.regression.Settings."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0; noise level sigma is at tan t = sigma / sigma_d."""
     proposal_mean: float = PROPOSAL_MEAN
+    """P_mean: the mean of ln sigma of the drawn t."""
     proposal_std: float = PROPOSAL_STD
+    """P_std: its standard deviation, greater than 0."""
     log_weight_max: float | None = None
+    """Upper bound of w(t); None leaves it free, as the paper does."""
 
 
 def diffusion(

@@ -25,8 +25,11 @@ class DiscreteSettings:
     solver: Step | None = None
     """The teacher's step in dsCD; None is the paper's DDIM, whose velocity needs no (rounded) difference."""
     warmup: float = 1.0
+    """r of this step, from 0 to 1 (core.schedules.tangent_warmup)."""
     control: Control = NORMALISED
+    """What is done to the direction g in unit variance; the paper's is g / (|g| + 0.1 / sigma_d)."""
     log_weight_max: float | None = None
+    """Upper bound of w(t); None leaves it free, as the paper does."""
 
 
 def chord_velocity(x: Batch, x_u: Batch, t: Times, u: Times) -> Batch:

@@ -31,12 +31,17 @@ class Settings:
     """
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0; noise level sigma is at tan t = sigma / sigma_d."""
     proposal_mean: float = PROPOSAL_MEAN
+    """P_mean: the mean of ln sigma of the drawn t."""
     proposal_std: float = PROPOSAL_STD
+    """P_std: its standard deviation, greater than 0."""
     warmup: float = 1.0
     """r of this step (core.schedules.tangent_warmup)."""
     control: Control = NORMALISED
+    """What is done to the direction g in unit variance; the paper's is g / (|g| + 0.1 / sigma_d)."""
     derivative: Derivative = derivative_along
+    """Takes F and its derivative along the flow in one call."""
     grid: ProposalGrid | None = None
     """Discrete objectives only; holds the proposal already split over its intervals."""
     solver: Step | None = None

@@ -59,12 +59,33 @@ def test_public_is_every_objective_of_the_table_and_what_the_examples_take_of_th
         assert [module for module in imports if module and module.startswith("trigbench.core")] == [], path
 
 
-def test_every_home_of_a_name_has_a_page_and_so_has_what_a_data_set_of_one_s_own_imports() -> None:
+WITHOUT_PAGE = {
+    "trigbench.core": "stands for the checkout's short name and has none of its own",
+    "trigbench.core.attention_triton": "the kernel of core.attention, where triton is",
+    "trigbench.core.holdings": "what core.forward_mode looks for before it evaluates",
+    **{
+        f"trigbench.core.audit.{part}": "a step of core.audit, which shows what it finds"
+        for part in ("diagnose", "norms", "others", "probe", "split")
+    },
+    **{
+        f"trigbench.core.pairs{part}": "a method of core.forward_mode"
+        for part in ("", ".evaluation", ".functions", ".kernels", ".linear", ".pair", ".products", ".table")
+    },
+    **{f"trigbench.core.networks.{part}": "what networks of images are made of" for part in ("images", "unet")},
+}
+"""Modules of the core that are parts of others with a page, and of which."""
+
+
+def test_every_module_of_the_core_has_a_page_and_so_has_what_a_data_set_of_one_s_own_imports() -> None:
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/api").glob("*.md"))
     tree = ast.parse((ROOT / "trigbench/templates/data.py").read_text())
     imported = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
     homes = {*HOMES.values(), *(module for module in imported if module and module.startswith("trigbench."))}
-    assert homes - {*re.findall(r"^::: (\S+)$", pages, re.MULTILINE)} == set()
+    shown = {*re.findall(r"^::: (\S+)$", pages, re.MULTILINE)}
+    files = [file for file in (ROOT / "core").rglob("*.py") if ast.parse(file.read_text(encoding="utf-8")).body[1:]]
+    core = {".".join(["trigbench", *file.relative_to(ROOT).with_suffix("").parts]) for file in files}
+    core = {module.removesuffix(".__init__") for module in core}
+    assert homes | core - {*WITHOUT_PAGE} == shown & (homes | core) and {*WITHOUT_PAGE} <= core
 
 
 def test_a_class_is_the_same_by_its_short_name() -> None:

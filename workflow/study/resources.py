@@ -16,6 +16,7 @@ class Resources(Model):
     gpu_model: Annotated[str, Field(pattern=r"^[\w.]+$")] | None = None
     """As the cluster calls it; empty for any."""
     mem_mb: PositiveInt = 1000
+    """Memory of one job, in MB."""
     runtime: PositiveInt = 60
     """Minutes of one job. A longer run stops in time, and goes on in the next job."""
     checkpoint_every: PositiveInt = 500
@@ -34,14 +35,20 @@ class Budget(Model):
     """Replaces seeds, overrides settings of every arm, trains longer, keeps some arms and experiments only."""
 
     seeds: tuple[int, ...] | None = None
+    """Instead of the study's, and of those that experiments have for themselves; empty for these."""
     tuning_seeds: tuple[int, ...] | None = None
+    """Instead of the study's; empty for these."""
     arms: tuple[str, ...] = ("*",)
+    """Names or patterns of those that are kept."""
     experiments: tuple[str, ...] | None = None
     """Names or patterns; empty for all."""
     longer: PositiveFloat = 1.0
     """Multiplies the iterations of every arm."""
     override: dict[str, Any] = Field(default_factory=dict)
+    """Keys of an arm, with the values that all whose method knows them have in place of their own."""
     evaluation: dict[str, Any] = Field(default_factory=dict)
+    """Keys of the study's evaluation, with other values."""
     resources: dict[str, Any] = Field(default_factory=dict)
+    """Keys of the study's resources, with other values."""
     quick: bool = False
     """Whether it is a first look, whose training is too short to judge a claim by."""

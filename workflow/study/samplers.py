@@ -117,8 +117,10 @@ class Evaluation(Model):
     """How every run of the study is judged: the final averaged weights, fixed seeds, no selection."""
 
     samples: PositiveInt
+    """Drawn of every run in each way of sampling it."""
     snapshot_samples: PositiveInt | None = None
     """Of each snapshot along training; empty for as many."""
     snapshot_metrics: tuple[str, ...] | None = None
     """What is measured of them; empty for all."""
     seed: int = 1_000_003
+    """Of the noise that samples start from, the same for every run whatever seed it was trained with."""

@@ -44,7 +44,9 @@ class Sampling(Model):
     """One way in which one run is sampled."""
 
     sampler: str
+    """Its name in the study."""
     solver: str
+    """A name of core.map_samplers or core.solvers."""
     steps: int
     """Maps, or network evaluations of an ODE solver."""
     times: tuple[float, ...] = ()
@@ -54,6 +56,7 @@ class Sampling(Model):
     settings: dict[str, Any] | None = None
     """Of its solver alone."""
     guidance: float | None = None
+    """The scale; None is none."""
     metrics: tuple[str, ...] | None = None
     """What is measured; empty for all."""
 
@@ -79,30 +82,42 @@ class Run(Model):
     """An arm with a seed: what is trained, once, however many experiments ask for it."""
 
     arm: str
+    """Its name in the study."""
     seed: int
+    """Of its training: the start of the parameters, batches and noise."""
 
 
 class Study(Model):
     """A study under one budget; what must hold between its parts is checked where it is read."""
 
     study: Name
+    """Its name, of which the names of its folders are made."""
     version: PositiveInt = 1
     """Raised where its results are no longer comparable with those of before; no part of what a run is."""
     title: str
+    """What it is about, in a line."""
     summary: str
+    """The same in some sentences, which stand under the title."""
     sigma_d: PositiveFloat
+    """Standard deviation of its data in data units, by which noise levels are angles: tan t = sigma / sigma_d."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    """Of training; each arm is trained once with each."""
     data: dict[Name, Data]
+    """Its data sets by name."""
     sizes: dict[Name, Size]
+    """Its networks by name."""
     arms: dict[Name, Arm]
+    """What is trained, by name."""
     samplers: dict[Name, Sampler] = Field(default_factory=dict)
     """Beside the built-in ones."""
     evaluation: Evaluation
+    """How every run is judged."""
     tuning_seeds: tuple[Seed, ...] = ()
     """Of the runs that choose a rate; never reported."""
     tuning_metric: str = "fd_train"
     """What the rate is chosen by, at the fewest steps of the main sampler."""
     experiments: dict[Name, Experiment]
+    """Which arms are held against each other, and by what, by name."""
     claims: dict[ClaimName, Claim] = Field(default_factory=dict)
     """Of the study's own, beside those of workflow/claims.yaml; no part of what a run is."""
     one_noise: tuple[str, ...] = ()
@@ -116,8 +131,11 @@ class Study(Model):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """What runs are computed on; `auto` is a GPU where there is one. No part of what a run is."""
     resources: Resources = Resources()
+    """What a run asks a scheduler for; no part of what a run is."""
     budget: Name = DEFAULT_BUDGET
+    """The name of the budget under which it was read; not written by itself."""
     file: Path
+    """Where it was read from; not written by itself."""
 
     # --- names and paths (workflow.study.places) -------------------------------------------------
 
