@@ -109,7 +109,7 @@ def device_hours(cost: Cost, tflops: float, utilisation: float) -> float:
 def machine_hours(cost: Cost) -> float | None:
     """Hours of one process of this machine, alone on its core; None where nothing was timed.
 
-    >>> machine_hours(Cost("a", 100, 0, 2.4e13, 0.6e13, Rates(1.0e10, 1.0e10), False, 0, 0))
+    >>> machine_hours(Cost("a", 100, 0, 2.43e13, 0.6e13, Rates(1.0e10, 1.0e10), False, 0, 0))
     1.0
     """
     if cost.rates is None:
