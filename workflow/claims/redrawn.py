@@ -20,7 +20,7 @@ WAYS: dict[str, tuple[How, bool]] = {
 }
 """(what is drawn anew, whether by each rule's own d), as tables name it."""
 OF_CLAIMS = ["study", "drawn", "claim", "asked", "d", "seeds", "false", "low", "high", "holds", "verdicts", "wrong"]
-OF_STUDIES = ["study", "drawn", "claims", "seeds", "false", "low", "high", "holds", "worst", "above"]
+OF_STUDIES = ["study", "drawn", "claims", "seeds_each", "false", "low", "high", "holds", "worst", "above"]
 
 
 def redrawn_claims(
@@ -61,7 +61,7 @@ def redrawn_studies(claims: pd.DataFrame) -> pd.DataFrame:
         rate = Rate(int(own.wrong.sum()), int(own.verdicts.sum()))
         low, high = rate.ends()
         seeds = "-".join(dict.fromkeys([str(own.seeds.min()), str(own.seeds.max())]))
-        about = {"study": own.study.iloc[0], "drawn": own.drawn.iloc[0], "claims": len(own), "seeds": seeds}
+        about = {"study": own.study.iloc[0], "drawn": own.drawn.iloc[0], "claims": len(own), "seeds_each": seeds}
         numbers = {"false": rate.share, "low": low, "high": high, "worst": own.false.max()}
         holds = "yes" if high <= ALPHA else "no" if low > ALPHA else "open"
         rows.append(about | numbers | {"holds": holds, "above": int((~own.holds.astype(bool)).sum())})
@@ -74,7 +74,7 @@ def redrawn_words(studies: pd.DataFrame) -> str:
     lines = []
     for row in studies.to_dict("records"):
         rate = f"{row['false']:.2%} of verdicts false ({row['low']:.2%} to {row['high']:.2%})"
-        of = f"{row['claims']} claims, {row['seeds']} seeds"
+        of = f"{row['claims']} claims, {row['seeds_each']} seeds"
         at_most = f"at most {ALPHA:.0%} {answer[row['holds']]}"
         alone = f"; of single claims {row['above']} are above, at worst {row['worst']:.2%}" if row["above"] else ""
         lines.append(f"{row['study']}, {row['drawn']}: {rate}, of {of}; {at_most}{alone}")

@@ -132,7 +132,7 @@ def _redrawn(entries: Sequence[Mapping[str, Any]]) -> Table | None:
     rows = [
         [
             Cell(f"on {row['study']}", link=f"{entry['label']}.html"), Cell(row["drawn"]),
-            Cell(str(row["claims"]), row["claims"]), Cell(str(row["seeds"])),
+            Cell(str(row["claims"]), row["claims"]), Cell(str(row["seeds_each"])),
             _share(row["false"], row["holds"] != "no"), Cell(f"[{row['low']:.1%}, {row['high']:.1%}]", row["high"]),
             _share(row["worst"]),
         ]
