@@ -22,7 +22,7 @@ from trigbench.workflow.claims.tables import (
 )
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, write_json
-from trigbench.workflow.machine.provenance import provenance
+from trigbench.workflow.machine.provenance import provenance, sources_at
 from trigbench.workflow.study.freshness import FILES, MADE_FROM, collected_from
 from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.records import RunRecord, read_record
@@ -89,7 +89,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "sources": seen("source"),
         "commit_of": {f"{r.arm}/seed-{r.seed}": r.provenance.get("commit") for r in records},
         "commits_of_parts": _of_several_commits(records),
-        "dirty": any(o.get("dirty") for o in (*origins, *_beside_runs(study))),
+        "dirty": any(_is_changed(origin) for origin in (*origins, *_beside_runs(study))),
         **{key: seen(key) for key in ("processor", "cores", "device", "cuda", "platform", "python", "libraries")},
         "first": min((o["time"] for o in origins), default=None),
         "last": max((o["time"] for o in origins), default=None),
@@ -102,6 +102,15 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "tabulated_by": provenance(),
         MADE_FROM: None,  # said by `collect`, once verdicts are of these tables too
     }
+
+
+def _is_changed(origin: dict[str, Any]) -> bool:
+    """Whether what computed was not as the commit has it. What git did not know may have lain beside it, as a log does:
+    then the digest of the sources is the commit's."""
+    if not origin.get("dirty"):
+        return False
+    commit, source = origin.get("commit"), origin.get("source")
+    return commit is None or source is None or sources_at(commit) != source
 
 
 def _of_several_commits(records: Iterable[RunRecord]) -> dict[str, dict[str, str | None]]:

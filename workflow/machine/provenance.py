@@ -4,6 +4,8 @@ import hashlib
 import os
 import platform
 import resource
+import tempfile
+import shutil
 import sys
 import time
 from functools import cache
@@ -49,6 +51,17 @@ def attribution(root: Path = ROOT) -> dict[str, Any]:
     dirty = None if commit is None or changes is None else changes != ""
     found = {"commit": commit, "dirty": dirty, "version": _version("trigbench")}
     return found if dirty is False else {**found, "source": _digest_of_files(root)}
+
+
+@cache
+def sources_at(commit: str, root: Path = ROOT) -> str | None:
+    """What `source` is where the project's files are as that commit has them; None where git cannot say."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive, files = Path(folder) / "sources.tar", Path(folder) / "files"
+        if _git(root, "archive", "--format=tar", f"--output={archive}", commit, *SOURCES) is None:
+            return None
+        shutil.unpack_archive(archive, files, filter="data")
+        return _digest_of_files(files)
 
 
 @cache
