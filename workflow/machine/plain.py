@@ -1,5 +1,6 @@
 """YAML without surprises: what a plain (unquoted) word is where versions 1.1 and 1.2 differ, 010, 1e3, yes or 12:30."""
 
+import copy
 import re
 from collections.abc import Hashable
 from functools import cache
@@ -150,24 +151,9 @@ StrictLoader.add_constructor("!key", StrictLoader.construct_key)
 
 def content_of(text: str) -> Any:
     """What a text of YAML holds, as StrictLoader reads it; whoever asks may change it."""
-    return _copied(_read(text), {})
+    return copy.deepcopy(_read(text))
 
 
 @cache  # the ledger takes a quarter of a second, and a plan, a report or a list reads it more than once
 def _read(text: str) -> Any:
     return yaml.load(text, Loader=StrictLoader)
-
-
-def _copied(value: Any, done: dict[int, Any]) -> Any:
-    """What is `done` once: an alias stands for the same thing, be it itself."""
-    if not isinstance(value, dict | list):
-        return value
-    if id(value) in done:
-        return done[id(value)]
-    if isinstance(value, dict):
-        named = done[id(value)] = {}
-        named.update((key, _copied(inner, done)) for key, inner in value.items())
-    else:
-        listed = done[id(value)] = []
-        listed.extend(_copied(inner, done) for inner in value)
-    return done[id(value)]
