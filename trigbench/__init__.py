@@ -9,12 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
     from trigbench import core as core
     from trigbench import workflow as workflow
     from trigbench.core.attention import attention_with_tangent as attention_with_tangent
     from trigbench.core.audit import AuditReport as AuditReport
     from trigbench.core.audit import audit_loss as audit_loss
     from trigbench.core.audit import audit_tangent as audit_tangent
+    from trigbench.core.citing import citation as citation
     from trigbench.core.condition import UNTOLD as UNTOLD
     from trigbench.core.condition import Condition as Condition
     from trigbench.core.ema import half_life_beta as half_life_beta
@@ -64,7 +69,6 @@ if TYPE_CHECKING:
     from trigbench.core.objectives.self_distillation import tvm as tvm
     from trigbench.core.objectives.shortcut import shortcut as shortcut
     from trigbench.core.objectives.trajectory import ctm as ctm
-    from trigbench.core.papers import citation as citation
     from trigbench.core.samplers.consistency import sample_consistency as sample_consistency
     from trigbench.core.samplers.consistency import sample_segments as sample_segments
     from trigbench.core.samplers.jumps import sample_jumps as sample_jumps
@@ -83,6 +87,8 @@ if TYPE_CHECKING:
     from trigbench.core.trigflow import velocity as velocity
     from trigbench.core.two_angles import TwoAngles as TwoAngles
     from trigbench.core.two_angles import two_angles as two_angles
+
+    _Objective = Callable[[Fields, Tensor, Draws, Any], Regression]
 
 __version__ = "0.2.0.dev0"
 
@@ -122,37 +128,8 @@ HOMES = {
     "eulerian_direction": "trigbench.core.flow_maps",
     "lagrangian_direction": "trigbench.core.flow_maps",
     "semigroup_direction": "trigbench.core.flow_maps",
-    # objectives, by the papers' names
-    "diffusion": "trigbench.core.objectives.diffusion",
-    "scd": "trigbench.core.objectives.continuous",
-    "sct": "trigbench.core.objectives.continuous",
-    "ms_scd": "trigbench.core.objectives.continuous",
-    "dscd": "trigbench.core.objectives.discrete",
-    "dsct": "trigbench.core.objectives.discrete",
-    "cd": "trigbench.core.objectives.lineage",
-    "ct": "trigbench.core.objectives.lineage",
-    "ict": "trigbench.core.objectives.lineage",
-    "ect": "trigbench.core.objectives.lineage",
-    "vsd": "trigbench.core.objectives.score_distillation",
-    "scd_vsd": "trigbench.core.objectives.score_distillation",
-    "ctm": "trigbench.core.objectives.trajectory",
-    "pcm": "trigbench.core.objectives.phased",
-    "mscm": "trigbench.core.objectives.multistep",
-    "pd": "trigbench.core.objectives.progressive",
-    "lcm": "trigbench.core.objectives.latent_consistency",
-    "meanflow": "trigbench.core.objectives.meanflow",
-    "imf": "trigbench.core.objectives.meanflow",
-    "ayf": "trigbench.core.objectives.align_your_flow",
-    "ayf_lagrangian": "trigbench.core.objectives.align_your_flow",
-    "lsd": "trigbench.core.objectives.self_distillation",
-    "shortcut": "trigbench.core.objectives.shortcut",
-    "tvm": "trigbench.core.objectives.self_distillation",
-    "alphaflow": "trigbench.core.objectives.alphaflow",
-    "rcm": "trigbench.core.objectives.distribution_matching",
-    "dmd2": "trigbench.core.objectives.distribution_matching",
-    "sid": "trigbench.core.objectives.score_identity",
-    "imm": "trigbench.core.objectives.moment_matching",
-    "citation": "trigbench.core.papers",
+    # papers
+    "citation": "trigbench.core.citing",
     # a loop around them: the end of the angles, r of this step, averages of parameters
     "largest_angle": "trigbench.core.schedules",
     "tangent_warmup": "trigbench.core.schedules",
@@ -168,7 +145,7 @@ HOMES = {
     "DiT": "trigbench.core.networks.dit",
     "EDM2": "trigbench.core.networks.edm2",
 }
-"""Where each name of the public face is defined; the imports above say the same to type checkers.
+"""Where each public name beside the objectives is defined; the imports above say the same to type checkers.
 
 Public is every objective of the table, what it sees and gives, and what a loop of one's own needs around it: the
 examples take nothing else of the core. Other names of the rooms may move in any release.
@@ -178,15 +155,24 @@ if not os.path.isdir(os.path.join(__path__[0], "core")):  # a checkout without l
     __path__.append(os.path.dirname(__path__[0]))
 
 
-def __getattr__(name: str) -> Any:
-    """The name's value, from its home, or one of the rooms."""
+def homes() -> dict[str, str]:
+    """Where each public name is defined, the objectives' as their table says."""
+    paths = [method.path.partition(":") for method in import_module(f"{__name__}.core.objectives").OBJECTIVES.values()]
+    return HOMES | {function: module for module, _, function in paths}
+
+
+def __getattr__(name: str) -> "_Objective":
+    """The name's value, from its home, or one of the rooms. An objective needs no line above to have its type."""
+    found: Any
     if name in ("core", "workflow"):
-        return import_module(f"{__name__}.{name}")
-    if name not in HOMES:
+        found = import_module(f"{__name__}.{name}")
+        return found
+    home = HOMES.get(name) or (None if name.startswith("_") else homes().get(name))
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(HOMES[name]), name)
+    found = globals()[name] = getattr(import_module(home), name)
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({"__version__", "core", "workflow", *HOMES})
+    return sorted({"__version__", "core", "workflow", *homes()})

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trigbench.core import papers
 from trigbench.core.map_samplers import is_everywhere, usual
+from trigbench.core.papers import Paper
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ class Look:
     """How a method is named and drawn; no part of what it computes."""
 
     name: str
-    paper: str
+    paper: Paper | None
+    """None of what no paper has."""
     colour: str
     marker: str
 
@@ -116,6 +119,11 @@ class Method:
     look: Look | None = None
 
     @property
+    def paper(self) -> str:
+        """Where its paper stands; empty where it has none."""
+        return self.look.paper.place if self.look and self.look.paper else ""
+
+    @property
     def accepted(self) -> tuple[str, ...]:
         """All settings that an arm may give it."""
         return (*self.accepts, *self.settings)
@@ -147,60 +155,58 @@ PAIR_WEIGHTS = ("log_weight", "score_log_weight")
 TWO_TIMES = (*PROPOSAL, "segments", *WEIGHT)
 """Words of an arm for a method of two angles, with weights of PAIR_WEIGHTS."""
 TANGENT = ("tangent_method", "tangent_precision")
-SCM = "arXiv 2410.11081"
-CM = "arXiv 2303.01469"
-AYF = "arXiv 2506.14603"
 
 # Okabe and Ito's palette first; a hue per family: distilled blue and green, trained on data orange to red, with
 # a score model purple. Any two also differ in their marker, for the eyes to which some pairs come close.
 OBJECTIVES: dict[str, Method] = {
     "diffusion": Method(
         "trigbench.core.objectives.diffusion:diffusion", (*PROPOSAL, *WEIGHT, "label_dropout"), sampler="heun",
-        look=Look("teacher", SCM, "#000000", "d"),
+        look=Look("teacher", papers.SCM, "#000000", "d"),
     ),
     "sct": Method(
-        "trigbench.core.objectives.continuous:sct", CONTINUOUS, look=Look("sCT (continuous)", SCM, "#D55E00", "s"),
+        "trigbench.core.objectives.continuous:sct", CONTINUOUS,
+        look=Look("sCT (continuous)", papers.SCM, "#D55E00", "s"),
     ),
     "scd": Method(
         "trigbench.core.objectives.continuous:scd", (*CONTINUOUS, "guidance_max"), teacher=True,
-        look=Look("sCD (continuous)", SCM, "#0072B2", "o"),
+        look=Look("sCD (continuous)", papers.SCM, "#0072B2", "o"),
     ),
     "dsct": Method(
         "trigbench.core.objectives.discrete:dsct", DISCRETE, ("intervals",),
-        look=Look("discrete sCT", SCM, "#CC79A7", "h"),
+        look=Look("discrete sCT", papers.SCM, "#CC79A7", "h"),
     ),
     "dscd": Method(
         "trigbench.core.objectives.discrete:dscd", (*DISCRETE, "solver", "guidance_max"), ("intervals",), teacher=True,
-        look=Look("dsCD (discrete)", SCM, "#009E73", "v"),
+        look=Look("dsCD (discrete)", papers.SCM, "#009E73", "v"),
     ),
     "ms_scd": Method(
         "trigbench.core.objectives.continuous:ms_scd", (*CONTINUOUS, "guidance_max", "segments"), ("segments",),
-        teacher=True, two_times=True, sampler="segments", look=Look("multi-step sCD", SCM, "#56B4E9", "D"),
+        teacher=True, two_times=True, sampler="segments", look=Look("multi-step sCD", papers.SCM, "#56B4E9", "D"),
     ),
     "vsd": Method(
         "trigbench.core.objectives.score_distillation:vsd", (*WEIGHT, *SCORE, "guidance_max"), teacher=True, fake=True,
-        by_fake=True,
-        log_weights=("score_log_weight", "fake_log_weight"), sampler="one", look=Look("VSD", SCM, "#5B1A99", "*"),
+        by_fake=True, log_weights=("score_log_weight", "fake_log_weight"), sampler="one",
+        look=Look("VSD", papers.SCM, "#5B1A99", "*"),
     ),
     "scd_vsd": Method(
         "trigbench.core.objectives.score_distillation:scd_vsd", (*CONTINUOUS, *SCORE, "guidance_max"), teacher=True,
         fake=True,
         log_weights=("log_weight", "score_log_weight", "fake_log_weight"),
-        look=Look("sCD-VSD", SCM, "#C44FD0", "p"),
+        look=Look("sCD-VSD", papers.SCM, "#C44FD0", "p"),
     ),
     "cd": Method(
         "trigbench.core.objectives.lineage:cd", ("intervals", "solver", "target_decay", "guidance_max"), ("intervals",),
-        teacher=True, log_weights=(), boundary=True, even=True, look=Look("CD", CM, "#8FBC5A", "^"),
+        teacher=True, log_weights=(), boundary=True, even=True, look=Look("CD", papers.CM, "#8FBC5A", "^"),
     ),
     "ct": Method(
         "trigbench.core.objectives.lineage:ct", ("points", "target_decay"), ("points",), log_weights=(), boundary=True,
         points=Curriculum("trigbench.core.schedules:cm_points", fewest=2), even=True,
-        look=Look("CT", CM, "#E69F00", "<"),
+        look=Look("CT", papers.CM, "#E69F00", "<"),
     ),
     "ict": Method(
         "trigbench.core.objectives.lineage:ict", (*PROPOSAL, "points"), ("points",), log_weights=(), boundary=True,
         points=Curriculum("trigbench.core.schedules:ict_points", fewest=1, doubles=True),
-        look=Look("iCT", "arXiv 2310.14189", "#5C2E0B", ">"),
+        look=Look("iCT", papers.ICT, "#5C2E0B", ">"),
     ),
     "ctm": Method(
         "trigbench.core.objectives.trajectory:ctm",
@@ -209,31 +215,31 @@ OBJECTIVES: dict[str, Method] = {
             "reach": Setting(("local", "soft", "global")), "solver_steps": Setting(int, least=1),
             "dsm_weight": Setting(float, least=0),
         },
-        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps", look=Look("CTM", "arXiv 2310.02279", "#B31CFF", "X"),
+        two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps", look=Look("CTM", papers.CTM, "#B31CFF", "X"),
     ),
     "pcm": Method(
         "trigbench.core.objectives.phased:pcm",
         (*PROPOSAL, *WEIGHT, "intervals", "grid", "solver", "target_decay", "guidance_max", "segments"), ("segments",),
         teacher=True, settings={"huber": Setting(float, least=1e-6)}, two_times=True, log_weights=PAIR_WEIGHTS,
-        sampler="segments", look=Look("PCM", "arXiv 2405.18407", "#1C6809", "H"),
+        sampler="segments", look=Look("PCM", papers.PCM, "#1C6809", "H"),
     ),
     "mscm": Method(
         "trigbench.core.objectives.multistep:mscm",
         (*PROPOSAL, *WEIGHT, "intervals", "grid", "target_decay", "guidance_max", "segments", "stages"), ("segments",),
         teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="segments",
         settings={"noise_share": Setting(float, least=0, most=1), "distance": Setting(("squared", "norm"))},
-        look=Look("multi-step CM", "arXiv 2403.06807", "#1355C6", "8"),
+        look=Look("multi-step CM", papers.MULTISTEP_CM, "#1355C6", "8"),
     ),
     "ect": Method(
         "trigbench.core.objectives.lineage:ect", (*PROPOSAL, "stages"), log_weights=(),
-        look=Look("ECT", "arXiv 2406.14548", "#882255", "P"),
+        look=Look("ECT", papers.ECT, "#882255", "P"),
     ),
     "pd": Method(
         "trigbench.core.objectives.progressive:pd", ("segments", "guidance_max"), ("segments",), teacher=True,
         log_weights=(), sampler="ddim_even", halves=True, settings={
             "snr_weight": Setting(("truncated", "plus_one")), "teacher_steps": Setting(int, least=1, most=2),
         },
-        look=Look("PD", "arXiv 2202.00512", "#F60971", "$P$"),
+        look=Look("PD", papers.PD, "#F60971", "$P$"),
     ),
     "lcm": Method(
         "trigbench.core.objectives.latent_consistency:lcm", ("solver", "target_decay", "guidance_max"), teacher=True,
@@ -241,7 +247,7 @@ OBJECTIVES: dict[str, Method] = {
             "timesteps": Setting(int, least=1), "skip": Setting(int, least=1),
             "distance": Setting(("huber", "squared")), "distance_constant": Setting(float, least=1e-9),
         },
-        look=Look("LCM", "arXiv 2310.04378", "#A1972F", "$L$"),
+        look=Look("LCM", papers.LCM, "#A1972F", "$L$"),
     ),
     "meanflow": Method(
         "trigbench.core.objectives.meanflow:meanflow", (*TWO_TIMES, *TANGENT, "label_dropout"),
@@ -249,31 +255,31 @@ OBJECTIVES: dict[str, Method] = {
             "omega": Setting(float, least=0), "kappa": Setting(float, least=0, most=0.99),
         },
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
-        look=Look("MeanFlow", "arXiv 2505.13447", "#845EEC", "$M$"),
+        look=Look("MeanFlow", papers.MEANFLOW, "#845EEC", "$M$"),
     ),
     "imf": Method(
         "trigbench.core.objectives.meanflow:imf", (*TWO_TIMES, *TANGENT, "label_dropout", "guidance_max"),
         settings=TWO_ANGLES | DIRECTION | INTERVAL,
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
-        look=Look("iMF", "arXiv 2512.02012", "#F697FF", "$i$"),
+        look=Look("iMF", papers.IMF, "#F697FF", "$i$"),
     ),
     "ayf": Method(
         "trigbench.core.objectives.align_your_flow:ayf",
         (*TWO_TIMES, *TANGENT, "warmup", "guidance_max", "weak_teacher"),
         settings=TWO_ANGLES | DIRECTION | {"warmup_most": Setting(float, least=0, most=1)},
         teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
-        look=Look("AYF (Eulerian)", AYF, "#13E3BD", "$A$"),
+        look=Look("AYF (Eulerian)", papers.AYF, "#13E3BD", "$A$"),
     ),
     "ayf_lagrangian": Method(
         "trigbench.core.objectives.align_your_flow:ayf_lagrangian",
         (*TWO_TIMES, "tangent_method", "guidance_max", "weak_teacher"),
         settings=TWO_ANGLES | DIRECTION, teacher=True, two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
-        look=Look("AYF (Lagrangian)", AYF, "#004C4C", "$a$"),
+        look=Look("AYF (Lagrangian)", papers.AYF, "#004C4C", "$a$"),
     ),
     "lsd": Method(
         "trigbench.core.objectives.self_distillation:lsd", TWO_TIMES, settings=TWO_ANGLES | DIRECTION, two_times=True,
         forward_mode=True, log_weights=PAIR_WEIGHTS, sampler="jumps",
-        look=Look("LSD", "arXiv 2505.18825", "#42D039", "$S$"),
+        look=Look("LSD", papers.LSD, "#42D039", "$S$"),
     ),
     "shortcut": Method(
         "trigbench.core.objectives.shortcut:shortcut", (*WEIGHT, "target_decay"),
@@ -281,33 +287,33 @@ OBJECTIVES: dict[str, Method] = {
             "halvings": Setting(int, least=1, most=12), "share_shortest": Setting(float, least=0, most=1),
         },
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="halves",
-        look=Look("shortcut", "arXiv 2410.12557", "#42427B", "$s$"),
+        look=Look("shortcut", papers.SHORTCUT, "#42427B", "$s$"),
     ),
     "tvm": Method(
         "trigbench.core.objectives.self_distillation:tvm", (*PROPOSAL, "segments", "target_decay"), settings=TWO_ANGLES,
         two_times=True, forward_mode=True, log_weights=(), sampler="jumps",
-        look=Look("TVM", "arXiv 2511.19797", "#BD8E5E", "$T$"),
+        look=Look("TVM", papers.TVM, "#BD8E5E", "$T$"),
     ),
     "alphaflow": Method(
         "trigbench.core.objectives.alphaflow:alphaflow", (*TWO_TIMES, *TANGENT, "stages"),
         settings=TWO_ANGLES | DIRECTION | {"alpha": Setting(float, least=0, most=1)},
         two_times=True, log_weights=PAIR_WEIGHTS, sampler="jumps", stages=4,
-        look=Look("alpha-Flow", "arXiv 2510.20771", "#557B55", "$F$"),
+        look=Look("alpha-Flow", papers.ALPHAFLOW, "#557B55", "$F$"),
     ),
     "rcm": Method(
         "trigbench.core.objectives.distribution_matching:rcm", (*CONTINUOUS, "fake_rate", "guidance_max"),
         settings=ROLLOUT | {"reverse_weight": Setting(float, least=0)}, teacher=True, fake=True,
-        look=Look("rCM", "arXiv 2510.08431", "#8E8EFF", "$r$"),
+        look=Look("rCM", papers.RCM, "#8E8EFF", "$r$"),
     ),
     "dmd2": Method(
         "trigbench.core.objectives.distribution_matching:dmd2", ("fake_rate", "guidance_max"), settings=ROLLOUT,
         teacher=True, fake=True, by_fake=True, log_weights=(), sampler="one",
-        look=Look("DMD2", "arXiv 2405.14867", "#2F0939", "$D$"),
+        look=Look("DMD2", papers.DMD2, "#2F0939", "$D$"),
     ),
     "sid": Method(
         "trigbench.core.objectives.score_identity:sid", ("fake_rate", "guidance_max"),
         settings={"alpha": Setting(float, least=0)}, teacher=True, fake=True, by_fake=True, log_weights=(),
-        sampler="one", look=Look("SiD", "arXiv 2404.04057", "#8E7B84", "$d$"),
+        sampler="one", look=Look("SiD", papers.SID, "#8E7B84", "$d$"),
     ),
     "imm": Method(
         "trigbench.core.objectives.moment_matching:imm", settings={
@@ -316,7 +322,7 @@ OBJECTIVES: dict[str, Method] = {
             "weight_shift": Setting(float),
         },
         two_times=True, log_weights=(), sampler="jumps", group=Group("particles", 4),
-        look=Look("IMM", "arXiv 2503.07565", "#C63942", "$I$"),
+        look=Look("IMM", papers.IMM, "#C63942", "$I$"),
     ),
 }  # fmt: skip
 

@@ -24,7 +24,7 @@ def test_a_page_says_what_its_method_is(name: str) -> None:
     text, method = PAGES[name].read_text(encoding="utf-8"), OBJECTIVES[name]
     assert text.startswith(f"# `{name}`: ")
     assert tuple(re.findall(r"^## (.*)$", text, re.MULTILINE)) == PARTS
-    assert method.look is not None and f"(https://arxiv.org/abs/{method.look.paper.removeprefix('arXiv ')})" in text
+    assert method.paper and f"(https://arxiv.org/abs/{method.paper.removeprefix('arXiv ')})" in text
     source = getsource(import_module(method.path.partition(":")[0]))
     lines = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert lines and all(block in source for block in lines), "the page's code is not the source's"

@@ -142,6 +142,19 @@ def copied_project(folder: Path) -> Path:
     return folder
 
 
+def touched(edited: Path) -> set[str]:
+    """Files of the project that an edited copy has more of, that it lacks, and that differ in it."""
+    parts = ("trigbench", "core", "workflow", "docs", "profiles", "Snakefile")
+
+    def files(root: Path) -> dict[str, bytes]:
+        places = [path for part in parts for path in (root / part, *(root / part).rglob("*"))]  # follows no link
+        found = [path for path in places if path.is_file() and "__pycache__" not in path.parts]
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in found if path.name != "site.yaml"}
+
+    before, after = files(ROOT), files(edited)
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
 def say_drawn(study: Study, run: Run) -> None:
     """As if the samples that are there were drawn from the weights that are there."""
     write_record(study.files(run).samples_record, SamplesRecord(**drawn_from(study, run)))

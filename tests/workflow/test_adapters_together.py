@@ -18,7 +18,6 @@ from trigbench.workflow.data.kinds.digits.making import bold
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
-from trigbench.workflow.report.kinds.steps import MEASURED as DRAWN
 from trigbench.workflow.run.assembly import make_network
 from trigbench.workflow.run.measurements import adapters
 from trigbench.workflow.run.measurements.measured import Measured
@@ -26,7 +25,7 @@ from trigbench.workflow.run.noise import noise_of_rows
 from trigbench.workflow.run.task import opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.kinds import kind_module
-from trigbench.workflow.study.measurements import MEASURED
+from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.study import Run, Study
 
 
@@ -87,7 +86,10 @@ def measured(together) -> tuple[Study, Measured, dict[str, dict[str, Tensor]]]:
 
 def test_the_interaction_is_that_of_a_computation_by_hand(measured) -> None:
     study, found, made = measured
-    assert {row.value.metric for row in (*found.runs, *found.curves)} == {*MEASURED["adapters"], "sliced_wasserstein"}
+    assert {row.value.metric for row in (*found.runs, *found.curves)} == {
+        *MEASUREMENTS["adapters"].measures,
+        "sliced_wasserstein",
+    }
     g = generator(study.evaluation.seed, "adapters")
     x0 = opened(study, run("fast")).data.draw(g, adapters.POINTS)[0].double()
     noise = torch.randn(x0.shape, generator=g).double()
@@ -127,7 +129,7 @@ def test_samples_of_the_sum_are_those_of_its_weights_judged_against_the_style(me
     judged = {
         (row.value.sampler, row.value.steps): row for row in found.runs if row.value.metric == "sliced_wasserstein"
     }
-    assert judged.keys() == {(name, steps) for name in DRAWN for steps in (1, 2)}
+    assert judged.keys() == {(name, steps) for name in MEASUREMENTS["adapters"].samples for steps in (1, 2)}
     assert all((row.arm, row.seed) == ("style", 0) for row in judged.values())
     noise = noise_of_rows(study.evaluation.seed, range(study.evaluation.samples), 2, task.data)[0]
     t = torch.full((len(noise),), largest_angle(study.sigma_d), dtype=torch.float64)

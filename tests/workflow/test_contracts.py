@@ -160,7 +160,7 @@ def half(fields: Fields, x0: Tensor, draws: Draws, settings: HalfSettings) -> Re
 
 
 WHOLE: list[Tensor] = []
-LOOK = Look("half of sCD", "nowhere", "#123456", "8")
+LOOK = Look("half of sCD", None, "#123456", "8")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from trigbench.core.two_angles import TwoAngles, two_angles
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.measurements import flow_map
 from trigbench.workflow.run.training import train
-from trigbench.workflow.study.measurements import MEASURED
+from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.study import Run, Study
 
 X = Run(arm="x", seed=0)
@@ -66,7 +66,7 @@ def numbers(study: Study) -> dict[str, float]:
 @pytest.mark.parametrize("arm", [OWN, SEGMENTS], ids=["jumps", "segments"])
 def test_exact_maps_have_no_error_and_others_have(trained, monkeypatch, arm: dict) -> None:
     study = trained(**arm)
-    known = {"segment_rms"} if arm is SEGMENTS else set(MEASURED["flow_map"])
+    known = {"segment_rms"} if arm is SEGMENTS else set(MEASUREMENTS["flow_map"].measures)
     learned = numbers(study)
     assert learned.keys() == known and min(learned.values()) > 0.05
     data = flow_map.opened(study, X).data.arrays

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import ROOT, as_a_new_process, copied_project, snakemake
+from tests.workflow.conftest import ROOT, as_a_new_process, copied_project, snakemake, touched
 from trigbench.workflow.claims.collecting import tabulate_experiment
 from trigbench.workflow.data import kinds
 from trigbench.workflow.data.dataset import Dataset
@@ -128,21 +128,8 @@ def known_here(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "trigbench.workflow.data.kinds.ring", raising=False)
 
 
-def _touched(edited: Path) -> set[str]:
-    """Files of the project that an edited copy has more of, that it lacks, and that differ in it."""
-    parts = ("trigbench", "core", "workflow", "docs", "profiles", "Snakefile")
-
-    def files(root: Path) -> dict[str, bytes]:
-        places = [path for part in parts for path in (root / part, *(root / part).rglob("*"))]  # follows no link
-        found = [path for path in places if path.is_file() and "__pycache__" not in path.parts]
-        return {path.relative_to(root).as_posix(): path.read_bytes() for path in found if path.name != "site.yaml"}
-
-    before, after = files(ROOT), files(edited)
-    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
-
-
 def test_a_kind_is_one_file_and_a_line_and_its_mathematics_is_hashed(source: Path, ring, known_here) -> None:
-    assert _touched(source) == {"workflow/data/kinds/ring.py", "workflow/study/kinds.py"}
+    assert touched(source) == {"workflow/data/kinds/ring.py", "workflow/study/kinds.py"}
     study = load(ring())
 
     before, file = data_fingerprint(study.data_specification("beads"), source), source / "workflow/data/kinds/ring.py"

@@ -12,7 +12,7 @@ from trigbench.workflow.claims.tables import CURVE_COLUMNS
 from trigbench.workflow.report.kinds import methods, steps
 from trigbench.workflow.run.measurements import power_bias, step_errors
 from trigbench.workflow.run.measurements.measured import Measured
-from trigbench.workflow.study.measurements import MEASURED
+from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Study
 
@@ -31,7 +31,7 @@ def test_an_error_shows_after_every_number_of_steps_and_none_where_there_is_none
     for name, value in (("STEPS", (1, 2)), ("SAMPLES", 200), ("SOLVED_IN", 8)):
         monkeypatch.setattr(step_errors, name, value)
     found = numbers(step_errors.measure(measured, "training"))
-    assert {metric for metric, *_ in found} == set(MEASURED["step_errors"])
+    assert {metric for metric, *_ in found} == set(MEASUREMENTS["step_errors"].measures)
     assert {seed for metric, _, seed in found if "predicted" in metric} == {None}, "a closed form is of no seed"
     assert found["excess_jumps", 1.0, 0] == pytest.approx(0.02, abs=1e-9), "one step errs by 1 + 0.02 sin(pi / 2)"
     assert found["excess_renoised", 1.0, 0] == found["excess_jumps", 1.0, 0]
@@ -45,7 +45,7 @@ def test_weights_bias_and_none_does_not(measured: Study, monkeypatch) -> None:
     for name, value in (("DIMENSIONS", (1, 3)), ("POINTS", 2), ("DRAWS", 2000)):
         monkeypatch.setattr(power_bias, name, value)
     found = numbers(power_bias.measure(measured, "training"))
-    assert {metric for metric, *_ in found} == set(MEASURED["power_bias"]) - {"power_critical_batch_none"}
+    assert {metric for metric, *_ in found} == set(MEASUREMENTS["power_bias"].measures) - {"power_critical_batch_none"}
     assert found["power_bias_none", 1.0, None] < 1e-6, "by quadrature"
     assert found["power_bias_none", 3.0, 0] < 0.03, "of 2000 pairs, whose noise is taken off"
     for control in ("half", "one", "normalised"):
@@ -95,7 +95,7 @@ def curves_of(metrics: Iterable[str], objective: str) -> pd.DataFrame:
 def test_both_are_drawn_beside_what_was_trained_and_said() -> None:
     study = load("flow_maps")
     bias = study.experiments["bias_of_normalised_conditional_tangents"]
-    found = curves_of(MEASURED["power_bias"], "meanflow")
+    found = curves_of(MEASUREMENTS["power_bias"].measures, "meanflow")
     one = {"metric": "sliced_wasserstein", "arm": "meanflow", "objective": "meanflow", "steps": 1}
     rows = [one | {"value": 0.1, "seed": seed} for seed in (200, 201)]
     assert len(methods.draw(bias, pd.DataFrame(rows, columns=COLUMNS), found).axes[-1].lines) == len(methods.POWERS)

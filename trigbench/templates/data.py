@@ -16,7 +16,7 @@ from trigbench import Condition
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.features.metrics import sliced_wasserstein
 from trigbench.workflow.data.randomness import generator
-from trigbench.workflow.study.quantities import Quantity
+from trigbench.workflow.study.quantity import Quantity
 from trigbench.workflow.study.records import Value
 
 METRICS = {"map": (), "samples": ("sliced_wasserstein", "outside")}

@@ -17,6 +17,7 @@ from trigbench.workflow.errors import BenchError, Mistake
 from trigbench.workflow.study.claim import Claim, ClaimName, Rule, Term, refuse_one_statistic
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.kinds import metrics_of
+from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.metrics import OfData, measured
 from trigbench.workflow.study.models import Model
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES
@@ -32,7 +33,7 @@ TOPICS = (
     "compute", "conditioning", "discretisation", "flow maps", "guidance", "lineage", "mid time", "sizes",
     "stability of time", "steps", "tangent", "theory", "weighting",
 )  # fmt: skip
-OF_RUNS = COSTS.keys() - {"found_mid_time", "sample_flops", "train_flops"}
+OF_RUNS = COSTS.keys() - {name for one in MEASUREMENTS.values() for name in one.costs}
 """Costs that every run has; the others are known where an experiment has them measured."""
 
 

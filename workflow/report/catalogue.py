@@ -18,7 +18,7 @@ from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.claims.ledger import Ledger, all_claims, read_claims
 from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.kinds import KINDS, kind_named, known_of
-from trigbench.workflow.study.measurements import MEASURED, MEASUREMENTS
+from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.samplers import Sampler
@@ -142,7 +142,7 @@ def _arms(studies: Sequence[Study]) -> Rows:
 
 def _objectives(studies: Sequence[Study]) -> Rows:
     own = {arm.objective: "of a study's own" for study in studies for arm in study.arms.values() if arm.method.own}
-    found = [(n, few_words(about(m.path)), m.look.paper if m.look else "") for n, m in OBJECTIVES.items()]
+    found = [(n, few_words(about(m.path)), m.paper) for n, m in OBJECTIVES.items()]
     return [*found, *((path, said, "") for path, said in own.items())]
 
 
@@ -195,7 +195,7 @@ def _networks(studies: Sequence[Study]) -> Rows:
 
 
 def _measurements(studies: Sequence[Study]) -> Rows:
-    return [(n, few_words(about(path)), ", ".join(MEASURED.get(n, ()))) for n, path in MEASUREMENTS.items()]
+    return [(n, few_words(about(m.path)), ", ".join(m.measures)) for n, m in MEASUREMENTS.items()]
 
 
 LISTINGS = {

@@ -141,7 +141,7 @@ def arm_shown(study: Study, name: str) -> Lines:
     return [
         ("arm", f"{name} of {study.said}"),
         ("what", arms_said(study)[name]),
-        *([("paper", look.paper)] if (look := arm.method.look) else []),
+        *([("paper", paper)] if (paper := arm.method.paper) else []),
         *((key, _plain(value)) for key, value in arm.said.items() if key not in ("objective", "samplers")),
         ("network", f"{arm.size}: " + ", ".join(f"{key} {_plain(value)}" for key, value in size.items())),
         ("samplers", ", ".join(study.samplers_of(name))),
@@ -161,7 +161,7 @@ def objective_shown(name: str, studies: Sequence[Study]) -> Lines:
     return [
         ("objective", name),
         ("what", " ".join(about(method.path).split())),
-        *([("paper", method.look.paper)] if method.look else []),
+        *([("paper", paper)] if (paper := method.paper) else []),
         ("function", method.path),
         ("uses", uses),
         ("settings", ", ".join(n + " (needed)" * (n in method.needs) for n in method.accepted) or "none of its own"),

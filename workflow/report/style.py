@@ -23,7 +23,7 @@ VERDICTS = {
 """Colour and sign of each verdict, from the surest good news to none; the pages' are in assets/colours.css."""
 OLD_VERDICT = ("#777777", "!")
 """Of a word that verdicts had before (workflow.claims.verdicts.OLD_WORDS)."""
-REAL = Look("real against real", "", "#777777", "")
+REAL = Look("real against real", None, "#777777", "")
 """Of rows of the data themselves; a method's own is in the table of objectives."""
 PRECISIONS = {"fp32": ("-", "o"), "fp16": ("--", "s"), "bf16": (":", "^")}
 """Line style and marker."""
@@ -61,7 +61,7 @@ def look(objective: str) -> Look:
     """How a method, or `data`, is named and drawn: here and nowhere else. Grey where the table does not know it, as
     somebody's own, which has its function's name."""
     method = OBJECTIVES.get(objective)
-    own = Look(objective.rsplit(":", maxsplit=1)[-1], "", GUIDE, "X")
+    own = Look(objective.rsplit(":", maxsplit=1)[-1], None, GUIDE, "X")
     return REAL if objective == "data" else (method and method.look) or own
 
 

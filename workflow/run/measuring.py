@@ -20,7 +20,7 @@ def measure(study: Study, experiment: str) -> None:
         raise BenchError(problem, file=study.file, key=f"experiments.{experiment}.measurement", remedy="name one")
     made_from = measured_from(study, experiment)
     exact_products()
-    found = importlib.import_module(MEASUREMENTS[name]).measure(study, experiment)
+    found = importlib.import_module(MEASUREMENTS[name].path).measure(study, experiment)
     content = {
         kind: [{**dataclasses.asdict(row), "value": row.value.model_dump()} for row in rows]
         for kind, rows in (("runs", found.runs), ("curves", found.curves))

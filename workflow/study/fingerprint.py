@@ -26,7 +26,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from trigbench import HOMES
+from trigbench import homes
 from trigbench._places import PACKAGE
 from trigbench.core import map_samplers, solvers
 from trigbench.core.objectives import hashed, method_of
@@ -179,10 +179,10 @@ def _whole(name: str, root: str, here: str) -> list[str]:
     Who imports `trigbench` itself may use all of its names. A `core` of one's own, where Python finds that, stays.
     """
     if name == "trigbench":
-        return sorted({*HOMES.values()})
+        return sorted({*homes().values()})
     top, _, below = name.partition(".")
     if top == "trigbench":
-        return [HOMES.get(below, name)]
+        return [homes().get(below, name)]
     if top in SHORT:
         ours, found = Path(root, "trigbench", top, "__init__.py"), file_of(top, _places_of_own(root, here))
         return [f"trigbench.{name}"] if found is not None and ours.is_file() and found.samefile(ours) else [name]

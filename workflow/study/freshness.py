@@ -170,7 +170,7 @@ def measurement_mark(study: Study, experiment: str) -> str:
     settings = study.experiments[experiment]
     runs = [study.specification(run) for run in study.runs_of(experiment)]
     chosen = settings.model_dump(include={"metric", "samplers", "measurement"})
-    return digest([runs, chosen], [MEASUREMENTS[settings.measurement]] if settings.measurement else [])
+    return digest([runs, chosen], [MEASUREMENTS[settings.measurement].path] if settings.measurement else [])
 
 
 def measured_from(study: Study, experiment: str) -> str:

@@ -3,9 +3,9 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from trigbench.workflow.errors import Mistake
-from trigbench.workflow.study import measurements
 from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.kinds import Metrics, is_own
+from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.models import DataSettings, check_known
 from trigbench.workflow.study.quantities import QUANTITIES
 from trigbench.workflow.study.study import Study
@@ -74,7 +74,7 @@ def _check_metric(study: Study, name: str, of_data: OfData) -> None:
     experiment, arms = study.experiments[name], study.arms_of(name)
     if not arms or not all(study.arms[arm].data in of_data for arm in arms):
         return
-    beside = set(measurements.MEASURED.get(experiment.measurement or "", ()))
+    beside = set(MEASUREMENTS[experiment.measurement].measures) if experiment.measurement else set[str]()
     of_arm = {arm: _shown(study, name, arm, of_data) | beside for arm in arms}
     could = [
         set().union(*(found for arm, found in of_arm.items() if study.arms[arm].data == data))

@@ -1,59 +1,16 @@
 """The table of what is measured: its label, which way is better, and what a diverged run counts as.
 
-A data set of one's own declares its own: QUANTITIES of its module, by name, as here.
+A data set of one's own declares its own: QUANTITIES of its module, by name, as here. What one measurement alone
+measures stands in that one's entry (workflow.study.measurements), and is added here.
 """
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study.kinds import is_own, kind_module
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One metric of runs.csv."""
-
-    label: str
-    better: Literal["lower", "higher", "neither"]
-    meaning: str
-    signed: bool = False
-    """Whether it may be zero or less: ratios of it mean nothing, and its axis is linear."""
-    least: float = -math.inf
-    """Where higher is better: no value is less."""
-    unit: str = ""
-    of: Literal["samples", "map", "training"] = "samples"
-    """What is judged; samples give a number for each way in which they are drawn."""
-    exact: bool = False
-    """Whether it has no scatter over seeds, as a count of operations: claims on it have no interval, and no p."""
-    floor: float | None = None
-    ceiling: float | None = None
-    """Values that nothing passes: arms that stand there are not told apart."""
-
-    @property
-    def title(self) -> str:
-        """The label with its unit."""
-        return f"{self.label}, {self.unit}" if self.unit else self.label
-
-    @property
-    def worst(self) -> float:
-        """What a diverged run is given: no run is worse."""
-        return self.least if self.better == "higher" else math.inf
-
-
-@dataclass(frozen=True)
-class Curve:
-    """What is measured along something alone."""
-
-    meaning: str
-    along: Literal["step", "angle", "intervals", "dimension", "steps", "scale"]
-    signed: bool = False
-    """As of a quantity."""
-    exact: bool = False
-    """As of a quantity."""
-
+from trigbench.workflow.study.measurements import MEASUREMENTS
+from trigbench.workflow.study.quantity import Curve, Quantity
 
 QUANTITIES: dict[str, Quantity] = {
     "map_rms": Quantity(
@@ -75,21 +32,6 @@ QUANTITIES: dict[str, Quantity] = {
         "RMS error of the map between two angles",
         "lower",
         "root mean square over points and pairs of angles of learned minus exact map of two times, per axis",
-        of="map",
-    ),
-    "interaction": Quantity(
-        "interaction of two adapters",
-        "lower",
-        "what a style's and an acceleration's adapter change together at scales 0.8 and 1 beyond the sum of what each "
-        "changes alone, over the smaller of these; root mean squares of F over points and angles",
-        of="map",
-    ),
-    "interaction_order": Quantity(
-        "order of the interaction",
-        "neither",
-        "p of an interaction ~ scale^p, from both adapters at a quarter to both at a half; 2 where they add to first "
-        "order",
-        signed=True,
         of="map",
     ),
     "sliced_wasserstein": Quantity(
@@ -149,6 +91,7 @@ QUANTITIES: dict[str, Quantity] = {
         signed=True,
         of="training",
     ),
+    **{name: said for one in MEASUREMENTS.values() for name, said in one.quantities.items()},
 }
 
 Quantities = Mapping[str, Quantity]
@@ -159,10 +102,8 @@ COSTS: dict[str, str] = {
     "total_seconds": "wall-clock of the run's job",
     "peak_memory_mb": "largest resident memory of the run's process",
     "images_seen": "training images drawn, with repetition",
-    "train_flops": "floating-point operations of training, counted on two images (measured where an experiment asks)",
-    "found_mid_time": "middle time that the search found; steps says for which number of steps",
-    "sample_flops": "floating-point operations of one sample (measured where an experiment asks)",
     "rate": "learning rate before ramp-up and decay; chosen by tuning where the arm says so",
+    **{name: said for one in MEASUREMENTS.values() for name, said in one.costs.items()},
 }
 """What a run costs: neither better nor worse by itself."""
 EXACT_COSTS = ("images_seen", "train_flops", "sample_flops")
@@ -179,13 +120,6 @@ ACTIVITIES: dict[str, str] = {
 _OF_TIME = ("t < 0.39", "0.39 < t < 0.79", "0.79 < t < 1.18", "t > 1.18")
 """The bins of core.noise_left."""
 _MIDDLES = ("0.20", "0.59", "0.98", "1.37")
-_CONTROLS = {
-    "none": "as it is",
-    "half": "over the root of its squared length",
-    "one": "over its squared length",
-    "normalised": "as cos t df/dt normalised as sCM's tangent",
-}
-_WAYS = {"renoised": "all re-noised between steps", "jumps": "nothing re-noised"}
 CURVES: dict[str, Curve] = {
     "training_loss": Curve("loss, mean since the last point; x is the optimiser step", "step", signed=True),
     "training_direction_norm": Curve("norm of the direction before any control, mean since the last point", "step"),
@@ -211,56 +145,7 @@ CURVES: dict[str, Curve] = {
     "log_weight": Curve("the learned w(t) at the end of training; x is the angle", "angle", signed=True),
     "space_tangent": Curve("norm of dF/dx v over sqrt(D), mean over points; x is the angle", "angle"),
     "time_tangent": Curve("norm of dF/dt over sqrt(D), mean over points; x is the angle", "angle"),
-    "fixed_point_error_euler": Curve(
-        "RMS distance of Euler's own trajectory to the exact map; x is N", "intervals", exact=True
-    ),
-    "fixed_point_error_heun": Curve("the same of Heun's", "intervals", exact=True),
-    "ct_minus_cd_loss": Curve("CT's loss over CD's, less one, at a fixed network; x is N", "intervals"),
-    "gradient_bias": Curve(
-        "mean gradient over the grid's step against its limit in N, relative, at a fixed network; x is N", "intervals"
-    ),
-    "gradient_noise": Curve("standard deviation of the gradient over batches, over its mean; x is N", "intervals"),
-    "normalisation_bias": Curve(
-        "mean normalised direction of sCT at the exact map over its RMS; x is the dimension", "dimension"
-    ),
-    "interaction_at": Curve("`interaction` at one angle; x is the angle", "angle"),
-    "interaction_size": Curve(
-        "root mean square of what two adapters change together beyond what each changes alone; x is the scale of both",
-        "scale",
-    ),
-    "critical_batch": Curve(
-        "batch at which the noise of sCT's mean direction equals that bias; x is the dimension", "dimension"
-    ),
-    **{
-        f"power_bias_{name}": Curve(
-            f"mean direction of MeanFlow at the exact map, {said}, over its RMS; x is the dimension", "dimension"
-        )
-        for name, said in _CONTROLS.items()
-    },
-    **{
-        f"power_critical_batch_{name}": Curve(
-            f"batch whose mean direction of MeanFlow, {said}, has as much noise as bias; x is the dimension",
-            "dimension",
-        )
-        for name, said in _CONTROLS.items()
-    },
-    **{
-        f"excess_{way}": Curve(
-            f"RMS of samples by a map that errs over that by the exact one, less 1, {said}; x is the number of steps",
-            "steps",
-            signed=True,
-        )
-        for way, said in _WAYS.items()
-    },
-    **{
-        f"predicted_{way}": Curve(
-            f"the same of a Gaussian, in closed form, {said}; x is the number of steps",
-            "steps",
-            signed=True,
-            exact=True,
-        )
-        for way, said in _WAYS.items()
-    },
+    **{name: said for one in MEASUREMENTS.values() for name, said in one.curves.items()},
 }
 """What is measured along something, beside the quantities above."""
 
@@ -308,5 +193,5 @@ def quantities_of(data_sets: Iterable[Any]) -> dict[str, Quantity]:
 
 
 def _undeclared(module: str, problem: str, wanted: str) -> BenchError:
-    remedy = f"give QUANTITIES of {module} {wanted}; Quantity is of trigbench.workflow.study.quantities"
+    remedy = f"give QUANTITIES of {module} {wanted}; Quantity is of trigbench.workflow.study.quantity"
     return BenchError(problem, file=module, key="QUANTITIES", remedy=remedy)

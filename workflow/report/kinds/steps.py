@@ -13,6 +13,7 @@ from trigbench.workflow.report.rows import evaluations, is_lost, lines, points, 
 from trigbench.workflow.report.style import colour, marker, name
 from trigbench.workflow.report.words import NOTHING, best_first, compared, mean_of, with_worst
 from trigbench.workflow.study.experiment import Experiment
+from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 
 Frame = pd.DataFrame
@@ -23,8 +24,7 @@ ERRORS = {
     "predicted_jumps": ("a Gaussian in closed form, nothing re-noised", "#D55E00", ":"),
 }
 """Words, colour and line."""
-MEASURED = {"sum": ("style and acceleration, added", "-", "o"), "acceleration": ("acceleration alone", ":", "s")}
-"""Words, line and marker of rows that the measurement `adapters` left, by their sampler: of a style's data."""
+MEASURED = {sampler: drawn for one in MEASUREMENTS.values() for sampler, drawn in one.samples.items()}
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
