@@ -14,7 +14,6 @@ from trigbench.workflow.study.guided import check_guidance, check_scales
 from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.metrics import check_quantity
 from trigbench.workflow.study.models import check_known
-from trigbench.workflow.study.samplers import OWN_STEPS
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.study import Study
 
@@ -84,7 +83,7 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
             problem = f"{key}: {sampler!r} does not sample objective {arm.objective!r}"
             problem += " with 'segments'" if arm.method.own and arm.segments else ""
             raise Mistake(problem, f"name a sampler whose solver is {' or '.join(allowed)}")
-        if settings.solver == OWN_STEPS:
+        if settings.solver in SOLVERS and SOLVERS[settings.solver].own_steps:
             _check_own_steps(f"samplers.{sampler}.evaluations", name, arm, settings.evaluations)
         if (own := MAP_SAMPLERS.get(arm.method.sampler)) and own.finest:
             _check_halves(f"samplers.{sampler}.evaluations", name, arm, settings.evaluations or ())
@@ -258,7 +257,7 @@ def _check_teacher(study: Study, name: str, arm: Arm) -> None:
         raise Mistake(f"{key}: there is no arm {arm.teacher!r}", f"name 'exact', or one of: {', '.join(study.arms)}")
     halves = arm.method.halves and arm.settings.get("teacher_steps") != 1  # else it is what its teacher is
     stage = halves and teacher.objective == arm.objective
-    if not (stage or teacher.objective == "diffusion") or teacher.data != arm.data:
+    if not (stage or teacher.method.teaches) or teacher.data != arm.data:
         before = f" or an arm of {arm.objective!r}" if halves else ""
         problem = f"{key}: {arm.teacher!r} must be a diffusion arm{before} on data {arm.data!r}"
         raise Mistake(problem, "name such an arm")
