@@ -12,8 +12,6 @@ from typing import Any, Literal
 from trigbench.core.constants import MID_TIME, SIGMA_MAX
 
 Takes = Literal["times", "edges", "gamma", "boundary"]
-BY_ODE = ("heun", "ddim_even")
-"""Those of core.solvers by which a method is sampled unless told."""
 MOST_HALVES = 128
 """Steps of `halves`: the finest that its paper (arXiv 2410.12557) has."""
 
@@ -81,11 +79,6 @@ def hashed(name: str) -> dict[str, Any]:
 def usual(two_times: bool = False, segments: bool = False) -> str:
     """How a method is sampled that does not say, where its network is told a target time, the edges of segments."""
     return "segments" if segments else "jumps" if two_times else "few"
-
-
-def sampled_by() -> list[str]:
-    """All names by which a method may say how it is sampled unless told."""
-    return [*MAP_SAMPLERS, *(sampler.alone for sampler in MAP_SAMPLERS.values() if sampler.alone), *BY_ODE]
 
 
 def whole_of(name: str) -> str:

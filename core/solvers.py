@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from trigbench.core.map_samplers import MAP_SAMPLERS
 from trigbench.core.objectives import Setting
 
 
@@ -28,6 +29,10 @@ class Solver:
     """What a study may set of it, by the names of the function's parameters, which has their defaults."""
     takes: tuple[Literal["noise", "sigma_d"], ...] = ()
     """What else it is told by name: standard normal noise, an iterator of slices, one a step; the data's sigma_d."""
+    usual: tuple[int, ...] = ()
+    """Evaluations of the sampler of its name that every study has: the one by which velocities are sampled."""
+    own_steps: bool = False
+    """Its steps are an arm's segments where none are said; every study has a sampler of its name."""
 
     def steps(self, evaluations: int) -> int:
         """How many steps take so many evaluations.
@@ -39,7 +44,7 @@ class Solver:
 
 
 SOLVERS: dict[str, Solver] = {
-    "heun": Solver("trigbench.core.samplers.ode:heun_step", "Heun", "-", "d", evaluations=2),
+    "heun": Solver("trigbench.core.samplers.ode:heun_step", "Heun", "-", "d", evaluations=2, usual=(35,)),
     "ddim": Solver("trigbench.core.samplers.ode:ddim_step", "DDIM", ":", "<"),
     "dpm_2s": Solver("trigbench.core.samplers.ode:dpm_solver_2s_step", "DPM-Solver 2S", "--", "P", evaluations=2),
     "dpm_pp_2m": Solver("trigbench.core.samplers.ode:solve_dpm_solver_pp_2m", "DPM-Solver++ 2M", "-.", "h", whole=True),
@@ -69,8 +74,21 @@ SOLVERS: dict[str, Solver] = {
         },
         takes=("noise", "sigma_d"),
     ),
-    "ddim_even": Solver("trigbench.core.samplers.even:solve_ddim_even", "DDIM, even angles", ":", "v", whole=True),
+    "ddim_even": Solver(
+        "trigbench.core.samplers.even:solve_ddim_even", "DDIM, even angles", ":", "v", whole=True, own_steps=True
+    ),
 }  # fmt: skip
+
+
+def sampled_by() -> list[str]:
+    """All names by which a method may say how it is sampled unless told: of maps, and of the ODE."""
+    alone = [sampler.alone for sampler in MAP_SAMPLERS.values() if sampler.alone]
+    return [*MAP_SAMPLERS, *alone, *(name for name, solver in SOLVERS.items() if solver.usual or solver.own_steps)]
+
+
+def of_velocities() -> str:
+    """By which a velocity is sampled unless told."""
+    return next(name for name, solver in SOLVERS.items() if solver.usual)
 
 
 def hashed(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Arguments that a step and the command of its name share; nothing is imported for them."""
+"""Arguments that a step and the command of its name share; nothing dear is imported for them."""
 
 import argparse
 from pathlib import Path
@@ -21,16 +21,18 @@ def for_estimate(parser: argparse.ArgumentParser) -> None:
     add("--check", action="store_true", help="hold the estimate against the finished runs")
 
 
-FAMILIES = ("meanflow", "ctm", "scm", "lora", "imf", "ayf")
-"""Of `convert`; what is read of each, and which are refused with a reason, says workflow.machine.published."""
-
-
 def for_convert(parser: argparse.ArgumentParser) -> None:
     """From where to where, and whose it is."""
+    from trigbench.core.networks.families import converted  # noqa: PLC0415 - takes no torch
+
     add = parser.add_argument
     add("source", metavar="SOURCE", type=Path, help="a checkpoint saved by torch.save; of a family, .safetensors too")
     add("target", metavar="TARGET", type=Path, help="the .safetensors file to write")
     add("--entry", help="where in the checkpoint the state dict is, such as ema or net.model")
-    add("--family", choices=FAMILIES, help="check that its tensors are of this family, and write them as they are read")
+    add(
+        "--family",
+        choices=converted(),
+        help="check that its tensors are of this family, and write them as they are read",
+    )
     add("--of", metavar="FILE", type=Path, help="of an adapter (lora): the .safetensors of the network that it is of")
     add("--alpha", type=float, help="of an adapter from peft: lora_alpha of its adapter_config.json")

@@ -1,19 +1,22 @@
-"""How published networks name their tensors: the table of EDM's families, and how a map of two times is known.
+"""The tables of published networks: how those of EDM name their tensors, and all that is known of each family.
 
-Plain data and no import of torch, so that a plan reads a file's header without one.
+Plain data and no import of torch, so that a plan reads a file's header without one. A further family is a line of
+PUBLISHED, and what that names.
 """
 
+import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+
+from trigbench.core.constants import SIGMA_D, SIGMA_MIN
 
 DDPMPP = "trigbench.core.networks.ddpmpp:DDPMpp"
 
 
 @dataclass(frozen=True)
-class Family:
-    """How a family of published networks names its tensors; names in the network are the same without prefix."""
+class Naming:
+    """How one of EDM's networks names its tensors; names in the network are the same without prefix."""
 
     network: str
     """As a study's size names it; its module's PLAIN are the settings as published."""
@@ -36,8 +39,8 @@ class Family:
         return f"{self.prefix}{self.label}.weight"
 
 
-FAMILIES = (
-    Family(
+NAMINGS = (
+    Naming(
         network=DDPMPP,
         prefix="model.",
         stem_bias=0,
@@ -47,7 +50,7 @@ FAMILIES = (
         unused=r"model\.map_augment\.weight|.*\.resample_filter",
         renamed={"out_norm": "dec.{side}_aux_norm", "out_conv": "dec.{side}_aux_conv"},
     ),
-    Family(
+    Naming(
         network="trigbench.core.networks.edm2:EDM2",
         prefix="unet.",
         stem_bias=1,
@@ -65,23 +68,146 @@ SECOND = re.compile(r"model\.(map_layer[01]|(?:enc|dec)\.[^.]+\.affine)_s\.(weig
 """CTM's layers of the second time."""
 
 
-def family_of(names: Iterable[str]) -> Family:
-    """The family of tensors of these names. Raises ValueError where it is neither."""
+def naming_of(names: Iterable[str]) -> Naming:
+    """That of tensors of these names. Raises ValueError where it is neither."""
     names = list(names)
-    found = next((f for f in FAMILIES if any(name.startswith(f"{f.prefix}enc.") for name in names)), None)
+    found = next((f for f in NAMINGS if any(name.startswith(f"{f.prefix}enc.") for name in names)), None)
     if found is None:
         raise ValueError("neither EDM's DDPM++ (model.enc...) nor EDM2 (unet.enc...)")
     return found
 
 
-def map_family_of(names: Collection[str]) -> Literal["meanflow", "ctm"] | None:
-    """Whose map of two times tensors of these names are, as `trigbench convert` wrote them; None for none."""
-    if any(SECOND.fullmatch(name) for name in names):
-        return "ctm"
-    edm = any(name.startswith("model.") for name in names)  # whose networks have filters, too
-    return "meanflow" if GAP in names or (is_unet(names) and not edm) else None
-
-
 def is_unet(names: Iterable[str]) -> bool:
     """Whether these, of a network of MeanFlow's, are of its U-Net, which resamples by a filter, and not of its DiT."""
     return any(name.endswith(".resample_filter") for name in names)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a plan has to know of a converted network."""
+
+    network: str
+    """As a study's size names it."""
+    shape: tuple[int, int, int]
+    classes: int
+    """That it is told; 0 for none."""
+    kind: str = "edm"
+    """As a study says it: a name of PUBLISHED."""
+
+
+Shapes = Mapping[str, list[int]]
+"""Of every tensor, by its name."""
+
+
+def of_edm(shapes: Shapes) -> Header:
+    """A network of EDM or EDM2. Raises ValueError, as all here, where tensors of these shapes are none."""
+    naming = naming_of(shapes)
+    first = re.compile(rf"{re.escape(naming.prefix)}enc\.(\d+)x\1_conv\.weight")
+    stems = {int(found[1]): shapes[name] for name in shapes if (found := first.fullmatch(name))}
+    if not stems:
+        raise ValueError("no encoder in these tensors")
+    stem, label = stems[side := max(stems)], shapes.get(naming.labels)
+    if len(stem) != 4 or (label is not None and len(label) != 2):
+        raise ValueError("its first layer, or that of its labels, is of another shape")
+    return Header(naming.network, (stem[1] - naming.stem_bias, side, side), label[1] if label else 0)
+
+
+def _of_meanflow(shapes: Shapes) -> Header:
+    """Its U-Net, or its DiT as `trigbench convert` writes it."""
+    if is_unet(shapes):
+        found = of_edm({f"model.{name}": shape for name, shape in shapes.items()})
+        return Header(f"{MAPS}:MeanFlowUNetMap", found.shape, 0, "meanflow")
+    stem, places = shapes.get("x_embedder.proj.weight", []), shapes.get("pos_embed", [])
+    if len(stem) != 4 or len(places) != 3:
+        raise ValueError("its first layer, or that of its places, is of another shape")
+    side = stem[2] * math.isqrt(places[1])
+    classes = shapes.get("y_embedder.embedding_table.weight", [1])[0] - 1
+    return Header(f"{MAPS}:MeanFlowMap", (stem[1], side, side), classes, "meanflow")
+
+
+def _of_ctm(shapes: Shapes) -> Header:
+    found = of_edm(shapes)
+    return Header(f"{MAPS}:CTMMap", found.shape, found.classes, "ctm")
+
+
+def _is_meanflow(names: Collection[str]) -> bool:
+    edm = any(name.startswith("model.") for name in names)  # whose networks have filters, too
+    return GAP in names or (is_unet(names) and not edm)
+
+
+def _is_ctm(names: Collection[str]) -> bool:
+    return any(SECOND.fullmatch(name) for name in names)
+
+
+def _unused_by_meanflow(names: Collection[str]) -> Mapping[str, str]:
+    heads = {"heads": "MeanFlow's U-Net has no heads to say"} if is_unet(names) else {}
+    return {"smallest": "MeanFlow's time ends at 0, and no least level is told", **heads}
+
+
+@dataclass(frozen=True)
+class Published:
+    """All that is known of a family of published networks."""
+
+    said: str
+    """As messages call it."""
+    written: str = ""
+    """`module:function`: a checkpoint's tensors -> those that are written, all checked; empty where none is read."""
+    refused: str = ""
+    """Why none is read."""
+    header: Callable[[Shapes], Header] | None = None
+    """What a plan sees of one; None for what no study names."""
+    is_map: Callable[[Collection[str]], bool] | None = None
+    """Whether written tensors of these names are a map of two times of the family; None where it has no maps."""
+    map: str = ""
+    """`module:function`: (its tensors, sigma_d, heads, smallest) -> its PublishedMap, in unit variance."""
+    unused: Callable[[Collection[str]], Mapping[str, str]] = lambda names: {}
+    """What such a map is not told of these two, and why."""
+    sigma_d: float | None = None
+    """Standard deviation of the data, where its networks know it; None for any."""
+    needs_labels: bool = False
+    """Whether a network of classes has no branch without a label."""
+    remark: str = ""
+    """What its tensors do not say and is taken for granted; `{sigma_d}` is the study's."""
+    guided: str = ""
+    """What may hold of those that are told labels."""
+
+
+ADAPTER = "lora"
+"""Of `--family`: an adapter of a network, and no network (core.published_adapters)."""
+MAPS, OPENED = "trigbench.core.networks.maps", "trigbench.core.networks.public_maps"
+PUBLISHED: dict[str, Published] = {
+    "edm": Published("EDM", header=of_edm, sigma_d=SIGMA_D),
+    "meanflow": Published(
+        "MeanFlow", f"{OPENED}:meanflow_written", header=_of_meanflow, is_map=_is_meanflow,
+        map=f"{OPENED}:meanflow_map", unused=_unused_by_meanflow,
+        remark="taken to be trained on data of a standard deviation of {sigma_d:g}, as the study's are",
+        guided="MeanFlow's public networks that are told labels were trained with guidance inside: the velocity is the "
+        "guided one, if this is one of them (docs/teachers.md)",
+    ),
+    "ctm": Published(
+        "CTM", f"{OPENED}:ctm_written", header=_of_ctm, is_map=_is_ctm, map=f"{OPENED}:ctm_map",
+        unused=lambda names: {"heads": "CTM's tensors say how many heads it has"}, sigma_d=SIGMA_D, needs_labels=True,
+        remark=f"taken to be trained down to the noise level {SIGMA_MIN:g}, as CTM's paper has it (docs/teachers.md)",
+    ),
+    "scm": Published("sCM", "trigbench.core.networks.fastgen:scm_tensors"),
+    "imf": Published(
+        "iMF", refused="iMF's DiT has rotary places, root mean square norms, gated perceptrons and tokens for what it "
+        "is told: it is no DiT that is here",
+    ),
+    "ayf": Published(
+        "AYF",
+        refused="its authors have published no code and no weights, so that no names of tensors are known",
+    ),
+}  # fmt: skip
+"""By the name that `trigbench convert --family`, and a study's teacher, say."""
+
+
+def map_family_of(names: Collection[str]) -> str | None:
+    """Whose map of two times tensors of these names are, as `trigbench convert` wrote them; None for none."""
+    families = PUBLISHED.items()
+    return next((family for family, known in families if known.is_map is not None and known.is_map(names)), None)
+
+
+def converted() -> list[str]:
+    """The families that `trigbench convert --family` knows, those among them that it refuses with a reason."""
+    return [*(family for family, known in PUBLISHED.items() if known.written or known.refused), ADAPTER]

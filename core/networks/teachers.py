@@ -20,7 +20,7 @@ from trigbench.core.networks import ddpmpp, edm2
 from trigbench.core.networks.conditioning import Told
 from trigbench.core.networks.ddpmpp import DDPMpp
 from trigbench.core.networks.edm2 import EDM2
-from trigbench.core.networks.families import Family, family_of
+from trigbench.core.networks.families import Naming, naming_of
 from trigbench.core.trigflow import Field, time_dtype
 
 MADE: Mapping[str, Callable[..., DDPMpp | EDM2]] = {
@@ -40,13 +40,13 @@ def edm_network(state: Mapping[str, Tensor]) -> DDPMpp | EDM2:
     or a shape differs.
     """
     try:
-        family = family_of(state)
+        naming = naming_of(state)
     except ValueError as error:
         raise ValueError(f"{error}: {listed(state)}") from None
     with torch.device("meta"):
-        network = MADE[family.network](**_settings(family, state))
-    names = {name: _published(family, name, network.plan.stem) for name in network.state_dict()}
-    _check(state, {names[name]: tensor for name, tensor in network.state_dict().items()}, family)
+        network = MADE[naming.network](**_settings(naming, state))
+    names = {name: _published(naming, name, network.plan.stem) for name in network.state_dict()}
+    _check(state, {names[name]: tensor for name, tensor in network.state_dict().items()}, naming)
     tensors = {name: state[published] for name, published in names.items()}
     network.load_state_dict({name: t.float() if t.itemsize < 4 else t for name, t in tensors.items()}, assign=True)
     return network
@@ -63,44 +63,44 @@ def edm_field(
     return field_from_edm_network(bind(network, condition=condition, precision=precision), sigma_d)
 
 
-def _settings(family: Family, state: Mapping[str, Tensor]) -> dict[str, object]:
+def _settings(naming: Naming, state: Mapping[str, Tensor]) -> dict[str, object]:
     """A network's size from its encoder's shapes. Raises ValueError where parts of it are missing."""
     encoder: dict[tuple[int, str], Tensor] = {}
     for name, tensor in state.items():
-        found = re.fullmatch(rf"{re.escape(family.prefix)}enc\.(\d+)x\1_(.*)\.weight", name)
+        found = re.fullmatch(rf"{re.escape(naming.prefix)}enc\.(\d+)x\1_(.*)\.weight", name)
         if found:
             encoder[int(found[1]), found[2]] = tensor
     sides = sorted({side for side, _ in encoder}, reverse=True)
     try:
         stem = encoder[sides[0], "conv"]
-        widths = [encoder[side, f"block0.{family.block}"].shape[0] for side in sides]
+        widths = [encoder[side, f"block0.{naming.block}"].shape[0] for side in sides]
     except (IndexError, KeyError) as error:
         raise ValueError(f"no encoder in these tensors, {error} is missing: {listed(state)}") from error
-    label = state.get(family.labels)
+    label = state.get(naming.labels)
     width = stem.shape[0]
     return {
-        "shape": (stem.shape[1] - family.stem_bias, sides[0], sides[0]),
+        "shape": (stem.shape[1] - naming.stem_bias, sides[0], sides[0]),
         "classes": 0 if label is None else label.shape[1],
         "width": width,
         "multipliers": [w // width for w in widths],
-        "blocks": sum(side == sides[0] and part.endswith(f".{family.block}") for side, part in encoder),
-        "attention": {side for side, part in encoder if part.endswith(f".{family.attention}")},
+        "blocks": sum(side == sides[0] and part.endswith(f".{naming.block}") for side, part in encoder),
+        "attention": {side for side, part in encoder if part.endswith(f".{naming.attention}")},
     }
 
 
-def _published(family: Family, name: str, stem: str) -> str:
+def _published(naming: Naming, name: str, stem: str) -> str:
     module, _, leaf = name.rpartition(".")
-    if module in family.renamed:
-        name = f"{family.renamed[module].format(side=stem.removesuffix('_conv'))}.{leaf}"
-    return family.prefix + name
+    if module in naming.renamed:
+        name = f"{naming.renamed[module].format(side=stem.removesuffix('_conv'))}.{leaf}"
+    return naming.prefix + name
 
 
-def _check(state: State, expected: State, family: Family) -> None:
+def _check(state: State, expected: State, naming: Naming) -> None:
     """Of what the field has no use for, a filter of another blur would change what the network computes."""
 
     def unused(name: str) -> bool:
         plain = not name.endswith("resample_filter") or tuple(state[name].shape) == (1, 1, 2, 2)
-        return name not in expected and plain and re.fullmatch(family.unused, name) is not None
+        return name not in expected and plain and re.fullmatch(naming.unused, name) is not None
 
     used = {name: tensor for name, tensor in state.items() if not unused(name)}
     check_layout(used, shapes_of(expected), "of the network that they seem to be")

@@ -97,7 +97,7 @@ class Method:
     log_weights: tuple[str, ...] = ("log_weight",)
     """The adaptive weights that it may use, by their names in Fields."""
     sampler: str = usual()
-    """How it is sampled unless told: a name of core.map_samplers.sampled_by."""
+    """How it is sampled unless told: a name of core.solvers.sampled_by."""
     halves: bool = False
     """Its student may teach one of half as many segments, by the same method."""
     own: bool = False
@@ -116,6 +116,14 @@ class Method:
     """Nothing but what the fake differs by from the teacher moves it: where they are one, it rests anywhere."""
     forward_mode: bool = False
     """Takes its derivative by torch's own forward mode, which records it, whatever `tangent_method` says."""
+    teaches: bool = False
+    """It learns the velocity of the flow: its samples are solved for, and it teaches others."""
+    own_times: bool = False
+    """Its times are those of its own grid, so that an audit cannot place its points."""
+    limit: str | None = None
+    """The method that it is in continuous time."""
+    unsegmented: str | None = None
+    """The method that it is with one segment."""
     look: Look | None = None
 
     @property
@@ -161,7 +169,7 @@ TANGENT = ("tangent_method", "tangent_precision")
 OBJECTIVES: dict[str, Method] = {
     "diffusion": Method(
         "trigbench.core.objectives.diffusion:diffusion", (*PROPOSAL, *WEIGHT, "label_dropout"), sampler="heun",
-        look=Look("teacher", papers.SCM, "#000000", "d"),
+        teaches=True,         look=Look("teacher", papers.SCM, "#000000", "d"),
     ),
     "sct": Method(
         "trigbench.core.objectives.continuous:sct", CONTINUOUS,
@@ -173,15 +181,16 @@ OBJECTIVES: dict[str, Method] = {
     ),
     "dsct": Method(
         "trigbench.core.objectives.discrete:dsct", DISCRETE, ("intervals",),
-        look=Look("discrete sCT", papers.SCM, "#CC79A7", "h"),
+        limit="sct", look=Look("discrete sCT", papers.SCM, "#CC79A7", "h"),
     ),
     "dscd": Method(
         "trigbench.core.objectives.discrete:dscd", (*DISCRETE, "solver", "guidance_max"), ("intervals",), teacher=True,
-        look=Look("dsCD (discrete)", papers.SCM, "#009E73", "v"),
+        limit="scd", look=Look("dsCD (discrete)", papers.SCM, "#009E73", "v"),
     ),
     "ms_scd": Method(
         "trigbench.core.objectives.continuous:ms_scd", (*CONTINUOUS, "guidance_max", "segments"), ("segments",),
-        teacher=True, two_times=True, sampler="segments", look=Look("multi-step sCD", papers.SCM, "#56B4E9", "D"),
+        teacher=True, two_times=True, sampler="segments", unsegmented="scd",
+        look=Look("multi-step sCD", papers.SCM, "#56B4E9", "D"),
     ),
     "vsd": Method(
         "trigbench.core.objectives.score_distillation:vsd", (*WEIGHT, *SCORE, "guidance_max"), teacher=True, fake=True,
@@ -236,14 +245,14 @@ OBJECTIVES: dict[str, Method] = {
     ),
     "pd": Method(
         "trigbench.core.objectives.progressive:pd", ("segments", "guidance_max"), ("segments",), teacher=True,
-        log_weights=(), sampler="ddim_even", halves=True, settings={
+        log_weights=(), sampler="ddim_even", halves=True, own_times=True, settings={
             "snr_weight": Setting(("truncated", "plus_one")), "teacher_steps": Setting(int, least=1, most=2),
         },
         look=Look("PD", papers.PD, "#F60971", "$P$"),
     ),
     "lcm": Method(
         "trigbench.core.objectives.latent_consistency:lcm", ("solver", "target_decay", "guidance_max"), teacher=True,
-        log_weights=(), settings={
+        log_weights=(), own_times=True, settings={
             "timesteps": Setting(int, least=1), "skip": Setting(int, least=1),
             "distance": Setting(("huber", "squared")), "distance_constant": Setting(float, least=1e-9),
         },
@@ -329,7 +338,10 @@ OBJECTIVES: dict[str, Method] = {
 
 OWN_GROUP = Group("particles", 1)
 """Of an objective outside the table: where it compares rows, its settings count them by this name."""
-UNHASHED = ("accepts", "needs", "settings", "look", "halves", "stages", "group", "by_fake", "forward_mode")
+UNHASHED = (
+    "accepts", "needs", "settings", "look", "halves", "stages", "group", "by_fake", "forward_mode", "teaches",
+    "own_times", "limit", "unsegmented",
+)  # fmt: skip
 """What an arm may say decides no number: what it says is hashed with the run."""
 
 

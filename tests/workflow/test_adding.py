@@ -1,5 +1,6 @@
 """One more of each kind, from outside, is a file and an entry of its table; everything else finds it there."""
 
+import ast
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ from tests.workflow.test_kinds_of_data import LINE as RING_LINE
 from tests.workflow.test_kinds_of_data import RING
 from tests.workflow.test_map_samplers import SOURCE as STRAIGHT
 from tests.workflow.test_solvers import SOURCE as THIRDS
+from trigbench.core.networks.families import PUBLISHED
+from trigbench.core.objectives import OBJECTIVES
 
 OBJECTIVE = '''
 """Regression onto half of the velocity."""
@@ -130,3 +133,24 @@ def test_one_more_of_each_kind_is_one_file_and_its_entry(grown: Path, tiny: dict
         "measurements": "headcount", "metrics": "heads",
     }  # fmt: skip
     assert {kind: name for kind, name in added.items() if name not in said[kind]} == {}
+
+
+THEIR_MATTER = {
+    "workflow/claims/ledger.py": "names papers, and one is called as its method",
+    "workflow/report/kinds/theory.py": "draws what CM's theorems say of CD and CT",
+    "workflow/run/measurements/normalisation_bias.py": "the bias of sCT's direction",
+    "workflow/run/measurements/power_bias.py": "the bias of MeanFlow's direction",
+    "workflow/run/measurements/theory.py": "CM's theorems are of CD and CT",
+}
+"""Code whose matter is one method, and why it names it."""
+
+
+def test_no_code_knows_a_method_or_a_published_network_by_its_name_but_their_tables() -> None:
+    files = [path for room in ("workflow", "trigbench") for path in (ROOT / room).rglob("*.py")]  # follows no link
+    found = dict[str, set[str]]()
+    for path in files:
+        said = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+        if named := said & {*OBJECTIVES, *PUBLISHED}:
+            found[path.relative_to(ROOT).as_posix()] = named
+    assert found.pop("workflow/study/converted.py") == {"edm"}, "what is no map is taken for one of EDM's"
+    assert found.keys() == THEIR_MATTER.keys()

@@ -1,6 +1,7 @@
 """Published networks of two times, and adapters, through `trigbench convert --family` to what samples."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,17 @@ from torch import Tensor
 from tests.core.test_public_maps import HEADS, as_fastgen, as_tree, ctm_state, meanflow_state, mf_unet_state
 from tests.core.test_published_adapters import ALPHA, NETWORKS, RANK, as_kohya, in_peft
 from tests.core.test_teachers import without
-from trigbench._arguments import FAMILIES
 from trigbench.cli import main
 from trigbench.core.low_rank import merged
 from trigbench.core.networks.ctm import ctm_jump, ctm_network
+from trigbench.core.networks.families import ADAPTER, PUBLISHED
 from trigbench.core.networks.meanflow import meanflow_jump, meanflow_network
 from trigbench.core.networks.meanflow_unet import meanflow_unet, meanflow_unet_jump
 from trigbench.core.published_adapters import METADATA, adapter_from
 from trigbench.core.samplers.jumps import sample_jumps
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.converting import convert
-from trigbench.workflow.machine.published import ADAPTER, REFUSED
-from trigbench.workflow.machine.published import NETWORKS as READ
+from trigbench.workflow.machine.named import named
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.run.maps import open_map
 from trigbench.workflow.run.teachers import open_edm_network
@@ -185,5 +185,15 @@ def test_files_that_are_no_map_of_a_family_are_named(tmp_path: Path) -> None:
         assert "other.safetensors" in str(caught.value)
 
 
-def test_the_command_offers_what_is_read_and_what_is_refused_with_a_reason() -> None:
-    assert sorted(FAMILIES) == sorted([*READ, ADAPTER, *REFUSED])
+def test_the_command_offers_what_is_read_and_what_is_refused_with_a_reason(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["convert", "--help"])
+    (offered,) = {*re.findall(r"--family \{([\w,]+)\}", capsys.readouterr().out)}
+    assert offered.split(",") == [*(name for name in PUBLISHED if name != "edm"), ADAPTER]
+
+
+def test_a_family_is_one_line_of_the_table_and_what_it_names() -> None:
+    for name, known in PUBLISHED.items():
+        assert bool(known.refused) != bool(known.written or known.header), name
+        assert bool(known.map) == (known.is_map is not None) and (known.header is not None or not known.map), name
+        assert all(callable(named(path)) for path in (known.written, known.map) if path), name

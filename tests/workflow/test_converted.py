@@ -54,7 +54,7 @@ def published(family: str, path: Path, shape: tuple[int, ...] = (1, 8, 8), class
     """Write a random network as its authors name its tensors, with those that a field has no use for."""
     make, settings = FAMILIES[family]
     network = make(shape=shape, classes=classes, **settings)
-    about = families.FAMILIES[list(FAMILIES).index(family)]
+    about = families.NAMINGS[list(FAMILIES).index(family)]
     g = torch.Generator().manual_seed(seed)
     state = {
         teachers._published(about, name, network.plan.stem): torch.randn(value.shape, generator=g)

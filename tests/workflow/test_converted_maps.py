@@ -18,7 +18,7 @@ from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
 from trigbench.core.flow_maps import eulerian_direction
 from trigbench.core.networks.ddpmpp import PLAIN, DDPMpp
-from trigbench.core.networks.families import FAMILIES, map_family_of
+from trigbench.core.networks.families import NAMINGS, PUBLISHED, map_family_of
 from trigbench.core.networks.maps import CTMMap, MeanFlowMap, MeanFlowUNetMap
 from trigbench.core.networks.teachers import _published
 from trigbench.core.pairs.pair import FallbackWarning
@@ -27,7 +27,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import names_in, write_tensors
 from trigbench.workflow.run.assembly import started_modules
 from trigbench.workflow.run.counts import without_data
-from trigbench.workflow.run.maps import GUIDED, MapTeacher, open_map, open_network
+from trigbench.workflow.run.maps import MapTeacher, open_map, open_network
 from trigbench.workflow.run.outside.checkpoints import MapFile, open_safetensors
 from trigbench.workflow.run.task import open_teacher
 from trigbench.workflow.run.training import train
@@ -41,7 +41,7 @@ PATH = "trigbench.core.networks.maps:CTMMap"
 def ctm(path: Path, classes: int = 10) -> Path:
     """A random network of digits by CTM's public names: EDM's, and of the second time as many again."""
     network = DDPMpp((1, 8, 8), classes=classes, **PLAIN, **UNET)
-    named = {_published(FAMILIES[0], name, network.plan.stem): value for name, value in network.state_dict().items()}
+    named = {_published(NAMINGS[0], name, network.plan.stem): value for name, value in network.state_dict().items()}
     second = {
         re.sub(r"\.(weight|bias)$", r"_s.\1", name): value
         for name, value in named.items()
@@ -93,7 +93,7 @@ def test_a_map_that_may_be_guided_says_so_where_it_teaches_and_is_judged(
         MapTeacher(path, 0.5, cpu)
     data = Dataset((4, 8, 8), 3, lambda g, n: (torch.zeros(n, 4, 8, 8), Condition()), lambda x, t: x, {})
     found = open_safetensors(path, data, 0.5, cpu)
-    assert isinstance(found, MapFile) and GUIDED in found.remarks
+    assert isinstance(found, MapFile) and PUBLISHED["meanflow"].guided in found.remarks
     write_tensors(path, {name: tensor.float() for name, tensor in mf_unet_state().items()})
     MapTeacher(path, 0.5, cpu)  # told no labels, and no warning, which is an error
 

@@ -110,14 +110,14 @@ def test_what_diverged_or_was_not_run_is_said_and_no_picture_stays_of_what_is_go
 
 
 def test_images_stand_in_columns_and_a_method_without_such_steps_leaves_its_half_empty() -> None:
-    def method(name: str, steps: tuple[int, ...], many: bool = False) -> Drawn:
-        return Drawn(name, name, {k: np.full((12, 4), k / 35) for k in steps}, many, False)
+    def method(name: str, steps: tuple[int, ...], objective: str = "scd") -> Drawn:
+        return Drawn(name, name, {k: np.full((12, 4), k / 35) for k in steps}, objective, False)
 
     def decoded(samples: np.ndarray) -> np.ndarray:
         return samples.reshape(-1, 2, 2)
 
     methods = [
-        method("teacher", (35,), True), method("sCD", (1, 2)), method("VSD", (1,)), method("four", (4,)),
+        method("teacher", (35,), "diffusion"), method("sCD", (1, 2)), method("VSD", (1,)), method("four", (4,)),
         method("lost", ()),
     ]  # fmt: skip
     figure = strips(methods, Images(np.zeros((1, 2, 2)), decoded))
@@ -132,8 +132,8 @@ def test_images_stand_in_columns_and_a_method_without_such_steps_leaves_its_half
 def test_a_cloud_without_one_step_is_not_called_diverged_and_a_solver_shows_its_own_steps() -> None:
     exact = np.ones((3, 2))
     methods = [
-        Drawn("teacher", "t", {35: exact + 0.5}, True, False), Drawn("two", "two", {2: exact}, False, False),
-        Drawn("lost", "lost", {}, False, False), Drawn("sCD", "scd", {1: exact, 2: exact + 1}, False, False),
+        Drawn("teacher", "t", {35: exact + 0.5}, "diffusion", False), Drawn("two", "two", {2: exact}, "scd", False),
+        Drawn("lost", "lost", {}, "scd", False), Drawn("sCD", "scd", {1: exact, 2: exact + 1}, "scd", False),
     ]  # fmt: skip
     arrays = {"weights": np.ones(1), "means": np.zeros((1, 2)), "stds": np.ones(1)}
     figure = clouds(methods, arrays, exact)

@@ -1,38 +1,15 @@
 """Checkpoints of published networks of two times and adapters, as `trigbench convert --family` reads them."""
 
 import math
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from trigbench.core.layouts import State
-from trigbench.core.networks.ctm import ctm_network
-from trigbench.core.networks.families import is_unet
-from trigbench.core.networks.fastgen import scm_tensors
-from trigbench.core.networks.meanflow import meanflow_tensors
-from trigbench.core.networks.meanflow_unet import meanflow_unet_tensors
+from trigbench.core.networks.families import ADAPTER, PUBLISHED
 from trigbench.core.published_adapters import adapter_from, said_alpha
 from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.named import named
 from trigbench.workflow.machine.tensors import read_metadata, read_tensors
 
-
-def _meanflow(state: State) -> State:
-    return meanflow_unet_tensors(state) if is_unet(state) else meanflow_tensors(state)
-
-
-def _ctm(state: State) -> State:
-    ctm_network(state)
-    return state
-
-
-NETWORKS: Mapping[str, Callable[[State], State]] = {"meanflow": _meanflow, "ctm": _ctm, "scm": scm_tensors}
-"""By family: what is written of a checkpoint's tensors, which are all checked against the family's layout."""
-ADAPTER = "lora"
-REFUSED: Mapping[str, str] = {
-    "imf": "iMF's DiT has rotary places, root mean square norms, gated perceptrons and tokens for what it is told: "
-    "it is no DiT that is here",
-    "ayf": "its authors have published no code and no weights, so that no names of tensors are known",
-}
-"""By family: why none is read."""
 REMEDY = "docs/teachers.md says which layouts are read, and what is made of them"
 
 
@@ -42,8 +19,9 @@ def made_of(family: str, state: State, source: Path, of: Path | None = None, alp
     Raises BenchError where the family is not read, where the tensors are not its own, and where `of` or `alpha` is
     told for what is no adapter.
     """
-    if family in REFUSED:
-        raise BenchError(REFUSED[family], file=source, key=f"--family {family}", remedy=REMEDY)
+    known = PUBLISHED.get(family)
+    if known is not None and known.refused:
+        raise BenchError(known.refused, file=source, key=f"--family {family}", remedy=REMEDY)
     if family != ADAPTER and (of is not None or alpha is not None):
         key = "--of" if of is not None else "--alpha"
         raise BenchError(
@@ -59,7 +37,7 @@ def made_of(family: str, state: State, source: Path, of: Path | None = None, alp
         if family == ADAPTER:
             weights = None if of is None else read_tensors(of, _remedy(family))
             return adapter_from(state, weights, _alpha_of(source, alpha))
-        return NETWORKS[family](state)
+        return named(PUBLISHED[family].written)(state)
     except ValueError as error:
         raise BenchError(str(error), file=source, key=f"--family {family}", remedy=_remedy(family)) from error
 

@@ -25,7 +25,7 @@ from trigbench.workflow.data.kinds.mixture.draws import mixture_of
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.machine.files import Arrays, read_arrays, write_json
 from trigbench.workflow.report.pictures import AGAIN
-from trigbench.workflow.report.rows import steps_label
+from trigbench.workflow.report.rows import TEACHERS, steps_label
 from trigbench.workflow.report.style import QUIET, apply_style, save
 from trigbench.workflow.report.words import short_name
 from trigbench.workflow.study.kinds import Images, data_kind, draws_module
@@ -52,9 +52,13 @@ class Drawn:
     arm: str
     samples: dict[int, np.ndarray]
     """Of several ways with as many steps, of the first."""
-    many: bool
-    """Whether steps are evaluations of a solver, as a teacher's are."""
+    objective: str
     collapsed: bool
+
+    @property
+    def many(self) -> bool:
+        """Whether steps are evaluations of a solver, as a teacher's are."""
+        return self.objective in TEACHERS
 
 
 def draw_one_noise(study: Study) -> list[Path]:
@@ -102,7 +106,7 @@ def _methods(study: Study, runs: Sequence[Run]) -> list[Drawn]:
         left = [v.value for v in record.metrics if v.metric == "collapse" and v.value is not None]
         collapsed = record.status == "finished" and max(left, default=0.0) >= COLLAPSED
         objective = study.arms[run.arm].objective
-        found.append(Drawn(names[run.arm], run.arm, samples, objective == "diffusion", collapsed))
+        found.append(Drawn(names[run.arm], run.arm, samples, objective, collapsed))
     return found
 
 
@@ -196,7 +200,7 @@ def strips(methods: Sequence[Drawn], images: Images) -> Figure:
 def _label(method: Drawn) -> str:
     only = next(iter(method.samples), None)
     if method.many and only is not None:
-        return f"{method.name}\n{steps_label(only, 'diffusion')}"
+        return f"{method.name}\n{steps_label(only, method.objective)}"
     if only is not None and only > 2:
         return f"{method.name}\n{steps_label(only)}"
     return method.name

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
+from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.claims.statistics import COLUMNS, SAMPLING
 from trigbench.workflow.claims.tables import CURVE_COLUMNS
 from trigbench.workflow.study.experiment import Experiment
 
 NUMBERS = ("intervals", "steps", "guidance", "seed", "value", "parameters", "mid_time", "x")
 """Columns of either table that hold numbers."""
+TEACHERS = frozenset(name for name, method in OBJECTIVES.items() if method.teaches)
+"""Objectives of models that teach others: their steps are evaluations of a solver."""
 Frame = pd.DataFrame
 
 
@@ -108,9 +111,9 @@ def taught_by(rows: Frame) -> pd.Series:
 
     Of stages it is that of the first, whatever a stage taught in between.
     """
-    teachers = rows[rows.objective == "diffusion"].drop_duplicates("size")
+    teachers = rows[rows.objective.isin(TEACHERS)].drop_duplicates("size")
     by_size = dict(zip(teachers["size"], teachers.arm, strict=True))
-    students = rows[rows.objective != "diffusion"]
+    students = rows[~rows.objective.isin(TEACHERS)]
     taught = dict(zip(students.arm.map(arm_of), students.teacher, strict=True))
 
     def first(teacher: object) -> object:
@@ -120,15 +123,13 @@ def taught_by(rows: Frame) -> pd.Series:
 
     named = rows.teacher.map(first)
     named = named.mask(named == "exact")
-    every = rows.arm.astype(object).where(
-        rows.objective == "diffusion", named
-    )  # where nobody teaches, nothing is known
+    every = rows.arm.astype(object).where(rows.objective.isin(TEACHERS), named)  # where nobody teaches, it is unknown
     return every.fillna(rows["size"].map(by_size))
 
 
 def evaluations(rows: Frame) -> pd.Series:
     """Of the network for one sample: a guided diffusion model is evaluated with and without its label."""
-    return rows.steps * (1 + ((rows.objective == "diffusion") & rows.guidance.notna()))
+    return rows.steps * (1 + (rows.objective.isin(TEACHERS) & rows.guidance.notna()))
 
 
 def in_order(experiment: Experiment, rows: Frame) -> Frame:
@@ -160,5 +161,5 @@ def is_lost(rows: Frame) -> pd.Series:
 
 def steps_label(count: float, objective: str = "") -> str:
     """`2 steps`, or `35 evaluations` of a teacher's solver."""
-    unit = "evaluation" if objective == "diffusion" else "step"
+    unit = "evaluation" if objective in TEACHERS else "step"
     return f"{count:.0f} {unit}{'' if count == 1 else 's'}"

@@ -26,9 +26,7 @@ SAMPLES = 5
 """Of each time."""
 SHAPE = (3, 8, 8)
 LOSS, OBJECTIVE = "field, teacher, x0, z, t, r", "fields, x0, draws, settings"
-OWN_TIMES = ("pd", "lcm")
-"""Objectives at times of their own grids, where an audit cannot place its points."""
-NAMES = [name for name, method in OBJECTIVES.items() if not (method.fake or method.two_times or name in OWN_TIMES)]
+NAMES = [name for name, method in OBJECTIVES.items() if not (method.fake or method.two_times or method.own_times)]
 """The project's objectives that train one field, at one time that an audit may choose."""
 
 

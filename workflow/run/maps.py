@@ -1,50 +1,26 @@
 """Published maps of two times in files: made .safetensors by `trigbench convert --family`, opened as maps here."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from trigbench.core.condition import Condition
 from trigbench.core.fields import Jump, bind
-from trigbench.core.map_conversions import CTM_LEAST
-from trigbench.core.networks.ctm import ctm_jump, ctm_network
-from trigbench.core.networks.families import is_unet, map_family_of
-from trigbench.core.networks.meanflow import meanflow_jump, meanflow_network
-from trigbench.core.networks.meanflow_unet import meanflow_unet, meanflow_unet_jump
+from trigbench.core.networks.families import PUBLISHED, map_family_of
+from trigbench.core.networks.public_maps import PublishedMap
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.named import named
 from trigbench.workflow.machine.tensors import names_in, read_tensors
 from trigbench.workflow.run.teachers import POINTS, TOLERANCE
 from trigbench.workflow.run.weights import Tensors, kept_of
 
 CPU = torch.device("cpu")
-GUIDED = (
-    "MeanFlow's public networks that are told labels were trained with guidance inside: the velocity is the guided "
-    "one, if this is one of them (docs/teachers.md)"
-)
-"""Of such a network, whose tensors do not say it."""
 REMEDY = "convert the published checkpoint again, by its family, or open it in a function of yours: docs/teachers.md"
-
-
-Network = TypeVar("Network", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class PublishedMap:
-    """A network of two times in a file, frozen."""
-
-    shape: tuple[int, ...]
-    classes: int
-    """That it is told; 0 for none."""
-    jump: Callable[[Tensor | None], Jump]
-    """labels (batch,) or none -> its map, in unit variance."""
-    network: nn.Module
 
 
 class MapTeacher:
@@ -53,8 +29,8 @@ class MapTeacher:
     def __init__(self, path: Path, sigma_d: float, device: torch.device) -> None:
         family = map_family_of(names_in(path)) or ""
         self.network = open_network(path, family, sigma_d, device)
-        if family == "meanflow" and self.network.classes:
-            warnings.warn(f"{path.name}: {GUIDED}", stacklevel=2)
+        if self.network.classes and (guided := PUBLISHED[family].guided):
+            warnings.warn(f"{path.name}: {guided}", stacklevel=2)
 
     def field(self, labels: Tensor | None) -> Field:
         """Its velocity, in unit variance."""
@@ -89,7 +65,7 @@ def open_map(
     heads: int | None = None,
     smallest: float | None = None,
 ) -> Jump:
-    """The map of a converted network, `meanflow` or `ctm`, frozen, in unit variance: u -> its field.
+    """The map of a converted network, of a family that has maps, frozen, in unit variance: u -> its field.
 
     `sigma_d` is the standard deviation of the data that it was trained on, `labels` (batch,) what it is told. `heads`
     are MeanFlow's where its width is none of the published, `smallest` the noise level at which CTM's training ended,
@@ -98,9 +74,11 @@ def open_map(
     """
     found = open_network(path, family, sigma_d, device, heads, smallest)
     _refuse(path, "labels", labels is not None and not found.classes, "this network is told no labels")
-    if family == "ctm" and found.classes and labels is None:
+    if PUBLISHED[family].needs_labels and found.classes and labels is None:
         remedy = f"give one for each sample, 0 to {found.classes - 1}"
-        raise BenchError("this network of CTM's is told labels", file=path, key="labels", remedy=remedy)
+        raise BenchError(
+            f"this network of {PUBLISHED[family].said}'s is told labels", file=path, key="labels", remedy=remedy
+        )
     return found.jump(labels)
 
 
@@ -114,39 +92,20 @@ def open_network(
 ) -> PublishedMap:
     """The same network, to be told labels. Raises BenchError as `open_map` does, but for these."""
 
-    def meanflow(state: Mapping[str, Tensor]) -> PublishedMap:
-        _refuse(path, "smallest", smallest is not None, "MeanFlow's time ends at 0, and no least level is told")
-        if is_unet(state):
-            _refuse(path, "heads", heads is not None, "MeanFlow's U-Net has no heads to say")
-            unet = _frozen(meanflow_unet(state), device)
-            return PublishedMap(unet.unet.shape, 0, lambda _: meanflow_unet_jump(unet, sigma_d), unet)
-        network = _frozen(meanflow_network(state, heads), device)
-        table = network.dit.embed_label
-        classes = 0 if table is None else table.num_embeddings - 1
-        jump: Callable[[Tensor | None], Jump] = lambda labels: meanflow_jump(network, sigma_d, labels)  # noqa: E731
-        return PublishedMap(network.dit.shape, classes, jump, network)
-
-    def ctm(state: Mapping[str, Tensor]) -> PublishedMap:
-        network = _frozen(ctm_network(state), device)
-        _refuse(path, "heads", heads is not None, "CTM's tensors say how many heads it has")
-        least = CTM_LEAST if smallest is None else smallest
-        jump: Callable[[Tensor | None], Jump] = lambda labels: ctm_jump(network, sigma_d, labels, least)  # noqa: E731
-        return PublishedMap(network.unet.shape, network.unet.classes, jump, network)
-
-    known: Mapping[str, Callable[[Mapping[str, Tensor]], PublishedMap]] = {"meanflow": meanflow, "ctm": ctm}
-    if family not in known:
-        raise BenchError(f"no map of {family!r} is known", file=path, key="family", remedy=f"one of {', '.join(known)}")
-    _refuse(
-        path, "smallest", smallest is not None and not smallest > 0, "a noise level that a network knows is above 0"
-    )
+    known = PUBLISHED.get(family)
+    if known is None or not known.map:
+        maps = ", ".join(name for name, other in PUBLISHED.items() if other.map)
+        raise BenchError(f"no map of {family!r} is known", file=path, key="family", remedy=f"one of {maps}")
+    for key, problem in known.unused(names_in(path)).items():
+        _refuse(path, key, (heads if key == "heads" else smallest) is not None, problem)
+    wrong = smallest is not None and not smallest > 0
+    _refuse(path, "smallest", wrong, "a noise level that a network knows is above 0")
     try:
-        return known[family](read_tensors(path, REMEDY))
+        found: PublishedMap = named(known.map)(read_tensors(path, REMEDY), sigma_d, heads, smallest)
     except ValueError as error:
         raise BenchError(str(error), file=path, key=family, remedy=REMEDY) from error
-
-
-def _frozen(network: Network, device: torch.device) -> Network:
-    return network.requires_grad_(False).to(device).eval()
+    found.network.requires_grad_(False).to(device).eval()
+    return found
 
 
 def _refuse(path: Path, key: str, wrong: bool, problem: str) -> None:

@@ -4,9 +4,9 @@ import math
 from pathlib import Path
 from typing import NoReturn
 
-from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D, SIGMA_MAX, SIGMA_MIN
+from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_MAX, SIGMA_MIN
 from trigbench.core.map_samplers import MAP_SAMPLERS, usual, whole_of
-from trigbench.core.networks.families import DDPMPP
+from trigbench.core.networks.families import DDPMPP, PUBLISHED
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.converted import header_of
@@ -14,7 +14,6 @@ from trigbench.workflow.study.guided import check_guidance, check_scales
 from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.metrics import check_quantity
 from trigbench.workflow.study.models import check_known
-from trigbench.workflow.study.samplers import OWN_STEPS
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.study import Study
 
@@ -84,7 +83,7 @@ def _check_samplers(study: Study, name: str, arm: Arm) -> None:
             problem = f"{key}: {sampler!r} does not sample objective {arm.objective!r}"
             problem += " with 'segments'" if arm.method.own and arm.segments else ""
             raise Mistake(problem, f"name a sampler whose solver is {' or '.join(allowed)}")
-        if settings.solver == OWN_STEPS:
+        if settings.solver in SOLVERS and SOLVERS[settings.solver].own_steps:
             _check_own_steps(f"samplers.{sampler}.evaluations", name, arm, settings.evaluations)
         if (own := MAP_SAMPLERS.get(arm.method.sampler)) and own.finest:
             _check_halves(f"samplers.{sampler}.evaluations", name, arm, settings.evaluations or ())
@@ -258,7 +257,7 @@ def _check_teacher(study: Study, name: str, arm: Arm) -> None:
         raise Mistake(f"{key}: there is no arm {arm.teacher!r}", f"name 'exact', or one of: {', '.join(study.arms)}")
     halves = arm.method.halves and arm.settings.get("teacher_steps") != 1  # else it is what its teacher is
     stage = halves and teacher.objective == arm.objective
-    if not (stage or teacher.objective == "diffusion") or teacher.data != arm.data:
+    if not (stage or teacher.method.teaches) or teacher.data != arm.data:
         before = f" or an arm of {arm.objective!r}" if halves else ""
         problem = f"{key}: {arm.teacher!r} must be a diffusion arm{before} on data {arm.data!r}"
         raise Mistake(problem, "name such an arm")
@@ -306,9 +305,11 @@ def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeache
         raise Mistake(f"arms.{name}.{key}: {problem}", remedy)
 
     path = Path(teacher.file)
-    if study.sigma_d != SIGMA_D and teacher.kind != "meanflow":
-        problem = f"networks of EDM and CTM are of data with a standard deviation of {SIGMA_D}, not {study.sigma_d}"
-        refuse(problem, f"set sigma_d: {SIGMA_D}, or let a diffusion arm teach")
+    family = PUBLISHED[teacher.kind]
+    if family.sigma_d not in (None, study.sigma_d):
+        scale = f"a standard deviation of {family.sigma_d}, not {study.sigma_d}"
+        problem = f"networks of {family.said} are of data with {scale}"
+        refuse(problem, f"set sigma_d: {family.sigma_d}, or let a diffusion arm teach")
     convert = "make it by `python -m trigbench.workflow.steps.convert` (docs/teachers.md)"
     try:
         found = header_of(path)
@@ -332,7 +333,7 @@ def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeache
     if arm.start == "teacher" and study.sizes[arm.size].network != found.network:
         problem = f"{path} is of {found.network}, size {arm.size!r} of {study.sizes[arm.size].network or 'an MLP'}"
         refuse(problem, f"let the size be 'network: {found.network}' with its settings, or remove it", "start")
-    if arm.start == "teacher" and found.kind != "edm" and arm.told != ("target_time",):
+    if arm.start == "teacher" and PUBLISHED[found.kind].map and arm.told != ("target_time",):
         problem = f"{path} is a map of two times, and the network of {arm.objective!r} is told another thing than these"
         refuse(problem, "take a method of two times without 'guidance_max', or set start: random", "start")
 

@@ -1,5 +1,6 @@
 """What must hold of an arm that is guided: of what guides it, and of the scales that it is sampled at."""
 
+from trigbench.core.solvers import of_velocities
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Study
@@ -16,8 +17,9 @@ def check_scales(key: str, sampler: str, scales: tuple[float, ...] | None, arm: 
     if scales and any(name in arm.settings for name in OF_ITSELF):
         problem = f"{key}: {sampler!r} guides, and the arm is guided while it is trained: it would be guided twice"
         raise Mistake(problem, "name a sampler without 'guidance': its samples are guided as they are")
-    if scales and not (arm.guidance_max or (arm.label_dropout and arm.method.sampler == "heun")):
-        lacks = "'label_dropout'" if arm.method.sampler == "heun" else "'guidance_max'"
+    velocity = arm.method.sampler == of_velocities()
+    if scales and not (arm.guidance_max or (arm.label_dropout and velocity)):
+        lacks = "'label_dropout'" if velocity else "'guidance_max'"
         raise Mistake(f"{key}: {sampler!r} is guided, and the arm is not", f"give the arm {lacks}")
     if arm.guidance_max and not scales:
         raise Mistake(f"{key}: the arm is told its guidance scale", f"give {sampler!r} its 'guidance'")
@@ -39,7 +41,7 @@ def _check_weak_teacher(study: Study, name: str, arm: Arm) -> None:
     key, said, weak = f"arms.{name}.weak_teacher", repr(arm.weak_teacher), study.arms.get(arm.weak_teacher)
     if weak is None:
         raise Mistake(f"{key}: there is no arm {said}", f"name one of: {', '.join(study.arms)}")
-    if weak.objective != "diffusion" or weak.data != arm.data:
+    if not weak.method.teaches or weak.data != arm.data:
         problem = f"{key}: {said} must be a diffusion arm on data {arm.data!r}, to be mixed with the teacher"
         raise Mistake(problem, "name such an arm, smaller or trained for less than the teacher")
     if arm.teacher is None:

@@ -149,7 +149,9 @@ MEASUREMENTS: dict[str, Measurement] = {
                 "RMS distance of Euler's own trajectory to the exact map; x is N", "intervals", exact=True
             ),
             "fixed_point_error_heun": Curve("the same of Heun's", "intervals", exact=True),
-            "ct_minus_cd_loss": Curve("CT's loss over CD's, less one, at a fixed network; x is N", "intervals"),
+            "ct_minus_cd_loss": Curve(
+                "CT's loss over CD's, less one, at a fixed network; x is N", "intervals", "CT minus CD loss"
+            ),
             "gradient_bias": Curve(
                 "mean gradient over the grid's step against its limit in N, relative, at a fixed network; x is N",
                 "intervals",

@@ -117,10 +117,11 @@ def way_of(study: Study, kind: OutsideKind, steps: int) -> Sampling:
     Raises BenchError where nothing of the study does.
     """
     if kind == "checkpoint":
-        if steps < 1 or steps % 2 == 0:
+        name = of_velocities()
+        if steps < 1 or (steps - 1) % SOLVERS[name].evaluations:
             remedy = f"Heun's method takes an odd number of evaluations: --steps {max(steps - 1, 1)}"
             raise BenchError(f"{steps} is no number of evaluations", key="--steps", remedy=remedy)
-        return Sampling(sampler="heun", solver="heun", steps=steps)
+        return Sampling(sampler=name, solver=name, steps=steps)
     solver = usual(two_times=kind == "map")
     known = _times(study, solver)
     if kind == "map":
@@ -138,7 +139,7 @@ def default_steps(study: Study, kind: OutsideKind) -> tuple[int, ...]:
 
     Raises BenchError where the study gives their name to another way of sampling.
     """
-    name = "heun" if kind == "checkpoint" else usual(two_times=kind == "map")
+    name = of_velocities() if kind == "checkpoint" else usual(two_times=kind == "map")
     sampler = study.all_samplers[name]
     found = sampler.evaluations or tuple(len(times) + 1 for times in sampler.times or ())
     if sampler.solver != name or not found:

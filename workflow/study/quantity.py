@@ -42,6 +42,8 @@ class Curve:
 
     meaning: str
     along: Literal["step", "angle", "intervals", "dimension", "steps", "scale"]
+    label: str = ""
+    """Empty for its name in words."""
     signed: bool = False
     """As of a quantity."""
     exact: bool = False

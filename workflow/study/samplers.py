@@ -10,9 +10,6 @@ from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.models import Model, Settings, check_known, unfit
 
-OWN_STEPS = "ddim_even"
-"""The solver whose steps are an arm's `segments` where no `evaluations` say otherwise."""
-
 
 class Sampler(Model):
     """A way to draw samples from a trained run."""
@@ -55,7 +52,7 @@ class Sampler(Model):
         check_known("solver", self.solver, (*MAP_SAMPLERS, *SOLVERS))
         way = MAP_SAMPLERS.get(self.solver)
         for key, used in (("times", bool(way and way.times)), ("evaluations", way is None or bool(way.evaluations))):
-            may_lack = key == "evaluations" and self.solver == OWN_STEPS
+            may_lack = key == "evaluations" and way is None and SOLVERS[self.solver].own_steps
             if used != bool(getattr(self, key)) and not may_lack:
                 raise unfit(f"solver {self.solver!r}", used, key)
         if self.gamma is not None and not (way and "gamma" in way.takes):

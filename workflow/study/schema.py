@@ -19,9 +19,9 @@ from pydantic import (
 
 from trigbench._nearest import among
 from trigbench.core.constants import EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
-from trigbench.core.map_samplers import MAP_SAMPLERS, by_edges, is_everywhere, sampled_by, usual
+from trigbench.core.map_samplers import MAP_SAMPLERS, by_edges, is_everywhere, usual
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
-from trigbench.core.solvers import SOLVERS
+from trigbench.core.solvers import SOLVERS, sampled_by
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.converted import ConvertedTeacher
 from trigbench.workflow.study.models import PATH, Model, Name, Settings, check_known, strange, unfit

@@ -19,6 +19,7 @@ from trigbench.workflow.report.drawing import (
 )
 from trigbench.workflow.report.kinds import Along, Kind
 from trigbench.workflow.report.rows import (
+    TEACHERS,
     arm_of,
     evaluations,
     first_way,
@@ -117,7 +118,8 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
         return _said_of_the_map(rows, training_compute(runs, rows)[0], known[experiment.metric])
     costs = {"sampling": sampling_compute(runs, rows), "training": training_compute(runs, rows)}
     rows = rows.assign(teacher=taught_by(rows), **{kind: cost for kind, (cost, _) in costs.items()})
-    teachers, students = rows[rows.objective == "diffusion"], rows[(rows.steps == 2) & (rows.objective != "diffusion")]
+    teaches = rows.objective.isin(TEACHERS)
+    teachers, students = rows[teaches], rows[(rows.steps == 2) & ~teaches]
     parts = []
     for _, group in students[students.teacher.isin(teachers.arm)].groupby("objective", sort=False):
         largest = group.loc[group.parameters.idxmax()]

@@ -7,16 +7,18 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.claims.statistics import paired, per_seed
 from trigbench.workflow.report.drawing import floor, label_first, legend, line, panels, say_when_empty
 from trigbench.workflow.report.kinds import Along, Kind, by_intervals
-from trigbench.workflow.report.rows import first_way, is_lost, lines, results, steps_label
+from trigbench.workflow.report.rows import TEACHERS, first_way, is_lost, lines, results, steps_label
 from trigbench.workflow.report.style import INTERVALS, PRECISIONS, colour, marker, name
 from trigbench.workflow.report.words import NOTHING, mean_of, short_name
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
 
 Frame = pd.DataFrame
+LIMITS = {name: method.limit for name, method in OBJECTIVES.items() if method.limit}
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
@@ -25,7 +27,7 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
     counts = sorted(rows[rows.intervals.notna()].steps.dropna().unique()) or [None]
     figure, axes = panels(len(counts), 4.3, share_y=True)
     for ax, steps in zip(axes, counts, strict=True):
-        _sweep(ax, rows if steps is None else rows[(rows.steps == steps) | (rows.objective == "diffusion")])
+        _sweep(ax, rows if steps is None else rows[(rows.steps == steps) | rows.objective.isin(TEACHERS)])
         floor(ax, runs, experiment.metric)
         ax.set_xlabel(INTERVALS)
         ax.set_xscale("log", base=2)
@@ -49,11 +51,11 @@ def _sweep(ax: Axes, rows: Frame) -> None:
             look = {"color": shade, "linestyle": style, "marker": symbol if suffix else marker(objective)}
             line(ax, group, "intervals", label=name(objective) + suffix + words, **look)
         for (objective,), words, group in lines(first_way(mine[mine.intervals.isna()]), ["objective"], "objective"):
-            if rank and objective == "diffusion":
+            if rank and objective in TEACHERS:
                 continue
             values = per_seed(group[~is_lost(group)])
             if len(values):
-                label = name(objective) + ("" if objective == "diffusion" else suffix) + words
+                label = name(objective) + ("" if objective in TEACHERS else suffix) + words
                 ax.axhline(values.mean(), color=colour(objective), linestyle=style, linewidth=1.4, label=label)
                 ax.axhspan(values.min(), values.max(), color=colour(objective), alpha=0.10, linewidth=0)
 
@@ -75,7 +77,7 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
         if last_n != best[0]:
             text += f" and {last / means[best]:.2f} times that" if math.isfinite(last) else " and diverges"
             text += f" at N = {last_n:.0f}"
-        rivals = rows[(rows.objective == CONTINUOUS.get(objective)) & (rows.precision == precision)]
+        rivals = rows[(rows.objective == LIMITS.get(objective)) & (rows.precision == precision)]
         rivals = rivals[rivals.steps == steps] if pd.notna(steps) else rivals
         if len(rivals):
             text += ", " + _against(group, rivals, best[1], known[experiment.metric])
@@ -101,9 +103,6 @@ def _against(discrete: Frame, continuous: Frame, best: str, of: Quantity) -> str
     side = "better" if sign * gap.mean > 0 else "worse"
     return f"{shown}, {side} than the best N on average, but the interval holds zero ({about})"
 
-
-CONTINUOUS = {"dscd": "scd", "dsct": "sct"}
-"""The continuous-time limit of each discrete objective."""
 
 KIND = Kind(
     draw=draw,

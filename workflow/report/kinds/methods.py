@@ -62,11 +62,12 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
 
 def _draw_bias(ax: Axes, rows: Frame) -> None:
     """Against the dimension, of sCT's direction or of MeanFlow's by each control."""
+    for metric, (words, style) in {"normalisation_bias": (None, "-"), **POWERS}.items():
+        own = rows[rows.metric == metric]
+        if len(own):
+            objective = str(own.objective.iloc[0])
+            line(ax, own, "x", color=colour(objective), linestyle=style, marker=marker(objective), label=words)
     normalised = rows[rows.metric == "normalisation_bias"]
-    line(ax, normalised, "x", color=colour("sct"), linestyle="-", marker=marker("sct"))
-    for metric, (words, style) in POWERS.items():
-        own, face = rows[rows.metric == metric], colour("meanflow")
-        line(ax, own, "x", color=face, linestyle=style, marker=marker("meanflow"), label=words)
     whose = "sCT's normalised direction" if len(normalised) else "MeanFlow's direction"
     ax.set(xlabel=DIMENSION, ylabel=f"bias of {whose},\nmean over root mean square")
     ax.set_xscale("log", base=2)

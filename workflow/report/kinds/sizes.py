@@ -9,7 +9,16 @@ from matplotlib.figure import Figure
 from trigbench.workflow.claims.statistics import interval, over_seeds, per_seed
 from trigbench.workflow.report.drawing import engineering, floor, legend, line, log_scale, panels
 from trigbench.workflow.report.kinds import Along, Kind
-from trigbench.workflow.report.rows import first_way, in_order, is_lost, lines, results, steps_label, taught_by
+from trigbench.workflow.report.rows import (
+    TEACHERS,
+    first_way,
+    in_order,
+    is_lost,
+    lines,
+    results,
+    steps_label,
+    taught_by,
+)
 from trigbench.workflow.report.style import GUIDE, colour, dashes, marker, name
 from trigbench.workflow.report.words import NOTHING
 from trigbench.workflow.study.experiment import Experiment
@@ -22,14 +31,14 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
     """The metric against the number of parameters, and the students' ratio to their own teacher."""
     rows = in_order(experiment, results(runs, experiment.metric))
     rows = rows.assign(teacher=taught_by(rows))
-    taught = first_way(rows[rows.objective == "diffusion"])
+    taught = first_way(rows[rows.objective.isin(TEACHERS)])
     teachers = taught[~is_lost(taught)].set_index(["arm", "seed"]).value.to_dict()
     figure, (left, right) = panels(2, 4.2)
     for (objective, steps), words, group in lines(rows, ["objective", "steps"], "parameters"):
         style = {"color": colour(objective), "linestyle": dashes(steps), "marker": marker(objective)}
         style["label"] = f"{name(objective)}, {steps_label(steps, objective)}{words}"
         line(left, group, "parameters", **style)
-        if objective != "diffusion":
+        if objective not in TEACHERS:
             taught = group[group.teacher.isin(rows.arm)]
             own = [teachers.get(run, np.nan) for run in zip(taught.teacher, taught.seed, strict=True)]
             line(right, taught.assign(value=taught.value / np.array(own, float)), "parameters", **style)
@@ -50,10 +59,10 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
     """The ratio of every student to its own teacher, by size."""
     rows = in_order(experiment, results(runs, experiment.metric))
     rows = rows.assign(teacher=taught_by(rows))
-    own_ways = first_way(rows[rows.objective == "diffusion"])
+    own_ways = first_way(rows[rows.objective.isin(TEACHERS)])
     teachers = own_ways.set_index(["arm", "seed"]).value.to_dict()
     parts = []
-    students = rows[rows.objective != "diffusion"].sort_values(["objective", "steps"], kind="stable")
+    students = rows[~rows.objective.isin(TEACHERS)].sort_values(["objective", "steps"], kind="stable")
     for (objective, steps), words, group in lines(students, ["objective", "steps"], "size"):
         ratios = []
         for size, members in group.groupby("size", sort=False):

@@ -6,6 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from trigbench.core.objectives import OBJECTIVES
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.report.drawing import floor, legend, line, log_metric, panels, say_when_empty
 from trigbench.workflow.report.kinds import Along, Kind, of_families
@@ -24,6 +25,8 @@ ERRORS = {
     "predicted_jumps": ("a Gaussian in closed form, nothing re-noised", "#D55E00", ":"),
 }
 """Words, colour and line."""
+SEGMENTED = frozenset(name for name, method in OBJECTIVES.items() if "segments" in method.needs)
+"""Objectives of students that have a network for each number of steps."""
 MEASURED = {sampler: drawn for one in MEASUREMENTS.values() for sampler, drawn in one.samples.items()}
 
 
@@ -88,12 +91,13 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
             parts.append(f"{budget:.0f}: {leader}, {mean_of(within, leader)}")
         best = leader
     text = f"Best within a budget of evaluations (where it changes): {'; '.join(parts)}"
-    two = rows[(rows.steps == 2) & rows.objective.isin(["scd", "ms_scd"])]
-    for _, alike in two.groupby("teacher", sort=False):
-        pair = [next(iter(alike[alike.objective == objective].arm), None) for objective in ("ms_scd", "scd")]
-        if None not in pair:
-            side, shown = compared(alike, str(pair[0]), str(pair[1]), of)
-            text += f". Two steps of {pair[1]} against {pair[0]}: {side}, {shown}"
+    for pair in ((segmented, method.unsegmented) for segmented, method in OBJECTIVES.items() if method.unsegmented):
+        two = rows[(rows.steps == 2) & rows.objective.isin(pair)]
+        for _, alike in two.groupby("teacher", sort=False):
+            arms = [next(iter(alike[alike.objective == objective].arm), None) for objective in pair]
+            if None not in arms:
+                side, shown = compared(alike, str(arms[0]), str(arms[1]), of)
+                text += f". Two steps of {arms[1]} against {arms[0]}: {side}, {shown}"
     return text + "."
 
 
@@ -105,7 +109,7 @@ def _way(arm: str, objective: str, sampler: str, count: float) -> str:
 
 def _by_cost(rows: Frame) -> Frame:
     """By evaluations; a student of segments is one of a family, too."""
-    swept = rows.steps.where(rows.objective.isin(["ms_scd", "pd"]))
+    swept = rows.steps.where(rows.objective.isin(SEGMENTED))
     return of_families(rows.assign(steps=evaluations(rows)), swept)
 
 

@@ -157,7 +157,8 @@ def label(metric: str, known: Quantities = QUANTITIES) -> str:
     """
     if metric in known:
         return capital(known[metric].title)
-    return capital(" ".join(word.upper() if word in ("ct", "cd") else word for word in metric.split("_")))
+    own = CURVES[metric].label if metric in CURVES else ""
+    return capital(own or " ".join(metric.split("_")))
 
 
 def meaning(metric: str, known: Quantities = QUANTITIES) -> str:

@@ -11,17 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Jump
-from trigbench.core.map_conversions import CTM_LEAST
-from trigbench.core.networks.families import map_family_of
+from trigbench.core.networks.families import PUBLISHED, Published, map_family_of
 from trigbench.core.networks.teachers import field_from_discrete_vp
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import sha256
 from trigbench.workflow.machine.tensors import names_in
-from trigbench.workflow.run.maps import GUIDED, open_network
+from trigbench.workflow.run.maps import open_network
 from trigbench.workflow.run.teachers import EdmTeacher
 from trigbench.workflow.study.converted import header_of
 
@@ -61,12 +59,10 @@ def open_safetensors(path: Path, dataset: Dataset, sigma_d: float, device: torch
         return open_edm(path, dataset, sigma_d, device)
     found = open_network(path, family, sigma_d, device)
     _check_fits(path, found.shape, found.classes, dataset)
-    said = f"taken to be trained on data of a standard deviation of {sigma_d:g}, as the study's are"
-    if family == "ctm":
-        _check_scale(path, "CTM", sigma_d)
-        said = f"taken to be trained down to the noise level {CTM_LEAST:g}, as CTM's paper has it (docs/teachers.md)"
-    guided = (GUIDED,) if family == "meanflow" and found.classes else ()
-    return MapFile(found.jump, sigma_d, {str(path): sha256(path)}, (said, *guided))
+    known = PUBLISHED[family]
+    _check_scale(path, known, sigma_d)
+    guided = (known.guided,) if known.guided and found.classes else ()
+    return MapFile(found.jump, sigma_d, {str(path): sha256(path)}, (known.remark.format(sigma_d=sigma_d), *guided))
 
 
 def open_edm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device) -> DiffusionModel:
@@ -76,7 +72,7 @@ def open_edm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device)
     except (OSError, ValueError) as error:
         raise BenchError(f"no network that is known here: {error}", file=path, remedy=CONVERT) from error
     _check_fits(path, header.shape, header.classes, dataset)
-    _check_scale(path, "EDM", sigma_d)
+    _check_scale(path, PUBLISHED[header.kind], sigma_d)
     return DiffusionModel(EdmTeacher(path, sigma_d, device).field, {str(path): sha256(path)})
 
 
@@ -158,10 +154,10 @@ def _opened(unet_folder: Path, scheduler: Path) -> tuple[Any, Tensor, Any]:
     return unet, made.alphas_cumprod, made.config.prediction_type
 
 
-def _check_scale(path: Path, whose: str, sigma_d: float) -> None:
-    if sigma_d != SIGMA_D:
+def _check_scale(path: Path, family: Published, sigma_d: float) -> None:
+    if family.sigma_d not in (None, sigma_d):
         remedy = "judge it as a function, which says how it is scaled (docs/judge.md)"
-        problem = f"{whose}'s data have a standard deviation of {SIGMA_D}, the study's of {sigma_d:g}"
+        problem = f"{family.said}'s data have a standard deviation of {family.sigma_d}, the study's of {sigma_d:g}"
         raise BenchError(problem, file=path, remedy=remedy)
 
 
