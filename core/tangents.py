@@ -19,6 +19,8 @@ Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]
 Derivative = Callable[[Field, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(field, x, t, v, scale of (batch,)) -> F with its gradient, and scale * dF/dt along dx/dt = v without one."""
+Number = float | Tensor
+"""A number that moves from step to step: of shape () where a step is compiled (core.compiled)."""
 Control = Callable[[Tensor], Tensor]
 """What is done to a direction before it becomes a target."""
 
@@ -74,7 +76,7 @@ def segment_direction(
     t: Times,
     u: Times,
     v: Batch,
-    r: float = 1.0,
+    r: Number = 1.0,
     derivative: Derivative = derivative_along,
 ) -> Direction:
     """The direction of the map from t down to the segment edge u <= t; u = 0 is sCM (Alg. 1).

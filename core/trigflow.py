@@ -227,9 +227,23 @@ def check_angles(
         raise ValueError(f"need {at_least} or more strictly {order} angles in [0, pi/2], got [{shown}]; {HINT}")
 
 
+_TRACER = torch._C._TorchDispatchModeKey.PROXY
+"""make_fx's (core.compiled)."""
+
+
+def is_traced() -> bool:
+    """Whether a graph is made of what is called, which must not depend on values."""
+    return torch._C._get_dispatch_mode(_TRACER) is not None
+
+
+def any_positive(values: Tensor) -> bool:
+    """Whether there is one above 0; True where a graph is made."""
+    return is_traced() or bool((values > 0).any())
+
+
 def _can_look(values: Tensor) -> bool:
     transformed = torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling()
-    return values.device.type == "cpu" and not transformed
+    return values.device.type == "cpu" and not transformed and not is_traced()
 
 
 def _extremes(values: Tensor) -> str:

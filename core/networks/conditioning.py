@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trigbench.core.condition import Condition, parts_of
 from trigbench.core.networks.embeddings import PositionalEmbedding
-from trigbench.core.trigflow import time_dtype
+from trigbench.core.trigflow import is_traced, time_dtype
 
 Labels = Int[Tensor, " batch"]
 Told = Condition | Tensor | None
@@ -58,6 +58,8 @@ def one_hot(
     """A row per sample in `like`'s dtype; zeros where there is no label: None, or index `classes`."""
     if labels is None:
         return like.new_zeros(len(like), classes)
+    if is_traced():  # the other looks whether labels are classes
+        return (labels[:, None] == torch.arange(classes, device=labels.device)).to(like.dtype)
     return nn.functional.one_hot(labels, classes + 1)[:, :-1].to(like.dtype)
 
 

@@ -20,7 +20,7 @@ from trigbench.core.flow_maps import (
     weight_of_pair,
 )
 from trigbench.core.objectives.regression import Regression, regress
-from trigbench.core.tangents import Derivative, Direction, derivative_along
+from trigbench.core.tangents import Derivative, Direction, Number, derivative_along
 from trigbench.core.trigflow import interpolate
 from trigbench.core.two_angles import TwoAngles, two_angles
 
@@ -41,7 +41,7 @@ class LagrangianSettings:
 class EulerianSettings:
     """Of `ayf`: the warm-up of the derivative, and what both are told."""
 
-    warmup: float = 1.0
+    warmup: Number = 1.0
     """r of this step."""
     warmup_most: float = 0.99
     """Where it ends."""
@@ -61,7 +61,7 @@ def ayf(fields: Fields, x0: Batch, draws: Draws, settings: EulerianSettings) -> 
     if fields.teacher is None or fields.student_to is None:
         raise ValueError("ayf needs fields.teacher and fields.student_to")
     t, u = two_angles(draws, settings.map.angles, law="gap")
-    x, r = interpolate(x0, draws.noise, t), min(settings.warmup, settings.warmup_most)
+    x, r = interpolate(x0, draws.noise, t), _at_most(settings.warmup_most, settings.warmup)
     with torch.no_grad():
         v = fields.teacher(x, t)
     moved = eulerian_direction(fields.student_to(u), x, t, u, v, r * flow_factor(t, u), settings.map.derivative)
@@ -89,3 +89,7 @@ def ayf_lagrangian(fields: Fields, x0: Batch, draws: Draws, settings: Lagrangian
 def _regress(fields: Fields, direction: Direction, t: Tensor, u: Tensor, settings: LagrangianSettings) -> Regression:
     control = control_of(settings.direction, control="normalise")
     return regress(direction, t, weight_of_pair(fields, u), settings.log_weight_max, control)
+
+
+def _at_most(most: float, r: Number) -> Number:
+    return r.clamp(max=most) if isinstance(r, Tensor) else min(r, most)

@@ -9,7 +9,7 @@ from torch import Tensor
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.regression import NORMALISED, Regression, regress
-from trigbench.core.tangents import Control, Derivative, derivative_along, segment_direction
+from trigbench.core.tangents import Control, Derivative, Number, derivative_along, segment_direction
 from trigbench.core.trigflow import Field, interpolate, lognormal_angle, lower_edge, velocity
 
 Batch = Float[Tensor, "batch *shape"]
@@ -25,7 +25,7 @@ class ContinuousSettings:
     """P_mean: the mean of ln sigma of the drawn t."""
     proposal_std: float = PROPOSAL_STD
     """P_std: its standard deviation, greater than 0."""
-    warmup: float = 1.0
+    warmup: Number = 1.0
     """r of this step, from 0 to 1 (core.schedules.tangent_warmup)."""
     control: Control = NORMALISED
     """What is done to the direction g in unit variance; the paper's is g / (|g| + 0.1 / sigma_d)."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.regression import NORMALISED, Regression, regress
 from trigbench.core.samplers import Step
-from trigbench.core.tangents import Control, Direction
+from trigbench.core.tangents import Control, Direction, Number
 from trigbench.core.trigflow import Field, ProposalGrid, cos_sin, draw_interval, interpolate, rotate, velocity
 
 Batch = Float[Tensor, "batch *shape"]
@@ -24,7 +24,7 @@ class DiscreteSettings:
     """Holds the proposal already split over its intervals."""
     solver: Step | None = None
     """The teacher's step in dsCD; None is the paper's DDIM, whose velocity needs no (rounded) difference."""
-    warmup: float = 1.0
+    warmup: Number = 1.0
     """r of this step, from 0 to 1 (core.schedules.tangent_warmup)."""
     control: Control = NORMALISED
     """What is done to the direction g in unit variance; the paper's is g / (|g| + 0.1 / sigma_d)."""
@@ -38,7 +38,7 @@ def chord_velocity(x: Batch, x_u: Batch, t: Times, u: Times) -> Batch:
     return (c * x - x_u) / s
 
 
-def discrete_direction(field: Field, x: Batch, t: Times, u: Times, v: Batch, r: float = 1.0) -> Direction:
+def discrete_direction(field: Field, x: Batch, t: Times, u: Times, v: Batch, r: Number = 1.0) -> Direction:
     """g = cos(t) (f-(x_t, t) - f-(x_u, u)) / sin(t - u), x_u = rotate(x, v, t, u), for u < t.
 
     Computed as Eq. 37, which subtracts outputs of the network before it divides by sin(t - u):

@@ -16,7 +16,7 @@ from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.continuous import ContinuousSettings
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
-from trigbench.core.tangents import Derivative, Direction
+from trigbench.core.tangents import Derivative, Direction, Number
 from trigbench.core.trigflow import Field, consistency_map, cos_sin, interpolate, lognormal_angle, rotate, velocity
 
 Batch = Float[Tensor, "batch *shape"]
@@ -57,7 +57,8 @@ def rcm(fields: Fields, x0: Batch, draws: Draws, settings: RCMSettings) -> Regre
     """
     check_scores("rcm", fields, draws)
     moved = _consistency(fields, x0, draws, settings.consistency)
-    if settings.consistency.warmup < 1:
+    r = settings.consistency.warmup
+    if not isinstance(r, Tensor) and r < 1:
         return moved
 
     def again(_: int, uniform: Tensor) -> Tensor:
@@ -69,7 +70,9 @@ def rcm(fields: Fields, x0: Batch, draws: Draws, settings: RCMSettings) -> Regre
     apart = matching(fields, samples, draws.score.noise, t)
     later = lognormal_angle(draws.fake.uniform, *RCM_PROPOSAL, sigma_d=1.0)
     learned = denoising(_fake(fields), samples.detach(), draws.fake.noise, later)
-    return replace(moved, loss=moved.loss + settings.reverse_weight * apart.loss + learned.loss)
+    whole = moved.loss + settings.reverse_weight * apart.loss + learned.loss
+    # a compiled step has r as a tensor, and both
+    return replace(moved, loss=torch.where(r < 1, moved.loss, whole) if isinstance(r, Tensor) else whole)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def _consistency(fields: Fields, x0: Batch, draws: Draws, told: ContinuousSettin
     return regress(direction, t, fields.log_weight, told.log_weight_max, told.control)
 
 
-def warmed_direction(field: Field, x: Batch, t: Times, v: Batch, r: float, derivative: Derivative) -> Direction:
+def warmed_direction(field: Field, x: Batch, t: Times, v: Batch, r: Number, derivative: Derivative) -> Direction:
     """rCM's direction: sCM's (core.tangents.segment_direction to 0) but for the factor of F - v where r < 1."""
     F, scaled_dF = derivative(field, x, t, v, torch.cos(t) * torch.sin(t))
     with torch.no_grad():

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trigbench.core.constants import NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from trigbench.core.samplers import Step
-from trigbench.core.tangents import Clip, Control, Derivative, Direction, derivative_along, normalise
+from trigbench.core.tangents import Clip, Control, Derivative, Direction, Number, derivative_along, normalise
 from trigbench.core.trigflow import ProposalGrid, TimeFunction
 
 NORMALISED: Control = partial(normalise, constant=NORMALISER / SIGMA_D)
@@ -36,7 +36,7 @@ class Settings:
     """P_mean: the mean of ln sigma of the drawn t."""
     proposal_std: float = PROPOSAL_STD
     """P_std: its standard deviation, greater than 0."""
-    warmup: float = 1.0
+    warmup: Number = 1.0
     """r of this step (core.schedules.tangent_warmup)."""
     control: Control = NORMALISED
     """What is done to the direction g in unit variance; the paper's is g / (|g| + 0.1 / sigma_d)."""

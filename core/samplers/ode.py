@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.samplers import Callback, Step
-from trigbench.core.trigflow import Field, check_angles, consistency_map, cos_sin, rotate
+from trigbench.core.trigflow import Field, any_positive, check_angles, consistency_map, cos_sin, rotate
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]
@@ -28,7 +28,7 @@ def dpm_solver_2s_step(field: Field, x: Batch, t: Times, u: Times, ratio: float 
     """Single-step DPM-Solver-2 (Eq. 27): one extra evaluation at `ratio` of the way in log tan t."""
     F = field(x, t)
     ddim = rotate(x, F, t, u)
-    if not bool((u > 0).any()):
+    if not any_positive(u):
         return ddim
     middle = _between(t, u, ratio)
     x_middle = rotate(x, F, t, middle)
@@ -49,7 +49,7 @@ def dpm_solver_pp_2s_step(field: Field, x: Batch, t: Times, u: Times, ratio: flo
     F = field(x, t)
     zero = torch.zeros_like(t)
     ddim = rotate(x, F, t, u)
-    if not bool((u > 0).any()):
+    if not any_positive(u):
         return ddim
     middle = _between(t, u, ratio)
     x_middle = rotate(x, F, t, middle)

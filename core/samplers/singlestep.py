@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trigbench.core.trigflow import Field, cos_sin, rotate
+from trigbench.core.trigflow import Field, any_positive, cos_sin, rotate
 
 Batch = Float[Tensor, "batch *shape"]
 Times = Float[Tensor, " batch"]
@@ -20,7 +20,7 @@ def dpm_solver_3s_step(field: Field, x: Batch, t: Times, u: Times) -> Batch:
     """
     F = field(x, t)
     ddim = rotate(x, F, t, u)
-    if not bool((u > 0).any()):
+    if not any_positive(u):
         return ddim
     c, s = cos_sin(t, x)
     noise = s * x + c * F

@@ -256,30 +256,48 @@ def boundary_of(arm: Arm, sigma_d: float) -> float:
     return math.atan(SIGMA_MIN / sigma_d) if arm.method.boundary else 0.0
 
 
-def step_function(task: Task, modules: Modules) -> Callable[..., Regression]:
+@dataclasses.dataclass(frozen=True)
+class StepFunction:
     """(step, weights of the target or none, rows of the step's batch or None for all) -> the objective's value on them.
 
     Draws are a function of (seed, step, purpose) and of the sample's place in the batch (workflow.run.batches).
     """
+
+    task: Task
+    settings_at: Callable[[int], Any]
+    """On the task's device."""
+    on: Callable[[Any, Tensors, Batch], Regression]
+    """(settings, weights of the target, rows) -> the objective's value; nothing else moves but weights."""
+    own_code: bool
+    """Whether an objective or a network of one's own is called, which may draw from global generators."""
+
+    def __call__(self, step: int, target: Tensors, rows: Batch | None = None) -> Regression:
+        batch = draw_batch(self.task, step).to(self.task.device) if rows is None else rows
+        self.seed(step, batch)
+        return self.on(self.settings_at(step), target, batch)
+
+    def seed(self, step: int, rows: Batch) -> None:
+        """What is drawn from global generators must not depend on what came before."""
+        if self.own_code:
+            seed_globals(self.task.seed, step, "dropout", rows.first)
+
+
+def step_function(task: Task, modules: Modules) -> StepFunction:
+    """All of the task's step that an objective computes."""
     study, arm, device = task.study, task.arm, task.device
-    objective = named(arm.method.path)
-    settings_at = settings_of(task)
-    taught_by = teacher_of(task)
+    objective, taught_by, settings_at = named(arm.method.path), teacher_of(task), settings_of(task)
     taught = [study.arms[name] for name in map(str, (arm.teacher, arm.weak_teacher)) if name in study.arms]
     own_code = arm.method.own or any(study.sizes[of.size].network is not None for of in (arm, *taught))
 
-    def evaluate(step: int, target: Tensors, rows: Batch | None = None) -> Regression:
-        batch = draw_batch(task, step).to(device) if rows is None else rows
+    def evaluate(settings: Any, target: Tensors, batch: Batch) -> Regression:
         bound = partial(student_field, task, precision=arm.precision, tangent_precision=arm.tangent_precision)
         fields = _fields(arm, modules, bound, batch.condition, target)
         beside = own_guidance(arm, task.data.classes, partial(bound, modules.student, None), batch.condition)
         fields = dataclasses.replace(fields, teacher=taught_by(batch.condition), own_guidance=beside)
-        if own_code:  # it may draw from global generators, which must not depend on what came before
-            seed_globals(task.seed, step, "dropout", batch.first)
         with masks(batch.keys):
-            return objective(fields, batch.x0, batch.draws, mapped(lambda value: value.to(device), settings_at(step)))
+            return objective(fields, batch.x0, batch.draws, settings)
 
-    return evaluate
+    return StepFunction(task, lambda step: mapped(lambda a: a.to(device), settings_at(step)), evaluate, own_code)
 
 
 def _fields(arm: Arm, modules: Modules, bound: Callable[..., Field], condition: Condition, target: Tensors) -> Fields:

@@ -1,7 +1,7 @@
 """A step's loss and gradients: of the whole batch, or of its parts one after the other."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -25,6 +25,27 @@ WATCHED = 4 + 2 * BINS
 """Numbers of `watched_of`."""
 
 
+Differentiate = Callable[..., tuple[Tensor, Sequence[Tensor]]]
+"""As `differentiated`, whose arguments it takes."""
+
+
+def differentiated(
+    objective: Callable[..., Regression],
+    step: int,
+    part: Batch,
+    target: Tensors,
+    parameters: Sequence[Tensor],
+    factor: float | Tensor,
+    modules: Modules,
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """What is watched of these rows, and the gradients of `factor` times their loss."""
+    with modules.adapted():
+        regression = objective(step, target, part)
+        with masks(part.keys):  # a network's checkpointed parts compute again
+            found = torch.autograd.grad(factor * regression.loss, parameters, materialize_grads=True)
+    return watched_of(regression), found
+
+
 def evaluate_step(
     objective: Callable[..., Regression],
     step: int,
@@ -33,6 +54,7 @@ def evaluate_step(
     parameters: list[Tensor],
     task: Task,
     modules: Modules,
+    differentiate: Differentiate = differentiated,
 ) -> tuple[Tensor, list[Tensor]]:
     """What is `watched` of these rows, and gradients, each part weighted by its share of the whole batch.
 
@@ -45,10 +67,7 @@ def evaluate_step(
     scale = loss_scale(arm, batch.x0[0].numel())
     for part in _parts(batch, task, modules):
         share = len(part) / arm.batch
-        with modules.adapted():
-            regression = objective(step, target, part)
-            with masks(part.keys):  # a network's checkpointed parts compute again
-                found = torch.autograd.grad(scale * share * regression.loss, parameters, materialize_grads=True)
+        seen, found = differentiate(objective, step, part, target, parameters, scale * share, modules)
         if scale != 1:
             found = [gradient / scale for gradient in found]
         if gradients:
@@ -56,7 +75,7 @@ def evaluate_step(
                 summed.add_(gradient)
         else:  # autograd may give one tensor for two parameters: to be added to, each has its own
             gradients = list(found) if len(part) == len(batch) else [gradient.clone() for gradient in found]
-        watched += share * watched_of(regression)
+        watched += share * seen
     return watched, gradients
 
 

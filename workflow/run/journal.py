@@ -27,6 +27,8 @@ class Journal:
     last_direction_norm: float | None = None
     warned: bool = False
     """Whether it was said that the student has collapsed."""
+    fell_back: str | None = None
+    """Why steps that are to be compiled are not, of a process at least."""
 
     def add_busy(self, seconds: float | None) -> None:
         known = seconds is not None and self.busy_seconds is not None

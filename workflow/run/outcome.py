@@ -33,6 +33,8 @@ class Outcome:
     device_utilisation: float | None = None
     rate: float = 0.0
     tf32: bool = False
+    compiled: bool = False
+    fell_back: str | None = None
     log_weight: list[list[float]] = field(default_factory=list)
     noise_left: list[list[float | None]] = field(default_factory=list)
 

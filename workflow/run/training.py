@@ -4,7 +4,7 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from trigbench.core import ema
 from trigbench.core.layouts import difference, shapes_of
-from trigbench.core.objectives.regression import Regression
 from trigbench.core.optimiser import AdamSettings, adam_step
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import device_name, device_of, products
@@ -25,14 +24,16 @@ from trigbench.workflow.machine.stopping import StopNow, stopping
 from trigbench.workflow.machine.tensors import write_tensors
 from trigbench.workflow.run.assembly import (
     Modules,
+    StepFunction,
     Tensors,
     make_modules,
     started_modules,
     step_function,
 )
 from trigbench.workflow.run.batches import Batch, batches, draw_batch
+from trigbench.workflow.run.compiled import differentiation, ran
 from trigbench.workflow.run.distributed import Layout, World, is_first, lay_out, world_of
-from trigbench.workflow.run.gradients import check_parts, evaluate_step, other_buffers
+from trigbench.workflow.run.gradients import Differentiate, check_parts, evaluate_step, other_buffers
 from trigbench.workflow.run.held import LOOKS, NO_LOOK, HeldBatch, hold, look
 from trigbench.workflow.run.journal import Clock, Journal
 from trigbench.workflow.run.log import GrowingLog, log_text
@@ -101,7 +102,8 @@ def train_here(study: Study, run: Run, time_limit: float | None) -> Outcome:
         about = {**noted, "start": start, "peak_memory_mb": peak_memory_mb()}
         about |= {"provenance": provenance(device_name(world.device)) | {"tf32": trained.outcome.tf32}}
         files.growing_log.unlink(missing_ok=True)  # log.csv takes its place
-        _write(files, trained, TrainingRecord(**about, **dataclasses.asdict(trained.outcome)))
+        record = TrainingRecord(**about, **dataclasses.asdict(trained.outcome))
+        _write(files, trained, record.model_copy(update={"provenance": record.provenance | {"steps": record.steps}}))
     return trained.outcome
 
 
@@ -127,7 +129,7 @@ class Loop:
 
     task: Task
     modules: Modules
-    objective: Callable[..., Regression]
+    objective: StepFunction
     layout: Layout
     mark: str
     """Of its checkpoints."""
@@ -178,9 +180,10 @@ def _steps(loop: Loop, state: State, outcome: Outcome, stop_now: StopNow) -> tup
     journal, first = resume(task.files.checkpoints, loop.mark, state, loop.layout)
     clock, outcome = Clock.from_now(journal, world.device), _resumed(loop, outcome, journal, first)
     log = GrowingLog(task.files.growing_log if world.first else None, journal.rows)
+    differentiate = differentiation(task, modules, loop.objective, journal)
     progress, kept_after = Progress(task.label, task.arm.iterations, first), snapshot_steps(task.arm)
     for step, batch in _batches(task, world, journal, first):
-        found = _evaluated(loop, state, step, batch)
+        found = _evaluated(loop, differentiate, state, step, batch)
         outcome = replace(outcome, step=step, last_direction_norm=found.direction_norm, seconds=clock.seconds())
         if not found.is_finite:
             outcome = replace(outcome, reason=_not_finite(found, step))
@@ -195,7 +198,7 @@ def _steps(loop: Loop, state: State, outcome: Outcome, stop_now: StopNow) -> tup
             break
         _tell(progress, loop, outcome, found)
     clock.note(journal)
-    return state, journal, outcome
+    return state, journal, replace(outcome, **ran(task.arm, world, journal))
 
 
 def _resumed(loop: Loop, outcome: Outcome, journal: Journal, first: int) -> Outcome:
@@ -216,13 +219,14 @@ def _batches(task: Task, world: World, journal: Journal, first: int) -> Iterator
     yield from zip(steps, _timed(batches(draw, steps, world.device), journal), strict=True)
 
 
-def _evaluated(loop: Loop, state: State, step: int, batch: Batch) -> Found:
+def _evaluated(loop: Loop, differentiate: Differentiate, state: State, step: int, batch: Batch) -> Found:
     """Loss and gradients of a step, from the parameters and buffers of all."""
     layout, modules = loop.layout, loop.modules
     with layout.gathered() as parameters:
         layout.replace(modules.normalised())
         target = target_weights(state, modules, layout)
-        watched, gradients = evaluate_step(loop.objective, step, batch, target, parameters, loop.task, modules)
+        made_of = loop.objective, step, batch, target, parameters, loop.task, modules
+        watched, gradients = evaluate_step(*made_of, differentiate)
     gradients = layout.summed(gradients)
     gradient_norm, marks = layout.norm(gradients), layout.world.marks(modules.buffers().values())
     loss, norm, *others = layout.world.total(torch.cat([watched, marks])).tolist()
@@ -262,6 +266,7 @@ def _looked_at(loop: Loop, state: State, journal: Journal, clock: Clock, outcome
     if not finite or not (due or stop):  # one that is not finite goes on to where it would be found undisturbed
         return outcome
     clock.note(journal)
+    ran(task.arm, world, journal)  # of all processes: those that go on from it do as these
     save(task.files.checkpoints, loop.mark, step, state, journal, loop.layout)
     clock.busy()  # while it was written, the device rested
     if stop:

@@ -6,6 +6,7 @@ no average is taken of them. A buffer that is not persistent is made anew with i
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,26 +50,27 @@ def put(own: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
 
 @contextmanager
 def replaced(network: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, the network's parameters of these names are these tensors, which may have a gradient of their own.
+    """Inside, the network's parameters and buffers of these names are these tensors, which may have a gradient.
 
-    As torch.func.functional_call puts them, which takes them out again before the backward pass. Parameters that it
-    has under two names are one.
+    As torch.func.functional_call puts them, which takes them out again before the backward pass. What it has under two
+    names is one.
     """
-    own = dict(network.named_parameters())
+    own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     value_of = {id(own[name]): value for name, value in values.items()}
-    places = [
-        (module, name, parameter, value_of[id(parameter)])
+    places: list[tuple[dict[str, Any], str, Tensor, Tensor]] = [
+        (place, name, tensor, value_of[id(tensor)])
         for module in network.modules()
-        for name, parameter in module._parameters.items()
-        if id(parameter) in value_of
+        for place in (module._parameters, module._buffers)
+        for name, tensor in place.items()
+        if id(tensor) in value_of
     ]
     try:
-        for module, name, _, value in places:
-            module._parameters[name] = value  # type: ignore[assignment] - as functional_call does
+        for place, name, _, value in places:
+            place[name] = value
         yield
     finally:
-        for module, name, parameter, _ in places:
-            module._parameters[name] = parameter
+        for place, name, tensor, _ in places:
+            place[name] = tensor
 
 
 def unkept(network: nn.Module) -> list[str]:

@@ -9,6 +9,8 @@ STUDIES = ROOT / "workflow" / "studies"
 """The project's own."""
 RESULTS, REPORTS = Path("results"), Path("reports")
 TIMING = RESULTS / "timing.json"
+COMPILED = RESULTS / ".compiled"
+"""What is compiled for a step of some shape, for all runs of it."""
 SIMULATIONS = RESULTS / "simulations.json"
 """How often verdicts are false, and find what is there."""
 FRONT = REPORTS / "index.html"

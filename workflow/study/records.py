@@ -57,6 +57,10 @@ class TrainingRecord(BaseModel):
     """Of the optimiser; chosen by tuning where the arm says so."""
     tf32: bool = False
     """Whether the device rounded the inputs of products; a CPU does not, whatever the arm says."""
+    compiled: bool = False
+    """Whether all its steps ran compiled, on every process."""
+    fell_back: str | None = None
+    """Why not, where they were to be; then some did not, or none."""
     log_weight: list[tuple[float, float | None]] = []
     """(t, w(t)) of the learned adaptive weight at the end."""
     noise_left: list[tuple[float, float, float | None, float | None]] = []
@@ -66,6 +70,12 @@ class TrainingRecord(BaseModel):
     """Seconds that the process took before it began."""
     peak_memory_mb: float = 0.0
     provenance: dict[str, Any] = {}
+
+
+    @property
+    def steps(self) -> str:
+        """How its steps ran, for people: eager, compiled, or eager for some reason."""
+        return f"eager: {self.fell_back}" if self.fell_back else "compiled" if self.compiled else "eager"
 
 
 class SamplesRecord(BaseModel):

@@ -141,6 +141,9 @@ class Arm(Model):
     """Of the network while its tangent is computed, in a pass of its own; empty for its value's, in the same pass."""
     tf32: bool = False
     """Whether a GPU may round the inputs of float32's products and convolutions in training to 10 bits."""
+    compile: bool | None = None
+    """Whether a training step is compiled as a whole (docs/compiled.md), another run than an eager one; empty for on a
+    GPU, and not on a CPU, where compiling takes the time of a thousand steps of a small network."""
     microbatch: PositiveInt | None = None
     """Samples whose gradient is computed at once; empty for all that a process has. Results do not depend on it."""
     sharded: bool = False

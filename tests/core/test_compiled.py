@@ -1,0 +1,228 @@
+"""core.compiled: a step as a graph follows everything that moves, is the eager step, and says what it cannot follow."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trigbench.core import compiled as module
+from trigbench.core.compiled import compiled, compiled_step, gradient_of, in_one, kind_of, traced
+from trigbench.core.fields import Draws, Fields, bind
+from trigbench.core.networks.ddpmpp import DDPMpp
+from trigbench.core.networks.dropout import Dropout, masks
+from trigbench.core.networks.log_weight import LogWeight
+from trigbench.core.networks.mlp import ResidualMLP
+from trigbench.core.objectives.continuous import ContinuousSettings, scd
+
+BATCH, SHAPE = 4, (1, 2, 2)
+
+
+class Student(nn.Module):
+    """With dropout, and a buffer that the forward pass writes to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.dropout = ResidualMLP(SHAPE, width=8, blocks=1), Dropout(0.3)
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
+        self.scale.mul_(1.5)
+        return self.dropout(self.inner(x, t, condition)) * self.scale
+
+
+@dataclass(frozen=True)
+class Moving:
+    """All inputs of a step but its parameters; the teacher's weights are closed over."""
+
+    buffers: dict[str, Tensor]
+    target: dict[str, Tensor]
+    x0: Tensor
+    draws: Draws
+    keys: Tensor
+    r: Tensor
+    factor: Tensor
+
+
+def _awake(module: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    return module
+
+
+class Case:
+    """An sCD step with an adaptive weight and an average of the student beside."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.student, self.weight = _awake(Student()), _awake(LogWeight())
+        self.teacher = _awake(ResidualMLP(SHAPE, width=8, blocks=1)).requires_grad_(False)
+        self.parameters = {f"student.{n}": p.detach().clone() for n, p in self.student.named_parameters()}
+        self.parameters |= {f"weight.{n}": p.detach().clone() for n, p in self.weight.named_parameters()}
+        average = {n: p.detach() + 0.1 for n, p in self.student.named_parameters()}
+        x0, noise = torch.randn(2, BATCH, *SHAPE)
+        draws = Draws(torch.rand(BATCH, dtype=torch.float64), noise)
+        keys, r, factor = torch.arange(BATCH, dtype=torch.int32), _number(0.4), _number(3.0)
+        self.moving = Moving({"scale": torch.tensor(0.7)}, average, x0, draws, keys, r, factor)
+        self.graph = traced(gradient_of(self.loss), self.parameters, self.moving)
+
+    def loss(self, parameters: dict[str, Tensor], moving: Moving) -> tuple[Tensor, Any]:
+        own: dict[str, dict[str, Tensor]] = {"student": {}, "weight": {}}
+        for name, value in parameters.items():
+            part, _, rest = name.partition(".")
+            own[part][rest] = value
+        weight = lambda t: torch.func.functional_call(self.weight, own["weight"], (t,))  # noqa: E731
+        with masks(moving.keys):
+            target = bind(self.student, moving.target | moving.buffers)(moving.x0, torch.ones(BATCH))
+            fields = Fields(bind(self.student, own["student"] | moving.buffers), bind(self.teacher), weight)
+            settings = dataclasses.replace(ContinuousSettings(), warmup=moving.r)
+            found = scd(fields, moving.x0, moving.draws, settings)
+            value = moving.factor * (
+                found.loss + (target.detach() - fields.student(moving.x0, torch.ones(BATCH))).square().mean()
+            )
+        return value, {"norm": found.direction_norm}
+
+    def both(self, moving: Moving) -> tuple[Tensor, Tensor]:
+        """(of the graph, eagerly): loss, gradients and what is watched, in a row."""
+        return tuple(_row(step(self.parameters, moving)) for step in (self.graph, gradient_of(self.loss)))  # type: ignore
+
+
+def _number(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def _row(found: Any) -> Tensor:
+    loss, gradients, watched = found
+    return torch.cat([a.flatten().double() for a in (loss, *gradients.values(), *watched.values())])
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return Case()
+
+
+CHANGES: dict[str, Any] = {
+    "buffers": {"scale": torch.tensor(1.3)},
+    "x0": torch.linspace(-2, 2, 16).reshape(BATCH, *SHAPE),
+    "keys": torch.arange(100, 100 + BATCH, dtype=torch.int32),
+    "r": _number(0.9),
+    "factor": _number(5.0),
+}
+
+
+@pytest.mark.parametrize("name", [*CHANGES, "draws.uniform", "draws.noise", "target", "parameters", "teacher"])
+def test_a_graph_follows_each_input_that_changes_alone(name: str, case: Case) -> None:
+    before, eager = case.both(case.moving)
+    torch.testing.assert_close(before, eager, rtol=0, atol=0)
+    moving, draws = case.moving, case.moving.draws
+    changed = {
+        "draws.uniform": {"draws": dataclasses.replace(draws, uniform=1 - draws.uniform)},
+        "draws.noise": {"draws": dataclasses.replace(draws, noise=-draws.noise)},
+        "target": {"target": {n: p * 1.1 for n, p in moving.target.items()}},
+    }.get(name, {name: CHANGES.get(name)})
+    if name in ("parameters", "teacher"):
+        tensors = list(case.parameters.values() if name == "parameters" else case.teacher.parameters())
+        for tensor in tensors:
+            last = _row(case.graph(case.parameters, moving))
+            tensor.data.mul_(1.2).add_(0.05)
+            assert not torch.equal(_row(case.graph(case.parameters, moving)), last)
+        torch.testing.assert_close(*case.both(moving), rtol=0, atol=0)
+        return
+    after, wanted = case.both(dataclasses.replace(moving, **changed))
+    torch.testing.assert_close(after, wanted, rtol=0, atol=0)
+    assert not torch.equal(after, before)
+
+
+def test_buffers_that_a_step_is_given_stay_as_they_were(case: Case) -> None:
+    scale = case.moving.buffers["scale"].clone()
+    case.both(case.moving)
+    assert torch.equal(case.moving.buffers["scale"], scale)
+    assert float(case.student.scale) == 1.0  # type: ignore[arg-type]
+
+
+def test_what_is_closed_over_and_would_be_trained_is_refused() -> None:
+    layer = nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"closes over 2 tensors that require a gradient, of \(2, 2\), \(2,\).*inputs"):
+        traced(gradient_of(lambda p, x: layer(x * p["a"]).sum()), {"a": torch.ones(2)}, torch.ones(1, 2))
+    layer.requires_grad_(False)
+    assert traced(gradient_of(lambda p, x: layer(x * p["a"]).sum()), {"a": torch.ones(2)}, torch.ones(1, 2)).held
+
+
+def test_what_decides_the_operations_by_its_value_is_refused_by_torch() -> None:
+    with pytest.raises(RuntimeError, match="value out of a tracing tensor"):
+        traced(lambda x: x if x.sum() > 0 else -x, torch.ones(2))
+
+
+def test_another_value_beside_tensors_is_traced_anew_and_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_GRAPHS", 2)
+    monkeypatch.setattr(module, "in_one", lambda graph, backend: graph)
+    step = compiled(lambda x, n: x * n)
+    assert [float(step(torch.ones(()), n)) for n in (0, 1, 0, 1)] == [0, 1, 0, 1]
+    with pytest.raises(ValueError, match=r"2 kinds of inputs.*as a tensor"):
+        step(torch.ones(()), 2)
+    assert float(step(torch.ones(()), 1)) == 1
+    assert kind_of((1, True)) != kind_of((True, 1))
+    assert kind_of({"a": torch.ones(2, 3)}) != kind_of({"a": torch.ones(3, 2).mT})
+
+
+def test_a_parameter_that_nothing_depends_on_has_a_gradient_of_zeros() -> None:
+    loss, gradients, watched = traced(
+        gradient_of(lambda p: p["a"].square().sum()), {"a": torch.ones(2), "b": torch.ones(3)}
+    )({"a": torch.full((2,), 3.0), "b": torch.ones(3)})
+    assert float(loss) == 18 and gradients["a"].tolist() == [6, 6] and gradients["b"].tolist() == [0, 0, 0]
+    assert float(watched) == 18
+
+
+@pytest.mark.parametrize("ways", [{"scale_factor": (2, 3)}, {"size": (5, 4)}])
+def test_enlarging_is_the_same_bits_in_a_graph_and_its_gradient_right(ways: dict[str, Any]) -> None:
+    x, weights = torch.randn(2, 3, 4, 4), torch.randn(2, 3, *ways.get("size", (8, 12)))
+    step = gradient_of(
+        lambda p, w: ((large := nn.functional.interpolate(p["x"], mode="nearest", **ways)) * w).sum() + 0 * large.sum()
+    )
+    (loss, gradients, _), (wanted, others, _) = (
+        traced(step, {"x": x}, weights)({"x": x}, weights),
+        step({"x": x}, weights),
+    )
+    assert torch.equal(loss, wanted)
+    torch.testing.assert_close(gradients["x"], others["x"])
+    names = {str(node.target) for node in traced(step, {"x": x}, weights).module.graph.nodes}
+    assert any("upsample" in name for name in names) == ("size" in ways)
+
+
+def test_draws_of_a_graph_are_those_of_torch_s_generator_at_the_call() -> None:
+    step = gradient_of(lambda p: (nn.functional.dropout(p["a"], 0.5) * torch.arange(64.0)).sum())
+    graph, parameters = traced(step, {"a": torch.ones(64)}), {"a": torch.ones(64)}
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        wanted = step(parameters)[0]
+        torch.manual_seed(seed)
+        assert torch.equal(graph(parameters)[0], wanted)
+    assert not torch.equal(graph(parameters)[0], graph(parameters)[0])
+
+
+@pytest.mark.slow
+def test_inductor_s_gradients_are_eager_ones_and_its_draws_torch_s() -> None:
+    torch.manual_seed(0)
+    network = _awake(DDPMpp((1, 4, 4), width=8, multipliers=(1, 1), blocks=1, attention=(), dropout=0.5))
+    teacher = _awake(DDPMpp((1, 4, 4), width=8, multipliers=(1, 1), blocks=1, attention=())).requires_grad_(False)
+
+    def loss(parameters: dict[str, Tensor], x0: Tensor, draws: Draws) -> Any:
+        return scd(Fields(bind(network.train(), parameters), bind(teacher)), x0, draws, ContinuousSettings())
+
+    parameters, step = dict(network.named_parameters()), compiled_step(loss)
+    for seed in (1, 2):
+        x0, noise = torch.randn(2, 2, 1, 4, 4)
+        inputs = x0, Draws(torch.rand(2, dtype=torch.float64), noise)
+        found = []
+        for way in (step, gradient_of(loss)):
+            torch.manual_seed(seed)
+            found.append(torch.cat([g.flatten() for g in way(parameters, *inputs)[1].values()]))
+        assert float((found[0] - found[1]).norm() / found[1].norm()) < 2e-6
+
+
+def test_a_compiled_graph_is_called_as_the_traced_one() -> None:
+    graph = in_one(traced(lambda x: {"y": (2 * x, x + 1)}, torch.ones(2)), "eager")
+    assert [a.tolist() for a in graph(torch.tensor([1.0, 2.0]))["y"]] == [[2, 4], [2, 3]]
