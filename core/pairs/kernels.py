@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FunctionType
 from typing import Any
 
@@ -93,12 +93,19 @@ def attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False,
 
 def by_forward_mode(func: Callable[..., Any], args: Sequence[Any]) -> Any:
     """What torch has a forward mode of, with value and tangent in one evaluation; pairs in lists as well."""
-    with forward_ad.dual_level():
-        found = func(*with_pairs(args, lambda pair: forward_ad.make_dual(pair.primal, pair.tangent)))
+    inference = torch.is_inference_mode_enabled()  # which has no forward mode, and says nothing
+    with torch.inference_mode(False) if inference else nullcontext(), forward_ad.dual_level():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not inference):
+            found = func(*with_pairs(args, _dual))
         whole = found if isinstance(found, tuple) else (found,)
         moved = [forward_ad.unpack_dual(y).tangent if isinstance(y, Tensor) else None for y in whole]
     joined = tuple(y if dy is None else join(y, dy) for y, dy in zip(whole, moved, strict=True))
     return joined if isinstance(found, tuple) else joined[0]
+
+
+def _dual(pair: Any) -> Tensor:
+    value, tangent = (a.clone() if a.is_inference() else a for a in parts_of(pair))
+    return forward_ad.make_dual(value, tangent)
 
 
 def recurrent(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -341,6 +341,26 @@ def test_what_has_a_rule_is_exact(function: Function) -> None:  # a FallbackWarn
     assert_right(function, "pairs")
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        recurrent(nn.GRU),
+        attending(),
+        lambda x: Jvp.apply(LAYER(x), WEIGHTS),  # type: ignore
+        lambda x: JvpOfOld.apply(LAYER(x), WEIGHTS),  # type: ignore
+        torch.vmap(lambda row: LAYER(row).sin()),
+    ],
+)
+def test_no_tangent_is_lost_where_nothing_is_recorded(function: Function) -> None:
+    x, dx = points()
+    expected = by_differences(function, x, dx)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FallbackWarning)
+        for quiet in (torch.no_grad(), torch.inference_mode()):
+            with quiet:
+                torch.testing.assert_close(value_and_tangent(function, (x,), (dx,), "pairs")[1], expected)
+
+
 @pytest.mark.parametrize("function", cases(FALLBACKS))
 def test_what_falls_back_is_exact_and_says_so(function: Function) -> None:
     with pytest.warns(FallbackWarning, match="no rule for"):
