@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from trigbench.core.holdings import held_by, refuse_scripts
-from trigbench.core.pairs.pair import RUNNING, Evaluation, NestingError, Pair, Spent, is_over, join
+from trigbench.core.pairs.handing import hand_on
+from trigbench.core.pairs.pair import RUNNING, Evaluation, NestingError, Pair, Spent, depth, is_over, join
 
 
 def evaluate(function: Callable[..., Any], primals: Sequence[Tensor], tangents: Sequence[Tensor]) -> tuple[Any, Any]:
@@ -23,7 +24,8 @@ def evaluate(function: Callable[..., Any], primals: Sequence[Tensor], tangents: 
     """
     if RUNNING.get() is not None:
         raise NestingError("pairs do not nest; evaluate the outer function with method='func'")
-    running = Evaluation()
+    hand_on()
+    running = Evaluation(depth=depth())
     token = RUNNING.set(running)
     try:
         with _eager():

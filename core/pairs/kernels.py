@@ -1,16 +1,19 @@
 """Rules that are more than a formula: distances, sampled grids, dropout, attention."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from types import FunctionType
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trigbench.core.attention import attention_with_tangent
-from trigbench.core.pairs.pair import Pair, fall_back, join, parts_of
+from trigbench.core.pairs.pair import Pair, fall_back, join, parts_of, with_pairs
 
 aten = torch.ops.aten
 _AT_ONCE = 2**20
@@ -86,6 +89,45 @@ def attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False,
         key, value = (a.repeat_interleave(query.shape[-3] // a.shape[-3], -3) for a in (key, value))
     (q, tq), (k, tk), (v, tv) = map(parts_of, (query, key, value))
     return join(*attention_with_tangent(q, k, v, tq, tk, tv, attn_mask, is_causal, scale))
+
+
+def by_forward_mode(func: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """What torch has a forward mode of, with value and tangent in one evaluation; pairs in lists as well."""
+    inference = torch.is_inference_mode_enabled()  # which has no forward mode, and says nothing
+    with torch.inference_mode(False) if inference else nullcontext(), forward_ad.dual_level():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not inference):
+            found = func(*with_pairs(args, _dual))
+        whole = found if isinstance(found, tuple) else (found,)
+        moved = [forward_ad.unpack_dual(y).tangent if isinstance(y, Tensor) else None for y in whole]
+    joined = tuple(y if dy is None else join(y, dy) for y, dy in zip(whole, moved, strict=True))
+    return joined if isinstance(found, tuple) else joined[0]
+
+
+def _dual(pair: Any) -> Tensor:
+    value, tangent = (a.clone() if a.is_inference() else a for a in parts_of(pair))
+    return forward_ad.make_dual(value, tangent)
+
+
+def recurrent(function: Callable[..., Any]) -> Callable[..., Any]:
+    """LSTM and the like, whose fused kernels have no forward mode."""
+
+    def both(*args):
+        with _without_kernels_of_libraries():
+            return by_forward_mode(function, args)
+
+    return both
+
+
+@contextmanager
+def _without_kernels_of_libraries() -> Iterator[None]:
+    before = torch._C._get_mkldnn_enabled(), torch._C._get_cudnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    torch._C._set_cudnn_enabled(False)  # torch's own contexts would set precisions too
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before[0])
+        torch._C._set_cudnn_enabled(before[1])
 
 
 def written_out(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -81,6 +81,13 @@ def pad(func, args, kwargs, value):
     return func(args[0].tangent, args[1] if len(args) > 1 else kwargs["pad"])
 
 
+def unpacked(func, args, kwargs, value):
+    """Of a packed sequence; what it is padded with does not move."""
+    if not only_first(args, kwargs) or kwargs or len(args) < 5:
+        return NotImplemented
+    return func(args[0].tangent, *args[1:3], 0.0, *args[4:])
+
+
 def assigned(func, args, kwargs, value):
     """x[index] = y: the tangent of y goes where its value goes."""
     (_, moving), index, (_, tangent) = parts_of(args[0]), args[1], parts_of(args[2])

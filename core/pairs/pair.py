@@ -11,6 +11,8 @@ from weakref import ref
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._pytree import tree_map
 
 from trigbench.core.holdings import refusal_of
 
@@ -29,12 +31,15 @@ primal_of = attrgetter("primal")
 class Evaluation:
     """What pairs of one evaluation share."""
 
-    changed: list[Any] = field(default_factory=list)
-    """Those that were changed in place; tensors that became pairs so are only referred to."""
-    kept: bool = False
-    """Whether a pair was made an attribute of a module."""
-    over: bool = False
-    """Then its pairs are their values, wherever they were kept, but where a checkpoint computes again."""
+    changed: list[Any] = field(default_factory=list)  # in place; tensors that became pairs so are only referred to
+    kept: bool = False  # whether a pair was made an attribute of a module
+    depth: tuple[int | None, int] = (None, -1)  # deeper in torch's transforms what pairs carry would be lost
+    over: bool = False  # then its pairs are their values, wherever they are kept, but where a checkpoint computes again
+
+
+def depth() -> tuple[int | None, int]:
+    """Of torch.func's transforms around, and of forward mode."""
+    return torch._C._functorch.maybe_current_level(), forward_ad._current_level
 
 
 RUNNING: ContextVar[Evaluation | None] = ContextVar("RUNNING", default=None)
@@ -300,7 +305,7 @@ def fall_back(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
         found = torch.func.jvp(of_pairs, tuple(p.primal for p in pairs), tuple(p.tangent for p in pairs))
     except NotImplementedError as error:
         raise RuntimeError(f"{func.__name__} has no forward mode in torch; use method='difference'") from error
-    return join(*found)
+    return tree_map(join, *found) if isinstance(found[0], dict) else join(*found)
 
 
 def join(value: Any, tangent: Any) -> Any:
@@ -315,11 +320,13 @@ def join(value: Any, tangent: Any) -> Any:
         tangent = tangent.expand(value.shape)
     if not (torch._C._is_fwd_grad_enabled() or torch.is_inference_mode_enabled()):
         raise RuntimeError(
-            "pairs cannot follow a torch.autograd.Function; use method='difference', or 'func' where it defines jvp"
+            "pairs cannot follow a custom autograd function inside; use method='difference', or give it jvp"
         )
+    running = RUNNING.get()
+    if running is not None and depth() != running.depth:
+        raise RuntimeError("pairs are lost in torch.func's transforms, such as vmap and grad; use method='func'")
     pair = Tensor._make_subclass(Pair, value)  # type: ignore
     pair.primal, pair.tangent = value, tangent.detach() if tangent.requires_grad else tangent
-    running = RUNNING.get()
     pair.evaluation = _AGAIN if running is None and torch._C._current_graph_task_id() != -1 else running
     return pair
 

@@ -21,7 +21,7 @@ from trigbench.core.pairs.functions import (
     softmax,
     wide,
 )
-from trigbench.core.pairs.kernels import attention, distances, dropout, sampled, written_out
+from trigbench.core.pairs.kernels import attention, distances, dropout, recurrent, sampled, written_out
 from trigbench.core.pairs.linear import (
     affine,
     assigned,
@@ -35,6 +35,7 @@ from trigbench.core.pairs.linear import (
     pad,
     plain,
     scattered,
+    unpacked,
     view,
     view_as,
 )
@@ -50,14 +51,17 @@ LINEAR = """
     repeat repeat_interleave tile flip roll tril triu unfold clone contiguous neg negative __neg__ positive __pos__
     sum mean cumsum trace to float double half bfloat16 cpu cuda view_as_complex view_as_real real imag
     pixel_shuffle pixel_unshuffle interpolate avg_pool1d avg_pool2d avg_pool3d
-    Tensor.T Tensor.mT Tensor.real Tensor.imag
+    Tensor.T Tensor.mT Tensor.H Tensor.mH Tensor.real Tensor.imag
+    conj conj_physical resolve_conj resolve_neg adjoint stft istft _pack_padded_sequence
+    fft.fft fft.ifft fft.rfft fft.irfft fft.hfft fft.ihfft fft.fft2 fft.ifft2 fft.rfft2 fft.irfft2 fft.hfft2 fft.ihfft2
+    fft.fftn fft.ifftn fft.rfftn fft.irfftn fft.hfftn fft.ihfftn fft.fftshift fft.ifftshift
 """
 PLAIN = """
     size stride dim ndimension numel nelement element_size storage_offset get_device __len__ __bool__
     __int__ __float__ __index__ __contains__ item tolist is_floating_point is_complex is_contiguous is_nonzero
     eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__ equal allclose isclose isnan isinf isfinite
     logical_and logical_or logical_not argmax argmin argsort long int bool
-    register_hook retain_grad
+    register_hook retain_grad _nested_tensor_from_mask_left_aligned
     zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full new_empty new_tensor
     pair.zero
 """
@@ -96,10 +100,11 @@ TABLE: dict[str, Rule] = {
     "type_as expand_as reshape_as": like,
     "linear conv1d conv2d conv3d": affine,
     "pad": pad,
+    "_pad_packed_sequence": unpacked,
     "masked_fill": masked_fill,
     # linear in several together
     "cat concat concatenate stack": linear_in_list,
-    "index_put index_add index_copy scatter_add slice_scatter select_scatter diagonal_scatter": jointly_linear,
+    "complex index_put index_add index_copy scatter_add slice_scatter select_scatter diagonal_scatter": jointly_linear,
     "scatter": scattered,
     "torch.where": where,  # the method has its arguments in another order
     "pair.assign": assigned,
@@ -124,9 +129,10 @@ MADE_TOGETHER: dict[str, Callable[..., Any]] = {
     "functional.scaled_dot_product_attention": attention,
     "functional.multi_head_attention_forward": written_out(functional.multi_head_attention_forward),
     **{f"functional.{f.__name__}": dropout(f) for f in _DROPOUTS},
+    **{f"torch.{f.__name__}": recurrent(f) for f in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)},
 }
 """No rule but a function that takes pairs, and makes value and tangent at once."""
-_SPACES: dict[str, Any] = {"torch": torch, "Tensor": Tensor, "functional": functional, "pair": pair}
+_SPACES: dict[str, Any] = {"torch": torch, "Tensor": Tensor, "functional": functional, "fft": torch.fft, "pair": pair}
 
 
 def operations(names: str) -> Iterator[tuple[str, Any]]:

@@ -172,10 +172,9 @@ def set_to_zero(x):
     return z.masked_fill(z > 0.5, 3.0)
 
 
-HOOKED, WATCHED = (nn.Linear(4, 4).double() for _ in range(2))
+HOOKED = nn.Linear(4, 4).double()
 HOOKED.register_forward_hook(lambda module, inputs, output: output.sin())
 HOOKED.register_forward_pre_hook(lambda module, inputs: (inputs[0] * inputs[0],))
-WATCHED.register_full_backward_hook(lambda *_: None)
 
 
 def sampled(x, **options):
@@ -296,22 +295,6 @@ class Doubled(torch.autograd.Function):
         return 2 * gradient
 
 
-class DoubledForward(Doubled):
-    """With forward mode, as torch.func asks for it."""
-
-    @staticmethod
-    def forward(x):
-        return 2 * x
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        pass
-
-    @staticmethod
-    def jvp(ctx, tangent):
-        return 2 * tangent
-
-
 def part_of_a_tensor(x):
     h = LAYER(x).clone()
     h[:, :2] *= 3
@@ -349,15 +332,12 @@ REFUSED: dict[str, tuple[Callable[[Tensor], Tensor], TangentMethod | None]] = {
     "rows in turn": (rows_in_turn, "func"),
     "chunk, then in place": (chunk_then_in_place, "func"),
     "torch.func.grad inside": (torch.func.grad(lambda x: LAYER(x).sin().square().sum()), "func"),
-    "vmap inside": (torch.vmap(lambda row: LAYER(row).sin()), "func"),
-    "a function with jvp": (lambda x: DoubledForward.apply(LAYER(x)), "func"),  # type: ignore
-    "a backward hook": (WATCHED, "func"),
     "a function without jvp": (lambda x: Doubled.apply(LAYER(x)), None),  # type: ignore
     "an energy": (energy, None),
     "an address": (lambda x: (x.data_ptr(), LAYER(x))[1], None),
     "numpy": (lambda x: LAYER(x) * float(x.detach().numpy().sum()), None),
-    "flex_attention": (flexible, None),
     "a re-entrant checkpoint": (lambda x: checkpoint(LAYER, x, use_reentrant=True), None),  # type: ignore
+    "flex_attention": (flexible, None),
     "scatter by a product": (lambda x: x.scatter(1, COLUMN, 2, reduce="multiply") + x, None),
     "no forward mode": (lambda x: torch.ctc_loss(
         x[:, None].log_softmax(-1), torch.tensor([[1]]), torch.tensor([3]), torch.tensor([1]), reduction=0

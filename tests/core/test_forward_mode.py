@@ -105,6 +105,7 @@ RULED = {
     "pixels": lambda x, y: nnf.pixel_shuffle(x.reshape(1, 4, 3, 1), 2).reshape(3, 4) + nnf.avg_pool2d(y[None], 1)[0],
     "outer": lambda x, y: torch.outer(x[0], y[:, 0])[:3, :3] @ V + torch.dot(x[0], y[0]) + torch.mv(x, y[0])[:, None],
     "batched": lambda x, y: torch.bmm(x[None], y.T[None])[0] @ V + torch.mm(x, y.T) @ V,
+    "properties": lambda x, y: torch.fft.fft(x).real * torch.fft.fft(y).imag + x.H.mH,
 }
 FALLEN = {
     "erf": lambda x, y: x.erf(),
@@ -134,7 +135,6 @@ FALLEN = {
     "by_pairs": lambda x, y: nnf.linear(x, y, y[:, 0])[:, :1] + V.expand_as(x) * x.to(y) + x.clamp(min=y),
     "log_softmax": lambda x, y: nnf.log_softmax(x, -1) + x.logsumexp(1, keepdim=True),
     "complex": lambda x, y: torch.view_as_real(torch.polar(x, y) * torch.view_as_complex(x.reshape(6, 2))[0]),
-    "properties": lambda x, y: torch.fft.fft(x).real * torch.fft.fft(y).imag + x.H.mH,
     "masked": lambda x, y: x[x > 0.3].reshape(3, 4) * y.type(torch.float64),
     "sorted": lambda x, y: x.sort(dim=1)[0] + x.topk(4, dim=1).values,
 }
