@@ -48,4 +48,7 @@ onstart:
     check_places(needed)
     lift_default_limit()
     weigh_the_most_urgent()
-    watch([Path(str(job.output.metrics)) for job in needed if job.rule.name == "run"])
+    runs = [Path(str(job.output.metrics)) for job in needed if job.rule.name == "run"]
+    if runs:
+        start_warm()
+    watch(runs)

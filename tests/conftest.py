@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from tests import checked  # noqa: F401 - it is called by name
 from tests.workflow import warm
-from tests.workflow.warm.client import about_start
 from trigbench.core import oracle
+from trigbench.workflow.machine.warm.client import about_start
 
 settings.register_profile(
     "suite",

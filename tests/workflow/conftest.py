@@ -18,6 +18,7 @@ from benchmarks.grid import NEEDED
 from tests.workflow import warm
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.data.preparing import prepare
+from trigbench.workflow.machine.warm import COLD
 from trigbench.workflow.study import fingerprint
 from trigbench.workflow.study.fingerprint import source_digest, syntax_digest
 from trigbench.workflow.study.freshness import drawn_from
@@ -259,7 +260,8 @@ def environment(python: str = sys.executable) -> dict[str, str]:
     """The test's own with this checkout and a Python first, and one thread; what a copy holds is compiled once."""
     path = os.pathsep.join([str(Path(python).parent), str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     alike = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "", "PYTHONWARNINGS": "default"}
-    return {**os.environ, **alike, "PATH": path, "PYTHONPATH": str(ROOT)}
+    no_other = {COLD: "1"}  # server: the workflow's own starts anew for every workflow
+    return {**os.environ, **alike, **no_other, "PATH": path, "PYTHONPATH": str(ROOT)}
 
 
 def step(name: str, *arguments: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -277,14 +279,15 @@ def snakemake(
     root: Path = ROOT,
     timeout: float = 600,
     python: str | None = None,
+    **variables: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run the workflow in `cwd`, which gets results/ and reports/; output and errors together in stdout.
 
-    By processes that are warm, unless a Python is named.
+    By processes that are warm, unless a Python is named, in an environment with these variables.
     """
     first = python or warm.python()
     command = [first, "-m", "snakemake", "-s", str(root / "Snakefile"), "-d", str(cwd), *map(str, arguments)]
-    env = {**environment(first), "PYTHONPATH": str(root)}
+    env = {**environment(first), "PYTHONPATH": str(root), **variables}
     done = subprocess.run(
         command,
         check=False,

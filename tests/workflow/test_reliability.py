@@ -23,6 +23,7 @@ from tests.workflow import warm
 from tests.workflow.conftest import ROOT, environment, snakemake, step
 from trigbench.workflow.machine.files import read_arrays
 from trigbench.workflow.machine.tensors import read_tensors
+from trigbench.workflow.machine.warm import COLD
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.study import Run, Study
@@ -266,6 +267,24 @@ def test_a_worker_that_dies_is_started_again_by_the_workflow(own, tmp_path: Path
     log = tmp_path / study.folder / "logs" / "runs" / "teacher-seed-0.log"
     assert "resuming teacher seed 0 from step 40" in log.read_text()
     assert read_record(tmp_path / target).status == "finished"
+
+
+@pytest.mark.slow
+def test_where_the_server_that_forks_runs_is_killed_a_run_goes_on_from_its_checkpoint_to_the_same_bits(
+    own, tmp_path: Path
+) -> None:
+    kills = 'Path("calm").touch(); os.kill(os.getppid(), signal.SIGKILL); threading.Event().wait()'
+    study = own(kills, at=45, iterations=60)  # a run that was not forked would kill Snakemake's shell, and wait
+    target, weights = study.files(TEACHER).metrics, tmp_path / study.files(TEACHER).weights
+    done = snakemake(target, "--cores", "1", "--config", f"study={study.file}", cwd=tmp_path, **{COLD: ""})
+    assert "Trying to restart job" not in done.stdout
+    log = tmp_path / study.folder / "logs/runs/teacher-seed-0.log"
+    assert "resuming teacher seed 0 from step 40" in log.read_text()
+    again = read_tensors(weights, "")
+    weights.unlink()
+    step("run", "--study", study.file, "--arm", "teacher", "--seed", "0", cwd=tmp_path)
+    undisturbed = read_tensors(weights, "")
+    assert all(torch.equal(again[name], undisturbed[name]) for name in undisturbed)
 
 
 @pytest.mark.slow

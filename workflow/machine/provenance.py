@@ -104,6 +104,13 @@ def seconds_since_start() -> float:
         return time.process_time()
 
 
+def taken() -> str:
+    """What this process has taken so far, as Snakemake writes it: seconds, megabytes, seconds of a processor."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    processor = sum(one.ru_utime + one.ru_stime for one in used)
+    return f"s\tmax_rss\tcpu_time\n{seconds_since_start():.2f}\t{peak_memory_mb()}\t{processor:.2f}\n"
+
+
 @cache
 def _git(root: Path, *arguments: str) -> str | None:
     said = git(root, *arguments)

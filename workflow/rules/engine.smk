@@ -1,13 +1,17 @@
 # What the engine is told that no profile can say.
 
+import atexit
+import contextlib
 import functools
 import gc
+import os
 import time
 
 import snakemake.common
 import snakemake.jobs
 import snakemake.rules
 
+from trigbench.workflow.machine import warm
 from trigbench.workflow.machine.engine import most_urgent, said_of, strange_insides
 
 STRANGE = strange_insides()
@@ -43,6 +47,25 @@ else:
     try_again_only_what_may_end_otherwise()
 
 
+def is_here():
+    """Whether jobs run on this machine."""
+    return workflow.executor_plugin is None or workflow.executor_plugin.name == "local"
+
+
+def start_warm():
+    """Let runs on this machine be forked by a process that has imported what they need; it ends with this one."""
+    if not is_here() or workflow.deployment_settings.deployment_method or not warm.possible():
+        return
+    preload, started = ["trigbench.workflow.steps.run", "trigbench.workflow.run.job:get_ready"], contextlib.ExitStack()
+    try:
+        folder = started.enter_context(warm.serving(preload))
+    except OSError as error:  # no room for it, say
+        logger.info(f"runs start cold: {error}")
+        return
+    atexit.register(started.close)
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
 def lift_default_limit():
     """Lift Snakemake's default limit of 100 jobs a second on this machine; one that somebody asks for stays.
 
@@ -50,8 +73,7 @@ def lift_default_limit():
     up: after some hundred jobs the looking costs as much as half a core, beside the runs.
     """
     limit = workflow.scheduling_settings.max_jobs_per_timespan
-    here = workflow.executor_plugin is None or workflow.executor_plugin.name == "local"
-    if here and limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
+    if is_here() and limit is not None and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
 
 

@@ -9,8 +9,6 @@ rule run:
         metrics=ensure(str(RUN.metrics), non_empty=True),
     log:
         str(RUN.printed),
-    benchmark:
-        str(RUN.timed)
     params:
         # specification and mathematics: the plan makes the run again when either changes
         fingerprint=lambda wc: fingerprint(study_of(wc).specification(run_of(wc))),

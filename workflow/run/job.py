@@ -11,7 +11,7 @@ from trigbench.workflow.machine.live import live
 from trigbench.workflow.machine.progress import end_if_hung
 from trigbench.workflow.run.distributed import by_torchrun
 from trigbench.workflow.run.make import make_run
-from trigbench.workflow.study.fingerprint import fingerprint
+from trigbench.workflow.study.fingerprint import EVALUATION, SAMPLING, TRAINING, digest, fingerprint
 from trigbench.workflow.study.records import RunRecord
 from trigbench.workflow.study.study import Run, Study
 
@@ -35,6 +35,11 @@ def run_job(
             _become_torchrun(processes)
         end_if_hung(study.resources.patience, study.file)
         return make_run(study, run, time_limit)
+
+
+def get_ready() -> None:
+    """What runs have in common, for a process that forks for many: the syntax of what all fingerprints are of."""
+    digest(None, (TRAINING, SAMPLING, EVALUATION))
 
 
 def _become_torchrun(processes: int) -> NoReturn:

@@ -3,6 +3,8 @@
 import sys
 
 from trigbench.workflow.machine.command import main
+from trigbench.workflow.machine.files import write_text
+from trigbench.workflow.machine.provenance import taken
 from trigbench.workflow.run.job import run_job
 from trigbench.workflow.study.asked import run_of, run_parser, study_of
 
@@ -20,6 +22,7 @@ def command() -> None:
     run = run_of(study, parsed)
     record = run_job(study, run, parsed.fingerprint, parsed.time_limit, parsed.gpus, parsed.processes)
     if record is not None:
+        write_text(study.files(run).timed, taken())
         print(f"{run.arm} seed {run.seed}: {record.status}, {sum(record.seconds.values()):.1f} s", file=sys.stderr)
 
 

@@ -33,7 +33,7 @@ class RunFiles:
 
     @property
     def timed(self) -> Path:
-        """How long Snakemake says that the job took."""
+        """How long its process took."""
         return self.printed.with_suffix(".tsv")
 
     @property
