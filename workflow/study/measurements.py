@@ -4,9 +4,12 @@ A measurement is a module with `measure(study, experiment) -> Measured`; adding 
 and one line here. Imports nothing heavy, since every plan reads the table.
 """
 
+from trigbench.workflow.study.quantities import EDITED
+
 MEASUREMENTS = {
     "adapters": "trigbench.workflow.run.measurements.adapters",
     "costs": "trigbench.workflow.run.measurements.costs",
+    "editing": "trigbench.workflow.run.measurements.editing",
     "flow_map": "trigbench.workflow.run.measurements.flow_map",
     "normalisation_bias": "trigbench.workflow.run.measurements.normalisation_bias",
     "power_bias": "trigbench.workflow.run.measurements.power_bias",
@@ -17,6 +20,7 @@ MEASUREMENTS = {
 
 MEASURED = {
     "adapters": ("interaction", "interaction_order", "interaction_at", "interaction_size"),
+    "editing": (*EDITED, "edit_gap"),
     "flow_map": ("segment_rms", "map_rms", "map_rms_one_step", "map_worst"),
     "normalisation_bias": ("normalisation_bias", "critical_batch"),
     "power_bias": (

@@ -5,7 +5,7 @@ A data set of one's own declares its own: QUANTITIES of its module, by name, as 
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from trigbench.workflow.errors import BenchError
@@ -54,6 +54,50 @@ class Curve:
     exact: bool = False
     """As of a quantity."""
 
+
+EDITS = {
+    "inpaint": "inpainting a half",
+    "enlarge": "enlarging four times",
+    "strokes": "strokes as a guide",
+    "colourise": "colouring grey",
+}
+"""What data are edited from, in words."""
+_OF_EDITS = {
+    "wasserstein": Quantity(
+        "distance of edits to the posterior",
+        "lower",
+        "2-Wasserstein, sliced over 128 directions of what is not seen, to exact draws given the same; root mean "
+        "square over what was seen",
+    ),
+    "fd": Quantity(
+        "Fréchet distance of edits to the training part", "lower", "of held-out images, by what judges samples"
+    ),
+    "missed": Quantity(
+        "what edits miss of what was seen",
+        "lower",
+        "root mean square, in pixels or coordinates of unit variance; rounding where what was seen is put back",
+        signed=True,
+    ),
+    "diversity": Quantity(
+        "spread of edits of the same",
+        "neither",
+        "standard deviation over noises, root mean square over coordinates and over what was seen",
+    ),
+    "agreement": Quantity(
+        "edits that are read as the image's class",
+        "higher",
+        "share, by the classifier in whose features distances are",
+        signed=True,
+        least=0.0,
+        floor=0.0,
+        ceiling=1.0,
+    ),
+}
+EDITED: dict[str, Quantity] = {
+    f"{edit}_{name}": replace(quantity, label=f"{quantity.label}, {words}")
+    for edit, words in EDITS.items()
+    for name, quantity in _OF_EDITS.items()
+}
 
 QUANTITIES: dict[str, Quantity] = {
     "map_rms": Quantity(
@@ -149,6 +193,7 @@ QUANTITIES: dict[str, Quantity] = {
         signed=True,
         of="training",
     ),
+    **EDITED,
 }
 
 Quantities = Mapping[str, Quantity]
@@ -187,6 +232,12 @@ _CONTROLS = {
 }
 _WAYS = {"renoised": "all re-noised between steps", "jumps": "nothing re-noised"}
 CURVES: dict[str, Curve] = {
+    "edit_gap": Curve(
+        "2-Wasserstein distance of zero-shot edits to the posterior: of a Gaussian of correlation 0.8 of which 1.5 is "
+        "seen, by its exact map, in closed form; x is the number of steps",
+        "steps",
+        exact=True,
+    ),
     "training_loss": Curve("loss, mean since the last point; x is the optimiser step", "step", signed=True),
     "training_direction_norm": Curve("norm of the direction before any control, mean since the last point", "step"),
     "training_direction_norm_max": Curve("the largest such norm since the last point", "step"),
