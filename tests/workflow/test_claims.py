@@ -116,7 +116,17 @@ def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "name",
-    ["oracle", "oracle-long", "oracle-seeds", "digits", "digits-lineage", "digits-maps", "flow_maps", "low-rank"],
+    [
+        "oracle",
+        "oracle-long",
+        "oracle-seeds",
+        "digits",
+        "digits-lineage",
+        "digits-maps",
+        "editing",
+        "flow_maps",
+        "low-rank",
+    ],
 )
 def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:
     study, ledger = load(name), read_claims()

@@ -30,7 +30,7 @@ PAPERS = (
     "AYF", "LSD", "shortcut", "TVM", "rCM", "IMM", "SiD", "LCM-LoRA",
 )  # fmt: skip
 TOPICS = (
-    "compute", "conditioning", "discretisation", "flow maps", "guidance", "lineage", "mid time", "sizes",
+    "compute", "conditioning", "discretisation", "editing", "flow maps", "guidance", "lineage", "mid time", "sizes",
     "stability of time", "steps", "tangent", "theory", "weighting",
 )  # fmt: skip
 OF_RUNS = COSTS.keys() - {name for one in MEASUREMENTS.values() for name in one.costs}

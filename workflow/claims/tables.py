@@ -185,7 +185,9 @@ def _measured_rows(study: Study, experiment: str) -> tuple[list[dict[str, Any]],
             value = Value.model_validate(row["value"])
             about: dict[str, Any] = {"study": study.label, "experiment": experiment, "objective": row["objective"]}
             for seed in study.seeds_of(experiment) if row["seed"] is None else (row["seed"],):
-                if row["arm"] is not None:
+                if row["arm"] is not None and row["arm"] not in study.arms:
+                    about["arm"] = row["arm"]
+                elif row["arm"] is not None:
                     about = _about(study, experiment, Run(arm=row["arm"], seed=seed))
                 number = {"seed": seed, "metric": value.metric, "value": value.value, "x": value.x}
                 rows.append({**about, **number, **_sampled(study, value), "status": "finished"})

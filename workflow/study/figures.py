@@ -20,6 +20,7 @@ FIGURES: dict[str, FigureKind] = {
     "map_error": FigureKind("trigbench.workflow.report.kinds.map_error:KIND", metric="map_rms"),
     "training": FigureKind("trigbench.workflow.report.kinds.training:KIND"),
     "methods": FigureKind("trigbench.workflow.report.kinds.methods:KIND"),
+    "editing": FigureKind("trigbench.workflow.report.kinds.editing:KIND"),
     "sizes": FigureKind("trigbench.workflow.report.kinds.sizes:KIND"),
     "memorisation": FigureKind("trigbench.workflow.report.kinds.memorisation:KIND", metric="nearest_train"),
     "tangents": FigureKind("trigbench.workflow.report.kinds.tangents:KIND", metric="time_tangent"),

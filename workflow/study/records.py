@@ -71,7 +71,6 @@ class TrainingRecord(BaseModel):
     peak_memory_mb: float = 0.0
     provenance: dict[str, Any] = {}
 
-
     @property
     def steps(self) -> str:
         """How its steps ran, for people: eager, compiled, or eager for some reason."""

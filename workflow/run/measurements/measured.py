@@ -11,7 +11,7 @@ class Row:
 
     value: Value
     arm: str | None = None
-    """An arm of the study; its settings fill the row's other columns."""
+    """An arm of the study, whose settings fill the row's other columns; or what stands in place of one, as `exact`."""
     seed: int | None = None
     """Empty for every seed of the study."""
     objective: str | None = None
@@ -19,8 +19,22 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """Images in a row of the experiment's picture."""
+
+    part: str
+    """Strips of one part stand together: first images as they are, then what is seen of them, then their edits."""
+    images: list
+    """Of each its rows of levels from 0 to 255, in grey or as [red, green, blue]; -1 where nothing is known."""
+    arm: str | None = None
+    sampler: str | None = None
+    evaluations: int | None = None
+
+
+@dataclass(frozen=True)
 class Measured:
-    """Rows for runs.csv, and for curves.csv (their values have `x`)."""
+    """Rows for runs.csv, and for curves.csv (their values have `x`), and strips of a picture beside the figure."""
 
     runs: list[Row] = field(default_factory=list)
     curves: list[Row] = field(default_factory=list)
+    strips: list[Strip] = field(default_factory=list)
