@@ -110,6 +110,21 @@ def keys_of_samplers() -> list[str]:
     return [*(name for name in Sampler.model_fields if name != "settings"), *settings_of_solvers()]
 
 
+BUILT_IN = {
+    **{
+        name: Sampler(solver=name, times=way.times or None, evaluations=way.evaluations or None)
+        for name, way in MAP_SAMPLERS.items()
+    },
+    **{way.alone: Sampler(solver=name, times=((),)) for name, way in MAP_SAMPLERS.items() if way.alone},
+    **{
+        name: Sampler(solver=name, evaluations=solver.usual or None)
+        for name, solver in SOLVERS.items()
+        if solver.usual or solver.own_steps
+    },
+}
+"""Samplers that every study has: the papers' own for each kind of method."""
+
+
 class Evaluation(Model):
     """How every run of the study is judged: the final averaged weights, fixed seeds, no selection."""
 

@@ -12,7 +12,6 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from trigbench._places import IS_CHECKOUT
 from trigbench.core.map_samplers import MAP_SAMPLERS
-from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.claim import Claim, ClaimName
 from trigbench.workflow.study.experiment import Experiment
@@ -20,28 +19,13 @@ from trigbench.workflow.study.kinds import Data, data_kind, known_of
 from trigbench.workflow.study.models import Model, Name, Seed
 from trigbench.workflow.study.places import PUBLISHED, REPORTS, STUDIES, RunFiles, StudyFiles, study_files
 from trigbench.workflow.study.resources import Resources
-from trigbench.workflow.study.samplers import Evaluation, Sampler
+from trigbench.workflow.study.samplers import BUILT_IN, Evaluation, Sampler
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.seeds import looks, reached
 
 DEFAULT_BUDGET = "laptop"
 NO_PART_OF_A_RUN = {"teacher", "weak_teacher", "rate_of", "samplers", "microbatch", "sharded"}
 """Keys of an arm that say how it is computed, or that its specification gives in full elsewhere."""
-
-
-BUILT_IN = {
-    **{
-        name: Sampler(solver=name, times=way.times or None, evaluations=way.evaluations or None)
-        for name, way in MAP_SAMPLERS.items()
-    },
-    **{way.alone: Sampler(solver=name, times=((),)) for name, way in MAP_SAMPLERS.items() if way.alone},
-    **{
-        name: Sampler(solver=name, evaluations=solver.usual or None)
-        for name, solver in SOLVERS.items()
-        if solver.usual or solver.own_steps
-    },
-}
-"""Samplers that every study has: the papers' own for each kind of method."""
 
 
 class Sampling(Model):
