@@ -12,6 +12,7 @@ from trigbench.core.samplers.editing import edit as edited
 from trigbench.core.samplers.editing import from_guide
 from trigbench.core.samplers.ode import heun_step, solve
 from trigbench.core.samplers.teacher_editing import pseudoinverse_guided, repaint
+from trigbench.core.solvers import of_velocities
 from trigbench.core.trigflow import Field, interpolate
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.run.editing import Edit, even_times
@@ -90,7 +91,7 @@ def _painted(field_of: Callable[[Condition], Field], seen: Seen) -> Tensor:
 
 def _guided(field_of: Callable[[Condition], Field], seen: Seen) -> Tensor:
     field = pseudoinverse_guided(field_of(seen.condition), seen.edit.operator, seen.observation)
-    return solved(field, next(seen.noise()), "heun", SOLVED, seen.sigma_d)
+    return solved(field, next(seen.noise()), of_velocities(), SOLVED, seen.sigma_d)
 
 
 def _from_guide(field_of: Callable[[Condition], Field], seen: Seen) -> Tensor:
