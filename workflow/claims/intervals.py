@@ -9,6 +9,7 @@ widened to all seeds: that does assume residuals that are normal.
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from scipy import stats
@@ -38,7 +39,7 @@ def _low(values: np.ndarray, alpha: float) -> np.ndarray:
     levels = sign_levels(count)
     if not signs_decide(count, alpha):
         spread = values.std(axis=-1, ddof=1) / math.sqrt(count)
-        return np.minimum(values.mean(axis=-1) - stats.t.ppf(1 - alpha / 2, count - 1) * spread, ordered[..., 0])
+        return np.minimum(values.mean(axis=-1) - student_quantile(1 - alpha / 2, count - 1) * spread, ordered[..., 0])
     below = int(np.searchsorted(levels, alpha, side="right")) - 1
     here, above = ordered[..., below], ordered[..., below + 1]
     share = (alpha - levels[below]) / (levels[below + 1] - levels[below])
@@ -50,9 +51,18 @@ def signs_decide(count: int, alpha: float) -> bool:
     return count >= FEW and alpha >= sign_levels(count)[0]
 
 
+@cache  # judging asks for it some thousand times, of a handful of counts
 def sign_levels(count: int) -> np.ndarray:
-    """Two-sided level of the interval from the k-th smallest to the k-th largest value, k = 1, 2, ..."""
-    return np.minimum(2 * stats.binom.cdf(np.arange((count + 1) // 2), count, 0.5), 1.0)
+    """Two-sided level of the interval from the k-th smallest to the k-th largest value, k = 1, 2, ...; read-only."""
+    levels = np.minimum(2 * stats.binom.cdf(np.arange((count + 1) // 2), count, 0.5), 1.0)
+    levels.setflags(write=False)
+    return levels
+
+
+@cache
+def student_quantile(share: float, freedom: int) -> float:
+    """Of Student's t: below it lies that share."""
+    return stats.t.ppf(share, freedom)
 
 
 def p_above(values: np.ndarray, bound: float) -> float:

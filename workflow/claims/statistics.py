@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from trigbench.workflow.claims.intervals import student_quantile
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 
 COLUMNS = [
@@ -43,18 +44,18 @@ def per_seed(rows: pd.DataFrame) -> pd.Series:
 
     Raises ValueError where a seed stands twice: what was set twice would pass for two seeds.
     """
-    twice = rows[rows.duplicated("seed")]
-    if len(twice):
-        raise ValueError(_doubled(twice.iloc[0]))
-    return rows.set_index("seed").value
+    _refuse_twice(rows, rows.seed.duplicated())
+    return rows.value.set_axis(pd.Index(rows.seed))
 
 
 def refuse_doubles(rows: pd.DataFrame, along: str | None = None) -> None:
     """Raise ValueError where two rows of one seed agree in all that was set (and in the column `along`)."""
-    keys = [column for column in (*KEY, "seed", along) if column in rows]
-    twice = rows[rows.duplicated(keys)]
-    if len(twice):
-        raise ValueError(_doubled(twice.iloc[0]))
+    _refuse_twice(rows, rows.duplicated([column for column in (*KEY, "seed", along) if column in rows]))
+
+
+def _refuse_twice(rows: pd.DataFrame, twice: pd.Series) -> None:
+    if twice.any():
+        raise ValueError(_doubled(rows[twice].iloc[0]))
 
 
 def _doubled(row: pd.Series) -> str:
@@ -70,13 +71,19 @@ def over_seeds(rows: pd.DataFrame) -> Interval:
     return interval(per_seed(rows))
 
 
+def over_seeds_along(rows: pd.DataFrame, along: str) -> dict[float, Interval]:
+    """The same at each value of the column `along`."""
+    _refuse_twice(rows, rows.duplicated([along, "seed"]))
+    return {at: interval(values) for at, values in rows.groupby(along).value}
+
+
 def interval(values: pd.Series | np.ndarray) -> Interval:
     """Mean and t interval of values, one per seed; of rows of a table see `over_seeds`."""
     array = np.asarray(values, float)
     mean, count = float(array.mean()) if len(array) else math.nan, len(array)
     if count < 2 or not math.isfinite(mean):
         return Interval(mean, math.nan, math.nan, count)
-    half = float(stats.t.ppf(0.975, count - 1) * array.std(ddof=1) / math.sqrt(count))
+    half = float(student_quantile(0.975, count - 1) * array.std(ddof=1) / math.sqrt(count))
     return Interval(mean, mean - half, mean + half, count)
 
 

@@ -33,6 +33,8 @@ JUDGES = {
 """Functions of a data set of one's own beside `prepare`, and what each is given."""
 ABOUT = ("shape", "classes", "sigma_d", "told")
 """What a network is given where it takes it, as in workflow.run.assembly."""
+ALIKE = ("blocks", "depth")
+"""Settings of the project's networks that say how often the same block comes: one of them is called."""
 
 
 def names_own(study: Study) -> bool:
@@ -170,11 +172,14 @@ def _check_network(study: Study, arm: Arm, called: set[str]) -> None:
     if path.startswith("trigbench.core.") and shape is not None:
         classes = 1 if classes is None else classes
         about: dict[str, Any] = dict(zip(ABOUT, (shape, classes, study.sigma_d, arm.told), strict=True))
-        shape_of_it = json.dumps([path, shape, classes, {k: v for k, v in size.settings.items() if k != "dropout"}])
+        given = {key: value for key, value in about.items() if takes(make, key)} | size.settings
+        short = {key: min(1, size.settings.get(key, 1)) for key in inspect.signature(make).parameters if key in ALIKE}
+        settings = size.settings | short
+        shape_of_it = json.dumps([path, shape, classes, {k: v for k, v in settings.items() if k != "dropout"}])
         try:
-            network = _made(make, {key: value for key, value in about.items() if takes(make, key)} | size.settings)
+            _made(make, given)
             if shape_of_it not in called:
-                _call(network, **about)
+                _call(_made(make, given | short), **about)
         except Exception as error:
             problem = f"{path} cannot be made with these settings for points of shape {shape}: {problem_of(error)}"
             raise BenchError(problem, key=key, remedy="change the settings, or the size of the data") from error

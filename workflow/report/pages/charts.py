@@ -7,7 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
-from trigbench.workflow.claims.statistics import over_seeds, per_seed
+from trigbench.workflow.claims.statistics import over_seeds_along, per_seed
 from trigbench.workflow.report.kinds import OfCurve, kind_of
 from trigbench.workflow.report.pages.common import REAL, label, meaning
 from trigbench.workflow.report.rows import lines, steps_label
@@ -100,14 +100,14 @@ def other_charts(name: str, settings: Experiment, curves: Frame, known: Quantiti
 
 def in_words(metric: str, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """What a measured curve is at its ends and at its largest, with intervals over seeds; empty for training's own."""
-    rows = curves[curves.metric == metric].dropna(subset=["value"])
+    rows = curves[curves.metric == metric].dropna(subset=["value", "x"])
     groups = list(rows.assign(arm=rows.arm.fillna(rows.objective)).groupby("arm", sort=False))
     x = AXES[along(metric)]
     if x == STEP or not 0 < len(groups) <= MOST:
         return ""
     parts = []
     for arm, group in groups:
-        values = {at: over_seeds(part) for at, part in group.groupby("x")}
+        values = over_seeds_along(group, "x")
         ends = [min(values), max(values)]
         top = max(values, key=lambda at: values[at].mean)
         shown = [f"{values[at]} at {at:.3g}" for at in dict.fromkeys(ends)]
