@@ -21,10 +21,10 @@ from trigbench.workflow.study.kinds import KINDS, kind_named, known_of
 from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.samplers import Sampler
+from trigbench.workflow.study.samplers import BUILT_IN, Sampler
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.shipped import shipped
-from trigbench.workflow.study.study import BUILT_IN, Study
+from trigbench.workflow.study.study import Study
 
 Rows = list[tuple[str, ...]]
 UNSAID = {

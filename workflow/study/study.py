@@ -4,15 +4,13 @@ Imports nothing heavy (no torch), since every start of the workflow reads it.
 """
 
 import fnmatch
-import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from trigbench._places import IS_CHECKOUT
+from trigbench._places import to_make
 from trigbench.core.map_samplers import MAP_SAMPLERS
-from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.claim import Claim, ClaimName
 from trigbench.workflow.study.experiment import Experiment
@@ -20,28 +18,13 @@ from trigbench.workflow.study.kinds import Data, data_kind, known_of
 from trigbench.workflow.study.models import Model, Name, Seed
 from trigbench.workflow.study.places import PUBLISHED, REPORTS, STUDIES, RunFiles, StudyFiles, study_files
 from trigbench.workflow.study.resources import Resources
-from trigbench.workflow.study.samplers import Evaluation, Sampler
+from trigbench.workflow.study.samplers import BUILT_IN, Evaluation, Sampler
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.seeds import looks, reached
 
 DEFAULT_BUDGET = "laptop"
 NO_PART_OF_A_RUN = {"teacher", "weak_teacher", "rate_of", "samplers", "microbatch", "sharded"}
 """Keys of an arm that say how it is computed, or that its specification gives in full elsewhere."""
-
-
-BUILT_IN = {
-    **{
-        name: Sampler(solver=name, times=way.times or None, evaluations=way.evaluations or None)
-        for name, way in MAP_SAMPLERS.items()
-    },
-    **{way.alone: Sampler(solver=name, times=((),)) for name, way in MAP_SAMPLERS.items() if way.alone},
-    **{
-        name: Sampler(solver=name, evaluations=solver.usual or None)
-        for name, solver in SOLVERS.items()
-        if solver.usual or solver.own_steps
-    },
-}
-"""Samplers that every study has: the papers' own for each kind of method."""
 
 
 class Sampling(Model):
@@ -166,16 +149,16 @@ class Study(Model):
     def command(self, part: str = "") -> str:
         """The command that makes it, or a part of it (an experiment's name); `claims/<id>` makes what that needs.
 
-        In a checkout it is Snakemake's; where trigbench is installed, no Snakefile lies where one starts.
+        At the top of a checkout it is Snakemake's; elsewhere no Snakefile lies where one starts.
         """
-        if not IS_CHECKOUT:
-            budget = [] if self.budget == DEFAULT_BUDGET else ["--budget", self.budget]
-            return shlex.join(["trigbench", "run", self.said, *filter(None, [part]), *budget])
         target = part if part.startswith("claims/") else "/".join(filter(None, (self.label, part)))
         known = self.is_shipped and (not part.startswith("claims/") or self.by_default is not None)
-        chosen = [] if known else [f"study={self.said}"]
-        chosen += [] if self.budget == DEFAULT_BUDGET else [f"budget={self.budget}"]
-        return " ".join(["snakemake", target, *(["--config", *map(shlex.quote, chosen)] if chosen else [])])
+        other = self.budget != DEFAULT_BUDGET
+        chosen = [*([] if known else [f"study={self.said}"]), *([f"budget={self.budget}"] if other else [])]
+        return to_make(
+            [target, *(["--config", *chosen] if chosen else [])],
+            [self.said, *filter(None, [part]), *(["--budget", self.budget] if other else [])],
+        )
 
     @property
     def all_samplers(self) -> dict[str, Sampler]:
