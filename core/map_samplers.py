@@ -39,6 +39,8 @@ class MapSampler:
     """The most steps, where their number is a power of two."""
     alone: str | None = None
     """What its first step alone is called, by which a method may be sampled too."""
+    source: str = ""
+    """Of its formula."""
     others: tuple[str, ...] = ()
     """By the names of other samplers, those whose methods it samples too."""
 
@@ -59,13 +61,15 @@ CONSISTENCY, JUMPS = "trigbench.core.samplers.consistency", "trigbench.core.samp
 MAP_SAMPLERS: dict[str, MapSampler] = {
     "few": MapSampler(
         f"{CONSISTENCY}:sample_consistency", ("times", "boundary"), told=False, times=((), (MID_TIME,)), alone="one",
-        others=("jumps",),
+        others=("jumps",), source="arXiv 2303.01469, Alg. 1",
     ),
-    "segments": MapSampler(f"{CONSISTENCY}:sample_segments", ("edges",)),
-    "jumps": MapSampler(JUMPS, ("times", "gamma"), times=((), (MID_TIME,))),
+    "segments": MapSampler(
+        f"{CONSISTENCY}:sample_segments", ("edges",), source="arXiv 2403.06807; 2410.11081, Table 6",
+    ),
+    "jumps": MapSampler(JUMPS, ("times", "gamma"), times=((), (MID_TIME,)), source="arXiv 2310.02279, Alg. 3"),
     "halves": MapSampler(
         JUMPS, ("times",), everywhere=False, evaluations=(1, 2), angles=halved_times, finest=MOST_HALVES,
-        others=("jumps",),
+        others=("jumps",), source="arXiv 2410.12557",
     ),
 }  # fmt: skip
 

@@ -33,6 +33,10 @@ class Solver:
     """Evaluations of the sampler of its name that every study has: the one by which velocities are sampled."""
     own_steps: bool = False
     """Its steps are an arm's segments where none are said; every study has a sampler of its name."""
+    source: str = ""
+    """Of its formula."""
+    order: str = "1"
+    """Of its error in the step."""
 
     def steps(self, evaluations: int) -> int:
         """How many steps take so many evaluations.
@@ -44,16 +48,29 @@ class Solver:
 
 
 SOLVERS: dict[str, Solver] = {
-    "heun": Solver("trigbench.core.samplers.ode:heun_step", "Heun", "-", "d", evaluations=2, usual=(35,)),
-    "ddim": Solver("trigbench.core.samplers.ode:ddim_step", "DDIM", ":", "<"),
-    "dpm_2s": Solver("trigbench.core.samplers.ode:dpm_solver_2s_step", "DPM-Solver 2S", "--", "P", evaluations=2),
-    "dpm_pp_2m": Solver("trigbench.core.samplers.ode:solve_dpm_solver_pp_2m", "DPM-Solver++ 2M", "-.", "h", whole=True),
+    "heun": Solver(
+        "trigbench.core.samplers.ode:heun_step", "Heun", "-", "d", evaluations=2, usual=(35,),
+        source="arXiv 2206.00364, Alg. 1", order="2",
+    ),
+    "ddim": Solver(
+        "trigbench.core.samplers.ode:ddim_step", "DDIM", ":", "<", source="arXiv 2010.02502; 2410.11081, Eq. 26",
+    ),
+    "dpm_2s": Solver(
+        "trigbench.core.samplers.ode:dpm_solver_2s_step", "DPM-Solver 2S", "--", "P", evaluations=2,
+        source="arXiv 2206.00927; 2410.11081, Eq. 27", order="2",
+    ),
+    "dpm_pp_2m": Solver(
+        "trigbench.core.samplers.ode:solve_dpm_solver_pp_2m", "DPM-Solver++ 2M", "-.", "h", whole=True,
+        source="arXiv 2211.01095; 2410.11081, Eq. 28", order="2",
+    ),
     "dpm_3s": Solver(
-        "trigbench.core.samplers.singlestep:dpm_solver_3s_step", "DPM-Solver 3S", "--", ">", evaluations=3
+        "trigbench.core.samplers.singlestep:dpm_solver_3s_step", "DPM-Solver 3S", "--", ">", evaluations=3,
+        source="arXiv 2206.00927, Alg. 2", order="3",
     ),
     "dpm_pp_3m": Solver(
         "trigbench.core.samplers.multistep:solve_dpm_solver_pp_3m", "DPM-Solver++ 3M", "-.", "H", whole=True,
         settings={"lower_order_final": Setting(bool)},
+        source="the authors' code (github.com/LuChengTHU/dpm-solver)", order="2, whatever its name says",
     ),
     "unipc": Solver(
         "trigbench.core.samplers.multistep:solve_unipc", "UniPC", "-.", "p", whole=True,
@@ -61,10 +78,11 @@ SOLVERS: dict[str, Solver] = {
             "order": Setting(int, 1, 3), "variant": Setting(("bh1", "bh2")), "corrector": Setting(bool),
             "lower_order_final": Setting(bool),
         },
+        source="arXiv 2302.04867, Alg. 5 to 8", order="its setting, and 1 more with the corrector",
     ),
     "ddim_eta": Solver(
         "trigbench.core.samplers.stochastic:solve_ddim_eta", "stochastic DDIM", ":", "^", whole=True,
-        settings={"eta": Setting(float, 0, 1, needed=True)}, takes=("noise",),
+        settings={"eta": Setting(float, 0, 1, needed=True)}, takes=("noise",), source="arXiv 2010.02502, Eq. 16",
     ),
     "heun_churn": Solver(
         "trigbench.core.samplers.stochastic:solve_heun_churn", "stochastic Heun", "-", "X", evaluations=2, whole=True,
@@ -72,10 +90,11 @@ SOLVERS: dict[str, Solver] = {
             "churn": Setting(float, 0, needed=True), "churn_min": Setting(float, 0), "churn_max": Setting(float, 0),
             "churn_noise": Setting(float, 0),
         },
-        takes=("noise", "sigma_d"),
+        takes=("noise", "sigma_d"), source="arXiv 2206.00364, Alg. 2", order="2",
     ),
     "ddim_even": Solver(
-        "trigbench.core.samplers.even:solve_ddim_even", "DDIM, even angles", ":", "v", whole=True, own_steps=True
+        "trigbench.core.samplers.even:solve_ddim_even", "DDIM, even angles", ":", "v", whole=True, own_steps=True,
+        source="arXiv 2202.00512",
     ),
 }  # fmt: skip
 

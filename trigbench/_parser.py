@@ -38,3 +38,10 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """As argparse has it, with pages of docs/ named where they lie."""
         return with_pages(super().format_help())
+
+
+def step_parser(description: str | None) -> Parser:
+    """That of a step by hand, which calls itself as it is called: `python -m trigbench.workflow.steps.NAME`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    called = f"python -m {spec.name}" if spec is not None and ".steps." in spec.name else None
+    return Parser(prog=called, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

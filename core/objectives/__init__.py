@@ -33,12 +33,19 @@ class Setting:
         ('a number of 0 at least', None)
         """
         if isinstance(self.kind, tuple):
-            return None if value in self.kind else f"one of {', '.join(self.kind)}"
+            return None if value in self.kind else self.wanted
         number = self.kind in (int, float)
         kinds = (int, float) if self.kind is float else self.kind
         fits = isinstance(value, kinds) and not (number and isinstance(value, bool))
         if fits and (self.least is None or value >= self.least) and (self.most is None or value <= self.most):
             return None
+        return self.wanted
+
+    @property
+    def wanted(self) -> str:
+        """What fits, in words."""
+        if isinstance(self.kind, tuple):
+            return f"one of {', '.join(self.kind)}"
         name = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[self.kind]
         ends = [f"{end:g} at {which}" for end, which in ((self.least, "least"), (self.most, "most")) if end is not None]
         return f"{name} of {' and '.join(ends)}" if ends else name

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 
 import pytest
+import yaml
 
 from tests.workflow.conftest import ROOT
 from trigbench.cli import main
 from trigbench.commands import _output
+from trigbench.core.map_samplers import MAP_SAMPLERS
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.report.catalogue import LISTINGS, about, few_words, papers_claims, shipped_studies
@@ -62,9 +64,10 @@ def test_every_thing_is_one_line_with_what_it_is(studies):
         assert all(row[0] and any(row[1:]) for row in rows), kind
     names = {kind: {row[0] for row in listing.rows(studies)} for kind, listing in LISTINGS.items()}
     assert names["objectives"] >= set(OBJECTIVES) and names["data"] >= set(KINDS)
-    assert names["solvers"] == set(SOLVERS) and dict(shown("unipc", studies)[0])["settings"].startswith(
-        "order, variant"
-    )
+    assert names["solvers"] == set(SOLVERS)
+    assert "order: a whole number of 1 at least and 3 at most, 2 unless told" in [
+        text for _, text in shown("unipc", studies)[0]
+    ]
     assert names["arms"] == {arm for study in studies for arm in study.arms}
     for name, what, paper in LISTINGS["objectives"].rows(studies):
         assert what and (paper == OBJECTIVES[name].paper != "" if name in OBJECTIVES else ":" in name)
@@ -168,6 +171,37 @@ def test_everything_that_is_listed_can_be_shown(studies):
     for kind, listing in LISTINGS.items():
         name = listing.rows(studies)[-1][0]
         assert any(text for lines in shown(name, studies) for _, text in lines), (kind, name)
+
+
+@pytest.mark.parametrize("name", [*SOLVERS, *MAP_SAMPLERS])
+def test_a_solver_and_a_sampler_of_maps_say_whose_formula_at_which_cost_and_the_lines_that_use_it(
+    name: str, studies, tiny, write_study
+):
+    lines, way = dict(shown(name, studies)[0]), SOLVERS.get(name) or MAP_SAMPLERS[name]
+    assert lines["source"] and lines["what"] and " evaluation" in lines["cost"] and lines["function"] == way.path
+    assert ("order" in lines) == (name in SOLVERS)
+    told = lines["in a study"].removeprefix("samplers: ").partition(" and, of")[0].replace("...", "1")
+    if name == "ddim_even":
+        told = told.replace("ddim_even", "ddim_even, evaluations: [4]")  # of an arm that has no segments
+    arms: dict[str, dict[str, object]] = {
+        "few": {"objective": "sct"}, "segments": {"objective": "ms_scd", "teacher": "exact", "segments": 2},
+        "jumps": {"objective": "meanflow"}, "halves": {"objective": "shortcut"},
+    }  # fmt: skip
+    tiny["arms"] = {"x": arms.get(name, {"objective": "diffusion"}) | {"samplers": ["mine"]}}
+    tiny["samplers"] = yaml.safe_load(told)
+    tiny["experiments"] = {"training": tiny["experiments"]["training"] | {"arms": ["x"]}}
+    study = load(write_study(tiny))
+    assert {way.solver for way in study.samplings("x")} == {name}
+    shows = dict(shown("mine", [study])[0])
+    assert shows["arms"] == "x" and shows["solver"].startswith(name) and "evaluations a sample" in shows["cost"]
+
+
+def test_the_page_of_samplers_has_their_order_and_cost():
+    page = (ROOT / "docs/samplers.md").read_text(encoding="utf-8")
+    for name, solver in SOLVERS.items():
+        (row,) = [line.split("|") for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        order = solver.order.replace("its setting", "`order`").partition(", whatever")[0]
+        assert row[4].strip().strip("*") == order and int(row[5]) == solver.evaluations, name
 
 
 def test_a_study_by_its_file_is_shown(said):

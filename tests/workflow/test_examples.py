@@ -153,7 +153,7 @@ def test_a_quantity_that_a_data_set_of_one_s_own_declares_leads_an_experiment(
     assert page.main is not None and page.main.caption.startswith("Samples near the spiral, % (higher is better)")
     verdict = judge_study(study)
     assert (verdict.verdict[0], verdict.effect[0]) == ("opposite", 50.0)
-    assert page.command == f"snakemake own_data/coverage --config study={study.file}"
+    assert page.command == f"trigbench run {study.file} coverage"
 
 
 BAD_QUANTITIES = {

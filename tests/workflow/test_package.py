@@ -22,6 +22,7 @@ from core.pairs import Pair
 from tests.workflow.conftest import ROOT, copied_project
 from trigbench import HOMES, _extras, _places, cli, homes
 from trigbench._extras import EXTRAS, MissingExtra, need
+from trigbench._places import in_checkout, to_step
 from trigbench.commands.run import snakemake
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.errors import BenchError
@@ -30,7 +31,6 @@ from trigbench.workflow.machine.named import imported
 from trigbench.workflow.machine.provenance import _digest_of_files
 from trigbench.workflow.report import publishing as publish_module
 from trigbench.workflow.report.pages import wrong
-from trigbench.workflow.study import study as study_module
 from trigbench.workflow.study.fingerprint import data_fingerprint, fingerprint
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run
@@ -138,10 +138,11 @@ def test_no_message_says_it_either() -> None:
     assert found == []
 
 
-def test_a_message_names_pages_where_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_names_pages_where_they_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     text = "mend it (docs/data.md); docs/methods/rcm.md says how"
-    assert str(BenchError("wrong", remedy=text)).endswith(text), "in a checkout one sees them"
-    monkeypatch.setattr(_places, "IS_CHECKOUT", False)
+    monkeypatch.chdir(ROOT)
+    assert str(BenchError("wrong", remedy=text)).endswith(text), "at the top of a checkout one sees them"
+    monkeypatch.chdir(tmp_path)
     error = BenchError("see docs/own.md", remedy=text)
     named = re.findall(r"\S+\.md", str(error).replace("(", ""))
     assert [Path(page).is_absolute() and Path(page).is_file() for page in named] == [True] * 3
@@ -264,20 +265,41 @@ def test_a_profile_where_one_starts_is_taken_and_a_cluster_s_settings_are_asked_
     assert words[-2:] == ["--workflow-profile", "profiles/slurm"]
 
 
-def test_pages_name_the_command_that_works_where_they_are_read(
-    monkeypatch: pytest.MonkeyPatch, write_study, tiny
+def test_messages_and_pages_name_the_command_that_works_in_the_folder_that_one_is_in(
+    monkeypatch: pytest.MonkeyPatch, write_study, tiny, tmp_path: Path
 ) -> None:
     oracle, own = load("oracle", "smoke"), load(write_study(tiny))
+    monkeypatch.chdir(ROOT)
     assert oracle.command("dimension") == "snakemake oracle-smoke/dimension --config budget=smoke"
-    monkeypatch.setattr(study_module, "IS_CHECKOUT", False)
+    assert own.command("claims/mine") == f"snakemake claims/mine --config study={own.file}"
+    assert wrong.wrong_page([], [], {}).command == "snakemake results/simulations.json"
+    (tmp_path / "empty").mkdir()
+    for place, its in (("empty", "of nothing"), ("other", "another workflow's Snakefile")):
+        (tmp_path / place).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / place)
+        if place == "other":
+            Path("Snakefile").write_text("rule all:\n")
+        assert not in_checkout() and oracle.command().startswith("trigbench run "), its
     said = [oracle.command("dimension"), own.command(), own.command("claims/mine")]
     assert said == [
         "trigbench run oracle dimension --budget smoke",
         f"trigbench run {own.file}",
         f"trigbench run {own.file} claims/mine",
     ]
-    monkeypatch.setattr(wrong, "IS_CHECKOUT", False)
     assert wrong.wrong_page([], [], {}).command == "trigbench run oracle -- results/simulations.json"
+    assert to_step("report", "--study", "a b.yaml") == "python -m trigbench.workflow.steps.report --study 'a b.yaml'"
+
+
+def test_every_remedy_that_names_a_command_takes_it_from_one_place() -> None:
+    line = re.compile(r"\bsnakemake (?:-|\w+/|\w+ -)|python -m (?:trigbench\.)?workflow|python -m trigbench\.workflow")
+    found = set[str]()
+    for path in (path for room in ("core", "workflow", "trigbench") for path in (ROOT / room).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        comments = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in comments]
+        if any(isinstance(node.value, str) and line.search(node.value) for node in texts):
+            found.add(path.relative_to(ROOT).as_posix())
+    assert found == {"workflow/run/own.py"}, "which is no step"
 
 
 def test_a_short_name_that_is_not_ours_is_named_and_results_are_published_in_a_checkout_alone(

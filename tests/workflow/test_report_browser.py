@@ -328,7 +328,7 @@ def test_paper_gets_everything_unfolded_and_no_controls(site: Site):
 def test_a_claims_page_says_how_it_was_decided(site: Site):
     with site.open("claims/holds") as page:
         text = page.locator("main").inner_text()
-        assert "snakemake claims/holds" in text and "1.88" in text and "It is small." in text
+        assert "trigbench run" in text and "claims/holds" in text and "1.88" in text and "It is small." in text
         assert (
             "Each seed gives one effect: the ratio of RMS error of the map of continuous to the constant 0.08." in text
         )
@@ -435,14 +435,14 @@ def test_what_diverged_and_what_agrees_is_said(site: Site):
 
 
 def test_what_is_missing_is_named_with_its_command(site: Site):
-    assert "snakemake tiny-short/one_and_two" in site.printed and "discrete-8 seeds 0, 1" in site.printed
+    assert "one_and_two --budget short" in site.printed and "discrete-8 seeds 0, 1" in site.printed
     assert "reports/tiny-short.html" in site.printed
     with site.open("tiny-short") as page:
         assert "2 of 4 runs are missing" in page.locator("#short").inner_text()
         page.locator("#missing summary").click()
         text = page.locator("#missing").inner_text()
-        assert "snakemake tiny-short/one_and_two" in text and "discrete-8 seeds 0, 1" in text
+        assert "one_and_two --budget short" in text and "discrete-8 seeds 0, 1" in text
         page.locator("#short summary").click()
         assert "under the budget “laptop”" in page.locator("#short").inner_text()
     with site.open("tiny-short/one_and_two") as page:
-        assert "snakemake tiny-short/one_and_two" in page.locator("#short .notice").inner_text()
+        assert "one_and_two --budget short" in page.locator("#short .notice").inner_text()

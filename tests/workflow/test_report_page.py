@@ -60,7 +60,7 @@ def test_a_study_without_any_result_has_a_page(study: Study):
 def test_missing_runs_are_named_by_experiment(study: Study):
     make_results(study, [Run(arm="continuous", seed=s) for s in (0, 1, 2)] + [Run(arm="discrete-8", seed=1)])
     (gap,) = missing(study)
-    assert gap.command == f"snakemake tiny/one_and_two --config study={study.file}" and (gap.runs, gap.total) == (2, 6)
+    assert gap.command == f"trigbench run {study.file} one_and_two" and (gap.runs, gap.total) == (2, 6)
     assert [(g.arm, g.seeds) for g in gap.gaps] == [("discrete-8", [0, 2])]
 
 
@@ -215,14 +215,12 @@ def test_the_page_of_one_s_own_study_prints_commands_that_name_its_file_and_list
     (folder / "tiny.yaml").write_text(STUDY)
     study = load(folder / "tiny.yaml", "short")
     page = study_page(study)
-    assert shlex.split(page.commands[0]) == [
-        "snakemake", "tiny-short", "--config", f"study={study.file}", "budget=short",
-    ]  # fmt: skip
+    assert shlex.split(page.commands[0]) == ["trigbench", "run", str(study.file), "--budget", "short"]
     assert shlex.split(page.commands[1])[-3:] == [str(study.file), "--budget", "short"]
-    assert shlex.split(page.missing[0].command)[1:3] == ["tiny-short/one_and_two", "--config"]
+    assert shlex.split(page.missing[0].command)[1:4] == ["run", str(study.file), "one_and_two"]
     assert page.counts == [] and list(claims_of(read_claims(), study)) == []
     assert "This study decides no claim" in step.render("study.html.j2", page=page, precision_note="")
-    assert load("oracle").command("theory") == "snakemake oracle/theory"
+    assert load("oracle").command("theory") == "trigbench run oracle theory"
     standing = [name for name, claim in read_claims().claims.items() if claim.withdrawn is None]
     assert list(claims_of(read_claims(), load("oracle"))) == standing
 
@@ -423,7 +421,7 @@ def test_simulations_say_their_seed_and_versions_and_the_page_shows_the_worst(si
     assert page.power.rows[0][-1].text == f"{simulated['found_with']['5']:.2f}"
     assert render("wrong.html.j2", page=page).count("<table") == 3
     nothing = render("wrong.html.j2", page=wrong_page([], [], {}))
-    assert "snakemake results/simulations.json" in nothing and "<table" not in nothing
+    assert "trigbench run oracle -- results/simulations.json" in nothing and "<table" not in nothing
 
 
 @pytest.mark.slow

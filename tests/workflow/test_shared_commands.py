@@ -3,7 +3,9 @@
 import json
 import sys
 import webbrowser
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -266,3 +268,24 @@ def test_judge_prepares_nothing_for_what_is_not_there(capsys) -> None:
     for what in ("nowhere.npz", "nowhere.py:sample"):
         said = refused(capsys, "judge", "oracle", what, "--name", "x", "--data", "mixture-2d", "--budget", "smoke")
         assert "no such file" in said and not Path("results").exists()
+
+
+# --- steps by hand --------------------------------------------------------------------------------------
+
+STEPS = sorted({path.stem for path in (ROOT / "workflow/steps").glob("*.py")} - {"__init__", "simulate"})
+"""All but one, which takes no words."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_s_own_errors_name_key_and_remedy_as_the_commands_do(step: str, monkeypatch, capsys) -> None:
+    command = import_module(f"trigbench.workflow.steps.{step}").command
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", SimpleNamespace(name=f"trigbench.workflow.steps.{step}"))
+    for words in (["--nonsense"], ["--seed", "x"], []):
+        monkeypatch.setattr(sys, "argv", [step, *words])
+        if not words and step in ("estimate", "publish", "recompute", "report", "summary"):
+            continue  # which need none
+        with pytest.raises(SystemExit) as ended:
+            command()
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and said.startswith("error: ") and "\n  key:    " in said, said
+        assert f"remedy: python -m trigbench.workflow.steps.{step} --help says" in said or "did you mean" in said, said

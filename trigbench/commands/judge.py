@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from trigbench._extras import need
 from trigbench._nearest import choice
+from trigbench._places import to_step
 
 if TYPE_CHECKING:
     from trigbench.workflow.run.outside.judging import Asked
@@ -137,8 +138,8 @@ def _prepare(study: "Study", data: str) -> None:
     from trigbench.workflow.study.freshness import data_verdict  # noqa: PLC0415
     from trigbench.workflow.study.kinds import data_kind  # noqa: PLC0415
 
-    path, budget = study.data_file(data), f" --budget {study.budget}"
-    command = f"python -m trigbench.workflow.steps.prepare --study {study.said}{budget} --data {data}"
+    path = study.data_file(data)
+    command = to_step("prepare", "--study", study.said, "--budget", study.budget, "--data", data)
     if not path.is_file() and data_kind(study.data[data]).small:
         print(f"preparing {data}, which nothing has been made of here", flush=True)
         prepare(study, data)

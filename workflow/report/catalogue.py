@@ -27,6 +27,8 @@ from trigbench.workflow.study.shipped import shipped
 from trigbench.workflow.study.study import Study
 
 Rows = list[tuple[str, ...]]
+Lines = list[tuple[str, str]]
+"""What something is, and its text."""
 UNSAID = {
     "objective", "data", "samplers", "rate_of", "optimiser", "proposal_mean", "proposal_std", "rampup",
     "rate_reference", "ema_half_life", "ema_std", "ema_rampup", "settings", "declared",
@@ -68,6 +70,15 @@ def about(path: str) -> str:
     return next(
         (ast.get_docstring(part) or "" for part in body.body if isinstance(part, kinds) and part.name == name), ""
     )
+
+
+def defaults(path: str) -> dict[str, str]:
+    """What a function's parameters are unless told, as its source writes them; read, not run."""
+    module, _, name = path.partition(":")
+    (made,) = [part for part in _parsed(module).body if isinstance(part, ast.FunctionDef) and part.name == name]
+    plain, named = made.args.args, zip(made.args.kwonlyargs, made.args.kw_defaults, strict=True)
+    told = [*zip(plain[len(plain) - len(made.args.defaults) :], made.args.defaults, strict=True), *named]
+    return {argument.arg: ast.unparse(value) for argument, value in told if value is not None}
 
 
 def few_words(text: str) -> str:

@@ -6,14 +6,13 @@ samples alone, as real images are somebody else's.
 """
 
 import os
-import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from trigbench._places import IS_CHECKOUT
+from trigbench._places import IS_CHECKOUT, to_step
 from trigbench.workflow.claims.collecting import own_modules
 from trigbench.workflow.claims.ledger import claims_of, read_claims
 from trigbench.workflow.claims.tables import read_table, write_table
@@ -28,7 +27,8 @@ from trigbench.workflow.study.fingerprint import ROOT, own_file
 from trigbench.workflow.study.one_noise import one_noise_runs
 from trigbench.workflow.study.outside import standing_outside
 from trigbench.workflow.study.places import RESULTS, VERDICTS, StudyFiles, forms
-from trigbench.workflow.study.reading import budgets_of
+from trigbench.workflow.study.reading import budgets_of, load
+from trigbench.workflow.study.shipped import by_default
 from trigbench.workflow.study.standing import standing
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
@@ -56,15 +56,14 @@ def publish_all() -> None:
             if study not in ready:
                 print(f"left out: {study.label}, as {_budget_said(study)}")
             elif len(same) > 1:
-                chosen = f"--study {shlex.quote(study.said)} --budget {study.budget}"
-                remedy = f"choose: python -m trigbench.workflow.steps.publish {chosen}"
+                remedy = f"choose: {to_step('publish', '--study', study.said, '--budget', study.budget)}"
                 raise BenchError(f"{' and '.join(same)} are one study", file=study.folder, remedy=remedy)
             else:
                 publish(study)
         except BenchError as error:
             problems.append(error)
     if not ready and not problems:
-        remedy = f"make one, as by: snakemake --config budget={BUDGET}"
+        remedy = f"make one, as by: {load(by_default()[0], BUDGET).command()}"
         raise BenchError("no study stands there that was made with a budget to publish", file=RESULTS, remedy=remedy)
     raise_all(problems)
 

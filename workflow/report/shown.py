@@ -14,15 +14,13 @@ from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.claims.ledger import all_claims, claims_of
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json
-from trigbench.workflow.report.catalogue import LISTINGS, Listing, about, arms_said, few_words, papers_claims
+from trigbench.workflow.report.catalogue import LISTINGS, Lines, Listing, about, arms_said, few_words, papers_claims
+from trigbench.workflow.report.shown_samplers import samplers_shown
 from trigbench.workflow.study.claim import Claim, Rule, Term
 from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.reading import budgets_of
 from trigbench.workflow.study.standing import standing
 from trigbench.workflow.study.study import Study
-
-Lines = list[tuple[str, str]]
-"""What something is, and its text."""
 
 
 def shown(name: str, studies: Sequence[Study]) -> list[Lines]:
@@ -36,7 +34,11 @@ def shown(name: str, studies: Sequence[Study]) -> list[Lines]:
         name, studies = rest, chosen
     elif within == "claims":
         name = rest
-    found = [lines for show in (_studies, _objectives, _claims, _experiments, _arms) for lines in show(name, studies)]
+    found = [
+        lines
+        for show in (_studies, _objectives, _claims, _experiments, _arms, samplers_shown)
+        for lines in show(name, studies)
+    ]
     found = found or [
         _row(listing, row) for listing in LISTINGS.values() for row in listing.rows(studies) if row[0] == name
     ]

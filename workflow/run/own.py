@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -61,7 +62,7 @@ def check_own(studies: Iterable[Study]) -> None:
         words = done.stderr.strip().splitlines() or ["it said nothing"]
         problem = f"importing what studies name by its path ended with status {done.returncode}: {words[-1]}"
         raise BenchError(
-            problem, remedy=f"mend it; again by: echo '{asked}' | python -m trigbench.workflow.run.own"
+            problem, remedy=f"mend it; again by: echo {shlex.quote(asked)} | python -m trigbench.workflow.run.own"
         ) from None
     raise BenchError(**said)
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
+from trigbench._places import to_step
 from trigbench.workflow.data.dataset import Dataset, checked
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import device_of, on
@@ -73,7 +74,7 @@ def opened(study: Study, run: Run, arm: Arm | None = None) -> Task:
 def open_data(study: Study, data: str) -> Dataset:
     """A prepared data set of the study, whose draws are checked."""
     path = study.data_file(data)
-    made_by = f"python -m trigbench.workflow.steps.prepare --study {study.file} --budget {study.budget} --data {data}"
+    made_by = to_step("prepare", "--study", study.file, "--budget", study.budget, "--data", data)
     arrays = read_arrays(path, f"delete the file if it is there, and make it with: {made_by}")
     made = draws_module(study.data[data]).open_dataset(arrays, study.sigma_d)
     dataset = checked(made, f"data.{data}", study.file)

@@ -9,10 +9,10 @@ rule now, or rest on curves that are not published. Exit status 1 where a verdic
 docs/verdicts.md.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
+from trigbench._parser import step_parser
 from trigbench.workflow.claims.ledger import CLAIMS
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import main
@@ -22,7 +22,7 @@ from trigbench.workflow.study.places import ORIGIN, PUBLISHED, RUNS, VERDICTS
 
 def command() -> None:
     """Parse the arguments and recompute."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = step_parser(__doc__)
     parser.add_argument("folders", metavar="FOLDER", nargs="*", type=Path, help="of a published study")
     parser.add_argument("--table", action="store_true", help="print what comes out of each claim")
     parser.add_argument("--csv", metavar="FILE", type=Path, help="write that to a table")

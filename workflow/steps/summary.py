@@ -1,7 +1,6 @@
 """Say where the reports are and where the time went."""
 
-import argparse
-
+from trigbench._parser import step_parser
 from trigbench.workflow.machine.command import main
 from trigbench.workflow.report.timing import summarise
 from trigbench.workflow.study.reading import load
@@ -11,7 +10,7 @@ from trigbench.workflow.study.study import DEFAULT_BUDGET
 
 def command() -> None:
     """Parse the arguments and print."""
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = step_parser(__doc__)
     add = arguments.add_argument
     add("--studies", default=",".join(by_default()), help="comma-separated (default: %(default)s)")
     add("--budget", default=DEFAULT_BUDGET)

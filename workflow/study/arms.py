@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import NoReturn
 
+from trigbench._places import to_step
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_MAX, SIGMA_MIN
 from trigbench.core.map_samplers import MAP_SAMPLERS, usual, whole_of
 from trigbench.core.networks.families import DDPMPP, PUBLISHED
@@ -310,7 +311,7 @@ def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeache
         scale = f"a standard deviation of {family.sigma_d}, not {study.sigma_d}"
         problem = f"networks of {family.said} are of data with {scale}"
         refuse(problem, f"set sigma_d: {family.sigma_d}, or let a diffusion arm teach")
-    convert = "make it by `python -m trigbench.workflow.steps.convert` (docs/teachers.md)"
+    convert = f"make it by `{to_step('convert')}` (docs/teachers.md)"
     try:
         found = header_of(path)
     except OSError as error:

@@ -4,6 +4,7 @@ import argparse
 from typing import Literal
 
 from trigbench._nearest import nearest
+from trigbench._parser import step_parser
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Run, Study
@@ -11,7 +12,7 @@ from trigbench.workflow.study.study import DEFAULT_BUDGET, Run, Study
 
 def parser(description: str | None, needs_study: bool = True) -> argparse.ArgumentParser:
     """A parser with the arguments that every step takes."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made = step_parser(description)
     made.add_argument("--study", required=needs_study, help="a study's name, such as oracle, or a YAML file")
     made.add_argument("--budget", default=DEFAULT_BUDGET, help="a budget of that study (default: %(default)s)")
     return made

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trigbench.core.map_samplers import halved_times, usual
-from trigbench.core.solvers import SOLVERS, hashed
+from trigbench.core.solvers import SOLVERS, hashed, of_velocities
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import identity, read_json, write_json
 from trigbench.workflow.study.fingerprint import digest

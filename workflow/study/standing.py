@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trigbench._places import to_step
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study.places import RESULTS, STUDIES, StudyFiles, begun
 from trigbench.workflow.study.reading import budgets_of, load
@@ -34,7 +35,7 @@ def standing(results: Path = RESULTS) -> tuple[list[Study], list[BenchError]]:
 def _study_in(folder: Path) -> Study:
     """The study that made the folder: as its data say, else the project's own of that name. Raises BenchError."""
     named = _said(folder) or _shipped(folder.name)
-    command = "python -m trigbench.workflow.steps.report --partial --study FILE"
+    command = to_step("report", "--partial", "--study", "FILE")
     again = f"write its pages by name ({command}), or delete the folder"
     if named is None:
         raise BenchError("nothing says which study made this, or its file is gone", file=folder, remedy=again)

@@ -4,13 +4,12 @@ Imports nothing heavy (no torch), since every start of the workflow reads it.
 """
 
 import fnmatch
-import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from trigbench._places import IS_CHECKOUT
+from trigbench._places import to_make
 from trigbench.core.map_samplers import MAP_SAMPLERS
 from trigbench.workflow.machine.files import identity
 from trigbench.workflow.study.claim import Claim, ClaimName
@@ -150,16 +149,16 @@ class Study(Model):
     def command(self, part: str = "") -> str:
         """The command that makes it, or a part of it (an experiment's name); `claims/<id>` makes what that needs.
 
-        In a checkout it is Snakemake's; where trigbench is installed, no Snakefile lies where one starts.
+        At the top of a checkout it is Snakemake's; elsewhere no Snakefile lies where one starts.
         """
-        if not IS_CHECKOUT:
-            budget = [] if self.budget == DEFAULT_BUDGET else ["--budget", self.budget]
-            return shlex.join(["trigbench", "run", self.said, *filter(None, [part]), *budget])
         target = part if part.startswith("claims/") else "/".join(filter(None, (self.label, part)))
         known = self.is_shipped and (not part.startswith("claims/") or self.by_default is not None)
-        chosen = [] if known else [f"study={self.said}"]
-        chosen += [] if self.budget == DEFAULT_BUDGET else [f"budget={self.budget}"]
-        return " ".join(["snakemake", target, *(["--config", *map(shlex.quote, chosen)] if chosen else [])])
+        other = self.budget != DEFAULT_BUDGET
+        chosen = [*([] if known else [f"study={self.said}"]), *([f"budget={self.budget}"] if other else [])]
+        return to_make(
+            [target, *(["--config", *chosen] if chosen else [])],
+            [self.said, *filter(None, [part]), *(["--budget", self.budget] if other else [])],
+        )
 
     @property
     def all_samplers(self) -> dict[str, Sampler]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from trigbench._places import to_step
 from trigbench.core.optimiser import adam_step, initial_state
 from trigbench.workflow.data.features.dimensions import CLASSIFIER
 from trigbench.workflow.data.features.dinov2 import dinov2_of, normalised
@@ -78,7 +79,7 @@ def check_weights(kind: str, path: str) -> Path:
     weights = Path(path)
     if weights.suffix != ".safetensors" or not weights.is_file():
         problem = f"the weights of the extractor {kind!r} are not there, as a .safetensors file"
-        convert = f"python -m trigbench.workflow.steps.convert FILE {weights.with_suffix('.safetensors')}"
+        convert = to_step("convert", "FILE", weights.with_suffix(".safetensors"))
         how = f"fetch {PUBLISHED[kind]}, and: {convert}"
         raise BenchError(problem, file=weights, key="extractor.weights", remedy=f"{how} (docs/data.md)")
     return weights

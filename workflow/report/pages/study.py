@@ -1,6 +1,5 @@
 """The page of a study: what was found in short, its experiments, data, costs, words and origin."""
 
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from trigbench._places import to_step
 from trigbench.workflow.claims.statistics import COLUMNS, SAMPLING
 from trigbench.workflow.claims.tables import read_table
 from trigbench.workflow.claims.verdict_records import read_verdicts
@@ -240,8 +240,8 @@ def _glossary(study: Study, known: Quantities) -> list[tuple[str, str, str]]:
 
 
 def _commands(study: Study) -> list[str]:
-    budget = "" if study.budget == DEFAULT_BUDGET else f" --budget {study.budget}"
-    return [study.command(), f"python -m trigbench.workflow.steps.report --study {shlex.quote(study.said)}{budget}"]
+    budget = [] if study.budget == DEFAULT_BUDGET else ["--budget", study.budget]
+    return [study.command(), to_step("report", "--study", study.said, *budget)]
 
 
 def _copies(study: Study) -> dict[str, Path]:

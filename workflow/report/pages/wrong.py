@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trigbench._places import IS_CHECKOUT
+from trigbench._places import to_make
 from trigbench.workflow.claims.verdicts import DECIDED
 from trigbench.workflow.claims.words import needed_words
 from trigbench.workflow.report.pages.claim import ClaimPage
@@ -99,7 +99,7 @@ def wrong_page(
 
 
 def _command() -> str:
-    return f"snakemake {SIMULATIONS}" if IS_CHECKOUT else f"trigbench run {by_default()[0]} -- {SIMULATIONS}"
+    return to_make([str(SIMULATIONS)], [by_default()[0], "--", str(SIMULATIONS)])
 
 
 def _false(simulated: Mapping[str, Any]) -> Table | None:
