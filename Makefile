@@ -75,6 +75,7 @@ publish: env  ## results/published from the finished studies in results/ of budg
 
 bench: env  ## what steps and attention cost as ratios, how exact tangents are, how often verdicts are false: 15 minutes
 	python benchmarks/steps.py
+	python benchmarks/compiled.py
 	python benchmarks/attention.py
 	python benchmarks/precision.py
 	python benchmarks/verdicts.py

@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trigbench.core.constants import MOST_GRAPHS
+
 Tensors = Mapping[str, Tensor]
 Step = Callable[..., tuple[Tensor, dict[str, Tensor], Any]]
 """(parameters by name, *inputs) -> the loss, its gradients by name, and what is watched."""
-MOST_GRAPHS = 8
-"""More than that, and something moves that is no tensor."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ def compiled(function: Callable[..., Any], backend: str = "inductor") -> Callabl
     MOST_GRAPHS kinds of inputs, after which a ValueError says so. Random draws come from torch's generators as they are
     at the call, as eagerly; modes, of modules and of autocast, are as the function itself sets them.
 
-    Raises ValueError where the function closes over a tensor that requires a gradient, which would have none, and what
-    torch raises where it cannot follow: values that decide which operations there are, above all.
+    Raises ValueError where the function closes over a tensor that requires a gradient, which would have none, or over
+    numbers that change by themselves, and what torch raises where it cannot follow: values that decide which operations
+    there are, above all.
     """
     made: dict[Hashable, Graph] = {}
 
@@ -67,7 +68,7 @@ def compiled(function: Callable[..., Any], backend: str = "inductor") -> Callabl
             if len(made) == MOST_GRAPHS:
                 problem = f"compiled for {MOST_GRAPHS} kinds of inputs, and there comes another"
                 raise ValueError(f"{problem}: give what moves from step to step as a tensor")
-            made[kind] = in_one(traced(function, *inputs), backend)
+            made[kind] = in_one(traced_twice(function, *inputs), backend)
         return made[kind](*inputs)
 
     return call
@@ -106,7 +107,21 @@ def traced(function: Callable[..., Any], *inputs: Any) -> Graph:
     if trained := [str(tuple(a.shape)) for a in held if a.requires_grad]:
         problem = f"it closes over {len(trained)} tensors that require a gradient, of {', '.join(trained[:3])}"
         raise ValueError(f"{problem}: give them as inputs, or say requires_grad_(False)")
-    return Graph(module, held, mapped(lambda _: torch.empty(0), outputs[0]))
+    return Graph(module, held, mapped(lambda a: torch.empty_like(a, device="meta"), outputs[0]))
+
+
+def traced_twice(function: Callable[..., Any], *inputs: Any) -> Graph:
+    """As `traced`, of a function that nobody knows: raises ValueError where another graph comes of it again.
+
+    Then it has a number that is another at each call, drawn by Python or NumPy or counted, which a graph would repeat.
+    """
+    first, second = traced(function, *inputs), traced(function, *inputs)
+    numbers = [[*graph.held, *_literals(graph.module)] for graph in (first, second)]
+    alike = first.module.code == second.module.code and len(numbers[0]) == len(numbers[1])
+    if not (alike and all(map(_same, *numbers))):
+        problem = "traced again it is another graph: of numbers that Python or NumPy draws, or that it counts"
+        raise ValueError(f"{problem}; draw by torch's generators, and give what moves as a tensor")
+    return first
 
 
 def in_one(graph: Graph, backend: str = "inductor") -> Graph:
@@ -173,6 +188,14 @@ _INSTEAD: Any = {
     torch.ops.aten.upsample_nearest2d_backward.default: _summed,
 }
 """Inductor 2.13 has got the gradient of the one wrong on a CPU, while the loss was right."""
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a is b or (a.shape == b.shape and bool(torch.isclose(a, b, rtol=0, atol=0, equal_nan=True).all()))
+
+
+def _literals(module: Any) -> list[Tensor]:
+    return [getattr(module, node.target) for node in module.graph.nodes if node.op == "get_attr"]
 
 
 def _is_record(item: Any) -> bool:

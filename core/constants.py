@@ -14,3 +14,5 @@ EMA_RAMPUP = 0.05
 """The half-life of an average is at most this share of the images seen so far (EDM's code)."""
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.99), 1e-8
 """Of the students' Adam where nothing else is told (arXiv 2410.11081, App. G)."""
+MOST_GRAPHS = 8
+"""For how many kinds of inputs a step is compiled (core.compiled): with more, something moves that is no tensor."""

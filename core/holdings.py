@@ -185,12 +185,6 @@ class Noted:
                 known = known and version is not None and version == _version(tensor)
         return known
 
-    def changed_numbers(self) -> list[str]:
-        """The names of numbers and texts that are others now, or new."""
-        kinds = (int, float, str)
-        now = [(name, value, was) for place, was in self.entries for name, value in place.items()]
-        return [n for n, value, was in now if isinstance(value, kinds) and value != was.get(n, _NOTHING)]
-
 
 def _is_state(now: Any, was: Any) -> bool:
     """What was None and is no tensor now is not: it was made ready on first use."""

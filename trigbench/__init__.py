@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trigbench.core.audit import audit_loss as audit_loss
     from trigbench.core.audit import audit_tangent as audit_tangent
     from trigbench.core.citing import citation as citation
+    from trigbench.core.compiled import compiled_step as compiled_step
     from trigbench.core.condition import UNTOLD as UNTOLD
     from trigbench.core.condition import Condition as Condition
     from trigbench.core.ema import half_life_beta as half_life_beta
@@ -105,6 +106,7 @@ HOMES = {
     # exact tangents, and what is wrong with somebody's
     "value_and_tangent": "trigbench.core.forward_mode",
     "attention_with_tangent": "trigbench.core.attention",
+    "compiled_step": "trigbench.core.compiled",
     "map_tangent": "trigbench.core.tangents",
     "segment_direction": "trigbench.core.tangents",
     "audit_loss": "trigbench.core.audit",

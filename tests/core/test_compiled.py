@@ -204,6 +204,7 @@ def test_draws_of_a_graph_are_those_of_torch_s_generator_at_the_call() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_inductor_s_gradients_are_eager_ones_and_its_draws_torch_s() -> None:
     torch.manual_seed(0)
     network = _awake(DDPMpp((1, 4, 4), width=8, multipliers=(1, 1), blocks=1, attention=(), dropout=0.5))

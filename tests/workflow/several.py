@@ -23,7 +23,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.machine.tensors import write_tensors
-from trigbench.workflow.run import sampling
+from trigbench.workflow.run import compiled, sampling
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.assembly import make_modules
 from trigbench.workflow.run.distributed import Layout, World, lay_out, world_of
@@ -77,11 +77,21 @@ SAMPLED, AT_ONCE = "scd.ddp", 10
 """Whose samples two processes draw, so many at a time."""
 
 
+COMPILED: dict[str, dict[str, Any]] = {
+    "scd.ddp-compiled": METHODS["scd"] | {"microbatch": 3},
+    "ct.fsdp-compiled": METHODS["ct"] | {"sharded": True},
+    "adapted.ddp-compiled": METHODS["adapted"],
+    "spectral.fsdp-compiled": METHODS["spectral"] | {"sharded": True},
+}
+"""Steps that are graphs, run operation by operation."""
+
+
 def arms() -> dict[str, dict[str, Any]]:
     """Each method for one process, and `<method>.<way>` for two."""
     found = dict(METHODS)
     for method, settings in METHODS.items():
         found |= {f"{method}.{way}": {**settings, **how} for way, how in WAYS.items()}
+    found |= {name: {**settings, "compile": True} for name, settings in COMPILED.items()}
     return found | {name: {**METHODS["vsd"], **how} for name, how in (RESUMED | BROKEN | STOPPED).items()}
 
 
@@ -90,6 +100,7 @@ def float64() -> Iterator[None]:
     """Networks, draws and data in double precision."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_module, "opened", doubled)
+        patch.setattr(compiled, "in_one", lambda graph, backend: graph)
         torch.set_default_dtype(torch.float64)
         try:
             yield

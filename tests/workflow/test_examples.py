@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,6 +84,19 @@ def test_a_flow_map_of_one_s_own_trains_samples_in_one_to_eight_steps_and_is_jud
     measured = json.loads(study.made.measured("maps").read_text())
     names = {row["value"]["metric"] for row in measured["runs"]}
     assert names == {"segment_rms", "map_rms", "map_rms_one_step", "map_worst"}
+
+
+@pytest.mark.slow
+def test_the_compiled_step_trains_on_graphs_that_run_operation_by_operation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Inductor itself is tested elsewhere, and takes a minute."""
+    monkeypatch.setattr("trigbench.core.compiled.in_one", lambda graph, backend: graph)
+    path = ROOT / "examples/compiled_step.py"
+    made = runpy.run_path(str(path))
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["step 0", "step 1", "step 2"]
+    assert len(path.read_text().splitlines()) <= 30
+    assert all(gradient.isfinite().all() and gradient.any() for gradient in made["gradients"].values())
 
 
 @pytest.mark.slow

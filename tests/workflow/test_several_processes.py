@@ -1,6 +1,7 @@
 """Training and sampling by two processes against one: the same numbers, whoever holds and reads what."""
 
 import contextlib
+import itertools
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from trigbench.workflow.run import sampling
 from trigbench.workflow.run.samples import sample
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.records import read_record
+from trigbench.workflow.study.records import read_record, read_training
 from trigbench.workflow.study.study import Study
 
 pytestmark = pytest.mark.slow
@@ -83,13 +84,17 @@ def _newest(study: Study, name: str, folder: Path | None = None) -> tuple[int, d
     return found.step, dict(found.tensors)
 
 
-@pytest.mark.parametrize("way", several.WAYS)
-@pytest.mark.parametrize("method", several.METHODS)
+@pytest.mark.parametrize(
+    ("method", "way"),
+    [*itertools.product(several.METHODS, several.WAYS), *(name.split(".") for name in several.COMPILED)],
+)
 def test_two_processes_train_as_one_does(method: str, way: str, trained: tuple[Study, Path, str]) -> None:
     """Weights, averages, targets, snapshots, and gradients by their moments."""
     study = trained[0]
     (_, expected), (at, found) = _newest(study, method), _newest(study, f"{method}.{way}")
     assert at == several.STEPS
+    made = read_training(study.files(several.run_of(f"{method}.{way}")).training)
+    assert made.compiled == ("compiled" in way), made.fell_back
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-10, msg=lambda m, name=name: f"{name}: {m}")

@@ -92,6 +92,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "sources": seen("source", beside),
         "commit_of": {f"{r.arm}/seed-{r.seed}": _commit_of(r) for r in records},
         "commits_of_parts": _of_several_commits(records),
+        "steps": [said for said in seen("steps") if said],
         "dirty": any(_is_changed(origin, own_modules(study)) for origin in beside),
         **{key: seen(key) for key in ("processor", "cores", "device", "cuda", "platform", "python", "libraries")},
         "first": min((o["time"] for o in origins), default=None),

@@ -29,7 +29,7 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
     "seeds": ("budget", "seeds", "seeds_of", "runs", "runs_missing", "runs_diverged"),
     "code": ("commits", "releases", "sources", "dirty"),
     "versions": ("python", "libraries", "cuda"),
-    "hardware": ("processor", "cores", "device", "platform"),
+    "hardware": ("processor", "cores", "device", "platform", "steps"),
     "settings": ("settings",),
     "protocol": ("protocols",),
 }

@@ -6,7 +6,6 @@ processes, Adam and averages stay outside.
 """
 
 import os
-import random
 import sys
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,12 +13,11 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from trigbench.core import holdings
-from trigbench.core.compiled import Graph, in_one, kind_of, traced
+from trigbench.core.compiled import Graph, in_one, kind_of, traced, traced_twice
+from trigbench.core.constants import MOST_GRAPHS
 from trigbench.core.trigflow import ProposalGrid
 from trigbench.workflow.machine.live import phase
 from trigbench.workflow.machine.progress import sign_of_life
@@ -51,7 +49,8 @@ def differentiation(task: Task, modules: Modules, objective: StepFunction, journ
 
 def is_compiled(arm: Arm, device: torch.device) -> bool:
     """Whether an arm's steps are compiled: as it says, else on a GPU."""
-    return device.type == "cuda" if arm.compile is None else arm.compile
+    many = (arm.stages or 1) > MOST_GRAPHS
+    return device.type == "cuda" and not many if arm.compile is None else arm.compile
 
 
 def ran(arm: Arm, world: World, journal: Journal) -> dict[str, Any]:
@@ -110,8 +109,8 @@ class Compiled:
         wanted = differentiated(*eager)[1]
         put(_buffers(self.modules), buffers)
         self.objective.seed(step, part)
-        with unfrozen(self.objective):
-            graph = in_one(traced(self._differentiated, *inputs), BACKEND)
+        trace = traced_twice if own_modules(self.task) else traced
+        graph = in_one(trace(self._differentiated, *inputs), BACKEND)
         put(_buffers(self.modules), buffers)
         self.objective.seed(step, part)
         found = graph(*inputs)[1]
@@ -156,6 +155,12 @@ def tolerance(arm: Arm) -> float:
     return max(TOLERANCE[precision] for precision in (arm.precision, arm.tangent_precision) if precision)
 
 
+def own_modules(task: Task) -> list[str]:
+    """Objectives and networks of the step that are not the project's."""
+    named = [task.arm.objective, *(size.network or "" for size in task.study.sizes.values())]
+    return [path for path in named if ":" in path and not path.startswith("trigbench.")]
+
+
 def moving(settings: Any, points: int | None, device: torch.device) -> Any:
     """Settings whose warm-up is a tensor, and whose grid, of a curriculum, has room for its most points.
 
@@ -171,23 +176,6 @@ def moving(settings: Any, points: int | None, device: torch.device) -> Any:
         elif is_dataclass(value) and not isinstance(value, type):
             changed[part.name] = moving(value, points, device)
     return replace(settings, **changed)
-
-
-@contextmanager
-def unfrozen(function: Any) -> Iterator[None]:
-    """Raises ValueError where what is traced inside depends on what a graph would freeze: Python's and NumPy's
-    generators, and numbers that modules keep from call to call."""
-    before, noted = _generators(), holdings.noted(holdings.held_by(function))
-    yield
-    if _generators() != before:
-        raise ValueError("it draws from Python's or NumPy's generator, whose numbers a graph would repeat")
-    if changed := noted.changed_numbers():
-        raise ValueError(f"it keeps numbers from step to step, which a graph would repeat: {', '.join(changed)}")
-
-
-def _generators() -> tuple[Any, ...]:
-    name, keys, *rest = np.random.get_state()
-    return random.getstate(), name, np.asarray(keys).tobytes(), *rest
 
 
 def _differences(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[Tensor]:

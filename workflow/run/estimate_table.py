@@ -3,6 +3,8 @@
 import argparse
 import math
 
+import torch
+
 from trigbench.workflow.claims.tables import is_fresh
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import one_thread
@@ -13,6 +15,8 @@ from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.study import Study
 
+PAYS = 600.0
+"""Seconds of training from which compiling pays on a CPU: about 80 for each graph, against a fifth of the others."""
 JUDGED = TANGENT_POINTS * TANGENT_ANGLES * 2 * 2
 """Two parts of the tangent at each point and angle, each of about two evaluations."""
 
@@ -47,6 +51,7 @@ def estimate(
         table(costs, tflops, utilisation),
         f"\nDevice hours: {device} at {share}, an assumption: measure a run of yours.",
         *([_measured(costs)] if measure else []),
+        *filter(None, [_to_compile(study, costs)]),
         *filter(None, [prepared(study)]),
         *([check(study, costs)] if check_runs else []),
     ]
@@ -61,6 +66,15 @@ def _measured(costs: list[Cost]) -> str:
         f"from timed steps (about: of a narrower network), and takes {BESIDE:g} s a run beside; "
         f"{duration(3600 * hours)} of it in all."
     )
+
+
+def _to_compile(study: Study, costs: list[Cost]) -> str:
+    """The arms whose runs are so long that compiling would pay on this CPU, and that do not say; empty without one."""
+    seconds = {cost.arm: cost.train_operations / cost.rates.training / cost.runs for cost in costs if cost.rates}
+    long = [arm for arm, training in seconds.items() if training > PAYS and study.arms[arm].compile is None]
+    if not long or torch.cuda.is_available():
+        return ""
+    return f"Runs of over {duration(PAYS)}, for which compile: true would pay on this CPU: {', '.join(long)}."
 
 
 def table(costs: list[Cost], tflops: float, utilisation: float) -> str:

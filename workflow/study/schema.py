@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from trigbench._nearest import among
-from trigbench.core.constants import EMA_RAMPUP, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
+from trigbench.core.constants import EMA_RAMPUP, MOST_GRAPHS, NORMALISER, PROPOSAL_MEAN, PROPOSAL_STD
 from trigbench.core.map_samplers import MAP_SAMPLERS, by_edges, is_everywhere, usual
 from trigbench.core.objectives import OBJECTIVES, Method, method_of
 from trigbench.core.solvers import SOLVERS, sampled_by
@@ -298,6 +298,9 @@ class Arm(Model):
         if self.adapter is not None and self.start == "random":
             remedy = "start from 'teacher', or from the arm whose weights it adapts"
             raise Mistake("an 'adapter' is of trained weights, and 'start' draws random ones", remedy)
+        if self.compile and (self.stages or 1) > MOST_GRAPHS:
+            problem = f"each of {self.stages} stages would be compiled for itself, and {MOST_GRAPHS} are most"
+            raise Mistake(problem, "set compile: false, or fewer 'stages'")
         if self.weight_max is not None and not self.adaptive_weight:
             raise Mistake("'weight_max' bounds the adaptive weight", "set adaptive_weight: true, or remove it")
         return self
