@@ -100,8 +100,8 @@ def _probabilities(
             x += shown.to(tl.float32) * LOG2E
     if CAUSAL:
         seen = seen & (row[:, None] >= col[None, :])
-    seen = seen & (lse > float("-inf"))[:, None]
-    return tl.where(seen, tl.exp2(x - lse[:, None] * LOG2E), 0.0)
+    base = tl.where(lse == float("-inf"), 0.0, lse * LOG2E)  # of a row that sees nothing
+    return tl.where(seen, tl.exp2(x - base[:, None]), 0.0)
 
 
 @triton.jit(do_not_specialize=["heads", "queries", "keys"])
