@@ -2,7 +2,7 @@
 
 Six matrix products against the two of attention alone: q k^T; t_q k^T + q t_k^T; p v; (p * t_x) v + p t_v.
 Beside value and tangent only the rows' log-sum-exp is stored, and it is what torch's flash backward
-needs: recording torch's own forward instead would make it seven products.
+and ours need: recording torch's own forward instead would make it seven products.
 """
 
 from contextlib import nullcontext
@@ -13,7 +13,8 @@ import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
+
+from trigbench.core import attention_triton_backward as backward
 
 Maybe = Tensor | None
 
@@ -94,16 +95,13 @@ def _gradients(
     causal: bool,
     scale: float,
 ) -> tuple[Tensor, ...]:
-    """By torch's flash backward; where it does not apply torch's attention is run again and picks its own."""
-    if _flash_backward_applies(q, k, v, mask, causal):
-        unused = torch.empty(2, dtype=torch.uint64, device=q.device)  # the random state, as nothing drops out
-        longest = (q.shape[-2], k.shape[-2])
-        inputs = (gradient, q, k, v, value, logsumexp, None, None, *longest, 0.0, causal, unused, unused[0])
-        return torch.ops.aten._scaled_dot_product_flash_attention_backward(*inputs, scale=scale)
-    with torch.enable_grad():
-        leaves = [a.detach().requires_grad_() for a in (q, k, v)]
-        again = functional.scaled_dot_product_attention(*leaves, attn_mask=mask, is_causal=causal, scale=scale)
-    return torch.autograd.grad(again, leaves, gradient)
+    """By torch's flash backward where it applies, which is the fastest; elsewhere by kernels of our own."""
+    if not _flash_backward_applies(q, k, v, mask, causal):
+        return backward.gradients(gradient, q, k, v, value, logsumexp, mask, causal, scale)
+    unused = torch.empty(2, dtype=torch.uint64, device=q.device)  # the random state, as nothing drops out
+    longest = (q.shape[-2], k.shape[-2])
+    inputs = (gradient, q, k, v, value, logsumexp, None, None, *longest, 0.0, causal, unused, unused[0])
+    return torch.ops.aten._scaled_dot_product_flash_attention_backward(*inputs, scale=scale)
 
 
 def _flash_backward_applies(q: Tensor, k: Tensor, v: Tensor, mask: Maybe, causal: bool) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trigbench.core.condition import Condition, given_to
+from trigbench.core.recomputing import again_with
 from trigbench.core.trigflow import Field, TimeFunction, check_floating, time_dtype
 
 Jump = Callable[[Tensor], Field]
@@ -104,7 +105,8 @@ def bind(
                 given = {**(_state_of(module) if frozen else {}), **(parameters or {})}
                 given = {name: p.clone() if name in buffers else p for name, p in given.items()}
                 given = {name: p.detach() for name, p in given.items()} if frozen else given
-                output = functional_call(module, given, arguments)
+                with again_with(module, given):
+                    output = functional_call(module, given, arguments)
         return output.to(x.dtype)
 
     return field

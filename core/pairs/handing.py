@@ -15,6 +15,7 @@ from torch.autograd import Function
 from torch.autograd.function import _SingleLevelFunction
 from torch.nn.parallel import distributed
 from torch.overrides import handle_torch_function
+from torch.utils import checkpoint
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from trigbench.core.pairs.kernels import by_forward_mode
@@ -28,6 +29,7 @@ PASSED_ON = frozenset({
 """Functions that return their last arguments and act in the backward pass only."""
 _vmap = apis.vmap_impl
 _find_tensors = distributed._find_tensors  # type: ignore
+_make_saved_tensor: Any = getattr(checkpoint, "_make_saved_tensor", None)  # since torch 2.13
 
 
 @cache
@@ -36,6 +38,7 @@ def hand_on() -> None:
     _SingleLevelFunction.apply = classmethod(custom)  # type: ignore  # what Function.apply ends in, however it is called
     apis.vmap_impl = _vmap_of_any
     distributed._find_tensors = _values_found  # type: ignore
+    checkpoint._make_saved_tensor = _saved
 
 
 def custom(function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -52,6 +55,8 @@ def _custom_on_pairs(function: Any, *args: Any) -> Any:
         values = custom(function, *(parts_of(a)[0] for a in args))
         moved = [parts_of(a)[1] for a in args[len(args) - len(values) :]]
         return tuple(y if dy is None else join(y, dy) for y, dy in zip(values, moved, strict=True))
+    if name == "torch.utils.checkpoint._NoopSaveInputs":  # by which a checkpoint keeps its inputs, before torch 2.13
+        return super(_SingleLevelFunction, function).apply(*args)
     if name == "torch.utils.checkpoint.CheckpointFunction":
         raise RuntimeError(
             "pairs cannot follow a re-entrant checkpoint; say use_reentrant=False, or method='difference'"
@@ -93,6 +98,11 @@ def _vmap_of_any(func: Any, in_dims: Any, out_dims: Any, randomness: str, chunk:
 def _values_found(held: Any) -> list[Tensor]:
     """DDP looks from an output which parameters it depends on: values are recorded, pairs are not."""
     return [parts_of(a)[0] for a in _find_tensors(held)]
+
+
+def _saved(tensor: Tensor, *, is_output: bool = False) -> Any:
+    """What a checkpoint begins from, which within another checkpoint would come back without its tangent."""
+    return tensor if isinstance(tensor, Pair) else _make_saved_tensor(tensor, is_output=is_output)
 
 
 WHOLE[custom] = _custom_on_pairs

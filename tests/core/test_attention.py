@@ -15,6 +15,8 @@ from torch.nn import functional as nnf
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.workflow import warm
+from tests.workflow.conftest import ROOT, environment
 from trigbench.core import attention, pairs
 from trigbench.core.attention import attention_with_tangent
 from trigbench.core.forward_mode import value_and_tangent
@@ -325,12 +327,12 @@ def test_multihead_attention_needs_no_fallback(weights, training, monkeypatch):
 
 KERNELS = [
     # batch and heads, queries, keys, dim, mask, causal, which tangents are None
-    ((1, 2), 37, 53, 16, "none", False, ()),
+    ((1, 2), 21, 35, 16, "none", False, ()),
     ((1, 1), 33, 33, 40, "none", True, ()),
-    ((1, 1), 20, 40, 16, "none", True, ()),
-    ((1, 1), 40, 20, 16, "none", True, ()),
-    ((2, 2), 21, 35, 24, "boolean", False, ()),
-    ((2, 2), 21, 35, 24, "added", False, ()),
+    ((1, 1), 18, 34, 16, "none", True, ()),
+    ((1, 1), 34, 18, 16, "none", True, ()),
+    ((2, 2), 18, 17, 24, "boolean", False, ()),
+    ((1, 2), 18, 35, 24, "added", False, ()),
     ((1, 1), 21, 35, 24, "both", False, ()),
     ((1, 1), 1, 1, 16, "none", False, ()),
     ((1, 1), 19, 17, 256, "none", False, ()),
@@ -396,10 +398,14 @@ def check_what_the_kernel_leaves_to_torch(kernel, device: str) -> None:
         assert found is kernel.value_and_tangent
 
 
-def in_another_process(code: str, **environment: str) -> None:
+def needs_triton() -> None:
     if importlib.util.find_spec("triton") is None:
         reason = "triton is not installed (pip install 'trigbench[kernels]')"
         pytest.fail(reason) if os.environ.get("CI") and sys.platform == "linux" else pytest.skip(reason)
+
+
+def in_another_process(code: str, **environment: str) -> None:
+    needs_triton()
     root = Path(__file__).parents[2]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     run = subprocess.run(
@@ -416,6 +422,20 @@ def in_another_process(code: str, **environment: str) -> None:
 @pytest.mark.slow
 def test_the_kernel_equals_the_formula_in_the_interpreter():
     in_another_process("t.check_kernel('cpu')", TRITON_INTERPRET="1")
+
+
+@pytest.mark.slow
+def test_the_kernels_are_compiled_for_gpus_of_three_architectures(tmp_path: Path) -> None:
+    needs_triton()
+    python = warm.python()
+    env = environment(python) | {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
+    command = [python, "-m", "tests.core.ahead_of_time"]
+    run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+    assert run.returncode == 0, run.stderr
+    made = [line.split()[:2] for line in run.stdout.splitlines()]
+    assert {architecture for architecture, kernel in made if kernel == "_kernel"} == {"sm_80", "sm_90", "sm_100"}
+    assert {architecture for architecture, kernel in made if kernel != "_kernel"} == {"sm_80", "sm_90", "sm_100"}
+    assert {kernel for _, kernel in made} == {"_kernel", "_of_keys", "_of_queries"}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

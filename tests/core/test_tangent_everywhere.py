@@ -133,6 +133,10 @@ def polar(x: Tensor) -> Tensor:
     return z.abs() * z.angle() + torch.polar(x, x).imag
 
 
+def within(h: Tensor) -> Tensor:
+    return LAYER(h).sin() * checkpoint(OTHER, h.cos(), use_reentrant=False)  # type: ignore
+
+
 def parts_in_turn(x: Tensor) -> Tensor:
     h = LAYER(x).clone()
     h[:, :2] *= 3
@@ -206,6 +210,7 @@ RULES: dict[str, dict[str, Function]] = {
     },
     "activation checkpointing by `checkpoint(use_reentrant=False)`": {
         "checkpoint": lambda x: checkpoint(LAYER, OTHER(x).tanh(), use_reentrant=False),  # type: ignore
+        "within another": lambda x: checkpoint(within, OTHER(x).tanh(), use_reentrant=False),  # type: ignore
     },
 }
 BY_SEVERAL = {
