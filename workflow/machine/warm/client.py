@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 PASSED = [getattr(signal, f"SIG{name}") for name in "INT TERM HUP QUIT USR1 USR2 TSTP CONT".split()]
-AT_START = (
-    "PYTHON", "LC_", "LANG", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "MALLOC_", "MPL", "CUDA_", "NVIDIA_",
-    "TORCH_", "PYTORCH_", "LD_", "TZ",
-)  # fmt: skip
+AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "OPENBLAS_", "MPL", "CUDA_", "TORCH_", "PYTORCH_", "LD_", "TZ")
 """Of variables that libraries or Python read as they start."""
 LATER = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "CUDA_VISIBLE_DEVICES")
 """Of these, what a fork sets as Python does, or is read when a GPU is first asked for."""
