@@ -39,8 +39,8 @@ def about_start(environment: Mapping[str, str]) -> list[Any]:
     said = {key: value for key, value in environment.items() if key.startswith(AT_START) and key not in LATER}
     said = {key: value for key, value in said.items() if USUAL.get(key) != value}
     said = {key: value for key, value in said.items() if not (key.endswith("_NUM_THREADS") and value == "1")}
-    place = [os.getpriority(os.PRIO_PROCESS, 0), sorted(os.sched_getaffinity(0))]
-    return [said, [list(resource.getrlimit(limit)) for limit in LIMITS], place]
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return [said, [list(resource.getrlimit(limit)) for limit in LIMITS], os.getpriority(os.PRIO_PROCESS, 0), cores]
 
 
 def exactly(connection: socket.socket, count: int) -> bytes:
