@@ -73,12 +73,13 @@ system:
 publish: env  ## results/published from the finished studies in results/ of budget=full
 	@python -m trigbench.workflow.steps.publish --all
 
-bench: env  ## what steps and attention cost as ratios, how exact tangents are, how often verdicts are false: 15 minutes
+bench: env  ## what steps, attention and starts cost, how exact tangents are, how often verdicts are false: 15 minutes
 	python benchmarks/steps.py
 	python benchmarks/compiled.py
 	python benchmarks/attention.py
 	python benchmarks/precision.py
 	python benchmarks/verdicts.py
+	python benchmarks/starts.py
 
 scale: env  ## what the workflow costs for 5,000 runs, and how fast batches are drawn
 	python benchmarks/scale.py

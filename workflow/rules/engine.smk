@@ -54,7 +54,8 @@ def is_here():
 
 def start_warm():
     """Let runs on this machine be forked by a process that has imported what they need; it ends with this one."""
-    if not is_here() or workflow.deployment_settings.deployment_method or not warm.possible():
+    elsewhere = not is_here() or workflow.remote_exec or workflow.deployment_settings.deployment_method
+    if elsewhere or not warm.possible():
         return
     preload, started = ["trigbench.workflow.steps.run", "trigbench.workflow.run.job:get_ready"], contextlib.ExitStack()
     try:

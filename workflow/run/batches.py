@@ -41,6 +41,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device; through page-locked memory to a GPU, which need not wait for the copy."""
+        if device.type == "cpu":  # where it is drawn
+            return self
         locked = mapped(Tensor.pin_memory, self) if device.type == "cuda" else self
         return mapped(lambda value: value.to(device, non_blocking=True), locked)
 
@@ -52,6 +54,8 @@ class Batch:
 
     def rows(self, first: int, last: int) -> "Batch":
         """Those from first up to last."""
+        if first == 0 and last >= len(self):
+            return self
         return dataclasses.replace(mapped(lambda value: value[first:last], self), first=self.first + first)
 
 

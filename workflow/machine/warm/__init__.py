@@ -50,7 +50,8 @@ def serving(
 
     `preload` names modules, and functions of them (`module:function`) that are called; `root` is where trigbench is
     imported from, and `python` what starts cold. A warm process takes that for its own Python, or, `within`, the warm
-    one. `variables` are what the environment of warm processes has otherwise than this one's.
+    one. `variables` are what the environment of warm processes has otherwise than this one's. Raises OSError where
+    there can be no such folder.
     """
     folder = Path(tempfile.mkdtemp(prefix="trigbench-"))
     program, place = folder / "python", f"{folder}/socket"
@@ -58,6 +59,8 @@ def serving(
         command = [sys.executable, "-IS", str(HERE / "client.py"), python, place]
         program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
         program.chmod(0o700)
+        if not os.access(program, os.X_OK):
+            raise OSError(f"nothing can be executed in {folder.parent}")
         with socket.socket(socket.AF_UNIX) as listener:  # closed here: who calls when the server has ended is told so
             listener.bind(place)
             listener.listen(64)  # from here on clients may call

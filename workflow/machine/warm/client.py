@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 PASSED = [getattr(signal, f"SIG{name}") for name in "INT TERM HUP QUIT USR1 USR2 TSTP CONT".split()]
-AT_START = (
-    "PYTHON", "LC_", "LANG", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "MALLOC_", "MPL", "CUDA_", "NVIDIA_",
-    "TORCH_", "PYTORCH_", "LD_", "TZ",
-)  # fmt: skip
+AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "OPENBLAS_", "MPL", "CUDA_", "TORCH_", "PYTORCH_", "LD_", "TZ")
 """Of variables that libraries or Python read as they start."""
 LATER = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "CUDA_VISIBLE_DEVICES")
 """Of these, what a fork sets as Python does, or is read when a GPU is first asked for."""
@@ -42,8 +39,8 @@ def about_start(environment: Mapping[str, str]) -> list[Any]:
     said = {key: value for key, value in environment.items() if key.startswith(AT_START) and key not in LATER}
     said = {key: value for key, value in said.items() if USUAL.get(key) != value}
     said = {key: value for key, value in said.items() if not (key.endswith("_NUM_THREADS") and value == "1")}
-    place = [os.getpriority(os.PRIO_PROCESS, 0), sorted(os.sched_getaffinity(0))]
-    return [said, [list(resource.getrlimit(limit)) for limit in LIMITS], place]
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return [said, [list(resource.getrlimit(limit)) for limit in LIMITS], os.getpriority(os.PRIO_PROCESS, 0), cores]
 
 
 def exactly(connection: socket.socket, count: int) -> bytes:

@@ -71,7 +71,7 @@ def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = M
     """
     arrays = dataset.arrays
     pixels, real, held = to_pixels(samples, arrays), _part(dataset, "train"), _part(dataset, "held_out")
-    own, of_train, of_held = (features(p, arrays) for p in (pixels, to_pixels(real, arrays), to_pixels(held, arrays)))
+    own, (of_train, of_held) = features(pixels, arrays), _features_of_parts(dataset)
     rounded = (pixels - float(arrays["mean"])) / float(arrays["std"])
     both = cache(lambda: precision_recall(own, of_train))
     judges: dict[str, Callable[[], float]] = {
@@ -93,6 +93,17 @@ def floors(dataset: Dataset) -> list[Value]:
     """
     found = judge_samples(dataset, _part(dataset, "held_out"))
     return [Value(metric=name, value=value) for name, value in found.items() if not name.endswith("_held_out")]
+
+
+def _features_of_parts(dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Of the training and the held-out images; the last data set's are kept, by which a run's samplings are judged."""
+    if not _KEPT or _KEPT[0][0] is not dataset.arrays:
+        parts = (features(to_pixels(_part(dataset, n), dataset.arrays), dataset.arrays) for n in ("train", "held_out"))
+        _KEPT[:] = [(dataset.arrays, (next(parts), next(parts)))]
+    return _KEPT[0][1]
+
+
+_KEPT: list[tuple[Arrays, tuple[Tensor, Tensor]]] = []
 
 
 def _part(dataset: Dataset, name: str) -> Tensor:
