@@ -108,8 +108,8 @@ def test_edits_of_a_mixture_are_held_against_its_posterior(measured: Study) -> N
         for way in (("data", "posterior", 1), ("exact", "edit", 1), ("exact", "edit", 12))
     )
     assert truth < 0.25
-    assert one > 2 * truth
-    assert many < 0.7 * one
+    assert one > 1.5 * truth
+    assert many < 0.9 * one
     assert values["exact", "repaint", 80, "inpaint_wasserstein"] < one
     spread = values["data", "posterior", 1, "inpaint_diversity"]
     assert values["exact", "edit", 1, "inpaint_diversity"] > 1.1 * spread, "one step spreads as if nothing were seen"
