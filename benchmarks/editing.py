@@ -1,6 +1,6 @@
 """Few steps of zero-shot editing do not sample the posterior, even by the exact map: the picture of docs/editing.md.
 
-  PYTHONPATH=. python benchmarks/editing.py docs/editing.svg
+  python benchmarks/editing.py docs/editing.svg
 
 Of points of a mixture the first coordinate is seen. Edits of it by CM's Algorithm 4 (arXiv 2303.01469), with the
 mixture's exact map in 1, 4 and 40 steps, over the exact density of the second coordinate.
@@ -58,7 +58,15 @@ def draw(path: Path, count: int = 4000) -> None:
             noise = torch.randn(steps, count, 2, generator=g, dtype=torch.float64)
             times = [top * (steps - step) / steps for step in range(steps)]
             edits = edit(exact_field, operator, observation, noise, times)
-            ax.hist(edits[:, 1].numpy(), bins=60, range=(-3.5, 3.5), density=True, color="#0072B2", alpha=0.45)
+            ax.hist(
+                edits[:, 1].numpy(),
+                bins=60,
+                range=(-3.5, 3.5),
+                density=True,
+                histtype="stepfilled",
+                color="#0072B2",
+                alpha=0.45,
+            )
             ax.plot(grid, density(seen, grid), color="#222222", linewidth=1.4)
     for ax, steps in zip(axes[0], STEPS, strict=True):
         ax.set_title(f"{steps} step{'s' * (steps > 1)}", fontsize=11)

@@ -34,9 +34,9 @@ from trigbench.workflow.run.measurements.edited_images import EACH, HEAD, held_i
 from trigbench.workflow.run.task import opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.run.weights import kept_of
+from trigbench.workflow.study.edits import EDITED
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.study.measurements import MEASURED
-from trigbench.workflow.study.quantities import EDITED
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
 

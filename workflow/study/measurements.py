@@ -4,7 +4,7 @@ A measurement is a module with `measure(study, experiment) -> Measured`; adding 
 and one line here. Imports nothing heavy, since every plan reads the table.
 """
 
-from trigbench.workflow.study.quantities import EDITED
+from trigbench.workflow.study.edits import EDITED
 
 MEASUREMENTS = {
     "adapters": "trigbench.workflow.run.measurements.adapters",

@@ -3,44 +3,14 @@
 A data set of one's own declares its own: QUANTITIES of its module, by name, as here.
 """
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from trigbench.workflow.errors import BenchError
+from trigbench.workflow.study.edits import EDITED
 from trigbench.workflow.study.kinds import is_own, kind_module
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One metric of runs.csv."""
-
-    label: str
-    better: Literal["lower", "higher", "neither"]
-    meaning: str
-    signed: bool = False
-    """Whether it may be zero or less: ratios of it mean nothing, and its axis is linear."""
-    least: float = -math.inf
-    """Where higher is better: no value is less."""
-    unit: str = ""
-    of: Literal["samples", "map", "training"] = "samples"
-    """What is judged; samples give a number for each way in which they are drawn."""
-    exact: bool = False
-    """Whether it has no scatter over seeds, as a count of operations: claims on it have no interval, and no p."""
-    floor: float | None = None
-    ceiling: float | None = None
-    """Values that nothing passes: arms that stand there are not told apart."""
-
-    @property
-    def title(self) -> str:
-        """The label with its unit."""
-        return f"{self.label}, {self.unit}" if self.unit else self.label
-
-    @property
-    def worst(self) -> float:
-        """What a diverged run is given: no run is worse."""
-        return self.least if self.better == "higher" else math.inf
+from trigbench.workflow.study.quantity import Quantity
 
 
 @dataclass(frozen=True)
@@ -54,50 +24,6 @@ class Curve:
     exact: bool = False
     """As of a quantity."""
 
-
-EDITS = {
-    "inpaint": "inpainting a half",
-    "enlarge": "enlarging four times",
-    "strokes": "strokes as a guide",
-    "colourise": "colouring grey",
-}
-"""What data are edited from, in words."""
-_OF_EDITS = {
-    "wasserstein": Quantity(
-        "distance of edits to the posterior",
-        "lower",
-        "2-Wasserstein, sliced over 128 directions of what is not seen, to exact draws given the same; root mean "
-        "square over what was seen",
-    ),
-    "fd": Quantity(
-        "Fréchet distance of edits to the training part", "lower", "of held-out images, by what judges samples"
-    ),
-    "missed": Quantity(
-        "what edits miss of what was seen",
-        "lower",
-        "root mean square, in pixels or coordinates of unit variance; rounding where what was seen is put back",
-        signed=True,
-    ),
-    "diversity": Quantity(
-        "spread of edits of the same",
-        "neither",
-        "standard deviation over noises, root mean square over coordinates and over what was seen",
-    ),
-    "agreement": Quantity(
-        "edits that are read as the image's class",
-        "higher",
-        "share, by the classifier in whose features distances are",
-        signed=True,
-        least=0.0,
-        floor=0.0,
-        ceiling=1.0,
-    ),
-}
-EDITED: dict[str, Quantity] = {
-    f"{edit}_{name}": replace(quantity, label=f"{quantity.label}, {words}")
-    for edit, words in EDITS.items()
-    for name, quantity in _OF_EDITS.items()
-}
 
 QUANTITIES: dict[str, Quantity] = {
     "map_rms": Quantity(
