@@ -11,7 +11,7 @@ from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.report.drawing import WIDTH
 from trigbench.workflow.report.rows import steps_label
 from trigbench.workflow.report.words import short_name
-from trigbench.workflow.study.measurements import EDITS
+from trigbench.workflow.study.edits import EDITS
 from trigbench.workflow.study.study import Study
 
 EDITED = (

@@ -5,8 +5,9 @@ which says what it measures. Imports nothing heavy, since every plan reads the t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from trigbench.workflow.study.edits import EDITED
 from trigbench.workflow.study.quantity import Curve, Quantity
 
 
@@ -37,50 +38,6 @@ _CONTROLS = {
     "normalised": "as cos t df/dt normalised as sCM's tangent",
 }
 _WAYS = {"renoised": "all re-noised between steps", "jumps": "nothing re-noised"}
-
-EDITS = {
-    "inpaint": "inpainting a half",
-    "enlarge": "enlarging four times",
-    "strokes": "strokes as a guide",
-    "colourise": "colouring grey",
-}
-"""What data are edited from, in words."""
-_OF_EDITS = {
-    "wasserstein": Quantity(
-        "distance of edits to the posterior",
-        "lower",
-        "2-Wasserstein, sliced over 128 directions of what is not seen, to exact draws given the same; root mean "
-        "square over what was seen",
-    ),
-    "fd": Quantity(
-        "Fréchet distance of edits to the training part", "lower", "of held-out images, by what judges samples"
-    ),
-    "missed": Quantity(
-        "what edits miss of what was seen",
-        "lower",
-        "root mean square, in pixels or coordinates of unit variance; rounding where what was seen is put back",
-        signed=True,
-    ),
-    "diversity": Quantity(
-        "spread of edits of the same",
-        "neither",
-        "standard deviation over noises, root mean square over coordinates and over what was seen",
-    ),
-    "agreement": Quantity(
-        "edits that are read as the image's class",
-        "higher",
-        "share, by the classifier in whose features distances are",
-        signed=True,
-        least=0.0,
-        floor=0.0,
-        ceiling=1.0,
-    ),
-}
-_EDITED = {
-    f"{edit}_{name}": replace(quantity, label=f"{quantity.label}, {words}")
-    for edit, words in EDITS.items()
-    for name, quantity in _OF_EDITS.items()
-}
 
 MEASUREMENTS: dict[str, Measurement] = {
     "adapters": Measurement(
@@ -125,7 +82,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     ),
     "editing": Measurement(
         "trigbench.workflow.run.measurements.editing",
-        quantities=_EDITED,
+        quantities=EDITED,
         curves={
             "edit_gap": Curve(
                 "2-Wasserstein distance of zero-shot edits to the posterior: of a Gaussian of correlation 0.8 of which "

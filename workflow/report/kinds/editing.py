@@ -12,8 +12,8 @@ from trigbench.workflow.report.kinds import Along, Kind
 from trigbench.workflow.report.rows import is_lost, numeric, results
 from trigbench.workflow.report.style import colour, marker, name
 from trigbench.workflow.report.words import NOTHING, capital
+from trigbench.workflow.study.edits import EDITS
 from trigbench.workflow.study.experiment import Experiment
-from trigbench.workflow.study.measurements import EDITS
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 
 Frame = pd.DataFrame

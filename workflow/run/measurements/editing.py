@@ -39,7 +39,7 @@ from trigbench.workflow.study.study import Study
 
 EXACT, REAL = "exact", "data"
 """In place of an arm: a map that is known, and draws from the posterior, or images as they are."""
-OBSERVATIONS = 16
+OBSERVATIONS = 8
 """Of a mixture, each edited as often as there are samples for it."""
 FOLLOWED_IN = 24
 """Runge-Kutta steps of an exact map."""

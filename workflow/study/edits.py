@@ -1,0 +1,49 @@
+"""What data are edited from, and what is measured of edits (the measurement `editing`)."""
+
+from dataclasses import replace
+
+from trigbench.workflow.study.quantity import Quantity
+
+EDITS = {
+    "inpaint": "inpainting a half",
+    "enlarge": "enlarging four times",
+    "strokes": "strokes as a guide",
+    "colourise": "colouring grey",
+}
+"""What data are edited from, in words."""
+_OF_EDITS = {
+    "wasserstein": Quantity(
+        "distance of edits to the posterior",
+        "lower",
+        "2-Wasserstein, sliced over 128 directions of what is not seen, to exact draws given the same; root mean "
+        "square over what was seen",
+    ),
+    "fd": Quantity(
+        "Fréchet distance of edits to the training part", "lower", "of held-out images, by what judges samples"
+    ),
+    "missed": Quantity(
+        "what edits miss of what was seen",
+        "lower",
+        "root mean square, in pixels or coordinates of unit variance; rounding where what was seen is put back",
+        signed=True,
+    ),
+    "diversity": Quantity(
+        "spread of edits of the same",
+        "neither",
+        "standard deviation over noises, root mean square over coordinates and over what was seen",
+    ),
+    "agreement": Quantity(
+        "edits that are read as the image's class",
+        "higher",
+        "share, by the classifier in whose features distances are",
+        signed=True,
+        least=0.0,
+        floor=0.0,
+        ceiling=1.0,
+    ),
+}
+EDITED: dict[str, Quantity] = {
+    f"{edit}_{name}": replace(quantity, label=f"{quantity.label}, {words}")
+    for edit, words in EDITS.items()
+    for name, quantity in _OF_EDITS.items()
+}
