@@ -66,6 +66,8 @@ def test_public_is_every_objective_of_the_table_and_what_the_examples_take_of_th
 WITHOUT_PAGE = {
     "trigbench.core": "stands for the checkout's short name and has none of its own",
     "trigbench.core.attention_triton": "the kernel of core.attention, where triton is",
+    "trigbench.core.attention_triton_backward": "the gradient of that kernel",
+    "trigbench.core.recomputing": "what bind does for checkpointed parts",
     "trigbench.core.holdings": "what core.forward_mode looks for before it evaluates",
     **{
         f"trigbench.core.audit.{part}": "a step of core.audit, which shows what it finds"
@@ -73,7 +75,7 @@ WITHOUT_PAGE = {
     },
     **{
         f"trigbench.core.pairs{part}": "a method of core.forward_mode"
-        for part in ("", ".evaluation", ".functions", ".kernels", ".linear", ".pair", ".products", ".table")
+        for part in ("", ".evaluation", ".functions", ".handing", ".kernels", ".linear", ".pair", ".products", ".table")
     },
     **{f"trigbench.core.networks.{part}": "what networks of images are made of" for part in ("images", "unet")},
 }
