@@ -43,7 +43,7 @@ report: env  ## the reports of all studies in results/, from whatever runs there
 	@python -m trigbench.workflow.steps.report --all
 
 test: env system  ## the whole test suite
-	pytest -m "slow or not slow" -n 5 --dist worksteal  # some tests wait more than they compute
+	pytest -m "slow or not slow" -n 4 --dist worksteal  # some tests wait more than they compute
 
 versions:  ## the fast tests on each Python of 3.11 to 3.14 that is here, and on the lowest versions allowed
 	.ci/versions

@@ -359,5 +359,7 @@ def method_of(name: str) -> Method | None:
 
 def hashed(method: Method) -> dict[str, Any]:
     """What the table says of a method that decides numbers."""
-    said = {key: value for key, value in dataclasses.asdict(method).items() if key not in UNHASHED}
+    names = [field.name for field in dataclasses.fields(method) if field.name not in UNHASHED]
+    said = {name: getattr(method, name) for name in names}  # not `asdict` of all: a plan asks for every run
+    said["points"] = method.points and dataclasses.asdict(method.points)
     return said | {"everywhere": is_everywhere(method.sampler)}  # then its run records whether it collapsed

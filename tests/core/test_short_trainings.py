@@ -57,6 +57,7 @@ def trained(
     optimiser = torch.optim.Adam(
         [{"params": student.parameters(), "lr": rate}, {"params": fake.parameters(), "lr": fake_rate}],
         betas=(0.5, 0.99),
+        fused=True,
     )
     decay = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda k: min(1.0, 3 * (1 - k / steps) + 0.02))
     g = torch.Generator().manual_seed(1)

@@ -279,7 +279,7 @@ def test_a_batch_in_parts_trains_as_a_whole_one_does(objective: str, prepared, u
     group = OBJECTIVES[objective].group
     part = group.default if group else 5
     for settings in ({}, {"microbatch": part}):
-        study = prepared(objective, iterations=5, rate=1e-2, **adaptive, **settings)
+        study = prepared(objective, iterations=3, rate=1e-2, **adaptive, **settings)
         with several.float64(), unchecked():
             train(study, X)
         endings.append(_ending(study))

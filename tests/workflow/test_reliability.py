@@ -70,8 +70,8 @@ WHOLE = (4, 10, 16)
 def test_twenty_kills_at_random_moments_of_one_study_change_no_bit_of_it(
     tiny: dict, write_study, lay_data, tmp_path: Path
 ) -> None:
-    tiny["defaults"]["iterations"] = 500
-    tiny["resources"] = {"checkpoint_every": 50}
+    tiny["defaults"]["iterations"] = 250
+    tiny["resources"] = {"checkpoint_every": 25}
     tiny["arms"] = {
         "teacher": {"objective": "diffusion"},
         "scd": {"objective": "scd", "teacher": "teacher", "start": "teacher"},
@@ -169,20 +169,26 @@ def _next_worker(study: Study, folder: Path, previous: int, started: Started) ->
 def _moment_comes(kind: str, study: Study, folder: Path, run: Run, pid: int, draw: random.Random) -> bool:
     """Wait for a random moment of that kind; False where the worker ended before it."""
     place = folder / study.files(run).checkpoints
-    before = {*place.glob("step-*.json")}
+
+    def there() -> set[str]:
+        return {name for name in os.listdir(place) if name.startswith("step-") and name.endswith(".json")}
 
     def saved() -> bool:
-        return bool({*place.glob("step-*.json")} - before)
+        return bool(there() - before)
 
+    def is_saving() -> bool:
+        return any(name.startswith(".step-") for name in os.listdir(place))
+
+    before = there()
     if kind == "training":
-        _until(lambda: saved() or not _works(pid))
+        _until(lambda: saved() or not _works(pid), every=0.005)
         time.sleep(draw.uniform(0, 0.03))
     elif kind == "saving":
-        _until(lambda: any(place.glob(".step-*")) or saved() or not _works(pid))
+        _until(lambda: is_saving() or saved() or not _works(pid))
         time.sleep(draw.uniform(0, 0.004))
     elif kind == "judging":
         weights = folder / study.files(run).weights
-        _until(lambda: weights.exists() or not _works(pid))
+        _until(lambda: weights.exists() or not _works(pid), every=0.005)
         time.sleep(draw.uniform(0, 0.2))
     return _works(pid)
 
