@@ -16,16 +16,13 @@ from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.constants import NORMALISER, SIGMA_D
 from trigbench.core.fields import Fields, Jump
 from trigbench.core.tangents import Clip, Control, Derivative, Direction, derivative_along, normalise
-from trigbench.core.trigflow import Field, TimeFunction, cos_sin, rotate
+from trigbench.core.trigflow import Batch, Field, TimeFunction, Times, cos_sin, rotate
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 ControlName = Literal["none", "clip", "normalise", "power", "huber"]
 
 

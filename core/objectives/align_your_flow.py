@@ -6,7 +6,6 @@ Its F is the average velocity of x' = (1 - tau) x0 + tau z, and errors are in it
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.fields import Draws, Fields
@@ -21,10 +20,8 @@ from trigbench.core.flow_maps import (
 )
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.tangents import Derivative, Direction, Number, derivative_along
-from trigbench.core.trigflow import interpolate
+from trigbench.core.trigflow import Batch, interpolate
 from trigbench.core.two_angles import TwoAngles, two_angles
-
-Batch = Float[Tensor, "batch *shape"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from trigbench.core.constants import SIGMA_D, SIGMA_MAX, SIGMA_MIN
@@ -17,10 +17,18 @@ from trigbench.core.objectives.continuous import ContinuousSettings
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
 from trigbench.core.tangents import Derivative, Direction, Number
-from trigbench.core.trigflow import Field, consistency_map, cos_sin, interpolate, lognormal_angle, rotate, velocity
+from trigbench.core.trigflow import (
+    Batch,
+    Field,
+    Times,
+    consistency_map,
+    cos_sin,
+    interpolate,
+    lognormal_angle,
+    rotate,
+    velocity,
+)
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 Lower = Callable[[int, Tensor], Tensor]
 """(re-noising, counted from 0; uniform of (batch,)) -> the angle up to which samples are noised again."""
 RCM_PROPOSAL = (0.0, 1.6)

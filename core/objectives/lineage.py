@@ -10,8 +10,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from trigbench.core.fields import Draws, Fields
@@ -21,7 +19,9 @@ from trigbench.core.samplers.ode import heun_step
 from trigbench.core.schedules import ect_lower_level
 from trigbench.core.tangents import Direction
 from trigbench.core.trigflow import (
+    Batch,
     ProposalGrid,
+    Times,
     consistency_map,
     cos_sin,
     draw_interval,
@@ -30,8 +30,6 @@ from trigbench.core.trigflow import (
     rotate,
 )
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 PSEUDO_HUBER = 0.00054
 """iCT's c over sqrt(D), in data units."""
 

@@ -7,7 +7,6 @@ x' = (1 - tau) x0 + tau z, c and S of the angle; losses are in u's units, as pub
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.fields import Draws, Fields, OwnGuidance
@@ -21,11 +20,8 @@ from trigbench.core.flow_maps import (
 )
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.tangents import Derivative, Direction, derivative_along
-from trigbench.core.trigflow import interpolate, velocity
+from trigbench.core.trigflow import Batch, Times, interpolate, velocity
 from trigbench.core.two_angles import TwoAngles, two_angles
-
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 
 
 @dataclass(frozen=True)

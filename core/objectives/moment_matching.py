@@ -11,11 +11,9 @@ from trigbench.core.constants import SIGMA_D, SIGMA_MAX
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import cos_sin, inside, interpolate, rotate
+from trigbench.core.trigflow import Batch, Times, cos_sin, inside, interpolate, rotate
 from trigbench.core.two_angles import angle_of_flow_time
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 Particles = Float[Tensor, "groups particles size"]
 Kernel = Literal["laplace", "energy"]
 SMALLEST = 1e-8

@@ -13,11 +13,9 @@ from trigbench.core.flow_maps import huber, semigroup_direction, weight_of_pair
 from trigbench.core.objectives.discrete import chord_velocity
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.phases import check_edges, grid_of_segments
-from trigbench.core.trigflow import ProposalGrid, cos_sin, draw_interval, interpolate
+from trigbench.core.trigflow import Batch, ProposalGrid, Times, cos_sin, draw_interval, interpolate
 from trigbench.core.two_angles import edge_below
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 FIRST = 64
 """T at the start of the paper's training."""
 

@@ -14,10 +14,9 @@ from trigbench.core.phases import check_edges, grid_of_segments
 from trigbench.core.samplers import Step
 from trigbench.core.samplers.ode import ddim_step
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import ProposalGrid, cos_sin, draw_interval, interpolate, rotate
+from trigbench.core.trigflow import Batch, ProposalGrid, cos_sin, draw_interval, interpolate, rotate
 from trigbench.core.two_angles import edge_below
 
-Batch = Float[Tensor, "batch *shape"]
 INTERVALS = 50
 """N of the paper's DDIM solver."""
 

@@ -13,10 +13,8 @@ from trigbench.core.flow_maps import semigroup_target
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import Field, cos_sin, interpolate, rotate
+from trigbench.core.trigflow import Batch, Field, Times, cos_sin, interpolate, rotate
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 SnrWeight = Literal["truncated", "plus_one"]
 
 

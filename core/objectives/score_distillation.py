@@ -4,8 +4,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Draws, Fields
@@ -14,9 +12,7 @@ from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import consistency_map, interpolate, lognormal_angle, rotate
-
-Batch = Float[Tensor, "batch *shape"]
+from trigbench.core.trigflow import Batch, consistency_map, interpolate, lognormal_angle, rotate
 
 
 @dataclass(frozen=True)

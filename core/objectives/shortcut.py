@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Draws, Fields
@@ -18,11 +16,8 @@ from trigbench.core.flow_maps import (
 )
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
-from trigbench.core.trigflow import interpolate, velocity
+from trigbench.core.trigflow import Batch, Times, interpolate, velocity
 from trigbench.core.two_angles import angle_of_flow_time
-
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 
 
 @dataclass(frozen=True)

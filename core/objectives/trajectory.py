@@ -5,7 +5,6 @@ from functools import cache
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
@@ -17,8 +16,10 @@ from trigbench.core.samplers.ode import heun_step
 from trigbench.core.schedules import karras_angles
 from trigbench.core.tangents import Direction
 from trigbench.core.trigflow import (
+    Batch,
     Field,
     ProposalGrid,
+    Times,
     cos_sin,
     even_grid,
     interpolate,
@@ -27,8 +28,6 @@ from trigbench.core.trigflow import (
     velocity,
 )
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 INTERVALS = 18
 """N of the paper's grid for CIFAR-10."""
 
