@@ -147,7 +147,9 @@ class DirectionControl:
     """What an arm says of what is done to a direction; None is as the method has it."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     direction_control: ControlName | None = None
+    """Its name; None is what the method's paper has."""
     direction_constant: float | None = None
     """c of `normalise`, in the paper's units, and of `power` and `huber`, in unit variance."""
     direction_power: float | None = None

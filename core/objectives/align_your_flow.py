@@ -29,9 +29,13 @@ class LagrangianSettings:
     """Of `ayf_lagrangian`."""
 
     angles: TwoAngles = field(default_factory=TwoAngles)
+    """How t and u <= t are drawn."""
     direction: DirectionControl = field(default_factory=DirectionControl)
+    """What is done to the direction."""
     derivative: Derivative = derivative_along
+    """Takes F and its derivative along the flow in one call."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class EulerianSettings:
     warmup_most: float = 0.99
     """Where it ends."""
     map: LagrangianSettings = field(default_factory=LagrangianSettings)
+    """What both of its forms are told."""
 
 
 def ayf(fields: Fields, x0: Batch, draws: Draws, settings: EulerianSettings) -> Regression:

@@ -30,11 +30,13 @@ class AlphaFlowSettings:
     """Of `alphaflow`."""
 
     stage: int = 0
+    """Of `stages`, that of this step, from 0."""
     stages: int | None = None
     """In which alpha falls from 1 to 0; None has it stay."""
     alpha: float = 1 / 32
     """Where it stays."""
     map: MeanFlowSettings = field(default_factory=MeanFlowSettings)
+    """What MeanFlow is told."""
 
 
 def alphaflow(fields: Fields, x0: Batch, draws: Draws, settings: AlphaFlowSettings) -> Regression:

@@ -47,6 +47,7 @@ class RCMSettings:
     """Of `rcm`."""
 
     consistency: ContinuousSettings = field(default_factory=ContinuousSettings)
+    """Of its part that is sCD."""
     reverse_weight: float = 0.01
     """lambda; at D elements 0.01 sqrt(2e6 / D) is as strong as in the paper (docs/methods/rcm.md)."""
     rollout_steps: int = 4
@@ -88,6 +89,7 @@ class DMD2Settings:
     """Of `dmd2`."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     rollout_steps: int = 1
     """Steps of the student in a simulated sample, at most: up to 4."""
 

@@ -24,7 +24,9 @@ class PartSettings:
     """Of `ict_without`."""
 
     grid: ProposalGrid
+    """The intervals of this step, drawn from as it says."""
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     without: str = ""
     """One of PARTS; empty for all of iCT's parts."""
 

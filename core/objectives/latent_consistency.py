@@ -28,6 +28,7 @@ class LCMSettings:
     """Of `lcm`, in unit variance, which latents have."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     solver: Step | None = None
     """The teacher's step; None is DDIM's."""
     timesteps: int = 1000

@@ -39,6 +39,7 @@ class CDSettings:
     """Of `cd`."""
 
     grid: ProposalGrid
+    """The intervals of this step, drawn from as it says."""
     solver: Step | None = None
     """The teacher's step; None is CM's own, Heun's."""
 
@@ -48,6 +49,7 @@ class CTSettings:
     """Of `ct`."""
 
     grid: ProposalGrid
+    """The intervals of this step, drawn from as it says."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class ICTSettings:
     """Of `ict`."""
 
     grid: ProposalGrid
+    """The intervals of this step, drawn from as it says."""
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,11 @@ class ECTSettings:
     """Of `ect`."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     proposal_mean: float = PROPOSAL_MEAN
+    """P_mean: the mean of ln sigma of the drawn t."""
     proposal_std: float = PROPOSAL_STD
+    """P_std: its standard deviation, greater than 0."""
     stage: int = 0
     """How often the gap between its two noise levels was halved."""
 

@@ -29,9 +29,13 @@ class MeanFlowSettings:
     """What `meanflow` and `imf` are both told, guided or not."""
 
     angles: TwoAngles = field(default_factory=TwoAngles)
+    """How t and u <= t are drawn."""
     direction: DirectionControl = field(default_factory=DirectionControl)
+    """What is done to the direction."""
     derivative: Derivative = derivative_along
+    """Takes F and its derivative along the flow in one call."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ class GuidedInterval:
     """The flow times tau at which guidance is trained in; beyond them the map is not guided."""
 
     guided_from: float = 0.0
+    """In flow time, from 0 (data) to 1 (noise)."""
     guided_to: float = 1.0
+    """Where it ends, above `guided_from`."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,13 @@ class OneScale:
     """Of `meanflow`: guidance at one scale, omega / (1 - kappa); 1 and 0 are none."""
 
     omega: float = 1.0
+    """Weight of the drawn pair's velocity."""
     kappa: float = 0.0
+    """Weight of the student's own velocity, below 1."""
     interval: GuidedInterval = field(default_factory=GuidedInterval)
+    """Where it is guided."""
     map: MeanFlowSettings = field(default_factory=MeanFlowSettings)
+    """The rest, as without guidance."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +67,9 @@ class AnyScale:
     """Of `imf`: guidance at the scales that the student is told, if it is."""
 
     interval: GuidedInterval = field(default_factory=GuidedInterval)
+    """Where it is guided."""
     map: MeanFlowSettings = field(default_factory=MeanFlowSettings)
+    """The rest, as without guidance."""
 
 
 def meanflow(fields: Fields, x0: Batch, draws: Draws, settings: OneScale) -> Regression:

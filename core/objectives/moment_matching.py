@@ -28,9 +28,11 @@ class IMMSettings:
     """Of `imm`."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     particles: int = 4
     """M, rows in a row that share their three times and are compared with each other."""
     kernel: Kernel = "laplace"
+    """laplace is the paper's; energy has no width."""
     gap_halvings: int = 15
     """k: tan t - tan r is the largest noise level over 2^k."""
     weight_power: float = 1.0

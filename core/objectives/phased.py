@@ -28,6 +28,7 @@ class PCMSettings:
     segments: Float[Tensor, " edges"]
     """Lower edges of the phases, ascending from 0."""
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     grid: ProposalGrid | None = None
     """None is the paper's, even in time, here the angle, and as likely: N = 50, or the next multiple of the phases."""
     solver: Step | None = None
@@ -35,6 +36,7 @@ class PCMSettings:
     huber: float = 1e-3
     """c of the loss, in unit variance, as latents are of about."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
     def __post_init__(self) -> None:
         check_edges(self.grid_on(self.segments.device), self.segments)

@@ -25,6 +25,7 @@ class PDSettings:
     segments: Float[Tensor, " edges"]
     """Lower ends of the student's steps, ascending from 0; the last step starts at t_max."""
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     snr_weight: SnrWeight = "truncated"
     """Of the squared error of the predicted data: max(SNR, 1), or SNR + 1, SNR = (cos t / sin t)^2."""
     teacher_steps: int = 2

@@ -29,6 +29,7 @@ class SiDSettings:
     """Of `sid`."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     alpha: float = 1.2
     """Of the square of the estimates' difference that is taken off."""
 

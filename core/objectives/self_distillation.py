@@ -23,8 +23,11 @@ class LSDSettings:
     """Of `lsd`."""
 
     angles: TwoAngles = field(default_factory=TwoAngles)
+    """How t and u <= t are drawn."""
     direction: DirectionControl = field(default_factory=DirectionControl)
+    """What is done to the direction."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
 
 def lsd(fields: Fields, x0: Batch, draws: Draws, settings: LSDSettings) -> Regression:
@@ -55,6 +58,7 @@ class TVMSettings:
     """Of `tvm`."""
 
     angles: TwoAngles = field(default_factory=TwoAngles)
+    """How t and u <= t are drawn."""
 
 
 def tvm(fields: Fields, x0: Batch, draws: Draws, settings: TVMSettings) -> Regression:

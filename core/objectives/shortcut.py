@@ -25,12 +25,15 @@ class ShortcutSettings:
     """Of `shortcut`."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     halvings: int = 7
     """The shortest step is 2^-halvings of the whole way: 1/128."""
     share_shortest: float = 0.75
     """Of samples that learn the velocity, as the shortest step."""
     direction: DirectionControl = field(default_factory=DirectionControl)
+    """What is done to the direction."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
 
 def shortcut(fields: Fields, x0: Batch, draws: Draws, settings: ShortcutSettings) -> Regression:
