@@ -36,7 +36,7 @@ from trigbench.workflow.run.training import train
 from trigbench.workflow.run.weights import kept_of
 from trigbench.workflow.study.edits import EDITED
 from trigbench.workflow.study.kinds import data_kind
-from trigbench.workflow.study.measurements import MEASURED
+from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
 
@@ -96,7 +96,7 @@ def test_edits_of_a_mixture_are_held_against_its_posterior(measured: Study) -> N
     found = editing.measure(measured, "training")
     values = {(r.arm, r.value.sampler, r.value.steps, r.value.metric): float(r.value.value or 0) for r in found.runs}
     assert {metric for *_, metric in values} == {"inpaint_wasserstein", "inpaint_missed", "inpaint_diversity"}
-    assert {metric for *_, metric in values} | {"edit_gap"} <= set(MEASURED["editing"])
+    assert {metric for *_, metric in values} | {"edit_gap"} <= set(MEASUREMENTS["editing"].measures)
     ways = {key[:3] for key in values}
     assert {("exact", "edit", 1), ("exact", "edit", 12), ("exact", "repaint", 80), ("exact", "pigdm", 35)} <= ways
     assert {("scd", "edit", 1), ("scd", "edit", 12), ("data", "posterior", 1)} <= ways
