@@ -10,7 +10,7 @@ export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 STARTED := $(shell date +%s)
 
-.PHONY: help env reproduce smoke estimate report test versions check docs system publish bench scale clean
+.PHONY: help env reproduce smoke estimate report test versions check docs system publish bench grid scale clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -80,6 +80,9 @@ bench: env  ## what steps, attention and starts cost, how exact tangents are, ho
 	python benchmarks/precision.py
 	python benchmarks/verdicts.py
 	python benchmarks/starts.py
+
+grid: env  ## a training step of every objective on every network in every precision, of which the tests have all pairs
+	python benchmarks/grid.py
 
 scale: env  ## what the workflow costs for 5,000 runs, and how fast batches are drawn
 	python benchmarks/scale.py

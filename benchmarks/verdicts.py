@@ -18,8 +18,8 @@ import pandas as pd
 from scipy import stats
 
 from trigbench._places import ROOT
+from trigbench.workflow.claims.deciding import Tables
 from trigbench.workflow.claims.intervals import limits, sign_levels
-from trigbench.workflow.claims.judge import Tables
 from trigbench.workflow.claims.redrawn import redrawn_claims, redrawn_studies, redrawn_words
 from trigbench.workflow.claims.simulate import PLANS, RESIDUALS, SEEDS, false_rates, found_with, power
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, read_table

@@ -10,6 +10,8 @@ PROPOSAL_MEAN, PROPOSAL_STD = -1.0, 1.4
 """Mean and standard deviation of ln sigma where nothing else is told: sCT's of CIFAR-10 (arXiv 2410.11081, App. G)."""
 NORMALISER = 0.1
 """c of g / (|g| + c) (arXiv 2410.11081, Sec. 4.2); in unit variance c / sigma_d."""
+BOUNDARY_STD = 0.5
+"""sigma_data of the boundary of LCM, and of what is distilled as it is (arXiv 2310.04378, App.)."""
 EMA_RAMPUP = 0.05
 """The half-life of an average is at most this share of the images seen so far (EDM's code)."""
 ADAM_BETAS, ADAM_EPSILON = (0.9, 0.99), 1e-8

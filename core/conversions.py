@@ -8,13 +8,10 @@ TrigFlow by t = arctan(b / (sigma_d a)) and a rescaling (arXiv 2410.11081, Eq. 2
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from trigbench.core.trigflow import Field, below_half_pi, consistency_map, cos_sin, inside, tan
+from trigbench.core.trigflow import Batch, Field, Times, below_half_pi, consistency_map, cos_sin, inside, tan
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 TimedNetwork = Callable[[Tensor, Tensor], Tensor]
 """A network of another family: (points of (batch, *shape), its own time of (batch,)) -> its own output."""
 

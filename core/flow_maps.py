@@ -16,16 +16,13 @@ from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.constants import NORMALISER, SIGMA_D
 from trigbench.core.fields import Fields, Jump
 from trigbench.core.tangents import Clip, Control, Derivative, Direction, derivative_along, normalise
-from trigbench.core.trigflow import Field, TimeFunction, cos_sin, rotate
+from trigbench.core.trigflow import Batch, Field, TimeFunction, Times, cos_sin, rotate
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 ControlName = Literal["none", "clip", "normalise", "power", "huber"]
 
 
@@ -150,7 +147,9 @@ class DirectionControl:
     """What an arm says of what is done to a direction; None is as the method has it."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     direction_control: ControlName | None = None
+    """Its name; None is what the method's paper has."""
     direction_constant: float | None = None
     """c of `normalise`, in the paper's units, and of `power` and `huber`, in unit variance."""
     direction_power: float | None = None

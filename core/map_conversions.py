@@ -12,16 +12,14 @@ network's output is not shaped as its points.
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core import conversions
-from trigbench.core.constants import SIGMA_MIN
+from trigbench.core.constants import BOUNDARY_STD, SIGMA_MIN
 from trigbench.core.conversions import TimedNetwork
 from trigbench.core.fields import Jump
-from trigbench.core.trigflow import Field, TimeFunction, cos_sin, inside, tan
+from trigbench.core.trigflow import Field, TimeFunction, Times, cos_sin, inside, tan
 
-Times = Float[Tensor, " batch"]
 MapNetwork = Callable[[Tensor, Tensor, Tensor], Tensor]
 """A network of another family: (points of (batch, *shape), its own time of these, and of where the map goes, (batch,)
 each) -> its own output, shaped as the points."""
@@ -134,10 +132,6 @@ def vp_from_jump(jump: Jump, sigma_d: float) -> MapNetwork:
     """A map as a prediction e(x', alpha, alpha_u) of the noise of its DDIM step."""
     angle = lambda alpha: torch.atan2(((1 - alpha) * (1 + alpha)).sqrt(), sigma_d * alpha)  # noqa: E731
     return _network(jump, conversions.vp_from_field, angle, sigma_d)
-
-
-BOUNDARY_STD = 0.5
-"""sigma_data in LCM's boundary."""
 
 
 def field_from_lcm(network: TimedNetwork, scaled: TimeFunction, sigma_d: float) -> Field:

@@ -8,10 +8,8 @@ import math
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trigbench.core.trigflow import Field, rotate
+from trigbench.core.trigflow import Batch, Field, Times, rotate
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 BINS = 4
 """Of time, even in the angle from 0 to pi/2."""
 MIDDLES = tuple(math.pi / 2 * (number + 0.5) / BINS for number in range(BINS))

@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from trigbench.core.trigflow import check_floating
+from trigbench.core.trigflow import Batch, check_floating
 
-Batch = Float[Tensor, "batch *shape"]
 Observation = Float[Tensor, "batch observed"]
 LUMINANCE = (0.2989, 0.5870, 0.1140)
 """What red, green and blue give to grey, as CM's code has it (ITU-R BT.601)."""

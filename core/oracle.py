@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trigbench.core.trigflow import Times
+
 Points = Float[Tensor, "batch dimension"]
-Times = Float[Tensor, " batch"]
 
 
 ROUNDING = 1e-4

@@ -3,15 +3,12 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from trigbench.core.fields import Jump
+from trigbench.core.oracle import Points
 from trigbench.core.samplers.jumps import sample_jumps
-from trigbench.core.trigflow import Field, cos_sin
+from trigbench.core.trigflow import Field, Times, cos_sin
 
-Points = Float[Tensor, "batch dimension"]
-Times = Float[Tensor, " batch"]
 Map = Callable[[Points, Times, Times], Points]
 """(x, t, u) -> where x at t is at u."""
 

@@ -12,10 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core import oracle
+from trigbench.core.oracle import Points
 from trigbench.core.tangents import Control
+from trigbench.core.trigflow import Times
 
-Points = Float[Tensor, "batch dimension"]
-Times = Float[Tensor, " batch"]
 Components = Float[Tensor, "batch components"]
 Centres = Float[Tensor, "batch components dimension"]
 Draws = Float[Tensor, "batch draws dimension"]

@@ -13,10 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.forward_mode import TangentMethod, draws_again, value_and_tangent
-from trigbench.core.trigflow import Field, cos_sin
+from trigbench.core.trigflow import Batch, Field, Times, cos_sin
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 Derivative = Callable[[Field, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(field, x, t, v, scale of (batch,)) -> F with its gradient, and scale * dF/dt along dx/dt = v without one."""
 Number = float | Tensor

@@ -18,6 +18,10 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+Batch = Float[Tensor, "batch *shape"]
+"""Points: samples, of any shape."""
+Times = Float[Tensor, " batch"]
+"""An angle of each, or a time of another family's."""
 Field = Callable[[Tensor, Tensor], Tensor]
 """A network bound to parameters and condition: (x of (batch, *shape), t of (batch,)) -> F of (batch, *shape)."""
 TimeFunction = Callable[[Tensor], Tensor]

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from trigbench.core.fields import Draws
-from trigbench.core.trigflow import inside, lognormal_angle, lower_edge
+from trigbench.core.trigflow import Times, inside, lognormal_angle, lower_edge
 
-Times = Float[Tensor, " batch"]
 Law = Literal["same", "uniform", "lognormal", "edges", "gap"]
 SAME = 1e-9
 """Angles that are closer are one."""

@@ -39,14 +39,12 @@ from trigbench.core.audit.norms import shape_of, weights_of
 from trigbench.core.audit.others import judge_by_order, judge_discrete
 from trigbench.core.audit.probe import (
     MAX_CALLS,
-    Batch,
     Call,
     Given,
     Gradient,
     Loss,
     Student,
     Tangent,
-    Times,
     check,
     check_output,
     check_samples,
@@ -60,7 +58,7 @@ from trigbench.core.audit.probe import (
     watched,
 )
 from trigbench.core.audit.split import Seen, Split, explain, follows, largest_of, powers_of
-from trigbench.core.trigflow import Field
+from trigbench.core.trigflow import Batch, Field, Times
 
 
 def audit_tangent(

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trigbench.core.audit.probe import Batch, Call, Loss, Times, noted, watched
+from trigbench.core.audit.probe import Call, Loss, noted, watched
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.regression import settings_for
-from trigbench.core.trigflow import Field, ProposalGrid
+from trigbench.core.trigflow import Batch, Field, ProposalGrid, Times
 
 LOWER = 0.9
 """The lower time of a discrete objective, of its upper one."""

@@ -5,14 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.pairs import Pair
 from trigbench.core.trigflow import Field
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 Tangent = Callable[[Field, Tensor, Tensor, Tensor, float], Tensor]
 """(field, x_t, t, dx_t/dt, r) -> the tangent g, before it is normalised; field takes (x_t / sigma_d, t)."""
 Loss = Callable[[Field, Field | None, Tensor, Tensor, Tensor, float], Tensor]

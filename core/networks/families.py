@@ -145,7 +145,7 @@ def _unused_by_meanflow(names: Collection[str]) -> Mapping[str, str]:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedFamily:
     """All that is known of a family of published networks."""
 
     said: str
@@ -175,26 +175,26 @@ class Published:
 ADAPTER = "lora"
 """Of `--family`: an adapter of a network, and no network (core.published_adapters)."""
 MAPS, OPENED = "trigbench.core.networks.maps", "trigbench.core.networks.public_maps"
-PUBLISHED: dict[str, Published] = {
-    "edm": Published("EDM", header=of_edm, sigma_d=SIGMA_D),
-    "meanflow": Published(
+PUBLISHED: dict[str, PublishedFamily] = {
+    "edm": PublishedFamily("EDM", header=of_edm, sigma_d=SIGMA_D),
+    "meanflow": PublishedFamily(
         "MeanFlow", f"{OPENED}:meanflow_written", header=_of_meanflow, is_map=_is_meanflow,
         map=f"{OPENED}:meanflow_map", unused=_unused_by_meanflow,
         remark="taken to be trained on data of a standard deviation of {sigma_d:g}, as the study's are",
         guided="MeanFlow's public networks that are told labels were trained with guidance inside: the velocity is the "
         "guided one, if this is one of them (docs/teachers.md)",
     ),
-    "ctm": Published(
+    "ctm": PublishedFamily(
         "CTM", f"{OPENED}:ctm_written", header=_of_ctm, is_map=_is_ctm, map=f"{OPENED}:ctm_map",
         unused=lambda names: {"heads": "CTM's tensors say how many heads it has"}, sigma_d=SIGMA_D, needs_labels=True,
         remark=f"taken to be trained down to the noise level {SIGMA_MIN:g}, as CTM's paper has it (docs/teachers.md)",
     ),
-    "scm": Published("sCM", "trigbench.core.networks.fastgen:scm_tensors"),
-    "imf": Published(
+    "scm": PublishedFamily("sCM", "trigbench.core.networks.fastgen:scm_tensors"),
+    "imf": PublishedFamily(
         "iMF", refused="iMF's DiT has rotary places, root mean square norms, gated perceptrons and tokens for what it "
         "is told: it is no DiT that is here",
     ),
-    "ayf": Published(
+    "ayf": PublishedFamily(
         "AYF",
         refused="its authors have published no code and no weights, so that no names of tensors are known",
     ),

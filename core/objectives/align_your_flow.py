@@ -6,7 +6,6 @@ Its F is the average velocity of x' = (1 - tau) x0 + tau z, and errors are in it
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.fields import Draws, Fields
@@ -21,10 +20,8 @@ from trigbench.core.flow_maps import (
 )
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.tangents import Derivative, Direction, Number, derivative_along
-from trigbench.core.trigflow import interpolate
+from trigbench.core.trigflow import Batch, interpolate
 from trigbench.core.two_angles import TwoAngles, two_angles
-
-Batch = Float[Tensor, "batch *shape"]
 
 
 @dataclass(frozen=True)
@@ -32,9 +29,13 @@ class LagrangianSettings:
     """Of `ayf_lagrangian`."""
 
     angles: TwoAngles = field(default_factory=TwoAngles)
+    """How t and u <= t are drawn."""
     direction: DirectionControl = field(default_factory=DirectionControl)
+    """What is done to the direction."""
     derivative: Derivative = derivative_along
+    """Takes F and its derivative along the flow in one call."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class EulerianSettings:
     warmup_most: float = 0.99
     """Where it ends."""
     map: LagrangianSettings = field(default_factory=LagrangianSettings)
+    """What both of its forms are told."""
 
 
 def ayf(fields: Fields, x0: Batch, draws: Draws, settings: EulerianSettings) -> Regression:

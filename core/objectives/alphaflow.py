@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.flow_maps import (
@@ -20,11 +18,9 @@ from trigbench.core.flow_maps import (
 from trigbench.core.objectives.meanflow import MeanFlowSettings
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.tangents import Control
-from trigbench.core.trigflow import interpolate, velocity
+from trigbench.core.trigflow import Batch, Times, interpolate, velocity
 from trigbench.core.two_angles import angle_of_flow_time, two_angles
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 STEEPNESS, NEAR = 25.0, 0.005
 """Of the fall of alpha, and within which of 0 and 1 it is one of these."""
 
@@ -34,11 +30,13 @@ class AlphaFlowSettings:
     """Of `alphaflow`."""
 
     stage: int = 0
+    """Of `stages`, that of this step, from 0."""
     stages: int | None = None
     """In which alpha falls from 1 to 0; None has it stay."""
     alpha: float = 1 / 32
     """Where it stays."""
     map: MeanFlowSettings = field(default_factory=MeanFlowSettings)
+    """What MeanFlow is told."""
 
 
 def alphaflow(fields: Fields, x0: Batch, draws: Draws, settings: AlphaFlowSettings) -> Regression:

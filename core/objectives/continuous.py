@@ -10,9 +10,7 @@ from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.regression import NORMALISED, Regression, regress
 from trigbench.core.tangents import Control, Derivative, Number, derivative_along, segment_direction
-from trigbench.core.trigflow import Field, interpolate, lognormal_angle, lower_edge, velocity
-
-Batch = Float[Tensor, "batch *shape"]
+from trigbench.core.trigflow import Batch, Field, interpolate, lognormal_angle, lower_edge, velocity
 
 
 @dataclass(frozen=True)

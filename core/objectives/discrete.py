@@ -3,17 +3,23 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.regression import NORMALISED, Regression, regress
 from trigbench.core.samplers import Step
 from trigbench.core.tangents import Control, Direction, Number
-from trigbench.core.trigflow import Field, ProposalGrid, cos_sin, draw_interval, interpolate, rotate, velocity
-
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
+from trigbench.core.trigflow import (
+    Batch,
+    Field,
+    ProposalGrid,
+    Times,
+    cos_sin,
+    draw_interval,
+    interpolate,
+    rotate,
+    velocity,
+)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from trigbench.core.constants import SIGMA_D, SIGMA_MAX, SIGMA_MIN
@@ -17,10 +17,18 @@ from trigbench.core.objectives.continuous import ContinuousSettings
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
 from trigbench.core.tangents import Derivative, Direction, Number
-from trigbench.core.trigflow import Field, consistency_map, cos_sin, interpolate, lognormal_angle, rotate, velocity
+from trigbench.core.trigflow import (
+    Batch,
+    Field,
+    Times,
+    consistency_map,
+    cos_sin,
+    interpolate,
+    lognormal_angle,
+    rotate,
+    velocity,
+)
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 Lower = Callable[[int, Tensor], Tensor]
 """(re-noising, counted from 0; uniform of (batch,)) -> the angle up to which samples are noised again."""
 RCM_PROPOSAL = (0.0, 1.6)
@@ -39,6 +47,7 @@ class RCMSettings:
     """Of `rcm`."""
 
     consistency: ContinuousSettings = field(default_factory=ContinuousSettings)
+    """Of its part that is sCD."""
     reverse_weight: float = 0.01
     """lambda; at D elements 0.01 sqrt(2e6 / D) is as strong as in the paper (docs/methods/rcm.md)."""
     rollout_steps: int = 4
@@ -80,6 +89,7 @@ class DMD2Settings:
     """Of `dmd2`."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     rollout_steps: int = 1
     """Steps of the student in a simulated sample, at most: up to 4."""
 

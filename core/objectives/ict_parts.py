@@ -7,17 +7,14 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.lineage import PSEUDO_HUBER
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import ProposalGrid, consistency_map, cos_sin, draw_interval, even_grid, interpolate
+from trigbench.core.trigflow import Batch, ProposalGrid, consistency_map, cos_sin, draw_interval, even_grid, interpolate
 
-Batch = Float[Tensor, "batch *shape"]
 PARTS = ("pseudo_huber", "lognormal", "weights")
 """Sec. 3.3, 3.5 and 3.1 of iCT; in CM the mean square, intervals drawn evenly, and no weights."""
 
@@ -27,7 +24,9 @@ class PartSettings:
     """Of `ict_without`."""
 
     grid: ProposalGrid
+    """The intervals of this step, drawn from as it says."""
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     without: str = ""
     """One of PARTS; empty for all of iCT's parts."""
 

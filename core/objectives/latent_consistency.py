@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trigbench.core.constants import SIGMA_D
+from trigbench.core.constants import BOUNDARY_STD, SIGMA_D
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.flow_maps import huber
 from trigbench.core.objectives.regression import Regression, regress
@@ -15,16 +15,12 @@ from trigbench.core.samplers import Step
 from trigbench.core.samplers.ode import ddim_step
 from trigbench.core.schedules import largest_angle
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import cos_sin, interpolate, rotate
+from trigbench.core.trigflow import Batch, Times, cos_sin, interpolate, rotate
 
-Batch = Float[Tensor, "batch *shape"]
 Column = Float[Tensor, "batch ..."]
-Times = Float[Tensor, " batch"]
 Distance = Literal["huber", "squared"]
 SCALED = 1000 * 10
 """The last timestep in the units of the boundary's scalings: the published code's ten times a whole number to 1000."""
-BOUNDARY_STD = 0.5
-"""sigma_data of these scalings."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +28,7 @@ class LCMSettings:
     """Of `lcm`, in unit variance, which latents have."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     solver: Step | None = None
     """The teacher's step; None is DDIM's."""
     timesteps: int = 1000

@@ -10,8 +10,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
 from trigbench.core.fields import Draws, Fields
@@ -21,7 +19,9 @@ from trigbench.core.samplers.ode import heun_step
 from trigbench.core.schedules import ect_lower_level
 from trigbench.core.tangents import Direction
 from trigbench.core.trigflow import (
+    Batch,
     ProposalGrid,
+    Times,
     consistency_map,
     cos_sin,
     draw_interval,
@@ -30,8 +30,6 @@ from trigbench.core.trigflow import (
     rotate,
 )
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 PSEUDO_HUBER = 0.00054
 """iCT's c over sqrt(D), in data units."""
 
@@ -41,6 +39,7 @@ class CDSettings:
     """Of `cd`."""
 
     grid: ProposalGrid
+    """The intervals of this step, drawn from as it says."""
     solver: Step | None = None
     """The teacher's step; None is CM's own, Heun's."""
 
@@ -50,6 +49,7 @@ class CTSettings:
     """Of `ct`."""
 
     grid: ProposalGrid
+    """The intervals of this step, drawn from as it says."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ class ICTSettings:
     """Of `ict`."""
 
     grid: ProposalGrid
+    """The intervals of this step, drawn from as it says."""
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,11 @@ class ECTSettings:
     """Of `ect`."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     proposal_mean: float = PROPOSAL_MEAN
+    """P_mean: the mean of ln sigma of the drawn t."""
     proposal_std: float = PROPOSAL_STD
+    """P_std: its standard deviation, greater than 0."""
     stage: int = 0
     """How often the gap between its two noise levels was halved."""
 

@@ -7,7 +7,6 @@ x' = (1 - tau) x0 + tau z, c and S of the angle; losses are in u's units, as pub
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.fields import Draws, Fields, OwnGuidance
@@ -21,11 +20,8 @@ from trigbench.core.flow_maps import (
 )
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.tangents import Derivative, Direction, derivative_along
-from trigbench.core.trigflow import interpolate, velocity
+from trigbench.core.trigflow import Batch, Times, interpolate, velocity
 from trigbench.core.two_angles import TwoAngles, two_angles
-
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +29,13 @@ class MeanFlowSettings:
     """What `meanflow` and `imf` are both told, guided or not."""
 
     angles: TwoAngles = field(default_factory=TwoAngles)
+    """How t and u <= t are drawn."""
     direction: DirectionControl = field(default_factory=DirectionControl)
+    """What is done to the direction."""
     derivative: Derivative = derivative_along
+    """Takes F and its derivative along the flow in one call."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,9 @@ class GuidedInterval:
     """The flow times tau at which guidance is trained in; beyond them the map is not guided."""
 
     guided_from: float = 0.0
+    """In flow time, from 0 (data) to 1 (noise)."""
     guided_to: float = 1.0
+    """Where it ends, above `guided_from`."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,13 @@ class OneScale:
     """Of `meanflow`: guidance at one scale, omega / (1 - kappa); 1 and 0 are none."""
 
     omega: float = 1.0
+    """Weight of the drawn pair's velocity."""
     kappa: float = 0.0
+    """Weight of the student's own velocity, below 1."""
     interval: GuidedInterval = field(default_factory=GuidedInterval)
+    """Where it is guided."""
     map: MeanFlowSettings = field(default_factory=MeanFlowSettings)
+    """The rest, as without guidance."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,9 @@ class AnyScale:
     """Of `imf`: guidance at the scales that the student is told, if it is."""
 
     interval: GuidedInterval = field(default_factory=GuidedInterval)
+    """Where it is guided."""
     map: MeanFlowSettings = field(default_factory=MeanFlowSettings)
+    """The rest, as without guidance."""
 
 
 def meanflow(fields: Fields, x0: Batch, draws: Draws, settings: OneScale) -> Regression:

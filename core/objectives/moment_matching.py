@@ -11,11 +11,9 @@ from trigbench.core.constants import SIGMA_D, SIGMA_MAX
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import cos_sin, inside, interpolate, rotate
+from trigbench.core.trigflow import Batch, Times, cos_sin, inside, interpolate, rotate
 from trigbench.core.two_angles import angle_of_flow_time
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 Particles = Float[Tensor, "groups particles size"]
 Kernel = Literal["laplace", "energy"]
 SMALLEST = 1e-8
@@ -30,9 +28,11 @@ class IMMSettings:
     """Of `imm`."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     particles: int = 4
     """M, rows in a row that share their three times and are compared with each other."""
     kernel: Kernel = "laplace"
+    """laplace is the paper's; energy has no width."""
     gap_halvings: int = 15
     """k: tan t - tan r is the largest noise level over 2^k."""
     weight_power: float = 1.0

@@ -13,11 +13,9 @@ from trigbench.core.flow_maps import huber, semigroup_direction, weight_of_pair
 from trigbench.core.objectives.discrete import chord_velocity
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.phases import check_edges, grid_of_segments
-from trigbench.core.trigflow import ProposalGrid, cos_sin, draw_interval, interpolate
+from trigbench.core.trigflow import Batch, ProposalGrid, Times, cos_sin, draw_interval, interpolate
 from trigbench.core.two_angles import edge_below
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 FIRST = 64
 """T at the start of the paper's training."""
 
@@ -29,14 +27,18 @@ class MSCMSettings:
     segments: Float[Tensor, " edges"]
     """Lower edges of the steps, ascending from 0."""
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     grid: ProposalGrid | None = None
     """None is the paper's, even in time, here the angle, and as likely: 64 intervals, doubled at every stage, or the
     next multiple of the steps."""
     stage: int = 0
+    """How often the number of grid points was doubled."""
     noise_share: float = 0.75
     """eta of aDDIM: the share of |x0 - teacher's x0|^2 by which its noise is lengthened; 0 is DDIM."""
     distance: Literal["squared", "norm"] = "squared"
+    """Of the two ends: squared, or its root as the paper is printed."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
     def __post_init__(self) -> None:
         check_edges(self.grid_on(self.segments.device), self.segments)

@@ -14,10 +14,9 @@ from trigbench.core.phases import check_edges, grid_of_segments
 from trigbench.core.samplers import Step
 from trigbench.core.samplers.ode import ddim_step
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import ProposalGrid, cos_sin, draw_interval, interpolate, rotate
+from trigbench.core.trigflow import Batch, ProposalGrid, cos_sin, draw_interval, interpolate, rotate
 from trigbench.core.two_angles import edge_below
 
-Batch = Float[Tensor, "batch *shape"]
 INTERVALS = 50
 """N of the paper's DDIM solver."""
 
@@ -29,6 +28,7 @@ class PCMSettings:
     segments: Float[Tensor, " edges"]
     """Lower edges of the phases, ascending from 0."""
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     grid: ProposalGrid | None = None
     """None is the paper's, even in time, here the angle, and as likely: N = 50, or the next multiple of the phases."""
     solver: Step | None = None
@@ -36,6 +36,7 @@ class PCMSettings:
     huber: float = 1e-3
     """c of the loss, in unit variance, as latents are of about."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
     def __post_init__(self) -> None:
         check_edges(self.grid_on(self.segments.device), self.segments)

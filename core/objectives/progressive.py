@@ -13,10 +13,8 @@ from trigbench.core.flow_maps import semigroup_target
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import Field, cos_sin, interpolate, rotate
+from trigbench.core.trigflow import Batch, Field, Times, cos_sin, interpolate, rotate
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 SnrWeight = Literal["truncated", "plus_one"]
 
 
@@ -27,6 +25,7 @@ class PDSettings:
     segments: Float[Tensor, " edges"]
     """Lower ends of the student's steps, ascending from 0; the last step starts at t_max."""
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     snr_weight: SnrWeight = "truncated"
     """Of the squared error of the predicted data: max(SNR, 1), or SNR + 1, SNR = (cos t / sin t)^2."""
     teacher_steps: int = 2

@@ -4,8 +4,6 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Draws, Fields
@@ -14,9 +12,7 @@ from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import consistency_map, interpolate, lognormal_angle, rotate
-
-Batch = Float[Tensor, "batch *shape"]
+from trigbench.core.trigflow import Batch, consistency_map, interpolate, lognormal_angle, rotate
 
 
 @dataclass(frozen=True)
@@ -24,6 +20,7 @@ class ScoreSettings:
     """Of `vsd`, in unit variance."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     score_proposal: tuple[float, float] = (0.4, 2.0)
     """Mean and standard deviation of ln sigma at which scores are compared (Table 5)."""
     fake_proposal: tuple[float, float] = (-0.8, 1.6)
@@ -33,6 +30,7 @@ class ScoreSettings:
     score_weight: float = SIGMA_D
     """lambda_VSD: the paper's 1.0 times sigma_d = 0.5, since its residual mixes data units and F."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,9 @@ class ScdVsdSettings:
     """Of `scd_vsd`: those of both."""
 
     consistency: ContinuousSettings = field(default_factory=ContinuousSettings)
+    """Of its part that is sCD."""
     score: ScoreSettings = field(default_factory=ScoreSettings)
+    """Of its part that is VSD."""
 
 
 def vsd(fields: Fields, x0: Batch, draws: Draws, settings: ScoreSettings) -> Regression:

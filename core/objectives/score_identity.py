@@ -16,10 +16,8 @@ from trigbench.core.objectives.distribution_matching import SMALLEST, check_scor
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import Field, consistency_map, interpolate
+from trigbench.core.trigflow import Batch, Field, Times, consistency_map, interpolate
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 LAST_SHARE = 0.8
 """Of EDM's spacing of noise levels, up to which scores are compared."""
 FAKE_PROPOSAL = (-1.2, 1.2)
@@ -31,6 +29,7 @@ class SiDSettings:
     """Of `sid`."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     alpha: float = 1.2
     """Of the square of the estimates' difference that is taken off."""
 

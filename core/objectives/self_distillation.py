@@ -7,7 +7,6 @@ target; core.flow_maps.lagrangian_direction is the same without that gradient.
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -15,11 +14,8 @@ from trigbench.core.fields import Draws, Fields, Jump
 from trigbench.core.flow_maps import DirectionControl, control_of, of_average_velocity, weight_of_pair
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.tangents import Direction
-from trigbench.core.trigflow import cos_sin, interpolate, lognormal_angle, rotate, velocity
+from trigbench.core.trigflow import Batch, Times, cos_sin, interpolate, lognormal_angle, rotate, velocity
 from trigbench.core.two_angles import TwoAngles, two_angles
-
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +23,11 @@ class LSDSettings:
     """Of `lsd`."""
 
     angles: TwoAngles = field(default_factory=TwoAngles)
+    """How t and u <= t are drawn."""
     direction: DirectionControl = field(default_factory=DirectionControl)
+    """What is done to the direction."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
 
 def lsd(fields: Fields, x0: Batch, draws: Draws, settings: LSDSettings) -> Regression:
@@ -59,6 +58,7 @@ class TVMSettings:
     """Of `tvm`."""
 
     angles: TwoAngles = field(default_factory=TwoAngles)
+    """How t and u <= t are drawn."""
 
 
 def tvm(fields: Fields, x0: Batch, draws: Draws, settings: TVMSettings) -> Regression:

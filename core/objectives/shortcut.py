@@ -4,8 +4,6 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Draws, Fields
@@ -18,11 +16,8 @@ from trigbench.core.flow_maps import (
 )
 from trigbench.core.objectives.regression import Regression, regress
 from trigbench.core.schedules import largest_angle
-from trigbench.core.trigflow import interpolate, velocity
+from trigbench.core.trigflow import Batch, Times, interpolate, velocity
 from trigbench.core.two_angles import angle_of_flow_time
-
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 
 
 @dataclass(frozen=True)
@@ -30,12 +25,15 @@ class ShortcutSettings:
     """Of `shortcut`."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     halvings: int = 7
     """The shortest step is 2^-halvings of the whole way: 1/128."""
     share_shortest: float = 0.75
     """Of samples that learn the velocity, as the shortest step."""
     direction: DirectionControl = field(default_factory=DirectionControl)
+    """What is done to the direction."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
 
 def shortcut(fields: Fields, x0: Batch, draws: Draws, settings: ShortcutSettings) -> Regression:

@@ -5,7 +5,6 @@ from functools import cache
 from typing import Literal
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_D
@@ -17,8 +16,10 @@ from trigbench.core.samplers.ode import heun_step
 from trigbench.core.schedules import karras_angles
 from trigbench.core.tangents import Direction
 from trigbench.core.trigflow import (
+    Batch,
     Field,
     ProposalGrid,
+    Times,
     cos_sin,
     even_grid,
     interpolate,
@@ -27,8 +28,6 @@ from trigbench.core.trigflow import (
     velocity,
 )
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 INTERVALS = 18
 """N of the paper's grid for CIFAR-10."""
 
@@ -50,14 +49,19 @@ class CTMSettings:
     """Of `ctm`, in unit variance; as in core.objectives.regression.Settings."""
 
     sigma_d: float = SIGMA_D
+    """Standard deviation of the data in data units, above 0."""
     proposal_mean: float = PROPOSAL_MEAN
+    """P_mean: the mean of ln sigma of the drawn t."""
     proposal_std: float = PROPOSAL_STD
+    """P_std: its standard deviation, greater than 0."""
     grid: ProposalGrid | None = None
     """None is the paper's: Karras' with N = 18, of which every interval is as likely."""
     path: Path = field(default_factory=Path)
+    """How far the teacher goes."""
     dsm_weight: float = 1.0
     """lambda_DSM."""
     log_weight_max: float | None = None
+    """Upper bound of the adaptive log weight; None leaves it free."""
 
 
 def ctm(fields: Fields, x0: Batch, draws: Draws, settings: CTMSettings) -> Regression:

@@ -13,9 +13,7 @@ from torch import Tensor
 from trigbench.core.operators import Observation, Operator, fill, replace
 from trigbench.core.samplers import Callback
 from trigbench.core.samplers.consistency import _lacking
-from trigbench.core.trigflow import Field, check_angles, check_floating, consistency_map, interpolate
-
-Batch = Float[Tensor, "batch *shape"]
+from trigbench.core.trigflow import Batch, Field, check_angles, check_floating, consistency_map, interpolate
 
 
 def edit(

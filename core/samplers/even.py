@@ -6,9 +6,7 @@ from torch import Tensor
 
 from trigbench.core.samplers import Callback
 from trigbench.core.samplers.ode import ddim_step, solve
-from trigbench.core.trigflow import Field
-
-Batch = Float[Tensor, "batch *shape"]
+from trigbench.core.trigflow import Batch, Field
 
 
 def solve_ddim_even(field: Field, x: Batch, times: Float[Tensor, " edges"], callback: Callback | None = None) -> Batch:

@@ -17,9 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.samplers import Callback
-from trigbench.core.trigflow import Field, check_angles, rotate
+from trigbench.core.trigflow import Batch, Field, check_angles, rotate
 
-Batch = Float[Tensor, "batch *shape"]
 Known = tuple[float, Tensor]
 """An angle, and the data predicted there."""
 VARIANTS = ("bh1", "bh2")

@@ -13,10 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core.samplers import Callback, Step
-from trigbench.core.trigflow import Field, any_positive, check_angles, consistency_map, cos_sin, rotate
-
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
+from trigbench.core.trigflow import Batch, Field, Times, any_positive, check_angles, consistency_map, cos_sin, rotate
 
 
 def ddim_step(field: Field, x: Batch, t: Times, u: Times) -> Batch:

@@ -4,10 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trigbench.core.trigflow import Field, any_positive, cos_sin, rotate
+from trigbench.core.trigflow import Batch, Field, Times, any_positive, cos_sin, rotate
 
-Batch = Float[Tensor, "batch *shape"]
-Times = Float[Tensor, " batch"]
 FIRST, SECOND = 1 / 3, 2 / 3
 """r_1 and r_2: how far the two points between lie, in ln tan."""
 

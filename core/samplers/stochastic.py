@@ -10,9 +10,7 @@ from torch import Tensor
 
 from trigbench.core.samplers import Callback
 from trigbench.core.samplers.ode import heun_step, solve
-from trigbench.core.trigflow import Field, check_angles, cos_sin, rotate, tan
-
-Batch = Float[Tensor, "batch *shape"]
+from trigbench.core.trigflow import Batch, Field, check_angles, cos_sin, rotate, tan
 
 
 def solve_ddim_eta(

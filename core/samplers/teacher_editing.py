@@ -11,9 +11,7 @@ from torch import Tensor
 from trigbench.core.operators import Observation, Operator, fill, observe, replace
 from trigbench.core.samplers import Callback
 from trigbench.core.samplers.stochastic import solve_ddim_eta
-from trigbench.core.trigflow import Field, check_angles, cos_sin, interpolate
-
-Batch = Float[Tensor, "batch *shape"]
+from trigbench.core.trigflow import Batch, Field, check_angles, cos_sin, interpolate
 
 
 def repaint(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from trigbench.workflow.claims.judge import judge_study
+from trigbench.workflow.claims.deciding import judge_study
 from trigbench.workflow.claims.tables import write_table
 from trigbench.workflow.machine.files import identity, write_arrays, write_json
 from trigbench.workflow.report import writing as step

@@ -21,11 +21,7 @@ from tests.workflow.conftest import copied_project, environment, snakemake
 from trigbench.workflow.claims import dating
 from trigbench.workflow.claims.collecting import collect, tabulate_study
 from trigbench.workflow.claims.dating import UNKNOWN, Dated, rule_commits, rule_first
-from trigbench.workflow.claims.edges import choice_at_the_edge
-from trigbench.workflow.claims.effects import Choice
-from trigbench.workflow.claims.family import LATE, Family, after_holm, results_mark, told
-from trigbench.workflow.claims.history import histories
-from trigbench.workflow.claims.judge import (
+from trigbench.workflow.claims.deciding import (
     OF_JUDGEMENT,
     VERDICT_COLUMNS,
     Tables,
@@ -34,6 +30,10 @@ from trigbench.workflow.claims.judge import (
     judge_claim,
     judge_study,
 )
+from trigbench.workflow.claims.edges import choice_at_the_edge
+from trigbench.workflow.claims.effects import Choice
+from trigbench.workflow.claims.family import LATE, Family, after_holm, results_mark, told
+from trigbench.workflow.claims.history import histories
 from trigbench.workflow.claims.ledger import (
     CLAIMS,
     Ledger,

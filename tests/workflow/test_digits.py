@@ -11,7 +11,7 @@ from trigbench.workflow.data.kinds.digits.draws import open_dataset
 from trigbench.workflow.data.kinds.digits.kind import DigitsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.samplers import Evaluation
+from trigbench.workflow.study.samplers import EvaluationSettings
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_data_have_the_study_s_sigma_d_and_the_parts_do_not_overlap(prepared) ->
 def test_a_share_too_small_to_judge_by_is_refused_by_its_key(share: float, wanted: str) -> None:
     data = DigitsData(kind="digits", held_out=share)
     with pytest.raises(BenchError, match=rf"{wanted}[\s\S]*key: +held_out"):
-        digits.prepare(data, Evaluation(samples=100), 0.5)
+        digits.prepare(data, EvaluationSettings(samples=100), 0.5)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from tests.workflow.conftest import ROOT, as_a_new_process, snakemake
 from tests.workflow.made_up import tabulated
 from trigbench import cli
 from trigbench.core.objectives import OBJECTIVES
-from trigbench.workflow.claims.judge import judge_study
+from trigbench.workflow.claims.deciding import judge_study
 from trigbench.workflow.claims.tables import experiment_tables, read_table
 from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.errors import BenchError

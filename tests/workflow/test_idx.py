@@ -20,11 +20,11 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.conformance.data_sets import check_data
 from trigbench.workflow.study.kinds import kind_module, known_of
 from trigbench.workflow.study.reading import load
-from trigbench.workflow.study.samplers import Evaluation
+from trigbench.workflow.study.samplers import EvaluationSettings
 
 SIDE, CLASSES = 8, 4
 COUNTS = {"train": 160, "t10k": 96}
-EVALUATION = Evaluation(samples=100)
+EVALUATION = EvaluationSettings(samples=100)
 
 
 def idx_file(array: np.ndarray) -> bytes:

@@ -26,13 +26,13 @@ from trigbench.workflow.run.noise import labels_of_samples
 from trigbench.workflow.study.kinds import draws_module
 from trigbench.workflow.study.reading import load, remedy_of
 from trigbench.workflow.study.records import read_record
-from trigbench.workflow.study.samplers import Evaluation
+from trigbench.workflow.study.samplers import EvaluationSettings
 from trigbench.workflow.study.study import Run, Study
 
 SIDE, PER_CLASS = 16, 60
 STUDIED = 8
 """The side to which a study resizes them, for time's sake."""
-EVALUATION = Evaluation(samples=100)
+EVALUATION = EvaluationSettings(samples=100)
 
 
 def settings(path: Path, **more: Any) -> ImagesData:

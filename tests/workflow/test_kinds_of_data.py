@@ -35,7 +35,7 @@ from typing import Literal
 from pydantic import PositiveInt
 
 from trigbench.workflow.errors import Mistake
-from trigbench.workflow.study.kinds import Kind, Known
+from trigbench.workflow.study.kinds import DataKind, Known
 from trigbench.workflow.study.models import DataSettings
 
 METRICS = {"map": (), "samples": ("sliced_wasserstein",)}
@@ -55,7 +55,7 @@ def _check_arm(data, name, arm):
         raise Mistake(f"arms.{name}.batch: fewer than the {data.beads} beads of {arm.data!r}", "draw more")
 
 
-RING = Kind(RingData, _known, __name__, parts=False, check_arm=_check_arm)
+RING = DataKind(RingData, _known, __name__, parts=False, check_arm=_check_arm)
 
 
 def prepare(data, evaluation, sigma_d):

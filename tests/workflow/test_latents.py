@@ -28,11 +28,11 @@ from trigbench.workflow.data.kinds.latents.draws import open_dataset
 from trigbench.workflow.data.kinds.latents.kind import LatentsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.steps.encode import command
-from trigbench.workflow.study.samplers import Evaluation
+from trigbench.workflow.study.samplers import EvaluationSettings
 
 pytestmark = pytest.mark.skipif(find_spec("diffusers") is None, reason="it is an extra")
 SIDE, PER_CLASS = 32, 24
-EVALUATION = Evaluation(samples=70)
+EVALUATION = EvaluationSettings(samples=70)
 
 
 @pytest.fixture(scope="module")

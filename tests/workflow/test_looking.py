@@ -13,7 +13,7 @@ import pytest
 from trigbench import cli
 from trigbench.commands import run as run_command
 from trigbench.workflow.claims.collecting import tabulate_experiment
-from trigbench.workflow.claims.judge import judge_claim
+from trigbench.workflow.claims.deciding import judge_claim
 from trigbench.workflow.claims.looking import OneLook, decided_claims, look_at, look_words, planned, take_looks
 from trigbench.workflow.claims.tables import read_table, write_table
 from trigbench.workflow.claims.verdicts import Judgement

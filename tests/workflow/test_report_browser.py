@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.workflow.conftest import made_by_one
 from tests.workflow.conftest import step as by_hand
 from tests.workflow.made_up import CLAIMS, DIVERGED, STUDY, from_outside, ledger_in_git, make_results, publish
-from trigbench.workflow.claims.judge import judge_study
+from trigbench.workflow.claims.deciding import judge_study
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report import writing as step
 from trigbench.workflow.report.pages import front

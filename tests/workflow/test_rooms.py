@@ -38,6 +38,28 @@ def test_steps_files_and_functions_of_the_shell_are_short() -> None:
     assert said == []
 
 
+PAIRED = {
+    "workflow/claims/ledger.py": "rules, checked against a study and its arms",
+    "workflow/report/tensorboard.py": "what a run has left by now, by its names",
+    "workflow/run/evaluation.py": "a door: what it read is noted before the task is made",
+    "workflow/run/training.py": "a door, as well",
+    "workflow/study/arms.py": "an arm, checked beside the others",
+    "workflow/study/freshness.py": "what a run is made from, before anything is read",
+    "workflow/study/guided.py": "an arm, checked beside what guides it",
+}
+"""Modules of three functions or more that are given a study with a run or an arm, and why no Task (CONTRIBUTING.md)."""
+
+
+def test_what_is_resolved_is_given_as_a_task() -> None:
+    found = set[str]()
+    for file in (file for file in CODE if file.endswith(".py")):
+        functions = [node for node in ast.walk(ast.parse(CODE[file])) if isinstance(node, ast.FunctionDef)]
+        told = [{argument.arg for argument in function.args.args} for function in functions]
+        if sum("study" in names and not names.isdisjoint({"run", "arm"}) for names in told) >= 3:
+            found.add(file)
+    assert found == PAIRED.keys()
+
+
 HOME = "workflow/study/places.py"
 FILE_NAME = re.compile(r'"(?:[^"\n ]*/)?([\w-]+\.(?:csv|json|npz|safetensors|svg|png))"')
 FOLDERS = "experiments|measurements|looks|outside|logs|checkpoints|runs|data|studies"

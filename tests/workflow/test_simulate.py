@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from trigbench.workflow.claims import simulate
+from trigbench.workflow.claims.deciding import Tables
 from trigbench.workflow.claims.effects import Effects, TermNumbers
-from trigbench.workflow.claims.judge import Tables
 from trigbench.workflow.claims.redrawn import redrawn_claims, redrawn_studies, redrawn_words
 from trigbench.workflow.claims.simulate import Rate, false_of, planned, words_said
 from trigbench.workflow.claims.statistics import COLUMNS

@@ -255,7 +255,7 @@ def test_a_budget_that_makes_a_study_smaller_is_published_as_not_tested(tmp_path
 def test_results_are_published_only_when_whole_clean_and_of_the_published_budget(
     made: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
-    from trigbench.workflow.claims.judge import judge_study  # noqa: PLC0415
+    from trigbench.workflow.claims.deciding import judge_study  # noqa: PLC0415
     from trigbench.workflow.errors import BenchError  # noqa: PLC0415
     from trigbench.workflow.machine.files import read_json, write_json  # noqa: PLC0415
     from trigbench.workflow.report.one_noise import draw_one_noise  # noqa: PLC0415

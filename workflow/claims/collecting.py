@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from trigbench.workflow.claims.judge import judge_study, study_tables
+from trigbench.workflow.claims.deciding import judge_study, study_tables
 from trigbench.workflow.claims.ledger import claims_of, read_claims
 from trigbench.workflow.claims.redrawn import redrawn_claims, redrawn_studies
 from trigbench.workflow.claims.statistics import COLUMNS, summary

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from trigbench.workflow.claims.deciding import experiment_tables, judge
 from trigbench.workflow.claims.effects import Effects
-from trigbench.workflow.claims.judge import experiment_tables, judge
 from trigbench.workflow.claims.ledger import CLAIMS, all_claims, check_claims, claims_of, in_full, read_claims, unknown
 from trigbench.workflow.claims.tables import finished_runs
 from trigbench.workflow.claims.verdicts import Judgement

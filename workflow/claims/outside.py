@@ -13,14 +13,13 @@ from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.study.claim import written
 from trigbench.workflow.study.outside import OutsideRecord, outside_records, outside_verdict
 from trigbench.workflow.study.quantities import Quantities, quantities_of
+from trigbench.workflow.study.records import REAL
 from trigbench.workflow.study.study import Study
 
 COLUMNS = [
     "study", "data", "name", "kind", "by", "steps", "sampler", "times", "seed", "metric", "value", "stale",
 ]  # fmt: skip
 """Of outside.csv: one row for each model, way of sampling, sampling seed and metric."""
-REAL = "data"
-"""The arm of runs.csv that stands for real data."""
 
 
 @dataclass(frozen=True)

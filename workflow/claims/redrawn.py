@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from trigbench.workflow.claims.deciding import Tables, judge
 from trigbench.workflow.claims.effects import Effects
-from trigbench.workflow.claims.judge import Tables, judge
 from trigbench.workflow.claims.ledger import CLAIMS, claims_of, in_full, read_claims
 from trigbench.workflow.claims.simulate import DRAWS, How, Interim, Rate, planned, redrawn
 from trigbench.workflow.claims.verdicts import ALPHA

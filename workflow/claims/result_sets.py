@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from trigbench._places import IS_CHECKOUT, ROOT
-from trigbench.workflow.claims.judge import VERDICT_COLUMNS
+from trigbench.workflow.claims.deciding import VERDICT_COLUMNS
 from trigbench.workflow.claims.tables import read_table
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.git import git

@@ -18,6 +18,8 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, sha256, write_json
 from trigbench.workflow.machine.tensors import write_tensors
 
+SAVE_EVERY = 300.0
+"""Seconds between two savings of what takes long and has no steps: features, samples."""
 KEPT = 2
 
 

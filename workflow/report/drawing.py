@@ -1,7 +1,6 @@
 """How rows become marks: lines with the span of the seeds, crosses for diverged runs, legends outside the axes."""
 
 import numpy as np
-import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
 from matplotlib import ticker
@@ -12,16 +11,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from trigbench.workflow.claims.statistics import per_seed
-from trigbench.workflow.report.rows import is_lost, numeric
+from trigbench.workflow.report.rows import Frame, is_lost, numeric
 from trigbench.workflow.report.style import QUIET, colour, name
 from trigbench.workflow.study.quantities import Quantity
+from trigbench.workflow.study.records import REAL
 
 WIDTH = 9.4
 """Inches of a full figure: shown 700 pixels wide, its text of 9 points is 9 pixels high."""
 
 DIVERGED = "a run diverged"
-
-Frame = pd.DataFrame
 
 
 def panels(count: int, height: float, share_y: bool = False, ratios: list[float] | None = None) -> tuple[Figure, list]:
@@ -82,12 +80,12 @@ def crosses_at_the_end(ax: Axes, runs: Frame, rows: Frame, better: str = "lower"
 
 def floor(ax: Axes, runs: Frame, metric: str, across: bool = False) -> None:
     """Real data judged as if they were samples, a line for each data set."""
-    found = numeric(runs[(runs.objective == "data") & (runs.metric == metric)]).dropna(subset=["value"])
+    found = numeric(runs[(runs.objective == REAL) & (runs.metric == metric)]).dropna(subset=["value"])
     draw = ax.axvline if across else ax.axhline
     several = found.data.nunique() > 1
     for data, rows in found.groupby("data", sort=False, dropna=False):
         label = f"real data, {data}" if several else "real data"
-        draw(per_seed(rows).mean(), color=colour("data"), linestyle=(0, (4, 2)), linewidth=1.2, label=label)
+        draw(per_seed(rows).mean(), color=colour(REAL), linestyle=(0, (4, 2)), linewidth=1.2, label=label)
 
 
 LABELLED = {

@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 
 from trigbench.workflow.claims.tables import CURVE_COLUMNS
 from trigbench.workflow.report.kinds import kind_of
+from trigbench.workflow.report.rows import Frame
 from trigbench.workflow.study.quantities import quantities_of
 from trigbench.workflow.study.study import Study
 
 FIGURE = "method-{}"
 """A figure's name, of its method."""
-
-Frame = pd.DataFrame
 
 
 def method_figures(study: Study, runs: Frame) -> Iterator[tuple[str, Figure]]:

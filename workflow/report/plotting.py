@@ -13,6 +13,7 @@ from trigbench.workflow.report.words import NOTHING
 from trigbench.workflow.study.freshness import FILES, MADE_FROM, experiment_from
 from trigbench.workflow.study.places import forms
 from trigbench.workflow.study.quantities import quantities_of
+from trigbench.workflow.study.records import REAL
 from trigbench.workflow.study.study import Run, Study
 
 
@@ -22,7 +23,7 @@ def plot(study: Study, experiment: str) -> None:
     settings, files = study.experiments[experiment], study.made.experiment(experiment)
     kind = kind_of(settings.figure)
     runs, curves = read_table(files.runs), read_table(files.curves)
-    if (runs.objective != "data").any():
+    if (runs.objective != REAL).any():
         known = quantities_of(study.data.values())
         shown = kind.shown(settings, runs, curves, known)
         figure = kind.draw(settings, *shown, known)

@@ -11,6 +11,7 @@ from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.claims.statistics import COLUMNS, SAMPLING
 from trigbench.workflow.claims.tables import CURVE_COLUMNS
 from trigbench.workflow.study.experiment import Experiment
+from trigbench.workflow.study.records import REAL
 
 NUMBERS = ("intervals", "steps", "guidance", "seed", "value", "parameters", "mid_time", "x")
 """Columns of either table that hold numbers."""
@@ -22,7 +23,7 @@ Frame = pd.DataFrame
 def results(runs: Frame, *metrics: str) -> Frame:
     """Rows of runs.csv of these metrics, real data left out; every column there, numbers as numbers."""
     rows = numeric(runs.reindex(columns=COLUMNS))
-    return rows[rows.metric.isin(metrics) & (rows.objective != "data")]
+    return rows[rows.metric.isin(metrics) & (rows.objective != REAL)]
 
 
 def told_apart(rows: Frame, separate: Sequence[str] = ()) -> Frame:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from trigbench.core.objectives import OBJECTIVES, Look
 from trigbench.workflow.machine.files import write_atomically
+from trigbench.workflow.study.records import REAL
 
 GUIDE, QUIET, FAINT = "#999999", "#555555", "#dddddd"
 """Greys: lines to read by, words and marks that speak of no one method, what separates."""
@@ -23,7 +24,7 @@ VERDICTS = {
 """Colour and sign of each verdict, from the surest good news to none; the pages' are in assets/colours.css."""
 OLD_VERDICT = ("#777777", "!")
 """Of a word that verdicts had before (workflow.claims.verdicts.OLD_WORDS)."""
-REAL = Look("real against real", None, "#777777", "")
+OF_REAL = Look("real against real", None, "#777777", "")
 """Of rows of the data themselves; a method's own is in the table of objectives."""
 PRECISIONS = {"fp32": ("-", "o"), "fp16": ("--", "s"), "bf16": (":", "^")}
 """Line style and marker."""
@@ -62,7 +63,7 @@ def look(objective: str) -> Look:
     somebody's own, which has its function's name."""
     method = OBJECTIVES.get(objective)
     own = Look(objective.rsplit(":", maxsplit=1)[-1], None, GUIDE, "X")
-    return REAL if objective == "data" else (method and method.look) or own
+    return OF_REAL if objective == REAL else (method and method.look) or own
 
 
 def colour(objective: str) -> str:

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from trigbench.workflow.claims.statistics import Interval, interval, over_seeds, per_seed
+from trigbench.workflow.report.rows import Frame
 from trigbench.workflow.report.style import name
 from trigbench.workflow.study.quantities import Quantity
 
-Frame = pd.DataFrame
 NOTHING = "There is no result to speak of yet."
 
 

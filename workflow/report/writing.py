@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 from trigbench.workflow.claims.collecting import redraw, tabulate_experiment, tabulate_study
+from trigbench.workflow.claims.deciding import judge_study
 from trigbench.workflow.claims.history import histories
-from trigbench.workflow.claims.judge import judge_study
 from trigbench.workflow.claims.ledger import read_claims
 from trigbench.workflow.claims.tables import finished_runs, write_table
 from trigbench.workflow.errors import BenchError

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.checkpoints import SAVE_EVERY
 from trigbench.workflow.machine.devices import device_name, device_of
 from trigbench.workflow.machine.files import names_of_arrays, read_arrays, sha256, write_arrays
 from trigbench.workflow.machine.provenance import peak_memory_mb, provenance
@@ -26,8 +27,6 @@ from trigbench.workflow.study.records import AGAIN, SamplesRecord, TrainingRecor
 from trigbench.workflow.study.study import Run, Study
 
 REMOVE = "delete it; the samples in it are drawn again"
-SAVE_EVERY = 300.0
-"""Seconds after which the samples so far are saved, for a job that goes on with them."""
 
 
 def sample(study: Study, run: Run, time_limit: float | None = None) -> float:

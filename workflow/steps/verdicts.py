@@ -4,8 +4,8 @@ Beside it, results/<study>/claims.json says all that is known of each. With --cl
 experiment's tables alone, and its verdict is printed.
 """
 
+from trigbench.workflow.claims.deciding import judge_claim, judge_study
 from trigbench.workflow.claims.family import told
-from trigbench.workflow.claims.judge import judge_claim, judge_study
 from trigbench.workflow.claims.words import sentence, summary
 from trigbench.workflow.machine.command import main
 from trigbench.workflow.study.asked import parser, study_of

@@ -1,17 +1,17 @@
 """Kinds of data: the table, and what plans, estimates and pages ask of one. Takes no torch, since every plan reads it.
 
 A kind has one home, and a line in the table. The home is a folder in workflow/data/kinds: `kind.py` has the schema of
-its settings and its Kind; what takes torch stands beside it and is imported when data are made (`making.py`) or drawn
-(`draws.py`). A small kind may be one file there, with torch imported in its functions. What makes and judges the data
-is the Kind's `module`. It has `prepare(data, evaluation, sigma_d)`, which makes arrays and facts (`files` among them:
-what it has written beside, without which the data count as missing), `open_dataset(arrays, sigma_d)`,
+its settings and its DataKind; what takes torch stands beside it and is imported when data are made (`making.py`) or
+drawn (`draws.py`). A small kind may be one file there, with torch imported in its functions. What makes and judges the
+data is the DataKind's `module`. It has `prepare(data, evaluation, sigma_d)`, which makes arrays and facts (`files`
+among them: what it has written beside, without which the data count as missing), `open_dataset(arrays, sigma_d)`,
 `judge_samples(dataset, samples, wanted)`, `judge_map(dataset, field)`, `floors(dataset)`, and METRICS, the names of
 what the judges return. One that stands elsewhere is named in the study (`kind: own`, `module: ...`); it declares in
 QUANTITIES what METRICS are where the project does not know them, and its `prepare` may take the study's `settings` as
 further parameters, which are checked before any job.
 
 What training imports is hashed into weights, so that a kind tells draws and judges apart: `open_dataset` stands in a
-module of its own, `draws`, that imports no judge, and the Kind says which arrays and settings are its own (`drawn`,
+module of its own, `draws`, that imports no judge, and the DataKind says which arrays and settings are its own (`drawn`,
 `judging`). Then a new metric of the data, or another extractor, trains nothing again. A kind in one file, and a module
 that a study names, does both: an edit of it makes its runs anew from their first step.
 """
@@ -44,7 +44,7 @@ KINDS = {
     "idx": "trigbench.workflow.data.kinds.idx.kind:IDX",
     "own": "trigbench.workflow.data.kinds.own:OWN",
 }
-"""Where the Kind of each name is."""
+"""Where the DataKind of each name is."""
 
 Metrics = Mapping[str, Collection[str]]
 """What judges return of a map that goes from every angle to 0 (`map`), and of samples (`samples`)."""
@@ -89,7 +89,7 @@ def _fits(data: DataSettings, name: str, arm: "Arm") -> None:
 
 
 @dataclass(frozen=True)
-class Kind:
+class DataKind:
     """A kind of data."""
 
     schema: type[DataSettings]
@@ -117,12 +117,12 @@ class Kind:
     """Raises Mistake, its key first, for (settings, an arm's name, the arm) that do not go together."""
 
 
-def kind_named(name: str) -> Kind:
+def kind_named(name: str) -> DataKind:
     """The kind of that name, which must be in the table."""
     return named(KINDS[name])
 
 
-def data_kind(data: DataSettings) -> Kind:
+def data_kind(data: DataSettings) -> DataKind:
     """The kind of a study's data set."""
     return kind_named(data.kind)
 

@@ -22,7 +22,7 @@ from trigbench.workflow.study.kinds import kind_named
 from trigbench.workflow.study.models import NAME, PATH
 from trigbench.workflow.study.places import STUDIES
 from trigbench.workflow.study.resources import Budget, Resources
-from trigbench.workflow.study.samplers import Evaluation, Sampler, keys_of_samplers
+from trigbench.workflow.study.samplers import EvaluationSettings, Sampler, keys_of_samplers
 from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher, Size, keys_of_arms
 from trigbench.workflow.study.shipped import by_default, shipped
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
@@ -117,8 +117,8 @@ def remedy_of(error: Any) -> str:
     if kind != "extra_forbidden":
         described = DESCRIBED.get(place[0] if place else "", "study/schema.py")
         return remedy_of_value(error, place_of(f"workflow/{described}"))
-    models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "evaluation": Evaluation}
-    models["resources"] = Resources
+    models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "resources": Resources}
+    models["evaluation"] = EvaluationSettings
     if place[0] == "data" and len(place) > 2:
         models["data"] = kind_named(place[2]).schema
     if place[0] == "arms" and place[2:3] == ["teacher"]:

@@ -9,6 +9,8 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, write_json
 
 Record = TypeVar("Record", bound=BaseModel)
+REAL = "data"
+"""The arm, and the objective, of rows that stand for real data judged as if they were samples."""
 AGAIN = "delete the run's folder; the workflow makes it again"
 
 

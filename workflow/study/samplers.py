@@ -125,7 +125,7 @@ BUILT_IN = {
 """Samplers that every study has: the papers' own for each kind of method."""
 
 
-class Evaluation(Model):
+class EvaluationSettings(Model):
     """How every run of the study is judged: the final averaged weights, fixed seeds, no selection."""
 
     samples: PositiveInt
@@ -136,18 +136,3 @@ class Evaluation(Model):
     """What is measured of them; empty for all."""
     seed: int = 1_000_003
     """Of the noise that samples start from, the same for every run whatever seed it was trained with."""
-
-
-BUILT_IN = {
-    **{
-        name: Sampler(solver=name, times=way.times or None, evaluations=way.evaluations or None)
-        for name, way in MAP_SAMPLERS.items()
-    },
-    **{way.alone: Sampler(solver=name, times=((),)) for name, way in MAP_SAMPLERS.items() if way.alone},
-    **{
-        name: Sampler(solver=name, evaluations=solver.usual or None)
-        for name, solver in SOLVERS.items()
-        if solver.usual or solver.own_steps
-    },
-}
-"""Samplers that every study has: the papers' own for each kind of method."""

@@ -18,7 +18,7 @@ from trigbench.workflow.study.kinds import Data, data_kind, known_of
 from trigbench.workflow.study.models import Model, Name, Seed
 from trigbench.workflow.study.places import PUBLISHED, REPORTS, STUDIES, RunFiles, StudyFiles, study_files
 from trigbench.workflow.study.resources import Resources
-from trigbench.workflow.study.samplers import BUILT_IN, Evaluation, Sampler
+from trigbench.workflow.study.samplers import BUILT_IN, EvaluationSettings, Sampler
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher, Size
 from trigbench.workflow.study.seeds import looks, reached
 
@@ -97,7 +97,7 @@ class Study(Model):
     """What is trained, by name."""
     samplers: dict[Name, Sampler] = Field(default_factory=dict)
     """Beside the built-in ones."""
-    evaluation: Evaluation
+    evaluation: EvaluationSettings
     """How every run is judged."""
     tuning_seeds: tuple[Seed, ...] = ()
     """Of the runs that choose a rate; never reported."""

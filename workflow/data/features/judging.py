@@ -32,7 +32,7 @@ from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
     from trigbench.workflow.data.features.settings import ExtractorSettings
-    from trigbench.workflow.study.samplers import Evaluation
+    from trigbench.workflow.study.samplers import EvaluationSettings
 
 PARTS = ("train", "held_out")
 NEAREST = tuple(f"nearest_{part}" for part in PARTS)
@@ -58,7 +58,7 @@ def make_extractor(settings: "ExtractorSettings", folder: Path, train: Shards, s
     return open_extractor(kind, path)
 
 
-def protocol(about: dict[str, Any], evaluation: "Evaluation", reference: int, resize: str) -> dict[str, Any]:
+def protocol(about: dict[str, Any], evaluation: "EvaluationSettings", reference: int, resize: str) -> dict[str, Any]:
     """What must be said beside a distance so that it can be compared."""
     extractor = about["extractor"]
     return {

@@ -15,6 +15,7 @@ from trigbench.workflow.data.features.extractors import Extractor
 from trigbench.workflow.data.features.metrics import check_features, fidelity
 from trigbench.workflow.data.files.shards import check_file
 from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.checkpoints import SAVE_EVERY
 from trigbench.workflow.machine.files import read_arrays, write_arrays
 from trigbench.workflow.machine.files import sha256 as sha256_of
 from trigbench.workflow.study.fingerprint import digest
@@ -22,8 +23,6 @@ from trigbench.workflow.study.fingerprint import digest
 KEPT = 50_000
 """Features that are kept for kernel distance, precision and recall; mean and covariance are of all images."""
 BLOCK = 2000
-SAVE_EVERY = 300.0
-"""Seconds after which the sums so far are saved, at the end of a block, for a job that goes on with them."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from trigbench.workflow.study.kinds import Kind, Known
+from trigbench.workflow.study.kinds import DataKind, Known
 from trigbench.workflow.study.models import DataSettings, Settings
 
 
@@ -17,4 +17,4 @@ class OwnData(DataSettings):
     """Whatever the module's `prepare` wants."""
 
 
-OWN = Kind(OwnData, lambda data: Known("A data set of one's own."), module=None, exact=True)
+OWN = DataKind(OwnData, lambda data: Known("A data set of one's own."), module=None, exact=True)

@@ -12,12 +12,11 @@ from matplotlib.figure import Figure
 from trigbench.workflow.claims.statistics import COLUMNS, at_best_guidance
 from trigbench.workflow.claims.tables import CURVE_COLUMNS
 from trigbench.workflow.machine.named import named
-from trigbench.workflow.report.rows import family, numeric, told_apart
+from trigbench.workflow.report.rows import Frame, family, numeric, told_apart
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 
-Frame = pd.DataFrame
 SEEDS_SHOWN = "Lines and points are means over seeds, bars and bands span the seeds"
 AT_BEST = (
     "Guided samples are at the scale of best mean among those that most seeds have, "

@@ -20,6 +20,7 @@ from trigbench.workflow.report.drawing import (
 from trigbench.workflow.report.kinds import Along, Kind
 from trigbench.workflow.report.rows import (
     TEACHERS,
+    Frame,
     arm_of,
     evaluations,
     first_way,
@@ -34,7 +35,6 @@ from trigbench.workflow.report.words import NOTHING, as_factor, by_seed, geometr
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
 
-Frame = pd.DataFrame
 STROKES = ("-", "--", ":", "-.")
 """Of numbers of intervals, by size."""
 

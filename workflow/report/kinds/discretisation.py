@@ -11,13 +11,12 @@ from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.claims.statistics import paired, per_seed
 from trigbench.workflow.report.drawing import floor, label_first, legend, line, panels, say_when_empty
 from trigbench.workflow.report.kinds import Along, Kind, by_intervals
-from trigbench.workflow.report.rows import TEACHERS, first_way, is_lost, lines, results, steps_label
+from trigbench.workflow.report.rows import TEACHERS, Frame, first_way, is_lost, lines, results, steps_label
 from trigbench.workflow.report.style import INTERVALS, PRECISIONS, colour, marker, name
 from trigbench.workflow.report.words import NOTHING, mean_of, short_name
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
 
-Frame = pd.DataFrame
 LIMITS = {name: method.limit for name, method in OBJECTIVES.items() if method.limit}
 
 

@@ -1,6 +1,5 @@
 """Edits held against what they should be, by evaluations of the map or the velocity."""
 
-import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,14 +8,13 @@ from trigbench.workflow.claims.statistics import over_seeds
 from trigbench.workflow.report.drawing import WIDTH, legend, line, log_scale
 from trigbench.workflow.report.edited import BY_VELOCITY
 from trigbench.workflow.report.kinds import Along, Kind
-from trigbench.workflow.report.rows import is_lost, numeric, results
+from trigbench.workflow.report.rows import Frame, is_lost, numeric, results
 from trigbench.workflow.report.style import colour, marker, name
 from trigbench.workflow.report.words import NOTHING, capital
 from trigbench.workflow.study.edits import EDITS
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 
-Frame = pd.DataFrame
 MEASURES = {
     "wasserstein": "distance to the posterior",
     "fd": "Fréchet distance\nto training images",

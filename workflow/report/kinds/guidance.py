@@ -2,19 +2,16 @@
 
 import math
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from trigbench.workflow.claims.statistics import interval
 from trigbench.workflow.report.drawing import floor, legend, line, log_metric, panels, say_when_empty
 from trigbench.workflow.report.kinds import Along, Kind
-from trigbench.workflow.report.rows import is_lost, results, steps_label
+from trigbench.workflow.report.rows import Frame, is_lost, results, steps_label
 from trigbench.workflow.report.style import colour, dashes, marker, name
 from trigbench.workflow.report.words import NOTHING, by_seed, in_a_word, short_number, with_sign
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-
-Frame = pd.DataFrame
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:

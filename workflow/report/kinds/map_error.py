@@ -1,17 +1,14 @@
 """The error of the learned map along the angle."""
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from trigbench.workflow.report.drawing import curves_along
 from trigbench.workflow.report.kinds import Kind, OfCurve
-from trigbench.workflow.report.rows import points
+from trigbench.workflow.report.rows import Frame, points
 from trigbench.workflow.report.style import ANGLE
 from trigbench.workflow.report.words import NOTHING, label_of
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-
-Frame = pd.DataFrame
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:

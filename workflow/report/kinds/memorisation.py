@@ -7,13 +7,12 @@ from matplotlib.figure import Figure
 from trigbench.workflow.claims.statistics import over_seeds, per_seed
 from trigbench.workflow.report.drawing import crosses, legend, mark, panels
 from trigbench.workflow.report.kinds import Kind
-from trigbench.workflow.report.rows import is_lost, numeric, results, steps_label
+from trigbench.workflow.report.rows import Frame, is_lost, numeric, results, steps_label
 from trigbench.workflow.report.style import colour
 from trigbench.workflow.report.words import NOTHING
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-
-Frame = pd.DataFrame
+from trigbench.workflow.study.records import REAL
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
@@ -32,9 +31,9 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
             values = mine[(mine.metric == metric) & ~lost].value
             y = position + (-0.15 if symbol == "o" else 0.15)
             ax.scatter(values, [y] * len(values), color=colour(way.objective), marker=symbol, s=30)
-    found = numeric(runs[(runs.objective == "data") & (runs.metric == "nearest_train")])
+    found = numeric(runs[(runs.objective == REAL) & (runs.metric == "nearest_train")])
     for _, rows in found.groupby("data", dropna=False):
-        ax.axvline(per_seed(rows).mean(), color=colour("data"), linestyle="--")
+        ax.axvline(per_seed(rows).mean(), color=colour(REAL), linestyle="--")
     labels = [f"{way.arm}, {steps_label(way.steps, way.objective)}" for way in ticks]
     ax.set(yticks=range(len(ticks)), yticklabels=labels, xlabel="mean Euclidean distance, unit variance")
     ax.invert_yaxis()
@@ -45,9 +44,9 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
 
 def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """Whether samples are nearer to training images than held-out images are."""
-    real = runs[(runs.objective == "data") & (runs.metric == "nearest_train")]
+    real = runs[(runs.objective == REAL) & (runs.metric == "nearest_train")]
     floors = {_data(data): per_seed(own).mean() for data, own in real.groupby("data", sort=False, dropna=False)}
-    rows = runs[(runs.objective != "data") & (runs.status == "finished") & (runs.metric == "nearest_train")]
+    rows = runs[(runs.objective != REAL) & (runs.status == "finished") & (runs.metric == "nearest_train")]
     if not floors or np.isnan([*floors.values()]).any() or not len(rows):
         return NOTHING
     sides: dict[str, list[str]] = {"Nearer": [], "Not nearer": [], "Undecided": []}

@@ -11,13 +11,12 @@ from matplotlib.ticker import MaxNLocator
 from trigbench.workflow.claims.statistics import over_seeds, per_seed
 from trigbench.workflow.report.drawing import crosses, floor, legend, line, log_scale, mark, panels, styles
 from trigbench.workflow.report.kinds import Kind
-from trigbench.workflow.report.rows import arm_of, in_order, is_lost, points, results, steps_label
+from trigbench.workflow.report.rows import Frame, arm_of, in_order, is_lost, points, results, steps_label
 from trigbench.workflow.report.style import ANGLE, DIMENSION, FAINT, colour, marker
 from trigbench.workflow.report.words import NOTHING, best_first, capital, compared, lead_of, mean_of
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
 
-Frame = pd.DataFrame
 POWERS = {
     "power_bias_none": ("no weight", ":"),
     "power_bias_half": ("p = 1/2", "--"),

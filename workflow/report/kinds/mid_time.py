@@ -1,20 +1,17 @@
 """Two-step samples against their middle angle."""
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
 from trigbench.core.constants import MID_TIME
 from trigbench.workflow.claims.statistics import over_seeds
 from trigbench.workflow.report.drawing import legend, line, log_metric, panels, say_when_empty, styles
 from trigbench.workflow.report.kinds import Along, Kind
-from trigbench.workflow.report.rows import results
+from trigbench.workflow.report.rows import Frame, results
 from trigbench.workflow.report.style import GUIDE, colour, marker, name
 from trigbench.workflow.report.words import NOTHING, best_first, compared, mean_of, with_worst
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-
-Frame = pd.DataFrame
 
 SEARCH = "search"
 """The sampler of rows that a search for middle times left."""

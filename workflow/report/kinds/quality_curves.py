@@ -14,13 +14,12 @@ from trigbench.workflow.report.drawing import (
     styles,
 )
 from trigbench.workflow.report.kinds import Kind, OfCurve
-from trigbench.workflow.report.rows import arm_of, points, steps_label
+from trigbench.workflow.report.rows import Frame, arm_of, points, steps_label
 from trigbench.workflow.report.style import STEP, marker
 from trigbench.workflow.report.words import NOTHING, best_first, capital, lead_of
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-
-Frame = pd.DataFrame
+from trigbench.workflow.study.records import REAL
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
@@ -45,7 +44,7 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
 def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> str:
     """Who is ahead at the first, the middle and the last point, paired by seed; a diverged run is worst throughout."""
     rows = points(curves, experiment.metric)
-    lost = runs[(runs.status == "diverged") & (runs.objective != "data")][["arm", "seed"]]
+    lost = runs[(runs.status == "diverged") & (runs.objective != REAL)][["arm", "seed"]]
     lost = lost.assign(arm=lost.arm.map(arm_of)).drop_duplicates()
     sentences = []
     for steps, group in rows.groupby("steps", sort=True):

@@ -11,6 +11,7 @@ from trigbench.workflow.report.drawing import engineering, floor, legend, line, 
 from trigbench.workflow.report.kinds import Along, Kind
 from trigbench.workflow.report.rows import (
     TEACHERS,
+    Frame,
     first_way,
     in_order,
     is_lost,
@@ -23,8 +24,6 @@ from trigbench.workflow.report.style import GUIDE, colour, dashes, marker, name
 from trigbench.workflow.report.words import NOTHING
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-
-Frame = pd.DataFrame
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:

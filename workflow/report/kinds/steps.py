@@ -2,7 +2,6 @@
 
 import math
 
-import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
@@ -10,14 +9,13 @@ from trigbench.core.objectives import OBJECTIVES
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.report.drawing import floor, legend, line, log_metric, panels, say_when_empty
 from trigbench.workflow.report.kinds import Along, Kind, of_families
-from trigbench.workflow.report.rows import evaluations, is_lost, lines, points, results, steps_label, taught_by
+from trigbench.workflow.report.rows import Frame, evaluations, is_lost, lines, points, results, steps_label, taught_by
 from trigbench.workflow.report.style import colour, marker, name
 from trigbench.workflow.report.words import NOTHING, best_first, compared, mean_of, with_worst
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 
-Frame = pd.DataFrame
 ERRORS = {
     "excess_renoised": ("exact map with an error, all re-noised", "#0072B2", "-"),
     "predicted_renoised": ("a Gaussian in closed form, all re-noised", "#0072B2", ":"),

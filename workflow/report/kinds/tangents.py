@@ -2,20 +2,17 @@
 
 import math
 
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from trigbench.workflow.claims.statistics import interval
 from trigbench.workflow.report.drawing import crosses_at_the_end, legend, line, log_scale, mark, panels, say_when_empty
 from trigbench.workflow.report.kinds import Kind, OfCurve
-from trigbench.workflow.report.rows import in_order, points
+from trigbench.workflow.report.rows import Frame, in_order, points
 from trigbench.workflow.report.style import ANGLE, colour, name
 from trigbench.workflow.report.words import NOTHING, as_factor, geometric_mean
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-
-Frame = pd.DataFrame
 
 NETWORKS = {
     "fourier": ("--", "s", "Fourier features of the angle"),

@@ -10,13 +10,11 @@ from matplotlib.figure import Figure
 from trigbench.workflow.claims.statistics import interval, over_seeds
 from trigbench.workflow.report.drawing import legend, line, log_scale, panels, say_when_empty
 from trigbench.workflow.report.kinds import Along, Kind, by_intervals
-from trigbench.workflow.report.rows import arm_of, is_lost, lines, points, results, steps_label
+from trigbench.workflow.report.rows import Frame, arm_of, is_lost, lines, points, results, steps_label
 from trigbench.workflow.report.style import GUIDE, INTERVALS, colour, marker
 from trigbench.workflow.report.words import NOTHING
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-
-Frame = pd.DataFrame
 
 ORDERS = {"euler": ("-", "^", 1), "heun": ("--", "v", 2)}
 """Line, marker and order of a solver."""

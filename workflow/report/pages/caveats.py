@@ -5,8 +5,9 @@ from typing import Any
 
 from trigbench.workflow.claims.statistics import COLUMNS, SAMPLING, summary
 from trigbench.workflow.claims.tables import read_table
-from trigbench.workflow.report.pages.common import REAL, content
+from trigbench.workflow.report.pages.common import content
 from trigbench.workflow.study.quantities import quantities_of
+from trigbench.workflow.study.records import REAL
 from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Study
 

@@ -9,14 +9,14 @@ import pandas as pd
 
 from trigbench.workflow.claims.statistics import over_seeds_along, per_seed
 from trigbench.workflow.report.kinds import OfCurve, kind_of
-from trigbench.workflow.report.pages.common import REAL, label, meaning
-from trigbench.workflow.report.rows import lines, steps_label
+from trigbench.workflow.report.pages.common import label, meaning
+from trigbench.workflow.report.rows import Frame, lines, steps_label
 from trigbench.workflow.report.style import ANGLE, AXES, STEP, colour
 from trigbench.workflow.report.words import capital
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities, along, is_signed
+from trigbench.workflow.study.records import REAL
 
-Frame = pd.DataFrame
 Dash = Literal["", "dashed", "dotted", "dashdot"]
 DASHES: tuple[Dash, ...] = ("", "dashed", "dotted", "dashdot")
 MOST = 8

@@ -15,13 +15,12 @@ from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.report.style import OLD_VERDICT, VERDICTS, colour
 from trigbench.workflow.report.words import capital
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES, Quantities
+from trigbench.workflow.study.records import REAL
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 ASSETS = Path(__file__).parents[1] / "assets"
 AGAIN = "delete it; the workflow makes it again"
 DASH = "–"
-REAL = "data"
-"""The arm of runs.csv that stands for real data judged as if they were samples."""
 
 SYMBOLS = {verdict: sign for verdict, (_, sign) in VERDICTS.items()}
 """A symbol never stands without its word or its colour alone."""

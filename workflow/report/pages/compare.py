@@ -21,9 +21,10 @@ from trigbench.workflow.claims.compare import (
     Difference,
 )
 from trigbench.workflow.claims.verdicts import ALPHA
-from trigbench.workflow.report.pages.common import ASSETS, DASH, REAL, SYMBOLS, Cell, Table, label, render, short, shown
+from trigbench.workflow.report.pages.common import ASSETS, DASH, SYMBOLS, Cell, Table, label, render, short, shown
 from trigbench.workflow.report.words import capital
 from trigbench.workflow.study.places import REPORTS
+from trigbench.workflow.study.records import REAL
 
 FOLDER = REPORTS / "compare"
 LONGEST = 60

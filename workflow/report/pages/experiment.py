@@ -16,7 +16,6 @@ from trigbench.workflow.report.kinds import AT_BEST, kind_of
 from trigbench.workflow.report.pages.charts import Chart, main_chart, other_charts
 from trigbench.workflow.report.pages.common import (
     DASH,
-    REAL,
     SYMBOLS,
     Badge,
     Cell,
@@ -37,7 +36,7 @@ from trigbench.workflow.report.pages.outside import outside_of
 from trigbench.workflow.report.words import NOTHING
 from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
-from trigbench.workflow.study.records import read_record
+from trigbench.workflow.study.records import REAL, read_record
 from trigbench.workflow.study.study import Run, Study
 
 

@@ -19,7 +19,7 @@ from trigbench.workflow.run.conformance.finding import Check, Fault, Finding, Un
 from trigbench.workflow.run.conformance.stationarity import NOISE
 from trigbench.workflow.study.kinds import draws_module
 from trigbench.workflow.study.records import Value
-from trigbench.workflow.study.samplers import Evaluation
+from trigbench.workflow.study.samplers import EvaluationSettings
 
 DRAWN = 4096
 BATCH = 64
@@ -44,7 +44,7 @@ class TriedData:
 
     def prepare(self, chance: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Arrays and facts, while global generators stand at a seed of `chance`."""
-        judged = Evaluation(samples=SAMPLES)
+        judged = EvaluationSettings(samples=SAMPLES)
         return by_chance(lambda: self.module.prepare(self.data, judged, self.sigma_d, **self.settings), chance)
 
     @cached_property

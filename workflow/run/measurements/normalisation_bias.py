@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trigbench.core import oracle
+from trigbench.core.constants import NORMALISER
 from trigbench.core.tangents import normalise
 from trigbench.core.trigflow import cos_sin, interpolate
 from trigbench.workflow.data.randomness import generator
@@ -33,7 +34,7 @@ def measure(study: Study, experiment: str) -> Measured:
     rows = []
     for seed in study.seeds_of(experiment):
         for dimension in DIMENSIONS:
-            bias, batch = _in_dimension(dimension, seed, 0.1 / study.sigma_d)
+            bias, batch = _in_dimension(dimension, seed, NORMALISER / study.sigma_d)
             for metric, value in (("normalisation_bias", bias), ("critical_batch", batch)):
                 rows.append(Row(Value(metric=metric, x=float(dimension), value=value), seed=seed, objective="sct"))
     return Measured(curves=rows)

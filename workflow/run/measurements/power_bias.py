@@ -28,12 +28,10 @@ from trigbench.core.tangents import Control, normalise
 from trigbench.core.trigflow import interpolate
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.run.measurements.measured import Measured, Row
-from trigbench.workflow.run.measurements.normalisation_bias import drawn_mixture, rand, randn
+from trigbench.workflow.run.measurements.normalisation_bias import ANGLES, DIMENSIONS, drawn_mixture, rand, randn
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import Study
 
-DIMENSIONS = (1, 2, 4, 8, 16, 32)
-ANGLES = (0.4, 0.8, 1.2)
 POINTS, DRAWS = 8, 10_000
 """Points an angle, and pairs that are drawn at each where there is no quadrature."""
 SURE = 3.0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trigbench.core.fields import Jump
-from trigbench.core.networks.families import PUBLISHED, Published, map_family_of
+from trigbench.core.networks.families import PUBLISHED, PublishedFamily, map_family_of
 from trigbench.core.networks.teachers import field_from_discrete_vp
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset
@@ -154,7 +154,7 @@ def _opened(unet_folder: Path, scheduler: Path) -> tuple[Any, Tensor, Any]:
     return unet, made.alphas_cumprod, made.config.prediction_type
 
 
-def _check_scale(path: Path, family: Published, sigma_d: float) -> None:
+def _check_scale(path: Path, family: PublishedFamily, sigma_d: float) -> None:
     if family.sigma_d not in (None, sigma_d):
         remedy = "judge it as a function, which says how it is scaled (docs/judge.md)"
         problem = f"{family.said}'s data have a standard deviation of {family.sigma_d}, the study's of {sigma_d:g}"

@@ -8,7 +8,7 @@ from trigbench.workflow.data.features.dimensions import CLASSIFIER
 from trigbench.workflow.data.features.settings import OF_IMAGES
 from trigbench.workflow.data.kinds.digits.dimensions import DIGIT_CLASSES, GREY_LEVELS
 from trigbench.workflow.machine.files import Arrays
-from trigbench.workflow.study.kinds import Images, Kind, Known
+from trigbench.workflow.study.kinds import DataKind, Images, Known
 from trigbench.workflow.study.models import DataSettings
 
 METRICS = OF_IMAGES
@@ -53,7 +53,7 @@ def _images(arrays: Arrays, count: int) -> Images:
     return Images(real, lambda samples: samples[:, 0], black, white, encoded)
 
 
-DIGITS = Kind(
+DIGITS = DataKind(
     DigitsData,
     _known,
     "trigbench.workflow.data.kinds.digits.making",

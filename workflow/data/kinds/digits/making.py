@@ -26,10 +26,10 @@ from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
     from trigbench.workflow.data.kinds.digits.kind import DigitsData
-    from trigbench.workflow.study.samplers import Evaluation
+    from trigbench.workflow.study.samplers import EvaluationSettings
 
 
-def prepare(data: "DigitsData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
+def prepare(data: "DigitsData", evaluation: "EvaluationSettings", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
     """Images in data units (standard deviation sigma_d), split in two, and a classifier of the training part."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - heavy, and for the preparation alone
 

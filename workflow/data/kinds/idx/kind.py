@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt, model_validator
 from trigbench.workflow.data.features.settings import OF_IMAGES, ExtractorSettings
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.machine.files import Arrays
-from trigbench.workflow.study.kinds import Images, Kind, Known
+from trigbench.workflow.study.kinds import DataKind, Images, Known
 from trigbench.workflow.study.models import DataSettings
 
 METRICS = OF_IMAGES
@@ -105,7 +105,7 @@ def _images(arrays: Arrays, count: int) -> Images:
     return Images(real, decoded, encoded=encoded)
 
 
-IDX = Kind(
+IDX = DataKind(
     IdxData,
     _known,
     "trigbench.workflow.data.kinds.idx.making",

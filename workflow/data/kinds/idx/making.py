@@ -45,7 +45,7 @@ from trigbench.workflow.study.records import Value
 if TYPE_CHECKING:
     from trigbench.workflow.data.files.pictures import Pictures
     from trigbench.workflow.data.kinds.idx.kind import IdxData
-    from trigbench.workflow.study.samplers import Evaluation
+    from trigbench.workflow.study.samplers import EvaluationSettings
 
 DRAWN = ("folder", "conditional", "parts", "fold", "mean", "std")
 """Of what is written down, what draws are made from; the rest is the judges'."""
@@ -53,7 +53,7 @@ RGB = 3
 """Channels of what extractors see: grey three times."""
 
 
-def prepare(data: "IdxData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
+def prepare(data: "IdxData", evaluation: "EvaluationSettings", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
     """Shards of both parts, the extractor, and its statistics of real images; what is there already is kept.
 
     Raises BenchError for files that are missing or damaged, and for missing weights before any file is read.

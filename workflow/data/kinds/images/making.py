@@ -43,13 +43,13 @@ from trigbench.workflow.study.records import Value
 if TYPE_CHECKING:
     from trigbench.workflow.data.files.pictures import Pictures
     from trigbench.workflow.data.kinds.images.kind import ImagesData
-    from trigbench.workflow.study.samplers import Evaluation
+    from trigbench.workflow.study.samplers import EvaluationSettings
 
 DRAWN = ("folder", "conditional", "flips", "parts")
 """Of what is written down, what draws are made from; the rest is the judges', in an array of its own."""
 
 
-def prepare(data: "ImagesData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
+def prepare(data: "ImagesData", evaluation: "EvaluationSettings", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
     """Shards of both parts, the extractor, and its statistics of real images; what is there already is kept.
 
     Raises BenchError on missing weights before any image is read.

@@ -8,7 +8,7 @@ from trigbench.workflow.data.features.dimensions import DIMENSIONS
 from trigbench.workflow.data.features.settings import IN_FEATURES, ExtractorSettings
 from trigbench.workflow.data.kinds.latents.dimensions import LATENT_CHANNELS, PIXELS_A_LATENT
 from trigbench.workflow.errors import Mistake
-from trigbench.workflow.study.kinds import Kind, Known
+from trigbench.workflow.study.kinds import DataKind, Known
 from trigbench.workflow.study.models import DataSettings
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher
 
@@ -67,7 +67,7 @@ def _check_arm(data: LatentsData, name: str, arm: Arm) -> None:
         raise Mistake(problem, "let a diffusion arm on these data teach")
 
 
-IMAGENET512 = Kind(
+IMAGENET512 = DataKind(
     LatentsData,
     _known,
     "trigbench.workflow.data.kinds.latents.making",

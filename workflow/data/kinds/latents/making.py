@@ -36,7 +36,7 @@ from trigbench.workflow.study.records import Value
 if TYPE_CHECKING:
     from trigbench.workflow.data.files.pictures import Pictures
     from trigbench.workflow.data.kinds.latents.kind import LatentsData
-    from trigbench.workflow.study.samplers import Evaluation
+    from trigbench.workflow.study.samplers import EvaluationSettings
 
 DRAWN = ("folder", "vae", "parts")
 """Of what is written down, what draws are made from; the rest is the judges', in an array of its own."""
@@ -77,7 +77,7 @@ def parts_of(data: "LatentsData") -> dict[str, "Pictures"]:
     return {"train": train, "held_out": held}
 
 
-def prepare(data: "LatentsData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
+def prepare(data: "LatentsData", evaluation: "EvaluationSettings", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
     """The latents, and statistics of the images themselves in the features of every extractor.
 
     Raises BenchError on missing weights before any image is read.

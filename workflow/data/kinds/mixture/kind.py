@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from trigbench.workflow.study.kinds import Kind, Known
+from trigbench.workflow.study.kinds import DataKind, Known
 from trigbench.workflow.study.models import DataSettings
 
 METRICS = {"map": ("map_rms", "map_rms_one_step", "map_worst"), "samples": ("sliced_wasserstein",)}
@@ -34,7 +34,7 @@ def _known(data: MixtureData) -> Known:
     )
 
 
-MIXTURE = Kind(
+MIXTURE = DataKind(
     MixtureData,
     _known,
     "trigbench.workflow.data.kinds.mixture.making",

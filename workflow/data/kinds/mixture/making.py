@@ -19,13 +19,13 @@ from trigbench.workflow.study.records import Value
 
 if TYPE_CHECKING:
     from trigbench.workflow.data.kinds.mixture.kind import MixtureData
-    from trigbench.workflow.study.samplers import Evaluation
+    from trigbench.workflow.study.samplers import EvaluationSettings
 
 ANGLES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5)
 """Where the learned map is held against the exact one, and at t_max."""
 
 
-def prepare(data: "MixtureData", evaluation: "Evaluation", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
+def prepare(data: "MixtureData", evaluation: "EvaluationSettings", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
     """The mixture, the exact map at fixed points of every angle, and two lots of fresh data."""
     mixture = _draw_mixture(data)
     angles = np.array([*ANGLES, largest_angle(sigma_d)])
