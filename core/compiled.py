@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trigbench.core.constants import MOST_GRAPHS
+from trigbench.core.forward_mode import draws_again
 
 Tensors = Mapping[str, Tensor]
 Step = Callable[..., tuple[Tensor, dict[str, Tensor], Any]]
@@ -102,7 +103,9 @@ def traced(function: Callable[..., Any], *inputs: Any) -> Graph:
         outputs.append(function(*mapped(lambda _: next(given), inputs)))
         return tensors_of(outputs[0])
 
-    module = make_fx(flat, _INSTEAD)(*(a.detach() for a in tensors_of(inputs)))
+    given = [a.detach() for a in tensors_of(inputs)]
+    with draws_again(given):
+        module = make_fx(flat, _INSTEAD)(*given)
     held = _lifted(module)
     if trained := [str(tuple(a.shape)) for a in held if a.requires_grad]:
         problem = f"it closes over {len(trained)} tensors that require a gradient, of {', '.join(trained[:3])}"

@@ -201,6 +201,9 @@ def test_draws_of_a_graph_are_those_of_torch_s_generator_at_the_call() -> None:
         torch.manual_seed(seed)
         assert torch.equal(graph(parameters)[0], wanted)
     assert not torch.equal(graph(parameters)[0], graph(parameters)[0])
+    torch.manual_seed(2)
+    traced(step, {"a": torch.ones(64)})
+    assert torch.equal(graph(parameters)[0], wanted)
 
 
 @pytest.mark.slow

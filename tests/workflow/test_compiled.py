@@ -21,12 +21,13 @@ from trigbench.core.objectives import OBJECTIVES
 from trigbench.core.trigflow import ProposalGrid
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.run import compiled
+from trigbench.workflow.run import compiled, estimate_table
 from trigbench.workflow.run import training as train_module
 from trigbench.workflow.run.assembly import Modules, StepFunction, make_modules, make_network, step_function
 from trigbench.workflow.run.batches import draw_batch
 from trigbench.workflow.run.compiled import Compiled, differentiation, distance, moving
 from trigbench.workflow.run.counts import without_data
+from trigbench.workflow.run.estimates import Cost, Rates
 from trigbench.workflow.run.gradients import differentiated, evaluate_step
 from trigbench.workflow.run.journal import Journal
 from trigbench.workflow.run.task import Task, opened
@@ -121,7 +122,7 @@ def _task(study: Study, network: str, objective: str, **settings: Any) -> Task:
 # --- the same gradients -------------------------------------------------------------------------------
 
 
-@pytest.mark.one_in(15)
+@pytest.mark.one_in(30)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_graph_of_every_objective_has_the_eager_gradient_along_training(objective: str, study: Study) -> None:
     both = Both.of(_task(study, "mlp", objective, warmup=20))
@@ -173,6 +174,7 @@ def test_each_input_of_a_step_changes_it_alone_as_eagerly(one_arm: Callable[...,
     assert len(both.compiled.graphs) == 1
 
 
+@pytest.mark.slow
 def test_a_step_s_warm_up_teacher_and_masks_move_in_one_graph(study: Study) -> None:
     size = {"network": "trigbench.core.networks.ddpmpp:DDPMpp", "settings": grid.U_NET | {"dropout": 0.4}}
     sizes = study.sizes | {"mlp": type(study.sizes["mlp"]).model_validate(size)}
@@ -187,6 +189,7 @@ def test_a_step_s_warm_up_teacher_and_masks_move_in_one_graph(study: Study) -> N
     assert len(both.compiled.graphs) == 1
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("network", ["spectral", "batch_norm", "counting"])
 def test_buffers_are_left_as_an_eager_step_leaves_them(network: str, one_arm: Callable[..., Study], tiny: dict) -> None:
     tiny["sizes"]["own"] = {"network": f"tests.workflow.test_buffers:{network}"}
@@ -217,6 +220,7 @@ def test_a_curriculum_s_grid_has_room_for_its_most_points_and_the_same_draws() -
     assert moving(Told(grid_of_three), None, torch.device("cpu")).grid is grid_of_three
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_sum_to_the_whole_s_gradient(one_arm: Callable[..., Study]) -> None:
     both = Both.of(opened(one_arm("sct", microbatch=6, precision="fp16"), X))
     batch = draw_batch(both.task, 1)
@@ -331,7 +335,10 @@ def test_a_run_that_fell_back_goes_on_eagerly_and_stays_marked(one_arm: Callable
     task = opened(one_arm("sct", compile=True), X)
     both = Both.of(task)
     assert isinstance(differentiation(task, both.modules, both.objective, Journal()), Compiled)
-    fallen = Journal(fell_back="it could not")
+    elsewhere = Journal(compiled=False)
+    assert differentiation(task, both.modules, both.objective, elsewhere) is differentiated
+    assert elsewhere.fell_back == "some of its steps ran on another device"
+    fallen = Journal(compiled=True, fell_back="it could not")
     assert differentiation(task, both.modules, both.objective, fallen) is differentiated
     assert compiled.ran(task.arm, train_module.World(task.device), fallen) == {
         "compiled": False,
@@ -358,6 +365,14 @@ def test_more_stages_than_graphs_are_refused_in_reading(one_arm: Callable[..., S
     assert one_arm("ect", stages=8, compile=True)
     with pytest.raises(BenchError, match="each of 9 stages"):
         one_arm("ect", stages=9, compile=True)
+
+
+def test_an_estimate_names_the_arms_for_which_compiling_pays(one_arm: Callable[..., Study]) -> None:
+    study = one_arm("sct")
+    long, short = (Cost("x", 2, 0, 2e9 * seconds, 0.0, Rates(1e9, 1e9), False, 0, 0) for seconds in (1000, 500))
+    assert "would pay on this CPU: x." in estimate_table.to_compile(study, [long])
+    assert not estimate_table.to_compile(study, [short])
+    assert not estimate_table.to_compile(one_arm("sct", compile=False), [long])
 
 
 @pytest.mark.slow

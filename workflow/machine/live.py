@@ -28,7 +28,7 @@ class Live:
     """What a process said last. Times are of the clock on the wall."""
 
     phase: str
-    """`waiting for a GPU`, `training`, `sampling` or `evaluating`."""
+    """`waiting for a GPU`, `compiling`, `training`, `sampling` or `evaluating`."""
     since: float
     """When the phase began."""
     said: float

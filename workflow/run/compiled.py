@@ -10,7 +10,6 @@ import sys
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,11 +38,17 @@ BACKEND = "inductor"
 
 
 def differentiation(task: Task, modules: Modules, objective: StepFunction, journal: Journal) -> Differentiate:
-    """How the run differentiates; what was compiled before and fell back goes on eagerly."""
-    if not is_compiled(task.arm, task.device) or journal.fell_back:
+    """How the run differentiates; what fell back before goes on eagerly."""
+    asked = is_compiled(task.arm, task.device)
+    if journal.compiled not in (None, asked):
+        journal.fell_back = journal.fell_back or "some of its steps ran on another device"
+    journal.compiled = asked
+    if not asked or journal.fell_back:
         return differentiated
     # inductor's files, for all runs of one shape, wherever the user has no other place
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(COMPILED).absolute()))
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.absolute()))
+    if task.device.type == "cpu":  # a process of its own that compiles would import torch, and take a core
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
     return Compiled(task, modules, objective, journal)
 
 
@@ -55,11 +60,10 @@ def is_compiled(arm: Arm, device: torch.device) -> bool:
 
 def ran(arm: Arm, world: World, journal: Journal) -> dict[str, Any]:
     """How the steps so far ran, of all processes, by the names of TrainingRecord; every process calls it."""
-    if not is_compiled(arm, world.device):
-        return {}
-    if world.agreed(journal.fell_back) and not journal.fell_back:
+    asked = is_compiled(arm, world.device)
+    if asked and world.agreed(journal.fell_back) and not journal.fell_back:
         journal.fell_back = "another process cannot compile its steps"
-    return {"compiled": not journal.fell_back, "fell_back": journal.fell_back}
+    return {"compiled": asked and not journal.fell_back, "fell_back": journal.fell_back}
 
 
 @dataclass(frozen=True)
@@ -82,15 +86,15 @@ class Compiled:
         eager = (self.objective, step, part, target, parameters, factor, self.modules)
         if self.journal.fell_back:
             return differentiated(*eager)
-        inputs = self._inputs(step, part, target, parameters, factor)
-        if (kind := kind_of(inputs)) not in self.graphs:
-            try:
-                self.graphs[kind] = self._made(step, part, eager, inputs)
-            except Exception as error:  # whatever it is, an eager step is right
-                self._fall_back(step, error)
-                return differentiated(*eager)
+        try:
+            inputs = self._inputs(step, part, target, parameters, factor)
+            kind = kind_of(inputs)
+            graph = self.graphs.get(kind) or self.graphs.setdefault(kind, self._made(step, part, eager, inputs))
+        except Exception as error:  # whatever it is, an eager step is right
+            self._fall_back(step, error)
+            return differentiated(*eager)
         self.objective.seed(step, part)
-        watched, gradients, buffers = self.graphs[kind](*inputs)
+        watched, gradients, buffers = graph(*inputs)
         put(_buffers(self.modules), buffers)
         return watched, gradients
 

@@ -51,7 +51,7 @@ def estimate(
         table(costs, tflops, utilisation),
         f"\nDevice hours: {device} at {share}, an assumption: measure a run of yours.",
         *([_measured(costs)] if measure else []),
-        *filter(None, [_to_compile(study, costs)]),
+        *filter(None, [to_compile(study, costs)]),
         *filter(None, [prepared(study)]),
         *([check(study, costs)] if check_runs else []),
     ]
@@ -68,7 +68,7 @@ def _measured(costs: list[Cost]) -> str:
     )
 
 
-def _to_compile(study: Study, costs: list[Cost]) -> str:
+def to_compile(study: Study, costs: list[Cost]) -> str:
     """The arms whose runs are so long that compiling would pay on this CPU, and that do not say; empty without one."""
     seconds = {cost.arm: cost.train_operations / cost.rates.training / cost.runs for cost in costs if cost.rates}
     long = [arm for arm, training in seconds.items() if training > PAYS and study.arms[arm].compile is None]

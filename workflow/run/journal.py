@@ -27,6 +27,8 @@ class Journal:
     last_direction_norm: float | None = None
     warned: bool = False
     """Whether it was said that the student has collapsed."""
+    compiled: bool | None = None
+    """Whether its steps are to be compiled; None before the first."""
     fell_back: str | None = None
     """Why steps that are to be compiled are not, of a process at least."""
 
