@@ -71,7 +71,8 @@ def value_and_tangent(
 class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q, k, v, tq, tk, tv, mask, causal, scale):
-        value, tangent, logsumexp = launch(q, k, v, tq, tk, tv, mask, causal, scale)
+        made = _traceable_launch if _is_seen_by_a_mode() else launch
+        value, tangent, logsumexp = made(q, k, v, tq, tk, tv, mask, causal, scale)
         ctx.save_for_backward(q, k, v, mask, value, logsumexp)
         ctx.causal, ctx.scale = causal, scale
         ctx.mark_non_differentiable(tangent)
@@ -97,11 +98,17 @@ def _gradients(
 ) -> tuple[Tensor, ...]:
     """By torch's flash backward where it applies, which is the fastest; elsewhere by kernels of our own."""
     if not _flash_backward_applies(q, k, v, mask, causal):
-        return backward.gradients(gradient, q, k, v, value, logsumexp, mask, causal, scale)
+        made = backward.traceable_gradients if _is_seen_by_a_mode() else backward.gradients
+        return made(gradient, q, k, v, value, logsumexp, mask, causal, scale)
     unused = torch.empty(2, dtype=torch.uint64, device=q.device)  # the random state, as nothing drops out
     longest = (q.shape[-2], k.shape[-2])
     inputs = (gradient, q, k, v, value, logsumexp, None, None, *longest, 0.0, causal, unused, unused[0])
     return torch.ops.aten._scaled_dot_product_flash_attention_backward(*inputs, scale=scale)
+
+
+def _is_seen_by_a_mode() -> bool:
+    """As where make_fx traces: what a kernel writes by itself would not be in the graph."""
+    return torch._C._len_torch_dispatch_stack() > 0
 
 
 def _flash_backward_applies(q: Tensor, k: Tensor, v: Tensor, mask: Maybe, causal: bool) -> bool:
@@ -125,10 +132,7 @@ def launch(
     tensors: Any = [a if a is None or a.stride(-1) == 1 else a.contiguous() for a in (q, k, v, tq, tk, tv)]
     q, k, v, tq, tk, tv = tensors
     (batch, heads, queries, dim), keys = q.shape, k.shape[-2]
-    value = torch.empty_like(q)  # keeps the order of q's axes, so that the heads merge without a copy
-    value = value if value.stride(-1) == 1 else torch.empty_like(q, memory_format=torch.contiguous_format)
-    tangent = torch.empty_like(value)
-    logsumexp = torch.empty(batch, heads, queries, dtype=torch.float32, device=q.device)
+    value, tangent, logsumexp = _outputs(q)
     tile = _tile(q)
     shown = None if mask is None else mask.expand(batch, heads, queries, keys)
     strides = [s for a in (q, k, v, tq, tk, tv, value) for s in ((0, 0, 0) if a is None else a.stride()[:3])]
@@ -148,6 +152,32 @@ def launch(
             num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
     return value, tangent, logsumexp
+
+
+def _outputs(q: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    value = torch.empty_like(q)  # keeps the order of q's axes, so that the heads merge without a copy
+    value = value if value.stride(-1) == 1 else torch.empty_like(q, memory_format=torch.contiguous_format)
+    return value, torch.empty_like(value), q.new_empty(q.shape[:-1], dtype=torch.float32)
+
+
+@torch.library.custom_op("trigbench::attention", mutates_args=())
+def _traceable_launch(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    tq: Tensor | None,
+    tk: Tensor | None,
+    tv: Tensor | None,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return launch(q, k, v, tq, tk, tv, mask, causal, scale)
+
+
+@_traceable_launch.register_fake
+def _(q: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _outputs(q)
 
 
 def _width(dim: int) -> int:

@@ -53,7 +53,7 @@ def gradients(
     gradient, q, k, v = (a if a.stride(-1) == 1 else a.contiguous() for a in (gradient, q, k, v))
     (batch, heads, queries, dim), keys = q.shape, k.shape[-2]
     along = (gradient.float() * value.float()).sum(-1).contiguous()
-    made = [torch.empty_like(a, memory_format=torch.contiguous_format) for a in (q, k, v)]
+    made = _outputs(q, k, v)
     shown = None if mask is None else mask.expand(batch, heads, queries, keys)
     bits = q if shown is None else shown.view(torch.uint8) if shown.dtype is torch.bool else shown
     mask_strides = (0, 0, 0, 0) if shown is None else shown.stride()
@@ -70,7 +70,32 @@ def gradients(
                 MASK=0 if mask is None else 1 if mask.dtype is torch.bool else 2,
                 num_warps=tile.warps, num_stages=tile.stages,
             )  # fmt: skip
-    return made[0], made[1], made[2]
+    return made
+
+
+def _outputs(*inputs: Tensor) -> Any:
+    return tuple(torch.empty_like(a, memory_format=torch.contiguous_format) for a in inputs)
+
+
+@torch.library.custom_op("trigbench::attention_backward", mutates_args=())
+def traceable_gradients(
+    gradient: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    value: Tensor,
+    logsumexp: Tensor,
+    mask: Tensor | None,
+    causal: bool,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As one operation of torch's, which a graph can hold."""
+    return gradients(gradient, q, k, v, value, logsumexp, mask, causal, scale)
+
+
+@traceable_gradients.register_fake
+def _(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _outputs(q, k, v)
 
 
 @triton.jit

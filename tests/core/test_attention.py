@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as nnf
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -322,6 +324,27 @@ def test_multihead_attention_needs_no_fallback(weights, training, monkeypatch):
     torch.testing.assert_close(gradients(value, parameters), gradients(other, parameters), rtol=1e-12, atol=1e-12)
 
 
+def test_the_example_that_calls_it_alone_is_short_and_right(capsys: pytest.CaptureFixture[str]) -> None:
+    example = ROOT / "examples/attention_alone.py"
+    assert len(example.read_text().splitlines()) < 35
+    found = runpy.run_path(str(example), run_name="__main__")
+    assert capsys.readouterr().out.startswith("loss ")
+    torch.manual_seed(5)
+    layer, x, dx = found["Attention"](8).double(), *torch.randn(2, 2, 5, 8, dtype=torch.float64)
+
+    def formula(x):
+        q, k, v = layer.qkv(x).unflatten(-1, (3, 4, -1)).permute(2, 0, 3, 1, 4)
+        return layer.out(written_out(q, k, v).transpose(1, 2).flatten(2))
+
+    value, tangent = layer(x, dx)
+    other, derivative = torch.func.jvp(formula, (x,), (dx,))
+    assert not tangent.requires_grad
+    torch.testing.assert_close(value, other, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(tangent, derivative, rtol=1e-12, atol=1e-12)
+    parameters = list(layer.parameters())
+    torch.testing.assert_close(gradients(value, parameters), gradients(other, parameters), rtol=1e-12, atol=1e-12)
+
+
 # the kernel: in Triton's interpreter where there is no GPU; a process of its own, as Triton reads its
 # settings at import and pytest's shape checks would wrap the kernel
 
@@ -366,6 +389,7 @@ def check_kernel(device: str) -> None:
             assert not tangent.requires_grad
     check_kernel_on_what_is_common_to_all_keys(kernel, device)
     check_what_the_kernel_leaves_to_torch(kernel, device)
+    check_that_a_traced_graph_holds_the_kernels(kernel, device)
 
 
 def check_kernel_on_what_is_common_to_all_keys(kernel, device: str) -> None:
@@ -375,6 +399,22 @@ def check_kernel_on_what_is_common_to_all_keys(kernel, device: str) -> None:
     _, tangent = kernel.value_and_tangent(*half, None, False, 0.25)
     wide = [a.double() for a in half]
     assert relative(tangent, expected(wide[:3], wide[3:])[1]) < 0.01
+
+
+def check_that_a_traced_graph_holds_the_kernels(kernel, device: str) -> None:
+    """A step that was traced with some numbers is right for others, as core.compiled needs it."""
+
+    def step(q, k, v, tangents):
+        leaves = [a.detach().requires_grad_() for a in (q, k, v)]
+        value, tangent = kernel.value_and_tangent(*leaves, *tangents, None, True, 0.25)
+        return tangent, *torch.autograd.grad((value * (value.detach() + tangent)).sum(), leaves)
+
+    first, others = ((*p, t) for p, t in (draw(s, (1, 2), 18, 18, 16, 16, torch.float32, device) for s in (24, 25)))
+    graph = make_fx(step)(*first)
+    called = {str(node.target) for node in graph.graph.nodes if "trigbench" in str(node.target)}
+    assert called == {"trigbench.attention.default", "trigbench.attention_backward.default"}
+    for own, other in zip(graph(*others), step(*others), strict=True):
+        torch.testing.assert_close(own, other)
 
 
 def check_what_the_kernel_leaves_to_torch(kernel, device: str) -> None:
