@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -279,7 +279,7 @@ def snakemake(
     root: Path = ROOT,
     timeout: float = 600,
     python: str | None = None,
-    **variables: str,
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run the workflow in `cwd`, which gets results/ and reports/; output and errors together in stdout.
 
@@ -287,7 +287,7 @@ def snakemake(
     """
     first = python or warm.python()
     command = [first, "-m", "snakemake", "-s", str(root / "Snakefile"), "-d", str(cwd), *map(str, arguments)]
-    env = {**environment(first), "PYTHONPATH": str(root), **variables}
+    env = {**environment(first), "PYTHONPATH": str(root), **(variables or {})}
     done = subprocess.run(
         command,
         check=False,

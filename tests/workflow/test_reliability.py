@@ -282,7 +282,7 @@ def test_where_the_server_that_forks_runs_is_killed_a_run_goes_on_from_its_check
     kills = 'Path("calm").touch(); os.kill(os.getppid(), signal.SIGKILL); threading.Event().wait()'
     study = own(kills, at=45, iterations=60)  # a run that was not forked would kill Snakemake's shell, and wait
     target, weights = study.files(TEACHER).metrics, tmp_path / study.files(TEACHER).weights
-    done = snakemake(target, "--cores", "1", "--config", f"study={study.file}", cwd=tmp_path, **{COLD: ""})
+    done = snakemake(target, "--cores", "1", "--config", f"study={study.file}", cwd=tmp_path, variables={COLD: ""})
     assert "Trying to restart job" not in done.stdout
     log = tmp_path / study.folder / "logs/runs/teacher-seed-0.log"
     assert "resuming teacher seed 0 from step 40" in log.read_text()

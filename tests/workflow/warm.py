@@ -59,5 +59,6 @@ def _project() -> list[str]:
     """Its modules, but for commands and what takes triton."""
     files = [path.relative_to(ROOT) for room in ("core", "workflow") for path in sorted((ROOT / room).rglob("*.py"))]
     names = [".".join(("trigbench", *file.with_suffix("").parts)).removesuffix(".__init__") for file in files]
-    left = ("trigbench.core.attention_triton", *(f"trigbench.workflow.{name}" for name in WITH_TRITON))
-    return [name for name in names if name not in left and not name.startswith("trigbench.workflow.steps.")]
+    left = tuple(f"trigbench.workflow.{name}" for name in WITH_TRITON)
+    never = ("trigbench.workflow.steps.", "trigbench.core.attention_triton")
+    return [name for name in names if name not in left and not name.startswith(never)]
