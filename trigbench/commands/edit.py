@@ -3,7 +3,7 @@
   trigbench edit --run results/digits/runs/scd-m/seed-0 --image my.png --mask m.png --task inpaint --label 3
   trigbench edit --run RUN --image my.png --task colourise            of images in colour
   trigbench edit --run RUN --image my.png --task enlarge --factor 4   made smaller, and enlarged from that
-  trigbench edit --run RUN --image my.png --task strokes --strength 0.9
+  trigbench edit --run RUN --image my.png --task strokes --strength 1.2
   trigbench edit --run RUN --image my.png --task denoise --noise 20   of standard deviation 20 in 255 levels
   trigbench edit --run RUN --task interpolate --count 8               between two noises
 
@@ -43,7 +43,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     made.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     made.add_argument("--label", type=int, help="the image's class, of data that have classes")
     made.add_argument("--factor", type=int, help="of enlarge (default: 4)")
-    made.add_argument("--strength", type=float, help="of strokes, the angle to which they are noised (default: 0.9)")
+    made.add_argument("--strength", type=float, help="of strokes, the angle to which they are noised (default: 1.2)")
     made.add_argument("--noise", type=float, help="of denoise, the standard deviation in levels of 255")
     return made
 

@@ -18,8 +18,8 @@ from trigbench.workflow.run.task import Task
 from trigbench.workflow.run.weights import Tensors
 from trigbench.workflow.study.schema import Arm
 
-GUIDED_FROM = 0.9
-"""The angle to which strokes are noised: two thirds of their size and more is kept."""
+GUIDED_FROM = 1.2
+"""The angle to which strokes are noised: a third of their size is kept."""
 STROKE = 2
 """Pixels a side of the squares in which strokes are even."""
 ENLARGED = 4

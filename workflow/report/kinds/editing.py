@@ -43,10 +43,10 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
         axes[0][column].set_title(EDITS[edit])
         for ax, measure in zip(axes[:, column], measures, strict=True):
             _panel(ax, runs, f"{edit}_{measure}")
-    for ax, measure in zip(axes[:, 0], measures, strict=False):
-        ax.set_ylabel(MEASURES[measure])
+    for row, measure in zip(axes, measures, strict=False):
+        row[0].set_ylabel(MEASURES[measure])
         if measure in DISTANCES:
-            log_scale(ax.yaxis)
+            log_scale(max(row, key=_decades).yaxis)  # all of a row have one scale
     for ax in axes[-1]:
         ax.set_xlabel("evaluations per edit")
         ax.set_xscale("log", base=2)
@@ -54,6 +54,11 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
         ax.minorticks_off()
     legend(figure, list(axes.flat))
     return figure
+
+
+def _decades(ax: Axes) -> float:
+    low, high = ax.yaxis.get_data_interval()
+    return high / low if low > 0 else 0.0
 
 
 def _panel(ax: Axes, runs: Frame, metric: str) -> None:
