@@ -435,7 +435,7 @@ def test_shipped_studies_hold_what_they_promise(name: str) -> None:
 
 
 def test_the_project_s_studies_are_known_from_their_files_alone() -> None:
-    """Those of the name of a kind of data are looked for in test_kinds_of_data.py; kinds of figures have theirs, too."""
+    """Those of the name of a kind of data are looked for in test_kinds_of_data.py; kinds of figures have theirs."""
     others = {*shipped()} - {*KINDS, *FIGURES}
     named = re.compile(rf"""["']({"|".join(map(re.escape, others))})["']""")
     for place in ("workflow/**/*.py", "workflow/**/*.smk", "trigbench/*.py", "trigbench/commands/*.py", "Snakefile"):
