@@ -11,7 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from trigbench.workflow.data.features import extractors
+from trigbench.workflow.data.features import extractors, judging
 from trigbench.workflow.data.kinds.idx import making as idx
 from trigbench.workflow.data.kinds.idx.draws import open_dataset, to_levels, to_unit_variance
 from trigbench.workflow.data.kinds.idx.files import read_idx
@@ -162,7 +162,7 @@ def test_the_same_content_comes_from_gzipped_and_plain_files_and_from_torchvisio
 def test_a_classifier_of_the_training_part_judges_unless_another_is_named(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(extractors, "FEWEST_STEPS", 8)
-    monkeypatch.setattr(idx, "reference_file", lambda *_: {})
+    monkeypatch.setattr(judging, "reference_file", lambda *_: {})
     names = ["one", "two", "three", "four"]
     data = settings(write_idx(tmp_path / "files"), extractor={}, names=names, conditional=False)
     arrays, facts = idx.prepare(data, EVALUATION, 0.5)

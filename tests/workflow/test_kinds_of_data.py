@@ -183,11 +183,12 @@ HOMES = {path.split(":")[0].removesuffix(".kind") for path in KINDS.values()}
 USERS = {
     "mixture": {
         "report/one_noise.py",
-        *(f"run/measurements/{name}.py" for name in ("flow_map", "step_errors", "theory")),
+        *(f"run/measurements/{name}.py" for name in ("editing", "flow_map", "step_errors", "theory")),
     },
     "latents": {"steps/encode.py"},
+    "digits": {"run/measurements/edited_images.py"},
 }
-"""Whose matter is one kind: measurements and a picture of known maps, and a step that encodes."""
+"""Whose matter is one kind: measurements and a picture of known maps, edits of digits, and a step that encodes."""
 
 
 def test_nothing_but_its_home_and_the_table_knows_a_kind() -> None:

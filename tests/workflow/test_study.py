@@ -14,6 +14,7 @@ from trigbench.core.objectives import OBJECTIVES
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.cluster import SITE, read_site
 from trigbench.workflow.machine.plain import StrictLoader, resolved
+from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.kinds import KINDS
 from trigbench.workflow.study.reading import budget_said, load, read_mapping, studies_said
 from trigbench.workflow.study.shipped import by_default, shipped
@@ -434,8 +435,9 @@ def test_shipped_studies_hold_what_they_promise(name: str) -> None:
 
 
 def test_the_project_s_studies_are_known_from_their_files_alone() -> None:
-    """Those of the name of a kind of data are looked for in test_kinds_of_data.py."""
-    named = re.compile(rf"""["']({"|".join(map(re.escape, {*shipped()} - {*KINDS}))})["']""")
+    """Those of the name of a kind of data are looked for in test_kinds_of_data.py; kinds of figures have theirs."""
+    others = {*shipped()} - {*KINDS, *FIGURES}
+    named = re.compile(rf"""["']({"|".join(map(re.escape, others))})["']""")
     for place in ("workflow/**/*.py", "workflow/**/*.smk", "trigbench/*.py", "trigbench/commands/*.py", "Snakefile"):
         for file in ROOT.glob(place):
             found = named.search(file.read_text(encoding="utf-8"))

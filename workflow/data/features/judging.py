@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trigbench.workflow.data.dataset import Dataset
+from trigbench.workflow.data.features.dimensions import CLASSIFIER
 from trigbench.workflow.data.features.extractors import (
     RESIZING,
     Extractor,
@@ -21,7 +23,7 @@ from trigbench.workflow.data.features.extractors import (
     train_classifier,
 )
 from trigbench.workflow.data.features.metrics import kernel_distance, precision_recall
-from trigbench.workflow.data.features.reference import frechet_to, open_reference
+from trigbench.workflow.data.features.reference import frechet_to, open_reference, reference_file
 from trigbench.workflow.data.files.drawing import AGAIN, drawn_from
 from trigbench.workflow.data.files.shards import Shards, open_shards
 from trigbench.workflow.data.randomness import generator
@@ -41,6 +43,52 @@ SHOWN = 1000
 """Images of each part that are kept beside: for pictures, and to look for nearest neighbours among."""
 LARGEST_FLOOR = 10_000
 """Held-out images that are judged as samples."""
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What a data set of shards is judged by."""
+
+    extractor: Extractor
+    orders: dict[str, np.ndarray]
+    """Rows of each part, in an order of the data's seed."""
+    about: dict[str, Any]
+    """What is written down of the extractor, and of its statistics of real images."""
+
+
+def dimensions_of(settings: "ExtractorSettings", side: int) -> int:
+    """Of the features that the study names. Raises BenchError on missing weights."""
+    if settings.weights is None:
+        return CLASSIFIER
+    return open_extractor(settings.kind, check_weights(settings.kind, settings.weights)).dimensions(side)
+
+
+def judges_of(data: Any, folder: Path, seen: Mapping[str, Shards], written: Mapping[str, str]) -> Judges:
+    """The extractor of a data set's shards, as it sees them, and its statistics of both parts, made or kept.
+
+    `data` are settings with `extractor`, `seed` and `reference`; `written` are the digests of the parts.
+    """
+    orders = {name: fixed_order(len(shards), data.seed, name) for name, shards in seen.items()}
+    extractor = make_extractor(data.extractor, folder, seen["train"], written["train"], data.seed)
+    references = {
+        name: reference_file(
+            folder, name, written[name], extractor, orders[name][: data.reference if name == "train" else None],
+            partial(pixels_of, shards),
+        )
+        for name, shards in seen.items()
+    }  # fmt: skip
+    said = {"kind": extractor.name, "weights": str(extractor.weights), "sha256": extractor.sha256}
+    return Judges(extractor, orders, {"extractor": said, "references": references})
+
+
+def judge_images(
+    about: Mapping[str, Any], images: Tensor, wanted: Collection[str], nearest: Callable[[str], float]
+) -> dict[str, float]:
+    """What is wanted of images, uint8 as the extractor sees them, `nearest` being the distance to a part's nearest."""
+    found = {}
+    if set(wanted) - set(NEAREST):
+        found = judge_features(about["references"], extractor_of(about["extractor"])(images), wanted)
+    return found | {f"nearest_{part}": nearest(part) for part in PARTS if f"nearest_{part}" in wanted}
 
 
 def make_extractor(settings: "ExtractorSettings", folder: Path, train: Shards, source: str, seed: int) -> Extractor:

@@ -13,25 +13,19 @@ from torch import Tensor
 
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset
-from trigbench.workflow.data.features.dimensions import CLASSIFIER
-from trigbench.workflow.data.features.extractors import check_weights, open_extractor
 from trigbench.workflow.data.features.judging import (
-    NEAREST,
     PARTS,
     SHOWN,
     about_of,
     accuracy_on,
     arrays_of,
-    extractor_of,
-    fixed_order,
-    judge_features,
-    make_extractor,
-    pixels_of,
+    dimensions_of,
+    judge_images,
+    judges_of,
     protocol,
     real_against_real,
 )
 from trigbench.workflow.data.features.metrics import nearest_distance
-from trigbench.workflow.data.features.reference import reference_file
 from trigbench.workflow.data.files.drawing import AGAIN
 from trigbench.workflow.data.files.shards import SHARDS, Shards, in_parallel, open_shards, write_shards
 from trigbench.workflow.data.kinds.idx.draws import to_levels, to_unit_variance
@@ -58,10 +52,7 @@ def prepare(data: "IdxData", evaluation: "EvaluationSettings", sigma_d: float) -
 
     Raises BenchError for files that are missing or damaged, and for missing weights before any file is read.
     """
-    dimensions = CLASSIFIER
-    if data.extractor.weights is not None:
-        published = open_extractor(data.extractor.kind, check_weights(data.extractor.kind, data.extractor.weights))
-        dimensions = published.dimensions(data.size)
+    dimensions = dimensions_of(data.extractor, data.size)
     parts, content = parts_of(data)
     check_enough(parts["train"].rows, parts["held_out"].rows, dimensions, data.reference, data.path)
     folder = SHARDS / digest([content, *data.labels], ["trigbench.workflow.data.kinds.idx.files"])
@@ -77,22 +68,14 @@ def prepare(data: "IdxData", evaluation: "EvaluationSettings", sigma_d: float) -
     about: dict[str, Any] = {"folder": str(folder), "conditional": data.conditional, "parts": written}
     about |= {"fold": data.fold, "mean": mean, "std": std}
     seen = {name: in_colour(shards) for name, shards in opened.items()}
-    orders = {name: fixed_order(len(shards), data.seed, name) for name, shards in opened.items()}
-    extractor = make_extractor(data.extractor, folder, seen["train"], written["train"], data.seed)
-    about["extractor"] = {"kind": extractor.name, "weights": str(extractor.weights), "sha256": extractor.sha256}
-    about["references"] = {
-        name: reference_file(
-            folder, name, written[name], extractor, orders[name][: data.reference if name == "train" else None],
-            partial(pixels_of, shards),
-        )
-        for name, shards in seen.items()
-    }  # fmt: skip
-    said = protocol(about, evaluation, len(orders["train"][: data.reference]), "none")
+    judges = judges_of(data, folder, seen, written)
+    about |= judges.about
+    said = protocol(about, evaluation, len(judges.orders["train"][: data.reference]), "none")
     facts = _facts(data, opened, (mean, std), sigma_d) | {"content": content}
-    if extractor.name == "classifier":
-        facts["classifier_accuracy_held_out"] = accuracy_on(extractor, seen["held_out"])
+    if judges.extractor.name == "classifier":
+        facts["classifier_accuracy_held_out"] = accuracy_on(judges.extractor, seen["held_out"])
     facts |= {"files": [f"{folder}/{name}/manifest.json" for name in parts], "protocol": said}
-    return _arrays(about, opened, orders, sigma_d), facts
+    return _arrays(about, opened, judges.orders, sigma_d), facts
 
 
 def parts_of(data: "IdxData") -> tuple[dict[str, "Pictures"], str]:
@@ -136,11 +119,8 @@ def floors(dataset: Dataset) -> list[Value]:
 
 def _judge_levels(arrays: Arrays, levels: Tensor, wanted: Collection[str]) -> dict[str, float]:
     """The same of grey levels, uint8. Nearest neighbours are sought among equally many images of both parts."""
-    about, found = about_of(arrays), {}
-    if set(wanted) - set(NEAREST):
-        features = extractor_of(about["extractor"])(levels.expand(-1, RGB, -1, -1))
-        found = judge_features(about["references"], features, wanted)
-    return found | {f"nearest_{part}": _nearest(arrays, levels, part) for part in PARTS if f"nearest_{part}" in wanted}
+    seen, nearest = levels.expand(-1, RGB, -1, -1), partial(_nearest, arrays, levels)
+    return judge_images(about_of(arrays), seen, wanted, nearest)
 
 
 def _nearest(arrays: Arrays, levels: Tensor, part: str) -> float:

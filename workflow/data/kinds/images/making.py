@@ -11,25 +11,19 @@ from torch import Tensor
 
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset
-from trigbench.workflow.data.features.dimensions import CLASSIFIER
-from trigbench.workflow.data.features.extractors import check_weights, open_extractor
 from trigbench.workflow.data.features.judging import (
-    NEAREST,
     PARTS,
     SHOWN,
     about_of,
     accuracy_on,
     arrays_of,
-    extractor_of,
-    fixed_order,
-    judge_features,
-    make_extractor,
-    pixels_of,
+    dimensions_of,
+    judge_images,
+    judges_of,
     protocol,
     real_against_real,
 )
 from trigbench.workflow.data.features.metrics import nearest_distance
-from trigbench.workflow.data.features.reference import reference_file
 from trigbench.workflow.data.files.drawing import AGAIN
 from trigbench.workflow.data.files.shards import SHARDS, Shards, in_parallel, open_shards, write_shards
 from trigbench.workflow.data.kinds.images.draws import to_unit_variance
@@ -54,10 +48,7 @@ def prepare(data: "ImagesData", evaluation: "EvaluationSettings", sigma_d: float
 
     Raises BenchError on missing weights before any image is read.
     """
-    dimensions = CLASSIFIER
-    if data.extractor.weights is not None:
-        published = open_extractor(data.extractor.kind, check_weights(data.extractor.kind, data.extractor.weights))
-        dimensions = published.dimensions(data.size)
+    dimensions = dimensions_of(data.extractor, data.size)
     parts = dict(zip(PARTS, parts_of(data), strict=True))
     check_enough(parts["train"].rows, parts["held_out"].rows, dimensions, data.reference, data.path)
     folder = SHARDS / digest(
@@ -73,26 +64,18 @@ def prepare(data: "ImagesData", evaluation: "EvaluationSettings", sigma_d: float
         for name, part in parts.items()
     }
     opened = {name: open_shards(folder / name, about["parts"][name], AGAIN) for name in parts}
-    orders = {name: fixed_order(len(shards), data.seed, name) for name, shards in opened.items()}
-    extractor = make_extractor(data.extractor, folder, opened["train"], about["parts"]["train"], data.seed)
-    about["extractor"] = {"kind": extractor.name, "weights": str(extractor.weights), "sha256": extractor.sha256}
-    about["references"] = {
-        name: reference_file(
-            folder, name, about["parts"][name], extractor,
-            orders[name][: data.reference if name == "train" else None], partial(pixels_of, shards),
-        )
-        for name, shards in opened.items()
-    }  # fmt: skip
+    judges = judges_of(data, folder, opened, about["parts"])
+    about |= judges.about
     arrays: Arrays = {**arrays_of(about, DRAWN), "sigma_d": np.array(sigma_d)}
     for name, shards in opened.items():
-        arrays[f"{name}_shown"] = shards.rows(orders[name][:SHOWN])
+        arrays[f"{name}_shown"] = shards.rows(judges.orders[name][:SHOWN])
     facts: dict[str, Any] = {"train": len(opened["train"]), "held_out": len(opened["held_out"])}
     facts |= _class_facts(opened["train"], data.conditional)
-    if extractor.name == "classifier":
-        facts["classifier_accuracy_held_out"] = accuracy_on(extractor, opened["held_out"])
+    if judges.extractor.name == "classifier":
+        facts["classifier_accuracy_held_out"] = accuracy_on(judges.extractor, opened["held_out"])
     facts["shards"] = about["parts"]
     facts["files"] = [f"{about['folder']}/{name}/manifest.json" for name in about["parts"]]
-    facts["protocol"] = protocol(about, evaluation, len(orders["train"][: data.reference]), data.resize)
+    facts["protocol"] = protocol(about, evaluation, len(judges.orders["train"][: data.reference]), data.resize)
     return arrays, facts
 
 
@@ -136,11 +119,7 @@ def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = M
 
 def judge_pixels(arrays: Arrays, pixels: Tensor, wanted: Collection[str]) -> dict[str, float]:
     """The same of pixels, uint8. Nearest neighbours are sought among equally many images of both parts."""
-    about = about_of(arrays)
-    found = {}
-    if set(wanted) - set(NEAREST):
-        found = judge_features(about["references"], extractor_of(about["extractor"])(pixels), wanted)
-    return found | {f"nearest_{part}": _nearest(arrays, pixels, part) for part in PARTS if f"nearest_{part}" in wanted}
+    return judge_images(about_of(arrays), pixels, wanted, partial(_nearest, arrays, pixels))
 
 
 def floors(dataset: Dataset) -> list[Value]:
