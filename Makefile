@@ -10,10 +10,10 @@ export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 STARTED := $(shell date +%s)
 
-.PHONY: help env reproduce smoke estimate report test versions check docs system publish bench scale clean
+.PHONY: help env reproduce smoke estimate report test versions check docs system publish bench bench-gpu scale clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 env: $(READY)  ## .venv with pinned versions
 
@@ -78,6 +78,9 @@ bench: env  ## what steps and attention cost as ratios, how exact tangents are, 
 	python benchmarks/attention.py
 	python benchmarks/precision.py
 	python benchmarks/verdicts.py
+
+bench-gpu: env  ## on one GPU: attention and steps, eager and compiled, to build/benchmarks, in eight minutes; no GPU has run it yet
+	python benchmarks/gpu.py
 
 scale: env  ## what the workflow costs for 5,000 runs, and how fast batches are drawn
 	python benchmarks/scale.py
