@@ -10,10 +10,10 @@ export PATH := $(BIN):$(PATH)
 export OMP_NUM_THREADS := 1
 STARTED := $(shell date +%s)
 
-.PHONY: help env reproduce smoke estimate report test versions check docs system publish bench grid scale clean
+.PHONY: help env reproduce smoke estimate report test versions check docs system publish bench bench-gpu grid scale clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 env: $(READY)  ## .venv with pinned versions
 
@@ -83,6 +83,9 @@ bench: env  ## what steps, attention and starts cost, how exact tangents are, ho
 
 grid: env  ## a training step of every objective on every network in every precision, of which the tests have all pairs
 	python benchmarks/grid.py
+
+bench-gpu: env  ## on one GPU: attention and steps, eager and compiled, to build/benchmarks, in eight minutes; no GPU has run it yet
+	python benchmarks/gpu.py
 
 scale: env  ## what the workflow costs for 5,000 runs, and how fast batches are drawn
 	python benchmarks/scale.py
