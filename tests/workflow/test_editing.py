@@ -301,8 +301,8 @@ def test_the_figure_and_its_sentence_say_what_the_rows_say() -> None:
     experiment = load("editing").experiments["mixture"]
     shown = figure.KIND.shown(experiment, runs, pd.DataFrame(columns=CURVE_COLUMNS))
     assert figure.say(experiment, *shown) == (
-        "Inpainting a half: draws from the posterior 0.2 [-0.435, 0.835]; exact map 0.9 [0.265, 1.54] in 1 and "
-        "0.4 [-0.235, 1.04] in 40; exact RePaint 0.3 [-0.335, 0.935] in 80; 2d 0.5 [-0.135, 1.14] in 4."
+        "Inpainting a half: draws from the posterior 0.2 [-0.435, 0.835], exact map 0.9 [0.265, 1.54] in 1 and "
+        "0.4 [-0.235, 1.04] in 40, exact RePaint 0.3 [-0.335, 0.935] in 80, 2d 0.5 [-0.135, 1.14] in 4."
     )
     made = figure.draw(experiment, *shown)
     assert [ax.get_ylabel() for ax in made.axes] == ["distance to the posterior", "spread of edits of the same"]
