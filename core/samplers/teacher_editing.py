@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -12,6 +13,9 @@ from trigbench.core.operators import Observation, Operator, fill, observe, repla
 from trigbench.core.samplers import Callback
 from trigbench.core.samplers.stochastic import solve_ddim_eta
 from trigbench.core.trigflow import Batch, Field, check_angles, cos_sin, interpolate
+
+Pull = Callable[[Tensor], tuple[Tensor, ...]]
+"""The derivative of a function of points, transposed."""
 
 
 def repaint(
@@ -68,7 +72,7 @@ def pseudoinverse_guided(field: Field, operator: Operator, observation: Observat
             c, s = cos_sin(t, point)
             return c * point - s * F, F
 
-        data, pull, F = torch.func.vjp(denoiser, x, has_aux=True)
+        data, pull, F = cast("tuple[Tensor, Pull, Tensor]", torch.func.vjp(denoiser, x, has_aux=True))
         missing = fill(operator, observation.to(x) - observe(operator, data))
         (gradient,) = pull(missing)
         c, s = cos_sin(t, x)

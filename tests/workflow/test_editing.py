@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -123,7 +124,7 @@ def test_edits_of_a_mixture_are_held_against_its_posterior(measured: Study) -> N
 
 
 def test_the_gap_of_a_gaussian_is_that_of_its_mean_and_spread(measured: Study) -> None:
-    gaps = {row.value.x: row.value.value for row in editing._closed_form(measured.sigma_d)}
+    gaps = {row.value.x: float(row.value.value or 0) for row in editing._closed_form(measured.sigma_d)}
     own = (0.533, math.sqrt(0.646))  # of four steps, even in the angle
     assert gaps[4] == pytest.approx(math.hypot(own[0] - 1.2, own[1] - 0.6), abs=2e-3)
     assert gaps[1] == pytest.approx(math.hypot(1.2 - 0.004, 0.4), abs=2e-3)
@@ -172,7 +173,7 @@ def test_arms_that_cannot_be_held_together_are_refused(tiny: dict, with_data, ar
 
 
 @pytest.fixture(scope="module")
-def digits() -> dict[str, np.ndarray]:
+def digits() -> dict[str, Any]:
     """Arrays of a data set of digits, with a classifier that was not trained."""
     g = np.random.default_rng(0)
     levels = g.integers(0, 17, size=(80, 1, 8, 8)).astype(np.float32)
@@ -300,8 +301,8 @@ def test_the_figure_and_its_sentence_say_what_the_rows_say() -> None:
     experiment = load("editing").experiments["mixture"]
     shown = figure.KIND.shown(experiment, runs, pd.DataFrame(columns=CURVE_COLUMNS))
     assert figure.say(experiment, *shown) == (
-        "Inpainting a half: draws from the posterior 0.2 [-0.435, 0.835]; exact map 0.9 [0.265, 1.54] in 1 and "
-        "0.4 [-0.235, 1.04] in 40; exact RePaint 0.3 [-0.335, 0.935] in 80; 2d 0.5 [-0.135, 1.14] in 4."
+        "Inpainting a half: draws from the posterior 0.2 [-0.435, 0.835], exact map 0.9 [0.265, 1.54] in 1 and "
+        "0.4 [-0.235, 1.04] in 40, exact RePaint 0.3 [-0.335, 0.935] in 80, 2d 0.5 [-0.135, 1.14] in 4."
     )
     made = figure.draw(experiment, *shown)
     assert [ax.get_ylabel() for ax in made.axes] == ["distance to the posterior", "spread of edits of the same"]
@@ -309,7 +310,7 @@ def test_the_figure_and_its_sentence_say_what_the_rows_say() -> None:
         "exact map", "RePaint, exact velocity", "sCD (continuous)", "draws from the posterior",
     }  # fmt: skip
     plt.close(made)
-    empty = figure.KIND.shown(experiment, runs[:0], pd.DataFrame(columns=CURVE_COLUMNS))
+    empty = figure.KIND.shown(experiment, runs.head(0), pd.DataFrame(columns=CURVE_COLUMNS))
     assert figure.say(experiment, *empty) == "There is no result to speak of yet."
     plt.close(figure.draw(experiment, *empty))
 

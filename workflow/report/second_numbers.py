@@ -10,7 +10,8 @@ import numpy as np
 SAMPLED = ("steps", "sampler", "guidance", "mid_time", "sampling", "times")
 EXACT: set[str] = {"images_seen", "train_flops", "sample_flops", "fixed_point_error_euler", "fixed_point_error_heun"}
 EXACT |= {"predicted_renoised", "predicted_jumps", "edit_gap"}
-HIGHER, BOUNDED = {"precision", "recall"}, {"precision", "recall"}
+BOUNDED = {"precision", "recall", "inpaint_agreement", "enlarge_agreement", "strokes_agreement", "colourise_agreement"}
+HIGHER = BOUNDED
 Table = Any
 """A pandas.DataFrame, whose annotations name every type that a call may return for any input."""
 By = dict[int, float]

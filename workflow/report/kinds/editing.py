@@ -97,8 +97,8 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
     for edit, words in EDITS.items():
         for measure in DISTANCES:
             text = _of_edit(runs, f"{edit}_{measure}")
-            parts += [f"{capital(words)}: {text}."] if text else []
-    return " ".join(parts) or NOTHING
+            parts += [f"{words}: {text}"] if text else []
+    return capital("; ".join(parts)) + "." if parts else NOTHING  # a page breaks lines there
 
 
 def _of_edit(runs: Frame, metric: str) -> str:
@@ -112,7 +112,7 @@ def _of_edit(runs: Frame, metric: str) -> str:
         shown = [f"{over_seeds(group[group.steps == step])} in {step:.0f}" for step in ends]
         words = BY_VELOCITY[str(sampler)][0] if sampler in BY_VELOCITY else "map" if arm == EXACT else ""
         found.append(f"{arm} {words}".strip() + f" {' and '.join(shown)}")
-    return "; ".join(found)
+    return ", ".join(found)
 
 
 KIND = Kind(
