@@ -40,6 +40,7 @@ def directions(nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
     return base[:, None] + velocities(X, T, x0) @ matrix.mT, weights
 
 
+@pytest.mark.slow
 def test_as_it_is_the_direction_has_no_bias_and_weighted_it_has():
     g, weights = directions(8001)
     assert float(bias(g, weights, None).max()) < 1e-7
@@ -51,6 +52,7 @@ def test_as_it_is_the_direction_has_no_bias_and_weighted_it_has():
         torch.testing.assert_close(found, finer, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_power_of_none_is_no_weight():
     g, weights = directions(8001)
     assert float(bias(g, weights, partial(power, exponent=0.0, constant=1e-3)).max()) < 1e-7
