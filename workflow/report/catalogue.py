@@ -206,7 +206,7 @@ def _networks(studies: Sequence[Study]) -> Rows:
 
 
 def _measurements(studies: Sequence[Study]) -> Rows:
-    return [(n, few_words(about(m.path)), ", ".join(m.measures)) for n, m in MEASUREMENTS.items()]
+    return [(n, few_words(about(m.path)), ", ".join((*m.measures, *m.costs))) for n, m in MEASUREMENTS.items()]
 
 
 LISTINGS = {

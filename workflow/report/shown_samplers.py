@@ -28,7 +28,7 @@ def samplers_shown(name: str, studies: Sequence[Study]) -> Iterator[Lines]:
 
 def _solver(solver: Solver) -> Lines:
     last = " (1 in the last, down to 0)" if solver.evaluations > 1 else ""
-    with_noise = ", and noise that it puts in" if "noise" in solver.takes else ""
+    with_noise = ", putting noise in" if "noise" in solver.takes else ""
     return [
         ("what", _paragraph(solver.path)),
         ("source", solver.source),
