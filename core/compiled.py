@@ -172,7 +172,8 @@ def _enlarged(x: Tensor, size: Sequence[int], *_: Any) -> Any:
     ways = [divmod(large, small) for large, small in zip(size, x.shape[-2:], strict=True)]
     if any(rest for _, rest in ways):
         return NotImplemented
-    (down, _), (across, _), (*batch, height, width) = *ways, x.shape
+    down, across = (times for times, _ in ways)
+    *batch, height, width = x.shape
     shared = x.unsqueeze(-2).unsqueeze(-1).expand(*batch, height, down, width, across)
     return shared.reshape(*batch, height * down, width * across)
 
@@ -182,7 +183,8 @@ def _summed(gradient: Tensor, size: Sequence[int], shape: Sequence[int], *_: Any
     ways = [divmod(large, small) for large, small in zip(size, shape[-2:], strict=True)]
     if any(rest for _, rest in ways):
         return NotImplemented
-    (down, _), (across, _), (*batch, height, width) = *ways, shape
+    down, across = (times for times, _ in ways)
+    *batch, height, width = shape
     return gradient.reshape(*batch, height, down, width, across).sum((-3, -1))
 
 

@@ -164,7 +164,7 @@ def test_each_input_of_a_step_changes_it_alone_as_eagerly(one_arm: Callable[...,
         "noise": {"draws": dataclasses.replace(batch.draws, noise=-batch.draws.noise)},
     }  # fmt: skip
     for name, change in changes.items():
-        assert not torch.equal(both.check(1, **({"target": target} | change)), first), name
+        assert not torch.equal(both.check(1, **dict[str, Any]({"target": target} | change)), first), name
     for parameter in both.parameters:
         with torch.no_grad():
             parameter.mul_(1.1).add_(0.02)

@@ -6,7 +6,7 @@ no average is taken of them. A buffer that is not persistent is made anew with i
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ def replaced(network: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]
     places: list[tuple[dict[str, Any], str, Tensor, Tensor]] = [
         (place, name, tensor, value_of[id(tensor)])
         for module in network.modules()
-        for place in (module._parameters, module._buffers)
+        for place in cast(tuple[dict[str, Any], ...], (module._parameters, module._buffers))
         for name, tensor in place.items()
         if id(tensor) in value_of
     ]
