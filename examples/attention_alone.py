@@ -1,6 +1,6 @@
 """Attention with its tangent in code of one's own, as MeanFlow's or rCM's: each layer takes (x, dx) and gives (y, dy).
 
-    python examples/attention_alone.py
+python examples/attention_alone.py
 """
 
 import torch
