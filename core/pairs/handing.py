@@ -27,7 +27,7 @@ PASSED_ON = frozenset({
     "torch.distributed.fsdp._fully_shard._fsdp_param_group.RegisterPostBackwardFunction",
 })  # fmt: skip
 """Functions that return their last arguments and act in the backward pass only."""
-_vmap = apis.vmap_impl
+_vmap = apis.vmap_impl  # type: ignore
 _find_tensors = distributed._find_tensors  # type: ignore
 _make_saved_tensor: Any = getattr(checkpoint, "_make_saved_tensor", None)  # since torch 2.13
 
@@ -36,16 +36,16 @@ _make_saved_tensor: Any = getattr(checkpoint, "_make_saved_tensor", None)  # sin
 def hand_on() -> None:
     """From here on pairs are followed there."""
     _SingleLevelFunction.apply = classmethod(custom)  # type: ignore  # what Function.apply ends in, however it is called
-    apis.vmap_impl = _vmap_of_any
+    apis.vmap_impl = _vmap_of_any  # type: ignore
     distributed._find_tensors = _values_found  # type: ignore
-    checkpoint._make_saved_tensor = _saved
+    checkpoint._make_saved_tensor = _saved  # type: ignore
 
 
 def custom(function: Any, *args: Any, **kwargs: Any) -> Any:
     """torch.autograd.Function.apply."""
     if pairs := [a for a in args if isinstance(a, Pair)]:
         return handle_torch_function(custom, pairs, function, *args, **kwargs)
-    return super(_SingleLevelFunction, function).apply(*args, **kwargs)
+    return super(_SingleLevelFunction, function).apply(*args, **kwargs)  # type: ignore
 
 
 def _custom_on_pairs(function: Any, *args: Any) -> Any:
@@ -56,7 +56,7 @@ def _custom_on_pairs(function: Any, *args: Any) -> Any:
         moved = [parts_of(a)[1] for a in args[len(args) - len(values) :]]
         return tuple(y if dy is None else join(y, dy) for y, dy in zip(values, moved, strict=True))
     if name == "torch.utils.checkpoint._NoopSaveInputs":  # by which a checkpoint keeps its inputs, before torch 2.13
-        return super(_SingleLevelFunction, function).apply(*args)
+        return super(_SingleLevelFunction, function).apply(*args)  # type: ignore
     if name == "torch.utils.checkpoint.CheckpointFunction":
         raise RuntimeError(
             "pairs cannot follow a re-entrant checkpoint; say use_reentrant=False, or method='difference'"

@@ -39,12 +39,11 @@ class Evaluation:
 
 def depth() -> tuple[int | None, int]:
     """Of torch.func's transforms around, and of forward mode."""
-    return torch._C._functorch.maybe_current_level(), forward_ad._current_level
+    return torch._C._functorch.maybe_current_level(), forward_ad._current_level  # type: ignore
 
 
 RUNNING: ContextVar[Evaluation | None] = ContextVar("RUNNING", default=None)
-_AGAIN = Evaluation(over=True)
-"""That of pairs that a checkpoint makes when it computes again."""
+_AGAIN = Evaluation(over=True)  # that of pairs that a checkpoint makes when it computes again
 
 
 class FallbackWarning(UserWarning):
@@ -323,7 +322,8 @@ def join(value: Any, tangent: Any) -> Any:
             "pairs cannot follow a custom autograd function inside; use method='difference', or give it jvp"
         )
     running = RUNNING.get()
-    if running is not None and depth() != running.depth:
+    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0  # seldom, and told fast
+    if transformed and running is not None and depth() != running.depth:
         raise RuntimeError("pairs are lost in torch.func's transforms, such as vmap and grad; use method='func'")
     pair = Tensor._make_subclass(Pair, value)  # type: ignore
     pair.primal, pair.tangent = value, tangent.detach() if tangent.requires_grad else tangent
