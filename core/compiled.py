@@ -225,5 +225,8 @@ def _lifted(module: Any) -> tuple[Tensor, ...]:
             held[id(tensor)] = tensor, last
         node.replace_all_uses_with(held[id(tensor)][1])
         graph.erase_node(node)
+    for node in graph.nodes:  # who compiles may lay a tensor out otherwise, a convolution's result say
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
     module.recompile()
     return tuple(tensor for tensor, _ in held.values())

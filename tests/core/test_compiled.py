@@ -7,14 +7,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 
 from trigbench.core import compiled as module
 from trigbench.core.compiled import compiled, compiled_step, gradient_of, in_one, kind_of, traced
 from trigbench.core.fields import Draws, Fields, bind
+from trigbench.core.networks.dit import DiT
 from trigbench.core.networks.dropout import Dropout, masks
 from trigbench.core.networks.log_weight import LogWeight
 from trigbench.core.networks.mlp import ResidualMLP
-from trigbench.core.objectives.continuous import ContinuousSettings, scd
+from trigbench.core.objectives.continuous import ContinuousSettings, scd, sct
 
 BATCH, SHAPE = 4, (1, 2, 2)
 
@@ -217,6 +219,22 @@ class Enlarging(nn.Module):
     def forward(self, x: Tensor, t: Tensor, condition: Any = None) -> Tensor:
         h = nn.functional.interpolate(self.one(x) * t.to(x.dtype)[:, None, None, None].sin(), scale_factor=2)
         return self.other(self.dropout(nn.functional.silu(h)))
+
+
+@pytest.mark.slow
+def test_a_graph_of_a_transformer_holds_for_what_lays_a_convolution_s_result_out_otherwise() -> None:
+    network = _awake(DiT((3, 8, 8), width=16, depth=1, heads=2, patch=2))
+
+    def loss(parameters: dict[str, Tensor], x0: Tensor, draws: Draws) -> Any:
+        return sct(Fields(bind(network, parameters)), x0, draws, ContinuousSettings())
+
+    x0, noise = torch.randn(2, 8, 3, 8, 8)
+    inputs = dict(network.named_parameters()), x0, Draws(torch.rand(8, dtype=torch.float64), noise)
+    graph = traced(gradient_of(loss), *inputs)
+    given = [a.detach() for a in (*module.tensors_of(inputs), *graph.held)]
+    with FakeTensorMode() as fake:
+        found = graph.module(*map(fake.from_tensor, given))
+    assert [a.shape for a in found[1 : 1 + len(inputs[0])]] == [p.shape for p in inputs[0].values()]
 
 
 @pytest.mark.slow
