@@ -53,7 +53,7 @@ class JvpOfOld(Function):
     def backward(ctx: Any, gradient):  # type: ignore
         return WithoutJvp.backward(ctx, gradient)
 
-    jvp = Jvp.jvp
+    jvp = Jvp.jvp  # type: ignore
 
 
 class Multiple(Function):

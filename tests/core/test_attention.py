@@ -337,7 +337,7 @@ def test_the_example_that_calls_it_alone_is_short_and_right(capsys: pytest.Captu
         return layer.out(written_out(q, k, v).transpose(1, 2).flatten(2))
 
     value, tangent = layer(x, dx)
-    other, derivative = torch.func.jvp(formula, (x,), (dx,))
+    other, derivative = torch.func.jvp(formula, (x,), (dx,))  # type: ignore
     assert not tangent.requires_grad
     torch.testing.assert_close(value, other, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(tangent, derivative, rtol=1e-12, atol=1e-12)
@@ -413,7 +413,7 @@ def check_that_a_traced_graph_holds_the_kernels(kernel, device: str) -> None:
     graph = make_fx(step)(*first)
     called = {str(node.target) for node in graph.graph.nodes if "trigbench" in str(node.target)}
     assert called == {"trigbench.attention.default", "trigbench.attention_backward.default"}
-    for own, other in zip(graph(*others), step(*others), strict=True):
+    for own, other in zip(graph(*others), step(*others), strict=True):  # type: ignore
         torch.testing.assert_close(own, other)
 
 
