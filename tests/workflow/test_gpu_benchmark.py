@@ -30,7 +30,7 @@ def test_the_script_for_a_gpu_runs_at_toy_sizes(
     assert set(zip(steps.method, steps["mode"], strict=True)) == {
         (method, mode) for method in ("diffusion", "scd", "sct") for mode in ("eager", "compiled")
     }
-    assert (steps[steps.method == "diffusion"]["time"] == 1).all()
+    assert set(steps[steps.method == "diffusion"]["time"]) == {1}
     assert (table.time_low <= table.time).all() and (table.time <= table.time_high).all()
     assert (attention.error < 1e-6).all() and (steps.error < 1e-6).all() and (table.device == "cpu, toy").all()
     assert (tmp_path / "gpu.svg").stat().st_size > 1000 and (tmp_path / "gpu.png").stat().st_size > 1000
