@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,18 @@ def test_a_module_of_the_same_name_that_comes_first_is_imported(python: Path, tm
     assert is_warm(python)
     (tmp_path / "trigbench.py").touch()
     assert not is_warm(python)
+
+
+def test_a_fork_keeps_to_its_client_s_cores(python: Path, tmp_path: Path, monkeypatch) -> None:
+    """A scheduler binds a job to some of the machine's."""
+    monkeypatch.chdir(tmp_path)
+    one = {min(os.sched_getaffinity(0))}
+    (tmp_path / "mine.py").write_text('import os, sys; print(*os.sched_getaffinity(0), "trigbench" in sys.modules)')
+    bound = partial(os.sched_setaffinity, 0, one)
+    done = subprocess.run(
+        [python, "-m", "mine"], env=bare(), preexec_fn=bound, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [*map(str, one), "True"]
 
 
 def test_where_the_server_is_killed_what_it_had_under_way_starts_anew(

@@ -39,8 +39,7 @@ def about_start(environment: Mapping[str, str]) -> list[Any]:
     said = {key: value for key, value in environment.items() if key.startswith(AT_START) and key not in LATER}
     said = {key: value for key, value in said.items() if USUAL.get(key) != value}
     said = {key: value for key, value in said.items() if not (key.endswith("_NUM_THREADS") and value == "1")}
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return [said, [list(resource.getrlimit(limit)) for limit in LIMITS], os.getpriority(os.PRIO_PROCESS, 0), cores]
+    return [said, [list(resource.getrlimit(limit)) for limit in LIMITS], os.getpriority(os.PRIO_PROCESS, 0)]
 
 
 def exactly(connection: socket.socket, count: int) -> bytes:
@@ -62,6 +61,7 @@ def number(connection: socket.socket) -> int:
 def called(place: str, arguments: list[str]) -> tuple[socket.socket, int, int] | None:
     """The connection to the server, the process that it forked, and a handle of that; None where it forks none."""
     asked = {"arguments": arguments, "cwd": os.getcwd(), "env": dict(os.environ), "start": about_start(os.environ)}
+    asked["cores"] = sorted(os.sched_getaffinity(0))  # a job of Slurm is bound to some
     message, connection = json.dumps(asked).encode(), socket.socket(socket.AF_UNIX)
     connection.settimeout(PATIENCE)
     try:

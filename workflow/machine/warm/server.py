@@ -211,6 +211,7 @@ def become(asked: dict[str, Any], python: str) -> None:
     sys.stdin, sys.stdout, sys.stderr = (reopened(stream) for stream in (sys.stdin, sys.stdout, sys.stderr))
     sys.stdout.reconfigure(write_through=unbuffered)
     sys.stderr.reconfigure(write_through=unbuffered)
+    os.sched_setaffinity(0, asked["cores"])
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
