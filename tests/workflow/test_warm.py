@@ -21,7 +21,7 @@ import os, sys
 torch = "torch" in sys.modules
 path = [place for place in sys.path if os.path.isabs(place)]  # Snakemake adds one
 ours = [name for name in sys.modules if name.split(".")[0] in ("core", "workflow", "tests", "client", "server")]
-print(__name__, sys.argv[1:], os.getcwd(), os.environ["X"], os.environ.get("Y"), path, ours, sys.stdin.read())
+print(__name__, sys.argv[1:], os.getcwd(), os.environ["SLURM_X"], path, ours, sys.stdin.read())
 print(*["no"][torch:], "torch", *["and trigbench"]["trigbench.core.trigflow" not in sys.modules:], file=sys.stderr)
 sys.exit(3)
 """
@@ -43,7 +43,7 @@ sys.exit({code})
 
 def _said(python: str, folder: Path, *options: str, **variables: str) -> tuple[int, str, str]:
     (folder / "mine.py").write_text(SAID)
-    env = {**environment(), "X": "é", **variables}
+    env = {**environment(), "SLURM_X": "é", **variables}
     command = [python, *options, "-m", "mine", "a b", "--c"]
     done = subprocess.run(command, cwd=folder, env=env, input="asked", capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
@@ -76,13 +76,15 @@ def test_a_copy_of_the_project_is_imported_by_who_finds_it(where: str, tmp_path:
     assert _said(warm.python(), folder, PYTHONPATH=str(tmp_path))[2] == "torch\n"
 
 
-@pytest.mark.parametrize("how", ["options", "hash seed", "limit"])
+@pytest.mark.parametrize("how", ["options", "hash seed", "limit", "KMP_BLOCKTIME", "GLIBC_TUNABLES", "DNNL_X", "ANY"])
 def test_what_a_fork_cannot_do_is_left_to_python(how: str, tmp_path: Path) -> None:
     options, variables, python = (), {}, warm.python()
     if how == "options":
         options = ("-B",)
     elif how == "hash seed":
         variables = {"PYTHONHASHSEED": "1"}
+    elif how != "limit":
+        variables = {how: "0"}
     else:
         python = str(tmp_path / "limited")
         Path(python).write_text(f'#!/bin/bash\nulimit -n 64\nexec "{warm.python()}" "$@"\n')

@@ -90,6 +90,15 @@ def state(process: int) -> str:
         return "X"
 
 
+def printed(python: Path, content: str, *, umask: int = -1) -> list[str]:
+    """By a module of this content, which is warm."""
+    Path("mine.py").write_text(f"import os, sys\n{content}\nprint('trigbench' in sys.modules)")
+    done = subprocess.run([python, "-m", "mine"], env=bare(), umask=umask, capture_output=True, text=True, check=True)
+    *found, is_warm = done.stdout.split()
+    assert is_warm == "True"
+    return found
+
+
 def parent(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
 
@@ -126,6 +135,51 @@ def test_a_fork_keeps_to_its_client_s_cores(python: Path, tmp_path: Path, monkey
         [python, "-m", "mine"], env=bare(), preexec_fn=bound, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [*map(str, one), "True"]
+
+
+def test_a_fork_has_its_client_s_umask_and_draws_of_its_own(
+    python: Path, project: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    project.write_text("import random, numpy.random")
+    for umask in (0o027, 0o077):
+        assert printed(python, "print(oct(os.umask(0)))", umask=umask) == [oct(umask)]
+    drawn = "import random, numpy; print(random.random(), numpy.random.random())"
+    first, second = printed(python, drawn), printed(python, drawn)
+    assert len(first) == 2 and not set(first) & set(second)
+
+
+def test_a_job_that_ends_at_once_runs_once(python: Path, tmp_path: Path, monkeypatch) -> None:
+    """Its client may be told of it when it is over."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import os, sys\nwith open('ran', 'a') as ran: print(os.getpid(), 'trigbench' in sys.modules, file=ran)"
+    )
+    for _ in range(4):
+        clients = [subprocess.Popen([python, "-m", "mine"], env=bare()) for _ in range(15)]
+        assert [client.wait() for client in clients] == [0] * 15
+    ran = [line.split() for line in (tmp_path / "ran").read_text().splitlines()]
+    assert len(ran) == 60 and {is_warm for _, is_warm in ran} == {"True"}
+
+
+def test_a_fork_that_is_killed_at_once_with_its_client_takes_no_other_with_it(
+    python: Path, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with sleeping(python) as (other, goes_on), sleeping(python) as (client, process):
+        server = parent(process)
+        os.kill(server, signal.SIGSTOP)  # it sees both at once
+        try:
+            os.kill(process, signal.SIGKILL)
+            until(lambda: state(process) == "Z")
+            client.kill()
+            client.wait()
+        finally:
+            os.kill(server, signal.SIGCONT)
+        until(lambda: state(process) == "X")
+        assert state(goes_on) in "SR" and parent(goes_on) == server
+    assert other.returncode == 0
+    assert is_warm(python)
 
 
 def test_where_the_server_is_killed_what_it_had_under_way_starts_anew(

@@ -6,9 +6,9 @@ a fork. To Snakemake nothing changes: a job is a process of its own still, with 
 streams, signals and exit status. Several runs in one process would be no simpler: Snakemake would see one job, lose
 all of them with one, and could make none of them alone.
 
-Whatever a fork would not do as a new process does starts cold, as without a server: another environment that libraries
-read as they start (a job with GPUs has more threads), other limits, sources that were edited, modules that are found
-elsewhere. So does all where the server has ended, and what it had under way goes on from its checkpoint.
+Whatever a fork would not do as a new process does starts cold, as without a server: another environment, but for what
+each job has its own of (a job with GPUs has more threads), other limits, sources that were edited, modules that are
+found elsewhere. So does all where the server has ended, and what it had under way goes on from its checkpoint.
 """
 
 import json

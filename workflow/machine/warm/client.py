@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 PASSED = [getattr(signal, f"SIG{name}") for name in "INT TERM HUP QUIT USR1 USR2 TSTP CONT".split()]
-AT_START = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "OPENBLAS_", "MPL", "CUDA_", "TORCH_", "PYTORCH_", "LD_", "TZ")
-"""Of variables that libraries or Python read as they start."""
-LATER = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "CUDA_VISIBLE_DEVICES")
-"""Of these, what a fork sets as Python does, or is read when a GPU is first asked for."""
-USUAL = {"MPLBACKEND": "Agg", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}
-"""Set by steps themselves; by torchrun."""
+OF_A_JOB = ("SLURM", "SRUN_", "SBATCH_", "SNAKEMAKE_", "TORCHELASTIC_", "GROUP_", "ROLE_", "PYTEST_", "TRIGBENCH_")
+"""How variables begin that jobs have each their own of, and no library reads as it starts."""
+HARMLESS = {
+    *"_ PWD OLDPWD SHLVL PS1 PS2 COLUMNS LINES PATH HOSTNAME ENVIRONMENT EDITOR TMPDIR TMP TEMP TEMPDIR".split(),
+    *"RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT".split(),
+    *"PYTHONPATH PYTHONDONTWRITEBYTECODE CUDA_VISIBLE_DEVICES".split(),
+}
+"""Others that may differ: of a shell and a batch system, of torchrun, and what a fork sets as Python does, or is read
+when a GPU is first asked for."""
+USUAL = {"MPLBACKEND": "Agg", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", "VECLIB_MAXIMUM_THREADS": "1"}
+"""Set by steps themselves; by torchrun; by Snakemake."""
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_RSS"]
 """Linux knows none of what is resident; jobs of Slurm have one all the same."""
 PATIENCE = 120.0
@@ -36,9 +41,11 @@ PATIENCE = 120.0
 
 def about_start(environment: Mapping[str, str]) -> list[Any]:
     """What has to be alike for a fork to be as good as a start."""
-    said = {key: value for key, value in environment.items() if key.startswith(AT_START) and key not in LATER}
+    proper = {key for key in environment if key.isidentifier()}  # some shells pass on no others
+    said = {key: environment[key] for key in proper - HARMLESS if not key.startswith(OF_A_JOB)}
     said = {key: value for key, value in said.items() if USUAL.get(key) != value}
-    said = {key: value for key, value in said.items() if not (key.endswith("_NUM_THREADS") and value == "1")}
+    one = {key for key, value in said.items() if key.endswith("_NUM_THREADS") and value == "1"} - {"OMP_NUM_THREADS"}
+    said = {key: value for key, value in said.items() if key not in one}  # without them, that one counts
     return [said, [list(resource.getrlimit(limit)) for limit in LIMITS], os.getpriority(os.PRIO_PROCESS, 0)]
 
 
@@ -58,23 +65,34 @@ def number(connection: socket.socket) -> int:
     return int.from_bytes(exactly(connection, 4), "big", signed=True)
 
 
-def called(place: str, arguments: list[str]) -> tuple[socket.socket, int, int] | None:
-    """The connection to the server, the process that it forked, and a handle of that; None where it forks none."""
+def forked(connection: socket.socket) -> int | None:
+    """A handle of the process that the server forked, which may have ended by now; None where it forked none."""
+    told, handles, _, _ = socket.recv_fds(connection, 4, 1, socket.MSG_CMSG_CLOEXEC)
+    if not told:
+        raise ConnectionError
+    return handles[0] if any(told) else None  # IndexError where there is no room for one: no job may run twice
+
+
+def called(place: str, arguments: list[str]) -> tuple[socket.socket, int] | None:
+    """The connection to the server, and a handle of the process that it forked; None where it forks none."""
     asked = {"arguments": arguments, "cwd": os.getcwd(), "env": dict(os.environ), "start": about_start(os.environ)}
     asked["cores"] = sorted(os.sched_getaffinity(0))  # a job of Slurm is bound to some
+    asked["umask"] = os.umask(0)
+    os.umask(asked["umask"])
     message, connection = json.dumps(asked).encode(), socket.socket(socket.AF_UNIX)
     connection.settimeout(PATIENCE)
     try:
         connection.connect(place)
         socket.send_fds(connection, [len(message).to_bytes(4, "big")], [0, 1, 2])
         connection.sendall(message)
-        child = number(connection)
-        handle = os.pidfd_open(child) if child else 0
-    except OSError:  # the server is gone, or the process is, and its end not told
+        handle = forked(connection)
+    except OSError:  # the server is gone
+        handle = None
+    if handle is None:
         connection.close()
         return None
     connection.settimeout(None)
-    return (connection, child, handle) if child else None
+    return connection, handle
 
 
 def ended(connection: socket.socket, handle: int) -> int | None:
@@ -96,7 +114,8 @@ def ended(connection: socket.socket, handle: int) -> int | None:
         return number(connection)
     except OSError:
         while not select.select([handle], [], [], 0.1)[0]:
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
     asked = [which for which in passed if which not in (signal.SIGTSTP, signal.SIGCONT)]
     return -asked[-1] if asked else None
 
@@ -105,7 +124,7 @@ def main() -> None:
     """Be called."""
     python, place, *arguments = sys.argv[1:]
     found = called(place, arguments)
-    status = ended(found[0], found[2]) if found else None
+    status = ended(*found) if found else None
     if status is None:
         os.execv(python, [python, *arguments])
     if status < 0:

@@ -19,6 +19,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -49,6 +50,8 @@ class Server:
         """What a forked process is asked for; None in the server itself, at its end."""
         while self.children or self.listener.fileno() >= 0:
             for key, _ in self.selector.select():
+                if self.selector.get_map().get(key.fd) is not key:  # closed by what came before it
+                    continue
                 asked = key.data(key.fileobj)
                 if asked:
                     return asked
@@ -62,11 +65,17 @@ class Server:
             signal.pidfd_send_signal(handle, signal.SIGTERM)
 
     def called(self, listener: socket.socket) -> dict[str, Any] | None:
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # as many files are open as may be: it waits for what is under way
+            time.sleep(0.1)
+            return None
         connection.settimeout(10)
         streams: list[int] = []
         try:
             size, streams, _, _ = socket.recv_fds(connection, 4, 3)
+            if len(streams) < 3:
+                raise OSError("no room for them")
             asked = json.loads(exactly(connection, int.from_bytes(size, "big")))
             child = os.fork() if self.forks(asked) and waits(connection) else None
         except (ValueError, OSError):  # a client that was killed as it called
@@ -79,12 +88,8 @@ class Server:
             return asked
         for stream in streams:
             os.close(stream)
-        if child:
-            with suppress(OSError):  # it may have ended
-                os.setpgid(child, child)
-            self.wait_for(child, connection)
-        tell(connection, child or 0)
-        if not child:
+        if not (child and self.waits_for(child, connection)):
+            tell(connection, 0)
             connection.close()
         return None
 
@@ -137,16 +142,12 @@ class Server:
                 os.close(held)
         self.selector.close()
 
-    def wait_for(self, child: int, connection: socket.socket) -> None:
-        handle = self.children[child] = os.pidfd_open(child)
+    def waits_for(self, child: int, connection: socket.socket) -> bool:
+        """Whether the client has a handle of the process, by which it knows it however soon that ends."""
 
         def ended(_: int) -> None:
             status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            del self.children[child]
-            self.selector.unregister(handle)
-            os.close(handle)
-            with suppress(KeyError):
-                self.selector.unregister(connection)
+            self.forget(child, connection)
             tell(connection, status)
             connection.close()
 
@@ -155,8 +156,29 @@ class Server:
             with suppress(ProcessLookupError):
                 os.killpg(child, signal.SIGKILL)
 
-        self.selector.register(handle, selectors.EVENT_READ, ended)
-        self.selector.register(connection, selectors.EVENT_READ, left)
+        with suppress(OSError):  # it may have ended
+            os.setpgid(child, child)
+        try:
+            handle = self.children[child] = os.pidfd_open(child)
+            self.selector.register(handle, selectors.EVENT_READ, ended)
+            self.selector.register(connection, selectors.EVENT_READ, left)
+            socket.send_fds(connection, [child.to_bytes(4, "big")], [handle])
+        except OSError:  # the client is gone, or the system has no room for a handle: others go on
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            self.forget(child, connection)
+            return False
+        return True
+
+    def forget(self, child: int, connection: socket.socket) -> None:
+        """Wait for neither of them; a process that was waited for has a handle."""
+        with suppress(KeyError):
+            self.selector.unregister(connection)
+        handle = self.children.pop(child, None)
+        if handle is not None:
+            with suppress(KeyError):
+                self.selector.unregister(handle)
+            os.close(handle)
 
 
 def sources(root: str) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -212,10 +234,13 @@ def become(asked: dict[str, Any], python: str) -> None:
     sys.stdout.reconfigure(write_through=unbuffered)
     sys.stderr.reconfigure(write_through=unbuffered)
     os.sched_setaffinity(0, asked["cores"])
+    os.umask(asked["umask"])
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
     tempfile.tempdir = None  # is asked of the environment
+    if "numpy.random" in sys.modules:  # Python's own generator does so itself
+        sys.modules["numpy.random"].seed()
     importlib.invalidate_caches()
     sys.path[:1] = [asked["cwd"], *paths_of(asked)]
     name, *arguments = asked["arguments"][1 + unbuffered :]  # of a module that others import, and have
