@@ -1,18 +1,22 @@
 """A whole training step, loss and gradient, as one compiled function of all that moves.
 
 Pairs act above torch's dispatcher, so that make_fx sees the operations of a step, its tangent and its gradient, as one
-flat graph without any forward mode, which torch.compile then fuses. What is no input of a graph would stay as it was
-when it was traced. So every tensor that the function closes over becomes an input too, read at each call where it
-stands, and all that is given beside tensors is a part of what a graph is made for.
+flat graph without any forward mode, which torch.compile then fuses. What is no input of a graph stays as it was when it
+was traced. So every tensor that the function closes over becomes an input too, the very tensor, whose values are read
+at each call; and all that is given beside tensors is a part of what a graph is made for.
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
+import enum
+import numbers
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trigbench.core.constants import MOST_GRAPHS
 from trigbench.core.forward_mode import draws_again
@@ -34,8 +38,13 @@ class Graph:
     """The nest that it returned, empty."""
 
     def __call__(self, *inputs: Any) -> Any:
-        """The function of what inputs and `held` are now; nothing is recorded."""
-        with torch.no_grad():
+        """The function of what inputs and `held` are now; nothing is recorded.
+
+        The graph has the casts of the autocast that it was traced in, and gets no others.
+        """
+        with torch.no_grad(), ExitStack() as stack:
+            for device in _autocast():
+                stack.enter_context(torch.autocast(device, enabled=False))
             found = iter(self.module(*(a.detach() for a in (*tensors_of(inputs), *self.held))))
         return mapped(lambda _: next(found), self.output)
 
@@ -54,12 +63,18 @@ def compiled(function: Callable[..., Any], backend: str = "inductor") -> Callabl
 
     Nests are dicts, lists, tuples and dataclasses such as Draws. Every number that moves is a tensor in one, the
     warm-up as `torch.tensor(r, dtype=torch.float64)`; what else stands there is compiled anew where it changes, for
-    MOST_GRAPHS kinds of inputs, after which a ValueError says so. Random draws come from torch's generators as they are
-    at the call, as eagerly; modes, of modules and of autocast, are as the function itself sets them.
+    MOST_GRAPHS kinds of inputs, after which a ValueError says so. An autocast around the call is followed as eagerly,
+    and is a part of the kind. Random draws come from torch's global generators as they are at the call, as eagerly.
+    What the function writes to, an input or a batch norm's statistics, is written to once a call, the first one too.
 
-    Raises ValueError where the function closes over a tensor that requires a gradient, which would have none, or over
-    numbers that change by themselves, and what torch raises where it cannot follow: values that decide which operations
-    there are, above all.
+    Of what it closes over, tensors alone are followed, and writes into them alone. These stay as they were when the
+    first call of their kind traced them: a name or an attribute that is given another tensor later (the old one is
+    read on), numbers, and a module's train() or eval(). Give what moves as an input, or call `compiled` again.
+
+    Raises ValueError where there is no tensor among the inputs, or something that is neither of a nest nor a number,
+    string, None, enum, dtype, device or callable; where the function closes over a tensor that requires a gradient,
+    which would have none, or over numbers that change by themselves, or draws from a generator of its own; and what
+    torch raises where it cannot follow: values that decide which operations there are, above all.
     """
     made: dict[Hashable, Graph] = {}
 
@@ -92,8 +107,28 @@ def gradient_of(loss: Callable[..., Any]) -> Step:
 def traced(function: Callable[..., Any], *inputs: Any) -> Graph:
     """A function as a graph that does its operations one by one; raises as `compiled` does.
 
-    What the function changes beside what it returns, it changes now, once.
+    No tensor is other afterwards, nor any global generator; what else the function changes, it has changed once.
     """
+    with _undone():
+        return _traced(function, *inputs)
+
+
+def traced_twice(function: Callable[..., Any], *inputs: Any) -> Graph:
+    """As `traced`, of a function that nobody knows: raises ValueError where another graph comes of it again.
+
+    Then it has a number that is another at each call, drawn by Python or NumPy or counted, which a graph would repeat.
+    """
+    with _undone():  # after both, as what the first one leaves may be a number of the second
+        first, second = _traced(function, *inputs), _traced(function, *inputs)
+    numbers = [[*graph.held, *_literals(graph.module)] for graph in (first, second)]
+    alike = first.module.code == second.module.code and len(numbers[0]) == len(numbers[1])
+    if not (alike and all(map(_same, *numbers))):
+        problem = "traced again it is another graph: of numbers that Python or NumPy draws, or that it counts"
+        raise ValueError(f"{problem}; draw by torch's generators, and give what moves as a tensor")
+    return first
+
+
+def _traced(function: Callable[..., Any], *inputs: Any) -> Graph:
     from torch.fx.experimental.proxy_tensor import make_fx  # noqa: PLC0415 - seconds, for who compiles
 
     outputs: list[Any] = []
@@ -104,6 +139,8 @@ def traced(function: Callable[..., Any], *inputs: Any) -> Graph:
         return tensors_of(outputs[0])
 
     given = [a.detach() for a in tensors_of(inputs)]
+    if not given:
+        raise ValueError("there is no tensor among its inputs: give what moves from call to call as tensors")
     with draws_again(given):
         module = make_fx(flat, _INSTEAD)(*given)
     held = _lifted(module)
@@ -113,18 +150,42 @@ def traced(function: Callable[..., Any], *inputs: Any) -> Graph:
     return Graph(module, held, mapped(lambda a: torch.empty_like(a, device="meta"), outputs[0]))
 
 
-def traced_twice(function: Callable[..., Any], *inputs: Any) -> Graph:
-    """As `traced`, of a function that nobody knows: raises ValueError where another graph comes of it again.
+class _Writes(TorchDispatchMode):
+    """Copies what operations write to, before they do."""
 
-    Then it has a number that is another at each call, drawn by Python or NumPy or counted, which a graph would repeat.
-    """
-    first, second = traced(function, *inputs), traced(function, *inputs)
-    numbers = [[*graph.held, *_literals(graph.module)] for graph in (first, second)]
-    alike = first.module.code == second.module.code and len(numbers[0]) == len(numbers[1])
-    if not (alike and all(map(_same, *numbers))):
-        problem = "traced again it is another graph: of numbers that Python or NumPy draws, or that it counts"
-        raise ValueError(f"{problem}; draw by torch's generators, and give what moves as a tensor")
-    return first
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[tuple[Tensor, Tensor]] = []
+        self.seen: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given, silent = dict(kwargs or {}), "batch_norm" in func._schema.name  # some of whose schemas do not say it
+        for place, argument in enumerate(func._schema.arguments):
+            if silent or (argument.alias_info is not None and argument.alias_info.is_write):
+                self._copy(args[place] if place < len(args) else given.get(argument.name))
+        return func(*args, **given)
+
+    def _copy(self, written: Any) -> None:
+        from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing  # noqa: PLC0415 - as in _traced
+
+        for tensor in tensors_of(written):
+            if id(tensor) not in self.seen:
+                self.seen.add(id(tensor))  # which is no other's, as it is kept
+                with disable_proxy_modes_tracing():
+                    self.copies.append((tensor, tensor.detach().clone()))
+
+
+@contextmanager
+def _undone() -> Iterator[None]:
+    """After it, every tensor has the values that it had before."""
+    writes = _Writes()
+    try:
+        with writes:
+            yield
+    finally:
+        for tensor, copy in reversed(writes.copies):  # of what shares memory, the first copy was made before all writes
+            if not _same(tensor, copy):
+                tensor.data.copy_(copy)
 
 
 def in_one(graph: Graph, backend: str = "inductor") -> Graph:
@@ -155,16 +216,38 @@ def tensors_of(item: Any) -> list[Tensor]:
 
 
 def kind_of(item: Any) -> Hashable:
-    """What of a nest a graph is made for: shapes and types of tensors, and all else as it is."""
+    """What of a nest a graph is made for: shapes and types of tensors, all else as it is, and the autocast around.
+
+    Raises ValueError for what may hold tensors that nobody would find.
+    """
+    return tuple(_autocast().items()), _kind(item)
+
+
+def _kind(item: Any) -> Hashable:
     if isinstance(item, Tensor):
         return item.shape, item.stride(), item.dtype, item.device
     if isinstance(item, dict):
-        return tuple((name, kind_of(part)) for name, part in item.items())
+        return tuple((name, _kind(part)) for name, part in item.items())
     if type(item) in (list, tuple):
-        return type(item), tuple(map(kind_of, item))
+        return type(item), tuple(map(_kind, item))
     if _is_record(item):
-        return type(item), tuple((name, kind_of(part)) for name, part in _parts(item))
+        return type(item), tuple((name, _kind(part)) for name, part in _parts(item))
+    if isinstance(item, torch.Generator):
+        raise ValueError(f"a torch.Generator is no input: {_DRAWN}")
+    if not (isinstance(item, _PLAIN) or callable(item)):
+        kinds = "a dict, a list, a tuple or a dataclass of tensors, a number, a string or a function"
+        raise ValueError(f"{type(item).__module__}.{type(item).__qualname__} is no input: give {kinds}")
     return type(item), item
+
+
+def _autocast() -> dict[str, Any]:
+    """By device: the dtype of the autocast around, None where there is none."""
+    devices = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    return {d: torch.get_autocast_dtype(d) if torch.is_autocast_enabled(d) else None for d in devices}
+
+
+_PLAIN = (numbers.Number, str, bytes, type(None), enum.Enum, torch.dtype, torch.device)
+_DRAWN = "draw from torch's global generators, or give what is drawn as a tensor"
 
 
 def _enlarged(x: Tensor, size: Sequence[int], *_: Any) -> Any:
@@ -219,6 +302,8 @@ def _lifted(module: Any) -> tuple[Tensor, ...]:
         if all("lift_fresh" in str(user.target) for user in node.users):
             continue
         tensor = getattr(module, node.target)
+        if isinstance(tensor, torch.Generator):
+            raise ValueError(f"it draws from a torch.Generator of its own: {_DRAWN}")
         if id(tensor) not in held:
             with graph.inserting_after(last):
                 last = graph.placeholder(f"held_{len(held)}")

@@ -2,7 +2,8 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -161,7 +162,7 @@ def test_what_decides_the_operations_by_its_value_is_refused_by_torch() -> None:
 
 def test_another_value_beside_tensors_is_traced_anew_and_too_many_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_GRAPHS", 2)
-    monkeypatch.setattr(module, "in_one", lambda graph, backend: graph)
+    _uncompiled(monkeypatch)
     step = compiled(lambda x, n: x * n)
     assert [float(step(torch.ones(()), n)) for n in (0, 1, 0, 1)] == [0, 1, 0, 1]
     with pytest.raises(ValueError, match=r"2 kinds of inputs.*as a tensor"):
@@ -169,6 +170,87 @@ def test_another_value_beside_tensors_is_traced_anew_and_too_many_are_refused(mo
     assert float(step(torch.ones(()), 1)) == 1
     assert kind_of((1, True)) != kind_of((True, 1))
     assert kind_of({"a": torch.ones(2, 3)}) != kind_of({"a": torch.ones(3, 2).mT})
+
+
+def _uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "in_one", lambda graph, backend: graph)
+
+
+def test_what_a_function_writes_to_is_written_to_once_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    _uncompiled(monkeypatch)
+    norms = [nn.BatchNorm1d(3).requires_grad_(False) for _ in range(2)]
+    losses = [lambda p, x, norm=norm: norm(x * p["a"]).square().sum() + p["a"].sum() for norm in norms]
+    ours, eager = compiled_step(losses[0]), gradient_of(losses[1])
+    for count in (1, 2):
+        x = torch.randn(4, 3)
+        ours({"a": torch.ones(3)}, x), eager({"a": torch.ones(3)}, x)
+        assert int(norms[0].num_batches_tracked) == count
+        for found, wanted in zip(norms[0].buffers(), norms[1].buffers(), strict=True):
+            torch.testing.assert_close(found, wanted)
+    given, held = torch.zeros(2), torch.zeros(4)
+    adding = compiled(lambda x: held[1:3].add_(x.add_(1)) + held[1:].add_(1)[:2])  # of one memory
+    for wanted in ([0, 2, 2, 1], [0, 5, 5, 2]):
+        adding(given)
+        assert held.tolist() == wanted
+    assert given.tolist() == [2, 2]
+    with pytest.raises(RuntimeError, match="tracing tensor"):
+        traced(lambda x: held.add_(1) if x.add_(1).sum() > 0 else x, given)
+    assert given.tolist() == [2, 2]
+    traced(lambda x: x.add_(held.zero_()[0]), given)
+    assert given.tolist() == [2, 2] and held.tolist() == [0, 5, 5, 2]
+
+
+def test_an_autocast_around_the_call_is_followed_as_eagerly_and_applied_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    _uncompiled(monkeypatch)
+    a, b, product = *torch.randn(2, 8, 8), compiled(torch.matmul)
+
+    def exactly(a: Tensor, b: Tensor) -> Tensor:
+        with torch.autocast("cpu", enabled=False):
+            return a @ b
+
+    exact = compiled(exactly)
+    for _ in range(2):  # the kinds are two, whichever came first
+        assert torch.equal(product(a, b), a @ b) and torch.equal(exact(a, b), a @ b)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert product(a, b).dtype == torch.bfloat16 and torch.equal(product(a, b), a @ b)
+            assert torch.equal(exact(a, b), exactly(a, b)) and exact(a, b).dtype == torch.float32
+    graph = traced(torch.matmul, a, b)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(graph(a, b), exactly(a, b))
+
+
+class Pair(NamedTuple):
+    """No nest: its tensors would be nobody's."""
+
+    first: Tensor
+
+
+def test_what_may_hold_tensors_that_nobody_finds_is_no_input() -> None:
+    for item in (SimpleNamespace(a=torch.ones(2)), Pair(torch.ones(2)), {torch.ones(2)}, [object()]):
+        with pytest.raises(ValueError, match="is no input: give a dict"):
+            kind_of((torch.ones(2), item))
+    assert kind_of((None, 1, 2.0, True, "a", b"a", torch.float32, torch.device("cpu"), torch.sin, Draws, {"a": []}))
+
+
+def test_own_generators_and_no_tensors_are_refused_in_words() -> None:
+    generator = torch.Generator()
+    with pytest.raises(ValueError, match=r"torch\.Generator of its own: draw from torch's global"):
+        traced(lambda x: x + torch.randn(2, generator=generator), torch.ones(2))
+    with pytest.raises(ValueError, match=r"torch\.Generator is no input: draw"):
+        compiled(lambda x, g: x + torch.randn(2, generator=g))(torch.ones(2), generator)
+    with pytest.raises(ValueError, match="no tensor among its inputs"):
+        compiled(lambda n: torch.ones(2) * n)(2)
+
+
+def test_what_is_stale_is_what_the_docstring_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    _uncompiled(monkeypatch)
+    held = {"weight": torch.ones(2), "rate": 1.0}
+    step, x = compiled(lambda x: x * held["weight"] * held["rate"]), torch.ones(2)
+    assert step(x).tolist() == [1, 1]
+    held["weight"].mul_(2)  # followed
+    assert step(x).tolist() == [2, 2]
+    held["rate"], held["weight"] = 5.0, torch.zeros(2)  # not
+    assert step(x).tolist() == [2, 2]
 
 
 def test_a_parameter_that_nothing_depends_on_has_a_gradient_of_zeros() -> None:

@@ -4,11 +4,13 @@ Graphs run operation by operation here, which shows what is wrong in a graph; `t
 """
 
 import dataclasses
+import errno
 import itertools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -289,24 +291,134 @@ def test_a_network_that_no_graph_can_follow_runs_eagerly_with_one_warning_and_it
         assert all(torch.equal(weights[name], value) for name, value in eager.items())
 
 
-def test_a_graph_with_other_gradients_than_an_eager_step_s_is_refused_with_the_numbers(
-    one_arm: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def _unwarmed(graph: Any, inputs: Any) -> Any:
+    """Without the tangent, whatever the warm-up is."""
+    told = dataclasses.replace(inputs[3], warmup=torch.zeros((), dtype=torch.float64))
+    return graph(*inputs[:3], told, *inputs[4:])
+
+
+def _of(graph: Any, inputs: Any, change: Callable[..., Any]) -> Any:
+    return change(*graph(*inputs))
+
+
+WRONG: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
+    "gradient": ("gradient is", lambda g, i: _of(g, i, lambda w, d, b: (w, [1.01 * d[0], *d[1:]], b))),
+    "tangent": ("gradient is", _unwarmed),
+    "loss": ("watched numbers are", lambda g, i: _of(g, i, lambda w, d, b: (1.001 * w, d, b))),
+    "clipped": ("watched numbers are", lambda g, i: _of(g, i, lambda w, d, b: (w.nan_to_num(), d, b))),
+    "buffers": ("buffers are", lambda g, i: (*g(*i)[:2], {n: b.clone() for n, b in i[1].items()})),
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [name if name in ("tangent", "buffers") else pytest.param(name, marks=pytest.mark.slow) for name in WRONG]
+)
+def test_a_graph_that_does_anything_else_than_an_eager_step_is_refused_with_the_numbers(
+    kind: str,
+    one_arm: Callable[..., Study],
+    tiny: dict,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def wrong(graph: Any, backend: str) -> Callable[..., Any]:
-        def call(*inputs: Any) -> Any:
-            watched, gradients, buffers = graph(*inputs)
-            return watched, [1.01 * gradients[0], *gradients[1:]], buffers
-
-        return call
-
-    monkeypatch.setattr(compiled, "in_one", wrong)
-    both = Both.of(opened(one_arm("sct"), X))
+    words, change = WRONG[kind]
+    monkeypatch.setattr(compiled, "in_one", lambda graph, backend: lambda *inputs: change(graph, inputs))
+    tiny["sizes"]["own"] = {"network": "tests.workflow.test_buffers:batch_norm"}
+    made = one_arm("ct", size="own", points=[4, 8]) if kind == "buffers" else one_arm("sct", warmup=20)
+    both = Both.of(opened(made, X))
     (_, ours, _), (_, eager, _) = both.gradients(1)
     assert all(torch.equal(a, b) for a, b in zip(ours, eager, strict=True))
     reason = both.compiled.journal.fell_back
-    assert reason and "of its norm from an eager step's, more than 1e-05 (at step 1)" in reason
+    assert reason and f"its {words}" in reason
+    assert reason.endswith("of the norm from an eager step's, more than 1e-05 (at step 1)")
     both.gradients(2)
     assert capsys.readouterr().err.count("warning") == 1
+
+
+def test_making_a_graph_leaves_weights_buffers_and_global_draws_as_they_were(one_arm: Callable[..., Study]) -> None:
+    both = Both.of(opened(one_arm("sct", warmup=20), X))
+    weights, drawn = [p.detach().clone() for p in both.parameters], torch.get_rng_state()
+    both.compiled(None, 1, draw_batch(both.task, 1), {}, both.parameters, 1.0, both.modules)
+    assert len(both.compiled.graphs) == 1 and torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(p, before) for p, before in zip(both.parameters, weights, strict=True))
+    with pytest.raises(ValueError, match="stopped"), compiled._disturbed(both.parameters, 1.0):
+        assert not any(torch.equal(p, before) for p, before in zip(both.parameters, weights, strict=True))
+        raise ValueError("stopped")
+    assert all(torch.equal(p, before) for p, before in zip(both.parameters, weights, strict=True))
+
+
+def _wrapped(cause: Exception) -> Exception:
+    outer = RuntimeError("backend='inductor' raised")
+    outer.inner_exception = cause  # type: ignore[attr-defined] - as torch.compile's errors have it
+    return outer
+
+
+def _caused(cause: Exception) -> Exception:
+    outer = RuntimeError("it failed")
+    outer.__cause__ = cause
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), BenchError, "No space left on device"),
+        (_wrapped(PermissionError(errno.EACCES, "Permission denied", "a/kernel.so")), BenchError, "write kernel.so"),
+        (_caused(OSError(errno.EIO, "Input/output error")), OSError, "Input/output"),
+        (RuntimeError("C++ compile error: cannot write: No space left on device"), BenchError, "No space left"),
+        (_wrapped(torch.OutOfMemoryError("CUDA out of memory.")), torch.OutOfMemoryError, "CUDA out of memory"),
+        (_wrapped(RuntimeError("c++: fatal error: Killed signal terminated program cc1plus")), RuntimeError, "Killed"),
+        (_caused(MemoryError("none left")), MemoryError, "none left"),
+        (_wrapped(FileNotFoundError(errno.ENOENT, "No such file or directory: 'g++'")), None, "backend="),
+        (RuntimeError("value out of a tracing tensor"), None, "tracing tensor"),
+    ],
+)
+def test_what_may_pass_is_raised_and_makes_no_run_eager_for_good(
+    error: Exception,
+    raised: type[Exception] | None,
+    words: str,
+    one_arm: Callable[..., Study],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = Both.of(opened(one_arm("sct"), X))
+
+    def fails(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(compiled, "traced", fails)
+    asked = (None, 1, draw_batch(both.task, 1), {}, both.parameters, 1.0, both.modules)
+    if raised is None:
+        both.compiled(*asked)
+        assert both.compiled.journal.fell_back and words in both.compiled.journal.fell_back
+        return
+    with pytest.raises(raised, match=words) as told:
+        both.compiled(*asked)
+    assert both.compiled.journal.fell_back is None
+    assert not isinstance(told.value, BenchError) or told.value.again
+
+
+def test_a_run_with_more_kinds_of_inputs_than_graphs_falls_back(
+    one_arm: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = Both.of(opened(one_arm("sct", microbatch=6), X))
+    monkeypatch.setattr(compiled, "MOST_GRAPHS", 1)
+    batch = draw_batch(both.task, 1)
+    for rows in (2, 3, 2, 4):
+        both.compiled(None, 1, batch.rows(0, rows), {}, both.parameters, 1.0, both.modules)
+        assert (both.compiled.journal.fell_back is None) == (rows < 4)
+    assert "compiled for 2 kinds of inputs" in str(both.compiled.journal.fell_back)
+    assert len(both.compiled.graphs) == 2
+
+
+def test_the_tolerance_is_that_of_the_coarsest_numbers_on_the_task_s_device(one_arm: Callable[..., Study]) -> None:
+    task = opened(one_arm("sct"), X)
+
+    def tolerance(device: str, **settings: Any) -> float:
+        there: Any = SimpleNamespace(arm=task.arm.model_copy(update=settings), device=torch.device(device))
+        return compiled.tolerance(there)
+
+    assert tolerance("cuda") == tolerance("cpu", tf32=True) == 1e-5
+    assert tolerance("cuda", tf32=True) == 1e-3
+    assert tolerance("cuda", tf32=True, precision="bf16") == tolerance("cpu", tangent_precision="bf16") == 0.15
 
 
 # --- whole runs ---------------------------------------------------------------------------------------
@@ -326,7 +438,9 @@ def test_a_compiled_run_killed_after_a_checkpoint_ends_with_the_same_bits_and_sa
         path.unlink()
     study.files(X).training.unlink()
     train(study, X)
-    assert "resuming x seed 0 from step" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "resuming x seed 0 from step" in said and said.count("compiling") == 1
+    assert read_training(study.files(X).training).provenance["steps"] == "compiled"
     assert all(torch.equal(expected[n], value) for n, value in read_tensors(study.files(X).weights, "").items())
 
 

@@ -18,6 +18,8 @@ from trigbench.workflow.errors import BenchError
 
 TF32_OVERRIDE = "NVIDIA_TF32_OVERRIDE"
 """By which NVIDIA's libraries are told to disregard what a program sets."""
+OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc", "Killed signal terminated program")
+"""What torch says of it, in RuntimeErrors; and a compiler that torch.compile started."""
 
 
 def best_device() -> torch.device:

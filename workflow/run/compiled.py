@@ -5,11 +5,14 @@ that is trained, buffers, the targets' weights, the settings, the rows, and the 
 processes, Adam and averages stay outside.
 """
 
+import errno
+import math
 import os
 import sys
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +21,9 @@ from torch import Tensor
 from trigbench.core.compiled import Graph, in_one, kind_of, traced, traced_twice
 from trigbench.core.constants import MOST_GRAPHS
 from trigbench.core.trigflow import ProposalGrid
+from trigbench.workflow.errors import BenchError
+from trigbench.workflow.machine.devices import OUT_OF_MEMORY
+from trigbench.workflow.machine.files import REMEDIES, writing
 from trigbench.workflow.machine.live import phase
 from trigbench.workflow.machine.progress import sign_of_life
 from trigbench.workflow.run.assembly import Modules, StepFunction
@@ -27,14 +33,19 @@ from trigbench.workflow.run.gradients import Differentiate, differentiated
 from trigbench.workflow.run.journal import Journal
 from trigbench.workflow.run.settings import points_at
 from trigbench.workflow.run.task import Task
-from trigbench.workflow.run.weights import Tensors, copied, put, replaced
+from trigbench.workflow.run.weights import Tensors, as_bytes, copied, put, replaced
 from trigbench.workflow.study.places import COMPILED
 from trigbench.workflow.study.schema import Arm
 
-TOLERANCE = {"fp32": 1e-5, "fp16": 2e-2, "bf16": 0.15}
-"""Of a compiled gradient's error over its norm: about 100 roundings of float32, and 20 of the others, which a compiled
-step makes at other places."""
+TOLERANCE = {"fp32": 1e-5, "tf32": 1e-3, "fp16": 2e-2, "bf16": 0.15}
+"""Of a compiled step's error over the norm of what is compared: about 100 roundings of float32, which a compiled step
+makes at other places, 20 of float16 and bfloat16, and 2 of tf32, to which a GPU rounds what products multiply where an
+arm says so, in an eager step too: there, float32's roundings decide which way some of these go."""
 BACKEND = "inductor"
+NOISE = 0.2
+"""Of the weights at which a graph is compared, too; of a new network's own."""
+SHARES = slice(2, 4)
+"""Of gradients.watched_of: what is clipped and clamped, where a rounding may move a whole sample."""
 
 
 def differentiation(task: Task, modules: Modules, objective: StepFunction, journal: Journal) -> Differentiate:
@@ -71,6 +82,7 @@ class Compiled:
     """`differentiated` with a graph for each kind of inputs, which is held against an eager step when it is made.
 
     Where one cannot be made, or gives other gradients, all that follows is eager; it is said once, and in the journal.
+    What may pass (memory, a disk) is raised, as it would be of an eager step.
     """
 
     task: Task
@@ -83,46 +95,71 @@ class Compiled:
         self, _: Any, step: int, part: Batch, target: Tensors, parameters: Sequence[Tensor], factor: float, __: Modules
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """As `differentiated`."""
-        eager = (self.objective, step, part, target, parameters, factor, self.modules)
+        given = part, target, parameters, factor
         if self.journal.fell_back:
-            return differentiated(*eager)
+            return differentiated(self.objective, step, *given, self.modules)
         try:
-            inputs = self._inputs(step, part, target, parameters, factor)
+            inputs = self._inputs(self.objective.settings_at(step), *given)
             kind = kind_of(inputs)
-            graph = self.graphs.get(kind) or self.graphs.setdefault(kind, self._made(step, part, eager, inputs))
-        except Exception as error:  # whatever it is, an eager step is right
+            graph = self.graphs.get(kind) or self.graphs.setdefault(kind, self._made(step, given, inputs))
+        except Exception as error:  # whatever else it is, an eager step is right
+            raise_what_may_pass(error)
             self._fall_back(step, error)
-            return differentiated(*eager)
+            return differentiated(self.objective, step, *given, self.modules)
         self.objective.seed(step, part)
         watched, gradients, buffers = graph(*inputs)
         put(_buffers(self.modules), buffers)
         return watched, gradients
 
-    def _inputs(self, step: int, part: Batch, target: Tensors, parameters: Sequence[Tensor], factor: float) -> Any:
+    def _inputs(
+        self, settings: Any, part: Batch, target: Tensors, parameters: Sequence[Tensor], factor: float
+    ) -> tuple[Any, ...]:
         """All that moves, as tensors."""
         named = dict(zip(self.modules.parameters(), parameters, strict=True))
         arm, device = self.task.arm, part.x0.device
-        settings = moving(self.objective.settings_at(step), points_at(arm, arm.iterations), device)
+        told = moving(settings, points_at(arm, arm.iterations), device)
         scale = torch.tensor(factor, dtype=torch.float64, device=device)
-        return named, _buffers(self.modules), target, settings, replace(part, first=0), scale
+        return named, _buffers(self.modules), target, told, replace(part, first=0), scale
 
-    def _made(self, step: int, part: Batch, eager: Any, inputs: Any) -> Graph:
-        """The graph, compiled; raises ValueError where its gradients are not those of an eager step."""
+    def _made(self, step: int, given: Any, inputs: Any) -> Graph:
+        """The graph, compiled; raises ValueError where it does not do what an eager step does."""
+        most = MOST_GRAPHS * (2 if self.task.arm.microbatch else 1)  # the last part may be smaller
+        if len(self.graphs) == most:
+            raise ValueError(f"compiled for {most} kinds of inputs, and there comes another: something moves in kind")
         self._say()
         buffers = copied(_buffers(self.modules))
-        wanted = differentiated(*eager)[1]
-        put(_buffers(self.modules), buffers)
-        self.objective.seed(step, part)
+        self.objective.seed(step, given[0])
         trace = traced_twice if own_modules(self.task) else traced
         graph = in_one(trace(self._differentiated, *inputs), BACKEND)
         put(_buffers(self.modules), buffers)
-        self.objective.seed(step, part)
-        found = graph(*inputs)[1]
-        error, most = distance(found, wanted), tolerance(self.task.arm)
-        if not error <= most:
-            raise ValueError(f"its gradient is {error:.2g} of its norm from an eager step's, more than {most:g}")
+        self._check(graph, step, given)
         phase("training")
         return graph
+
+    def _check(self, graph: Graph, step: int, given: Any) -> None:
+        """Raises ValueError where the graph is no eager step, now and as later steps may be.
+
+        At the first step the warm-up, which multiplies the tangent, is 0, and outputs that start at 0 leave most
+        weights without a gradient: it is compared at other weights and another warm-up, too.
+        """
+        now, parameters = self.objective.settings_at(step), given[2]
+        for settings, size in ((now, 0.0), (warmed(now, 0.5), NOISE)):
+            with _disturbed(parameters, size):
+                wanted = self._eagerly(settings, step, given)
+                self.objective.seed(step, given[0])
+                found = graph(*self._inputs(settings, *given))
+                refuse_other(found, wanted, tolerance(self.task))
+
+    def _eagerly(self, settings: Any, step: int, given: Any) -> tuple[Tensor, Sequence[Tensor], Tensors]:
+        """As `_differentiated`, by the networks themselves, whose buffers stay as they were."""
+        buffers = copied(_buffers(self.modules))
+        self.objective.seed(step, given[0])
+        on = lambda _, target, part: self.objective.on(settings, target, part)  # noqa: E731
+        try:
+            watched, gradients = differentiated(on, step, *given, self.modules)
+            return watched, gradients, copied(_buffers(self.modules))
+        finally:
+            put(_buffers(self.modules), buffers)
 
     def _differentiated(
         self, parameters: Tensors, buffers: Tensors, target: Tensors, settings: Any, part: Batch, factor: Tensor
@@ -154,9 +191,62 @@ def distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
     return apart / whole if whole else apart
 
 
-def tolerance(arm: Arm) -> float:
-    """Of `distance`, by the coarsest precision of the arm's network."""
-    return max(TOLERANCE[precision] for precision in (arm.precision, arm.tangent_precision) if precision)
+def refuse_other(found: Any, wanted: Any, most: float) -> None:
+    """Raises ValueError where (watched, gradients, buffers) are further apart than rounding explains."""
+    (watched, gradients, buffers), (seen, eager, left) = found, wanted
+    apart = {"gradient": distance(gradients, eager), "watched numbers": _apart(watched, seen, most)}
+    if changed := [n for n, value in left.items() if not torch.equal(as_bytes(value), as_bytes(buffers[n]))]:
+        ours, eager = ([of[name] for name in changed] for of in (buffers, left))
+        rounded = all(value.is_floating_point() for value in eager)  # a count is the same
+        apart["buffers"] = distance(ours, eager) if rounded else math.inf
+    for what, error in apart.items():
+        if not error <= most:
+            is_ = "is" if what == "gradient" else "are"
+            raise ValueError(f"its {what} {is_} {error:.2g} of the norm from an eager step's, more than {most:g}")
+
+
+def _apart(watched: Tensor, seen: Tensor, most: float) -> float:
+    """`distance` of what gradients.watched_of tells; infinite where shares differ by more than a sample at a border."""
+    if not torch.equal(watched.isnan(), seen.isnan()):
+        return math.inf
+    ours, eager = watched.nan_to_num(), seen.nan_to_num()
+    if bool(((ours - eager)[SHARES].abs() > max(most, 0.1)).any()):
+        return math.inf
+    both = ([torch.cat([of[: SHARES.start], of[SHARES.stop :]])] for of in (ours, eager))
+    return distance(*both)
+
+
+def raise_what_may_pass(error: BaseException) -> None:
+    """Raises what no graph is to blame for: memory as it is, for who names a remedy, and a disk's as a BenchError."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, BenchError | MemoryError) or any(words in str(cause) for words in OUT_OF_MEMORY):
+            raise cause
+    for cause in causes:
+        number = cause.errno if isinstance(cause, OSError) else _told_of(str(cause))
+        if number not in (None, errno.ENOENT):  # there is no compiler, say
+            place = getattr(cause, "filename", None) or os.environ.get("TORCHINDUCTOR_CACHE_DIR", COMPILED)
+            with writing(Path(place)):
+                raise OSError(number, os.strerror(number)) from error
+
+
+def _told_of(text: str) -> int | None:
+    """The number of a disk's error that a compiler told in words."""
+    return next((number for number in REMEDIES if os.strerror(number) in text), None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and what it says that led to it."""
+    while error is not None:
+        yield error
+        error = getattr(error, "inner_exception", None) or error.__cause__  # the one is torch.compile's
+
+
+def tolerance(task: Task) -> float:
+    """Of `refuse_other`, by the coarsest precision of the arm's network on the task's device."""
+    arm = task.arm
+    rounded = "tf32" if arm.tf32 and task.device.type == "cuda" else None
+    return max(TOLERANCE[precision] for precision in (arm.precision, arm.tangent_precision, rounded) if precision)
 
 
 def own_modules(task: Task) -> list[str]:
@@ -170,16 +260,44 @@ def moving(settings: Any, points: int | None, device: torch.device) -> Any:
 
     Edges that are added lie at the last one, with no probability between: no draw falls there.
     """
-    changed: dict[str, Any] = {}
+
+    def change(name: str, value: Any) -> Any:
+        if name == "warmup" and isinstance(value, int | float):
+            return torch.tensor(value, dtype=torch.float64, device=device)
+        return _with_room(value, points) if isinstance(value, ProposalGrid) and points is not None else value
+
+    return _changed(settings, change)
+
+
+def warmed(settings: Any, r: float) -> Any:
+    """Settings with another warm-up, where they have one."""
+    return _changed(settings, lambda name, value: r if name == "warmup" and isinstance(value, int | float) else value)
+
+
+def _changed(settings: Any, change: Callable[[str, Any], Any]) -> Any:
+    """Settings, and those in them, with `change` of each field's name and value in its place."""
+    found: dict[str, Any] = {}
     for part in fields(settings):
         value = getattr(settings, part.name)
-        if part.name == "warmup" and isinstance(value, int | float):
-            changed[part.name] = torch.tensor(value, dtype=torch.float64, device=device)
-        elif isinstance(value, ProposalGrid):
-            changed[part.name] = value if points is None else _with_room(value, points)
-        elif is_dataclass(value) and not isinstance(value, type):
-            changed[part.name] = moving(value, points, device)
-    return replace(settings, **changed)
+        inside = is_dataclass(value) and not isinstance(value, type | ProposalGrid)
+        found[part.name] = _changed(value, change) if inside else change(part.name, value)
+    return replace(settings, **found)
+
+
+@contextmanager
+def _disturbed(parameters: Sequence[Tensor], size: float) -> Iterator[None]:
+    """Inside, weights have noise of `size` over the root of what each output sums over: like new ones at size 1."""
+    kept, noise = [p.detach().clone() for p in parameters] if size else [], torch.Generator().manual_seed(0)
+    try:
+        with torch.no_grad():
+            for parameter in parameters if size else ():
+                drawn = torch.randn(parameter.shape, generator=noise, dtype=torch.float32).to(parameter)
+                parameter.add_(drawn, alpha=size / math.sqrt(math.prod(parameter.shape[1:])))
+        yield
+    finally:
+        with torch.no_grad():
+            for parameter, value in zip(parameters if size else (), kept, strict=True):
+                parameter.copy_(value)
 
 
 def _differences(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine import checkpoints
-from trigbench.workflow.machine.devices import device_of
+from trigbench.workflow.machine.devices import OUT_OF_MEMORY, device_of
 from trigbench.workflow.machine.live import phase
 from trigbench.workflow.run.distributed import is_first, world_of
 from trigbench.workflow.run.evaluation import evaluate
@@ -15,9 +15,6 @@ from trigbench.workflow.run.training import train_here, working_on
 from trigbench.workflow.study.freshness import samples_stand, weights_stand
 from trigbench.workflow.study.records import RunRecord, read_training
 from trigbench.workflow.study.study import Run, Study
-
-OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "bad_alloc")
-"""What torch says of it, in RuntimeErrors."""
 
 
 def make_run(study: Study, run: Run, time_limit: float | None = None) -> RunRecord | None:
