@@ -72,9 +72,9 @@ def denoise(field: Field, noisy: Batch, std: float) -> Batch:
 def slerp(first: Batch, second: Batch, share: float | Float[Tensor, " batch"]) -> Batch:
     """The noise at `share` of the way from one to another along the arc between them, sample by sample.
 
-    Of noises of one length it keeps the length. Its map is an interpolation of two samples. Parallel ones, between
-    which there is no arc, are interpolated along the line. Raises ValueError for other shapes, and for shares outside
-    [0, 1].
+    Of noises of one length it keeps the length. Its map is an interpolation of two samples. Parallel and opposite ones,
+    between which there is no arc or no single one, are interpolated along the line. Raises ValueError for other shapes,
+    and for shares outside [0, 1].
     """
     check_floating(first)
     if first.shape != second.shape:

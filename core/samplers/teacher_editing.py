@@ -29,7 +29,7 @@ def repaint(
     callback: Callback | None = None,
 ) -> Batch:
     """RePaint (arXiv 2201.09865, Alg. 1): an ancestral step, what is seen noised to where it ends and put in, and
-    all of that noised back and done again, `resamplings` times at each step in all.
+    all of that noised back and done again, `resamplings` times at each step in all, the last step too.
 
     `times` descend in [0, pi/2], 0 last; x is noise at the first, in unit variance. `noise` is standard normal, a slice
     (batch, *shape) each time that it is asked: of the step, of what is seen, and of going back. `callback` gets each

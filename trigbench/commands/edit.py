@@ -7,9 +7,9 @@
   trigbench edit --run RUN --image my.png --task denoise --noise 20   of standard deviation 20 in 255 levels
   trigbench edit --run RUN --task interpolate --count 8               between two noises
 
-White in a mask is what is to be made. An image of another size is made smaller and cropped in the middle. Start where
-results/ is; of a study of your own say --study my.yaml. In few steps edits are no draws of what could be there
-(docs/editing.md).
+White in a mask is what is to be made. An image of another size is scaled and cropped in the middle, its mask with it.
+Start where results/ is; of a study of your own say --study my.yaml. In few steps edits are no draws of what could be
+there (docs/editing.md).
 """
 
 import argparse
@@ -68,8 +68,11 @@ def main(arguments: argparse.Namespace) -> None:
         arguments.strength, arguments.noise,
     )  # fmt: skip
     check(asked)
+    if any(given is not None and given.resolve() == out.resolve() for given in (image, mask)):
+        raise BenchError("edits would overwrite what they are made of", file=out, key="--out", remedy="name another")
     editor = editor_of(study, run, arguments.label)
-    edited = draw_edits(editor, asked, _told(arguments.steps) if sys.stderr.isatty() else None)
+    told = _told(1 if asked.image is None else asked.steps) if sys.stderr.isatty() else None
+    edited = draw_edits(editor, asked, told)
     drawn_together(editor, edited).save(out)
     shown = (
         "edits" if not edited.seen else "the image, what is seen of it, and edits" if len(edited.seen) > 1 else "both"

@@ -11,18 +11,16 @@ from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.report.drawing import WIDTH
 from trigbench.workflow.report.rows import steps_label
 from trigbench.workflow.report.words import short_name
-from trigbench.workflow.study.edits import EDITS
+from trigbench.workflow.study.edits import BY_VELOCITY, EDITS
 from trigbench.workflow.study.study import Study
 
-EDITED = (
+CAPTION = (
     "Each column is one held-out image and, of every way, one noise; above them the images, and what is seen of them, "
     "blue where nothing is."
 )
 UNSEEN = "#bcd3ea"
 SIDE = 0.235
 """Inches of an image."""
-BY_VELOCITY = {"repaint": ("RePaint", "s"), "pigdm": ("PiGDM", "D"), "sdedit": ("SDEdit", "v")}
-"""By the names of samplers of the measurement `editing`, words and marker of what goes by a velocity in many steps."""
 
 
 def strips_of(study: Study, experiment: str) -> list[dict[str, Any]]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from trigbench.core.condition import Condition
-from trigbench.core.operators import averages, colour, mask, observe
+from trigbench.core.operators import LUMINANCE, averages, colour, mask, observe
 from trigbench.core.samplers import Callback
 from trigbench.core.samplers.consistency import sample_consistency
 from trigbench.core.samplers.editing import denoise, edit, from_guide, slerp
@@ -95,7 +95,9 @@ class Editor:
         return self.images.real.shape[1]
 
     def points_of(self, pixels: np.ndarray) -> Tensor:
-        """One picture, uint8 of (3, side, side), as a point (1, *shape)."""
+        """One picture, uint8 of (3, side, side), as a point (1, *shape); of grey data its luminance."""
+        if self.images.real.ndim == 3:
+            pixels = _grey(pixels)
         return torch.from_numpy(np.ascontiguousarray(self.encoded(pixels[None]))).float()
 
     def plain(self, level: int) -> Tensor:
@@ -142,6 +144,7 @@ def draw_edits(editor: Editor, asked: Asked, callback: Callback | None = None) -
     Raises BenchError for what the task lacks or cannot use, or what does not fit the data, before anything is drawn.
     """
     check(asked)
+    _check_sizes(asked, editor.side)
     task, field = editor.task, editor.field_of(asked.count)
     boundary, top = boundary_of(task.arm, task.study.sigma_d), largest_angle(task.study.sigma_d)
     image = (
@@ -165,7 +168,8 @@ def draw_edits(editor: Editor, asked: Asked, callback: Callback | None = None) -
             return Edited((image, guide[:1]), from_guide(field, guide, noise, times, boundary, callback), None)
         made = edit(field, how.operator, observation, noise, times, boundary, callback)
         missed = float((observe(how.operator, made) - observation).square().mean().sqrt())
-        return Edited((image, guide[:1]), made, editor.levels * missed)
+        of_means = (asked.factor or ENLARGED) if asked.task == "enlarge" else 1  # averages are seen times that
+        return Edited((image, guide[:1]), made, editor.levels * missed / of_means)
 
 
 def check(asked: Asked) -> None:
@@ -207,8 +211,8 @@ def drawn_together(editor: Editor, edited: Edited) -> Image.Image:
 def _edit_of(editor: Editor, asked: Asked) -> Edit:
     shape, side = editor.task.data.shape, editor.side
     if asked.mask is not None:
-        hidden = editor.points_of(_pixels("--mask", asked.mask, side))
-        seen = (hidden < (editor.plain(0) + editor.plain(255)) / 2)[0]
+        white = 255 * (_grey(_pixels("--mask", asked.mask, side)) > 127).astype(np.uint8)  # all colours of a pixel
+        seen = (editor.points_of(white) < (editor.plain(0) + editor.plain(255)) / 2)[0]
         if bool(seen.all()) or not bool(seen.any()):
             problem = f"the mask hides {'nothing' if bool(seen.all()) else 'everything'}"
             raise BenchError(
@@ -231,13 +235,42 @@ def _edit_of(editor: Editor, asked: Asked) -> Edit:
     return Edit(asked.task, averages(shape, patch), guided=asked.task == "strokes")
 
 
+def _check_sizes(asked: Asked, side: int) -> None:
+    """Raise BenchError where scaling would lay the mask elsewhere, or change the noise that is told."""
+    if asked.image is None:
+        return
+    size = _size("--image", asked.image)
+    if asked.mask is not None and _size("--mask", asked.mask) != size:
+        problem = f"the image has {size[0]} x {size[1]} pixels, and the mask not"
+        raise BenchError(problem, file=asked.mask, key="--mask", remedy="give a mask of the image's size")
+    if asked.noise is not None and size != (side, side):
+        problem = f"the image has {size[0]} x {size[1]} pixels, and scaled to {side} x {side} another noise"
+        raise BenchError(problem, file=asked.image, key="--image", remedy=f"give one of {side} x {side} pixels")
+
+
+def _grey(pixels: np.ndarray) -> np.ndarray:
+    """Luminance in every channel; what is grey stays as it is."""
+    grey = np.rint(np.tensordot(np.array(LUMINANCE), pixels, 1) / sum(LUMINANCE)).astype(np.uint8)
+    return np.broadcast_to(grey, pixels.shape)
+
+
 def _noise(asked: Asked, task: Task, slices: int) -> Tensor:
     g = generator(asked.seed, "edit")
     return torch.randn(slices, asked.count, *task.data.shape, generator=g).to(task.device)
 
 
 def _pixels(key: str, path: Path, side: int) -> np.ndarray:
-    """Halved and cropped to the data's size, as the data sets' own pictures are."""
+    """Scaled and cropped to the data's size, as the data sets' own pictures are."""
+    return to_pixels(path, path.read_bytes, side, "adm", convert=True)
+
+
+def _size(key: str, path: Path) -> tuple[int, int]:
+    """Width and height, the right way up."""
     if not path.is_file():
         raise BenchError("no such file", file=path, key=key, remedy="name a picture, such as a .png")
-    return to_pixels(path, path.read_bytes, side, "adm", convert=True)
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).size
+    except UnidentifiedImageError as error:
+        remedy = "name a picture, such as a .png"
+        raise BenchError("this is no picture", file=path, key=key, remedy=remedy) from error

@@ -11,6 +11,10 @@ EDITS = {
     "colourise": "colouring grey",
 }
 """What data are edited from, in words."""
+EXACT = "exact"
+"""In place of an arm, a map and a velocity that are known; records.REAL is of exact draws, or images as they are."""
+BY_VELOCITY = {"repaint": ("RePaint", "", "s"), "pigdm": ("PiGDM", "", "D"), "sdedit": ("SDEdit", "", "v")}
+"""Words, line and marker of what goes by a velocity in many steps, by the names that stand for samplers."""
 _OF_EDITS = {
     "wasserstein": Quantity(
         "distance of edits to the posterior",

@@ -7,7 +7,7 @@ which says what it measures. Imports nothing heavy, since every plan reads the t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trigbench.workflow.study.edits import EDITED
+from trigbench.workflow.study.edits import BY_VELOCITY, EDITED
 from trigbench.workflow.study.quantity import Curve, Quantity
 
 
@@ -83,6 +83,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "editing": Measurement(
         "trigbench.workflow.run.measurements.editing",
         quantities=EDITED,
+        samples=BY_VELOCITY,
         curves={
             "edit_gap": Curve(
                 "2-Wasserstein distance of zero-shot edits to the posterior: of a Gaussian of correlation 0.8 of which "

@@ -1,12 +1,13 @@
 """A run that is named by its folder, as results/digits/runs/scd-m/seed-0."""
 
+import os
 import re
 from pathlib import Path
 
 from trigbench._nearest import choice
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study.places import RESULTS
-from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.reading import budgets_of, load
 from trigbench.workflow.study.shipped import shipped
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Run, Study
 
@@ -18,7 +19,7 @@ def named_run(folder: Path, file: str | None = None) -> tuple[Study, Run]:
 
     Raises BenchError unless the folder is there, of that study, and of an arm and a seed of it.
     """
-    parts = folder.resolve().parts
+    parts = Path(os.path.abspath(folder)).parts  # by its name: results/ may be a link
     found = re.fullmatch(r"seed-(\d+)", parts[-1])
     if len(parts) < 5 or found is None or parts[-3] != "runs" or parts[-5] != RESULTS.name or not folder.is_dir():
         raise BenchError("this is no folder of a run", file=folder, key="--run", remedy=FORM)
@@ -39,11 +40,12 @@ def _study(label: str, file: str | None, folder: Path) -> Study:
     """The study whose results are called so, under the budget that the name ends with."""
     names = [file] if file else [name for name in shipped() if label == name or label.startswith(f"{name}-")]
     for said in sorted(names, key=len, reverse=True):
-        name = load(said).study if file else said
-        if label == name:
-            return load(said, DEFAULT_BUDGET)
-        if label.startswith(f"{name}-"):
-            return load(said, label.removeprefix(f"{name}-"))
+        study = load(said, DEFAULT_BUDGET)
+        if label == study.study:
+            return study
+        budget = label.removeprefix(f"{study.study}-")
+        if label != budget and budget in budgets_of(study.file):
+            return load(said, budget)
     remedy = "name the file of the study that it is of" + (
         ", and start where its results are" if file else ": --study my.yaml"
     )

@@ -6,14 +6,14 @@ from matplotlib.figure import Figure
 
 from trigbench.workflow.claims.statistics import over_seeds
 from trigbench.workflow.report.drawing import WIDTH, legend, line, log_scale
-from trigbench.workflow.report.edited import BY_VELOCITY
 from trigbench.workflow.report.kinds import Along, Kind
 from trigbench.workflow.report.rows import Frame, is_lost, numeric, results
 from trigbench.workflow.report.style import colour, marker, name
 from trigbench.workflow.report.words import NOTHING, capital
-from trigbench.workflow.study.edits import EDITS
+from trigbench.workflow.study.edits import BY_VELOCITY, EDITS, EXACT
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
+from trigbench.workflow.study.records import REAL
 
 MEASURES = {
     "wasserstein": "distance to the posterior",
@@ -25,7 +25,6 @@ MEASURES = {
 DISTANCES = ("wasserstein", "fd")
 TRUTHS = {"posterior": "draws from the posterior", "images": "held-out images"}
 """By the name of their rows' sampler."""
-EXACT = "exact"
 INK = "#222222"
 """Of the exact map and velocity."""
 
@@ -69,7 +68,7 @@ def _panel(ax: Axes, runs: Frame, metric: str) -> None:
         several = rows[rows.objective == objective].arm.nunique() > 1
         who += f", {arm}" if several else ""
         if sampler in BY_VELOCITY:
-            words, symbol = BY_VELOCITY[str(sampler)]
+            words, _, symbol = BY_VELOCITY[str(sampler)]
             look = {"linestyle": "", "marker": symbol, "markerfacecolor": "white", "label": f"{words}, {who} velocity"}
         else:
             symbol = "o" if objective == EXACT else marker(objective)
@@ -78,7 +77,7 @@ def _panel(ax: Axes, runs: Frame, metric: str) -> None:
     for sampler, group in _truth(runs, metric).groupby("sampler"):
         ax.axhline(
             over_seeds(group).mean,
-            color=colour("data"),
+            color=colour(REAL),
             linestyle=(0, (4, 2)),
             linewidth=1.2,
             label=TRUTHS[str(sampler)],
@@ -87,7 +86,7 @@ def _panel(ax: Axes, runs: Frame, metric: str) -> None:
 
 def _truth(runs: Frame, metric: str) -> Frame:
     """Its rows of draws from the posterior, or of images as they are."""
-    rows = numeric(runs[(runs.objective == "data") & (runs.metric == metric)])
+    rows = numeric(runs[(runs.objective == REAL) & (runs.metric == metric)])
     return rows.dropna(subset=["value"])
 
 

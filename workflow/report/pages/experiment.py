@@ -11,7 +11,7 @@ import pandas as pd
 from trigbench.core.noise_left import COLLAPSED
 from trigbench.workflow.claims.tables import compared, read_table
 from trigbench.workflow.claims.verdict_records import read_verdicts
-from trigbench.workflow.report.edited import EDITED, strips_of
+from trigbench.workflow.report import edited
 from trigbench.workflow.report.kinds import AT_BEST, kind_of
 from trigbench.workflow.report.pages.charts import Chart, main_chart, other_charts
 from trigbench.workflow.report.pages.common import (
@@ -305,8 +305,8 @@ def _pictures(study: Study, name: str, copies: Mapping[str, Path]) -> Picture | 
     if not first or not known_of(data).seen:
         return None
     names = ", ".join(run.arm for run in first)
-    if strips_of(study, name):
-        caption = f"{EDITED} Seed {seed}, chosen beforehand, images and noises not selected."
+    if edited.strips_of(study, name):
+        caption = f"{edited.CAPTION} Seed {seed}, chosen beforehand, images and noises not selected."
         alt = f"Held-out images, what is seen of them, and edits by {names}."
         return picture(f"figures/{study.label}/{name}-pictures", alt, caption, copies)
     if data_kind(data).images is not None:

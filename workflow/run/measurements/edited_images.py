@@ -46,7 +46,11 @@ def held_images(dataset: Dataset, edit: Edit, count: int, seed: int, sigma_d: fl
 
 def judge_images(kind: Any, dataset: Dataset, edit: Edit, held: Held) -> Callable[[Tensor], dict[str, float]]:
     """Of edits: the distance to the training part, what they miss of what was seen, their spread over noises, and the
-    share in which the classifier reads the image's digit."""
+    share in which the classifier reads the image's digit.
+
+    The distance, which falls with the number of samples, is of as many as there are images: one edit of each, in the
+    mean over the lots.
+    """
 
     def judge(x: Tensor) -> dict[str, float]:
         if not_numbers(x):
@@ -55,8 +59,9 @@ def judge_images(kind: Any, dataset: Dataset, edit: Edit, held: Held) -> Callabl
         missed = observe(edit.operator, x) - held.observation
         logits = features(to_pixels(x, dataset.arrays), dataset.arrays).float()
         weight, bias = (torch.from_numpy(dataset.arrays[name]) for name in HEAD)
+        lots = [kind.judge_samples(dataset, x[first::EACH], ["fd_train"])["fd_train"] for first in range(EACH)]
         return {
-            "fd": kind.judge_samples(dataset, x, ["fd_train"])["fd_train"],
+            "fd": sum(lots) / EACH,
             "missed": float(missed.square().mean().sqrt()),
             "diversity": float(own.var(1).mean().sqrt()),
             "agreement": float(((logits @ weight.T + bias).argmax(1) == held.labels).double().mean()),

@@ -2,7 +2,8 @@
 
 On a mixture the posterior of data given what is seen is known: EDIT_wasserstein is the distance of edits to exact draws
 of it, of trained maps, and, in place of an arm, of the exact map and the exact velocity. On images EDIT_fd is the
-distance of edits of held-out images to the training part; draws from the posterior would have that of held-out images.
+distance of edits of held-out images, one of each, to the training part, as draws from the posterior would have about
+that of held-out images.
 Beside them EDIT_missed, EDIT_diversity and EDIT_agreement, all by evaluations; and for a Gaussian, in closed form,
 edit_gap, the distance of CM's edits by its exact map to the posterior.
 """
@@ -14,6 +15,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from trigbench.core import oracle, posterior
 from trigbench.core.condition import UNTOLD, Condition
@@ -25,7 +27,7 @@ from trigbench.workflow.data.features.metrics import sliced_wasserstein
 from trigbench.workflow.data.kinds.mixture.draws import mixture_of
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.devices import on
+from trigbench.workflow.machine.devices import carried, on
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.assembly import boundary_of, check_weights, make_network
 from trigbench.workflow.run.editing import Edit, bound, edits_of, even_times, is_map, is_velocity
@@ -33,12 +35,11 @@ from trigbench.workflow.run.measurements.edited import STEPS, Seen, Way, by_map,
 from trigbench.workflow.run.measurements.edited_images import HEAD, SHOWN, held_images, judge_images, strip_of
 from trigbench.workflow.run.measurements.measured import Measured, Row
 from trigbench.workflow.run.task import Task, open_data, opened
+from trigbench.workflow.study.edits import EXACT
 from trigbench.workflow.study.kinds import data_kind, kind_module
-from trigbench.workflow.study.records import Value
+from trigbench.workflow.study.records import REAL, Value
 from trigbench.workflow.study.study import Study
 
-EXACT, REAL = "exact", "data"
-"""In place of an arm: a map that is known, and draws from the posterior, or images as they are."""
 OBSERVATIONS = 8
 """Of a mixture, each edited as often as there are samples for it."""
 FOLLOWED_IN = 24
@@ -50,6 +51,8 @@ DRAWN = (1, 4, 40)
 """Steps of edits in the picture."""
 Ways = list[tuple[str, list[Way]]]
 """By arm."""
+OF_MIXTURES = {"weights", "means", "stds"}
+"""Arrays by which a posterior is known."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class About:
 def measure(study: Study, experiment: str) -> Measured:
     """Of every run. Raises BenchError for arms that cannot edit, and for data without a truth."""
     about = About(study, _data(study, experiment), study.seeds_of(experiment))
-    found, known = Measured(), {"weights", "means", "stds"} <= about.dataset.arrays.keys()
+    found, known = Measured(), about.dataset.arrays.keys() >= OF_MIXTURES
     for seed in about.seeds:
         tasks = [opened(study, run) for run in study.runs_of(experiment) if run.seed == seed]
         for edit in edits_of(about.dataset.shape):
@@ -92,7 +95,7 @@ def _data(study: Study, experiment: str) -> str:
         problem = f"{', '.join(others)}: neither a diffusion model nor a map from every angle to data"
     elif not problem:
         arrays = open_data(study, names[0]).arrays.keys()
-        if not ({"weights", "means", "stds"} <= arrays or {"held_out", "held_out_labels", *HEAD} <= arrays):
+        if not (arrays >= OF_MIXTURES or {"held_out", "held_out_labels", *HEAD} <= arrays):
             problem = f"{names[0]!r} has no exact posterior, and no held-out images with a classifier"
     if problem:
         remedy = "measure editing of such arms, all of them on one mixture or on digits"
@@ -108,10 +111,15 @@ def _ways(task: Task, edit: Edit) -> list[Way]:
     check_weights(task, network, weights)
     if not all(bool(weights[name].isfinite().all()) for name, _ in network.named_parameters()):
         return []
-    field_of = bound(task, network, weights)
+    field_of = _carried(bound(task, network, weights), task.device)
     if is_velocity(task.arm):
         return by_velocity(field_of, edit.guided)
     return by_map(field_of, boundary_of(task.arm, task.study.sigma_d))
+
+
+def _carried(field_of: Callable[[Condition], Field], device: torch.device) -> Callable[[Condition], Field]:
+    """The same of points and conditions on the CPU."""
+    return lambda condition: carried(field_of(tree_map_only(Tensor, lambda part: part.to(device), condition)), device)
 
 
 def _drawn(way: Way, seen: Seen) -> Tensor:
