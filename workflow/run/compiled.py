@@ -127,6 +127,7 @@ class Compiled:
         if len(self.graphs) == most:
             raise ValueError(f"compiled for {most} kinds of inputs, and there comes another: something moves in kind")
         self._say()
+        self._eagerly(self.objective.settings_at(step), step, given)  # what is made once and kept is not to be traced
         buffers = copied(_buffers(self.modules))
         self.objective.seed(step, given[0])
         trace = traced_twice if own_modules(self.task) else traced
