@@ -157,7 +157,8 @@ class Compiled:
         self.objective.seed(step, given[0])
         on = lambda _, target, part: self.objective.on(settings, target, part)  # noqa: E731
         try:
-            watched, gradients = differentiated(on, step, *given, self.modules)
+            part, target, parameters, factor = given
+            watched, gradients = differentiated(on, step, part, target, parameters, factor, self.modules)
             return watched, gradients, copied(_buffers(self.modules))
         finally:
             put(_buffers(self.modules), buffers)
