@@ -127,6 +127,7 @@ class Compiled:
         if len(self.graphs) == most:
             raise ValueError(f"compiled for {most} kinds of inputs, and there comes another: something moves in kind")
         self._say()
+        self._eagerly(self.objective.settings_at(step), step, given)  # what is made once and kept is not to be traced
         buffers = copied(_buffers(self.modules))
         self.objective.seed(step, given[0])
         trace = traced_twice if own_modules(self.task) else traced
@@ -156,7 +157,8 @@ class Compiled:
         self.objective.seed(step, given[0])
         on = lambda _, target, part: self.objective.on(settings, target, part)  # noqa: E731
         try:
-            watched, gradients = differentiated(on, step, *given, self.modules)
+            part, target, parameters, factor = given
+            watched, gradients = differentiated(on, step, part, target, parameters, factor, self.modules)
             return watched, gradients, copied(_buffers(self.modules))
         finally:
             put(_buffers(self.modules), buffers)
