@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -413,8 +412,7 @@ def test_the_tolerance_is_that_of_the_coarsest_numbers_on_the_task_s_device(one_
     task = opened(one_arm("sct"), X)
 
     def tolerance(device: str, **settings: Any) -> float:
-        there: Any = SimpleNamespace(arm=task.arm.model_copy(update=settings), device=torch.device(device))
-        return compiled.tolerance(there)
+        return compiled.tolerance(task.arm.model_copy(update=settings), torch.device(device))
 
     assert tolerance("cuda") == tolerance("cpu", tf32=True) == 1e-5
     assert tolerance("cuda", tf32=True) == 1e-3

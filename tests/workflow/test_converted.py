@@ -208,7 +208,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str]]] = {
     "guidance": (str, {"guidance_max": 2.0, "samplers": ["g"]}, ["arms.x.guidance_max", "label_dropout"]),
     "an MLP": (str, {"start": "teacher"}, ["arms.x.start", "trigbench.core.networks.ddpmpp:DDPMpp", "an MLP"]),
     "another family": (str, {"start": "teacher", "size": LOG}, ["arms.x.start", PATHS["edm2"]]),
-    "a kind": (str, {"teacher": {"file": "f", "kind": "vp"}}, ["arms.x.teacher.kind", "'edm'"]),
+    "a kind": (str, {"teacher": {"file": "f", "kind": "vp"}}, ["arms.x.teacher.kind", "there are edm, "]),
     "a key": (str, {"teacher": {"fil": "f", "kind": "edm"}}, ["arms.x.teacher.fil", "file"]),
     "a number": (str, {"teacher": 5}, ["arms.x.teacher", "{file: ..., kind: edm}"]),
 }

@@ -86,7 +86,7 @@ def test_batches_are_added_until_the_most_and_who_is_stopped_goes_on_with_the_sa
         next(looks)
     assert len(made) == 10 and _record(study).seeds == 12, "the batch is written down before it is made"
     assert study.seeds_of("training") == tuple(range(20, 32))
-    with pytest.raises(BenchError, match=r"look at 12 seeds are not there(.|\n)*tiny/training"):
+    with pytest.raises(BenchError, match=r"look at 12 seeds are not there(.|\n)*tiny\.yaml training"):
         look_at(study, "training")
 
     (second,) = take_looks(study, "training", _maker(study, made))

@@ -209,7 +209,10 @@ def test_the_command_needs_a_study_or_all_of_them_or_the_index(
 
 
 @pytest.mark.slow
-def test_the_page_of_one_s_own_study_prints_commands_that_name_its_file_and_lists_no_claim_of_others(tmp_path: Path):
+def test_the_page_of_one_s_own_study_prints_commands_that_name_its_file_and_lists_no_claim_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # no top of a checkout
     folder = tmp_path / "a b"
     folder.mkdir()
     (folder / "tiny.yaml").write_text(STUDY)
@@ -407,7 +410,10 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 @pytest.mark.slow
-def test_simulations_say_their_seed_and_versions_and_the_page_shows_the_worst(simulated: dict):
+def test_simulations_say_their_seed_and_versions_and_the_page_shows_the_worst(
+    simulated: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)  # no top of a checkout
     assert simulated["versions"].keys() == {"python", "numpy", "scipy", "pandas"} and simulated["seed"] == 0
     page = wrong_page([], [], simulated)
     assert (

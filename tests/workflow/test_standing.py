@@ -103,7 +103,7 @@ def test_all_that_is_of_a_budget_to_publish_is_published(
     monkeypatch.setattr(publishing, "publish", lambda study: published.append(study.label))
     for label in ("oracle-smoke", "digits"):  # digits has a longer budget to publish
         stands(label)
-    with pytest.raises(BenchError, match=r"no study stands there(.|\n)*remedy: .*budget=full"):
+    with pytest.raises(BenchError, match=r"no study stands there(.|\n)*remedy: .*--budget full"):
         publishing.publish_all()
     for label in ("oracle-full", "digits-full", "cifar10-small-cpu"):
         stands(label)

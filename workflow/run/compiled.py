@@ -50,7 +50,8 @@ SHARES = slice(2, 4)
 
 def differentiation(task: Task, modules: Modules, objective: StepFunction, journal: Journal) -> Differentiate:
     """How the run differentiates; what fell back before goes on eagerly."""
-    asked = is_compiled(task.arm, task.device)
+    device = device_of(modules)
+    asked = is_compiled(task.arm, device)
     if journal.compiled not in (None, asked):
         journal.fell_back = journal.fell_back or "some of its steps ran on another device"
     journal.compiled = asked
@@ -58,9 +59,14 @@ def differentiation(task: Task, modules: Modules, objective: StepFunction, journ
         return differentiated
     # inductor's files, for all runs of one shape, wherever the user has no other place
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(COMPILED.absolute()))
-    if task.device.type == "cpu":  # a process of its own that compiles would import torch, and take a core
+    if device.type == "cpu":  # a process of its own that compiles would import torch, and take a core
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(torch.get_num_threads()))
     return Compiled(task, modules, objective, journal)
+
+
+def device_of(modules: Modules) -> torch.device:
+    """Where the weights are; asked of the task, the answer would end the arm's own precision of products."""
+    return next(modules.student.parameters()).device
 
 
 def is_compiled(arm: Arm, device: torch.device) -> bool:
@@ -149,7 +155,7 @@ class Compiled:
                 wanted = self._eagerly(settings, step, given)
                 self.objective.seed(step, given[0])
                 found = graph(*self._inputs(settings, *given))
-                refuse_other(found, wanted, tolerance(self.task))
+                refuse_other(found, wanted, tolerance(self.task.arm, device_of(self.modules)))
 
     def _eagerly(self, settings: Any, step: int, given: Any) -> tuple[Tensor, Sequence[Tensor], Tensors]:
         """As `_differentiated`, by the networks themselves, whose buffers stay as they were."""
@@ -244,10 +250,9 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = getattr(error, "inner_exception", None) or error.__cause__  # the one is torch.compile's
 
 
-def tolerance(task: Task) -> float:
-    """Of `refuse_other`, by the coarsest precision of the arm's network on the task's device."""
-    arm = task.arm
-    rounded = "tf32" if arm.tf32 and task.device.type == "cuda" else None
+def tolerance(arm: Arm, device: torch.device) -> float:
+    """Of `refuse_other`, by the coarsest precision of the arm's network on a device."""
+    rounded = "tf32" if arm.tf32 and device.type == "cuda" else None
     return max(TOLERANCE[precision] for precision in (arm.precision, arm.tangent_precision, rounded) if precision)
 
 

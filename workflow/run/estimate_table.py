@@ -71,7 +71,8 @@ def _measured(costs: list[Cost]) -> str:
 def to_compile(study: Study, costs: list[Cost]) -> str:
     """The arms whose runs are so long that compiling would pay on this CPU, and that do not say; empty without one."""
     seconds = {cost.arm: cost.train_operations / cost.rates.training / cost.runs for cost in costs if cost.rates}
-    long = [arm for arm, training in seconds.items() if training > PAYS and study.arms[arm].compile is None]
+    silent = {name for name, arm in study.arms.items() if arm.compile is None}
+    long = [name for name, training in seconds.items() if training > PAYS and name in silent]
     if not long or torch.cuda.is_available():
         return ""
     return f"Runs of over {duration(PAYS)}, for which compile: true would pay on this CPU: {', '.join(long)}."

@@ -28,6 +28,7 @@ HARMLESS = {
     *"_ PWD OLDPWD SHLVL PS1 PS2 COLUMNS LINES PATH HOSTNAME ENVIRONMENT EDITOR TMPDIR TMP TEMP TEMPDIR".split(),
     *"RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT".split(),
     *"PYTHONPATH PYTHONDONTWRITEBYTECODE CUDA_VISIBLE_DEVICES".split(),
+    *"TORCHINDUCTOR_CACHE_DIR TRITON_CACHE_DIR TORCHINDUCTOR_COMPILE_THREADS".split(),
 }
 """Others that may differ: of a shell and a batch system, of torchrun, and what a fork sets as Python does, or is read
 when a GPU is first asked for."""
