@@ -24,7 +24,7 @@ FLOORS = {
 }
 LEVEL = {
     "diffusion": 20.0, "scd": 26.0, "sct": 32.0, "dscd": 30.0, "dsct": 40.0, "ms_scd": 28.0, "cd": 60.0, "ct": 130.0,
-    "ict": 55.0, "ect": 45.0, "vsd": 35.0, "scd_vsd": 22.0,
+    "ict": 55.0, "ect": 45.0, "vsd": 35.0, "scd_vsd": 22.0, "lcm": 29.0,
 }  # fmt: skip
 OF_SAMPLES = {
     "digits": ("fd_train", "precision", "recall", "nearest_train", "nearest_held_out"),
@@ -79,6 +79,14 @@ def rows_of(
                 if flops:
                     cost = 2.0 * parameters * sampling_evaluations(way)
                     runs.append({**about, **more, **where, "metric": "sample_flops", "value": cost})
+            if settings.measurement == "editing":
+                edit, ways = settings.metric.partition("_")[0], [("edit", 1), ("edit", 4), ("edit", 40)]
+                for sampler, steps in [("repaint", 80)] if own.objective == "diffusion" else ways:
+                    for metric in (settings.metric, f"{edit}_diversity"):
+                        value = _given(metric, level / steps**0.3, lost)
+                        runs.append(
+                            {**about, **more, "steps": steps, "sampler": sampler, "metric": metric, "value": value}
+                        )
             if not lost:
                 scales = dict.fromkeys(way.guidance or math.nan for way in study.samplings(arm))
                 found = _curves(arm, own.objective, level, own.adaptive_weight, scales)
@@ -86,6 +94,9 @@ def rows_of(
     data = study.arms[study.arms_of(experiment)[0]].data
     floor = {"study": study.study, "data": data, "arm": "data", "objective": "data", "status": "finished"}
     runs += [{**floor, "metric": metric, "value": value} for metric, value in FLOORS[study.data[data].kind].items()]
+    if settings.measurement == "editing":
+        truth = "images" if settings.metric.endswith("fd") else "posterior"
+        runs.append({**floor, "sampler": truth, "steps": 1, "metric": settings.metric, "value": 8.0})
     frame = pd.DataFrame(runs).reindex(columns=COLUMNS)
     points = pd.DataFrame(curves).reindex(columns=CURVE_COLUMNS)
     return frame, pd.concat([points, _exact()]) if settings.figure == "theory" else points
