@@ -32,8 +32,11 @@ HARMLESS = {
 }
 """Others that may differ: of a shell and a batch system, of torchrun, and what a fork sets as Python does, or is read
 when a GPU is first asked for."""
-USUAL = {"MPLBACKEND": "Agg", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", "VECLIB_MAXIMUM_THREADS": "1"}
-"""Set by steps themselves; by torchrun; by Snakemake."""
+USUAL = {
+    "MPLBACKEND": "Agg", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1", "VECLIB_MAXIMUM_THREADS": "1",
+    "KMP_DUPLICATE_LIB_OK": "True", "KMP_INIT_AT_FORK": "FALSE",
+}  # fmt: skip
+"""Set by steps themselves; by torchrun; by Snakemake; by scikit-learn as it is imported."""
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_") and name != "RLIMIT_RSS"]
 """Linux knows none of what is resident; jobs of Slurm have one all the same."""
 PATIENCE = 120.0
