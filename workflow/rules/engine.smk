@@ -4,7 +4,6 @@ import atexit
 import contextlib
 import functools
 import gc
-import os
 import time
 
 import snakemake.common
@@ -64,7 +63,7 @@ def start_warm():
         logger.info(f"runs start cold: {error}")
         return
     atexit.register(started.close)
-    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    warm.put_first(folder)
 
 
 def lift_default_limit():

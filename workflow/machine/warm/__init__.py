@@ -38,6 +38,11 @@ def possible() -> bool:
     return sys.platform.startswith("linux") and same and not os.environ.get(COLD)
 
 
+def put_first(folder: Path) -> None:
+    """From here on `python` is that of the folder, for this process's children."""
+    os.environ["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
 @contextmanager
 def serving(
     preload: Sequence[str],
