@@ -226,7 +226,7 @@ def pictured(digits: dict, write_study: Callable[[dict], Path], tmp_path: Path, 
         "defaults": {"data": "digits", "size": "small", "iterations": 2, "batch": 4, "rate": 1e-3,
                      "ema_half_life": 100},
         "arms": {"teacher": {"objective": "diffusion"}, "sct": {"objective": "sct"}},
-        "evaluation": {"samples": 80},
+        "evaluation": {"samples": 280},
         "experiments": {"edits": {**experiment, "arms": ["teacher", "sct"], "measurement": "editing"}},
     }  # fmt: skip
     study = load(write_study(content))

@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 PASSED = [getattr(signal, f"SIG{name}") for name in "INT TERM HUP QUIT USR1 USR2 TSTP CONT".split()]
-OF_A_JOB = ("SLURM", "SRUN_", "SBATCH_", "SNAKEMAKE_", "TORCHELASTIC_", "GROUP_", "ROLE_", "PYTEST_", "TRIGBENCH_")
-"""How variables begin that jobs have each their own of, and no library reads as it starts."""
+OF_A_JOB = (
+    "SLURM", "SRUN_", "SBATCH_", "SNAKEMAKE_", "TORCHELASTIC_", "GROUP_", "ROLE_", "PYTEST_", "TRIGBENCH_",
+    "_TORCHINDUCTOR_",
+)  # fmt: skip
+"""How variables begin that jobs, and who compiled, have each their own of, and no library reads as it starts."""
 HARMLESS = {
     *"_ PWD OLDPWD SHLVL PS1 PS2 COLUMNS LINES PATH HOSTNAME ENVIRONMENT EDITOR TMPDIR TMP TEMP TEMPDIR".split(),
     *"RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE MASTER_ADDR MASTER_PORT".split(),
