@@ -1,6 +1,6 @@
 """Few steps of zero-shot editing do not sample the posterior, even by the exact map: the picture of docs/editing.md.
 
-  python benchmarks/editing.py docs/editing.svg
+  python benchmarks/editing.py results/published/benchmarks/editing.svg
 
 Of points of a mixture the first coordinate is seen. Edits of it by CM's Algorithm 4 (arXiv 2303.01469), with the
 mixture's exact map in 1, 4 and 40 steps, over the exact density of the second coordinate.
