@@ -340,15 +340,13 @@ def test_a_picture_is_edited_from_the_command_line(pictured: Study, capsys: pyte
         "3",
         "--image",
         "my.png",
-        "--steps",
-        "2",
         "--count",
         "2",
     )
-    main(["edit", *given, "--task", "inpaint", "--mask", "mask.png"])
+    main(["edit", *given, "--task", "inpaint", "--mask", "mask.png", "--steps", "2"])
     assert "edits miss what is seen by 0 of 255 levels" in capsys.readouterr().out
     first = Image.open("edits.png")
-    main(["edit", *given, "--task", "inpaint", "--mask", "mask.png", "--out", "again.png"])
+    main(["edit", *given, "--task", "inpaint", "--mask", "mask.png", "--steps", "2", "--out", "again.png"])
     assert first.tobytes() == Image.open("again.png").tobytes(), "the noise is a function of the seed"
     picture = np.asarray(first)
     side = (picture.shape[1] - 3 * 6) // 4
@@ -358,8 +356,8 @@ def test_a_picture_is_edited_from_the_command_line(pictured: Study, capsys: pyte
     assert np.array_equal(one[:half], image[:half])
     assert not np.array_equal(one[half:], other[half:])
     for task, more in (
-        ("enlarge", ["--factor", "2"]),
-        ("strokes", ["--strength", "0.5"]),
+        ("enlarge", ["--factor", "2", "--steps", "1"]),
+        ("strokes", ["--strength", "0.5", "--steps", "3"]),
         ("denoise", ["--noise", "9"]),
     ):
         main(["edit", *given, "--task", task, *more])
@@ -372,6 +370,7 @@ def test_a_picture_is_edited_from_the_command_line(pictured: Study, capsys: pyte
         (["--task", "inpaint", "--mask", "all.png"], "the mask hides everything"),
         (["--task", "inpaint", "--mask", "none.png"], "no such file"),
         (["--task", "enlarge", "--mask", "mask.png"], "enlarge does not look at --mask"),
+        (["--task", "denoise", "--noise", "20", "--steps", "4"], "denoise does not look at --steps"),
         (["--task", "enlarge", "--factor", "3"], "squares of 3 pixels do not tile"),
         (["--task", "enlarge", "--factor", "1"], "--factor is 1"),
         (["--task", "colourise"], "no colours"),

@@ -183,6 +183,8 @@ def test_bad_input_ends_before_any_job_with_file_key_and_remedy(tiny: dict, writ
     assert not (tmp_path / "results").exists()
     unknown = snakemake("--config", "budgt=smoke", cwd=tmp_path, check=False)
     assert "unknown configuration budgt" in unknown.stdout
+    other = snakemake("--config", "budget=smoke", "--", "oracle/dimension", cwd=tmp_path, check=False)
+    assert "remedy: name oracle-smoke/dimension" in other.stdout
 
 
 def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, with_data, tmp_path: Path) -> None:
