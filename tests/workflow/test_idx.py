@@ -16,6 +16,7 @@ from trigbench.workflow.data.kinds.idx import making as idx
 from trigbench.workflow.data.kinds.idx.draws import open_dataset, to_levels, to_unit_variance
 from trigbench.workflow.data.kinds.idx.files import read_idx
 from trigbench.workflow.data.kinds.idx.kind import IDX, IdxData
+from trigbench.workflow.data.kinds.idx.labelled import labelled
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.conformance.data_sets import check_data
 from trigbench.workflow.study.kinds import kind_module, known_of
@@ -159,6 +160,11 @@ def test_the_same_content_comes_from_gzipped_and_plain_files_and_from_torchvisio
         idx.parts_of(other.model_copy(update={"content": "0" * 64}))
 
 
+def test_random_features_read_no_class(there) -> None:
+    with pytest.raises(LookupError, match="features of random, which reads no class"):
+        labelled(open_dataset(there[1], 0.5))
+
+
 def test_a_classifier_of_the_training_part_judges_unless_another_is_named(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(extractors, "FEWEST_STEPS", 8)
@@ -168,6 +174,15 @@ def test_a_classifier_of_the_training_part_judges_unless_another_is_named(tmp_pa
     arrays, facts = idx.prepare(data, EVALUATION, 0.5)
     assert facts["classifier_accuracy_held_out"] > 1 / CLASSES and facts["names"] == "one, two, three, four"
     assert facts["protocol"]["extractor"].startswith("classifier, ") and facts["train"] == COUNTS["train"]
+    held, shown = labelled(open_dataset(arrays, 0.5)), arrays["held_out_shown"]
+    rows = torch.arange(COUNTS["t10k"])
+    assert float((held.read(held.images(rows)) == held.labels).double().mean()) == pytest.approx(
+        facts["classifier_accuracy_held_out"], abs=1e-4
+    )
+    order = judging.fixed_order(COUNTS["t10k"], data.seed, "held_out")
+    about = judging.about_of(arrays)
+    back = to_levels(held.images(torch.from_numpy(order)), about["mean"], about["std"], about["fold"])
+    assert torch.equal(back, torch.from_numpy(shown))
     dataset = open_dataset(arrays, 0.5)
     assert dataset.classes == 0 and dataset.draw(torch.Generator().manual_seed(0), 3)[1].label is None
     json.dumps(facts)

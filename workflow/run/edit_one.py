@@ -23,7 +23,18 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import on
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.assembly import boundary_of, check_weights, make_network
-from trigbench.workflow.run.editing import ENLARGED, GUIDED_FROM, STROKE, Edit, bound, even_times, is_map, seen_of
+from trigbench.workflow.run.editing import (
+    ENLARGED,
+    GUIDED_FROM,
+    STROKE,
+    Edit,
+    bound,
+    even_times,
+    is_map,
+    of_folded,
+    seen_of,
+    unfolded,
+)
 from trigbench.workflow.run.samples import weights_of_now
 from trigbench.workflow.run.task import Task, opened
 from trigbench.workflow.study.kinds import Images, data_kind
@@ -216,7 +227,8 @@ def drawn_together(editor: Editor, edited: Edited) -> Image.Image:
 
 
 def _edit_of(editor: Editor, asked: Asked) -> Edit:
-    shape, side = editor.task.data.shape, editor.side
+    points, side, fold = editor.task.data.shape, editor.side, editor.images.fold
+    shape = unfolded(points, fold)
     if asked.mask is not None:
         white = 255 * (_grey(_pixels("--mask", asked.mask, side)) > 127).astype(np.uint8)  # all colours of a pixel
         seen = (editor.points_of(white) < (editor.plain(0) + editor.plain(255)) / 2)[0]
@@ -239,7 +251,7 @@ def _edit_of(editor: Editor, asked: Asked) -> Edit:
         mendable = shape[1:] == (side, side) and asked.task == "enlarge"
         key, remedy = ("--factor", "give another") if mendable else ("--task", "take another, or a run on other data")
         raise BenchError(problem, file=editor.task.study.file, key=key, remedy=remedy)
-    return Edit(asked.task, averages(shape, patch), guided=asked.task == "strokes")
+    return Edit(asked.task, of_folded(averages(shape, patch), points, fold), guided=asked.task == "strokes")
 
 
 def _check_sizes(asked: Asked, side: int) -> None:

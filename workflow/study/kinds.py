@@ -82,6 +82,8 @@ class Images:
     white: float = 1.0
     encoded: "Callable[[ndarray], ndarray] | None" = None
     """Pictures, uint8 of (n, 3, h, w), -> the samples (n, *shape) that they show, float32 in unit variance."""
+    fold: int = 1
+    """So many pixels squared are the channels of one, as torch's pixel_unshuffle has them."""
 
 
 def _fits(data: DataSettings, name: str, arm: "Arm") -> None:
@@ -113,6 +115,9 @@ class DataKind:
     """Keys of the settings that name files and folders."""
     images: "Callable[[Arrays, int], Images] | None" = None
     """(prepared arrays, how many real ones) -> how images are seen; None for what is drawn as points, if at all."""
+    labelled: str | None = None
+    """Where `labelled(dataset) -> data.labelled.Labelled` is: held-out images of known classes, as edits are of. It
+    raises LookupError for data that have none, or no classifier. None for what has neither."""
     check_arm: "Callable[[Any, str, Arm], None]" = _fits
     """Raises Mistake, its key first, for (settings, an arm's name, the arm) that do not go together."""
 
