@@ -269,6 +269,16 @@ def test_a_file_is_read_by_what_it_holds_and_not_by_its_name(tmp_path: Path, pac
 # --- the study -------------------------------------------------------------------------------------
 
 
+def test_its_pilot_has_a_teacher_and_a_student_of_each_network_on_the_same_images() -> None:
+    study, carried = load("fashion-pilot"), load("fashion")
+    teachers = {arm.teacher for arm in study.arms.values() if arm.objective == "scd"}
+    assert len(study.arms) == 8 and teachers == {name for name in study.arms if name.startswith("pilot-teacher-")}
+    for data in (*study.data.values(), *carried.data.values()):
+        assert isinstance(data, IdxData)
+        assert data.model_copy(update={"fold": 1}) == study.data["clothes-whole"]
+    assert study.evaluation == carried.evaluation.model_copy(update={"edits": None})
+
+
 @pytest.mark.parametrize("budget", ["laptop", "full", "smoke"])
 def test_the_study_of_clothes_is_what_it_promises(budget: str) -> None:
     study = load("fashion", budget)
@@ -280,7 +290,6 @@ def test_the_study_of_clothes_is_what_it_promises(budget: str) -> None:
     assert {arm for arm, count in seeds.items() if count == 3} == three
     assert {arm for arm, count in seeds.items() if count == 1} == set(study.arms) - three
     assert {"dscd-8", "dscd-1024", "cd", "ms-scd-2", "scd-guided"} < set(study.arms)
-    assert sum(arm.startswith("pilot-") for arm in study.arms) == 8
     for name in ("scd", "sct", "dscd-64", "ect"):
         arm = study.arms[name]
         assert arm.rate <= 1e-4 and arm.start == "teacher"

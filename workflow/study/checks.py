@@ -10,7 +10,7 @@ from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.arms import check_arm
 from trigbench.workflow.study.claim import refuse_one_statistic
 from trigbench.workflow.study.combined import COMBINED, style_and_acceleration
-from trigbench.workflow.study.edits import EACH
+from trigbench.workflow.study.edits import EACH, EDITING
 from trigbench.workflow.study.kinds import is_own, known_of, metrics_of
 from trigbench.workflow.study.metrics import check_metrics, check_quantity
 from trigbench.workflow.study.models import check_known
@@ -53,7 +53,7 @@ def _check_edits(study: Study) -> None:
     """One edit of each image must fix a covariance."""
     key = "samples" if study.evaluation.edits is None else "edits"
     edits: int = getattr(study.evaluation, key)
-    edited = {name for name, experiment in study.experiments.items() if experiment.measurement == "editing"}
+    edited = {name for name, experiment in study.experiments.items() if experiment.measurement == EDITING}
     for name in {study.arms[arm].data for experiment in edited for arm in study.arms_of(experiment)}:
         features = known_of(study.data[name]).features
         if features and edits // EACH <= features:

@@ -11,6 +11,8 @@ EDITS = {
     "colourise": "colouring grey",
 }
 """What data are edited from, in words."""
+EDITING = "editing"
+"""The measurement."""
 EACH = 4
 """Edits of an image, each of its own noise."""
 EXACT = "exact"

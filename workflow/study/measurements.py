@@ -7,7 +7,7 @@ which says what it measures. Imports nothing heavy, since every plan reads the t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trigbench.workflow.study.edits import BY_VELOCITY, EDITED
+from trigbench.workflow.study.edits import BY_VELOCITY, EDITED, EDITING
 from trigbench.workflow.study.quantity import Curve, Quantity
 
 
@@ -80,7 +80,7 @@ MEASUREMENTS: dict[str, Measurement] = {
             "sample_flops": "floating-point operations of one sample (measured where an experiment asks)",
         },
     ),
-    "editing": Measurement(
+    EDITING: Measurement(
         "trigbench.workflow.run.measurements.editing",
         quantities=EDITED,
         samples=BY_VELOCITY,

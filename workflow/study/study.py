@@ -301,7 +301,7 @@ class Study(Model):
             "metrics": [way.metrics for way in ways],
             "known": known_of(data).metrics,
             "data": data.model_dump(include=set(data_kind(data).judging)),
-            **self.evaluation.model_dump(exclude_none=True, exclude=set(drawn)),
+            **self.evaluation.model_dump(exclude_none=True, exclude={*drawn, "edits"}),
         }
         return {**self.training_specification(run), "sampling": sampling, "evaluation": evaluation}
 
