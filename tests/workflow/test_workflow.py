@@ -133,7 +133,7 @@ def test_editing_mathematics_retrains_what_used_it_and_editing_a_docstring_nothi
     tiny: dict, write_study, lay_data, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
-    copied_project(source)
+    copied_project(source, compiled=True)
     study, here = write_study(tiny), tmp_path / "here"
     here.mkdir()
     lay_data(here)
