@@ -10,6 +10,7 @@
 # %%
 import itertools
 import math
+import os
 
 import torch
 from matplotlib import pyplot as plt
@@ -192,6 +193,9 @@ assert torch.allclose(ours, theirs.loss, rtol=1e-9)
 # diffusion model; the student is a small residual network. Two things stand beside the loss: the part of the tangent
 # that the network's own derivative brings comes in slowly (`tangent_warmup`), and what is kept is an average of the
 # weights.
+#
+# The 1,500 steps take a few seconds. Where STEPS is set in the environment there are so many: the project's tests
+# take 200, and what is asserted below leaves room for that.
 
 # %%
 mixture = oracle.standardised(
@@ -209,7 +213,7 @@ def teacher(x, t):
     return oracle.velocity(single, x, t.to(x.dtype))
 
 
-STEPS, BATCH = 200, 256
+STEPS, BATCH = int(os.environ.get("STEPS", "1500")), 256
 torch.manual_seed(1)
 student = ResidualMLP((1,), width=48, blocks=2)
 optimiser = torch.optim.Adam(student.parameters(), lr=8e-3, betas=(0.9, 0.99))
@@ -225,7 +229,7 @@ for step in range(STEPS):
     for group in optimiser.param_groups:
         group["lr"] = 8e-3 * (1 - step / STEPS)
     optimiser.step()
-    average = update(average, dict(student.named_parameters()), half_life_beta(BATCH, half_life=4_000))
+    average = update(average, dict(student.named_parameters()), half_life_beta(BATCH, half_life=5_000))
     norms.append(float(found.direction_norm.mean()))
 field = bind(student, average)
 print(f"norm of the direction: {sum(norms[:50]) / 50:.3f} in the first steps, {sum(norms[-50:]) / 50:.3f} in the last")
@@ -266,7 +270,7 @@ def distance(samples):
     quantiles = torch.special.ndtri((torch.arange(len(samples), dtype=torch.float64) + 0.5) / len(samples))[:, None]
     angle = torch.full((len(samples),), top, dtype=torch.float64)
     return float(
-        (samples.sort(0).values - oracle.consistency_map(mixture, quantiles, angle, 64)).square().mean().sqrt()
+        (samples.sort(0).values - oracle.consistency_map(mixture, quantiles, angle, 24)).square().mean().sqrt()
     )
 
 
