@@ -158,7 +158,7 @@ assert report.problems
 #     f(x, t) = m + a (x - cos(t) m) / sqrt(cos(t)^2 a^2 + sin(t)^2)
 #
 # The network is not told it: it learns by `sct` from pairs of data and noise alone, in 1,500 steps. Where STEPS is
-# set in the environment there are so many: the project's tests take 200, and what is asserted below leaves room for
+# set in the environment there are so many: the project's tests take 120, and what is asserted below leaves room for
 # that.
 
 # %%

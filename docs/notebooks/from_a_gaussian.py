@@ -194,8 +194,8 @@ assert torch.allclose(ours, theirs.loss, rtol=1e-9)
 # that the network's own derivative brings comes in slowly (`tangent_warmup`), and what is kept is an average of the
 # weights.
 #
-# The 1,500 steps take a few seconds. Where STEPS is set in the environment there are so many: the project's tests
-# take 200, and what is asserted below leaves room for that.
+# The 1,500 steps take less than half a minute of one core. Where STEPS is set in the environment there are so many:
+# the project's tests take 120, and what is asserted below leaves room for that.
 
 # %%
 mixture = oracle.standardised(

@@ -19,7 +19,7 @@ def test_there_are_two() -> None:
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_what_it_finds_holds(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its cells assert what they find against the exact answer; in fewer steps of training, as they say."""
-    monkeypatch.setenv("STEPS", "200")
+    monkeypatch.setenv("STEPS", "120")
     found = notebooks.run(notebook)
     assert sum(bool(printed) for printed, _ in found) > 4
     assert sum(len(figures) for _, figures in found) >= 1
