@@ -63,7 +63,9 @@ def observation_apart(condition: Told, observed: Sequence[int] | None) -> tuple[
     if shape != (None if observed is None else tuple(observed)):
         wanted, got = ("none" if of is None else f"(batch, {', '.join(map(str, of))})" for of in (observed, shape))
         raise ValueError(f"the network is told observations: {wanted}, in a trigbench.Condition; got {got}")
-    return seen, condition if seen is None else replace(condition, observation=None)
+    if seen is None or not isinstance(condition, Condition):
+        return None, condition
+    return seen, replace(condition, observation=None)
 
 
 def one_hot(

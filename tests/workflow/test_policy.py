@@ -48,6 +48,9 @@ from trigbench.workflow.report.paths import drawn_paths
 from trigbench.workflow.run import measuring
 from trigbench.workflow.run.conformance.data_sets import check_data
 from trigbench.workflow.run.measurements import policy
+from trigbench.workflow.run.noise import condition_of_samples
+from trigbench.workflow.run.outside.judging import Asked, judge
+from trigbench.workflow.run.own import check_study
 from trigbench.workflow.run.task import open_data
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.kinds import kind_module, known_of
@@ -109,7 +112,7 @@ def test_episodes_do_not_depend_on_each_other_and_end_where_they_ended() -> None
     many = shown_by_expert(course, starts(12, 1, "x"), 3 * GUST, 1, "shown")
     assert {CRASHED, ARRIVED} <= {*many.ended[-1].tolist()}
     for row in range(12):
-        moved = many.rows([row]).observed[1:, :, 2:]
+        moved = many.rows(slice(row, row + 1)).observed[1:, :, 2:]
         alone = follow(course, begin(many.positions[0, [row], 0]), lambda _, moved=moved: moved)
         assert np.allclose(alone.positions[:, 0], many.positions[:, row])
     ended = many.ended != UNDER_WAY
@@ -251,9 +254,17 @@ def test_data_of_another_task_are_refused(tiny: dict, with_data: Callable[[dict]
         policy.measure(with_data(tiny), "training")
 
 
-def test_conditions_of_samples_are_observations_by_their_row(study: Study) -> None:
-    from trigbench.workflow.run.noise import condition_of_samples  # noqa: PLC0415
+def test_a_network_that_would_not_hear_and_models_from_outside_are_refused(
+    study: Study, tiny: dict, write_study
+) -> None:
+    tiny["sizes"] = {"small": {"network": "trigbench.core.networks.dit:DiT", "settings": {"width": 24, "depth": 1}}}
+    with pytest.raises(BenchError, match="takes no 'observed', the shape of the observations that 'shown' tells it"):
+        check_study(load(write_study(tiny)))
+    with pytest.raises(BenchError, match="told observations, and what is from outside is told labels alone"):
+        judge(study, Asked("samples.npz", "x", "shown", "judge"))
 
+
+def test_conditions_of_samples_are_observations_by_their_row(study: Study) -> None:
     dataset = open_data(study, "shown")
     assert dataset.observed is not None
     count = len(dataset.observed)

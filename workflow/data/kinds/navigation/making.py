@@ -96,8 +96,8 @@ def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = M
         return {}
     rows = torch.arange(len(samples)) % len(dataset.arrays["held_out"])
     told = torch.from_numpy(dataset.arrays["held_out_observed"])[rows]
-    pairs = (torch.cat([chunks.flatten(1), told], 1) for chunks in (samples, _held_out(dataset)[rows]))
-    return {"sliced_wasserstein": sliced_wasserstein(*pairs)}
+    own, held = (torch.cat([chunks.flatten(1), told], 1) for chunks in (samples, _held_out(dataset)[rows]))
+    return {"sliced_wasserstein": sliced_wasserstein(own, held)}
 
 
 def floors(dataset: Dataset) -> list[Value]:
