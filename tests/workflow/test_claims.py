@@ -126,6 +126,7 @@ def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
         "editing",
         "flow_maps",
         "low-rank",
+        "uses",
     ],
 )
 def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:

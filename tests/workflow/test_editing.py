@@ -28,6 +28,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_arrays, write_json
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.report import edited as drawn
+from trigbench.workflow.report.beside import left_to_see
 from trigbench.workflow.report.kinds import editing as figure
 from trigbench.workflow.run import measuring
 from trigbench.workflow.run.assembly import make_network
@@ -263,7 +264,7 @@ def test_edits_of_digits_are_measured_and_drawn(pictured: Study, monkeypatch: py
     assert shown["sct", "edit", 4] < 1e-6
     assert shown["teacher", "repaint", 8] < 1e-6
     assert set(runs[runs.metric == "strokes_fd"].sampler) == {"images", "sdedit", "edit"}
-    strips = drawn.strips_of(pictured, "edits")
+    strips = left_to_see(pictured, "edits", "strips")
     assert [s["evaluations"] for s in strips if s["part"] == "inpaint"] == [None, None, 8, 3, 1, 4]
     image = np.array(strips[0]["images"])
     assert image.shape == (10, 8, 8)

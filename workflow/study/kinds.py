@@ -42,6 +42,7 @@ KINDS = {
     "imagenet64": "trigbench.workflow.data.kinds.images.kind:IMAGES",
     "imagenet512": "trigbench.workflow.data.kinds.latents.kind:IMAGENET512",
     "idx": "trigbench.workflow.data.kinds.idx.kind:IDX",
+    "navigation": "trigbench.workflow.data.kinds.navigation.kind:NAVIGATION",
     "own": "trigbench.workflow.data.kinds.own:OWN",
 }
 """Where the DataKind of each name is."""
@@ -68,6 +69,8 @@ class Known:
     """Whether samples have a picture."""
     stored: int = 0
     """Bytes that are written beside the prepared arrays, of the images whose number is given."""
+    observed: tuple[int, ...] | None = None
+    """The shape of an observation that networks are told; None for none."""
 
 
 @dataclass(frozen=True)

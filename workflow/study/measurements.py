@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from trigbench.workflow.study.edits import BY_VELOCITY, EDITED, EDITING
+from trigbench.workflow.study.policies import COSTS_OF_POLICIES, FROM_LOW_VARIANCE, OF_POLICIES
 from trigbench.workflow.study.quantity import Curve, Quantity
 
 
@@ -107,6 +108,12 @@ MEASUREMENTS: dict[str, Measurement] = {
                 "batch at which the noise of sCT's mean direction equals that bias; x is the dimension", "dimension"
             ),
         },
+    ),
+    "policy": Measurement(
+        "trigbench.workflow.run.measurements.policy",
+        quantities=OF_POLICIES,
+        costs=COSTS_OF_POLICIES,
+        samples=FROM_LOW_VARIANCE,
     ),
     "power_bias": Measurement(
         "trigbench.workflow.run.measurements.power_bias",

@@ -28,14 +28,14 @@ from trigbench.workflow.data.kinds.mixture.draws import mixture_of
 from trigbench.workflow.data.labelled import Labelled
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.devices import carried, on
+from trigbench.workflow.machine.devices import carried
 from trigbench.workflow.machine.named import imported
-from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.run.assembly import boundary_of, check_weights, make_network
+from trigbench.workflow.run.assembly import boundary_of
 from trigbench.workflow.run.editing import Edit, bound, edits_of, even_times, is_map, is_velocity
 from trigbench.workflow.run.measurements.edited import STEPS, Seen, Way, by_map, by_velocity, noise_of
 from trigbench.workflow.run.measurements.edited_images import SHOWN, held_images, judge_images, strip_of
 from trigbench.workflow.run.measurements.measured import Measured, Row
+from trigbench.workflow.run.measurements.trained import trained
 from trigbench.workflow.run.task import Task, open_data, opened
 from trigbench.workflow.study.edits import EXACT
 from trigbench.workflow.study.kinds import Images, data_kind, kind_module
@@ -135,13 +135,10 @@ def _labelled(study: Study, name: str, dataset: Dataset) -> Labelled:
 
 def _ways(task: Task, edit: Edit) -> list[Way]:
     """Of a run; none where its weights are not there or are not numbers."""
-    if not task.files.weights.is_file():
+    left = trained(task)
+    if left is None:
         return []
-    weights, network = on(task.device, read_tensors(task.files.weights, "delete the run's folder")), make_network(task)
-    check_weights(task, network, weights)
-    if not all(bool(weights[name].isfinite().all()) for name, _ in network.named_parameters()):
-        return []
-    field_of = _carried(bound(task, network, weights), task.device)
+    field_of = _carried(bound(task, *left), task.device)
     if is_velocity(task.arm):
         return by_velocity(field_of, edit.guided)
     return by_map(field_of, boundary_of(task.arm, task.study.sigma_d))
