@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,11 +48,12 @@ from trigbench.workflow.report.kinds import policy as figure
 from trigbench.workflow.report.paths import drawn_paths
 from trigbench.workflow.run import measuring
 from trigbench.workflow.run.conformance.data_sets import check_data
+from trigbench.workflow.run.exporting import carded
 from trigbench.workflow.run.measurements import policy
 from trigbench.workflow.run.noise import condition_of_samples
 from trigbench.workflow.run.outside.judging import Asked, judge
 from trigbench.workflow.run.own import check_study
-from trigbench.workflow.run.task import open_data
+from trigbench.workflow.run.task import open_data, opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.kinds import kind_module, known_of
 from trigbench.workflow.study.policies import EXPERT, LOW_VARIANCE, OF_POLICIES
@@ -260,6 +262,9 @@ def test_a_network_that_would_not_hear_and_models_from_outside_are_refused(
     tiny["sizes"] = {"small": {"network": "trigbench.core.networks.dit:DiT", "settings": {"width": 24, "depth": 1}}}
     with pytest.raises(BenchError, match="takes no 'observed', the shape of the observations that 'shown' tells it"):
         check_study(load(write_study(tiny)))
+    nothing: Any = None
+    with pytest.raises(BenchError, match="is told observations, and what leaves is told labels alone"):
+        carded(opened(study, Run(arm="ctm", seed=0)), {}, nothing, nothing)
     with pytest.raises(BenchError, match="told observations, and what is from outside is told labels alone"):
         judge(study, Asked("samples.npz", "x", "shown", "judge"))
 

@@ -68,8 +68,12 @@ def leaving(study: Study, run: Run, licence: str | None) -> Leaving:
 def carded(
     task: Task, weights: Mapping[str, Tensor], training: TrainingRecord, record: RunRecord, licence: str | None = None
 ) -> Leaving:
-    """A task's weights with their card. Raises BenchError where nobody knows the licence of its data."""
+    """A task's weights with their card. Raises BenchError where nobody knows the licence of its data, and for a network
+    that is told observations."""
     study, run = task.study, task.run
+    if task.data.observed is not None:
+        problem = f"the network of {run.arm} is told observations, and what leaves is told labels alone"
+        raise BenchError(problem, file=study.file, key=f"arms.{run.arm}", remedy="export a run on other data")
     about = {
         "format": FORMAT,
         "name": f"{study.label} {run.arm} seed {run.seed}",
