@@ -21,6 +21,8 @@ IMPORTED = (
     "pydantic.types", "pydantic.functional_validators", "yaml", "jinja2", "safetensors.torch", "jaxtyping",
     "faulthandler", "snakemake.cli", "snakemake.workflow", "snakemake.executors.local", "snakemake.profiles",
     "snakemake.report.html_reporter", "smart_open",
+    *(f"snakemake_interface_{kind}_plugins.registry:{kind.capitalize()}PluginRegistry"  # which looks for its plugins
+      for kind in ("executor", "logger", "report", "scheduler", "storage")),
 )  # fmt: skip
 READ = ("run.job:get_ready", "claims.ledger:read_claims", "claims.dating:rule_commits")
 """Calls of the workflow whose answers many steps ask for: of its sources, and of its claims as they are and were. They
