@@ -71,7 +71,7 @@ system:
 	else echo "the browser and cluster tests need: sudo apt-get install $$packages"; fi
 
 publish: env  ## results/published from the finished studies in results/ of budget=full
-	@python -m trigbench.workflow.steps.publish --all
+	@python -m trigbench.workflow.steps.publish --all && python benchmarks/gallery.py
 
 bench: env  ## what steps, attention and starts cost, how exact tangents are, how often verdicts are false: most of an hour
 	python benchmarks/steps.py

@@ -10,7 +10,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
-LINK = re.compile(r"(!?)\[([^\]]*)\]\(\.\./((?!docs/)[^)#]*)\)")
+LINK = re.compile(r"(!?)\[([^\]]*)\]\((?:\.\./)+((?:benchmarks|core|examples|results|tests|workflow)(?:/[^)#]*)?)\)")
 METHODS = "results/published/flow_maps/figures/method-{}.svg"
 """Drawn where the study is published (trigbench.workflow.report.methods)."""
 SHOWN = """
@@ -51,12 +51,13 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     A method's page shows its figure once that is published.
     """
     source = Path(page.file.src_uri)
+    up = "../" * (len(source.parts) - 1)
     figure = METHODS.format(source.stem)
     shown = SHOWN.format(figure) if source.parent.name == "methods" and (ROOT / figure).is_file() else ""
 
     def inside(link: re.Match[str]) -> str:
         mark, words, path = link.groups()
-        return f"{mark}[{words}](files/{path})" if (ROOT / path).is_file() else f"{words} (`{path}`)"
+        return f"{mark}[{words}]({up}files/{path})" if (ROOT / path).is_file() else f"{words} (`{path}`)"
 
     return LINK.sub(inside, markdown) + shown
 

@@ -128,6 +128,19 @@ def averages(shape: Sequence[int], patch: int) -> Operator:
     return Operator(shape, seen, coordinates, points)
 
 
+def rearranged(
+    operator: Operator, shape: Sequence[int], to: Callable[[Tensor], Tensor], back: Callable[[Tensor], Tensor]
+) -> Operator:
+    """The same seen of points (batch, *shape), which hold the operator's numbers in another order.
+
+    `to` gives them its order, (batch, *shape) -> (batch, *operator.shape), and `back` their own: as pixels folded into
+    channels, for which these are `pixel_shuffle` and `pixel_unshuffle`.
+    """
+    return Operator(
+        tuple(shape), operator.seen, lambda x: operator.coordinates(to(x)), lambda x: back(operator.points(x))
+    )
+
+
 def _same(x: Tensor) -> Tensor:
     return x
 

@@ -16,7 +16,10 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor, nn
 
-from tests import checked  # noqa: F401 - it is called by name
+from tests import (
+    COMPILED_IS_LOST,
+    checked,  # noqa: F401 - it is called by name
+)
 from tests.workflow import warm
 from trigbench.core import oracle
 from trigbench.workflow.machine.warm.client import about_start
@@ -30,7 +33,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("suite")
-COMPILED_IS_LOST = sys.dont_write_bytecode
 torch.set_num_threads(1)
 with warnings.catch_warnings():  # torch 2.13's first forward-mode call scripts its decompositions and deprecates that
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -38,12 +40,11 @@ with warnings.catch_warnings():  # torch 2.13's first forward-mode call scripts 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One server of warm processes for all workers; and modules that are compiled to be collected are kept.
+    """One server of warm processes for all workers.
 
     Nothing of what is imported and collected goes before the end, and looking through it for garbage takes long.
     """
     gc.disable()
-    sys.dont_write_bytecode = False  # whatever the environment says: compiling is half of the collection
     if not hasattr(config, "workerinput"):
         started = ExitStack()
         started.enter_context(warm.server())

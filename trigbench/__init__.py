@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trigbench.core.condition import Condition as Condition
     from trigbench.core.ema import half_life_beta as half_life_beta
     from trigbench.core.ema import update as update
+    from trigbench.core.exported import Exported as Exported
     from trigbench.core.fields import Draws as Draws
     from trigbench.core.fields import Fields as Fields
     from trigbench.core.fields import bind as bind
@@ -88,6 +89,7 @@ if TYPE_CHECKING:
     from trigbench.core.trigflow import velocity as velocity
     from trigbench.core.two_angles import TwoAngles as TwoAngles
     from trigbench.core.two_angles import two_angles as two_angles
+    from trigbench.exported import load_exported as load_exported
 
     _Objective = Callable[[Fields, Tensor, Draws, Any], Regression]
 
@@ -141,6 +143,9 @@ HOMES = {
     "sample_consistency": "trigbench.core.samplers.consistency",
     "sample_segments": "trigbench.core.samplers.consistency",
     "sample_jumps": "trigbench.core.samplers.jumps",
+    # a trained run that has left (docs/export.md)
+    "load_exported": "trigbench.exported",
+    "Exported": "trigbench.core.exported",
     # networks
     "ResidualMLP": "trigbench.core.networks.mlp",
     "DDPMpp": "trigbench.core.networks.ddpmpp",

@@ -10,11 +10,25 @@ from trigbench import __version__
 from trigbench._extras import MissingExtra, need
 from trigbench._nearest import choice
 from trigbench._parser import UNKNOWN, Parser
-from trigbench.commands import audit, check, compare, convert, edit, estimate, judge, new, report, run, show, watch
+from trigbench.commands import (
+    audit,
+    check,
+    compare,
+    convert,
+    edit,
+    estimate,
+    export,
+    judge,
+    new,
+    report,
+    run,
+    show,
+    watch,
+)
 from trigbench.commands import list as listing
 from trigbench.commands._completion import say_everywhere
 
-COMMANDS = (run, listing, show, new, check, estimate, watch, report, compare, judge, edit, audit, convert)
+COMMANDS = (run, listing, show, new, check, estimate, watch, report, compare, judge, edit, export, audit, convert)
 """Modules with `add_parser(subparsers)` and `main(arguments)`; what an extra brings, main imports."""
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -50,6 +51,21 @@ def labels_and_numbers(condition: Told, told: Sequence[str]) -> tuple[Tensor | N
         problem = f"got {labels.dtype} of {tuple(labels.shape)}"
         raise ValueError(f"labels are whole numbers from 0, one a sample, not fractions or one-hot; {problem}")
     return labels, {name: parts[name] for name in told}
+
+
+def observation_apart(condition: Told, observed: Sequence[int] | None) -> tuple[Tensor | None, Told]:
+    """The observation of a condition, and what else it holds.
+
+    Raises ValueError unless it is one of `observed` numbers a sample, or there is none where that is None.
+    """
+    seen = condition.observation if isinstance(condition, Condition) else None
+    shape = None if seen is None else tuple(seen.shape[1:])
+    if shape != (None if observed is None else tuple(observed)):
+        wanted, got = ("none" if of is None else f"(batch, {', '.join(map(str, of))})" for of in (observed, shape))
+        raise ValueError(f"the network is told observations: {wanted}, in a trigbench.Condition; got {got}")
+    if seen is None or not isinstance(condition, Condition):
+        return None, condition
+    return seen, replace(condition, observation=None)
 
 
 def one_hot(

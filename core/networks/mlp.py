@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trigbench.core.condition import Condition
 from trigbench.core.constants import SIGMA_D
-from trigbench.core.networks.conditioning import ToldNumbers, full_precision, labels_and_numbers
+from trigbench.core.networks.conditioning import ToldNumbers, full_precision, labels_and_numbers, observation_apart
 from trigbench.core.networks.embeddings import (
     FOURIER_SCALE,
     FourierEmbedding,
@@ -58,7 +58,9 @@ class ResidualMLP(nn.Module):
 
     `classes` labels get an embedding each (and one more, index `classes`, for 'no label'). A network
     that is `told` numbers per sample, as ("scale", "target_time"), is given a Condition with these; a
-    number adds nothing at 0, nor anywhere before training.
+    number adds nothing at 0, nor anywhere before training. One that is made for observations of the shape
+    `observed` is given one a sample in the Condition, and embeds it beside the time, so that blocks are conditioned on
+    both (FiLM, as in arXiv 2303.04137).
     The time path runs in the weights' dtype even under autocast, its embedding in float32 at least.
     """
 
@@ -74,16 +76,19 @@ class ResidualMLP(nn.Module):
         classes: int = 0,
         sigma_d: float = SIGMA_D,
         told: Sequence[str] = (),
+        observed: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.shape, self.sigma_d, self.told = tuple(shape), sigma_d, tuple(told)
         self.coordinate: NoiseCoordinate = coordinate
+        self.observed = None if observed is None else tuple(observed)
         size = math.prod(shape)
         self.embed_time = (
             PositionalEmbedding(width) if embedding == "positional" else FourierEmbedding(width, fourier_scale)
         )
         self.embed_label = nn.Embedding(classes + 1, width) if classes else None
         self.tell = ToldNumbers(told, width, width)
+        self.see = None if observed is None else nn.Linear(math.prod(observed), width)
         self.mix = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
         self.lift = nn.Linear(size, width)
         self.blocks = nn.ModuleList(ConditionedBlock(width, conditioning) for _ in range(blocks))
@@ -99,6 +104,7 @@ class ResidualMLP(nn.Module):
     ) -> Float[Tensor, "batch *shape"]:
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"the network was made for points of shape {self.shape}, got {tuple(x.shape[1:])}")
+        seen, condition = observation_apart(condition, self.observed)
         labels, numbers = labels_and_numbers(condition, self.told)
         with full_precision(x):
             c = noise_coordinate(t.to(time_dtype(x)), self.coordinate, self.sigma_d)
@@ -106,6 +112,8 @@ class ResidualMLP(nn.Module):
             if self.embed_label is not None:
                 absent = torch.full_like(t, self.embed_label.num_embeddings - 1, dtype=torch.long)
                 e = e + self.embed_label(absent if labels is None else labels)
+            if self.see is not None and seen is not None:
+                e = e + self.see(seen.flatten(1).to(e.dtype))
             e = self.mix(self.tell(e, numbers))
         h = self.lift(x.flatten(1))
         for block in self.blocks:

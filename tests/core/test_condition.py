@@ -38,6 +38,27 @@ def awake(network: nn.Module) -> nn.Module:
     return network
 
 
+@pytest.mark.parametrize("observed", [(3,), (2, 2)])
+def test_an_observation_is_heard_by_its_network_and_refused_by_every_other(observed):
+    network = awake(ResidualMLP((4,), 16, 1, observed=observed))
+    x, t, seen = normal(2, 4), torch.tensor([0.4, 1.2]).double(), normal(2, *observed, seed=1)
+    seen.requires_grad_()
+    value = bind(network, condition=Condition(observation=seen))(x, t)
+    (gradient,) = torch.autograd.grad(value[0].sum(), seen)
+    assert gradient[0].abs().min() > 0
+    assert not gradient[1].any(), "of each sample its own"
+    told = Condition(observation=seen.detach())
+    along = normal(2, 4, seed=2), torch.tensor([0.3, -1.0]).double()
+    value, tangent = value_and_tangent(bind(network, condition=told), (x, t), along)
+    exact = torch.func.jvp(bind(network, condition=told), (x, t), along)
+    torch.testing.assert_close((value, tangent), exact, rtol=1e-12, atol=1e-12)
+    for wrong in (UNTOLD, Condition(observation=seen[:, :1])):
+        with pytest.raises(ValueError, match="the network is told observations"):
+            bind(network, condition=wrong)(x, t)
+    with pytest.raises(ValueError, match="told observations: none"):
+        bind(ResidualMLP((4,), 16, 1), condition=told)(x.float(), t)
+
+
 def jump(network: nn.Module, condition: Condition, **how) -> Jump:
     return lambda u: bind(network, condition=Condition(condition.label, condition.scale, u), **how)
 

@@ -6,8 +6,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from trigbench.core.operators import LUMINANCE, Operator, averages, bases, colour, fill, mask, observe, replace
+from trigbench.core.operators import (
+    LUMINANCE,
+    Operator,
+    averages,
+    bases,
+    colour,
+    fill,
+    mask,
+    observe,
+    rearranged,
+    replace,
+)
 
 SHAPES = [(1, 4, 4), (3, 4, 8), (2, 8, 4)]
 SEEN = [torch.rand(shape, generator=torch.Generator().manual_seed(sum(shape))) < 0.5 for shape in SHAPES]
@@ -16,6 +28,8 @@ OPERATORS = [
     *(colour(shape, torch.arange(1.0, shape[0] + 1).tolist()) for shape in SHAPES),
     *(averages(shape, patch) for shape in SHAPES for patch in (2, 4)),
 ]
+FOLDED = averages((1, 8, 4), 4)
+OPERATORS.append(rearranged(FOLDED, (4, 4, 2), lambda x: pixel_shuffle(x, 2), lambda x: pixel_unshuffle(x, 2)))
 operators = st.sampled_from(OPERATORS)
 
 
@@ -49,6 +63,13 @@ def test_replacing_is_a_projection_onto_what_agrees(operator: Operator, seed: in
     assert torch.allclose(found.flatten(1) @ null.T, x.flatten(1) @ null.T, atol=1e-12)  # the nearest such point
     assert torch.allclose(replace(operator, found, y), found, atol=1e-12)
     assert torch.allclose(replace(operator, x, observe(operator, x)), x, atol=1e-12)
+
+
+def test_numbers_in_another_order_are_seen_as_in_their_own() -> None:
+    x, folded = points(FOLDED), OPERATORS[-1]
+    y = observe(FOLDED, x)
+    assert torch.equal(observe(folded, pixel_unshuffle(x, 2)), y)
+    assert torch.equal(pixel_shuffle(fill(folded, y), 2), fill(FOLDED, y))
 
 
 def test_a_mask_is_exact_to_the_bit() -> None:

@@ -1,5 +1,6 @@
 """DDPM++, EDM2 and DiT: what they are told, norms, counts, precision, and the fast tangent through them."""
 
+import functools
 import json
 import math
 import re
@@ -336,23 +337,27 @@ def count(make: Callable[..., nn.Module], settings: Mapping[str, Any]) -> int:
         return sum(p.numel() for p in make(**settings).parameters())
 
 
-@pytest.fixture(scope="module")
-def counted() -> dict[str, tuple[int, int]]:
-    """By preset: the parameters with plain conditioning, and with double normalisation."""
-    both = {"DDPM++ cifar10": (count(DDPMpp, ddpmpp.PRESETS["cifar10-plain"]), count(DDPMpp, ddpmpp.CIFAR10))}
-    for name, preset in edm2.PRESETS.items():
-        both[f"EDM2 {name}"] = (count(EDM2, {**preset, **edm2.PLAIN}), count(EDM2, preset))
-    for name, preset in dit.PRESETS.items():
-        both[f"DiT {name}"] = (count(DiT, {**preset, "conditioning": "plain"}), count(DiT, preset))
-    return both
+COUNTED: dict[str, tuple[Callable[..., nn.Module], Mapping[str, Any], Mapping[str, Any]]] = {
+    "DDPM++ cifar10": (DDPMpp, ddpmpp.PRESETS["cifar10-plain"], ddpmpp.CIFAR10),
+    **{f"EDM2 {name}": (EDM2, {**preset, **edm2.PLAIN}, preset) for name, preset in edm2.PRESETS.items()},
+    **{f"DiT {name}": (DiT, {**preset, "conditioning": "plain"}, preset) for name, preset in dit.PRESETS.items()},
+}
+"""By preset: the network, its settings with plain conditioning, and with double normalisation."""
+
+
+@functools.cache
+def counted(name: str) -> tuple[int, int]:
+    """A preset's parameters, plain and with double normalisation."""
+    make, plain, double = COUNTED[name]
+    return count(make, plain), count(make, double)
 
 
 @pytest.mark.slow
-def test_plain_networks_have_the_published_counts(counted):
+def test_plain_networks_have_the_published_counts():
     """The checkpoints' augmentation embedding (9 x 128) and uncertainty head (128) are not part of a field."""
-    assert counted["DDPM++ cifar10"][0] + 9 * 128 == LAYOUTS["edm_cifar10_ddpmpp_unconditional"]["parameters"]
+    assert counted("DDPM++ cifar10")[0] + 9 * 128 == LAYOUTS["edm_cifar10_ddpmpp_unconditional"]["parameters"]
     for layout in ("img64_s", "img512_xs", "img512_s"):
-        ours = counted[f"EDM2 {layout.replace('_', '-')}"][0]
+        ours = counted(f"EDM2 {layout.replace('_', '-')}")[0]
         assert ours + 128 == LAYOUTS[f"edm2_{layout}"]["parameters"]
 
 
@@ -361,9 +366,9 @@ def test_plain_networks_have_the_published_counts(counted):
     ("size", "millions"), [("s", 280.2), ("m", 497.8), ("l", 777.6), ("xl", 1119.4), ("xxl", 1523.4)]
 )
 @pytest.mark.parametrize("data", ["img64", "img512"])
-def test_plain_edm2_has_the_counts_of_the_papers_tables_and_double_normalisation_cannot(counted, data, size, millions):
+def test_plain_edm2_has_the_counts_of_the_papers_tables_and_double_normalisation_cannot(data, size, millions):
     """arXiv 2410.11081, Tables 4 and 5: within 0.02%, where a shift b(t) in every block adds about 5%."""
-    plain, double = counted[f"EDM2 {data}-{size}"]
+    plain, double = counted(f"EDM2 {data}-{size}")
     assert plain / 1e6 == pytest.approx(millions, rel=2e-4)
     assert 1.045 < double / (1e6 * millions) < 1.055
 
@@ -374,18 +379,19 @@ def test_ddpmpp_has_55_73_million_plain_and_60_07_with_scale_and_shift():
 
 
 @pytest.mark.parametrize(("size", "millions"), [("s", 33), ("b", 130), ("l", 458), ("xl", 675)])
-def test_dit_has_the_counts_of_its_paper(counted, size, millions):
+def test_dit_has_the_counts_of_its_paper(size, millions):
     """arXiv 2212.09748, Table 4, patch 2; double normalisation has the same parameters as adaLN-Zero."""
-    plain, double = counted[f"DiT {size}-2"]
+    plain, double = counted(f"DiT {size}-2")
     assert round(plain / 1e6) == millions and plain == double
 
 
-def test_the_page_on_networks_states_these_counts(counted):
+@pytest.mark.slow
+def test_the_page_on_networks_states_these_counts():
     lines = (ROOT / "docs/networks.md").read_text().splitlines()
     rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in lines if re.match(r"\|.*\d \d", line)]
-    assert {
-        name: (int(plain.replace(" ", "")), int(double.replace(" ", ""))) for name, plain, double in rows
-    } == counted
+    assert {name: (int(plain.replace(" ", "")), int(double.replace(" ", ""))) for name, plain, double in rows} == {
+        name: counted(name) for name in COUNTED
+    }
 
 
 @pytest.mark.slow

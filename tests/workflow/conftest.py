@@ -134,9 +134,12 @@ def squeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
     return write
 
 
-def copied_project(folder: Path) -> Path:
-    """The project's source in another folder, where it may be edited."""
-    ignored = shutil.ignore_patterns("__pycache__", "site.yaml")
+def copied_project(folder: Path, compiled: bool = False) -> Path:
+    """The project's source in another folder, where it may be edited; `compiled`, where it is run, not to be so again.
+
+    Python holds what is compiled against its source's time and size, which copies keep.
+    """
+    ignored = shutil.ignore_patterns("site.yaml", *(["*.opt-*", "*.pyc.*"] if compiled else ["__pycache__"]))
     for part in ("trigbench", "core", "workflow", "docs", "profiles"):
         shutil.copytree(ROOT / part, folder / part, ignore=ignored, symlinks=True)
     shutil.copy(ROOT / "Snakefile", folder)

@@ -12,6 +12,7 @@ from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS
 from trigbench.workflow.run.counts import sampling_evaluations
 from trigbench.workflow.study.claim import written
+from trigbench.workflow.study.policies import EXPERT, LOW_VARIANCE
 from trigbench.workflow.study.quantities import QUANTITIES
 from trigbench.workflow.study.study import Study
 
@@ -21,10 +22,12 @@ FLOORS = {
     "cifar10": {"fd_train": 1.0},
     "imagenet64": {"fd_train": 1.0},
     "imagenet512": {"fd_train": 1.0, "fdd_train": 10.0},
+    "navigation": {},
 }
 LEVEL = {
     "diffusion": 20.0, "scd": 26.0, "sct": 32.0, "dscd": 30.0, "dsct": 40.0, "ms_scd": 28.0, "cd": 60.0, "ct": 130.0,
     "ict": 55.0, "ect": 45.0, "vsd": 35.0, "scd_vsd": 22.0, "lcm": 29.0,
+    "ctm": 34.0, "meanflow": 38.0,
 }  # fmt: skip
 OF_SAMPLES = {
     "digits": ("fd_train", "precision", "recall", "nearest_train", "nearest_held_out"),
@@ -32,6 +35,7 @@ OF_SAMPLES = {
     "cifar10": ("fd_train", "precision", "recall"),
     "imagenet64": ("fd_train", "precision", "recall"),
     "imagenet512": ("fd_train", "fdd_train", "precision", "recall"),
+    "navigation": ("sliced_wasserstein",),
 }
 SIZES = {"xs": 20_000, "s": 70_000, "m": 250_000, "l": 560_000, "xl": 800_000, "xxl": 1_100_000}
 
@@ -76,6 +80,10 @@ def rows_of(
                 for metric in OF_SAMPLES[study.data[own.data].kind]:
                     value = _sample_metric(metric, level * worse, way.guidance or 1.0)
                     runs.append({**about, **more, **where, "metric": metric, "value": _given(metric, value, lost)})
+                runs += [
+                    {**about, **more, **where, **row}
+                    for row in _policies(settings.measurement, level * worse, own.objective, lost)
+                ]
                 if flops:
                     cost = 2.0 * parameters * sampling_evaluations(way)
                     runs.append({**about, **more, **where, "metric": "sample_flops", "value": cost})
@@ -94,12 +102,32 @@ def rows_of(
     data = study.arms[study.arms_of(experiment)[0]].data
     floor = {"study": study.study, "data": data, "arm": "data", "objective": "data", "status": "finished"}
     runs += [{**floor, "metric": metric, "value": value} for metric, value in FLOORS[study.data[data].kind].items()]
+    runs += [{**floor, "sampler": EXPERT, **row} for row in _policies(settings.measurement, 2.0, "diffusion", False)]
     if settings.measurement == "editing":
         truth = "images" if settings.metric.endswith("fd") else "posterior"
         runs.append({**floor, "sampler": truth, "steps": 1, "metric": settings.metric, "value": 8.0})
     frame = pd.DataFrame(runs).reindex(columns=COLUMNS)
     points = pd.DataFrame(curves).reindex(columns=CURVE_COLUMNS)
     return frame, pd.concat([points, _exact()]) if settings.figure == "theory" else points
+
+
+def _policies(measurement: str | None, level: float, objective: str, lost: bool) -> list[dict]:
+    """Where policies are measured, those of a way to plan, and of a map from low variance too."""
+    if measurement != "policy":
+        return []
+    starts = [
+        ({}, level),
+        *([({"sampler": LOW_VARIANCE, "sampling": None}, 1.3 * level)] if objective != "diffusion" else []),
+    ]
+    return [
+        {**start, "metric": metric, "value": _given(metric, value, lost)}
+        for start, own in starts
+        for metric, value in _in_loop(own).items()
+    ]
+
+
+def _in_loop(level: float) -> dict[str, float]:
+    return {"success": math.exp(-level / 60), "ways_taken": 6 * math.exp(-level / 90), "jerk": level / 100}
 
 
 def _level(arm: str, objective: str, intervals: int | None, parameters: int) -> float:

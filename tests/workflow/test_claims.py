@@ -126,6 +126,7 @@ def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
         "editing",
         "flow_maps",
         "low-rank",
+        "uses",
     ],
 )
 def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:
@@ -897,7 +898,7 @@ def test_a_claim_is_a_target_that_makes_its_experiment_alone(
     claims: dict, tiny: dict, write_study, lay_data, tmp_path: Path
 ) -> None:
     source, here = tmp_path / "source", tmp_path / "here"
-    copied_project(source)
+    copied_project(source, compiled=True)
     here.mkdir()
     lay_data(here)
     tiny["seeds"] = [0, 1]

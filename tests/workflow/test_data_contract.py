@@ -84,7 +84,7 @@ BAD: dict[str, tuple[Callable[[torch.Generator, int], Drawn], str]] = {
     "a scale beside": (_labels(lambda y: Condition(y, torch.ones(len(y)))), "draws 'scale' in its condition"),
     "what samples are not told": (
         _labels(lambda y: Condition(y, observation=y)),
-        "draws 'observation' in its condition",
+        r"draws observations: torch\.int64 of \(\d+,\), where none was expected",
     ),
     "too many in a condition": (_labels(lambda y: Condition(y + 1)), "draws labels from 1 to 3"),
     "none": (_labels(lambda y: None), "has 3 classes and draws no labels"),

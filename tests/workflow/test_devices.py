@@ -14,6 +14,7 @@ import torch
 
 from tests.workflow import several
 from tests.workflow.conftest import step
+from trigbench.core.condition import UNTOLD
 from trigbench.core.objectives import OBJECTIVES
 from trigbench.core.tangents import Apart, derivative_along
 from trigbench.workflow.data.randomness import generator
@@ -131,7 +132,7 @@ def test_sampling_has_all_its_tensors_on_the_device(objective: str, sampler: dic
     noise = torch.zeros(2, 5, 2, device="meta")
     (way,) = study.samplings("x")
     with torch.no_grad():
-        made = sampling._draw(task, network, dict(network.named_parameters()), None, noise, [], way)
+        made = sampling.draw(task, network, dict(network.named_parameters()), UNTOLD, noise, [], way)
     assert (made.device.type, made.shape) == ("meta", (5, 2))
 
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from PIL import Image
+from torch.nn.functional import pixel_unshuffle
 
 from trigbench.cli import main
 from trigbench.core.operators import observe
@@ -22,21 +23,23 @@ from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import CURVE_COLUMNS, experiment_tables
 from trigbench.workflow.data.kinds.digits.classifier import classifier
 from trigbench.workflow.data.kinds.digits.draws import open_dataset
+from trigbench.workflow.data.kinds.digits.labelled import labelled
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import write_arrays, write_json
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.report import edited as drawn
+from trigbench.workflow.report.beside import left_to_see
 from trigbench.workflow.report.kinds import editing as figure
 from trigbench.workflow.run import measuring
 from trigbench.workflow.run.assembly import make_network
 from trigbench.workflow.run.edit_one import Asked, draw_edits, editor_of
 from trigbench.workflow.run.editing import edits_of, even_times, seen_of
 from trigbench.workflow.run.measurements import edited, editing
-from trigbench.workflow.run.measurements.edited_images import EACH, HEAD, held_images, judge_images, strip_of
+from trigbench.workflow.run.measurements.edited_images import held_images, judge_images, strip_of
 from trigbench.workflow.run.task import opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.run.weights import kept_of
-from trigbench.workflow.study.edits import EDITED
+from trigbench.workflow.study.edits import EACH, EDITED
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.reading import load
@@ -55,9 +58,13 @@ def test_halves_averages_strokes_and_colours_are_asked_of_data_that_have_them() 
     assert names(1, 8, 8) == ["inpaint", "enlarge", "strokes"]
     assert names(3, 32, 32) == ["inpaint", "enlarge", "strokes", "colourise"]
     assert names(1, 6, 6) == ["inpaint", "strokes"]
+    assert [edit.name for edit in edits_of((16, 7, 7), fold=4)] == ["inpaint", "enlarge", "strokes"]
     half = edits_of((1, 4, 4))[0].operator.seen
     assert half[:, :2].all()
     assert not half[:, 2:].any()
+    image = torch.randn(2, 1, 8, 8)
+    for own, plain in zip(edits_of((4, 4, 4), fold=2), edits_of((1, 8, 8)), strict=True):  # as the image that it is
+        assert torch.equal(observe(own.operator, pixel_unshuffle(image, 2)), observe(plain.operator, image))
     assert edits_of((3,))[0].operator.seen.tolist() == [True, False, False]
 
 
@@ -188,10 +195,11 @@ def digits() -> dict[str, Any]:
 def test_images_as_they_are_miss_nothing_do_not_spread_and_are_read_as_ever(digits: dict) -> None:
     dataset = open_dataset(digits, 0.5)
     kind = SimpleNamespace(judge_samples=lambda _, x, wanted: {"fd_train": float(x.mean())})
+    known = labelled(dataset)
     for edit in edits_of(dataset.shape):
-        held = held_images(dataset, edit, 60, seed=0, sigma_d=0.5)
+        held = held_images(known, edit, 60, seed=0)
         assert len(held.images) == 60 == EACH * len(held.images[::EACH].unique(dim=0))
-        found = judge_images(kind, dataset, edit, held)(held.images)
+        found = judge_images(kind, dataset, known, edit, held)(held.images)
         assert found["diversity"] == 0
         assert (found["missed"] == 0) == (not edit.guided)
         assert found["fd"] == pytest.approx(float(held.images.mean()), rel=1e-5)
@@ -201,35 +209,39 @@ def test_images_as_they_are_miss_nothing_do_not_spread_and_are_read_as_ever(digi
         )
         guess = module((held.images * 5 + 8).round() / 16).argmax(1)
         assert found["agreement"] == pytest.approx(float((guess == held.labels).double().mean()))
-        assert all(name in digits for name in HEAD)
-        moved = judge_images(kind, dataset, edit, held)(held.images + 0.5 * torch.randn(held.images.shape))
+        moved = judge_images(kind, dataset, known, edit, held)(held.images + 0.5 * torch.randn(held.images.shape))
         assert moved["diversity"] > 0.3
-        lost = judge_images(kind, dataset, edit, held)(held.images * math.nan)
+        lost = judge_images(kind, dataset, known, edit, held)(held.images * math.nan)
         assert all(math.isnan(value) for value in lost.values())
 
 
-@pytest.fixture
-def pictured(digits: dict, write_study: Callable[[dict], Path], tmp_path: Path, monkeypatch) -> Study:
-    """A study of digits in the current folder, with runs of two steps."""
-    monkeypatch.chdir(tmp_path)
-    experiment = {
-        "title": "t",
-        "paper": "p",
-        "question": "q",
-        "expectation": "e",
-        "figure": "editing",
-        "metric": "inpaint_fd",
-    }
-    content = {
+def of_digits(**evaluation: int) -> dict[str, Any]:
+    """What a study of edits of digits says, whose runs take two steps."""
+    experiment = dict.fromkeys(("title", "paper", "question", "expectation"), "said")
+    experiment |= {"figure": "editing", "metric": "inpaint_fd", "measurement": "editing"}
+    return {
         "study": "mine", "title": "t", "summary": "s", "sigma_d": 0.5, "seeds": [0],
         "data": {"digits": {"kind": "digits"}}, "sizes": {"small": {"width": 8, "blocks": 1}},
         "defaults": {"data": "digits", "size": "small", "iterations": 2, "batch": 4, "rate": 1e-3,
                      "ema_half_life": 100},
         "arms": {"teacher": {"objective": "diffusion"}, "sct": {"objective": "sct"}},
-        "evaluation": {"samples": 280},
-        "experiments": {"edits": {**experiment, "arms": ["teacher", "sct"], "measurement": "editing"}},
+        "evaluation": {"samples": 280, **evaluation},
+        "experiments": {"edits": {**experiment, "arms": ["teacher", "sct"]}},
     }  # fmt: skip
-    study = load(write_study(content))
+
+
+@pytest.mark.parametrize(("evaluation", "key"), [({"samples": 100}, "samples"), ({"edits": 259}, "edits")])
+def test_edits_that_fix_no_covariance_are_refused_before_anything_is_trained(write_study, evaluation, key) -> None:
+    said = rf"(?s){evaluation[key]} edits, 4 of an image.*evaluation.{key}.*at least 260"
+    with pytest.raises(BenchError, match=said):
+        load(write_study(of_digits(**evaluation)))
+
+
+@pytest.fixture
+def pictured(digits: dict, write_study: Callable[[dict], Path], tmp_path: Path, monkeypatch) -> Study:
+    """The same in the current folder, trained."""
+    monkeypatch.chdir(tmp_path)
+    study = load(write_study(of_digits()))
     study.data_file("digits").parent.mkdir(parents=True)
     write_arrays(study.data_file("digits"), digits)
     write_json(study.made.facts("digits"), {"floors": []})
@@ -252,7 +264,7 @@ def test_edits_of_digits_are_measured_and_drawn(pictured: Study, monkeypatch: py
     assert shown["sct", "edit", 4] < 1e-6
     assert shown["teacher", "repaint", 8] < 1e-6
     assert set(runs[runs.metric == "strokes_fd"].sampler) == {"images", "sdedit", "edit"}
-    strips = drawn.strips_of(pictured, "edits")
+    strips = left_to_see(pictured, "edits", "strips")
     assert [s["evaluations"] for s in strips if s["part"] == "inpaint"] == [None, None, 8, 3, 1, 4]
     image = np.array(strips[0]["images"])
     assert image.shape == (10, 8, 8)
@@ -340,15 +352,13 @@ def test_a_picture_is_edited_from_the_command_line(pictured: Study, capsys: pyte
         "3",
         "--image",
         "my.png",
-        "--steps",
-        "2",
         "--count",
         "2",
     )
-    main(["edit", *given, "--task", "inpaint", "--mask", "mask.png"])
+    main(["edit", *given, "--task", "inpaint", "--mask", "mask.png", "--steps", "2"])
     assert "edits miss what is seen by 0 of 255 levels" in capsys.readouterr().out
     first = Image.open("edits.png")
-    main(["edit", *given, "--task", "inpaint", "--mask", "mask.png", "--out", "again.png"])
+    main(["edit", *given, "--task", "inpaint", "--mask", "mask.png", "--steps", "2", "--out", "again.png"])
     assert first.tobytes() == Image.open("again.png").tobytes(), "the noise is a function of the seed"
     picture = np.asarray(first)
     side = (picture.shape[1] - 3 * 6) // 4
@@ -358,8 +368,8 @@ def test_a_picture_is_edited_from_the_command_line(pictured: Study, capsys: pyte
     assert np.array_equal(one[:half], image[:half])
     assert not np.array_equal(one[half:], other[half:])
     for task, more in (
-        ("enlarge", ["--factor", "2"]),
-        ("strokes", ["--strength", "0.5"]),
+        ("enlarge", ["--factor", "2", "--steps", "1"]),
+        ("strokes", ["--strength", "0.5", "--steps", "3"]),
         ("denoise", ["--noise", "9"]),
     ):
         main(["edit", *given, "--task", task, *more])
@@ -372,6 +382,7 @@ def test_a_picture_is_edited_from_the_command_line(pictured: Study, capsys: pyte
         (["--task", "inpaint", "--mask", "all.png"], "the mask hides everything"),
         (["--task", "inpaint", "--mask", "none.png"], "no such file"),
         (["--task", "enlarge", "--mask", "mask.png"], "enlarge does not look at --mask"),
+        (["--task", "denoise", "--noise", "20", "--steps", "4"], "denoise does not look at --steps"),
         (["--task", "enlarge", "--factor", "3"], "squares of 3 pixels do not tile"),
         (["--task", "enlarge", "--factor", "1"], "--factor is 1"),
         (["--task", "colourise"], "no colours"),

@@ -76,7 +76,7 @@ def test_where_an_inside_moved_the_workflow_says_so_and_makes_a_study_by_snakema
     tiny: dict, write_study, lay_data, tmp_path: Path
 ) -> None:
     lay_data(tmp_path)
-    project = copied_project(tmp_path / "project")
+    project = copied_project(tmp_path / "project", compiled=True)
     insides = project / "workflow" / "machine" / "engine.py"
     insides.write_text(insides.read_text().replace("return list(_strange())", 'return ["Job.restart_times"]'))
     del tiny["arms"]["dscd-{intervals}"], tiny["experiments"]["discretisation"]

@@ -160,6 +160,7 @@ def test_claims_name_what_the_studies_have(name: str) -> None:
     assert len(rules) >= 10 and {rule.experiment for rule in rules} <= set(study.experiments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
 def test_a_full_study_plans_by_its_name_without_its_data(name: str, tmp_path: Path) -> None:
     plan = snakemake(name, "-n", "--quiet", "rules", cwd=tmp_path).stdout

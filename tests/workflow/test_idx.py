@@ -16,6 +16,7 @@ from trigbench.workflow.data.kinds.idx import making as idx
 from trigbench.workflow.data.kinds.idx.draws import open_dataset, to_levels, to_unit_variance
 from trigbench.workflow.data.kinds.idx.files import read_idx
 from trigbench.workflow.data.kinds.idx.kind import IDX, IdxData
+from trigbench.workflow.data.kinds.idx.labelled import labelled
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.run.conformance.data_sets import check_data
 from trigbench.workflow.study.kinds import kind_module, known_of
@@ -159,6 +160,11 @@ def test_the_same_content_comes_from_gzipped_and_plain_files_and_from_torchvisio
         idx.parts_of(other.model_copy(update={"content": "0" * 64}))
 
 
+def test_random_features_read_no_class(there) -> None:
+    with pytest.raises(LookupError, match="features of random, which reads no class"):
+        labelled(open_dataset(there[1], 0.5))
+
+
 def test_a_classifier_of_the_training_part_judges_unless_another_is_named(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(extractors, "FEWEST_STEPS", 8)
@@ -168,6 +174,15 @@ def test_a_classifier_of_the_training_part_judges_unless_another_is_named(tmp_pa
     arrays, facts = idx.prepare(data, EVALUATION, 0.5)
     assert facts["classifier_accuracy_held_out"] > 1 / CLASSES and facts["names"] == "one, two, three, four"
     assert facts["protocol"]["extractor"].startswith("classifier, ") and facts["train"] == COUNTS["train"]
+    held, shown = labelled(open_dataset(arrays, 0.5)), arrays["held_out_shown"]
+    rows = torch.arange(COUNTS["t10k"])
+    assert float((held.read(held.images(rows)) == held.labels).double().mean()) == pytest.approx(
+        facts["classifier_accuracy_held_out"], abs=1e-4
+    )
+    order = judging.fixed_order(COUNTS["t10k"], data.seed, "held_out")
+    about = judging.about_of(arrays)
+    back = to_levels(held.images(torch.from_numpy(order)), about["mean"], about["std"], about["fold"])
+    assert torch.equal(back, torch.from_numpy(shown))
     dataset = open_dataset(arrays, 0.5)
     assert dataset.classes == 0 and dataset.draw(torch.Generator().manual_seed(0), 3)[1].label is None
     json.dumps(facts)
@@ -254,6 +269,16 @@ def test_a_file_is_read_by_what_it_holds_and_not_by_its_name(tmp_path: Path, pac
 # --- the study -------------------------------------------------------------------------------------
 
 
+def test_its_pilot_has_a_teacher_and_a_student_of_each_network_on_the_same_images() -> None:
+    study, carried = load("fashion-pilot"), load("fashion")
+    teachers = {arm.teacher for arm in study.arms.values() if arm.objective == "scd"}
+    assert len(study.arms) == 8 and teachers == {name for name in study.arms if name.startswith("pilot-teacher-")}
+    for data in (*study.data.values(), *carried.data.values()):
+        assert isinstance(data, IdxData)
+        assert data.model_copy(update={"fold": 1}) == study.data["clothes-whole"]
+    assert study.evaluation == carried.evaluation.model_copy(update={"edits": None})
+
+
 @pytest.mark.parametrize("budget", ["laptop", "full", "smoke"])
 def test_the_study_of_clothes_is_what_it_promises(budget: str) -> None:
     study = load("fashion", budget)
@@ -265,7 +290,6 @@ def test_the_study_of_clothes_is_what_it_promises(budget: str) -> None:
     assert {arm for arm, count in seeds.items() if count == 3} == three
     assert {arm for arm, count in seeds.items() if count == 1} == set(study.arms) - three
     assert {"dscd-8", "dscd-1024", "cd", "ms-scd-2", "scd-guided"} < set(study.arms)
-    assert sum(arm.startswith("pilot-") for arm in study.arms) == 8
     for name in ("scd", "sct", "dscd-64", "ect"):
         arm = study.arms[name]
         assert arm.rate <= 1e-4 and arm.start == "teacher"

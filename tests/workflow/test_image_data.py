@@ -18,6 +18,7 @@ from trigbench.workflow.data.features import extractors, judging
 from trigbench.workflow.data.kinds.images import making as images
 from trigbench.workflow.data.kinds.images.draws import open_dataset
 from trigbench.workflow.data.kinds.images.kind import ImagesData
+from trigbench.workflow.data.kinds.images.labelled import labelled
 from trigbench.workflow.data.kinds.latents.kind import LatentsData
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import read_json, write_arrays
@@ -67,6 +68,15 @@ def test_facts_say_what_is_there_and_by_which_protocol_it_is_judged(there) -> No
     assert facts["classifier_accuracy_held_out"] > 0.9, "discs of three colours are easy"
     assert facts["protocol"]["samples"] == 100 and "90 images" in facts["protocol"]["reference"]
     assert facts["protocol"]["extractor"].startswith("classifier, weights sha256 ")
+
+
+@pytest.mark.slow
+def test_held_out_images_are_read_as_the_class_that_they_are_of(there) -> None:
+    _, arrays, facts = there
+    held = labelled(open_dataset(arrays, 0.5))
+    rows = torch.arange(len(held.labels))
+    right = float((held.read(held.images(rows)) == held.labels).double().mean())
+    assert right == pytest.approx(facts["classifier_accuracy_held_out"], abs=1e-4)
 
 
 @pytest.mark.slow

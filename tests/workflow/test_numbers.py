@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trigbench.core.condition import UNTOLD
 from trigbench.core.constants import SIGMA_MAX, SIGMA_MIN
 from trigbench.core.fields import bind
 from trigbench.core.networks.mlp import ResidualMLP
@@ -262,7 +263,7 @@ def test_samples_of_maps_with_cms_boundary_take_the_noise_of_cms_algorithm_and_n
     (way,) = study.samplings("x")
     noise = torch.randn(2, 5, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        made = sampling._draw(task, network, weights, None, noise, [], way)
+        made = sampling.draw(task, network, weights, UNTOLD, noise, [], way)
         field = student_field(task, network, weights)
         times = [math.atan(SIGMA_MAX / study.sigma_d), 0.005]
         whole, lacking = (

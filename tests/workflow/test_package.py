@@ -1,6 +1,7 @@
 """One name, trigbench: in the checkout, and from a wheel in an environment of its own."""
 
 import ast
+import functools
 import json
 import os
 import re
@@ -133,11 +134,17 @@ def test_no_message_says_it_either() -> None:
     for path in [
         path for room in ("core", "workflow", "examples", "benchmarks") for path in (ROOT / room).rglob("*.py")
     ]:
-        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-        comments = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
-        texts = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in comments]
-        found += [f"{path}:{node.lineno}" for node in texts if isinstance(node.value, str) and short.search(node.value)]
+        found += [f"{path}:{line}" for line, text in _texts(path) if short.search(text)]
     assert found == []
+
+
+@functools.cache
+def _texts(path: Path) -> list[tuple[int, str]]:
+    """(line, text) of every text in a module that is more than a comment."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    comments = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    texts = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in comments]
+    return [(node.lineno, node.value) for node in texts if isinstance(node.value, str)]
 
 
 def test_a_message_names_pages_where_they_lie(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -296,10 +303,7 @@ def test_every_remedy_that_names_a_command_takes_it_from_one_place() -> None:
     line = re.compile(r"\bsnakemake (?:-|\w+/|\w+ -)|python -m (?:trigbench\.)?workflow|python -m trigbench\.workflow")
     found = set[str]()
     for path in (path for room in ("core", "workflow", "trigbench") for path in (ROOT / room).rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        comments = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-        texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in comments]
-        if any(isinstance(node.value, str) and line.search(node.value) for node in texts):
+        if any(line.search(text) for _, text in _texts(path)):
             found.add(path.relative_to(ROOT).as_posix())
     assert found == {"workflow/run/own.py"}, "which is no step"
 

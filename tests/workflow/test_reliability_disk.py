@@ -168,9 +168,10 @@ def test_a_flipped_bit_in_a_teacher_s_weights_is_named_before_anything_is_taught
 def test_a_study_runs_from_and_in_folders_with_spaces_quotes_and_umlauts(tiny: dict, tmp_path: Path) -> None:
     place = tmp_path / "it's größer, 一 & zwei"
     source, here = place / "the source", place / "mes résultats"
-    copied_project(source)
+    copied_project(source, compiled=True)
     here.mkdir()
     tiny["title"] = "Größe, 一, and 'quotes'"
+    del tiny["arms"]["dscd-{intervals}"], tiny["experiments"]["discretisation"]  # one run goes through every step
     path = here / "my study, größer.yaml"
     path.write_text(yaml.safe_dump(tiny, sort_keys=False, allow_unicode=True), encoding="utf-8")
     snakemake("--config", f"study={path}", "--cores", "2", cwd=here, root=source)

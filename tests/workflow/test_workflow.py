@@ -133,7 +133,7 @@ def test_editing_mathematics_retrains_what_used_it_and_editing_a_docstring_nothi
     tiny: dict, write_study, lay_data, tmp_path: Path
 ) -> None:
     source = tmp_path / "source"
-    copied_project(source)
+    copied_project(source, compiled=True)
     study, here = write_study(tiny), tmp_path / "here"
     here.mkdir()
     lay_data(here)
@@ -183,10 +183,12 @@ def test_bad_input_ends_before_any_job_with_file_key_and_remedy(tiny: dict, writ
     assert not (tmp_path / "results").exists()
     unknown = snakemake("--config", "budgt=smoke", cwd=tmp_path, check=False)
     assert "unknown configuration budgt" in unknown.stdout
+    other = snakemake("--config", "budget=smoke", "--", "oracle/dimension", cwd=tmp_path, check=False)
+    assert "remedy: name oracle-smoke/dimension" in other.stdout
 
 
 def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, with_data, tmp_path: Path) -> None:
-    tiny["arms"]["scd"]["iterations"] = 1500
+    """The first one stands still, in the middle of a run, until the second has been told off."""
     study = with_data(tiny).file
     command = [warm.python(), "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "-d", str(tmp_path), "--cores", "1"]
     first = subprocess.Popen(
@@ -198,11 +200,13 @@ def test_two_workflows_on_one_folder_do_not_corrupt_each_other(tiny: dict, with_
         while not any((tmp_path / "results/tiny").glob("checkpoints/*/*/lock")):
             assert time.monotonic() < deadline
             assert first.poll() is None
-            time.sleep(0.1)
+            time.sleep(0.02)
+        first.send_signal(signal.SIGTSTP)
         second = snakemake("--config", f"study={study}", *ONE_CORE, cwd=tmp_path, check=False)
         assert second.returncode != 0
         assert "cannot be locked" in second.stdout
     finally:
+        first.send_signal(signal.SIGCONT)
         out, _ = first.communicate(timeout=300)
     assert first.returncode == 0, out
     assert (tmp_path / "results/tiny/experiments/training/figure.svg").is_file()

@@ -19,8 +19,12 @@ IMPORTED = (
     "torch", "torch.func", "numpy", "pandas", "scipy.stats", "matplotlib.pyplot", "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg", "PIL.Image", "seaborn", "pydantic.main", "pydantic.json_schema",
     "pydantic.types", "pydantic.functional_validators", "yaml", "jinja2", "safetensors.torch", "jaxtyping",
-    "faulthandler", "snakemake.cli", "snakemake.workflow", "snakemake.executors.local",
+    "faulthandler", "snakemake.cli", "snakemake.workflow", "snakemake.executors.local", "snakemake.profiles",
+    "snakemake.report.html_reporter", "smart_open",
 )  # fmt: skip
+READ = ("run.job:get_ready", "claims.ledger:read_claims", "claims.dating:rule_commits")
+"""Calls of the workflow whose answers many steps ask for: of its sources, and of its claims as they are and were. They
+are kept by the text that was read."""
 WITH_TRITON = ("run.operations", "run.counts", "run.estimates", "run.estimate_table", "run.measurements.costs")
 """These take triton, which at the end of each process lists what it leaks; who imports them does it by itself."""
 VARIABLES = {"PYTHONWARNINGS": "default", "MPLBACKEND": "Agg"}
@@ -35,7 +39,7 @@ def server() -> Iterator[None]:
     with (
         warm.serving(IMPORTED, root=None, within=True, variables=VARIABLES) as bare,
         warm.serving(
-            [*IMPORTED, *_project(), "trigbench.workflow.run.job:get_ready"],
+            [*IMPORTED, *_project(), *(f"trigbench.workflow.{call}" for call in READ)],
             str(bare / "python"), ROOT, within=True, variables=VARIABLES,
         ) as project,
     ):  # fmt: skip

@@ -38,7 +38,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     made.add_argument("--mask", metavar="FILE", help="of inpaint: white where the image is to be made")
     made.add_argument("--out", metavar="FILE", default="edits.png", help="what is written (default: %(default)s)")
     made.add_argument("--study", metavar="YAML", help="of a study of your own, its file")
-    made.add_argument("--steps", type=int, default=8, help="of the map (default: %(default)s)")
+    made.add_argument("--steps", type=int, help="of the map (default: 8)")
     made.add_argument("--count", type=int, default=6, help="edits, each of its own noise (default: %(default)s)")
     made.add_argument("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
     made.add_argument("--label", type=int, help="the image's class, of data that have classes")
@@ -71,7 +71,7 @@ def main(arguments: argparse.Namespace) -> None:
     if any(given is not None and given.resolve() == out.resolve() for given in (image, mask)):
         raise BenchError("edits would overwrite what they are made of", file=out, key="--out", remedy="name another")
     editor = editor_of(study, run, arguments.label)
-    told = _told(1 if asked.image is None else asked.steps) if sys.stderr.isatty() else None
+    told = _told(asked.taken) if sys.stderr.isatty() else None
     edited = draw_edits(editor, asked, told)
     drawn_together(editor, edited).save(out)
     shown = (

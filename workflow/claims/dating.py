@@ -105,8 +105,8 @@ def _claim_by_claim(text: str) -> dict[str, str] | None:
     parts = [text[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
     if any(OUTSIDE.search(part) for part in parts):
         return None
-    alone = [part for part in parts if not SHARED.search(part)]
-    together = "".join(part for part in parts if SHARED.search(part))
+    alone = [part for part in parts if not _shares(part)]
+    together = "".join(part for part in parts if _shares(part))
     try:
         known = [_read(part) for part in (*alone, together) if part]
     except (Mistake, ValueError, yaml.YAMLError, AttributeError, TypeError):
@@ -114,6 +114,12 @@ def _claim_by_claim(text: str) -> dict[str, str] | None:
     if len({name for names, _ in known for name in names}) != len(parts):
         return None
     return {key: rule for _, rules in known for key, rule in rules}
+
+
+@cache
+def _shares(claim: str) -> bool:
+    """Whether it gives a part of itself a name, or takes what has one."""
+    return bool(SHARED.search(claim))
 
 
 @cache

@@ -13,7 +13,7 @@ import yaml
 
 from trigbench.workflow.claims.dating import rules_of
 from trigbench.workflow.claims.ledger import CLAIMS
-from trigbench.workflow.machine.git import git, is_whole, listed
+from trigbench.workflow.machine.git import contents, git, is_whole, listed
 from trigbench.workflow.machine.provenance import attribution
 from trigbench.workflow.study.places import VERDICTS
 
@@ -63,8 +63,10 @@ def _changes(folder: Path, file: str, read: Callable[[str], Mapping[str, str]], 
     """(claim, event) of every entry that a commit holds otherwise than each of its parents."""
     held: dict[str, Mapping[str, str]] = {}
     events = []
-    for commit, date, parents in listed(folder, f":(top,literal){file}"):
-        held[commit] = read(git(folder, "show", f"{commit}:{file}") or "")
+    commits = listed(folder, f":(top,literal){file}")
+    texts = contents(folder, [f"{commit}:{file}" for commit, _, _ in commits])
+    for (commit, date, parents), text in zip(commits, texts, strict=True):
+        held[commit] = read(text or "")
         before = [held.get(parent, {}) for parent in parents] or [{}]
         for key in dict.fromkeys(key for entries in (held[commit], *before) for key in entries):
             claim, _, study = key.partition(" ")

@@ -27,11 +27,11 @@ from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 CLAIMS = ROOT / "workflow" / "claims.yaml"
 PAPERS = (
     "sCM", "CM", "iCT", "ECT", "PD", "CTM", "LCM", "PCM", "multi-step CM", "MeanFlow", "iMF", "alpha-Flow", "SoFlow",
-    "AYF", "LSD", "shortcut", "TVM", "rCM", "IMM", "SiD", "LCM-LoRA",
+    "AYF", "LSD", "shortcut", "TVM", "rCM", "IMM", "SiD", "LCM-LoRA", "Consistency Policy", "Diffusion Policy",
 )  # fmt: skip
 TOPICS = (
-    "compute", "conditioning", "discretisation", "editing", "flow maps", "guidance", "lineage", "mid time", "sizes",
-    "stability of time", "steps", "tangent", "theory", "weighting",
+    "compute", "conditioning", "discretisation", "editing", "flow maps", "guidance", "lineage", "mid time", "policies",
+    "sizes", "stability of time", "steps", "tangent", "theory", "weighting",
 )  # fmt: skip
 OF_RUNS = COSTS.keys() - {name for one in MEASUREMENTS.values() for name in one.costs}
 """Costs that every run has; the others are known where an experiment has them measured."""

@@ -28,8 +28,8 @@ class Dataset:
     classes: int
     draw: Callable[[torch.Generator, int], tuple[Tensor, Any]]
     """(generator, batch) -> (x0 of (batch, *shape), the core.condition.Condition with its label of (batch,) from 0 to
-    classes - 1; without classes UNTOLD). One of somebody's own may give the labels alone, or None; `checked` makes
-    these a Condition."""
+    classes - 1, where there are classes, and its observation of (batch, *any), where samples are told such; else
+    UNTOLD). One of somebody's own may give the labels alone, or None; `checked` makes these a Condition."""
     velocity: Field | None
     """The exact diffusion field, where it is known."""
     arrays: Arrays
@@ -37,6 +37,14 @@ class Dataset:
     shares: tuple[float, ...] | None = None
     """Of each class among what samples are held against, in any unit, so that counts will do: samples are labelled in
     these shares. None without classes."""
+    observed: Tensor | None = None
+    """Observations (n, *any), float32, that samples are told by their row, the first again after the last; as of
+    held-out data. None where nothing is observed."""
+
+    @property
+    def observed_shape(self) -> tuple[int, ...] | None:
+        """Of one observation; None where nothing is observed."""
+        return None if self.observed is None else tuple(self.observed.shape[1:])
 
 
 def checked(dataset: Dataset, key: str, file: Path | None = None) -> Dataset:
@@ -65,19 +73,22 @@ def checked(dataset: Dataset, key: str, file: Path | None = None) -> Dataset:
         if not bool(x0.isfinite().all()):
             problem = f"draws samples that are not numbers, {not_numbers(x0)} of {batch}"
             raise refused(problem, "take them out when the data are prepared")
-        if more := [name for name in parts_of(said) if name != "label"] if isinstance(said, Condition) else []:
-            remedy = "let it be None: scales and target times are the workflow's, and samples are told no observation"
-            raise refused(f"draws {more[0]!r} in its condition", remedy)
-        labels = said.label if isinstance(said, Condition) else said
+        parts = parts_of(said) if isinstance(said, Condition) else {"label": said}
+        if more := parts.keys() - {"label", "observation"}:
+            remedy = "let it be None: scales and target times are the workflow's"
+            raise refused(f"draws {min(more)!r} in its condition", remedy)
+        labels, seen = parts.get("label"), parts.get("observation")
+        if fault := _fault_of_observations(seen, batch, dataset.observed_shape):
+            raise refused(f"draws {fault}", "give 'observed' what samples are told, and draw such, in float32")
         if (labels is None) != (dataset.classes == 0):
             drawn = "no labels" if labels is None else "labels"
             raise refused(f"has {dataset.classes} classes and draws {drawn}", "let both say whether there are labels")
         if labels is None:
-            return x0, UNTOLD
+            return x0, UNTOLD if seen is None else Condition(observation=seen)
         if fault := fault_of_labels(labels, batch, dataset.classes):
             remedy = NUMBERED.format(last=dataset.classes - 1, count=batch)
             raise refused(f"has {dataset.classes} classes and draws {fault}", remedy)
-        return x0, Condition(label=labels.long())
+        return x0, Condition(label=labels.long(), observation=seen)
 
     return dataclasses.replace(dataset, draw=draw)
 
@@ -88,6 +99,18 @@ def fault_of_labels(labels: Tensor, count: int, classes: int) -> str | None:
         return f"labels that are {_described(labels)}"
     low, high = (int(end) for end in labels.aminmax()) if count else (0, 0)
     return None if low >= 0 and high < classes else f"labels from {low} to {high}"
+
+
+def _fault_of_observations(seen: Any, count: int, shape: tuple[int, ...] | None) -> str | None:
+    """What is wrong with observations that should be one of this shape a sample, or None; None where nothing."""
+    expected = None if shape is None else (count, *shape)
+    is_right = isinstance(seen, Tensor) and seen.shape == expected and seen.dtype == torch.float32
+    if not (is_right or seen is expected is None):
+        wanted = "none" if expected is None else f"float32 of {expected}"
+        return f"observations: {'none' if seen is None else _described(seen)}, where {wanted} was expected"
+    if seen is not None and (lost := not_numbers(seen)):
+        return f"observations that are not numbers, {lost} of {count}"
+    return None
 
 
 def checked_labels(labels: Tensor, count: int, classes: int, file: Path | None = None) -> Tensor:

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from trigbench._checksum import CHECKSUM
 from trigbench.workflow.errors import BenchError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ REMEDIES = {
     errno.EPERM: RIGHTS,
 }
 """What helps against the errors of a disk that are the user's to mend."""
-CHECKSUM = "checksum"
 
 
 @contextlib.contextmanager

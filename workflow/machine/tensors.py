@@ -1,24 +1,23 @@
 """Tensors in .safetensors files; apart from workflow.machine.files, which must not import torch."""
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from trigbench._checksum import CHECKSUM, checksum
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.files import CHECKSUM, write_atomically
+from trigbench.workflow.machine.files import write_atomically
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write .safetensors atomically, with a checksum of names and tensors, which the format itself lacks."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
+    """Write .safetensors atomically, with `about` and a checksum of names and tensors as its metadata."""
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    write_atomically(path, lambda p: _save(p, plain))
+    write_atomically(path, lambda p: _save(p, plain, about or {}))
 
 
 def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
@@ -32,7 +31,7 @@ def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
         tensors = safetensors.torch.load_file(path)
     except Exception as error:  # safetensors, torch and the disk each have their own
         raise BenchError(f"{path.name} is damaged: {error}", file=path, remedy=remedy) from error
-    if said not in (None, _checksum(tensors)):
+    if said not in (None, checksum(tensors)):
         raise BenchError(f"{path.name} is damaged: its checksum differs", file=path, remedy=remedy)
     return tensors
 
@@ -52,20 +51,12 @@ def read_metadata(path: Path) -> dict[str, str]:
         return archive.metadata() or {}
 
 
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+def _save(path: Path, tensors: dict[str, Tensor], about: Mapping[str, str]) -> None:
     """Write; an error of the disk, which safetensors tells in words alone, is the OSError that it was."""
     try:
-        safetensors.torch.save_file(tensors, path, metadata={CHECKSUM: _checksum(tensors)})
+        safetensors.torch.save_file(tensors, path, metadata={**about, CHECKSUM: checksum(tensors)})
     except SafetensorError as error:
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
-
-
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

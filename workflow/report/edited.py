@@ -7,7 +7,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trigbench.workflow.machine.files import read_json
+from trigbench.workflow.report.beside import left_to_see
 from trigbench.workflow.report.drawing import WIDTH
 from trigbench.workflow.report.rows import steps_label
 from trigbench.workflow.report.words import short_name
@@ -23,17 +23,9 @@ SIDE = 0.235
 """Inches of an image."""
 
 
-def strips_of(study: Study, experiment: str) -> list[dict[str, Any]]:
-    """What the measurement of an experiment has left to be seen; nothing where it has not."""
-    path = study.made.measured(experiment)
-    if study.experiments[experiment].measurement is None or not path.is_file():
-        return []
-    return read_json(path, f"delete it; {study.command(experiment)} makes it again").get("strips", [])
-
-
 def edited_strips(study: Study, experiment: str) -> Figure | None:
     """A block for each edit side by side, a row a way; None where nothing was left to be seen."""
-    strips = strips_of(study, experiment)
+    strips = left_to_see(study, experiment, "strips")
     parts = [[strip for strip in strips if strip["part"] == part] for part in dict.fromkeys(s["part"] for s in strips)]
     if not parts:
         return None

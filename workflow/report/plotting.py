@@ -7,6 +7,7 @@ from trigbench.workflow.claims.tables import finished_runs, read_table
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report.edited import edited_strips
 from trigbench.workflow.report.kinds import AT_BEST, kind_of
+from trigbench.workflow.report.paths import drawn_paths
 from trigbench.workflow.report.pictures import pictures
 from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.report.words import NOTHING
@@ -49,9 +50,10 @@ def plot(study: Study, experiment: str) -> None:
 
 def sample_pictures(study: Study, experiment: str, real: bool = True) -> Figure | None:
     """Samples of the first seed of every arm, as `pictures` has them; with `real`, training images above them. Where
-    edits were measured, these instead, beside the held-out images that they are of."""
-    if (edits := edited_strips(study, experiment)) is not None:
-        return edits
+    edits were measured, these instead, beside the held-out images that they are of; of policies their paths."""
+    for measured in (edited_strips, drawn_paths):
+        if (figure := measured(study, experiment)) is not None:
+            return figure
     first = [Run(arm=arm, seed=study.seeds_of(experiment)[0]) for arm in study.arms_of(experiment)]
     there = set(finished_runs(study, experiment)[0])
     return pictures(study, [run for run in first if run in there], real)

@@ -165,7 +165,7 @@ def objective_shown(name: str, studies: Sequence[Study]) -> Lines:
         ("what", " ".join(about(method.path).split())),
         *([("paper", paper)] if (paper := method.paper) else []),
         ("function", method.path),
-        ("uses", uses),
+        ("trained with", uses),
         ("settings", ", ".join(n + " (needed)" * (n in method.needs) for n in method.accepted) or "none of its own"),
         ("sampled by", method.sampler),
         ("arms", ", ".join(f"{count} in {study}" for study, count in users.items() if count) or "of no study"),

@@ -63,6 +63,16 @@ def names_asked():
     return [name for name in shipped() if {name, f"{name}-{BUDGET}"} & said and name not in chosen]
 
 
+def check_targets():
+    """Targets are named by a study's label, which says its budget: `fashion-full/pilot`."""
+    for before, word in zip(sys.argv, sys.argv[1:]):
+        name, slash, rest = word.partition("/")
+        study = next((study for study in STUDIES.values() if study.study == name), None)
+        if study and name not in STUDIES and (before == "--" or not before.startswith("-")):  # an option's word is none
+            remedy = f"name {study.label}{slash}{rest}"
+            raise BenchError(f"with the budget {BUDGET} there is no {word}", key=word, remedy=remedy)
+
+
 try:
     unknown = set(config) - {"study", "budget"}
     if unknown:
@@ -71,6 +81,7 @@ try:
     BUDGET = budget_said(config.get("budget", DEFAULT_BUDGET))
     CHOSEN = read_studies(names_chosen())
     STUDIES = CHOSEN | read_studies(names_asked())
+    check_targets()
     LEDGER, SITE = read_claims(), site()
     check_claims(LEDGER, STUDIES.values())
     ALL_CLAIMS = all_claims(LEDGER, STUDIES.values())

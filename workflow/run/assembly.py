@@ -102,8 +102,9 @@ class Modules:
 def make_network(task: Task, seed: int = 0) -> nn.Module:
     """The task's network on its device, not in training; its initial parameters a function of the seed.
 
-    One that is named by its path is called with its settings and what it takes of shape, classes, sigma_d and
-    told, the names of what it is told beside labels. Raises BenchError where it has state that would not be kept.
+    One that is named by its path is called with its settings and what it takes of shape, classes, sigma_d, told, the
+    names of numbers that it is told beside labels, and observed, the shape of an observation. Raises BenchError where
+    it has state that would not be kept.
     """
     with seeded(seed, "initial parameters"):  # drawn on the CPU for every device
         network = _make_network(task)
@@ -123,21 +124,15 @@ def make_network(task: Task, seed: int = 0) -> nn.Module:
 def _make_network(task: Task) -> nn.Module:
     study, arm, dataset = task.study, task.arm, task.data
     size = study.sizes[arm.size]
+    about: dict[str, Any] = {
+        "shape": dataset.shape, "classes": dataset.classes, "sigma_d": study.sigma_d, "told": arm.told,
+        "observed": dataset.observed_shape,
+    }  # fmt: skip
     if size.network is not None:
-        about = {"shape": dataset.shape, "classes": dataset.classes, "sigma_d": study.sigma_d, "told": arm.told}
         make = named(size.network)
         return make(**{key: value for key, value in about.items() if takes(make, key)}, **size.settings)
-    return ResidualMLP(
-        dataset.shape,
-        size.width or 0,
-        size.blocks or 0,
-        embedding=size.embedding,
-        coordinate=size.coordinate,
-        conditioning=size.conditioning,
-        classes=dataset.classes,
-        sigma_d=study.sigma_d,
-        told=arm.told,
-    )
+    own = {key: getattr(size, key) for key in ("embedding", "coordinate", "conditioning")}
+    return ResidualMLP(**about, width=size.width or 0, blocks=size.blocks or 0, **own)
 
 
 def make_modules(task: Task, start: Tensors | None) -> Modules:
@@ -322,7 +317,7 @@ def teacher_of(task: Task) -> Callable[[Condition], Field | None]:
     weak = _trained(task, name, task.weak)
 
     def autoguided(condition: Condition) -> Field:
-        told = Condition(label=condition.label)
+        told = dataclasses.replace(condition, scale=None, target_time=None)
         teacher = alone(told)
         assert teacher is not None and condition.scale is not None  # reading asks for both
         return guided(teacher, weak(told), condition.scale)

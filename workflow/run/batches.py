@@ -31,7 +31,7 @@ class Batch:
     """Its first row's place in the whole batch."""
     x0: Tensor
     condition: Condition
-    """What the student is told: labels, and the guidance scale."""
+    """What the student is told: labels, what was observed, and the guidance scale."""
     keys: Tensor
     """Of dropout's masks (core.networks.dropout)."""
     draws: Draws

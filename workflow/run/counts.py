@@ -60,14 +60,15 @@ def without_data(study: Study, arm: str) -> Task:
 
 
 def stand_in(study: Study, data: str) -> Dataset:
-    """A data set of the right shape and classes whose images are noise."""
-    shape, classes = shape_of(study, data)
+    """A data set of the right shape and classes whose images, and what is observed, are noise."""
+    (shape, classes), seen = shape_of(study, data), known_of(study.data[data]).observed
 
     def draw(g: torch.Generator, batch: int) -> tuple[Tensor, Condition]:
         labels = torch.randint(classes, (batch,), generator=g) if classes else None
-        return torch.randn(batch, *shape, generator=g), Condition(labels)
+        observed = None if seen is None else torch.randn(batch, *seen, generator=g)
+        return torch.randn(batch, *shape, generator=g), Condition(labels, observation=observed)
 
-    return Dataset(shape, classes, draw, lambda x, t: x, {})
+    return Dataset(shape, classes, draw, lambda x, t: x, {}, observed=None if seen is None else torch.zeros(1, *seen))
 
 
 def shape_of(study: Study, data: str) -> tuple[tuple[int, ...], int]:
@@ -133,7 +134,9 @@ def evaluation_of(task: Task, modules: Modules, rows: int) -> Callable[[], Any]:
     """The network once, of so many images."""
     device, told = task.device, task.arm.told
     labels = torch.zeros(rows, dtype=torch.long, device=device) if task.data.classes else None
-    condition = Condition(labels, **{name: torch.ones(rows, device=device) for name in told})
+    seen = task.data.observed_shape
+    observed = None if seen is None else torch.zeros(rows, *seen, device=device)
+    condition = Condition(labels, observation=observed, **{name: torch.ones(rows, device=device) for name in told})
     field = bind(modules.student, condition=condition)
     x, t = torch.zeros(rows, *task.data.shape, device=device), torch.ones(rows, device=device)
     return lambda: torch.no_grad()(field)(x, t)
@@ -193,4 +196,4 @@ def key_of(task: Task) -> str:
     about = {key: getattr(settings, key) for key in kept} | {"guided": settings.guidance_max is not None}
     about |= {"file": study.teacher_file(task.run.arm), "own": settings.settings}  # any of them may add evaluations
     networks = [network(settings), *(network(teacher) if teacher else None for teacher in taught)]
-    return json.dumps([about, networks, task.data.shape, task.data.classes], default=str)
+    return json.dumps([about, networks, task.data.shape, task.data.classes, task.data.observed_shape], default=str)

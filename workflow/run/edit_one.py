@@ -23,17 +23,28 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import on
 from trigbench.workflow.machine.tensors import read_tensors
 from trigbench.workflow.run.assembly import boundary_of, check_weights, make_network
-from trigbench.workflow.run.editing import ENLARGED, GUIDED_FROM, STROKE, Edit, bound, even_times, is_map, seen_of
+from trigbench.workflow.run.editing import (
+    ENLARGED,
+    GUIDED_FROM,
+    STROKE,
+    Edit,
+    bound,
+    even_times,
+    is_map,
+    of_folded,
+    seen_of,
+    unfolded,
+)
 from trigbench.workflow.run.samples import weights_of_now
 from trigbench.workflow.run.task import Task, opened
 from trigbench.workflow.study.kinds import Images, data_kind
 from trigbench.workflow.study.study import Run, Study
 
 NEEDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "inpaint": (("--image", "--mask"), ()),
-    "colourise": (("--image",), ()),
-    "enlarge": (("--image",), ("--factor",)),
-    "strokes": (("--image",), ("--strength",)),
+    "inpaint": (("--image", "--mask"), ("--steps",)),
+    "colourise": (("--image",), ("--steps",)),
+    "enlarge": (("--image",), ("--factor", "--steps")),
+    "strokes": (("--image",), ("--strength", "--steps")),
     "denoise": (("--image", "--noise"), ()),
     "interpolate": ((), ()),
 }
@@ -44,6 +55,7 @@ WORDS = {
     "--noise": "20, its standard deviation in levels of 255",
 }
 MOST_NOISE = 1e5
+STEPS = 8
 SHOWN_SIDE, GAP = 112, 6
 """Pixels of an image's side, at least, in what is written, and between two."""
 RGB = 3
@@ -57,7 +69,8 @@ class Asked:
     image: Path | None = None
     mask: Path | None = None
     """White where the image is to be made."""
-    steps: int = 8
+    steps: int | None = None
+    """Of the map; None takes STEPS, or one where a task has no more."""
     count: int = 6
     """Edits, each of its own noise; of an interpolation its points."""
     seed: int = 0
@@ -67,6 +80,11 @@ class Asked:
     """The angle to which strokes are noised."""
     noise: float | None = None
     """Standard deviation of the noise in the image, in 255 levels."""
+
+    @property
+    def taken(self) -> int:
+        """Steps that the task takes."""
+        return (self.steps or STEPS) if "--steps" in NEEDS[self.task][1] else 1
 
 
 @dataclass(frozen=True)
@@ -157,10 +175,10 @@ def draw_edits(editor: Editor, asked: Asked, callback: Callback | None = None) -
             return Edited((), sample_consistency(field, between[None], [top], boundary, callback), None)
         if asked.noise is not None:
             return Edited((image,), denoise(editor.field_of(1), image, asked.noise / editor.levels), None)
-        how, noise = _edit_of(editor, asked), _noise(asked, task, asked.steps)
-        times = even_times(asked.steps, (asked.strength or GUIDED_FROM) if how.guided else top)
+        how, noise = _edit_of(editor, asked), _noise(asked, task, asked.taken)
+        times = even_times(asked.taken, (asked.strength or GUIDED_FROM) if how.guided else top)
         if times[-1] <= boundary:
-            problem = f"the last of {asked.steps} steps is below the map's boundary"
+            problem = f"the last of {asked.taken} steps is below the map's boundary"
             raise BenchError(problem, key="--steps", remedy="take fewer steps")
         observation = seen_of(how, image).expand(asked.count, -1)
         guide = how.guide(observation)
@@ -176,7 +194,7 @@ def check(asked: Asked) -> None:
     """Raise BenchError for what a task needs and is not given, for what it would not look at, and for no numbers."""
     given = {
         "--image": asked.image, "--mask": asked.mask, "--factor": asked.factor, "--strength": asked.strength,
-        "--noise": asked.noise,
+        "--noise": asked.noise, "--steps": asked.steps,
     }  # fmt: skip
     needed, may = NEEDS[asked.task]
     for key, value in given.items():
@@ -209,7 +227,8 @@ def drawn_together(editor: Editor, edited: Edited) -> Image.Image:
 
 
 def _edit_of(editor: Editor, asked: Asked) -> Edit:
-    shape, side = editor.task.data.shape, editor.side
+    points, side, fold = editor.task.data.shape, editor.side, editor.images.fold
+    shape = unfolded(points, fold)
     if asked.mask is not None:
         white = 255 * (_grey(_pixels("--mask", asked.mask, side)) > 127).astype(np.uint8)  # all colours of a pixel
         seen = (editor.points_of(white) < (editor.plain(0) + editor.plain(255)) / 2)[0]
@@ -232,7 +251,7 @@ def _edit_of(editor: Editor, asked: Asked) -> Edit:
         mendable = shape[1:] == (side, side) and asked.task == "enlarge"
         key, remedy = ("--factor", "give another") if mendable else ("--task", "take another, or a run on other data")
         raise BenchError(problem, file=editor.task.study.file, key=key, remedy=remedy)
-    return Edit(asked.task, averages(shape, patch), guided=asked.task == "strokes")
+    return Edit(asked.task, of_folded(averages(shape, patch), points, fold), guided=asked.task == "strokes")
 
 
 def _check_sizes(asked: Asked, side: int) -> None:

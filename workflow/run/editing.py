@@ -1,15 +1,16 @@
 """What is edited, in which steps, by what map: for the measurement `editing` and for `trigbench edit`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
 from trigbench.core.condition import Condition
 from trigbench.core.map_samplers import by_edges, is_everywhere
-from trigbench.core.operators import Operator, averages, colour, fill, mask, observe
+from trigbench.core.operators import Operator, averages, colour, fill, mask, observe, rearranged
 from trigbench.core.schedules import largest_angle
 from trigbench.core.solvers import SOLVERS
 from trigbench.core.trigflow import Field
@@ -45,9 +46,13 @@ class Edit:
         return fill(self.operator, observation)
 
 
-def edits_of(shape: tuple[int, ...]) -> list[Edit]:
+def edits_of(shape: tuple[int, ...], fold: int = 1) -> list[Edit]:
     """What is asked of data of a shape: of images the lower half, four times the size, strokes, and colour where there
-    is any; of vectors their second half, and two coordinates of three by a weighted sum."""
+    is any; of vectors their second half, and two coordinates of three by a weighted sum. Pixels that are folded into
+    channels are seen as the image that they are."""
+    if fold > 1:
+        plain = edits_of(unfolded(shape, fold))
+        return [replace(edit, operator=of_folded(edit.operator, shape, fold)) for edit in plain]
     if len(shape) == 1:
         found = [Edit("inpaint", mask(_halves(shape)))] if shape[0] > 1 else []
         return [*found, Edit("colourise", colour(shape))] if shape == (3,) else found
@@ -57,6 +62,22 @@ def edits_of(shape: tuple[int, ...]) -> list[Edit]:
     if not any(side % STROKE for side in shape[1:]):
         found.append(Edit("strokes", averages(shape, STROKE), guided=True))
     return [*found, Edit("colourise", colour(shape))] if shape[0] == 3 else found
+
+
+def unfolded(shape: tuple[int, ...], fold: int) -> tuple[int, ...]:
+    """The shape of images whose pixels are folded into the channels of points of this shape.
+
+    >>> unfolded((4, 14, 14), 2)
+    (1, 28, 28)
+    """
+    channels, height, width = shape
+    return (channels // fold**2, height * fold, width * fold)
+
+
+def of_folded(operator: Operator, shape: tuple[int, ...], fold: int) -> Operator:
+    """What an operator sees of images, of points of this shape into whose channels they are folded."""
+    to, back = partial(pixel_shuffle, upscale_factor=fold), partial(pixel_unshuffle, downscale_factor=fold)
+    return rearranged(operator, shape, to, back)
 
 
 def _halves(shape: tuple[int, ...]) -> Tensor:

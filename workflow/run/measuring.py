@@ -25,6 +25,6 @@ def measure(study: Study, experiment: str) -> None:
         kind: [{**dataclasses.asdict(row), "value": row.value.model_dump()} for row in rows]
         for kind, rows in (("runs", found.runs), ("curves", found.curves))
     }
-    if found.strips:
-        content["strips"] = [dataclasses.asdict(strip) for strip in found.strips]
+    shown = {"strips": found.strips, "paths": found.paths, "scenes": found.scenes}
+    content |= {kind: [dataclasses.asdict(one) for one in those] for kind, those in shown.items() if those}
     write_json(study.made.measured(experiment), {**content, MADE_FROM: made_from, "provenance": provenance()})

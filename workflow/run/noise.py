@@ -1,10 +1,12 @@
-"""What every sample of a study starts from, whatever draws it: its noise and its label, by its row and the seed."""
+"""What every sample of a study starts from, whatever draws it: its noise, its label and what it is told to have been
+observed, by its row and the seed."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from trigbench.core.condition import Condition
 from trigbench.core.samplers.noise import noise_of_samples
 from trigbench.workflow.data.dataset import Dataset
 from trigbench.workflow.data.randomness import generator
@@ -24,6 +26,13 @@ def noise_of_steps(seed: int, rows: range, dataset: Dataset) -> Iterator[Tensor]
     generators = [generator(seed, "sample", row, "steps") for row in rows]
     while True:
         yield noise_of_samples(generators, 1, dataset.shape)[0]
+
+
+def condition_of_samples(rows: range, dataset: Dataset) -> Condition:
+    """What samples of these rows are told, on the CPU: labels, and observations."""
+    observed = dataset.observed
+    seen = None if observed is None else observed[torch.tensor(rows) % len(observed)]
+    return Condition(label=labels_of_samples(rows, dataset), observation=seen)
 
 
 def labels_of_samples(rows: range, dataset: Dataset) -> Tensor | None:

@@ -32,7 +32,7 @@ JUDGES = {
     "floors": "dataset",
 }
 """Functions of a data set of one's own beside `prepare`, and what each is given."""
-ABOUT = ("shape", "classes", "sigma_d", "told")
+ABOUT = ("shape", "classes", "sigma_d", "told", "observed")
 """What a network is given where it takes it, as in workflow.run.assembly."""
 ALIKE = ("blocks", "depth")
 """Settings of the project's networks that say how often the same block comes: one of them is called."""
@@ -169,14 +169,21 @@ def _check_network(study: Study, arm: Arm, called: set[str]) -> None:
         raise BenchError(problem, remedy=remedy)
     check_call(path, make, ABOUT, size.settings, key)
     data = known_of(study.data[arm.data])
+    if data.observed is not None and not takes(make, "observed"):
+        problem = f"{path} takes no 'observed', the shape of the observations that {arm.data!r} tells it"
+        raise BenchError(
+            problem, remedy="let it take 'observed', or leave the network out for the project's perceptron"
+        )
     shape, classes = data.shape, data.classes
     if path.startswith("trigbench.core.") and shape is not None:
         classes = 1 if classes is None else classes
-        about: dict[str, Any] = dict(zip(ABOUT, (shape, classes, study.sigma_d, arm.told), strict=True))
+        about: dict[str, Any] = dict(zip(ABOUT, (shape, classes, study.sigma_d, arm.told, data.observed), strict=True))
         given = {key: value for key, value in about.items() if takes(make, key)} | size.settings
         short = {key: min(1, size.settings.get(key, 1)) for key in inspect.signature(make).parameters if key in ALIKE}
         settings = size.settings | short
-        shape_of_it = json.dumps([path, shape, classes, {k: v for k, v in settings.items() if k != "dropout"}])
+        shape_of_it = json.dumps(
+            [path, shape, classes, data.observed, {k: v for k, v in settings.items() if k != "dropout"}]
+        )
         try:
             _made(make, given)
             if shape_of_it not in called:
@@ -201,15 +208,23 @@ def _made(make: Callable[..., Any], settings: Mapping[str, Any]) -> Any:
         return make(**settings)
 
 
-def _call(network: Any, shape: Sequence[int], classes: int, sigma_d: float, told: Sequence[str]) -> None:
+def _call(
+    network: Any,
+    shape: Sequence[int],
+    classes: int,
+    sigma_d: float,
+    told: Sequence[str],
+    observed: Sequence[int] | None,
+) -> None:
     import torch  # noqa: PLC0415
 
     from trigbench.core.condition import Condition  # noqa: PLC0415
 
     with torch.device("meta"):
         x, t, labels = torch.ones(2, *shape), torch.ones(2), torch.ones(2, dtype=torch.long) if classes else None
+        seen = None if observed is None else torch.ones(2, *observed)
     with torch.no_grad():
-        network(x, t, Condition(labels, **dict.fromkeys(told, t)))
+        network(x, t, Condition(labels, observation=seen, **dict.fromkeys(told, t)))
 
 
 def command() -> None:

@@ -1,5 +1,6 @@
 """Samples from weights, in every way that a study asks for; equal noise in all of them."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,8 +31,9 @@ from trigbench.workflow.run.assembly import (
     student_field,
     to_data,
 )
+from trigbench.workflow.run.batches import mapped
 from trigbench.workflow.run.distributed import is_first
-from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows, noise_of_steps
+from trigbench.workflow.run.noise import condition_of_samples, noise_of_rows, noise_of_steps
 from trigbench.workflow.run.settings import segment_edges
 from trigbench.workflow.run.task import Task
 from trigbench.workflow.study.study import Sampling
@@ -96,13 +98,12 @@ def draw_parts(
     progress, drawn = Progress("samples", sum(len(part.rows) for part in parts)), 0
     for rows, alike in itertools.groupby(parts, lambda part: part.rows):
         noise = noise_of_rows(seed, rows, slices, task.data).to(device)
-        labels = labels_of_samples(rows, task.data)
-        own = None if labels is None else labels.to(device)
+        told = mapped(lambda part: part.to(device), condition_of_samples(rows, task.data))
         for part in alike:
             further = (z.to(device) for z in noise_of_steps(seed, rows, task.data))
             seed_globals(seed, "sample", *part.place)  # of a network of one's own that draws
             with torch.no_grad(), products(device, tf32=False):
-                made = _draw(task, network, weights, own, noise, further, part.sampling)
+                made = draw(task, network, weights, told, noise, further, part.sampling)
             yield part.place, made.cpu()
             drawn += len(rows)
             if is_first():
@@ -111,13 +112,17 @@ def draw_parts(
                 sign_of_life()
 
 
-def _draw(
-    task: Task, network: nn.Module, weights: Tensors, labels: Tensor | None, noise: Tensor, further: Iterable[Tensor],
+def draw(
+    task: Task, network: nn.Module, weights: Tensors, told: Condition, noise: Tensor, further: Iterable[Tensor],
     how: Sampling,
 ) -> Tensor:  # fmt: skip
+    """Samples (batch, *shape) in one way, from noise (slices, batch, *shape) and, by a stochastic solver, `further`.
+
+    They are `told` labels and observations; the scale is the way's.
+    """
     arm, sigma_d = task.arm, task.study.sigma_d
     scale = None if how.guidance is None else torch.full((noise.shape[1],), how.guidance, device=noise.device)
-    condition, bound = Condition(labels, scale), partial(student_field, task, network, weights)
+    condition, bound = dataclasses.replace(told, scale=scale), partial(student_field, task, network, weights)
     known, jump = MAP_SAMPLERS.get(how.solver), jump_of(bound, condition)
     if known is None:
         field = guided_field(network, weights, condition, arm.told)

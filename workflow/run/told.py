@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 import torch
 from torch import nn
 
-from trigbench.core.condition import UNTOLD, Condition
+from trigbench.core.condition import Condition
 from trigbench.core.fields import Jump, OwnGuidance, bind
 from trigbench.core.guidance import guided
 from trigbench.core.trigflow import Field
@@ -41,8 +41,9 @@ def guided_field(network: nn.Module, weights: Tensors, condition: Condition, tol
     One that is `told` its scale, as a stage of distillation, is guided by that alone, and not a second time.
     """
     if "scale" in told:
-        return bind(network, weights, Condition(condition.label, condition.scale))
-    conditional = bind(network, weights, Condition(label=condition.label))
+        return bind(network, weights, dataclasses.replace(condition, target_time=None))
+    alone = dataclasses.replace(condition, scale=None, target_time=None)
+    conditional = bind(network, weights, alone)
     if condition.scale is None:
         return conditional
-    return guided(conditional, bind(network, weights, UNTOLD), condition.scale)
+    return guided(conditional, bind(network, weights, dataclasses.replace(alone, label=None)), condition.scale)

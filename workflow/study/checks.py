@@ -10,6 +10,7 @@ from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.arms import check_arm
 from trigbench.workflow.study.claim import refuse_one_statistic
 from trigbench.workflow.study.combined import COMBINED, style_and_acceleration
+from trigbench.workflow.study.edits import EACH, EDITING
 from trigbench.workflow.study.kinds import is_own, known_of, metrics_of
 from trigbench.workflow.study.metrics import check_metrics, check_quantity
 from trigbench.workflow.study.models import check_known
@@ -45,6 +46,19 @@ def check(study: Study) -> None:
         if fewest <= features:
             problem = f"distances in {features} features need more than {features} samples"
             raise Mistake(f"evaluation.samples: {problem} (data.{name})", f"set at least {features + 1}")
+    _check_edits(study)
+
+
+def _check_edits(study: Study) -> None:
+    """One edit of each image must fix a covariance."""
+    key = "samples" if study.evaluation.edits is None else "edits"
+    edits: int = getattr(study.evaluation, key)
+    edited = {name for name, experiment in study.experiments.items() if experiment.measurement == EDITING}
+    for name in {study.arms[arm].data for experiment in edited for arm in study.arms_of(experiment)}:
+        features = known_of(study.data[name]).features
+        if features and edits // EACH <= features:
+            problem = f"{edits} edits, {EACH} of an image, are too few for distances in {features} features"
+            raise Mistake(f"evaluation.{key}: {problem} (data.{name})", f"set at least {EACH * (features + 1)}")
 
 
 def check_declared(study: Study, known: Mapping[str, Quantity]) -> None:

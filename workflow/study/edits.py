@@ -11,6 +11,10 @@ EDITS = {
     "colourise": "colouring grey",
 }
 """What data are edited from, in words."""
+EDITING = "editing"
+"""The measurement."""
+EACH = 4
+"""Edits of an image, each of its own noise."""
 EXACT = "exact"
 """In place of an arm, a map and a velocity that are known; records.REAL is of exact draws, or images as they are."""
 BY_VELOCITY = {"repaint": ("RePaint", "", "s"), "pigdm": ("PiGDM", "", "D"), "sdedit": ("SDEdit", "", "v")}

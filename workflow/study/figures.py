@@ -21,6 +21,7 @@ FIGURES: dict[str, FigureKind] = {
     "training": FigureKind("trigbench.workflow.report.kinds.training:KIND"),
     "methods": FigureKind("trigbench.workflow.report.kinds.methods:KIND"),
     "editing": FigureKind("trigbench.workflow.report.kinds.editing:KIND"),
+    "policy": FigureKind("trigbench.workflow.report.kinds.policy:KIND"),
     "sizes": FigureKind("trigbench.workflow.report.kinds.sizes:KIND"),
     "memorisation": FigureKind("trigbench.workflow.report.kinds.memorisation:KIND", metric="nearest_train"),
     "tangents": FigureKind("trigbench.workflow.report.kinds.tangents:KIND", metric="time_tangent"),

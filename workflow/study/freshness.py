@@ -14,6 +14,7 @@ from typing import Any
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import content_of, identity, identity_of_arrays, mark_of
 from trigbench.workflow.study.claim import Claim, claims_digest
+from trigbench.workflow.study.edits import EDITING
 from trigbench.workflow.study.fingerprint import digest, fingerprint, marks, training_fingerprint
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.study.measurements import MEASUREMENTS
@@ -170,6 +171,8 @@ def measurement_mark(study: Study, experiment: str) -> str:
     settings = study.experiments[experiment]
     runs = [study.specification(run) for run in study.runs_of(experiment)]
     chosen = settings.model_dump(include={"metric", "samplers", "measurement"})
+    if settings.measurement == EDITING:
+        chosen |= study.evaluation.model_dump(include={"edits"}, exclude_none=True)
     return digest([runs, chosen], [MEASUREMENTS[settings.measurement].path] if settings.measurement else [])
 
 

@@ -42,6 +42,7 @@ KINDS = {
     "imagenet64": "trigbench.workflow.data.kinds.images.kind:IMAGES",
     "imagenet512": "trigbench.workflow.data.kinds.latents.kind:IMAGENET512",
     "idx": "trigbench.workflow.data.kinds.idx.kind:IDX",
+    "navigation": "trigbench.workflow.data.kinds.navigation.kind:NAVIGATION",
     "own": "trigbench.workflow.data.kinds.own:OWN",
 }
 """Where the DataKind of each name is."""
@@ -68,6 +69,8 @@ class Known:
     """Whether samples have a picture."""
     stored: int = 0
     """Bytes that are written beside the prepared arrays, of the images whose number is given."""
+    observed: tuple[int, ...] | None = None
+    """The shape of an observation that networks are told; None for none."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ class Images:
     white: float = 1.0
     encoded: "Callable[[ndarray], ndarray] | None" = None
     """Pictures, uint8 of (n, 3, h, w), -> the samples (n, *shape) that they show, float32 in unit variance."""
+    fold: int = 1
+    """So many pixels squared are the channels of one, as torch's pixel_unshuffle has them."""
 
 
 def _fits(data: DataSettings, name: str, arm: "Arm") -> None:
@@ -113,6 +118,9 @@ class DataKind:
     """Keys of the settings that name files and folders."""
     images: "Callable[[Arrays, int], Images] | None" = None
     """(prepared arrays, how many real ones) -> how images are seen; None for what is drawn as points, if at all."""
+    labelled: str | None = None
+    """Where `labelled(dataset) -> data.labelled.Labelled` is: held-out images of known classes, as edits are of. It
+    raises LookupError for data that have none, or no classifier. None for what has neither."""
     check_arm: "Callable[[Any, str, Arm], None]" = _fits
     """Raises Mistake, its key first, for (settings, an arm's name, the arm) that do not go together."""
 

@@ -7,7 +7,8 @@ which says what it measures. Imports nothing heavy, since every plan reads the t
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from trigbench.workflow.study.edits import BY_VELOCITY, EDITED
+from trigbench.workflow.study.edits import BY_VELOCITY, EDITED, EDITING
+from trigbench.workflow.study.policies import COSTS_OF_POLICIES, FROM_LOW_VARIANCE, OF_POLICIES
 from trigbench.workflow.study.quantity import Curve, Quantity
 
 
@@ -80,7 +81,7 @@ MEASUREMENTS: dict[str, Measurement] = {
             "sample_flops": "floating-point operations of one sample (measured where an experiment asks)",
         },
     ),
-    "editing": Measurement(
+    EDITING: Measurement(
         "trigbench.workflow.run.measurements.editing",
         quantities=EDITED,
         samples=BY_VELOCITY,
@@ -107,6 +108,12 @@ MEASUREMENTS: dict[str, Measurement] = {
                 "batch at which the noise of sCT's mean direction equals that bias; x is the dimension", "dimension"
             ),
         },
+    ),
+    "policy": Measurement(
+        "trigbench.workflow.run.measurements.policy",
+        quantities=OF_POLICIES,
+        costs=COSTS_OF_POLICIES,
+        samples=FROM_LOW_VARIANCE,
     ),
     "power_bias": Measurement(
         "trigbench.workflow.run.measurements.power_bias",

@@ -299,7 +299,7 @@ def _fitting(settings: Mapping[str, Any], shared: Collection[str]) -> dict[str, 
     method = method_of(str(objective.get("path") if isinstance(objective, dict) else objective))
     if method is None:  # which is said where the arm is read
         return dict(settings)
-    without = {name for name in keys_of_arms() if name not in Arm.model_fields}
+    without = set(keys_of_arms()) - Arm.model_fields.keys()
     without |= set() if method.own else set(METHOD_SETTINGS)
     without &= set(shared) - set(method.accepted)
     return {key: value for key, value in settings.items() if key not in without}

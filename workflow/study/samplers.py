@@ -134,5 +134,7 @@ class EvaluationSettings(Model):
     """Of each snapshot along training; empty for as many."""
     snapshot_metrics: tuple[str, ...] | None = None
     """What is measured of them; empty for all."""
+    edits: PositiveInt | None = None
+    """Of each kind that the measurement `editing` makes of images, four of an image; empty for as many as samples."""
     seed: int = 1_000_003
     """Of the noise that samples start from, the same for every run whatever seed it was trained with."""

@@ -194,7 +194,8 @@ class Study(Model):
         """The experiment's arms, in the order of the file."""
         patterns = self.experiments[experiment].arms
         reported = [name for name, arm in self.arms.items() if not arm.tuning]
-        return [arm for arm in reported if any(fnmatch.fnmatchcase(arm, p) for p in patterns)]
+        meant = {arm for pattern in patterns for arm in fnmatch.filter(reported, pattern)}
+        return [arm for arm in reported if arm in meant]
 
     def seeds_of(self, experiment: str) -> tuple[int, ...]:
         """Its own seeds, or else the study's; of a plan that adds seeds, those of the look that it has come to."""
@@ -301,7 +302,7 @@ class Study(Model):
             "metrics": [way.metrics for way in ways],
             "known": known_of(data).metrics,
             "data": data.model_dump(include=set(data_kind(data).judging)),
-            **self.evaluation.model_dump(exclude_none=True, exclude=set(drawn)),
+            **self.evaluation.model_dump(exclude_none=True, exclude={*drawn, "edits"}),
         }
         return {**self.training_specification(run), "sampling": sampling, "evaluation": evaluation}
 

@@ -119,8 +119,9 @@ class Server:
     def meets_another(self, asked: dict[str, Any]) -> bool:
         """Whether Python would first find another module by the name of one that is imported."""
         for place in [asked["cwd"], *paths_of(asked)]:
+            there = entries(place)  # of hundreds of names few are there
             for name, file in (self.places or {}).items():
-                for found in (f"{place}/{name}.py", f"{place}/{name}/__init__.py"):
+                for found in (f"{place}/{name}.py", f"{place}/{name}/__init__.py") if name in there else ():
                     if os.path.exists(found) and not os.path.samefile(found, file):
                         return True
         return False
@@ -213,6 +214,13 @@ def tell(connection: socket.socket, number: int) -> None:
     """A client, if it is there still."""
     with suppress(OSError):
         connection.sendall(number.to_bytes(4, "big", signed=True))
+
+
+def entries(folder: str) -> set[str]:
+    """What a folder holds, modules without their suffix."""
+    with suppress(OSError):
+        return {name.removesuffix(".py") for name in os.listdir(folder)}
+    return set()
 
 
 def paths_of(asked: dict[str, Any]) -> list[str]:

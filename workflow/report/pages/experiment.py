@@ -11,7 +11,8 @@ import pandas as pd
 from trigbench.core.noise_left import COLLAPSED
 from trigbench.workflow.claims.tables import compared, read_table
 from trigbench.workflow.claims.verdict_records import read_verdicts
-from trigbench.workflow.report import edited
+from trigbench.workflow.report import edited, paths
+from trigbench.workflow.report.beside import left_to_see
 from trigbench.workflow.report.kinds import AT_BEST, kind_of
 from trigbench.workflow.report.pages.charts import Chart, main_chart, other_charts
 from trigbench.workflow.report.pages.common import (
@@ -302,10 +303,13 @@ def _pictures(study: Study, name: str, copies: Mapping[str, Path]) -> Picture | 
     runs = [Run(arm=arm, seed=seed) for arm in study.arms_of(name)]
     first = [run for run in runs if is_done(study, run)]
     data = study.data[study.arms[study.arms_of(name)[0]].data]
+    names = ", ".join(run.arm for run in first)
+    if left_to_see(study, name, "paths"):
+        caption = f"{paths.CAPTION} Seed {seed}, chosen beforehand, noises not selected."
+        return picture(f"figures/{study.label}/{name}-pictures", f"Paths of {names}.", caption, copies)
     if not first or not known_of(data).seen:
         return None
-    names = ", ".join(run.arm for run in first)
-    if edited.strips_of(study, name):
+    if left_to_see(study, name, "strips"):
         caption = f"{edited.CAPTION} Seed {seed}, chosen beforehand, images and noises not selected."
         alt = f"Held-out images, what is seen of them, and edits by {names}."
         return picture(f"figures/{study.label}/{name}-pictures", alt, caption, copies)

@@ -11,19 +11,16 @@ from torch import Tensor
 
 from trigbench.core.operators import observe
 from trigbench.workflow.data.dataset import Dataset, not_numbers
-from trigbench.workflow.data.kinds.digits.classifier import features, to_pixels
+from trigbench.workflow.data.labelled import Labelled
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.run.editing import Edit, seen_of
 from trigbench.workflow.run.measurements.edited import Way
 from trigbench.workflow.run.measurements.measured import Strip
+from trigbench.workflow.study.edits import EACH
 from trigbench.workflow.study.kinds import Images
 
-EACH = 4
-"""Edits of an image, each of its own noise."""
 SHOWN = 10
 """Images in a strip."""
-HEAD = ("extractor/7.weight", "extractor/7.bias")
-"""The last layer of the digits' classifier."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +32,19 @@ class Held:
     observation: Tensor
 
 
-def held_images(dataset: Dataset, edit: Edit, count: int, seed: int, sigma_d: float) -> Held:
-    """Of as many edits as there are samples, or as held-out images give."""
-    images = torch.from_numpy(dataset.arrays["held_out"]).float() / sigma_d
-    order = torch.randperm(len(images), generator=generator(seed, "editing", "images"))[: max(1, count // EACH)]
-    images = images[order].repeat_interleave(EACH, 0)
-    labels = torch.from_numpy(dataset.arrays["held_out_labels"])[order].long().repeat_interleave(EACH, 0)
-    return Held(images, labels, seen_of(edit, images))
+def held_images(labelled: Labelled, edit: Edit, count: int, seed: int) -> Held:
+    """Of so many edits, or as many as held-out images give."""
+    every = torch.randperm(len(labelled.labels), generator=generator(seed, "editing", "images"))
+    order = every[: max(1, count // EACH)]
+    images = labelled.images(order).repeat_interleave(EACH, 0)
+    return Held(images, labelled.labels[order].repeat_interleave(EACH, 0), seen_of(edit, images))
 
 
-def judge_images(kind: Any, dataset: Dataset, edit: Edit, held: Held) -> Callable[[Tensor], dict[str, float]]:
+def judge_images(
+    kind: Any, dataset: Dataset, labelled: Labelled, edit: Edit, held: Held
+) -> Callable[[Tensor], dict[str, float]]:
     """Of edits: the distance to the training part, what they miss of what was seen, their spread over noises, and the
-    share in which the classifier reads the image's digit.
+    share in which the classifier reads the image's class.
 
     The distance, which falls with the number of samples, is of as many as there are images: one edit of each, in the
     mean over the lots.
@@ -57,14 +55,12 @@ def judge_images(kind: Any, dataset: Dataset, edit: Edit, held: Held) -> Callabl
             return dict.fromkeys(("fd", "missed", "diversity", "agreement"), math.nan)
         own = x.double().flatten(1).unflatten(0, (-1, EACH))
         missed = observe(edit.operator, x) - held.observation
-        logits = features(to_pixels(x, dataset.arrays), dataset.arrays).float()
-        weight, bias = (torch.from_numpy(dataset.arrays[name]) for name in HEAD)
         lots = [kind.judge_samples(dataset, x[first::EACH], ["fd_train"])["fd_train"] for first in range(EACH)]
         return {
             "fd": sum(lots) / EACH,
             "missed": float(missed.square().mean().sqrt()),
             "diversity": float(own.var(1).mean().sqrt()),
-            "agreement": float(((logits @ weight.T + bias).argmax(1) == held.labels).double().mean()),
+            "agreement": float((labelled.read(x) == held.labels).double().mean()),
         }
 
     return judge

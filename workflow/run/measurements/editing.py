@@ -25,18 +25,20 @@ from trigbench.core.trigflow import Field, cos_sin
 from trigbench.workflow.data.dataset import Dataset, not_numbers
 from trigbench.workflow.data.features.metrics import sliced_wasserstein
 from trigbench.workflow.data.kinds.mixture.draws import mixture_of
+from trigbench.workflow.data.labelled import Labelled
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
-from trigbench.workflow.machine.devices import carried, on
-from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.run.assembly import boundary_of, check_weights, make_network
+from trigbench.workflow.machine.devices import carried
+from trigbench.workflow.machine.named import imported
+from trigbench.workflow.run.assembly import boundary_of
 from trigbench.workflow.run.editing import Edit, bound, edits_of, even_times, is_map, is_velocity
 from trigbench.workflow.run.measurements.edited import STEPS, Seen, Way, by_map, by_velocity, noise_of
-from trigbench.workflow.run.measurements.edited_images import HEAD, SHOWN, held_images, judge_images, strip_of
+from trigbench.workflow.run.measurements.edited_images import SHOWN, held_images, judge_images, strip_of
 from trigbench.workflow.run.measurements.measured import Measured, Row
+from trigbench.workflow.run.measurements.trained import trained
 from trigbench.workflow.run.task import Task, open_data, opened
 from trigbench.workflow.study.edits import EXACT
-from trigbench.workflow.study.kinds import data_kind, kind_module
+from trigbench.workflow.study.kinds import Images, data_kind, kind_module
 from trigbench.workflow.study.records import REAL, Value
 from trigbench.workflow.study.study import Study
 
@@ -68,6 +70,17 @@ class About:
     def dataset(self) -> Dataset:
         return open_data(self.study, self.name)
 
+    @cached_property
+    def images(self) -> Images | None:
+        """How points are seen as images, with as many real ones as are shown."""
+        seen_by = data_kind(self.study.data[self.name]).images
+        return seen_by(self.dataset.arrays, SHOWN) if seen_by else None
+
+    @property
+    def fold(self) -> int:
+        """By how much pixels are folded into channels."""
+        return self.images.fold if self.images else 1
+
 
 def measure(study: Study, experiment: str) -> Measured:
     """Of every run. Raises BenchError for arms that cannot edit, and for data without a truth."""
@@ -75,7 +88,7 @@ def measure(study: Study, experiment: str) -> Measured:
     found, known = Measured(), about.dataset.arrays.keys() >= OF_MIXTURES
     for seed in about.seeds:
         tasks = [opened(study, run) for run in study.runs_of(experiment) if run.seed == seed]
-        for edit in edits_of(about.dataset.shape):
+        for edit in edits_of(about.dataset.shape, about.fold):
             ways = [(task.run.arm, ways) for task in tasks if (ways := _ways(task, edit))]
             if known:
                 _add_mixture(found, about, edit, seed, [(EXACT, _exact(about.dataset)), *ways])
@@ -94,24 +107,38 @@ def _data(study: Study, experiment: str) -> str:
     if others:
         problem = f"{', '.join(others)}: neither a diffusion model nor a map from every angle to data"
     elif not problem:
-        arrays = open_data(study, names[0]).arrays.keys()
-        if not (arrays >= OF_MIXTURES or {"held_out", "held_out_labels", *HEAD} <= arrays):
-            problem = f"{names[0]!r} has no exact posterior, and no held-out images with a classifier"
+        dataset = open_data(study, names[0])
+        if not dataset.arrays.keys() >= OF_MIXTURES:
+            problem = _unfit(study, names[0], dataset)
     if problem:
-        remedy = "measure editing of such arms, all of them on one mixture or on digits"
+        remedy = "measure editing of such arms, all of them on one mixture, or on images that a classifier judges"
         raise BenchError(problem, file=study.file, key=f"experiments.{experiment}.measurement", remedy=remedy)
     return names[0]
 
 
+def _unfit(study: Study, name: str, dataset: Dataset) -> str:
+    """Why edits of images cannot be judged; empty where they can."""
+    try:
+        _labelled(study, name, dataset)
+    except LookupError as error:
+        return f"{name!r} has no exact posterior, and {error.args[0]}"
+    return ""
+
+
+def _labelled(study: Study, name: str, dataset: Dataset) -> Labelled:
+    """Raises LookupError where there is none."""
+    place = data_kind(study.data[name]).labelled
+    if place is None:
+        raise LookupError("no held-out images of known classes")
+    return imported(place, "data").labelled(dataset)
+
+
 def _ways(task: Task, edit: Edit) -> list[Way]:
     """Of a run; none where its weights are not there or are not numbers."""
-    if not task.files.weights.is_file():
+    left = trained(task)
+    if left is None:
         return []
-    weights, network = on(task.device, read_tensors(task.files.weights, "delete the run's folder")), make_network(task)
-    check_weights(task, network, weights)
-    if not all(bool(weights[name].isfinite().all()) for name, _ in network.named_parameters()):
-        return []
-    field_of = _carried(bound(task, network, weights), task.device)
+    field_of = _carried(bound(task, *left), task.device)
     if is_velocity(task.arm):
         return by_velocity(field_of, edit.guided)
     return by_map(field_of, boundary_of(task.arm, task.study.sigma_d))
@@ -211,23 +238,24 @@ def _closed_form(sigma_d: float) -> Iterator[Row]:
 
 def _add_images(found: Measured, about: About, edit: Edit, seed: int, ways: Ways) -> None:
     study, name, dataset = about.study, about.name, about.dataset
-    held = held_images(dataset, edit, study.evaluation.samples, seed, study.sigma_d)
-    judge = judge_images(kind_module(study.data[name]), dataset, edit, held)
+    labelled = _labelled(study, name, dataset)
+    held = held_images(labelled, edit, study.evaluation.edits or study.evaluation.samples, seed)
+    judge = judge_images(kind_module(study.data[name]), dataset, labelled, edit, held)
     real = judge(held.images)
     real.pop("diversity")  # of one image there are no others
     found.runs.extend(_rows(edit, REAL, seed, Way("images", 1, lambda _: held.images), real))
     noise = noise_of(seed, edit.name, dataset.shape, held.observation)
-    seen, drawn = Seen(edit, held.observation, Condition(held.labels), noise, study.sigma_d), []
+    told = Condition(held.labels) if dataset.classes else UNTOLD
+    seen, drawn = Seen(edit, held.observation, told, noise, study.sigma_d), []
     for arm, alike in ways:
         for way in alike:
             made = _drawn(way, seen)
             found.runs.extend(_rows(edit, arm, seed, way, judge(made)))
             if way.sampler != "edit" or way.evaluations in DRAWN:
                 drawn.append((arm, way, made))
-    seen_by = data_kind(study.data[name]).images
-    if seen_by is None or seed != about.seeds[0]:
+    images = about.images
+    if images is None or seed != about.seeds[0]:
         return
-    images = seen_by(dataset.arrays, SHOWN)
     known = edit.operator.seen if edit.name == "inpaint" else None
     found.strips.append(strip_of(edit, images, held.images))
     found.strips.append(strip_of(edit, images, edit.guide(held.observation), shown=known))

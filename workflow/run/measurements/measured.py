@@ -32,9 +32,35 @@ class Strip:
 
 
 @dataclass(frozen=True)
+class Scene:
+    """Where paths run."""
+
+    pillars: list
+    """Of each [x, y, radius], which no path may touch."""
+    goal: list
+    """[x, y, radius], to which they should come."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Paths from one start, a panel of the experiment's picture."""
+
+    points: list
+    """Of each its [x, y], step for step."""
+    arrived: list
+    """Whether each came to the goal."""
+    arm: str
+    sampler: str
+    evaluations: int | None = None
+
+
+@dataclass(frozen=True)
 class Measured:
-    """Rows for runs.csv, and for curves.csv (their values have `x`), and strips of a picture beside the figure."""
+    """Rows for runs.csv, and for curves.csv (their values have `x`), and what a picture beside the figure shows: strips
+    of images, or paths in a scene."""
 
     runs: list[Row] = field(default_factory=list)
     curves: list[Row] = field(default_factory=list)
     strips: list[Strip] = field(default_factory=list)
+    paths: list[Paths] = field(default_factory=list)
+    scenes: list[Scene] = field(default_factory=list)

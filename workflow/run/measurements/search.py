@@ -3,20 +3,21 @@
 import math
 
 import torch
+from torch import nn
 
-from trigbench.core.condition import Condition
 from trigbench.core.samplers.consistency import sample_consistency
 from trigbench.core.samplers.noise import noise_of_samples
 from trigbench.core.samplers.search import greedy_times
 from trigbench.core.schedules import largest_angle
 from trigbench.workflow.data.dataset import not_numbers
 from trigbench.workflow.data.randomness import generator, seed_globals
-from trigbench.workflow.machine.devices import on
-from trigbench.workflow.machine.tensors import read_tensors
-from trigbench.workflow.run.assembly import boundary_of, check_weights, make_network, student_field
+from trigbench.workflow.run.assembly import boundary_of, student_field
+from trigbench.workflow.run.batches import mapped
 from trigbench.workflow.run.measurements.measured import Measured, Row
-from trigbench.workflow.run.noise import labels_of_samples
+from trigbench.workflow.run.measurements.trained import trained
+from trigbench.workflow.run.noise import condition_of_samples
 from trigbench.workflow.run.task import Task, opened
+from trigbench.workflow.run.weights import Tensors
 from trigbench.workflow.study.kinds import kind_module
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import Study
@@ -32,22 +33,17 @@ def measure(study: Study, experiment: str) -> Measured:
     """
     rows = []
     for run in study.runs_of(experiment):
-        if study.files(run).weights.is_file():
-            rows += _search(opened(study, run), study.experiments[experiment].metric)
+        task = opened(study, run)
+        if (left := trained(task)) is not None:
+            rows += _search(task, *left, study.experiments[experiment].metric)
     return Measured(runs=rows)
 
 
-def _search(task: Task, metric: str) -> list[Row]:
+def _search(task: Task, network: nn.Module, weights: Tensors, metric: str) -> list[Row]:
     study, run, dataset, device = task.study, task.run, task.data, task.device
     kind = kind_module(study.data[task.arm.data])
-    weights = on(device, read_tensors(task.files.weights, "delete the run's folder"))
-    network = make_network(task)
-    check_weights(task, network, weights)
-    if not all(bool(weights[name].isfinite().all()) for name, _ in network.named_parameters()):
-        return []
     count = study.evaluation.samples
-    labels = labels_of_samples(range(count), dataset)
-    condition = Condition(None if labels is None else labels.to(device))
+    condition = mapped(lambda part: part.to(device), condition_of_samples(range(count), dataset))
     field = student_field(task, network, weights, condition)
 
     boundary = boundary_of(task.arm, study.sigma_d)

@@ -109,7 +109,11 @@ def judge(study: Study, asked: Asked) -> OutsideRecord:
 def _open_data(study: Study, data: str) -> Dataset:
     if all(arm.data != data for arm in study.arms.values()):
         raise BenchError(f"no arm has the data {data!r}", file=study.file, key="--data", remedy="name data of an arm")
-    return open_data(study, data)
+    dataset = open_data(study, data)
+    if dataset.observed is not None:
+        problem = f"samples of {data!r} are told observations, and what is from outside is told labels alone"
+        raise BenchError(problem, file=study.file, key="--data", remedy="name data without observations")
+    return dataset
 
 
 @contextmanager

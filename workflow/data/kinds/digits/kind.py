@@ -60,4 +60,5 @@ DIGITS = DataKind(
     draws="trigbench.workflow.data.kinds.digits.draws",
     drawn=frozenset({"train", "train_labels"}),
     images=_images,
+    labelled="trigbench.workflow.data.kinds.digits.labelled",
 )

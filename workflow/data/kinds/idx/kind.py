@@ -102,7 +102,7 @@ def _images(arrays: Arrays, count: int) -> Images:
 
         return to_unit_variance(torch.from_numpy(pictures[:, :1]), mean, std, fold).numpy()
 
-    return Images(real, decoded, encoded=encoded)
+    return Images(real, decoded, encoded=encoded, fold=fold)
 
 
 IDX = DataKind(
@@ -115,4 +115,5 @@ IDX = DataKind(
     small=False,
     places=frozenset({"path", "weights"}),
     images=_images,
+    labelled="trigbench.workflow.data.kinds.idx.labelled",
 )

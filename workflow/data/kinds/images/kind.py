@@ -106,4 +106,5 @@ IMAGES = DataKind(
     small=False,
     places=frozenset({"path", "held_out", "weights"}),
     images=_images,
+    labelled="trigbench.workflow.data.kinds.images.labelled",
 )

@@ -1,0 +1,1 @@
+"""A simulated task: a point goes among pillars to a goal, by several ways."""
