@@ -438,7 +438,7 @@ def test_a_compiled_run_killed_after_a_checkpoint_ends_with_the_same_bits_and_sa
 
 
 def _killed_and_gone_on_with(study: Study, capsys: pytest.CaptureFixture[str]) -> dict[str, Tensor]:
-    """The weights of a finished run that had been killed after its last checkpoint but one, and made its graph again."""
+    """The weights of a finished run that was killed after its last checkpoint but one, and made its graph again."""
     iterations = study.arms["x"].iterations
     for path in study.files(X).checkpoints.glob(f"step-{iterations:08d}*"):  # of the two that are kept
         path.unlink()
