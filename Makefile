@@ -73,9 +73,9 @@ system:
 publish: env  ## results/published from the finished studies in results/ of budget=full
 	@python -m trigbench.workflow.steps.publish --all && python benchmarks/gallery.py
 
-bench: env  ## what steps, attention and starts cost, how exact tangents are, how often verdicts are false: 15 minutes
+bench: env  ## what steps, attention and starts cost, how exact tangents are, how often verdicts are false: most of an hour
 	python benchmarks/steps.py
-	python benchmarks/compiled.py
+	python benchmarks/steps.py --profile
 	python benchmarks/attention.py
 	python benchmarks/precision.py
 	python benchmarks/verdicts.py

@@ -23,7 +23,7 @@ import shared
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
-from steps import Case, Step, steps
+from steps import Case, Step, distance, steps
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -150,12 +150,6 @@ def prepared(step: Step, mode: str, scale: Scale) -> Callable[[], tuple[Tensor, 
         return eager
     compiled = compiled_step(loss, scale.backend)
     return lambda: tuple(compiled(own, fixed, step.x0, step.draws)[1].values())
-
-
-def distance(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
-    """Of two gradients, over the norm of the second."""
-    ours, other = (torch.cat([g.flatten() for g in gradients]).double() for gradients in (found, wanted))
-    return float((ours - other).norm() / other.norm())
 
 
 def pieces(scale: Scale) -> Iterator[tuple[str, Callable[[], list[dict[str, Any]]]]]:

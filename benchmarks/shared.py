@@ -26,6 +26,8 @@ exact_products()
 PUBLISHED = Path(__file__).parents[1] / "results/published/benchmarks"
 WARM_UP = 2
 BOOTSTRAPS = 2000
+ORIGIN = provenance()
+"""Of what is published, before anything of it makes the checkout look changed."""
 Call = Callable[[], Any]
 
 
@@ -93,10 +95,9 @@ def paired(times: list[float], unit: list[float]) -> tuple[float, float, float]:
 
 def publish(table: pd.DataFrame, name: str, device: str = "cpu", figure: Figure | None = None) -> None:
     """Write results/published/benchmarks/<name>.csv, where it comes from beside it, and the figure."""
-    origin = provenance()  # before what is written here makes the checkout look changed
     PUBLISHED.mkdir(parents=True, exist_ok=True)
     table.to_csv(PUBLISHED / f"{name}.csv", index=False, float_format="%.5g")
     words = torch.cuda.get_device_name() if device == "cuda" else "cpu, one thread"
-    (PUBLISHED / f"{name}.json").write_text(json.dumps(origin | {"device": words}, indent=1) + "\n")
+    (PUBLISHED / f"{name}.json").write_text(json.dumps(ORIGIN | {"device": words}, indent=1) + "\n")
     if figure is not None:
         save(figure, PUBLISHED / name)

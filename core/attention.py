@@ -23,6 +23,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
+from trigbench.core.trigflow import is_traced
+
 Queries = Float[Tensor, "*#batch queries dim"]
 Keys = Float[Tensor, "*#batch keys dim"]
 Values = Float[Tensor, "*#batch keys features"]
@@ -31,8 +33,9 @@ Output = Float[Tensor, "... queries features"]
 Maybe = Tensor | None
 
 _FEWEST_ROWS = 64
-_LOGITS_IN_CACHE = 2**18  # of one block on a CPU; elsewhere enough to keep the device busy
-_LOGITS_ELSEWHERE = 2**24
+_LOGITS_OF_A_HEAD = 2**18  # in one block on a CPU
+_LOGITS_OF_SEVERAL = 2**16  # heads; with more, memory goes back to the system after each, and page faults fetch it
+_LOGITS_ELSEWHERE = 2**24  # enough to keep the device busy
 
 
 def attention_with_tangent(
@@ -146,9 +149,11 @@ def _blocks(q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice, slice]]:
     batch, heads, queries, keys = *q.shape[:-1], k.shape[-2]
     if not (batch and heads and queries and keys):
         return iter(())
-    logits = _LOGITS_IN_CACHE if q.device.type == "cpu" else _LOGITS_ELSEWHERE
-    rows = min(queries, max(_FEWEST_ROWS, logits // keys))
-    at_once = max(1, logits // (rows * keys))
+    cpu = q.device.type == "cpu"
+    most = _LOGITS_OF_A_HEAD if cpu else _LOGITS_ELSEWHERE
+    rows = min(queries, max(_FEWEST_ROWS, most // keys))
+    together = _LOGITS_OF_SEVERAL if cpu and not is_traced() else most  # who compiles plans the memory
+    at_once = max(1, together // (rows * keys))
     return product(_slices(batch, max(1, at_once // heads)), _slices(heads, at_once), _slices(queries, rows))
 
 

@@ -278,6 +278,10 @@ _INSTEAD: Any = {
 """Inductor 2.13 has got the gradient of the one wrong on a CPU, while the loss was right."""
 
 
+_CHECKS = (torch.ops.aten.is_same_size.default, torch.ops.aten._has_same_storage_numel.default)
+"""Of torch's own forward mode, to no effect in a graph, and refused by torch.compile as they return no tensor."""
+
+
 def _same(a: Tensor, b: Tensor) -> bool:
     return a is b or (a.shape == b.shape and bool(torch.isclose(a, b, rtol=0, atol=0, equal_nan=True).all()))
 
@@ -295,7 +299,10 @@ def _parts(record: Any) -> list[tuple[str, Any]]:
 
 
 def _lifted(module: Any) -> tuple[Tensor, ...]:
-    """Makes inputs of the tensors that a graph holds, and returns them. Literals, which it copies, stay."""
+    """Makes inputs of the tensors that a graph holds, and returns them; mends what torch.compile would refuse.
+
+    Literals, which a graph copies, stay.
+    """
     graph, held = module.graph, dict[int, tuple[Tensor, Any]]()
     last = [node for node in graph.nodes if node.op == "placeholder"][-1]
     for node in [node for node in graph.nodes if node.op == "get_attr"]:
@@ -309,6 +316,8 @@ def _lifted(module: Any) -> tuple[Tensor, ...]:
                 last = graph.placeholder(f"held_{len(held)}")
             held[id(tensor)] = tensor, last
         node.replace_all_uses_with(held[id(tensor)][1])
+        graph.erase_node(node)
+    for node in [node for node in graph.nodes if node.target in _CHECKS and not node.users]:
         graph.erase_node(node)
     for node in graph.nodes:  # who compiles may lay a tensor out otherwise, a convolution's result say
         if node.target is torch.ops.aten.view.default:

@@ -92,7 +92,8 @@ def test_value_tangent_and_gradient_equal_the_formula(batch, sizes, square, kind
     inputs = [p.requires_grad_() for p in primals]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "_FEWEST_ROWS", block[0])
-        patch.setattr(attention, "_LOGITS_IN_CACHE", block[1])
+        for most in ("_LOGITS_OF_A_HEAD", "_LOGITS_OF_SEVERAL"):
+            patch.setattr(attention, most, block[1])
         value, tangent = attention_with_tangent(*primals, *tangents, mask=mask, causal=causal, scale=scale)
     formula, derivative = expected(primals, tangents, mask, causal, scale)
     assert not tangent.requires_grad and tangent.shape == value.shape
@@ -179,7 +180,8 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("causal", [False, True])
 def test_memory_is_linear_in_length(mask, causal, monkeypatch):
     largest = []
-    monkeypatch.setattr(attention, "_LOGITS_IN_CACHE", 2**14)
+    for most in ("_LOGITS_OF_A_HEAD", "_LOGITS_OF_SEVERAL"):
+        monkeypatch.setattr(attention, most, 2**14)
     for length in (512, 1024):
         primals, tangents = draw(9, (1, 2), length, length, 2, 2, torch.float32)
         row = None if mask is None or causal else torch.ones(1, length, dtype=torch.bool)

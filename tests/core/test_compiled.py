@@ -13,6 +13,7 @@ from torch._subclasses import FakeTensorMode
 from trigbench.core import compiled as module
 from trigbench.core.compiled import compiled, compiled_step, gradient_of, in_one, kind_of, traced
 from trigbench.core.fields import Draws, Fields, bind
+from trigbench.core.forward_mode import value_and_tangent
 from trigbench.core.networks.dit import DiT
 from trigbench.core.networks.dropout import Dropout, masks
 from trigbench.core.networks.log_weight import LogWeight
@@ -337,6 +338,18 @@ def test_inductor_s_gradients_are_eager_ones_and_its_draws_torch_s() -> None:
             torch.manual_seed(seed)
             found.append(torch.cat([g.flatten() for g in way(parameters, *inputs)[1].values()]))
         assert float((found[0] - found[1]).norm() / found[1].norm()) < 2e-6
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_torch_s_own_forward_mode_compiles_too_in_which_an_operation_without_a_rule_is_taken() -> None:
+    def loss(parameters: dict[str, Tensor], x: Tensor) -> Tensor:
+        value, tangent = value_and_tangent(lambda x: (x @ parameters["a"]).erf(), (x,), (torch.ones_like(x),), "func")
+        return (value - tangent.detach()).square().sum()
+
+    inputs = {"a": torch.randn(3, 2)}, torch.randn(4, 3)
+    found, wanted = (step(*inputs)[1]["a"] for step in (compiled_step(loss, "aot_eager"), gradient_of(loss)))
+    torch.testing.assert_close(found, wanted)
 
 
 def test_a_compiled_graph_is_called_as_the_traced_one() -> None:

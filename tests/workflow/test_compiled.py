@@ -432,14 +432,21 @@ def test_a_compiled_run_killed_after_a_checkpoint_ends_with_the_same_bits_and_sa
     record, expected = read_training(study.files(X).training), read_tensors(study.files(X).weights, "")
     assert record.compiled and record.fell_back is None and record.provenance["steps"] == "compiled"
     assert study.files(X).snapshots.is_file()
-    for path in study.files(X).checkpoints.glob("step-*40*"):  # of the two that are kept
+    again = _killed_and_gone_on_with(study, capsys)
+    assert read_training(study.files(X).training).provenance["steps"] == "compiled"
+    assert all(torch.equal(expected[n], value) for n, value in again.items())
+
+
+def _killed_and_gone_on_with(study: Study, capsys: pytest.CaptureFixture[str]) -> dict[str, Tensor]:
+    """The weights of a finished run that was killed after its last checkpoint but one, and made its graph again."""
+    iterations = study.arms["x"].iterations
+    for path in study.files(X).checkpoints.glob(f"step-{iterations:08d}*"):  # of the two that are kept
         path.unlink()
     study.files(X).training.unlink()
     train(study, X)
     said = capsys.readouterr().err
     assert "resuming x seed 0 from step" in said and said.count("compiling") == 1
-    assert read_training(study.files(X).training).provenance["steps"] == "compiled"
-    assert all(torch.equal(expected[n], value) for n, value in read_tensors(study.files(X).weights, "").items())
+    return read_tensors(study.files(X).weights, "")
 
 
 def test_a_run_that_fell_back_goes_on_eagerly_and_stays_marked(one_arm: Callable[..., Study]) -> None:
@@ -488,9 +495,16 @@ def test_an_estimate_names_the_arms_for_which_compiling_pays(one_arm: Callable[.
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_inductor_trains_a_run_and_its_files_are_below_results(one_arm: Callable[..., Study]) -> None:
-    study = one_arm("sct", iterations=4, compile=True)
+def test_inductor_trains_a_run_that_goes_on_to_the_same_bits_and_its_files_are_below_results(
+    one_arm: Callable[..., Study], capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = saved_every(one_arm("sct", iterations=4, compile=True), 2)
     train(study, X)
-    record = read_training(study.files(X).training)
+    record, expected = read_training(study.files(X).training), read_tensors(study.files(X).weights, "")
     assert record.compiled, record.fell_back
     assert any(Path("results/.compiled").iterdir())
+    capsys.readouterr()
+    torch._dynamo.reset()
+    again = _killed_and_gone_on_with(study, capsys)
+    assert read_training(study.files(X).training).compiled
+    assert all(torch.equal(expected[n], value) for n, value in again.items())
