@@ -188,8 +188,8 @@ def test_sampling_without_time_for_more_makes_one_part_a_job_and_ends_with_the_s
     undisturbed = read_arrays(made, "")
     assert [len(values) for values in undisturbed.values()] == [64, 64]
     made.unlink()
-    drawn, real = [], sampling._draw
-    monkeypatch.setattr(sampling, "_draw", lambda *a: drawn.append(a) or real(*a))
+    drawn, real = [], sampling.draw
+    monkeypatch.setattr(sampling, "draw", lambda *a: drawn.append(a) or real(*a))
     for _ in range(6):
         with pytest.raises(BenchError, match="stopped in drawing samples, with those that were drawn") as caught:
             sample(in_parts, SCD, time_limit=0.001)
@@ -210,7 +210,7 @@ def test_sampling_without_time_for_more_makes_one_part_a_job_and_ends_with_the_s
 @pytest.mark.slow
 def test_samples_that_were_saved_are_not_drawn_again_after_a_kill_or_sigterm(in_parts, monkeypatch) -> None:
     monkeypatch.setattr(sample_module, "SAVE_EVERY", 0.0)
-    drawn, real = [], sampling._draw
+    drawn, real = [], sampling.draw
 
     def draw(*arguments: Any) -> torch.Tensor:
         drawn.append(arguments)
@@ -220,7 +220,7 @@ def test_samples_that_were_saved_are_not_drawn_again_after_a_kill_or_sigterm(in_
             os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments)
 
-    monkeypatch.setattr(sampling, "_draw", draw)
+    monkeypatch.setattr(sampling, "draw", draw)
     with pytest.raises(KeyboardInterrupt):
         sample(in_parts, SCD)
     with pytest.raises(BenchError, match=r"SIGTERM.*stopped in drawing samples"):
