@@ -57,46 +57,34 @@ class Exported:
         """The names of all ways in which its study sampled it, the first of which `sample` takes unless told."""
         return tuple(self.card["samplings"])
 
-    def field(
-        self,
-        labels: Int[Tensor, " batch"] | None = None,
-        scale: float | None = None,
-        observations: Float[Tensor, "batch *any"] | None = None,
-    ) -> Field:
+    def field(self, labels: Int[Tensor, " batch"] | None = None, scale: float | None = None) -> Field:
         """(x, t) -> F in unit variance: its map from t to data, or of a diffusion model its velocity.
 
-        `labels` are whole numbers from 0, one a row, of a network that is told labels, `observations` those of one that
-        is told such; `scale` is that of guidance, of one that is told it or was trained without labels, too. Raises
-        ValueError for one of these that it is not told, or lacks, and for a network whose maps do not go from every
-        angle to data.
+        `labels` are whole numbers from 0, one a row, of a network that is told labels; `scale` is that of guidance, of
+        one that is told its scale or was trained without labels, too. Raises ValueError for one of these that it is not
+        told, or lacks, and for a network whose maps do not go from every angle to data.
         """
         if not self.card["network"]["field"]:
             raise ValueError("this network's maps go to data from some angles alone; take `jump`, or `sample`")
-        return self._field(labels, scale, observations)
+        return self._field(labels, scale)
 
-    def jump(
-        self,
-        labels: Int[Tensor, " batch"] | None = None,
-        scale: float | None = None,
-        observations: Float[Tensor, "batch *any"] | None = None,
-    ) -> Jump:
+    def jump(self, labels: Int[Tensor, " batch"] | None = None, scale: float | None = None) -> Jump:
         """u -> the field of the map from each t down to its u, of a network of two times; otherwise as `field`."""
         if "target_time" not in self._told:
             raise ValueError("this network is told no target time; take `field`")
-        self._check(labels, scale, observations)
-        return lambda u: self._bound(labels, scale, observations, u)
+        self._check(labels, scale)
+        return lambda u: self._bound(labels, scale, u)
 
     def sample(
         self,
         noise: Float[Tensor, "slices batch *shape"],
         labels: Int[Tensor, " batch"] | None = None,
         way: str | None = None,
-        observations: Float[Tensor, "batch *any"] | None = None,
     ) -> Float[Tensor, "batch *shape"]:
         """Samples in unit variance, as its study drew them from the same noise in this `way`, one of `ways`.
 
         `noise` is standard normal; card["samplings"][way]["noise"] is how many slices are used. Raises ValueError for
-        another way, for noise of another shape or fewer slices, and for labels and observations as `field` does.
+        another way, for noise of another shape or fewer slices, and for labels as `field` does.
         """
         how = self._way(way)
         if tuple(noise.shape[2:]) != self.shape or len(noise) < how["noise"]:
@@ -106,12 +94,8 @@ class Exported:
             raise ValueError(f"one label a row: {len(labels)} for {noise.shape[1]}")
         known = MAP_SAMPLERS.get(how["solver"])
         if known is None:
-            return _solved(self._field(labels, how["guidance"], observations), noise, how, self.sigma_d)
-        down = (
-            self.jump(labels, how["guidance"], observations)
-            if known.told
-            else self._field(labels, how["guidance"], observations)
-        )
+            return _solved(self._field(labels, how["guidance"]), noise, how, self.sigma_d)
+        down = self.jump(labels, how["guidance"]) if known.told else self._field(labels, how["guidance"])
         told = {name: how[name] for name in known.takes}
         if "edges" in told:
             told["edges"] = torch.tensor(told["edges"], dtype=torch.float64, device=noise.device)
@@ -133,41 +117,36 @@ class Exported:
             raise ValueError(f"no way {way!r} to sample it; there are {', '.join(self.ways)}")
         return self.card["samplings"][way or self.ways[0]]
 
-    def _check(self, labels: Tensor | None, scale: float | None, observations: Tensor | None) -> None:
+    def _check(self, labels: Tensor | None, scale: float | None) -> None:
         """Raise ValueError for what the network is not told, or lacks."""
         if (labels is None) != (not self.classes):
             said = f"one for each row, from 0 to {self.classes - 1}" if self.classes else "and this one is told none"
             raise ValueError(f"labels are for a network that is told labels, {said}")
         if labels is not None and not bool(((labels >= 0) & (labels < self.classes)).all()):
             raise ValueError(f"labels are from 0 to {self.classes - 1}, got {labels.min()} to {labels.max()}")
-        wanted, given = self.card["data"]["observed"], None if observations is None else list(observations.shape[1:])
-        if wanted != given:
-            raise ValueError(f"observations are of {wanted or 'nothing'} a row here, got {given or 'none'}")
         guidance = self.card["network"]["guidance"]
         if scale is None and guidance == "told":
             raise ValueError("this network is told its scale of guidance; 1 is none")
         if scale is not None and guidance is None:
             raise ValueError("this network was not trained to be guided; leave the scale out")
 
-    def _field(self, labels: Tensor | None, scale: float | None, observations: Tensor | None) -> Field:
+    def _field(self, labels: Tensor | None, scale: float | None) -> Field:
         if "target_time" in self._told:
-            jump = self.jump(labels, scale, observations)
+            jump = self.jump(labels, scale)
             return lambda x, t: jump(torch.zeros_like(t))(x, t)
-        self._check(labels, scale, observations)
+        self._check(labels, scale)
         level = self.card["network"]["boundary"]
-        field = self._bound(labels, scale if "scale" in self._told else None, observations)
+        field = self._bound(labels, scale if "scale" in self._told else None)
         if scale is not None and "scale" not in self._told:
-            alone = self._bound(None, None, observations)
+            alone = self._bound(None, None)
             return lambda x, t: guided(field, alone, torch.full((len(x),), scale, device=x.device))(x, t)
         return field_with_boundary(field, level, self.sigma_d) if level else field
 
-    def _bound(
-        self, labels: Tensor | None, scale: float | None, observations: Tensor | None, u: Tensor | None = None
-    ) -> Field:
+    def _bound(self, labels: Tensor | None, scale: float | None, u: Tensor | None = None) -> Field:
         def field(x: Tensor, t: Tensor) -> Tensor:
             scales = None if scale is None else torch.full((len(x),), scale, device=x.device)
-            own, seen = (None if told is None else told.to(x.device) for told in (labels, observations))
-            return bind(self.network, condition=Condition(own, scales, u, seen), frozen=True)(x, t)
+            told = Condition(None if labels is None else labels.to(x.device), scales, u)
+            return bind(self.network, condition=told, frozen=True)(x, t)
 
         return field
 

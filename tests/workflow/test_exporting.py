@@ -212,21 +212,6 @@ def test_a_file_that_is_damaged_or_was_not_exported_is_refused(four: Leaving, tm
         load_exported(path)
 
 
-@pytest.mark.slow
-def test_a_network_that_is_told_observations_leaves_and_asks_for_them(grid: Study, tmp_path: Path) -> None:
-    seen = torch.randn(5, 3, generator=torch.Generator().manual_seed(4))
-    for arm in ("sampled-four", "free", "renoised"):
-        task = task_of(grid, arm)
-        found = left_by(dataclasses.replace(task, data=dataclasses.replace(task.data, observed=seen)))
-        made = write_exported(found, tmp_path / f"{arm}.safetensors")
-        noise, labels = torch.randn(1, 2, 1, 8, 8, generator=torch.Generator().manual_seed(5)), torch.tensor([1, 2])
-        noise, way = noise.expand(9, -1, -1, -1, -1), made.ways[0]
-        one, other = (made.sample(noise, labels, way, told) for told in (seen[:2], seen[1:3]))
-        assert (one - other).abs().max() > 1e-3
-        with pytest.raises(ValueError, match=r"observations are of \[3\] a row here, got none"):
-            made.sample(noise, labels, way)
-
-
 class Drawn(nn.Module):
     """A network whose function is not all in what is kept of it."""
 

@@ -31,8 +31,6 @@ def check_pipeline(found: Leaving) -> None:
         why = f"this run is sampled by {' and '.join(sorted(solvers))}"
     elif about["boundary"]:
         why = f"this run's map ends at the noise level {about['boundary']:g}"
-    elif found.card["data"]["observed"] is not None:
-        why = "this run is told observations"
     elif found.network is not None:
         why = f"its network, {about['path']}, is no part of trigbench"
     else:

@@ -26,7 +26,7 @@ from trigbench.workflow.machine.named import named, takes
 from trigbench.workflow.machine.provenance import attribution
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
 from trigbench.workflow.run.assembly import boundary_of, make_network
-from trigbench.workflow.run.noise import condition_of_samples, noise_of_rows, noise_of_steps
+from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows, noise_of_steps
 from trigbench.workflow.run.samples import weights_of_now
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.settings import segment_edges
@@ -119,14 +119,14 @@ def check_alike(found: Leaving, made: Exported) -> None:
     most = max(how["noise"] for how in found.card["samplings"].values())
     rows = range(ROWS)
     first = noise_of_rows(study.evaluation.seed, rows, max(len(way.times) for way in ways) + 1, task.data)
-    told, drawn = condition_of_samples(rows, task.data), draw_samples(task, dict(found.weights), ways, ROWS)
+    labels, drawn = labels_of_samples(rows, task.data), draw_samples(task, dict(found.weights), ways, ROWS)
     further = noise_of_steps(study.evaluation.seed, rows, task.data)
     with_more = torch.stack([first[0], *(next(further) for _ in range(most))])
     made.network.to(task.device)
     for way in ways:
         noise = (first if way.solver in MAP_SAMPLERS else with_more).to(task.device)
         with products(task.device, tf32=False):
-            own = made.sample(noise, told.label, way.key, told.observation).cpu()
+            own = made.sample(noise, labels, way.key).cpu()
         apart = float((own - drawn[way.key]).abs().max())
         if not apart <= TOLERANCE:
             problem = f"sampled by {way.key} it is {apart:.2g} from what the run draws from the same noise"
@@ -174,7 +174,6 @@ def _network_of(task: Task) -> dict[str, Any]:
     study, arm, data = task.study, task.arm, task.data
     size = study.sizes[arm.size]
     about = {"shape": data.shape, "classes": data.classes, "sigma_d": study.sigma_d, "told": arm.told}
-    about["observed"] = data.observed_shape
     if size.network is None:
         path = f"{ResidualMLP.__module__}:{ResidualMLP.__name__}"
         settings = size.model_dump(include={"width", "blocks", "embedding", "coordinate", "conditioning"}) | about
@@ -201,7 +200,7 @@ def _data_of(task: Task, licence: str | None) -> dict[str, Any]:
         problem = f"nothing here says under which licence the data {task.arm.data!r} of kind {data.kind!r} stand"
         raise BenchError(problem, file=task.study.file, key="--licence", remedy="say it, as --licence 'CC BY 4.0'")
     about = {"name": task.arm.data, "kind": data.kind, "about": known_of(data).sentence, "licence": licence or known}
-    return {**about, "shape": task.data.shape, "classes": task.data.classes, "observed": task.data.observed_shape}
+    return {**about, "shape": task.data.shape, "classes": task.data.classes}
 
 
 def _pictures_of(task: Task) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 LICENCES = {
     "mixture": "none needed: drawn from a formula of this project",
     "digits": "CC BY 4.0: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI), by way of scikit-learn",
-    "navigation": "none needed: simulated by this project",
     "cifar10": "none is stated by its authors: Krizhevsky, Learning Multiple Layers of Features from Tiny Images",
     "imagenet64": "ImageNet's terms of access: research and education that are not commercial",
     "imagenet512": "ImageNet's terms of access: research and education that are not commercial",
