@@ -2,13 +2,16 @@
 
   python benchmarks/gallery.py       writes it anew from results/published; `make publish` does, too
 
-Sentences are those of the published tables, computed from their rows; nothing is typed.
+Sentences on results are those of the published tables, computed from their rows, as is what they say of their rules.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from trigbench.workflow.claims.dating import RULE_FIRST
 from trigbench.workflow.claims.tables import read_table
 from trigbench.workflow.machine.files import read_json, write_text
 from trigbench.workflow.study.places import StudyFiles
@@ -24,17 +27,26 @@ of [results/published](../results/published), and how to read it in [results](re
 `python benchmarks/gallery.py`.
 
 ![Verdicts of all published studies, claim by claim](../results/published/claims.svg)"""
-BEFORE = "Described and not confirmed: its rules were written after a look at its seeds."
+BEFORE = "Described and not confirmed: its table does not say which seeds had been seen before their rules."
 
 
 def gallery(published: Path = PUBLISHED) -> str:
     """The page of all studies that are there, those first that are judged by today's rules."""
     studies = [StudyFiles(path.parent) for path in sorted(published.glob("*/provenance.json"))]
-    by_now = {files.folder.name: "basis" in read_table(files.verdicts) for files in studies}
+    tables = {files.folder.name: read_table(files.verdicts) for files in studies}
     parts = [INTRODUCTION]
-    for files in sorted(studies, key=lambda files: (not by_now[files.folder.name], files.folder.name)):
-        parts += _study(files, "" if by_now[files.folder.name] else BEFORE)
+    for files in sorted(studies, key=lambda files: ("basis" not in tables[files.folder.name], files.folder.name)):
+        parts += _study(files, rules_said(tables[files.folder.name]))
     return "\n\n".join(parts) + "\n"
+
+
+def rules_said(verdicts: pd.DataFrame) -> str:
+    """Of a study's verdicts, which are of no rule that stood before its results."""
+    if "basis" not in verdicts:
+        return BEFORE
+    dated = verdicts.rule_first.dropna()
+    others = dated[dated != RULE_FIRST].value_counts()
+    return " ".join(f"Of {count} of {len(dated)} verdicts: {said}." for said, count in others.items())
 
 
 def _study(files: StudyFiles, note: str) -> Iterator[str]:

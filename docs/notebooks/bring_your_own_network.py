@@ -85,7 +85,7 @@ class Gated(nn.Module):
 # sCM needs the derivative of the network along the flow, beside its output. `value_and_tangent` takes it from the
 # module as it stands, in one pass that records the output alone; the reference is torch's own forward mode, which
 # costs more. They have to agree, and so do gradients. On the command line `trigbench check mine.py:Gated --shape 2
-# --classes 3` does this and a dozen other checks.
+# --classes 3` does this and more.
 
 # %%
 torch.manual_seed(0)

@@ -39,6 +39,7 @@ from trigbench.workflow.run.measurements.edited_images import held_images, judge
 from trigbench.workflow.run.task import opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.run.weights import kept_of
+from trigbench.workflow.study import freshness
 from trigbench.workflow.study.edits import EACH, EDITED
 from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.study.measurements import MEASUREMENTS
@@ -286,6 +287,15 @@ def test_a_strip_has_its_first_edit_of_each_image_in_levels_of_grey(digits: dict
     strip = strip_of(edits_of((1, 8, 8))[0], kind.images(digits, 2), images)
     black, white = -8 / 5, 8 / 5
     assert [row[0][0] for row in strip.images] == [round(255 * (0 - black) / (white - black)), 255]
+
+
+def test_a_measurement_of_edits_is_of_what_reads_its_images_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[list[str]]()
+    monkeypatch.setattr(freshness, "digest", lambda _, modules: asked.append(list(modules)) or "")
+    for experiment in ("digits", "mixture"):
+        freshness.measurement_mark(load("editing"), experiment)
+    measurement = "trigbench.workflow.run.measurements.editing"
+    assert asked == [[measurement, "trigbench.workflow.data.kinds.digits.labelled"], [measurement]]
 
 
 # --- the figure -----------------------------------------------------------------------------------

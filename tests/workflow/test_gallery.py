@@ -2,6 +2,8 @@
 
 import re
 
+import pandas as pd
+
 from benchmarks import gallery
 from tests.workflow.conftest import ROOT
 
@@ -12,6 +14,13 @@ def test_the_gallery_is_of_what_is_published_and_every_picture_is_there() -> Non
     pictures = re.findall(r"\]\(\.\./(.*\.svg)\)", page)
     assert len(pictures) == len(set(pictures)) > 40
     assert all((ROOT / picture).is_file() for picture in pictures)
+
+
+def test_verdicts_whose_rule_is_newer_are_told() -> None:
+    verdicts = pd.DataFrame({"basis": 1, "rule_first": ["yes", "claim newer than results", None, "yes"]})
+    assert gallery.rules_said(verdicts) == "Of 1 of 3 verdicts: claim newer than results."
+    assert gallery.rules_said(verdicts[verdicts.rule_first == "yes"]) == ""
+    assert "not confirmed" in gallery.rules_said(verdicts.drop(columns="basis"))
 
 
 def test_seeds_in_words() -> None:

@@ -171,9 +171,12 @@ def measurement_mark(study: Study, experiment: str) -> str:
     settings = study.experiments[experiment]
     runs = [study.specification(run) for run in study.runs_of(experiment)]
     chosen = settings.model_dump(include={"metric", "samplers", "measurement"})
+    modules = [MEASUREMENTS[settings.measurement].path] if settings.measurement else []
     if settings.measurement == EDITING:
         chosen |= study.evaluation.model_dump(include={"edits"}, exclude_none=True)
-    return digest([runs, chosen], [MEASUREMENTS[settings.measurement].path] if settings.measurement else [])
+        kinds = [data_kind(study.data[study.arms[arm].data]) for arm in study.arms_of(experiment)]
+        modules += sorted({kind.labelled for kind in kinds if kind.labelled})
+    return digest([runs, chosen], modules)
 
 
 def measured_from(study: Study, experiment: str) -> str:
