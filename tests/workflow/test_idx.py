@@ -296,4 +296,4 @@ def test_the_study_of_clothes_is_what_it_promises(budget: str) -> None:
         assert {way.steps for way in study.samplings(name)} == {1, 2, 4}
     data = study.data["clothes"]
     assert isinstance(data, IdxData) and data.path == "/usr/share/datasets/fashion-mnist"
-    assert known_of(data).shape == (4, 14, 14) and len(data.labels) == 10
+    assert known_of(data).shape == (16, 7, 7) and len(data.labels) == 10
