@@ -35,7 +35,8 @@ class Exported:
 
     card: Mapping[str, Any]
     network: nn.Module
-    """Called (x, t, condition), in unit variance. It stays where it is moved: `network.to("cuda")`."""
+    """Called (x, t, condition), in unit variance. It stays where it is moved: `network.to("cuda")`; in float16 or
+    bfloat16 it runs in autocast, and points stay in their own dtype."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,7 +63,8 @@ class Exported:
 
         `labels` are whole numbers from 0, one a row, of a network that is told labels; `scale` is that of guidance, of
         one that is told its scale or was trained without labels, too. Raises ValueError for one of these that it is not
-        told, or lacks, and for a network whose maps do not go from every angle to data.
+        told, or lacks, for a network whose maps do not go from every angle to data, and, when it is called, for labels
+        that are not as many as the rows.
         """
         if not self.card["network"]["field"]:
             raise ValueError("this network's maps go to data from some angles alone; take `jump`, or `sample`")
@@ -90,8 +92,6 @@ class Exported:
         if tuple(noise.shape[2:]) != self.shape or len(noise) < how["noise"]:
             wanted = f"({how['noise']} or more, batch, {', '.join(map(str, self.shape))})"
             raise ValueError(f"noise is of {wanted} here, got {tuple(noise.shape)}")
-        if labels is not None and len(labels) != noise.shape[1]:
-            raise ValueError(f"one label a row: {len(labels)} for {noise.shape[1]}")
         known = MAP_SAMPLERS.get(how["solver"])
         if known is None:
             return _solved(self._field(labels, how["guidance"]), noise, how, self.sigma_d)
@@ -143,10 +143,14 @@ class Exported:
         return field_with_boundary(field, level, self.sigma_d) if level else field
 
     def _bound(self, labels: Tensor | None, scale: float | None, u: Tensor | None = None) -> Field:
+        precision = next(self.network.parameters()).dtype
+
         def field(x: Tensor, t: Tensor) -> Tensor:
+            if labels is not None and len(labels) != len(x):
+                raise ValueError(f"one label a row: {len(labels)} for {len(x)}")
             scales = None if scale is None else torch.full((len(x),), scale, device=x.device)
             told = Condition(None if labels is None else labels.to(x.device), scales, u)
-            return bind(self.network, condition=told, frozen=True)(x, t)
+            return bind(self.network, condition=told, precision=precision, frozen=True)(x, t)
 
         return field
 

@@ -70,17 +70,18 @@ class ExportedPipeline(DiffusionPipeline):
         """So many samples, or one for each of `class_labels`, of a network that is told labels.
 
         `timesteps` are descending angles from the first on, without the 0 at the end; by default those of the first way
-        of the card with so many steps. `latents` are standard normal (batch, *shape), drawn unless given. Of
+        of the card with so many steps. `latents` are standard normal (batch, *shape), drawn in float32 unless given,
+        of a network in half precision too. Of
         `output_type` "latent" samples are in data units, else ("pil", "np", "pt") pictures. Raises ValueError for a
         number of steps that the card does not have, and as Exported.field does.
         """
         found: Exported = self.network.exported
         times = list(timesteps or _times_of(found, num_inference_steps))
-        device, dtype = self._execution_device, self.network.dtype
+        device = self._execution_device
         labels = None if class_labels is None else torch.as_tensor(class_labels, device=device)
         rows = batch_size if labels is None else len(labels)
         if latents is None:
-            latents = randn_tensor((rows, *found.shape), generator=generator, device=device, dtype=dtype)
+            latents = randn_tensor((rows, *found.shape), generator=generator, device=device)
         self.scheduler.set_timesteps(
             len(times), timesteps=[*times, 0.0], max_timesteps=None, intermediate_timesteps=None, device=device
         )

@@ -264,7 +264,7 @@ def test_a_network_that_would_not_hear_and_models_from_outside_are_refused(
         check_study(load(write_study(tiny)))
     nothing: Any = None
     with pytest.raises(BenchError, match="is told observations, and what leaves is told labels alone"):
-        carded(opened(study, Run(arm="ctm", seed=0)), {}, nothing, nothing)
+        carded(opened(study, Run(arm="ctm", seed=0)), {}, nothing, nothing, nothing)
     with pytest.raises(BenchError, match="told observations, and what is from outside is told labels alone"):
         judge(study, Asked("samples.npz", "x", "shown", "judge"))
 

@@ -3,6 +3,7 @@
   trigbench export results/digits/runs/scd-m/seed-0                      digits-scd-m-seed-0.safetensors, here
   trigbench export RUN --format diffusers --out scd                      a folder that diffusers loads
   trigbench export RUN --licence "CC0" --study my.yaml                   of data whose licence is yours to say
+  trigbench export RUN --weights-licence "CC BY-NC-SA 4.0"               of a run that started from published weights
 
 The run is finished and of now. What is written is read again, and must draw what the run draws. Start where results/
 is. What loads it, and what the card says: docs/export.md.
@@ -26,6 +27,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     made.add_argument("--format", choices=FORMATS, default="safetensors", help="a file, or a folder of a pipeline")
     made.add_argument("--out", metavar="PATH", help="what is written (default: STUDY-ARM-seed-N, here)")
     made.add_argument("--licence", metavar="TEXT", help="of the data, where it is not known here")
+    published = "of the published network from whose weights the run started, where it did"
+    made.add_argument("--weights-licence", metavar="TEXT", help=published)
     made.add_argument("--study", metavar="YAML", help="of a study of your own, its file")
     return made
 
@@ -40,10 +43,11 @@ def main(arguments: argparse.Namespace) -> None:
 
     study, run = named_run(Path(arguments.run), arguments.study)
     from trigbench.workflow.run.exporting import leaving, place_for, write_exported  # noqa: PLC0415 - heavy
+    from trigbench.workflow.study.licences import Said  # noqa: PLC0415 - of the extra
 
     usual = f"{study.label}-{run.arm}-seed-{run.seed}"
     out = place_for(arguments.out, usual, FORMATS[arguments.format])
-    found = leaving(study, run, arguments.licence)
+    found = leaving(study, run, Said(data=arguments.licence, weights=arguments.weights_licence))
     if pipeline:
         from trigbench.workflow.run.exported_pipeline import check_pipeline, write_pipeline  # noqa: PLC0415 - heavy
 

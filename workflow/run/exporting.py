@@ -1,4 +1,7 @@
-"""A finished run as a file that leaves the house: its averaged weights, and a card that says all of it."""
+"""A finished run as a file that leaves the house: its averaged weights, and a card that says all of it.
+
+The card is public: no path of a file or folder here stands in it.
+"""
 
 import json
 from collections.abc import Mapping
@@ -19,9 +22,12 @@ from trigbench.core.schedules import karras_noise_levels, largest_angle
 from trigbench.core.solvers import SOLVERS
 from trigbench.core.trigflow import angle_from_noise_level
 from trigbench.exported import CARD, load_exported
+from trigbench.workflow.data.kinds.latents.autoencoder import MEAN, STD, check_autoencoder
+from trigbench.workflow.data.kinds.latents.kind import LatentsData
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import products
+from trigbench.workflow.machine.files import identity, sha256, write_atomically
 from trigbench.workflow.machine.named import named, takes
 from trigbench.workflow.machine.provenance import attribution
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
@@ -31,10 +37,11 @@ from trigbench.workflow.run.samples import weights_of_now
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.settings import segment_edges
 from trigbench.workflow.run.task import Task, opened
+from trigbench.workflow.study.converted import ConvertedTeacher
 from trigbench.workflow.study.fingerprint import fingerprint
 from trigbench.workflow.study.freshness import FRESH, run_verdict
-from trigbench.workflow.study.kinds import Images, data_kind, known_of
-from trigbench.workflow.study.licences import LICENCES
+from trigbench.workflow.study.kinds import Images, data_kind
+from trigbench.workflow.study.licences import Said, licence_of_data, licence_of_weights, published_start
 from trigbench.workflow.study.records import AGAIN, RunRecord, TrainingRecord, read_record
 from trigbench.workflow.study.study import Run, Sampling, Study
 
@@ -57,19 +64,20 @@ class Leaving:
         return None if path.startswith(NETWORKS) else named(path)
 
 
-def leaving(study: Study, run: Run, licence: str | None) -> Leaving:
+def leaving(study: Study, run: Run, said: Said) -> Leaving:
     """What of a finished run leaves. Raises BenchError unless it is finished, of now, and all is known that its card
     must say."""
     training, record = weights_of_now(study, run), _record_of_now(study, run)
     task = opened(study, run)
-    return carded(task, read_tensors(task.files.weights, AGAIN), training, record, licence)
+    return carded(task, read_tensors(task.files.weights, AGAIN), training, record, said)
 
 
 def carded(
-    task: Task, weights: Mapping[str, Tensor], training: TrainingRecord, record: RunRecord, licence: str | None = None
+    task: Task, weights: Mapping[str, Tensor], training: TrainingRecord, record: RunRecord, said: Said
 ) -> Leaving:
-    """A task's weights with their card. Raises BenchError where nobody knows the licence of its data, and for a network
-    that is told observations."""
+    """A task's weights with their card. Raises BenchError for a licence that nobody knows or that is said in vain
+    (workflow.study.licences), for a network that is told observations, and for latents whose autoencoder is not there.
+    """
     study, run = task.study, task.run
     if task.data.observed is not None:
         problem = f"the network of {run.arm} is told observations, and what leaves is told labels alone"
@@ -79,8 +87,9 @@ def carded(
         "name": f"{study.label} {run.arm} seed {run.seed}",
         "run": _run_of(task, training, record),
         "network": _network_of(task),
-        "data": _data_of(task, licence),
-        "units": {"sigma_d": study.sigma_d, "pictures": _pictures_of(task)},
+        "weights": _start_of(task, said.weights),
+        "data": _data_of(task, said.data),
+        "units": _units_of(task),
         "samplings": {how.key: _sampling_of(task, how, record) for how in study.samplings(run.arm)},
         "metrics": {value.metric: value.value for value in record.metrics if value.sampler is None},
         "protocol": record.protocol,
@@ -100,16 +109,14 @@ def place_for(said: str | None, usual: str, suffix: str) -> Path:
     return path
 
 
-def write_exported(found: Leaving, file: Path) -> Exported:
-    """Write a .safetensors file, and read it again; removed, with the error, where it is not what the run is."""
-    write_tensors(file, found.weights, {CARD: json.dumps(found.card)})
-    try:
-        made = load_exported(file, found.network)
-        check_alike(found, made)
-    except Exception:
-        file.unlink()
-        raise
-    return made
+def write_exported(found: Leaving, file: Path) -> None:
+    """Write a .safetensors file, which has its name once it is read again and is what the run is; else BenchError."""
+
+    def write(beside: Path) -> None:
+        write_tensors(beside, found.weights, {CARD: json.dumps(found.card)})
+        check_alike(found, load_exported(beside, found.network))
+
+    write_atomically(file, write)
 
 
 def check_alike(found: Leaving, made: Exported) -> None:
@@ -152,6 +159,9 @@ def _run_of(task: Task, training: TrainingRecord, record: RunRecord) -> dict[str
     """What was trained, how, and by which commit."""
     arm, study = task.arm, task.study
     origin = training.provenance
+    settings = arm.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    if isinstance(arm.teacher, ConvertedTeacher):
+        settings["teacher"] = _published(arm.teacher)
     papers = {"citation": citation(arm.objective)} if arm.objective in OBJECTIVES else {}
     return {
         "study": study.study,
@@ -159,7 +169,7 @@ def _run_of(task: Task, training: TrainingRecord, record: RunRecord) -> dict[str
         "arm": task.run.arm,
         "seed": task.seed,
         "objective": arm.objective,
-        "settings": {**arm.model_dump(mode="json", exclude_none=True, exclude_defaults=True), "rate": training.rate},
+        "settings": {**settings, "rate": training.rate},
         "steps": training.step,
         "fingerprint": record.fingerprint,
         "commit": origin.get("commit"),
@@ -193,14 +203,32 @@ def _network_of(task: Task) -> dict[str, Any]:
     }
 
 
-def _data_of(task: Task, licence: str | None) -> dict[str, Any]:
+def _published(teacher: ConvertedTeacher) -> dict[str, Any]:
+    """A published network by its kind and what its file holds, wherever that is."""
+    return {"kind": teacher.kind, "content": identity(Path(teacher.file))}
+
+
+def _start_of(task: Task, said: str | None) -> dict[str, Any] | None:
+    """The published network from whose weights the run started, with their licence; None for no such start."""
+    licence, start = licence_of_weights(task.study, task.run, said), published_start(task.study, task.run)
+    return None if start is None else {**_published(start), "licence": licence}
+
+
+def _data_of(task: Task, said: str | None) -> dict[str, Any]:
+    study, name, data = task.study, task.arm.data, task.data
+    about = {"name": name, "kind": study.data[name].kind, "licence": licence_of_data(study, name, said)}
+    return {**about, "shape": data.shape, "classes": data.classes}
+
+
+def _units_of(task: Task) -> dict[str, Any]:
+    """What samples are of the data: divided by sigma_d, seen as pictures or not, and of latents by which mean and
+    deviation of each channel they are an autoencoder's, known by its files."""
     data = task.study.data[task.arm.data]
-    known = LICENCES.get(data.kind)
-    if licence is None and known is None:
-        problem = f"nothing here says under which licence the data {task.arm.data!r} of kind {data.kind!r} stand"
-        raise BenchError(problem, file=task.study.file, key="--licence", remedy="say it, as --licence 'CC BY 4.0'")
-    about = {"name": task.arm.data, "kind": data.kind, "about": known_of(data).sentence, "licence": licence or known}
-    return {**about, "shape": task.data.shape, "classes": task.data.classes}
+    units = {"sigma_d": task.study.sigma_d, "pictures": _pictures_of(task)}
+    if not isinstance(data, LatentsData):
+        return units
+    files = {file.name: sha256(file) for file in check_autoencoder(Path(data.vae))}
+    return units | {"latents": {"mean": MEAN, "std": STD, "autoencoder": {"class": "AutoencoderKL", "sha256": files}}}
 
 
 def _pictures_of(task: Task) -> dict[str, Any] | None:
