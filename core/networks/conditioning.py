@@ -53,16 +53,17 @@ def labels_and_numbers(condition: Told, told: Sequence[str]) -> tuple[Tensor | N
     return labels, {name: parts[name] for name in told}
 
 
-def observation_apart(condition: Told, observed: Sequence[int] | None) -> tuple[Tensor | None, Told]:
+def observation_apart(condition: Told, observed: Sequence[int] | None, batch: int) -> tuple[Tensor | None, Told]:
     """The observation of a condition, and what else it holds.
 
-    Raises ValueError unless it is one of `observed` numbers a sample, or there is none where that is None.
+    Raises ValueError unless it is one of `observed` numbers for each of `batch` samples (one for all would be spread
+    over them unseen), or there is none where that is None.
     """
     seen = condition.observation if isinstance(condition, Condition) else None
-    shape = None if seen is None else tuple(seen.shape[1:])
-    if shape != (None if observed is None else tuple(observed)):
-        wanted, got = ("none" if of is None else f"(batch, {', '.join(map(str, of))})" for of in (observed, shape))
-        raise ValueError(f"the network is told observations: {wanted}, in a trigbench.Condition; got {got}")
+    shape, wanted = None if seen is None else tuple(seen.shape), None if observed is None else (batch, *observed)
+    if shape != wanted:
+        problem = f"{wanted or 'none'}, in a trigbench.Condition; got {shape or 'none'}"
+        raise ValueError(f"the network is told observations: {problem}")
     if seen is None or not isinstance(condition, Condition):
         return None, condition
     return seen, replace(condition, observation=None)

@@ -104,7 +104,7 @@ class ResidualMLP(nn.Module):
     ) -> Float[Tensor, "batch *shape"]:
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"the network was made for points of shape {self.shape}, got {tuple(x.shape[1:])}")
-        seen, condition = observation_apart(condition, self.observed)
+        seen, condition = observation_apart(condition, self.observed, len(x))
         labels, numbers = labels_and_numbers(condition, self.told)
         with full_precision(x):
             c = noise_coordinate(t.to(time_dtype(x)), self.coordinate, self.sigma_d)

@@ -52,7 +52,7 @@ def test_an_observation_is_heard_by_its_network_and_refused_by_every_other(obser
     value, tangent = value_and_tangent(bind(network, condition=told), (x, t), along)
     exact = torch.func.jvp(bind(network, condition=told), (x, t), along)
     torch.testing.assert_close((value, tangent), exact, rtol=1e-12, atol=1e-12)
-    for wrong in (UNTOLD, Condition(observation=seen[:, :1])):
+    for wrong in (UNTOLD, Condition(observation=seen[:, :1]), Condition(observation=seen[:1])):
         with pytest.raises(ValueError, match="the network is told observations"):
             bind(network, condition=wrong)(x, t)
     with pytest.raises(ValueError, match="told observations: none"):
