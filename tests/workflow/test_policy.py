@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ from trigbench.workflow.run.measurements import policy
 from trigbench.workflow.run.noise import condition_of_samples
 from trigbench.workflow.run.outside.judging import Asked, judge
 from trigbench.workflow.run.own import check_study
-from trigbench.workflow.run.task import open_data, opened
+from trigbench.workflow.run.task import Task, open_data, opened
 from trigbench.workflow.run.training import train
 from trigbench.workflow.study.kinds import kind_module, known_of
 from trigbench.workflow.study.policies import EXPERT, LOW_VARIANCE, OF_POLICIES
@@ -98,9 +98,7 @@ def test_the_expert_arrives_by_every_way_and_the_mean_of_its_ways_by_none(name: 
     x = np.tile(np.linspace(-0.15, 0.15, 5), len(course.ways))
     shown = follow(course, begin(x), lambda state: expert(course, state, ways, middle(course, ways))[None])
     assert shown.arrived.all()
-    gaps = np.stack([np.unique(row, return_inverse=True)[1] for row in course.ways[..., 0].T], 1)
-    assert np.array_equal(ways_taken(course, shown.positions), gaps[ways])
-    assert effective_number(ways_taken(course, shown.positions)) == pytest.approx(len(course.ways))
+    assert np.array_equal(ways_taken(course, shown.positions), ways)
 
     def mean(state: State) -> np.ndarray:
         each = [expert(course, state, np.full(len(x), way), middle(course, x)) for way in range(len(course.ways))]
@@ -131,12 +129,20 @@ def test_jerk_is_that_of_a_cubic_and_is_not_counted_after_the_end() -> None:
     assert np.isnan(jerk(type(found)(cubic.observed, cubic.actions, np.full_like(found.ended, ARRIVED))))
 
 
-def test_ways_that_never_reach_a_row_are_told_apart_and_none_are_no_number_of_ways() -> None:
+def test_a_way_that_was_not_shown_or_does_not_reach_every_row_is_no_way() -> None:
     course = course_named("hard")
-    positions = np.array([[[-0.3, -0.5], [0.3, -0.9]], [[-0.3, -0.4], [0.3, -0.8]]])
-    assert ways_taken(course, positions).tolist() == [[0, -1, -1], [-1, -1, -1]]
-    assert effective_number(np.zeros((0, 3))) == 0
-    assert effective_number(np.array([[0, 1]] * 3 + [[1, 1]])) == pytest.approx(4 / 27**0.25)
+    along = [[-0.3, 0.6, 0.3], [-0.3, -0.6, -0.4], [0.3, 0.05, -0.3]]  # from the left, far right, and back: never shown
+    positions = np.array([[*zip(x, course.ways[0, :, 1] + 0.01, strict=True)] for x in along]).swapaxes(0, 1)
+    assert ways_taken(course, positions).tolist() == [-1, 0, 3]
+    assert ways_taken(course, positions[:2]).tolist() == [-1, -1, -1]
+
+
+def test_the_number_of_ways_does_not_fall_with_how_many_are_seen() -> None:
+    assert effective_number(np.array([-1, -1])) == effective_number(np.array([], int)) == 0
+    assert effective_number(np.array([0, 0, -1, 0, 1])) == pytest.approx(4 / 27**0.25 * np.exp(1 / 8))
+    ways = torch.randint(6, (400, 200), generator=generator("ways")).numpy()
+    seen = {count: np.mean([effective_number(row[:count]) for row in ways]) for count in (20, 40, 200)}
+    assert seen == pytest.approx(dict.fromkeys(seen, 6), abs=0.2)
 
 
 # --- its demonstrations ---------------------------------------------------------------------------
@@ -221,7 +227,10 @@ def test_policies_are_measured_in_every_way_and_drawn(study: Study, monkeypatch:
     assert {metric for *_, metric in values} == {*OF_POLICIES, "latency"}
     spread = {way: values["ctm", way, 1, "first_action_spread"] for way in ("jumps", LOW_VARIANCE)}
     assert spread[LOW_VARIANCE] < 0.1 * spread["jumps"]
-    assert [(paths.arm, paths.sampler) for paths in found.paths[:2]] == [("data", EXPERT), ("teacher", "ddim-3")]
+    assert [(paths.arm, paths.sampler, paths.evaluations) for paths in found.paths] == [
+        ("data", EXPERT, None), ("teacher", "ddim-3", 3), ("ctm", "jumps", 1), ("ctm", "jumps", 2),
+        ("ctm", LOW_VARIANCE, 2),
+    ]  # fmt: skip
     runs, curves = experiment_tables(study, "loop", [])
     again = {*runs[(runs.arm == "ctm") & (runs.metric == "jerk")].value}
     assert again == {values[(*way, "jerk")] for way in ways if way[0] == "ctm"}, "no number depends on chance"
@@ -231,8 +240,25 @@ def test_policies_are_measured_in_every_way_and_drawn(study: Study, monkeypatch:
     assert len(figure.draw(settings, *shown).axes) == 3
     drawn = drawn_paths(study, "loop")
     assert drawn is not None
-    assert drawn.axes[0].get_title() == "expert\n6 of 6 arrive"
+    assert drawn.axes[0].get_title() == "expert\n\n6 of 6 arrive"
+    assert drawn.axes[4].get_title().startswith("CTM\n2 steps from low variance\n")
     plt.close("all")
+
+
+def test_chunks_of_demonstrations_for_what_is_observed_arrive(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers with the nearest demonstration's chunk, of which only what is done may be."""
+
+    def nearest(task: Task, network, weights, told: Condition, *drawn) -> torch.Tensor:
+        assert told.observation is not None
+        arrays = {name: torch.from_numpy(task.data.arrays[name]) for name in ("train", "train_observed")}
+        chunks = arrays["train"][torch.cdist(told.observation, arrays["train_observed"]).argmin(1)] / study.sigma_d
+        return torch.cat([chunks[:, : policy.DONE], -chunks[:, policy.DONE :]], 1)
+
+    monkeypatch.setattr(policy, "draw", nearest)
+    task, nothing = opened(study, Run(arm="ctm", seed=0)), cast(Any, None)
+    course, way = course_of(task.data.arrays), study.samplings("ctm")[0]
+    followed = policy._follow(course, policy.Policy(task, nothing, nothing, way), starts(100, 1, "oracle"))
+    assert followed.arrived.mean() > 0.9
 
 
 def test_a_plan_that_is_the_experts_arrives_and_one_that_is_not_finite_does_not(
@@ -243,7 +269,7 @@ def test_a_plan_that_is_the_experts_arrives_and_one_that_is_not_finite_does_not(
     ways = np.array([0, 1, 0, 1, 0, 0, 1, 1])
     shown = follow(course, begin(x), lambda state: expert(course, state, ways, middle(course, ways))[None])
     found = policy.judged(course, shown)
-    assert (found["success"], found["ways_taken"]) == (1.0, pytest.approx(2.0))
+    assert (found["success"], found["ways_taken"]) == (1.0, pytest.approx(2 * np.exp(1 / 8)))
     assert found["first_action_spread"] == pytest.approx((1 - INERTIA) * 0.55 / np.hypot(0.55, 0.9))
     lost = policy.judged(course, follow(course, begin(x), lambda _: np.full((8, 8, 2), np.nan)))
     assert (lost["success"], lost["ways_taken"]) == (0.0, 0.0)

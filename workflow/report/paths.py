@@ -33,12 +33,14 @@ def drawn_paths(study: Study, experiment: str) -> Figure | None:
         return None
     (scene,) = left_to_see(study, experiment, "scenes")
     rows, side = -(-len(found) // ACROSS), WIDTH / ACROSS
-    figure, axes = plt.subplots(rows, ACROSS, figsize=(WIDTH, rows * (side + 0.3)), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        rows, ACROSS, figsize=(WIDTH, rows * (side + 0.45)), squeeze=False, layout="constrained"
+    )
     for ax in axes.flat:
         ax.set_axis_off()
     for ax, paths in zip(axes.flat, found, strict=False):
         _panel(ax, scene, paths, _objective(study, paths))
-        ax.set_title(_label(study, paths), fontsize=8.5)
+        ax.set_title(_label(study, experiment, paths), fontsize=7.5)
     return figure
 
 
@@ -46,15 +48,16 @@ def _objective(study: Study, paths: dict[str, Any]) -> str:
     return REAL if paths["arm"] == REAL else study.arms[paths["arm"]].objective
 
 
-def _label(study: Study, paths: dict[str, Any]) -> str:
+def _label(study: Study, experiment: str, paths: dict[str, Any]) -> str:
     count = f"{sum(paths['arrived'])} of {len(paths['arrived'])} arrive"
     if paths["sampler"] == EXPERT:
-        return f"{EXPERT}\n{count}"
-    objective, arms = _objective(study, paths), [arm.objective for arm in study.arms.values() if not arm.tuning]
-    who = short_name(objective) if arms.count(objective) == 1 else paths["arm"]
+        return f"{EXPERT}\n\n{count}"
+    objective = _objective(study, paths)
+    alike = [arm for arm in study.arms_of(experiment) if study.arms[arm].objective == objective]
+    who = short_name(objective) if len(alike) == 1 else paths["arm"]
     words = FROM_LOW_VARIANCE.get(paths["sampler"], ("",))[0]
-    how = words or steps_label(paths["evaluations"], objective)
-    return f"{who}, {how}\n{count}"
+    how = steps_label(paths["evaluations"], objective)
+    return "\n".join((who, f"{how} {words}".strip(), count))
 
 
 def _panel(ax: Axes, scene: dict[str, Any], paths: dict[str, Any], objective: str) -> None:

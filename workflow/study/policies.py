@@ -8,7 +8,7 @@ OF_POLICIES: dict[str, Quantity] = {
     "success": Quantity(
         "success rate",
         "higher",
-        "share of 200 simulated episodes, from starts that differ, that come to the goal in 64 steps and touch nothing",
+        "share of simulated episodes, from starts that differ, that come to the goal in time and touch nothing",
         signed=True,
         least=0.0,
         floor=0.0,
@@ -17,8 +17,8 @@ OF_POLICIES: dict[str, Quantity] = {
     "ways_taken": Quantity(
         "ways taken from one start",
         "higher",
-        "exp of the entropy of the ways of those that arrive, of 200 episodes from one start: how many ways, were they "
-        "taken as often; 0 where none arrives",
+        "exp of the entropy of the ways, of those that were shown, by which episodes from one start arrive: how many, "
+        "were they taken as often, with Miller's correction for how many arrive; 0 where none does",
         signed=True,
         least=0.0,
     ),
@@ -39,8 +39,8 @@ OF_POLICIES: dict[str, Quantity] = {
     ),
 }  # fmt: skip
 COSTS_OF_POLICIES = {
-    "latency": "milliseconds per action, planned for one episode at a time: of the machine that measured, and decides "
-    "no claim",
+    "latency": "milliseconds for a plan of one episode, over the actions of it that are done: of the machine that "
+    "measured, and decides no claim",
 }
 FROM_LOW_VARIANCE = {LOW_VARIANCE: ("from low variance", ":", "s")}
 """Words, line and marker."""

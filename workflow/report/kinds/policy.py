@@ -73,8 +73,8 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
 KIND = Kind(
     draw=draw,
     say=say,
-    caption="Policies in a closed loop, by evaluations of the network per plan of 16 actions, of which 8 are done. "
-    "Dashed: the expert who shows it. {seeds}.",
+    caption="Policies in a closed loop, by evaluations of the network per plan, of whose actions the first half "
+    "are done. Dashed: the expert who shows it. {seeds}.",
     axis=Along("steps", "evaluations per plan", True, ("arm", "sampler")),
     separate=("sampler",),
     pictured=True,

@@ -12,7 +12,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +49,7 @@ from trigbench.workflow.run.task import Task, open_data, opened
 from trigbench.workflow.run.weights import Tensors
 from trigbench.workflow.study.policies import EXPERT, LOW_VARIANCE
 from trigbench.workflow.study.records import REAL, Value
-from trigbench.workflow.study.study import Sampling, Study
+from trigbench.workflow.study.study import Run, Sampling, Study
 
 EPISODES = 200
 """From starts that differ, and as many from one."""
@@ -91,7 +91,7 @@ class Policy:
         return made.cpu().double().numpy() * arrays["actions_std"] + arrays["actions_mean"]
 
     def latency(self, observed: np.ndarray) -> float:
-        """Milliseconds per action, planning for one episode: the median."""
+        """Milliseconds for a plan of one episode over its actions that are done: the median."""
         spent = []
         for turn in range(TIMED):
             started = time.perf_counter()
@@ -111,17 +111,28 @@ def measure(study: Study, experiment: str) -> Measured:
         found.runs.extend(_rows(judged(course, shown), {"sampler": EXPERT}, REAL, seed))
         found.paths.extend([_paths(shown, REAL, EXPERT, None)] if drawn else [])
         for run in (run for run in study.runs_of(experiment) if run.seed == seed):
-            for way, policy in _policies(study, experiment, opened(study, run)):
+            ways = _ways(study, experiment, run.arm)
+            for way, policy in _policies(opened(study, run), ways):
                 sign_of_life()
-                about = way.columns | ({"sampler": LOW_VARIANCE} if policy is not None and policy.low else {})
-                followed = None if policy is None else _follow(course, policy, x)
-                numbers = {"success": 0.0, "ways_taken": 0.0} if followed is None else judged(course, followed)
-                numbers |= {"evaluations_per_action": way.steps / DONE}
-                numbers |= {} if policy is None else {"latency": policy.latency(observe(begin(x[:1])))}
-                found.runs.extend(_rows(numbers, about, run.arm, seed))
-                if drawn and followed is not None and not (way.times and about["sampler"] == LOW_VARIANCE):
-                    found.paths.append(_paths(followed, run.arm, about["sampler"], way.steps))
+                rows, paths = _one_way(course, run, way, policy, x)
+                found.runs.extend(rows)
+                low_of_few = policy is not None and policy.low and way.steps < ways[-1].steps
+                found.paths.extend([paths] if drawn and paths is not None and not low_of_few else [])
     return found
+
+
+def _one_way(
+    course: Course, run: Run, way: Sampling, policy: Policy | None, x: np.ndarray
+) -> tuple[list[Row], Paths | None]:
+    """A run's numbers and paths in one way to plan; it never arrives where its weights are not numbers."""
+    if policy is None:
+        never = {"success": 0.0, "ways_taken": 0.0, "evaluations_per_action": way.steps / DONE}
+        return list(_rows(never, way.columns, run.arm, run.seed)), None
+    about = way.columns | ({"sampler": LOW_VARIANCE} if policy.low else {})
+    followed = _follow(course, policy, x)
+    costs = {"evaluations_per_action": way.steps / DONE, "latency": policy.latency(observe(begin(x[:1])))}
+    rows = list(_rows(judged(course, followed) | costs, about, run.arm, run.seed))
+    return rows, _paths(followed, run.arm, about["sampler"], way.steps)
 
 
 def _course(study: Study, experiment: str) -> Course:
@@ -134,11 +145,16 @@ def _course(study: Study, experiment: str) -> Course:
     return course_of(arrays)
 
 
-def _policies(study: Study, experiment: str, task: Task) -> Iterator[tuple[Sampling, Policy | None]]:
-    """A run's ways with their policies; without where its weights are not numbers."""
-    left, arm = trained(task), task.run.arm
+def _ways(study: Study, experiment: str, arm: str) -> list[Sampling]:
+    """How the experiment shows that an arm plans, the fewest steps first."""
     shown = study.experiments[experiment].samplers or study.samplers_of(arm)[:1]
-    for way in (way for way in study.samplings(arm) if way.sampler in shown):
+    return sorted((way for way in study.samplings(arm) if way.sampler in shown), key=lambda way: way.steps)
+
+
+def _policies(task: Task, ways: Sequence[Sampling]) -> Iterator[tuple[Sampling, Policy | None]]:
+    """A run's ways with their policies; without where its weights are not numbers."""
+    left = trained(task)
+    for way in ways:
         policy = None if left is None else Policy(task, *left, way)
         yield way, policy
         if policy is not None and way.solver in MAP_SAMPLERS:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trigbench.workflow.data.kinds.navigation.kind import NavigationData
     from trigbench.workflow.study.samplers import EvaluationSettings
 
-ASIDE, GUST = 0.02, 0.005
+SPREAD, GUST = 0.02, 0.005
 """Standard deviations of where the expert passes a gap, at most twice that beside its middle, and of what blows it
 about in each step, so that it shows what to do beside its ways."""
 
@@ -72,7 +72,7 @@ def shown_by_expert(course: Course, x: np.ndarray, gust: float, *parts: int | st
     """Episodes of the expert from x (episodes,), on ways, beside gaps and in gusts that are drawn from these parts."""
     g, count = generator(*parts), len(x)
     way = torch.randint(len(course.ways), (count,), generator=g)
-    aside = ASIDE * torch.randn(count, course.ways.shape[1], generator=g, dtype=torch.float64).clamp(-2, 2)
+    aside = SPREAD * torch.randn(count, course.ways.shape[1], generator=g, dtype=torch.float64).clamp(-2, 2)
     gusts = gust * torch.randn(LIMIT, count, 2, generator=g, dtype=torch.float64)
     return demonstrate(course, x, *(part.numpy() for part in (way, aside, gusts)))
 

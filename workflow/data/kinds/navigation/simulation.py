@@ -4,6 +4,7 @@ Pure and without chance: whatever is random is an argument. Episodes are rows of
 arena is the square from -1 to 1, whose edge must not be touched either.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -147,26 +148,30 @@ def jerk(episodes: Episodes) -> float:
 
 
 def ways_taken(course: Course, positions: Array) -> Array:
-    """The gap that each episode (steps, episodes, 2) passes in each row, as (episodes, rows) numbers of the row's gaps
-    from the left; -1 where it never comes to the row."""
-    found = []
+    """The way that each episode (steps, episodes, 2) takes, (episodes,): the one whose gap is nearest in every row; -1
+    where it comes not to every row, or by gaps that no way joins."""
+    passes = []
     for row in range(course.ways.shape[1]):
         gaps, height = np.unique(course.ways[:, row, 0]), course.ways[0, row, 1]
         above = positions[..., 1] >= height
         first = positions[above.argmax(0), np.arange(positions.shape[1]), 0]
-        nearest = np.abs(first[:, None] - gaps).argmin(1)
-        found.append(np.where(above.any(0), nearest, -1))
-    return np.stack(found, 1)
+        nearest = gaps[np.abs(first[:, None] - gaps).argmin(1)]
+        passes.append(above.any(0)[:, None] & (nearest[:, None] == course.ways[:, row, 0]))
+    whole = np.all(passes, 0)
+    return np.where(whole.any(1), whole.argmax(1), -1)
 
 
 def effective_number(ways: Array) -> float:
-    """exp of the entropy of the rows of (episodes, rows): how many ways are taken, were they taken as often; 0 of none.
+    """exp of the entropy of ways (episodes,), -1 left out: how many are taken, were they taken as often; 0 of none.
 
-    >>> effective_number(np.array([[0], [1], [0], [1]]))
-    2.0
+    To the entropy of the shares is added (ways seen - 1) / (2 episodes), by which it is too low on average (Miller
+    1955): else who arrives less often would seem to take fewer ways.
+
+    >>> effective_number(np.array([0, 1, 0, 1])) == 2 * math.exp(1 / 8)
+    True
     """
-    if not len(ways):
+    _, counts = np.unique(ways[ways >= 0], return_counts=True)
+    if not len(counts):
         return 0.0
-    _, counts = np.unique(ways, axis=0, return_counts=True)
     shares = counts / counts.sum()
-    return float(np.exp(-(shares * np.log(shares)).sum()))
+    return math.exp(-(shares * np.log(shares)).sum() + (len(counts) - 1) / (2 * counts.sum()))
