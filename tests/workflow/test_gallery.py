@@ -19,7 +19,7 @@ def test_the_gallery_is_of_what_is_published_and_every_picture_is_there() -> Non
 def test_verdicts_whose_rule_is_newer_are_told() -> None:
     verdicts = pd.DataFrame({"basis": 1, "rule_first": ["yes", "claim newer than results", None, "yes"]})
     assert gallery.rules_said(verdicts) == "Of 1 of 3 verdicts: claim newer than results."
-    assert gallery.rules_said(verdicts[verdicts.rule_first == "yes"]) == ""
+    assert gallery.rules_said(verdicts.iloc[[0, 3]]) == ""
     assert "not confirmed" in gallery.rules_said(verdicts.drop(columns="basis"))
 
 
