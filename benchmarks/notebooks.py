@@ -5,6 +5,7 @@
 They are Jupytext's percent format: plain Python, which editors know as cells, and Jupyter by Jupytext.
 """
 
+import code
 import contextlib
 import hashlib
 import io
@@ -29,6 +30,13 @@ CELL = re.compile(r"^# %%( \[markdown\])?\n", re.MULTILINE)
 STYLE = {"svg.hashsalt": "trigbench", "svg.fonttype": "none"}
 
 
+class Interpreter(code.InteractiveInterpreter):
+    """Of cells; an error ends them all."""
+
+    def showtraceback(self) -> None:
+        raise  # noqa: PLE0704 - called where one is handled
+
+
 @dataclass(frozen=True)
 class Cell:
     """One cell: Markdown, or code."""
@@ -48,13 +56,12 @@ def cells_of(notebook: Path) -> list[Cell]:
 
 def run(notebook: Path) -> list[tuple[str, list[Any]]]:
     """(what it prints, its figures) of every cell, one after the other in one namespace. Raises what a cell raises."""
-    made: dict[str, Any] = {"__name__": notebook.stem}
-    found = []
+    interpreter, found = Interpreter({"__name__": notebook.stem}), []
     for number, cell in enumerate(cells_of(notebook)):
         printed = io.StringIO()
         if cell.code:
             with contextlib.redirect_stdout(printed):
-                exec(compile(cell.text, f"{notebook.name}, cell {number}", "exec"), made)
+                interpreter.runcode(compile(cell.text, f"{notebook.name}, cell {number}", "exec"))
         found.append((printed.getvalue(), [plt.figure(which) for which in plt.get_fignums()]))
         plt.close("all")
     return found

@@ -264,7 +264,6 @@ def test_a_number_is_refused_by_a_network_that_is_told_none_and_missed_by_one_th
     for network, condition in (
         (plain, Condition(None, number)),
         (plain, Condition(labels, number)),
-        (plain, Condition(labels, observation=x)),
         (told, None),
         (told, labels),
         (told, Condition(labels, target_time=number)),
@@ -272,6 +271,8 @@ def test_a_number_is_refused_by_a_network_that_is_told_none_and_missed_by_one_th
     ):
         with pytest.raises(ValueError, match=r"beside labels the network is told (nothing|scale), as a .*; got"):
             network(x, t, condition)
+    with pytest.raises(ValueError, match=r"the network is told observations: none, in a .*; got \(2, 3\)"):
+        plain(x, t, Condition(labels, observation=x))
     for wrong in ("scale", ("edge",), ("scale", "scale")):
         with pytest.raises(ValueError, match="told numbers by name"):
             ResidualMLP((3,), width=8, blocks=1, told=wrong)  # type: ignore[arg-type]

@@ -433,7 +433,7 @@ OF_PICTURES: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("mixture", "digits", "own")])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("mixture", "digits", "navigation", "own")])
 def test_every_kind_of_pictures_conforms(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data_sets, "SAMPLES", 80)

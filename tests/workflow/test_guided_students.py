@@ -50,7 +50,14 @@ def labelled(tiny: dict) -> dict:
 
 def task_of(content: dict, write_study: Callable[[dict], Path], arm: str) -> Task:
     study = load(write_study(content))
-    data: Any = SimpleNamespace(shape=(1, 8, 8), classes=CLASSES, velocity=None, shares=np.full(CLASSES, 1 / CLASSES))
+    data: Any = SimpleNamespace(
+        shape=(1, 8, 8),
+        classes=CLASSES,
+        velocity=None,
+        shares=np.full(CLASSES, 1 / CLASSES),
+        observed=None,
+        observed_shape=None,
+    )
     return Task(study, Run(arm=arm, seed=0), study.arms[arm], data)
 
 

@@ -482,7 +482,7 @@ def test_a_study_names_the_papers_networks_by_their_path(path: str, arm: str) ->
     digits = load("digits", "smoke").model_copy(update={"arms": load("digits").arms})
     size = Size(network=path, settings=IMAGE_NETWORKS[path])
     study = digits.model_copy(update={"sizes": {**digits.sizes, "m": size}})
-    dataset = SimpleNamespace(shape=(1, 8, 8), classes=10)
+    dataset = SimpleNamespace(shape=(1, 8, 8), classes=10, observed_shape=None)
     network = make_network(Task(study, Run(arm=arm, seed=0), study.arms[arm], dataset))  # type: ignore
     x, t, labels = torch.randn(2, 1, 8, 8), torch.tensor([0.3, 1.2]), torch.tensor([1, 10])
     told = dict.fromkeys(study.arms[arm].told, torch.ones(2))

@@ -126,8 +126,9 @@ def _make_network(task: Task) -> nn.Module:
     size = study.sizes[arm.size]
     about: dict[str, Any] = {
         "shape": dataset.shape, "classes": dataset.classes, "sigma_d": study.sigma_d, "told": arm.told,
-        "observed": dataset.observed_shape,
     }  # fmt: skip
+    if dataset.observed_shape is not None:
+        about["observed"] = dataset.observed_shape
     if size.network is not None:
         make = named(size.network)
         return make(**{key: value for key, value in about.items() if takes(make, key)}, **size.settings)

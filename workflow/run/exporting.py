@@ -22,12 +22,10 @@ from trigbench.core.schedules import karras_noise_levels, largest_angle
 from trigbench.core.solvers import SOLVERS
 from trigbench.core.trigflow import angle_from_noise_level
 from trigbench.exported import CARD, load_exported
-from trigbench.workflow.data.kinds.latents.autoencoder import MEAN, STD, check_autoencoder
-from trigbench.workflow.data.kinds.latents.kind import LatentsData
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import products
-from trigbench.workflow.machine.files import identity, sha256, write_atomically
+from trigbench.workflow.machine.files import identity, write_atomically
 from trigbench.workflow.machine.named import named, takes
 from trigbench.workflow.machine.provenance import attribution
 from trigbench.workflow.machine.tensors import read_tensors, write_tensors
@@ -221,14 +219,9 @@ def _data_of(task: Task, said: str | None) -> dict[str, Any]:
 
 
 def _units_of(task: Task) -> dict[str, Any]:
-    """What samples are of the data: divided by sigma_d, seen as pictures or not, and of latents by which mean and
-    deviation of each channel they are an autoencoder's, known by its files."""
+    """What samples are of the data: divided by sigma_d, seen as pictures or not, and what their kind says beside."""
     data = task.study.data[task.arm.data]
-    units = {"sigma_d": task.study.sigma_d, "pictures": _pictures_of(task)}
-    if not isinstance(data, LatentsData):
-        return units
-    files = {file.name: sha256(file) for file in check_autoencoder(Path(data.vae))}
-    return units | {"latents": {"mean": MEAN, "std": STD, "autoencoder": {"class": "AutoencoderKL", "sha256": files}}}
+    return {"sigma_d": task.study.sigma_d, "pictures": _pictures_of(task), **data_kind(data).units(data)}
 
 
 def _pictures_of(task: Task) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ that a study names, does both: an edit of it makes its runs anew from their firs
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any
@@ -89,6 +89,11 @@ class Images:
     """So many pixels squared are the channels of one, as torch's pixel_unshuffle has them."""
 
 
+def _plain(data: DataSettings) -> dict[str, Any]:
+    """Samples are the data, divided by sigma_d."""
+    return {}
+
+
 def _fits(data: DataSettings, name: str, arm: "Arm") -> None:
     """Every arm goes with the data."""
 
@@ -121,6 +126,10 @@ class DataKind:
     labelled: str | None = None
     """Where `labelled(dataset) -> data.labelled.Labelled` is: held-out images of known classes, as edits are of. It
     raises LookupError for data that have none, or no classifier. None for what has neither."""
+    units: Callable[[Any], dict[str, Any]] = _plain
+    """What samples are of the data, by its settings, as an exported run says it beside sigma_d and pictures."""
+    licences: Mapping[str, str] = field(default_factory=dict)
+    """Of the data by the names of its kind, as their sources say them; of others who exports a run says it."""
     check_arm: "Callable[[Any, str, Arm], None]" = _fits
     """Raises Mistake, its key first, for (settings, an arm's name, the arm) that do not go together."""
 

@@ -1,19 +1,11 @@
-"""Licences of what leaves: of the data of each kind as their sources say it; of the rest who exports says them."""
+"""Licences of what leaves: of the data as their kind says them; of the rest who exports says them."""
 
 from dataclasses import dataclass
 
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.study.converted import ConvertedTeacher
+from trigbench.workflow.study.kinds import data_kind
 from trigbench.workflow.study.study import Run, Study
-
-LICENCES = {
-    "mixture": "none needed: drawn from a formula of this project",
-    "digits": "CC BY 4.0: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI), by way of scikit-learn",
-    "cifar10": "none is stated by its authors: Krizhevsky, Learning Multiple Layers of Features from Tiny Images",
-    "imagenet64": "ImageNet's terms of access: research and education that are not commercial",
-    "imagenet512": "ImageNet's terms of access: research and education that are not commercial",
-}
-"""By the name of a kind (workflow.study.kinds). Of `idx`, folders and modules of one's own nobody here knows."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +20,7 @@ class Said:
 def licence_of_data(study: Study, name: str, said: str | None) -> str:
     """Raises BenchError for one that is said though it is known, said in no words, or neither known nor said."""
     kind, key = study.data[name].kind, "--licence"
-    known = LICENCES.get(kind)
+    known = data_kind(study.data[name]).licences.get(kind)
     if known is None:
         problem = f"nothing here says under which licence the data {name!r} of kind {kind!r} stand"
         return _in_words(study, said, key, problem)

@@ -61,4 +61,7 @@ DIGITS = DataKind(
     drawn=frozenset({"train", "train_labels"}),
     images=_images,
     labelled="trigbench.workflow.data.kinds.digits.labelled",
+    licences={
+        "digits": "CC BY 4.0: Alpaydin and Kaynak, Optical Recognition of Handwritten Digits (UCI), of scikit-learn"
+    },
 )

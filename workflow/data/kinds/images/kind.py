@@ -107,4 +107,8 @@ IMAGES = DataKind(
     places=frozenset({"path", "held_out", "weights"}),
     images=_images,
     labelled="trigbench.workflow.data.kinds.images.labelled",
+    licences={
+        "cifar10": "none is stated by its authors: Krizhevsky, Learning Multiple Layers of Features from Tiny Images",
+        "imagenet64": "ImageNet's terms of access: research and education that are not commercial",
+    },
 )

@@ -1,6 +1,6 @@
 """ImageNet 512 in an autoencoder's latents, as plans and pages know it."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
@@ -67,6 +67,20 @@ def _check_arm(data: LatentsData, name: str, arm: Arm) -> None:
         raise Mistake(problem, "let a diffusion arm on these data teach")
 
 
+def _units(data: LatentsData) -> dict[str, Any]:
+    """By which mean and deviation of each channel they are an autoencoder's latents, and by its files which one's.
+
+    Raises BenchError where it is not there.
+    """
+    from pathlib import Path  # noqa: PLC0415 - for exports alone, as what follows
+
+    from trigbench.workflow.data.kinds.latents.autoencoder import MEAN, STD, check_autoencoder  # noqa: PLC0415
+    from trigbench.workflow.machine.files import sha256  # noqa: PLC0415
+
+    files = {file.name: sha256(file) for file in check_autoencoder(Path(data.vae))}
+    return {"latents": {"mean": MEAN, "std": STD, "autoencoder": {"class": "AutoencoderKL", "sha256": files}}}
+
+
 IMAGENET512 = DataKind(
     LatentsData,
     _known,
@@ -76,5 +90,7 @@ IMAGENET512 = DataKind(
     judging=frozenset({"reference", "extractor", "dinov2"}),
     small=False,
     places=frozenset({"path", "held_out", "vae", "weights", "dinov2"}),
+    units=_units,
+    licences={"imagenet512": "ImageNet's terms of access: research and education that are not commercial"},
     check_arm=_check_arm,
 )

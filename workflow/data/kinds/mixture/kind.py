@@ -43,4 +43,5 @@ MIXTURE = DataKind(
     judging=frozenset({"evaluation_points"}),
     parts=False,
     exact=True,
+    licences={"mixture": "none needed: drawn from a formula of this project"},
 )

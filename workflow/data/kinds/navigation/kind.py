@@ -38,4 +38,5 @@ NAVIGATION = DataKind(
     "trigbench.workflow.data.kinds.navigation.making",
     draws="trigbench.workflow.data.kinds.navigation.draws",
     drawn=frozenset({"train", "train_observed", "held_out_observed"}),
+    licences={"navigation": "none needed: simulated by this project"},
 )
