@@ -493,6 +493,11 @@ def test_an_estimate_names_the_arms_for_which_compiling_pays(one_arm: Callable[.
     assert not estimate_table.to_compile(one_arm("sct", compile=False), [long])
 
 
+@pytest.mark.parametrize("network", grid.NETWORKS)
+def test_compiling_is_not_said_to_pay_where_convolutions_are_most_of_a_network(network: str, study: Study) -> None:
+    assert estimate_table.convolves(_task(study, network, "sct")) is (network in ("ddpmpp", "edm2"))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_inductor_trains_a_run_that_goes_on_to_the_same_bits_and_its_files_are_below_results(

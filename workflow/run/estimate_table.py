@@ -9,8 +9,11 @@ from trigbench.workflow.claims.tables import is_fresh
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.command import one_thread
 from trigbench.workflow.machine.progress import duration
-from trigbench.workflow.run.estimates import BESIDE, Cost, costs_of, device_hours, machine_hours
+from trigbench.workflow.run.assembly import make_network
+from trigbench.workflow.run.counts import in_width, width_of, without_data
+from trigbench.workflow.run.estimates import BESIDE, TIMED_WIDTH, Cost, costs_of, device_hours, machine_hours
 from trigbench.workflow.run.evaluation import TANGENT_ANGLES, TANGENT_POINTS
+from trigbench.workflow.run.task import Task
 from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.study import Study
@@ -73,9 +76,16 @@ def to_compile(study: Study, costs: list[Cost]) -> str:
     seconds = {cost.arm: cost.train_operations / cost.rates.training / cost.runs for cost in costs if cost.rates}
     silent = {name for name, arm in study.arms.items() if arm.compile is None}
     long = [name for name, training in seconds.items() if training > PAYS and name in silent]
-    if not long or torch.cuda.is_available():
+    if torch.cuda.is_available() or not (gain := [name for name in long if not convolves(without_data(study, name))]):
         return ""
-    return f"Runs of over {duration(PAYS)}, for which compile: true would pay on this CPU: {', '.join(long)}."
+    return f"Runs of over {duration(PAYS)}, for which compile: true would pay on this CPU: {', '.join(gain)}."
+
+
+def convolves(task: Task) -> bool:
+    """Whether most of the network is convolutions, which on a CPU compiling leaves as they are (docs/compiled.md)."""
+    small = in_width(task, TIMED_WIDTH) if (width_of(task) or 0) > TIMED_WIDTH else task
+    sizes = [(p.numel(), p.ndim > 3) for p in make_network(small).parameters()]
+    return sum(size for size, kernel in sizes if kernel) > 0.5 * sum(size for size, _ in sizes)
 
 
 def table(costs: list[Cost], tflops: float, utilisation: float) -> str:
