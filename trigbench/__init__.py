@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from trigbench.core.flow_maps import semigroup_direction as semigroup_direction
     from trigbench.core.forward_mode import value_and_tangent as value_and_tangent
     from trigbench.core.guidance import guided as guided
+    from trigbench.core.networks.adm import ADM as ADM
     from trigbench.core.networks.ddpmpp import DDPMpp as DDPMpp
     from trigbench.core.networks.dit import DiT as DiT
     from trigbench.core.networks.edm2 import EDM2 as EDM2
@@ -148,6 +149,7 @@ HOMES = {
     "Exported": "trigbench.core.exported",
     # networks
     "ResidualMLP": "trigbench.core.networks.mlp",
+    "ADM": "trigbench.core.networks.adm",
     "DDPMpp": "trigbench.core.networks.ddpmpp",
     "DiT": "trigbench.core.networks.dit",
     "EDM2": "trigbench.core.networks.edm2",

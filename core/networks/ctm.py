@@ -1,7 +1,8 @@
-"""CTM's network of CIFAR-10 (arXiv 2310.02279) out of its public tensors: EDM's DDPM++ with a second time.
+"""CTM's networks (arXiv 2310.02279) out of their public tensors: DDPM++ and ADM with a second time.
 
-The layout is that of sony/ctm's code/cm/networks.py (SongUNet in training mode ctm): EDM's names, the layers of the
-second time's embedding as `model.map_layer0_s` and `model.map_layer1_s`, and `affine_s` of each block. Tensors in,
+Of CIFAR-10 the layout is that of sony/ctm's code/cm/networks.py (SongUNet in training mode ctm): EDM's names, the
+layers of the second time's embedding as `model.map_layer0_s` and `model.map_layer1_s`, and `affine_s` of each block. Of
+ImageNet 64 it is that of code/cm/unet.py, ADM's U-Net, which core.networks.openai names in the same way. Tensors in,
 networks and maps out.
 """
 
@@ -16,23 +17,27 @@ from trigbench.core.constants import SIGMA_D
 from trigbench.core.fields import Jump
 from trigbench.core.layouts import State, check_layout, single
 from trigbench.core.map_conversions import CTM_LEAST, jump_from_ctm_network
+from trigbench.core.networks import adm, ddpmpp
+from trigbench.core.networks.adm import ADM
 from trigbench.core.networks.conditioning import full_precision, one_hot
-from trigbench.core.networks.ddpmpp import Block, DDPMpp
-from trigbench.core.networks.families import SECOND
+from trigbench.core.networks.ddpmpp import DDPMpp
+from trigbench.core.networks.edm2 import EDM2
+from trigbench.core.networks.families import OPENAI, SECOND
 from trigbench.core.networks.images import Image
+from trigbench.core.networks.openai import ctm_adm_tensors
 from trigbench.core.networks.teachers import edm_network
 from trigbench.core.networks.unet import walk
 from trigbench.core.trigflow import time_dtype
 
 
 class CTMNetwork(nn.Module):
-    """F_CTM(c_in x, c_noise, c_noise of the end), told labels or none: of `unet`, EDM's DDPM++, and a second time.
+    """F_CTM(c_in x, c_noise, c_noise of the end), told labels or none: of `unet`, as published, and a second time.
 
     The second time's embedding has layers of its own, and each block adds a layer of it: so both embeddings stand side
-    by side, and the blocks' `affine` is one layer of them.
+    by side, and the blocks' `affine` is one layer of them. DDPM++ tells both embeddings the labels, ADM the first.
     """
 
-    def __init__(self, unet: DDPMpp) -> None:
+    def __init__(self, unet: DDPMpp | ADM) -> None:
         super().__init__()
         self.unet = unet
         first, last = unet.map_layer0, unet.map_layer1
@@ -56,42 +61,47 @@ class CTMNetwork(nn.Module):
         return unet.out_conv(silu(unet.out_norm(h)))
 
     def embed_end(self, c_end: Float[Tensor, " batch"], labels: Tensor | None) -> Float[Tensor, "batch embedding"]:
-        """Of the end and the labels, as the time's own embedding is made."""
-        e = self.unet.embed_time(c_end).to(self.map_layer0_s.weight.dtype)
-        if self.unet.map_label is not None:
-            classes = self.unet.classes
-            e = e + self.unet.map_label(one_hot(labels, classes, e) * math.sqrt(classes))
+        """Of the end, and the labels where the network tells it, as the time's own embedding is made."""
+        unet = self.unet
+        e = unet.embed_time(unet.time_scale * c_end if isinstance(unet, ADM) else c_end)
+        e = e.to(self.map_layer0_s.weight.dtype)
+        if isinstance(unet, DDPMpp) and unet.map_label is not None:
+            e = e + unet.map_label(one_hot(labels, unet.classes, e) * math.sqrt(unet.classes))
         return silu(self.map_layer1_s(silu(self.map_layer0_s(e))))
 
 
 def ctm_network(state: State) -> CTMNetwork:
-    """The network of a public checkpoint, its size read off the tensors. Half precision becomes single.
+    """The network of a public checkpoint, or of `ctm_tensors` of it, its size read off the tensors. Half precision
+    becomes single.
 
-    Raises ValueError when a name is missing or unexpected or a shape differs, and for CTM's network of ImageNet 64,
-    which is ADM's U-Net.
+    Raises ValueError when a name is missing or unexpected or a shape differs.
     """
-    if any(name.startswith(("time_embed", "input_blocks.")) for name in state):
-        raise ValueError(
-            "this is ADM's U-Net (time_embed, input_blocks), CTM's of ImageNet 64, which is not built here"
-        )
+    state = ctm_tensors(state)
     second = {name: single(tensor) for name, tensor in state.items() if SECOND.fullmatch(name)}
     if not second:
         raise ValueError("no second time in these tensors (model.map_layer0_s ...): a network of one time?")
     unet = edm_network({name: tensor for name, tensor in state.items() if name not in second})
-    if not isinstance(unet, DDPMpp):
-        raise ValueError("a second time of EDM2, which CTM did not publish")
-    first = {f"model.{name}": tensor for name, tensor in unet.state_dict().items()}
+    prefix = next(iter(second)).partition(".")[0]
+    if isinstance(unet, EDM2) or isinstance(unet, ADM) != (f"{prefix}." == OPENAI):
+        raise ValueError("a second time of a network of EDM's that CTM did not publish")
+    first = {f"{prefix}.{name}": tensor for name, tensor in unet.state_dict().items()}
     check_layout(second, {_of_end(name): t.shape for name, t in first.items() if _has_end(name)}, "CTM's second time")
     with torch.device("meta"):
         network = CTMNetwork(unet)
-    layers = {name.removeprefix("model."): tensor for name, tensor in second.items() if ".map_layer" in name}
+    layers = {name.removeprefix(f"{prefix}."): tensor for name, tensor in second.items() if ".map_layer" in name}
     for place in _blocks(unet):
-        name = f"model.{place}.affine"
+        name = f"{prefix}.{place}.affine"
         weights = first[f"{name}.weight"], second[f"{name}_s.weight"]
         layers[f"unet.{place}.affine.weight"] = torch.cat(weights, dim=1)
         layers[f"unet.{place}.affine.bias"] = first[f"{name}.bias"] + second[f"{name}_s.bias"]
     network.load_state_dict(network.state_dict() | layers, assign=True)
     return network
+
+
+def ctm_tensors(state: State, side: int | None = None) -> State:
+    """A public checkpoint's tensors, those of ADM under EDM's names; `side` as `adm_tensors` takes it. Raises
+    ValueError where tensors of ADM are missing or unexpected."""
+    return ctm_adm_tensors(state, side) if any(name.startswith("input_blocks.") for name in state) else state
 
 
 def ctm_jump(
@@ -105,9 +115,9 @@ def ctm_jump(
     return jump_from_ctm_network(lambda x, c, end: network(x, c, end, labels), sigma_d, smallest)
 
 
-def _blocks(unet: DDPMpp) -> dict[str, Block]:
+def _blocks(unet: DDPMpp | ADM) -> dict[str, ddpmpp.Block | adm.Block]:
     """By their names in the network."""
-    return {name: module for name, module in unet.named_modules() if isinstance(module, Block)}
+    return {name: part for name, part in unet.named_modules() if isinstance(part, ddpmpp.Block | adm.Block)}
 
 
 def _has_end(name: str) -> bool:

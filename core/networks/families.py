@@ -7,16 +7,20 @@ PUBLISHED, and what that names.
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from trigbench.core.constants import SIGMA_D, SIGMA_MIN
 
-DDPMPP = "trigbench.core.networks.ddpmpp:DDPMpp"
+DDPMPP, ADM = "trigbench.core.networks.ddpmpp:DDPMpp", "trigbench.core.networks.adm:ADM"
+OPENAI = "openai."
+"""Before the names of ADM's U-Net as CM's authors train it, once `trigbench convert` wrote them in EDM's way."""
+SIGMA_MIN_OF = f"{OPENAI}sigma_min"
+"""The noise level at which such a network ends, where it is a consistency model; a diffusion model has none."""
 
 
 @dataclass(frozen=True)
 class Naming:
-    """How one of EDM's networks names its tensors; names in the network are the same without prefix."""
+    """How a published network names its tensors; names in the network are the same without prefix."""
 
     network: str
     """As a study's size names it; its module's PLAIN are the settings as published."""
@@ -30,8 +34,12 @@ class Naming:
     unused: str
     """What a field has no use for: EDM's labels of augmentation, zero outside training, and its fixed filters,
     and EDM2's estimate of its own uncertainty."""
-    renamed: Mapping[str, str]
+    renamed: Mapping[str, str] = field(default_factory=dict)
     """Our names that differ, to the published, {side} being the resolution twice."""
+    mark: str = ""
+    """A tensor by which it is known from the next of the same prefix."""
+    settings: Mapping[str, float] = field(default_factory=dict)
+    """Of the network, beside its module's PLAIN."""
 
     @property
     def labels(self) -> str:
@@ -39,7 +47,30 @@ class Naming:
         return f"{self.prefix}{self.label}.weight"
 
 
+PER_OPENAI: Mapping[str, float] = {"time_scale": 1000.0}
+"""Settings of ADM by CM's authors, and CTM's, beside PLAIN."""
+FILTERS = r"model\.map_augment\.weight|.*\.resample_filter"
 NAMINGS = (
+    Naming(
+        network=ADM,
+        prefix="model.",
+        stem_bias=0,
+        block="conv0",
+        attention="qkv",
+        label="map_label",
+        unused=FILTERS,
+        mark="model.out_norm.weight",
+    ),
+    Naming(
+        network=ADM,
+        prefix=OPENAI,
+        stem_bias=0,
+        block="conv0",
+        attention="qkv",
+        label="map_label",
+        unused="",
+        settings=PER_OPENAI,
+    ),
     Naming(
         network=DDPMPP,
         prefix="model.",
@@ -47,7 +78,7 @@ NAMINGS = (
         block="conv0",
         attention="qkv",
         label="map_label",
-        unused=r"model\.map_augment\.weight|.*\.resample_filter",
+        unused=FILTERS,
         renamed={"out_norm": "dec.{side}_aux_norm", "out_conv": "dec.{side}_aux_conv"},
     ),
     Naming(
@@ -58,23 +89,29 @@ NAMINGS = (
         attention="attn_qkv",
         label="emb_label",
         unused=r"logvar_.*",
-        renamed={},
     ),
 )
-"""EDM's DDPM++, and EDM2."""
+"""EDM's ADM, the one of CM's authors, EDM's DDPM++, and EDM2."""
 GAP = "r_embedder.mlp.0.weight"
 """By which MeanFlow's DiT, which is told the gap, is known from other DiTs of its layout."""
-SECOND = re.compile(r"model\.(map_layer[01]|(?:enc|dec)\.[^.]+\.affine)_s\.(weight|bias)")
+SECOND = re.compile(r"(model|openai)\.(map_layer[01]|(?:enc|dec)\.[^.]+\.affine)_s\.(weight|bias)")
 """CTM's layers of the second time."""
 
 
 def naming_of(names: Iterable[str]) -> Naming:
-    """That of tensors of these names. Raises ValueError where it is neither."""
-    names = list(names)
-    found = next((f for f in NAMINGS if any(name.startswith(f"{f.prefix}enc.") for name in names)), None)
+    """That of tensors of these names. Raises ValueError where it is none."""
+    names = set(names)
+    prefixes = {f.prefix for f in NAMINGS if any(name.startswith(f"{f.prefix}enc.") for name in names)}
+    found = next((f for f in NAMINGS if f.prefix in prefixes and (not f.mark or f.mark in names)), None)
     if found is None:
-        raise ValueError("neither EDM's DDPM++ (model.enc...) nor EDM2 (unet.enc...)")
+        raise ValueError("neither EDM's DDPM++ or ADM (model.enc...) nor EDM2 (unet.enc...)" + _hint(names))
     return found
+
+
+def _hint(names: Collection[str]) -> str:
+    if not any(name.startswith("input_blocks.") for name in names):
+        return ""
+    return " but ADM as CM's authors have it: convert it by --family cm, or adm where it is their diffusion model"
 
 
 def is_unet(names: Iterable[str]) -> bool:
@@ -100,7 +137,15 @@ Shapes = Mapping[str, list[int]]
 
 
 def of_edm(shapes: Shapes) -> Header:
-    """A network of EDM or EDM2. Raises ValueError, as all here, where tensors of these shapes are none."""
+    """A network of EDM or EDM2, or of CM's authors. Raises ValueError, as all here, where tensors of these shapes are
+    none, and for a consistency model, which has no velocity."""
+    if SIGMA_MIN_OF in shapes:
+        raise ValueError("a consistency model, which has no velocity to teach or to be integrated by")
+    return of_unet(shapes)
+
+
+def of_unet(shapes: Shapes) -> Header:
+    """The same, of a consistency model too."""
     naming = naming_of(shapes)
     first = re.compile(rf"{re.escape(naming.prefix)}enc\.(\d+)x\1_conv\.weight")
     stems = {int(found[1]): shapes[name] for name in shapes if (found := first.fullmatch(name))}
@@ -175,6 +220,7 @@ class PublishedFamily:
 ADAPTER = "lora"
 """Of `--family`: an adapter of a network, and no network (core.published_adapters)."""
 MAPS, OPENED = "trigbench.core.networks.maps", "trigbench.core.networks.public_maps"
+CM = "trigbench.core.networks.openai"
 PUBLISHED: dict[str, PublishedFamily] = {
     "edm": PublishedFamily("EDM", header=of_edm, sigma_d=SIGMA_D),
     "meanflow": PublishedFamily(
@@ -190,6 +236,11 @@ PUBLISHED: dict[str, PublishedFamily] = {
         remark=f"taken to be trained down to the noise level {SIGMA_MIN:g}, as CTM's paper has it (docs/teachers.md)",
     ),
     "scm": PublishedFamily("sCM", "trigbench.core.networks.fastgen:scm_tensors"),
+    "adm": PublishedFamily("ADM", f"{CM}:adm_tensors"),
+    "cm": PublishedFamily(
+        "CM", f"{CM}:cm_tensors", sigma_d=SIGMA_D,
+        remark=f"taken for a consistency model that ends at the noise level {SIGMA_MIN:g}, as CM's paper has it",
+    ),
     "imf": PublishedFamily(
         "iMF", refused="iMF's DiT has rotary places, root mean square norms, gated perceptrons and tokens for what it "
         "is told: it is no DiT that is here",

@@ -4,19 +4,26 @@ Each has the published network inside, as `network`, and the conversion of core.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from trigbench.core.condition import Condition
+from trigbench.core.networks import adm
+from trigbench.core.networks.adm import ADM
+from trigbench.core.networks.conditioning import check_choice
 from trigbench.core.networks.ctm import CTMNetwork, ctm_jump
 from trigbench.core.networks.ddpmpp import PLAIN, DDPMpp
+from trigbench.core.networks.families import PER_OPENAI
 from trigbench.core.networks.images import Image
 from trigbench.core.networks.meanflow import MeanFlowDiT, meanflow_jump, published_positions
 from trigbench.core.networks.meanflow_unet import MeanFlowUNet, meanflow_unet_jump
 
 TOLD = ("target_time",)
+UNETS = {"ddpmpp": partial(DDPMpp, **PLAIN), "adm": partial(ADM, **adm.PLAIN, **PER_OPENAI)}
+"""CTM's, as published."""
 
 
 class MeanFlowMap(nn.Module):
@@ -57,15 +64,23 @@ class MeanFlowUNetMap(nn.Module):
 
 
 class CTMMap(nn.Module):
-    """CTM's DDPM++ (arXiv 2310.02279) as F(x, t; u), told labels or none. `settings` are of DDPM++, such as width."""
+    """CTM's DDPM++ or ADM (arXiv 2310.02279) as F(x, t; u), told labels or none. `settings` are the `unet`'s, such as
+    width."""
 
     def __init__(
-        self, shape: Sequence[int], classes: int, told: Sequence[str], sigma_d: float, **settings: Any
+        self,
+        shape: Sequence[int],
+        classes: int,
+        told: Sequence[str],
+        sigma_d: float,
+        unet: Literal["ddpmpp", "adm"] = "ddpmpp",
+        **settings: Any,
     ) -> None:
         super().__init__()
         _check_told(told)
+        check_choice("unet", unet, UNETS)
         self.sigma_d = sigma_d
-        self.network = CTMNetwork(DDPMpp(shape, classes=classes, **PLAIN, **settings))
+        self.network = CTMNetwork(UNETS[unet](shape=shape, classes=classes, **settings))
 
     def forward(self, x: Image, t: Float[Tensor, " batch"], condition: Condition) -> Image:
         return ctm_jump(self.network, self.sigma_d, condition.label)(_end(condition))(x, t)

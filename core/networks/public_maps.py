@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from trigbench.core.fields import Jump
 from trigbench.core.layouts import State
 from trigbench.core.map_conversions import CTM_LEAST
-from trigbench.core.networks.ctm import ctm_jump, ctm_network
+from trigbench.core.networks.ctm import ctm_jump, ctm_network, ctm_tensors
 from trigbench.core.networks.families import is_unet
 from trigbench.core.networks.meanflow import meanflow_jump, meanflow_network, meanflow_tensors
 from trigbench.core.networks.meanflow_unet import meanflow_unet, meanflow_unet_jump, meanflow_unet_tensors
@@ -47,8 +47,9 @@ def meanflow_map(state: State, sigma_d: float, heads: int | None = None, smalles
 
 def ctm_written(state: State) -> State:
     """A checkpoint of CTM's, checked. Raises ValueError where it is none."""
-    ctm_network(state)
-    return state
+    found = ctm_tensors(state)
+    ctm_network(found)
+    return found
 
 
 def ctm_map(state: State, sigma_d: float, heads: int | None = None, smallest: float | None = None) -> PublishedMap:

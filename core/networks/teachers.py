@@ -1,4 +1,4 @@
-"""Published diffusion models as fields: EDM's DDPM++ and EDM2 from their tensors, and networks of discrete VP steps.
+"""Published diffusion models as fields: DDPM++, ADM and EDM2 from their tensors, and networks of discrete VP steps.
 
 Tensors in, networks and fields out; nothing is read from files here.
 """
@@ -16,27 +16,29 @@ from trigbench.core.constants import SIGMA_D
 from trigbench.core.conversions import TimedNetwork, field_from_edm_network, field_from_vp
 from trigbench.core.fields import bind
 from trigbench.core.layouts import State, check_layout, listed, shapes_of
-from trigbench.core.networks import ddpmpp, edm2
+from trigbench.core.networks import adm, ddpmpp, edm2
+from trigbench.core.networks.adm import ADM
 from trigbench.core.networks.conditioning import Told
 from trigbench.core.networks.ddpmpp import DDPMpp
 from trigbench.core.networks.edm2 import EDM2
 from trigbench.core.networks.families import Naming, naming_of
 from trigbench.core.trigflow import Field, time_dtype
 
-MADE: Mapping[str, Callable[..., DDPMpp | EDM2]] = {
+Published = DDPMpp | ADM | EDM2
+MADE: Mapping[str, Callable[..., Published]] = {
     f"{make.__module__}:{make.__name__}": partial(make, **plain)
-    for make, plain in ((DDPMpp, ddpmpp.PLAIN), (EDM2, edm2.PLAIN))
+    for make, plain in ((DDPMpp, ddpmpp.PLAIN), (ADM, adm.PLAIN), (EDM2, edm2.PLAIN))
 }
 """By what the table of families calls them, as published."""
 
 
-def edm_network(state: Mapping[str, Tensor]) -> DDPMpp | EDM2:
-    """The network of a checkpoint of EDM (DDPM++) or EDM2, its size read off the tensors, which it shares.
+def edm_network(state: Mapping[str, Tensor]) -> Published:
+    """The network of a checkpoint of EDM (DDPM++, ADM) or EDM2, its size read off the tensors, which it shares.
 
     Call it with EDM's own time, c_noise = ln(sigma) / 4, or make it a field by `edm_field`. Half
     precision becomes single.
 
-    Raises ValueError when the tensors are of neither family, and when a name is missing or unexpected
+    Raises ValueError when the tensors are of no such family, and when a name is missing or unexpected
     or a shape differs.
     """
     try:
@@ -44,7 +46,7 @@ def edm_network(state: Mapping[str, Tensor]) -> DDPMpp | EDM2:
     except ValueError as error:
         raise ValueError(f"{error}: {listed(state)}") from None
     with torch.device("meta"):
-        network = MADE[naming.network](**_settings(naming, state))
+        network = MADE[naming.network](**_settings(naming, state), **naming.settings)
     names = {name: _published(naming, name, network.plan.stem) for name in network.state_dict()}
     _check(state, {names[name]: tensor for name, tensor in network.state_dict().items()}, naming)
     tensors = {name: state[published] for name, published in names.items()}

@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
 from trigbench.core.forward_mode import TangentMethod, value_and_tangent
-from trigbench.core.networks import ddpmpp, dit, edm2
+from trigbench.core.networks import adm, ddpmpp, dit, edm2
+from trigbench.core.networks.adm import ADM, ADMEmbedding
 from trigbench.core.networks.conditioning import NUMBERS
 from trigbench.core.networks.ddpmpp import DDPMpp, EDMEmbedding
 from trigbench.core.networks.dit import DiT
@@ -29,6 +30,8 @@ from trigbench.core.networks.unet import plan_of
 SHAPE = (3, 8, 8)
 U_NET: dict[str, Any] = {"shape": SHAPE, "width": 16, "multipliers": (1, 2), "blocks": 1, "attention": (4,)}
 SMALL: dict[str, Callable[..., nn.Module]] = {
+    "adm": lambda **changes: ADM(**U_NET, **changes),
+    "adm-plain": lambda **changes: ADM(**U_NET, **adm.PLAIN, **changes),
     "ddpmpp": lambda **changes: DDPMpp(**U_NET, **changes),
     "ddpmpp-plain": lambda **changes: DDPMpp(**U_NET, **ddpmpp.PLAIN, **changes),
     "edm2": lambda **changes: EDM2(**U_NET, **changes),
@@ -123,6 +126,8 @@ def test_a_number_adds_nothing_at_zero_nor_before_training(name):
     awake, asleep = made(name, told=("scale",)), made(name, awake=False, told=("scale",))
     if hasattr(asleep, "out_gain"):
         nn.init.ones_(asleep.out_gain)
+    if isinstance(asleep, ADM):
+        nn.init.normal_(asleep.out_conv.weight)
     assert torch.equal(asleep(x, t, Condition(None, number)), asleep(x, t, Condition(None, 0 * number)))
     at_zero = awake(x, t, Condition(None, 0 * number))
     assert not torch.allclose(awake(x, t, Condition(None, number)), at_zero)
@@ -156,6 +161,7 @@ def test_sizes_that_cannot_be_made_are_refused(unchecked):
     for name, setting in (
         ("ddpmpp", "embedding"),
         ("ddpmpp", "coordinate"),
+        ("adm", "embedding"),
         ("edm2", "embedding"),
         ("dit", "conditioning"),
     ):
@@ -168,7 +174,7 @@ def test_sizes_that_cannot_be_made_are_refused(unchecked):
 
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("embedding", ["positional", "fourier"])
-@pytest.mark.parametrize("name", ["ddpmpp", "edm2"])
+@pytest.mark.parametrize("name", ["adm", "ddpmpp", "edm2"])
 def test_a_unet_told_the_logarithm_of_noise_is_itself_at_edm_s_c_noise(name, embedding):
     plain, log = (made(name, embedding=embedding, coordinate=kind) for kind in ("angle", "log_noise_level"))
     x, t = points()
@@ -192,7 +198,7 @@ def test_ddpmpp_s_time_derivative_grows_with_fourier_features_and_with_the_logar
     assert size(coordinate="log_noise_level") > 2 * tame
 
 
-@pytest.mark.parametrize("name", ["edm2", "edm2-plain", "dit", "dit-plain"])
+@pytest.mark.parametrize("name", ["adm", "adm-plain", "edm2", "edm2-plain", "dit", "dit-plain"])
 def test_they_start_at_zero(name):
     assert not made(name, awake=False)(*points()).any()
 
@@ -299,6 +305,8 @@ def test_embeddings_are_the_published_formulas():
     angles = [0.7 * 10_000 ** -(i / 3) for i in range(4)]
     exact = [f(a) for f in (math.sin, math.cos) for a in angles]
     assert EDMEmbedding(8)(c)[0].tolist() == pytest.approx(exact)
+    angles = [0.7 * 10_000 ** -(i / 4) for i in range(4)]
+    assert ADMEmbedding(8)(c)[0].tolist() == pytest.approx([f(a) for f in (math.cos, math.sin) for a in angles])
     fourier = FourierPhases(6)
     exact = [math.sqrt(2) * math.cos(0.7 * f + p) for f, p in zip(fourier.freqs, fourier.phases, strict=True)]
     assert fourier(c)[0].tolist() == pytest.approx(exact, rel=1e-5)
@@ -339,6 +347,7 @@ def count(make: Callable[..., nn.Module], settings: Mapping[str, Any]) -> int:
 
 COUNTED: dict[str, tuple[Callable[..., nn.Module], Mapping[str, Any], Mapping[str, Any]]] = {
     "DDPM++ cifar10": (DDPMpp, ddpmpp.PRESETS["cifar10-plain"], ddpmpp.CIFAR10),
+    **{f"ADM {name}": (ADM, {**preset, **adm.PLAIN}, preset) for name, preset in adm.PRESETS.items()},
     **{f"EDM2 {name}": (EDM2, {**preset, **edm2.PLAIN}, preset) for name, preset in edm2.PRESETS.items()},
     **{f"DiT {name}": (DiT, {**preset, "conditioning": "plain"}, preset) for name, preset in dit.PRESETS.items()},
 }

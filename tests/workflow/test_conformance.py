@@ -21,7 +21,7 @@ from examples.own_network import Waves
 from examples.own_objective import blended
 from tests.workflow.drawn import write_autoencoder, write_noise
 from tests.workflow.test_idx import write_idx
-from trigbench import EDM2, HOMES, DDPMpp, DiT, ResidualMLP
+from trigbench import ADM, EDM2, HOMES, DDPMpp, DiT, ResidualMLP
 from trigbench.core.condition import UNTOLD, Condition
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.networks.dropout import Dropout
@@ -240,6 +240,7 @@ NETWORKS = {  # pairs of a network and what it may be told or made of; whole gri
     "mlp of noise levels": (
         ResidualMLP, {"shape": (2,)}, SMALL | {"coordinate": "log_noise_level", "embedding": "fourier"},
     ),
+    "adm": (ADM, IMAGES, U_NET | {"dropout": 0.1}),
     "ddpmpp": (DDPMpp, IMAGES, U_NET | {"dropout": 0.1}),
     "dit": (DiT, IMAGES, {"width": 32, "depth": 1, "heads": 2}),
     "edm2": (EDM2, IMAGES, U_NET),

@@ -17,7 +17,8 @@ from torch import Tensor
 from tests.workflow.conftest import ROOT, as_a_new_process
 from trigbench.core.condition import Condition
 from trigbench.core.fields import Draws, Fields
-from trigbench.core.networks import ddpmpp, edm2, families, teachers
+from trigbench.core.networks import adm, ddpmpp, edm2, families, teachers
+from trigbench.core.networks.adm import ADM
 from trigbench.core.networks.ddpmpp import DDPMpp
 from trigbench.core.networks.edm2 import EDM2
 from trigbench.core.networks.teachers import edm_field
@@ -44,25 +45,30 @@ X = Run(arm="x", seed=0)
 SMALL: dict[str, Any] = {"width": 16, "multipliers": [1, 2], "blocks": 1, "attention": [4]}
 FAMILIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddpmpp": (DDPMpp, {**SMALL, **ddpmpp.PLAIN}),
+    "adm": (ADM, {**SMALL, **adm.PLAIN}),
     "edm2": (EDM2, {**SMALL, "width": 32, **edm2.PLAIN}),
 }
 INCEPTION = {"kind": "inception", "weights": "w.safetensors"}
-PATHS = {"ddpmpp": "trigbench.core.networks.ddpmpp:DDPMpp", "edm2": "trigbench.core.networks.edm2:EDM2"}
+PATHS = {
+    "ddpmpp": "trigbench.core.networks.ddpmpp:DDPMpp",
+    "adm": "trigbench.core.networks.adm:ADM",
+    "edm2": "trigbench.core.networks.edm2:EDM2",
+}
 
 
 def published(family: str, path: Path, shape: tuple[int, ...] = (1, 8, 8), classes: int = 10, seed: int = 0) -> Path:
     """Write a random network as its authors name its tensors, with those that a field has no use for."""
     make, settings = FAMILIES[family]
     network = make(shape=shape, classes=classes, **settings)
-    about = families.NAMINGS[list(FAMILIES).index(family)]
+    about = next(naming for naming in families.NAMINGS if naming.network == PATHS[family])
     g = torch.Generator().manual_seed(seed)
     state = {
         teachers._published(about, name, network.plan.stem): torch.randn(value.shape, generator=g)
         * (0.2 if value.ndim else 1.0)
         for name, value in network.state_dict().items()
     }
-    unused = {"ddpmpp": "model.map_augment.weight", "edm2": "logvar_linear.weight"}
-    write_tensors(path, state | {unused[family]: torch.ones(4, 9)})
+    unused = "logvar_linear.weight" if family == "edm2" else "model.map_augment.weight"
+    write_tensors(path, state | {unused: torch.ones(4, 9)})
     return path
 
 

@@ -18,7 +18,7 @@ from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
 from trigbench.core.flow_maps import eulerian_direction
 from trigbench.core.networks.ddpmpp import PLAIN, DDPMpp
-from trigbench.core.networks.families import NAMINGS, PUBLISHED, map_family_of
+from trigbench.core.networks.families import DDPMPP, NAMINGS, PUBLISHED, map_family_of
 from trigbench.core.networks.maps import CTMMap, MeanFlowMap, MeanFlowUNetMap
 from trigbench.core.networks.teachers import _published
 from trigbench.core.pairs.pair import FallbackWarning
@@ -41,7 +41,8 @@ PATH = "trigbench.core.networks.maps:CTMMap"
 def ctm(path: Path, classes: int = 10) -> Path:
     """A random network of digits by CTM's public names: EDM's, and of the second time as many again."""
     network = DDPMpp((1, 8, 8), classes=classes, **PLAIN, **UNET)
-    named = {_published(NAMINGS[0], name, network.plan.stem): value for name, value in network.state_dict().items()}
+    naming = next(naming for naming in NAMINGS if naming.network == DDPMPP)
+    named = {_published(naming, name, network.plan.stem): value for name, value in network.state_dict().items()}
     second = {
         re.sub(r"\.(weight|bias)$", r"_s.\1", name): value
         for name, value in named.items()

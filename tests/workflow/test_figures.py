@@ -301,6 +301,20 @@ def test_the_legend_tells_every_method_of_the_steps_apart() -> None:
     assert len(shown) == len(set(shown))
 
 
+def test_arms_of_one_method_have_lines_of_their_own() -> None:
+    study = load("low-rank")
+    for name, wanted in (
+        ("adapter", {"LCM, lcm", "LCM, lcm-lora"}),
+        ("together", {"LCM, base", "teacher, DDIM, style"}),
+    ):
+        figure, _ = drawn(study, name, rows_of(study, name))
+        labels = {text.get_text() for text in figure.legends[0].get_texts()}
+        assert wanted <= labels
+        drawn_lines = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) > 1 and line.get_marker()]
+        looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in drawn_lines]
+        assert len(set(map(str, looks))) == len(looks)
+
+
 def test_the_matrix_has_a_mark_for_every_claim_and_study_that_decides_it() -> None:
     verdicts = pd.DataFrame(
         [

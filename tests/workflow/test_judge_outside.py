@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,12 +17,15 @@ import torch
 import yaml
 from PIL import Image
 
+from tests.core.test_adm import openai_checkpoint
 from tests.core.test_public_maps import ctm_state, meanflow_state, mf_unet_state
 from tests.workflow.conftest import TINY, as_a_new_process, copied_project
 from tests.workflow.made_up import tabulated
 from tests.workflow.test_converted import published
 from trigbench import cli
 from trigbench.core.condition import UNTOLD, Condition
+from trigbench.core.networks.openai import cm_network, cm_tensors, consistency_field
+from trigbench.core.samplers.consistency import sample_consistency
 from trigbench.core.samplers.jumps import sample_jumps
 from trigbench.workflow.claims.outside import means_of, own_results
 from trigbench.workflow.claims.tables import read_table
@@ -37,14 +40,28 @@ from trigbench.workflow.report.writing import report
 from trigbench.workflow.run.make import make_run
 from trigbench.workflow.run.maps import open_map
 from trigbench.workflow.run.outside import judging
-from trigbench.workflow.run.outside.checkpoints import MapFile, open_diffusers, open_edm, open_safetensors
+from trigbench.workflow.run.outside.checkpoints import (
+    ConsistencyModel,
+    MapFile,
+    open_diffusers,
+    open_edm,
+    open_safetensors,
+)
 from trigbench.workflow.run.outside.functions import open_function
 from trigbench.workflow.run.outside.judging import Asked, judge
 from trigbench.workflow.run.outside.samples import Samples, open_samples
 from trigbench.workflow.study import outside as outside_module
+from trigbench.workflow.study.converted import header_of
 from trigbench.workflow.study.fingerprint import digest
 from trigbench.workflow.study.freshness import page_from
-from trigbench.workflow.study.outside import OutsideRecord, outside_mark, outside_verdict, way_of, write_outside
+from trigbench.workflow.study.outside import (
+    OutsideKind,
+    OutsideRecord,
+    outside_mark,
+    outside_verdict,
+    way_of,
+    write_outside,
+)
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import Run, Study
@@ -530,6 +547,31 @@ def test_a_converted_map_of_two_times_is_sampled_by_jumps_in_any_number_of_steps
             open_safetensors(path, other, sigma_d, CPU)
 
 
+def test_a_converted_consistency_model_re_noises_from_where_its_map_ends(tmp_path: Path) -> None:
+    path = tmp_path / "cm.safetensors"
+    write_tensors(path, state := cm_tensors(openai_checkpoint(labelled=True), side=8))
+    data = dataset((3, 8, 8), (1.0,) * 3)
+    opened = open_safetensors(path, data, 0.5, CPU)
+    assert isinstance(opened, ConsistencyModel) and list(opened.files) == [str(path)] and len(opened.remarks) == 1
+    way, labels = way_of(load("digits"), "consistency", 2), torch.tensor([2, 0])
+    assert (way.solver, way.steps) == ("few", 2)
+    noise = torch.randn(2, 2, 3, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        made = judging._from_file(load("digits"), opened).draw(way, noise, labels)
+        field = consistency_field(cm_network(state)[0], 0.002, 0.5, labels)
+        exact = sample_consistency(field, noise, [math.atan(160), *way.times], math.atan(0.002 / 0.5))
+    assert torch.equal(made, exact) and made.abs().max() > 0.1
+    for other, sigma_d, wanted in (
+        (dataset((1, 8, 8), (1.0,) * 3), 0.5, r"of shape \(3, 8, 8\)"),
+        (dataset((3, 8, 8)), 0.5, r"told 3 classes"),
+        (data, 1.0, r"CM's data have a standard deviation of 0\.5"),
+    ):
+        with pytest.raises(BenchError, match=wanted):
+            open_safetensors(path, other, sigma_d, CPU)
+    with pytest.raises(ValueError, match="a consistency model, which has no velocity"):
+        header_of(path)
+
+
 def test_a_map_whose_heads_nobody_knows_is_judged_by_a_function(tmp_path: Path) -> None:
     write_tensors(tmp_path / "map.safetensors", {name: tensor.float() for name, tensor in meanflow_state().items()})
     with pytest.raises(BenchError, match=r"how many heads(.|\n)*in a function of yours"):
@@ -637,11 +679,11 @@ def test_code_that_draws_a_model_from_outside_and_its_data_is_part_of_its_record
             assert old in text
             (source / file).write_text(text.replace(old, new, 1))
         as_a_new_process()
-        return [outside_mark(oracle, "mixture-2d", kind, []) for kind in ("samples", "function", "checkpoint", "map")]
+        return [outside_mark(oracle, "mixture-2d", kind, []) for kind in get_args(OutsideKind)]
 
     first = marks()
     second = marks("workflow/run/sampling.py", "torch.sin(angles[0])", "torch.cos(angles[0])")
-    assert [one == two for one, two in zip(first, second, strict=True)] == [True, False, False, False]
+    assert [one == two for one, two in zip(first, second, strict=True)] == [True, False, False, False, False]
     third = marks("workflow/data/kinds/mixture/draws.py", "means.shape[1]", "means.shape[0]")
     assert not set(second) & set(third)
 

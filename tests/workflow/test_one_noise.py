@@ -118,12 +118,20 @@ def test_images_stand_in_columns_and_a_method_without_such_steps_leaves_its_half
 
     methods = [
         method("teacher", (35,), "diffusion"), method("sCD", (1, 2)), method("VSD", (1,)), method("four", (4,)),
-        method("lost", ()),
+        method("lost", ()), method("many", (8, 4, 2, 1)),
     ]  # fmt: skip
     figure = strips(methods, Images(np.zeros((1, 2, 2)), decoded))
     rows = [[_level(ax) for ax in pair] for pair in np.array(figure.axes).reshape(-1, 2)]
-    assert rows == [["1", "1"], ["0.0286", "0.0571"], ["0.0286", "has none"], ["has none", "0.114"], ["diverged"] * 2]
+    assert rows == [
+        ["1", "1"],
+        ["0.0286", "0.0571"],
+        ["0.0286", "has none"],
+        ["has none", "0.114"],
+        ["diverged"] * 2,
+        ["0.0286", "0.0571"],
+    ]
     assert figure.axes[0].get_ylabel() == "teacher\n35 evaluations" and figure.axes[6].get_ylabel() == "four\n4 steps"
+    assert figure.axes[10].get_ylabel() == "many"
     shown = figure.axes[0].images[0].get_array()
     assert shown is not None and shown.shape == (2, one_noise.COLUMNS * 3)
     plt.close(figure)

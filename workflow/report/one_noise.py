@@ -198,12 +198,11 @@ def strips(methods: Sequence[Drawn], images: Images) -> Figure:
 
 
 def _label(method: Drawn) -> str:
-    only = next(iter(method.samples), None)
-    if method.many and only is not None:
-        return f"{method.name}\n{steps_label(only, method.objective)}"
-    if only is not None and only > 2:
-        return f"{method.name}\n{steps_label(only)}"
-    return method.name
+    """The method, and in how many steps its samples to the right are, where these are not two."""
+    most = max(method.samples, default=0)
+    if method.many and most:
+        return f"{method.name}\n{steps_label(most, method.objective)}"
+    return f"{method.name}\n{steps_label(most)}" if most > 2 and 2 not in method.samples else method.name
 
 
 def _empty(method: Drawn) -> str:

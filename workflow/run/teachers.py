@@ -8,9 +8,8 @@ from torch import Tensor
 
 from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
-from trigbench.core.networks.ddpmpp import DDPMpp
-from trigbench.core.networks.edm2 import EDM2
-from trigbench.core.networks.teachers import edm_field, edm_network
+from trigbench.core.networks.openai import cm_network
+from trigbench.core.networks.teachers import Published, edm_field, edm_network
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.errors import BenchError
@@ -23,12 +22,23 @@ TOLERANCE = 1e-3
 """Of their distance, relative; of the same function it is rounding."""
 
 
-def open_edm_network(path: Path) -> DDPMpp | EDM2:
+def open_edm_network(path: Path) -> Published:
     """The network of EDM or EDM2 in a .safetensors file; `core.networks.teachers.edm_field` makes it a field."""
     remedy = "convert the published checkpoint again: docs/teachers.md"
     state = read_tensors(path, remedy)
     try:
         return edm_network(state)
+    except ValueError as error:
+        raise BenchError(str(error), file=path, remedy=remedy) from error
+
+
+def open_consistency(path: Path) -> tuple[Published, float]:
+    """(the network, the noise level at which its map ends) of a consistency model of CM's in a .safetensors file;
+    `core.networks.openai.consistency_field` makes it a field."""
+    remedy = "convert the published checkpoint again, by --family cm: docs/teachers.md"
+    state = read_tensors(path, remedy)
+    try:
+        return cm_network(state)
     except ValueError as error:
         raise BenchError(str(error), file=path, remedy=remedy) from error
 

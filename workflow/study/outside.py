@@ -19,12 +19,13 @@ from trigbench.workflow.study.kinds import draws_of, module_of
 from trigbench.workflow.study.records import Value
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
-OutsideKind = Literal["samples", "function", "checkpoint", "map"]
-"""`checkpoint` is of a diffusion model, `map` of a map of two times."""
+OutsideKind = Literal["samples", "function", "checkpoint", "consistency", "map"]
+"""`checkpoint` is of a diffusion model, `consistency` of a consistency model, `map` of a map of two times."""
 JUDGED_BY: dict[OutsideKind, tuple[str, ...]] = {
     "samples": ("trigbench.workflow.run.outside.samples",),
     "function": ("trigbench.workflow.run.outside.judging",),
     "checkpoint": ("trigbench.workflow.run.outside.judging",),
+    "consistency": ("trigbench.workflow.run.outside.judging",),
     "map": ("trigbench.workflow.run.outside.judging",),
 }
 """Modules that decide the numbers, beside the data's own and workflow.run.judging."""
@@ -111,8 +112,9 @@ def ways_again(study: Study, record: OutsideRecord) -> list[Sampling]:
 
 
 def way_of(study: Study, kind: OutsideKind, steps: int) -> Sampling:
-    """How the study samples in so many steps: a function at its middle angles, a diffusion model by Heun on EDM's grid,
-    a map of two times by jumps between angles of the study's that re-noise nothing, or else by even ones in flow time.
+    """How the study samples in so many steps: a function, and a consistency model, at its middle angles, a diffusion
+    model by Heun on EDM's grid, a map of two times by jumps between angles of the study's that re-noise nothing, or
+    else by even ones in flow time.
 
     Raises BenchError where nothing of the study does.
     """

@@ -1,6 +1,7 @@
 """Quality against what a sample costs in evaluations of the network."""
 
 import math
+from collections import Counter
 
 import seaborn as sns
 from matplotlib.figure import Figure
@@ -25,6 +26,8 @@ ERRORS = {
 """Words, colour and line."""
 SEGMENTED = frozenset(name for name, method in OBJECTIVES.items() if "segments" in method.needs)
 """Objectives of students that have a network for each number of steps."""
+LINES = ("-", "--", "-.", ":")
+"""Of arms that have all else alike."""
 MEASURED = {sampler: drawn for one in MEASUREMENTS.values() for sampler, drawn in one.samples.items()}
 
 
@@ -37,6 +40,7 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
     rows = rows[rows.steps.notna()]
     rows = rows.assign(teacher=taught_by(rows).fillna(""), steps=evaluations(rows))
     networks = list(rows.sort_values("parameters", kind="stable").teacher.unique())
+    sized = len(set(rows["size"])) > 1
     errors = points(curves, *ERRORS)
     figure, axes = panels(1 + bool(errors.value.notna().any()), 4.6)
     for (objective, sampler), alike in rows.groupby(["objective", "sampler"], sort=False):
@@ -45,16 +49,19 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
         if known_one:
             words, style, symbol = known_one.name, known_one.line, known_one.marker
         face = {"markerfacecolor": "white"} if known_one else {}
-        for (network, _), own, group in sorted(
+        drawn = Counter[tuple]()
+        for (network, size), own, group in sorted(
             lines(alike.sort_values(["teacher", "size"], kind="stable"), ["teacher", "size"], "steps"),
             key=lambda found: networks.index(found[0][0]),
         ):
             label = name(objective) + (f", {words}" if words else "")
-            label += (f", {group['size'].iloc[0]}" if len(networks) > 1 else "") + own
+            label += (f", {size if sized else network}" if len(networks) > 1 else "") + own
+            of_arm = LINES[drawn[network] % len(LINES)] if style == LINES[0] else style
+            drawn[network] += 1
             shade = sns.light_palette(colour(objective), len(networks) + 1)[1 + networks.index(network)]
             line(
                 axes[0], group, "steps", known[experiment.metric].better,
-                color=shade, linestyle=style, marker=symbol, label=label, **face,
+                color=shade, linestyle=of_arm, marker=symbol, label=label, **face,
             )  # fmt: skip
     floor(axes[0], runs, experiment.metric)
     axes[0].set_xlabel("evaluations of the network per sample (steps of a student)")

@@ -18,6 +18,7 @@ KINDS = {
     "samples": "samples drawn elsewhere",
     "function": "a function",
     "checkpoint": "a checkpoint",
+    "consistency": "a consistency model",
     "map": "a map of two times",
 }
 

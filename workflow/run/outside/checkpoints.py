@@ -1,7 +1,8 @@
-"""Models in files: networks of EDM and EDM2, maps of two times, and U-Nets of diffusers with their scheduler."""
+"""Models in files: networks of EDM and EDM2, CM's, maps of two times, and U-Nets of diffusers with their scheduler."""
 
 import importlib
 import json
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 
 from trigbench.core.fields import Jump
-from trigbench.core.networks.families import PUBLISHED, PublishedFamily, map_family_of
+from trigbench.core.networks.families import PUBLISHED, SIGMA_MIN_OF, PublishedFamily, map_family_of
+from trigbench.core.networks.openai import consistency_field
 from trigbench.core.networks.teachers import field_from_discrete_vp
 from trigbench.core.trigflow import Field
 from trigbench.workflow.data.dataset import Dataset
@@ -20,7 +22,7 @@ from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.files import sha256
 from trigbench.workflow.machine.tensors import names_in
 from trigbench.workflow.run.maps import open_network
-from trigbench.workflow.run.teachers import EdmTeacher
+from trigbench.workflow.run.teachers import EdmTeacher, open_consistency
 from trigbench.workflow.study.converted import header_of
 
 CONVERT = (
@@ -39,6 +41,18 @@ class DiffusionModel:
 
 
 @dataclass(frozen=True)
+class ConsistencyModel:
+    """A consistency model, whose map is the identity at a noise level above 0."""
+
+    field: Callable[[Tensor | None], Field]
+    """labels -> the field whose map it is, in unit variance."""
+    boundary: float
+    """The angle at which the map ends."""
+    files: dict[str, str]
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class MapFile:
     """A map of two times."""
 
@@ -49,12 +63,18 @@ class MapFile:
     remarks: tuple[str, ...]
 
 
-def open_safetensors(path: Path, dataset: Dataset, sigma_d: float, device: torch.device) -> DiffusionModel | MapFile:
-    """What `trigbench convert` wrote: a map of two times where its tensors are one's, else a network of EDM or EDM2.
+def open_safetensors(
+    path: Path, dataset: Dataset, sigma_d: float, device: torch.device
+) -> DiffusionModel | ConsistencyModel | MapFile:
+    """What `trigbench convert` wrote: a consistency model of CM's, or a map of two times, where its tensors are one's,
+    else a network of EDM or EDM2.
 
-    Raises BenchError for what is neither, and for another shape, other classes or another scale than the data's.
+    Raises BenchError for what is none, and for another shape, other classes or another scale than the data's.
     """
-    family = map_family_of(names_in(path))
+    names = names_in(path)
+    if SIGMA_MIN_OF in names:
+        return open_cm(path, dataset, sigma_d, device)
+    family = map_family_of(names)
     if family is None:
         return open_edm(path, dataset, sigma_d, device)
     found = open_network(path, family, sigma_d, device)
@@ -74,6 +94,18 @@ def open_edm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device)
     _check_fits(path, header.shape, header.classes, dataset)
     _check_scale(path, PUBLISHED[header.kind], sigma_d)
     return DiffusionModel(EdmTeacher(path, sigma_d, device).field, {str(path): sha256(path)})
+
+
+def open_cm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device) -> ConsistencyModel:
+    """A converted consistency model of CM's. Raises BenchError unless it is of the data's shape, classes and scale."""
+    network, smallest = open_consistency(path)
+    _check_fits(path, network.shape, network.classes, dataset)
+    _check_scale(path, known := PUBLISHED["cm"], sigma_d)
+    network.requires_grad_(False).to(device).eval()
+    return ConsistencyModel(
+        lambda labels: consistency_field(network, smallest, sigma_d, labels),
+        math.atan(smallest / sigma_d), {str(path): sha256(path)}, (known.remark,),
+    )  # fmt: skip
 
 
 def is_diffusers(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trigbench.core.samplers.consistency import sample_consistency
 from trigbench.core.samplers.jumps import sample_jumps
 from trigbench.core.schedules import largest_angle
 from trigbench.core.trigflow import Field
@@ -24,6 +25,7 @@ from trigbench.workflow.machine.tensors import names_in
 from trigbench.workflow.run.judging import judge_drawn, judge_field, wanted_of
 from trigbench.workflow.run.noise import labels_of_samples, noise_of_rows
 from trigbench.workflow.run.outside.checkpoints import (
+    ConsistencyModel,
     DiffusionModel,
     MapFile,
     is_diffusers,
@@ -151,7 +153,7 @@ def _open(study: Study, asked: Asked, dataset: Dataset, device: torch.device) ->
         model = _checkpoint(study, open_diffusers(place, dataset, study.sigma_d, device))
     elif place.suffix == ".safetensors" and not any(name in SAMPLES for name in names_in(place)):
         opened = open_safetensors(place, dataset, study.sigma_d, device)
-        model = _map(opened) if isinstance(opened, MapFile) else _checkpoint(study, opened)
+        model = _from_file(study, opened)
     elif place.is_dir() or place.suffix in (*ARRAYS, ".zip"):
         return _samples(study, asked, dataset, place)
     else:
@@ -191,6 +193,20 @@ def _function(study: Study, data: str, said: str, dataset: Dataset, device: torc
         else:
             remarks = ("no error of the map: the angle that it is told makes no difference",)
     return OutsideModel("function", draw, function.files, field, remarks)
+
+
+def _from_file(study: Study, opened: DiffusionModel | ConsistencyModel | MapFile) -> OutsideModel:
+    if isinstance(opened, MapFile):
+        return _map(opened)
+    return _consistency(opened, study.sigma_d) if isinstance(opened, ConsistencyModel) else _checkpoint(study, opened)
+
+
+def _consistency(opened: ConsistencyModel, sigma_d: float) -> OutsideModel:
+    def draw(way: Sampling, noise: Tensor, labels: Tensor | None) -> Tensor:
+        times = [largest_angle(sigma_d), *way.times]
+        return sample_consistency(opened.field(labels), noise[: way.steps], times, opened.boundary)
+
+    return OutsideModel("consistency", draw, opened.files, remarks=opened.remarks)
 
 
 def _checkpoint(study: Study, opened: DiffusionModel) -> OutsideModel:
