@@ -94,6 +94,8 @@ NAMINGS = (
 """EDM's ADM, the one of CM's authors, EDM's DDPM++, and EDM2."""
 GAP = "r_embedder.mlp.0.weight"
 """By which MeanFlow's DiT, which is told the gap, is known from other DiTs of its layout."""
+SIDE = 32
+"""Of the latents of MeanFlow's and iMF's DiTs, where their tensors do not say it: ImageNet 256."""
 SECOND = re.compile(r"(model|openai)\.(map_layer[01]|(?:enc|dec)\.[^.]+\.affine)_s\.(weight|bias)")
 """CTM's layers of the second time."""
 
@@ -170,6 +172,13 @@ def _of_meanflow(shapes: Shapes) -> Header:
     return Header(f"{MAPS}:MeanFlowMap", (stem[1], side, side), classes, "meanflow")
 
 
+def _of_imf(shapes: Shapes) -> Header:
+    stem, labels = shapes.get("x_embedder.proj.weight", []), shapes.get("y_embedder.embedding_table.weight", [])
+    if len(stem) != 4 or len(labels) != 2:
+        raise ValueError("its first layer, or that of its labels, is of another shape")
+    return Header(f"{MAPS}:IMFMap", (stem[1], SIDE, SIDE), labels[0] - 1, "imf")
+
+
 def _of_ctm(shapes: Shapes) -> Header:
     found = of_edm(shapes)
     return Header(f"{MAPS}:CTMMap", found.shape, found.classes, "ctm")
@@ -186,7 +195,11 @@ def _is_ctm(names: Collection[str]) -> bool:
 
 def _unused_by_meanflow(names: Collection[str]) -> Mapping[str, str]:
     heads = {"heads": "MeanFlow's U-Net has no heads to say"} if is_unet(names) else {}
-    return {"smallest": "MeanFlow's time ends at 0, and no least level is told", **heads}
+    return {"smallest": "MeanFlow's time ends at 0, and no least level is told", **heads, **_unguided("MeanFlow")}
+
+
+def _unguided(said: str) -> Mapping[str, str]:
+    return dict.fromkeys(("scale", "interval"), f"{said}'s networks are told no guidance")
 
 
 @dataclass(frozen=True)
@@ -204,9 +217,10 @@ class PublishedFamily:
     is_map: Callable[[Collection[str]], bool] | None = None
     """Whether written tensors of these names are a map of two times of the family; None where it has no maps."""
     map: str = ""
-    """`module:function`: (its tensors, sigma_d, heads, smallest) -> its PublishedMap, in unit variance."""
+    """`module:function`: (its tensors, sigma_d, what of heads, smallest, scale and interval is said and used) -> its
+    PublishedMap, in unit variance."""
     unused: Callable[[Collection[str]], Mapping[str, str]] = lambda names: {}
-    """What such a map is not told of these two, and why."""
+    """What such a map is not told of these four, and why."""
     sigma_d: float | None = None
     """Standard deviation of the data, where its networks know it; None for any."""
     needs_labels: bool = False
@@ -220,7 +234,7 @@ class PublishedFamily:
 ADAPTER = "lora"
 """Of `--family`: an adapter of a network, and no network (core.published_adapters)."""
 MAPS, OPENED = "trigbench.core.networks.maps", "trigbench.core.networks.public_maps"
-CM = "trigbench.core.networks.openai"
+CM, IMF = "trigbench.core.networks.openai", "trigbench.core.networks.imf"
 PUBLISHED: dict[str, PublishedFamily] = {
     "edm": PublishedFamily("EDM", header=of_edm, sigma_d=SIGMA_D),
     "meanflow": PublishedFamily(
@@ -232,7 +246,8 @@ PUBLISHED: dict[str, PublishedFamily] = {
     ),
     "ctm": PublishedFamily(
         "CTM", f"{OPENED}:ctm_written", header=_of_ctm, is_map=_is_ctm, map=f"{OPENED}:ctm_map",
-        unused=lambda names: {"heads": "CTM's tensors say how many heads it has"}, sigma_d=SIGMA_D, needs_labels=True,
+        unused=lambda names: {"heads": "CTM's tensors say how many heads it has", **_unguided("CTM")},
+        sigma_d=SIGMA_D, needs_labels=True,
         remark=f"taken to be trained down to the noise level {SIGMA_MIN:g}, as CTM's paper has it (docs/teachers.md)",
     ),
     "scm": PublishedFamily("sCM", "trigbench.core.networks.fastgen:scm_tensors"),
@@ -242,8 +257,14 @@ PUBLISHED: dict[str, PublishedFamily] = {
         remark=f"taken for a consistency model that ends at the noise level {SIGMA_MIN:g}, as CM's paper has it",
     ),
     "imf": PublishedFamily(
-        "iMF", refused="iMF's DiT has rotary places, root mean square norms, gated perceptrons and tokens for what it "
-        "is told: it is no DiT that is here",
+        "iMF", f"{IMF}:imf_tensors", header=_of_imf, is_map=lambda names: "omega_tokens" in names,
+        map=f"{OPENED}:imf_map",
+        unused=lambda names: {
+            "heads": "iMF's tensors say how many heads it has",
+            "smallest": "iMF's time ends at 0, and no least level is told",
+        },
+        remark="taken to be trained on data of a standard deviation of {sigma_d:g}, as the study's are; not guided, "
+        "while its authors' samples are, at scales of 4 to 10.5 (docs/teachers.md)",
     ),
     "ayf": PublishedFamily(
         "AYF",

@@ -18,6 +18,7 @@ from trigbench.core.networks.ctm import CTMNetwork, ctm_jump
 from trigbench.core.networks.ddpmpp import PLAIN, DDPMpp
 from trigbench.core.networks.families import PER_OPENAI
 from trigbench.core.networks.images import Image
+from trigbench.core.networks.imf import IMFDiT, imf_jump
 from trigbench.core.networks.meanflow import MeanFlowDiT, meanflow_jump, published_positions
 from trigbench.core.networks.meanflow_unet import MeanFlowUNet, meanflow_unet_jump
 
@@ -61,6 +62,21 @@ class MeanFlowUNetMap(nn.Module):
 
     def forward(self, x: Image, t: Float[Tensor, " batch"], condition: Condition) -> Image:
         return meanflow_unet_jump(self.network, self.sigma_d)(_end(condition))(x, t)
+
+
+class IMFMap(nn.Module):
+    """iMF's DiT (arXiv 2512.02012) as F(x, t; u), not guided. `settings` are the DiT's, such as width."""
+
+    def __init__(
+        self, shape: Sequence[int], classes: int, told: Sequence[str], sigma_d: float, **settings: Any
+    ) -> None:
+        super().__init__()
+        _check_told(told)
+        self.sigma_d = sigma_d
+        self.network = IMFDiT(shape, classes, **settings)
+
+    def forward(self, x: Image, t: Float[Tensor, " batch"], condition: Condition) -> Image:
+        return imf_jump(self.network, self.sigma_d, condition.label)(_end(condition))(x, t)
 
 
 class CTMMap(nn.Module):

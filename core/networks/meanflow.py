@@ -18,14 +18,12 @@ from trigbench.core.layouts import Shapes, State, check_layout, listed, single
 from trigbench.core.map_conversions import jump_from_flow
 from trigbench.core.networks.dit import TIME_CHANNELS, DiT
 from trigbench.core.networks.embeddings import PositionalEmbedding
-from trigbench.core.networks.families import GAP
+from trigbench.core.networks.families import GAP, SIDE
 from trigbench.core.networks.images import Image
 from trigbench.core.trigflow import time_dtype
 
 HEADS: Mapping[int, int] = {384: 6, 768: 12, 1024: 16, 1152: 16}
 """Attention heads of the published widths, which the tensors do not say."""
-SIDE = 32
-"""Of the latents of the authors' networks, whose tensors do not say it: ImageNet 256."""
 JAX: tuple[tuple[str, str], ...] = (
     (r"^(params\.)?net\.", ""),
     (r"\blayers_(\d+)", r"\1"),

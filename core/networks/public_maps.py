@@ -10,6 +10,7 @@ from trigbench.core.layouts import State
 from trigbench.core.map_conversions import CTM_LEAST
 from trigbench.core.networks.ctm import ctm_jump, ctm_network, ctm_tensors
 from trigbench.core.networks.families import is_unet
+from trigbench.core.networks.imf import WHOLE, imf_jump, imf_network
 from trigbench.core.networks.meanflow import meanflow_jump, meanflow_network, meanflow_tensors
 from trigbench.core.networks.meanflow_unet import meanflow_unet, meanflow_unet_jump, meanflow_unet_tensors
 
@@ -31,7 +32,7 @@ def meanflow_written(state: State) -> State:
     return meanflow_unet_tensors(state) if is_unet(state) else meanflow_tensors(state)
 
 
-def meanflow_map(state: State, sigma_d: float, heads: int | None = None, smallest: float | None = None) -> PublishedMap:
+def meanflow_map(state: State, sigma_d: float, heads: int | None = None) -> PublishedMap:
     """MeanFlow's, for data of `sigma_d`; `heads` are its DiT's where its width is none of the published.
 
     Raises ValueError where the tensors are not its own.
@@ -52,11 +53,21 @@ def ctm_written(state: State) -> State:
     return found
 
 
-def ctm_map(state: State, sigma_d: float, heads: int | None = None, smallest: float | None = None) -> PublishedMap:
-    """CTM's, for data of `sigma_d`; `smallest` is the noise level at which its training ended, the paper's if None.
+def ctm_map(state: State, sigma_d: float, smallest: float = CTM_LEAST) -> PublishedMap:
+    """CTM's, for data of `sigma_d`; `smallest` is the noise level at which its training ended, the paper's by default.
 
     Raises ValueError where the tensors are not its own.
     """
-    network, least = ctm_network(state), CTM_LEAST if smallest is None else smallest
+    network = ctm_network(state)
     unet = network.unet
-    return PublishedMap(unet.shape, unet.classes, lambda labels: ctm_jump(network, sigma_d, labels, least), network)
+    return PublishedMap(unet.shape, unet.classes, lambda labels: ctm_jump(network, sigma_d, labels, smallest), network)
+
+
+def imf_map(state: State, sigma_d: float, scale: float = 1.0, interval: tuple[float, float] = WHOLE) -> PublishedMap:
+    """iMF's, for data of `sigma_d`, guided at `scale` in the flow times of `interval`: not at all by default.
+
+    Raises ValueError where the tensors are not its own.
+    """
+    network = imf_network(state)
+    jump = lambda labels: imf_jump(network, sigma_d, labels, scale, interval)  # noqa: E731
+    return PublishedMap(network.shape, network.classes, jump, network)

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.core.test_imf import imf_state, imf_written
 from tests.core.test_public_maps import HEADS, as_fastgen, as_tree, ctm_state, meanflow_state, mf_unet_state
 from tests.core.test_published_adapters import ALPHA, NETWORKS, RANK, as_kohya, in_peft
 from tests.core.test_teachers import without
@@ -16,6 +17,7 @@ from trigbench.cli import main
 from trigbench.core.low_rank import merged
 from trigbench.core.networks.ctm import ctm_jump, ctm_network
 from trigbench.core.networks.families import ADAPTER, PUBLISHED
+from trigbench.core.networks.imf import imf_jump, imf_network
 from trigbench.core.networks.meanflow import meanflow_jump, meanflow_network
 from trigbench.core.networks.meanflow_unet import meanflow_unet, meanflow_unet_jump
 from trigbench.core.published_adapters import METADATA, adapter_from
@@ -33,35 +35,38 @@ def single(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in state.items()}
 
 
-def sampled(jump, channels: int) -> Tensor:
-    noise = torch.randn(2, 2, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+def sampled(jump, channels: int, height: int = 8, width: int = 8) -> Tensor:
+    noise = torch.randn(2, 2, channels, height, width, generator=torch.Generator().manual_seed(0))
     return sample_jumps(jump, noise, (1.5, 0.8))
 
 
 def test_a_converted_map_samples_as_the_published_network(tmp_path: Path, capsys) -> None:
     labels = torch.tensor([2, 0])
-    states = {"meanflow": single(meanflow_state()), "ctm": single(ctm_state())}
+    states = {"meanflow": single(meanflow_state()), "ctm": single(ctm_state()), "imf": single(imf_state())}
     core = {
         "meanflow": meanflow_jump(meanflow_network(states["meanflow"], HEADS), 0.5, labels),
         "ctm": ctm_jump(ctm_network(states["ctm"]), 0.5, labels),
+        "imf": imf_jump(imf_network(states["imf"]), 0.5, labels),
     }
+    shapes = {"meanflow": (4, 8, 8), "ctm": (3, 8, 8), "imf": (4, 32, 32)}
     for family, state in states.items():
         source, target = tmp_path / f"{family}.pt", tmp_path / f"{family}.safetensors"
         torch.save({"step": 3, "ema": state}, source)
         main(["convert", str(source), str(target), "--entry", "ema", "--family", family])
         assert capsys.readouterr().out.startswith(f"{target}: {len(state)} tensors")
         jump = open_map(target, family, 0.5, labels, heads=HEADS if family == "meanflow" else None)
-        ours, exact = (sampled(j, 4 if family == "meanflow" else 3) for j in (jump, core[family]))
+        ours, exact = (sampled(j, *shapes[family]) for j in (jump, core[family]))
         assert torch.equal(ours, exact) and not ours.requires_grad and ours.abs().max() > 0.1
 
 
 def test_what_a_map_is_told_is_used_or_refused(tmp_path: Path) -> None:
     labels = torch.tensor([2, 0])
-    paths = {name: tmp_path / f"{name}.safetensors" for name in ("labelled", "alone", "meanflow")}
+    paths = {name: tmp_path / f"{name}.safetensors" for name in ("labelled", "alone", "meanflow", "imf")}
     state = single(ctm_state())
     write_tensors(paths["labelled"], state)
     write_tensors(paths["alone"], {name: tensor for name, tensor in state.items() if ".map_label." not in name})
     write_tensors(paths["meanflow"], single(meanflow_state()))
+    write_tensors(paths["imf"], tensors := single(imf_written()))
     assert open_map(paths["alone"], "ctm", 0.5)
     refused: list[tuple[str, str, dict, str]] = [
         ("labelled", "ctm", {}, r"is told labels(.|\n)*labelled.safetensors(.|\n)*labels(.|\n)*0 to"),
@@ -69,6 +74,12 @@ def test_what_a_map_is_told_is_used_or_refused(tmp_path: Path) -> None:
         ("labelled", "ctm", {"labels": labels, "heads": 4}, r"how many heads(.|\n)*heads(.|\n)*leave it out"),
         ("labelled", "ctm", {"labels": labels, "smallest": 0.0}, r"above 0(.|\n)*smallest"),
         ("meanflow", "meanflow", {"labels": labels, "heads": HEADS, "smallest": 0.1}, r"no least(.|\n)*smallest"),
+        ("meanflow", "meanflow", {"scale": 2.0}, r"MeanFlow's networks are told no guidance(.|\n)*scale"),
+        ("labelled", "ctm", {"labels": labels, "interval": (0.0, 1.0)}, r"told no guidance(.|\n)*interval"),
+        ("imf", "imf", {"smallest": 0.1}, r"no least(.|\n)*smallest(.|\n)*leave it out"),
+        ("imf", "imf", {"heads": 2}, r"how many heads(.|\n)*heads"),
+        ("imf", "imf", {"scale": 0.5}, r"of a scale from 1(.|\n)*scale"),
+        ("imf", "imf", {"scale": 2.0, "interval": (0.6, 0.4)}, r"two flow times(.|\n)*interval"),
     ]
     for name, family, told, words in refused:
         with pytest.raises(BenchError, match=words):
@@ -76,6 +87,10 @@ def test_what_a_map_is_told_is_used_or_refused(tmp_path: Path) -> None:
     least, other = (open_map(paths["labelled"], "ctm", 0.5, labels, smallest=value) for value in (0.002, 0.5))
     exact = sampled(ctm_jump(ctm_network(state), 0.5, labels), 3)
     assert torch.equal(sampled(least, 3), exact) and not torch.equal(sampled(other, 3), exact)
+    guided = open_map(paths["imf"], "imf", 0.5, labels, scale=8.0, interval=(0.4, 0.65))
+    exact = sampled(imf_jump(imf_network(tensors), 0.5, labels, 8.0, (0.4, 0.65)), 4, 32, 32)
+    plain = sampled(open_map(paths["imf"], "imf", 0.5, labels), 4, 32, 32)
+    assert torch.equal(sampled(guided, 4, 32, 32), exact) and not torch.equal(plain, exact)
 
 
 def test_of_meanflows_unet_the_averaged_network_is_written_and_sampled(tmp_path: Path) -> None:
@@ -144,7 +159,7 @@ def test_what_a_family_refuses_names_file_key_and_remedy(tmp_path: Path) -> None
         convert(source, target, "ema", "meanflow")
     said = str(caught.value)
     assert "net.pt" in said and "--family meanflow" in said and "--entry" in said and "docs/teachers.md" in said
-    for family, reason in {"imf": "rotary", "ayf": "no weights"}.items():
+    for family, reason in {"imf": "not of iMF's DiT; missing: class_tokens", "ayf": "no weights"}.items():
         with pytest.raises(BenchError, match=rf"{reason}(.|\n)*--family {family}"):
             convert(source, target, "ema", family)
     with pytest.raises(BenchError, match=r"second time(.|\n)*--family ctm"):
@@ -179,8 +194,9 @@ def test_options_that_say_nothing_here_are_refused(tmp_path: Path) -> None:
 def test_files_that_are_no_map_of_a_family_are_named(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     write_tensors(path, {"weight": torch.ones(2)})
-    for family, words in {"meanflow": "neither layout", "ctm": "second time", "scd": "one of meanflow, ctm"}.items():
-        with pytest.raises(BenchError, match=rf"{words}") as caught:
+    refused = {"meanflow": "neither layout", "ctm": "second time", "imf": "no DiT", "scd": "one of meanflow, ctm, imf"}
+    for family, words in refused.items():
+        with pytest.raises(BenchError, match=words) as caught:
             open_map(path, family, 0.5)
         assert "other.safetensors" in str(caught.value)
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from tests.core.test_imf import imf_written
 from tests.core.test_public_maps import HEADS, ctm_state, meanflow_state, mf_unet_state, published_positions
 from tests.workflow.conftest import ROOT
 from tests.workflow.test_converted import X, taught  # noqa: F401 - a fixture
@@ -19,7 +20,7 @@ from trigbench.core.fields import bind
 from trigbench.core.flow_maps import eulerian_direction
 from trigbench.core.networks.ddpmpp import PLAIN, DDPMpp
 from trigbench.core.networks.families import DDPMPP, NAMINGS, PUBLISHED, map_family_of
-from trigbench.core.networks.maps import CTMMap, MeanFlowMap, MeanFlowUNetMap
+from trigbench.core.networks.maps import CTMMap, IMFMap, MeanFlowMap, MeanFlowUNetMap
 from trigbench.core.networks.teachers import _published
 from trigbench.core.pairs.pair import FallbackWarning
 from trigbench.workflow.data.dataset import Dataset
@@ -64,6 +65,7 @@ def placed() -> dict[str, torch.Tensor]:
         (ctm_state, "ctm", CTMMap, (3, 8, 8), 3),
         (meanflow_state, "meanflow", MeanFlowMap, (4, 8, 8), 3),
         (mf_unet_state, "meanflow", MeanFlowUNetMap, (3, 8, 8), 0),
+        (imf_written, "imf", IMFMap, (4, 32, 32), 3),
     ],
 )
 def test_a_plan_knows_a_converted_map_by_its_header(
@@ -97,6 +99,8 @@ def test_a_map_that_may_be_guided_says_so_where_it_teaches_and_is_judged(
     assert isinstance(found, MapFile) and PUBLISHED["meanflow"].guided in found.remarks
     write_tensors(path, {name: tensor.float() for name, tensor in mf_unet_state().items()})
     MapTeacher(path, 0.5, cpu)  # told no labels, and no warning, which is an error
+    write_tensors(path, {name: tensor.float() for name, tensor in imf_written().items()})
+    MapTeacher(path, 0.5, cpu)  # not guided, and no warning
 
 
 def test_names_of_a_file_that_cannot_be_read_are_none(tmp_path: Path) -> None:
@@ -112,6 +116,7 @@ def test_names_of_a_file_that_cannot_be_read_are_none(tmp_path: Path) -> None:
         (ctm_state, CTMMap, UNET | {"width": 32}, None),
         (placed, MeanFlowMap, {"width": 24, "depth": 2, "heads": HEADS, "patch": 2}, HEADS),
         (mf_unet_state, MeanFlowUNetMap, UNET | {"width": 32}, None),
+        (imf_written, IMFMap, {"width": 24, "heads": 2, "shared": 1, "own": 2, "patch": 8}, None),
     ],
 )
 def test_a_network_of_a_study_with_a_map_s_weights_is_that_map(

@@ -3,6 +3,7 @@ stands apart."""
 
 import json
 import math
+import re
 import shutil
 import warnings
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import yaml
 from PIL import Image
 
 from tests.core.test_adm import openai_checkpoint
+from tests.core.test_imf import imf_written
 from tests.core.test_public_maps import ctm_state, meanflow_state, mf_unet_state
 from tests.workflow.conftest import TINY, as_a_new_process, copied_project
 from tests.workflow.made_up import tabulated
@@ -524,24 +526,30 @@ def test_a_converted_network_of_edm_is_a_diffusion_model_of_the_data_s_shape_and
         open_edm(path, labelled, 1.0, CPU)
 
 
-@pytest.mark.parametrize(("family", "steps"), [("ctm", 1), ("ctm", 4), ("meanflow", 2)])
+MAPS = {
+    "ctm": (ctm_state, (3, 8, 8), 3),
+    "meanflow": (mf_unet_state, (3, 8, 8), 0),
+    "imf": (imf_written, (4, 32, 32), 3),
+}
+
+
+@pytest.mark.parametrize(("family", "steps"), [("ctm", 1), ("ctm", 4), ("meanflow", 2), ("imf", 2)])
 def test_a_converted_map_of_two_times_is_sampled_by_jumps_in_any_number_of_steps(family, steps, tmp_path: Path) -> None:
-    path, classes = tmp_path / "map.safetensors", 3 if family == "ctm" else 0
-    state = ctm_state() if family == "ctm" else mf_unet_state()
-    write_tensors(path, {name: tensor.float() for name, tensor in state.items()})
-    data = dataset((3, 8, 8), (1.0,) * classes)
+    path, (state, shape, classes) = tmp_path / "map.safetensors", MAPS[family]
+    write_tensors(path, {name: tensor.float() for name, tensor in state().items()})
+    data = dataset(shape, (1.0,) * classes)
     opened = open_safetensors(path, data, 0.5, CPU)
     assert isinstance(opened, MapFile) and list(opened.files) == [str(path)] and len(opened.remarks) == 1
     way, labels = way_of(load("digits"), "map", steps), torch.tensor([2, 0]) if classes else None
     assert way.steps == steps == len(way.times) + 1 and (way.sampler == "jumps") == (steps <= 2)
-    noise = torch.randn(steps, 2, 3, 8, 8)
+    noise = torch.randn(steps, 2, *shape)
     made = judging._map(opened).draw(way, noise, labels)
     exact = sample_jumps(open_map(path, family, 0.5, labels), noise, [math.atan(160), *way.times])
     assert torch.equal(made, exact) and made.abs().max() > 0.1
     for other, sigma_d, wanted in (
-        (dataset((1, 8, 8), (1.0,) * classes), 0.5, r"of shape \(3, 8, 8\)"),
-        (dataset((3, 8, 8), (1.0,) * 5), 0.5, r"told (3|no) classes.*have 5(.|\n)*take the network"),
-        *([(data, 1.0, r"CTM's data have a standard deviation of 0\.5(.|\n)*a function")] if classes else []),
+        (dataset((1, 8, 8), (1.0,) * classes), 0.5, rf"of shape {re.escape(str(shape))}"),
+        (dataset(shape, (1.0,) * 5), 0.5, r"told (3|no) classes.*have 5(.|\n)*take the network"),
+        *([(data, 1.0, r"CTM's data have a standard deviation of 0\.5(.|\n)*a function")] if family == "ctm" else []),
     ):
         with pytest.raises(BenchError, match=wanted):
             open_safetensors(path, other, sigma_d, CPU)

@@ -1,8 +1,9 @@
 """Published maps of two times in files: made .safetensors by `trigbench convert --family`, opened as maps here."""
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -56,23 +57,42 @@ class MapTeacher:
         return bool((ours - theirs).norm() <= TOLERANCE * theirs.norm())
 
 
+class MapSettings(TypedDict, total=False):
+    """What a file does not say of its map; None says nothing."""
+
+    heads: int | None
+    """Of MeanFlow's DiT, where its width is none of the published."""
+    smallest: float | None
+    """The noise level at which CTM's training ended, the paper's 0.002 unless it is said."""
+    scale: float | None
+    """Of iMF's guidance, from 1, which is none unless it is said."""
+    interval: tuple[float, float] | None
+    """The flow times between which iMF is guided, 0 at data; all of them unless it is said."""
+
+
+RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "smallest": (lambda level: level > 0, "a noise level that a network knows is above 0"),
+    "scale": (lambda scale: scale >= 1, "guidance that a network knows is of a scale from 1"),
+    "interval": (lambda ends: 0 <= ends[0] <= ends[1] <= 1, "an interval of guidance is two flow times, from 0 to 1"),
+}
+"""Of settings: whether a value is one, and what is said where it is not."""
+
+
 def open_map(
     path: Path,
     family: str,
     sigma_d: float,
     labels: Tensor | None = None,
     device: torch.device = CPU,
-    heads: int | None = None,
-    smallest: float | None = None,
+    **settings: Unpack[MapSettings],
 ) -> Jump:
     """The map of a converted network, of a family that has maps, frozen, in unit variance: u -> its field.
 
-    `sigma_d` is the standard deviation of the data that it was trained on, `labels` (batch,) what it is told. `heads`
-    are MeanFlow's where its width is none of the published, `smallest` the noise level at which CTM's training ended,
-    the paper's 0.002 unless it is said. Raises BenchError, naming the file, for another family, for tensors that are
-    not this one's, and for what is said and not used.
+    `sigma_d` is the standard deviation of the data that it was trained on, `labels` (batch,) what it is told;
+    `settings` are `MapSettings`. Raises BenchError, naming the file, for another family, for tensors that are not this
+    one's, and for what is said and not used.
     """
-    found = open_network(path, family, sigma_d, device, heads, smallest)
+    found = open_network(path, family, sigma_d, device, **settings)
     _refuse(path, "labels", labels is not None and not found.classes, "this network is told no labels")
     if PUBLISHED[family].needs_labels and found.classes and labels is None:
         remedy = f"give one for each sample, 0 to {found.classes - 1}"
@@ -83,12 +103,7 @@ def open_map(
 
 
 def open_network(
-    path: Path,
-    family: str,
-    sigma_d: float,
-    device: torch.device = CPU,
-    heads: int | None = None,
-    smallest: float | None = None,
+    path: Path, family: str, sigma_d: float, device: torch.device = CPU, **settings: Unpack[MapSettings]
 ) -> PublishedMap:
     """The same network, to be told labels. Raises BenchError as `open_map` does, but for these."""
 
@@ -96,12 +111,14 @@ def open_network(
     if known is None or not known.map:
         maps = ", ".join(name for name, other in PUBLISHED.items() if other.map)
         raise BenchError(f"no map of {family!r} is known", file=path, key="family", remedy=f"one of {maps}")
-    for key, problem in known.unused(names_in(path)).items():
-        _refuse(path, key, (heads if key == "heads" else smallest) is not None, problem)
-    wrong = smallest is not None and not smallest > 0
-    _refuse(path, "smallest", wrong, "a noise level that a network knows is above 0")
+    said = {key: value for key, value in settings.items() if value is not None}
+    unused = known.unused(names_in(path))
+    for key, value in said.items():
+        _refuse(path, key, key in unused, unused.get(key, ""))
+        fits, problem = RANGES.get(key, (lambda _: True, ""))
+        _refuse(path, key, not fits(value), problem)
     try:
-        found: PublishedMap = named(known.map)(read_tensors(path, REMEDY), sigma_d, heads, smallest)
+        found: PublishedMap = named(known.map)(read_tensors(path, REMEDY), sigma_d, **said)
     except ValueError as error:
         raise BenchError(str(error), file=path, key=family, remedy=REMEDY) from error
     found.network.requires_grad_(False).to(device).eval()
