@@ -21,7 +21,7 @@ from trigbench.core.layouts import State, check_layout, listed, shapes_of, singl
 from trigbench.core.map_conversions import jump_from_flow
 from trigbench.core.networks.conditioning import full_precision
 from trigbench.core.networks.dit import TIME_CHANNELS, Tokens
-from trigbench.core.networks.embeddings import PositionalEmbedding
+from trigbench.core.networks.embeddings import PositionalEmbedding, pixel_norm
 from trigbench.core.networks.families import SIDE
 from trigbench.core.networks.images import Image, check_shape, square_side
 from trigbench.core.trigflow import time_dtype
@@ -31,8 +31,8 @@ TOLD = {"omega": ("omega_embedder", 4), "t_min": ("cfg_t_start_embedder", 2), "t
         "time": ("h_embedder", 4)}  # fmt: skip
 """Numbers, in the order of their tokens: (the layers that embed one, how many tokens it has)."""
 PREFIX = CLASS_TOKENS + sum(count for _, count in TOLD.values())
-EPSILON, BASE = 1e-6, 10_000.0
-"""Of the norms, and of the rotations."""
+BASE = 10_000.0
+"""Of the rotations' frequencies."""
 WHOLE = (0.0, 1.0)
 """All flow times."""
 RENAMED = ((r"^net\.", ""), (r"\._flax_(linear|embedding)", ""), (r"\.(attn|mlp)_gate$", r".\1_scale"))
@@ -77,7 +77,7 @@ class IMFDiT(nn.Module):
         self.shared_blocks = nn.ModuleList(Block(width, heads) for _ in range(shared))
         self.u_heads = nn.ModuleList(Block(width, heads) for _ in range(own))
         project = nn.Linear(width, patch**2 * shape[0])
-        self.u_final_layer = nn.Sequential(OrderedDict(norm=nn.RMSNorm(width, EPSILON), linear=project))
+        self.u_final_layer = nn.Sequential(OrderedDict(norm=RMSNorm(width), linear=project))
         self.initialise(project)
 
     def forward(
@@ -144,7 +144,7 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.norm1, self.norm2 = (nn.RMSNorm(width, EPSILON) for _ in range(2))
+        self.norm1, self.norm2 = (RMSNorm(width) for _ in range(2))
         self.attn, self.mlp = RotaryAttention(width, heads), SwiGLU(width)
         self.attn_scale, self.mlp_scale = (nn.Parameter(torch.zeros(width)) for _ in range(2))
 
@@ -160,7 +160,7 @@ class RotaryAttention(nn.Module):
         super().__init__()
         self.heads = heads
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(width, width, bias=False) for _ in range(4))
-        self.q_norm, self.k_norm = (nn.RMSNorm(width // heads, EPSILON) for _ in range(2))
+        self.q_norm, self.k_norm = (RMSNorm(width // heads) for _ in range(2))
 
     def forward(self, h: Tokens, rotation: Rotation) -> Tokens:
         q, k, v = (
@@ -169,6 +169,17 @@ class RotaryAttention(nn.Module):
         )
         q, k = (rotated(norm(each), rotation).to(v.dtype) for norm, each in ((self.q_norm, q), (self.k_norm, k)))
         return self.out_proj(scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) over channels, times a weight each."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, x: Float[Tensor, "*batch channels"]) -> Float[Tensor, "*batch channels"]:
+        return pixel_norm(x) * self.weight
 
 
 class SwiGLU(nn.Module):

@@ -40,7 +40,7 @@ class ConvertedTeacher(Model):
 
 
 def header_of(path: Path) -> Header:
-    """Of a network of EDM or EDM2, or a map of MeanFlow's or CTM's.
+    """Of a network of EDM or EDM2, or a map of MeanFlow's, iMF's or CTM's.
 
     Raises ValueError, in words, where the file is none, and OSError.
     """

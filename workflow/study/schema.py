@@ -108,7 +108,7 @@ class Arm(Model):
     """A name of the study's `sizes`: the network."""
     teacher: Annotated[str | ConvertedTeacher | None, BeforeValidator(_teacher)] = None
     """`exact` for the data's own velocity, the name of an arm, whose run of the same seed teaches, or a network in a
-    file: `{file: ..., kind: edm}`, or of kind meanflow or ctm."""
+    file: `{file: ..., kind: edm}`, or of kind meanflow, imf or ctm."""
     start: Name = "random"
     """Where the parameters start, the fake's too: `random` ones are drawn, `teacher` takes its teacher's averaged ones
     (as the paper does), and the name of an arm those of that arm's run of the same seed."""
