@@ -1,5 +1,6 @@
 """ADM's U-Net (arXiv 2105.05233), that of CM's and CTM's ImageNet 64, as EDM writes it, and sCM's change to it."""
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
@@ -12,8 +13,6 @@ from torch.nn.functional import silu
 from trigbench.core.condition import Condition
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.networks.conditioning import (
-    CONDITIONINGS,
-    Conditioning,
     ToldNumbers,
     check_choice,
     full_precision,
@@ -35,14 +34,21 @@ from trigbench.core.trigflow import time_dtype
 
 PLAIN: Mapping[str, Any] = {"conditioning": "plain", "embedding": "adm"}
 """The network as EDM published it."""
+IMAGENET64: Mapping[str, Any] = {
+    "shape": (3, 64, 64), "classes": 1000, "width": 192, "multipliers": (1, 2, 3, 4), "blocks": 3,
+}  # fmt: skip
+LSUN256: Mapping[str, Any] = {"shape": (3, 256, 256), "width": 256, "multipliers": (1, 1, 2, 2, 4, 4), "blocks": 2}
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "imagenet64": {"shape": (3, 64, 64), "classes": 1000, "width": 192, "multipliers": (1, 2, 3, 4), "blocks": 3},
-    "lsun256": {"shape": (3, 256, 256), "width": 256, "multipliers": (1, 1, 2, 2, 4, 4), "blocks": 2},
+    "imagenet64": IMAGENET64,
+    "imagenet64-plain": {**IMAGENET64, **PLAIN},
+    "lsun256": LSUN256,
+    "lsun256-shift": {**LSUN256, **PLAIN, "conditioning": "shift"},
 }
-"""Keyword arguments of `ADM`; add PLAIN for its own conditioning."""
+"""Keyword arguments of `ADM`; CM's networks of LSUN are told the time by a shift alone."""
 
 CHANNELS_PER_HEAD = 64
 Embedding = Literal["positional", "adm", "fourier"]
+Conditioning = Literal["double", "plain", "shift"]
 
 
 class ADM(nn.Module):
@@ -50,10 +56,10 @@ class ADM(nn.Module):
 
     The angle for networks trained here; EDM's c_noise for checkpoints (core.networks.teachers), which `coordinate`
     "log_noise_level" makes of the angle, and of the data's `sigma_d`. It is multiplied by `time_scale` first: 1000 in
-    the networks of CM's authors. Levels have `width * multiplier` channels and `blocks` blocks; attention, in heads of
-    64 channels, at the resolutions in `attention`. `classes` labels, none being index `classes` or None, and `told`
-    numbers per sample are added to the time's embedding. Parameters are named as in EDM's checkpoints. F is 0 before
-    training. Raises ValueError for channels that are no whole number of heads.
+    the networks of CM's authors. Levels have `width * multiplier` channels and `blocks` blocks; attention at the
+    resolutions in `attention`, in heads of 64 channels, or in one where there are fewer. `classes` labels, none being
+    index `classes` or None, and `told` numbers per sample are added to the time's embedding. Parameters are named as in
+    EDM's checkpoints. F is 0 before training. Raises ValueError for channels that are no whole number of heads.
     """
 
     def __init__(
@@ -73,7 +79,7 @@ class ADM(nn.Module):
         sigma_d: float = SIGMA_D,
     ) -> None:
         super().__init__()
-        check_choice("conditioning", conditioning, CONDITIONINGS)
+        check_choice("conditioning", conditioning, get_args(Conditioning))
         check_choice("embedding", embedding, EMBEDDINGS)
         check_choice("coordinate", coordinate, get_args(NoiseCoordinate))
         self.coordinate: NoiseCoordinate = coordinate
@@ -112,24 +118,22 @@ class ADM(nn.Module):
     ) -> Float[Tensor, "batch embedding"]:
         """Of time and condition, for every block."""
         labels, numbers = labels_and_numbers(condition, self.told)
-        told = self.time_scale * noise_coordinate(t, self.coordinate, self.sigma_d)
-        e = self.map_layer1(silu(self.map_layer0(self.embed_time(told).to(self.map_layer0.weight.dtype))))
+        c = self.time_scale * noise_coordinate(t, self.coordinate, self.sigma_d)
+        e = self.map_layer1(silu(self.map_layer0(self.embed_time(c).to(self.map_layer0.weight.dtype))))
         if self.map_label is not None:
             e = e + self.map_label(one_hot(labels, self.classes, e))
         return silu(self.tell(e, numbers))
 
 
 class ADMEmbedding(nn.Module):
-    """ADM's positional embedding: cos before sin, amplitude 1, frequencies 10000^(-i / half)."""
+    """ADM's positional embedding: the positional one, of amplitude 1."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.frequencies_count = channels // 2
+        self.embed = PositionalEmbedding(channels)
 
     def forward(self, c: Float[Tensor, " batch"]) -> Float[Tensor, "batch channels"]:
-        exponents = torch.arange(self.frequencies_count, dtype=c.dtype, device=c.device) / self.frequencies_count
-        angles = c[:, None] * 10_000.0**-exponents
-        return torch.cat([angles.cos(), angles.sin()], dim=1)
+        return self.embed(c) / math.sqrt(2)
 
 
 EMBEDDINGS: Mapping[Embedding, Callable[[int], nn.Module]] = {
@@ -143,7 +147,7 @@ class Block(nn.Module):
     """skip(x) + conv(silu(y)), where y is conv(silu(norm(x))) conditioned on e; then attention likewise.
 
     "double" is norm(y) * pnorm(s(e)) + pnorm(b(e)) (arXiv 2410.11081, Sec. 4.1); "plain" is ADM's adaptive group
-    norm, norm(y) * (1 + s(e)) + b(e).
+    norm, norm(y) * (1 + s(e)) + b(e); "shift" is norm(y + b(e)), as before ADM.
     """
 
     def __init__(self, place: Place, embedding: int, dropout: float, conditioning: Conditioning) -> None:
@@ -153,15 +157,13 @@ class Block(nn.Module):
         self.conditioning: Conditioning = conditioning
         self.norm0 = _group_norm(inputs)
         self.conv0 = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.affine = nn.Linear(embedding, 2 * outputs)
+        self.affine = nn.Linear(embedding, outputs if conditioning == "shift" else 2 * outputs)
         self.norm1 = _group_norm(outputs)
         self.dropout = Dropout(dropout) if dropout else nn.Identity()
         self.conv1 = _zero(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
         if place.attends:
-            self.heads = max(1, outputs // CHANNELS_PER_HEAD)
-            if outputs % self.heads:
-                raise ValueError(f"{outputs} channels at {place.resolution} pixels are no {self.heads} heads")
+            self.heads = heads_of(outputs)
             self.norm2 = _group_norm(outputs)
             self.qkv = nn.Conv2d(outputs, 3 * outputs, 1)
             self.proj = _zero(nn.Conv2d(outputs, outputs, 1))
@@ -178,9 +180,18 @@ class Block(nn.Module):
         """Normalise y and let the embedding modulate it."""
         with full_precision(y):
             modulation = self.affine(e)
+        if self.conditioning == "shift":
+            return self.norm1(y + modulation.to(y.dtype)[:, :, None, None])
         scale, shift = modulation.chunk(2, dim=1)
         scale, shift = (1 + scale, shift) if self.conditioning == "plain" else (pixel_norm(scale), pixel_norm(shift))
         return self.norm1(y) * scale.to(y.dtype)[:, :, None, None] + shift.to(y.dtype)[:, :, None, None]
+
+
+def heads_of(channels: int) -> int:
+    """Heads of attention. Raises ValueError for channels that are no whole number of them."""
+    if channels > CHANNELS_PER_HEAD and channels % CHANNELS_PER_HEAD:
+        raise ValueError(f"{channels} channels are no whole number of heads of {CHANNELS_PER_HEAD}")
+    return max(1, channels // CHANNELS_PER_HEAD)
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:

@@ -47,8 +47,8 @@ class Naming:
         return f"{self.prefix}{self.label}.weight"
 
 
-PER_OPENAI: Mapping[str, float] = {"time_scale": 1000.0}
-"""Settings of ADM by CM's authors, and CTM's, beside PLAIN."""
+OPENAI_SETTINGS: Mapping[str, float] = {"time_scale": 1000.0}
+"""Of ADM by CM's authors, and CTM's, beside PLAIN."""
 FILTERS = r"model\.map_augment\.weight|.*\.resample_filter"
 NAMINGS = (
     Naming(
@@ -69,7 +69,7 @@ NAMINGS = (
         attention="qkv",
         label="map_label",
         unused="",
-        settings=PER_OPENAI,
+        settings=OPENAI_SETTINGS,
     ),
     Naming(
         network=DDPMPP,
@@ -98,6 +98,16 @@ SIDE = 32
 """Of the latents of MeanFlow's and iMF's DiTs, where their tensors do not say it: ImageNet 256."""
 SECOND = re.compile(r"(model|openai)\.(map_layer[01]|(?:enc|dec)\.[^.]+\.affine)_s\.(weight|bias)")
 """CTM's layers of the second time."""
+
+
+class NoVelocity(ValueError):
+    """A network that is known, and is no diffusion model."""
+
+
+def refuse_consistency(names: Collection[str]) -> None:
+    """Raise NoVelocity where tensors of these names are a consistency model."""
+    if SIGMA_MIN_OF in names:
+        raise NoVelocity("a consistency model, which has no velocity to teach or to be integrated by")
 
 
 def naming_of(names: Iterable[str]) -> Naming:
@@ -140,14 +150,8 @@ Shapes = Mapping[str, list[int]]
 
 def of_edm(shapes: Shapes) -> Header:
     """A network of EDM or EDM2, or of CM's authors. Raises ValueError, as all here, where tensors of these shapes are
-    none, and for a consistency model, which has no velocity."""
-    if SIGMA_MIN_OF in shapes:
-        raise ValueError("a consistency model, which has no velocity to teach or to be integrated by")
-    return of_unet(shapes)
-
-
-def of_unet(shapes: Shapes) -> Header:
-    """The same, of a consistency model too."""
+    none, and NoVelocity for a consistency model."""
+    refuse_consistency(shapes)
     naming = naming_of(shapes)
     first = re.compile(rf"{re.escape(naming.prefix)}enc\.(\d+)x\1_conv\.weight")
     stems = {int(found[1]): shapes[name] for name in shapes if (found := first.fullmatch(name))}
@@ -251,10 +255,14 @@ PUBLISHED: dict[str, PublishedFamily] = {
         remark=f"taken to be trained down to the noise level {SIGMA_MIN:g}, as CTM's paper has it (docs/teachers.md)",
     ),
     "scm": PublishedFamily("sCM", "trigbench.core.networks.fastgen:scm_tensors"),
-    "adm": PublishedFamily("ADM", f"{CM}:adm_tensors"),
+    "adm": PublishedFamily(
+        "ADM", f"{CM}:adm_tensors",
+        remark="taken for a diffusion model, as whoever converted it says; a consistency model has the same tensors",
+    ),
     "cm": PublishedFamily(
         "CM", f"{CM}:cm_tensors", sigma_d=SIGMA_D,
-        remark=f"taken for a consistency model that ends at the noise level {SIGMA_MIN:g}, as CM's paper has it",
+        remark=f"taken for a consistency model that ends at the noise level {SIGMA_MIN:g} and has CM's heads; the "
+        "release's own sampler cuts samples to [-1, 1] after every step, which is not done here",
     ),
     "imf": PublishedFamily(
         "iMF", f"{IMF}:imf_tensors", header=_of_imf, is_map=lambda names: "omega_tokens" in names,

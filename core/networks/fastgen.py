@@ -10,6 +10,7 @@ import re
 from torch import Tensor
 
 from trigbench.core.layouts import State
+from trigbench.core.networks.adm import ADM
 from trigbench.core.networks.teachers import edm_network
 
 HEAD = re.compile(r"model\.logvar_linear\.(weight|bias)")
@@ -22,5 +23,6 @@ def scm_tensors(state: State) -> dict[str, Tensor]:
         raise ValueError(f"{second[0]} is of a second time, which sCM has not, and no known checkpoint of FastGen's")
     kept = {name: tensor for name, tensor in state.items() if not HEAD.fullmatch(name)}
     found = {n: t.reshape(()) if GAIN.fullmatch(n) and t.shape == (1,) else t for n, t in kept.items()}
-    edm_network(found)
+    if isinstance(edm_network(found), ADM):
+        raise ValueError("ADM's U-Net, whose layout in FastGen was not read")
     return found

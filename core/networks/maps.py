@@ -16,14 +16,14 @@ from trigbench.core.networks.adm import ADM
 from trigbench.core.networks.conditioning import check_choice
 from trigbench.core.networks.ctm import CTMNetwork, ctm_jump
 from trigbench.core.networks.ddpmpp import PLAIN, DDPMpp
-from trigbench.core.networks.families import PER_OPENAI
+from trigbench.core.networks.families import OPENAI_SETTINGS
 from trigbench.core.networks.images import Image
 from trigbench.core.networks.imf import IMFDiT, imf_jump
 from trigbench.core.networks.meanflow import MeanFlowDiT, meanflow_jump, published_positions
 from trigbench.core.networks.meanflow_unet import MeanFlowUNet, meanflow_unet_jump
 
 TOLD = ("target_time",)
-UNETS = {"ddpmpp": partial(DDPMpp, **PLAIN), "adm": partial(ADM, **adm.PLAIN, **PER_OPENAI)}
+UNETS = {"ddpmpp": partial(DDPMpp, **PLAIN), "adm": partial(ADM, **adm.PLAIN, **OPENAI_SETTINGS)}
 """CTM's, as published."""
 
 

@@ -1,27 +1,27 @@
 """CM's networks as its authors save them (openai/consistency_models: cm/unet.py), in the names of EDM's ADM.
 
-The same U-Net: what differs are names, the order of channels in attention (query, key, value before heads and a
-head's channels), and labels, which are a table. The time that it embeds is 1000 c_noise (cm/karras_diffusion.py). The
-side of its images stands in no tensor: attention begins at 32 pixels in every network of theirs, by which it is known.
-Diffusion models and consistency models have the same tensors; which one a checkpoint is, whoever converts it says.
-Tensors in, tensors out; `consistency_field` is the map of CM.
+ADM's U-Net, of LSUN with a shift alone for the time. What differs are names, the order of channels in attention (query,
+key, value before heads and a head's channels), and labels, which are a table. The time that it embeds is 1000 c_noise
+(cm/karras_diffusion.py). The side of its images stands in no tensor: attention begins at 32 pixels in every network of
+theirs (scripts/launch.sh), by which it is known, unless it is said. Diffusion models and consistency models have the
+same tensors; which one a checkpoint is, whoever converts it says. Tensors in, tensors out; `consistency_field` is the
+map of CM.
 """
 
 import re
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trigbench.core.constants import SIGMA_D, SIGMA_MIN
 from trigbench.core.conversions import field_with_boundary
 from trigbench.core.layouts import State, listed, single
-from trigbench.core.networks.adm import CHANNELS_PER_HEAD
-from trigbench.core.networks.conditioning import Told
+from trigbench.core.networks.adm import heads_of
 from trigbench.core.networks.families import OPENAI, SIGMA_MIN_OF
 from trigbench.core.networks.teachers import Published, edm_field, edm_network
 from trigbench.core.networks.unet import Plan, plan_of
-from trigbench.core.trigflow import Field
+from trigbench.core.trigflow import Field, is_traced
 
 FINEST_ATTENTION = 32
 """Pixels, of every network of theirs (attention_resolutions 32,16,8)."""
@@ -29,8 +29,8 @@ OUTER = {
     "map_layer0": "time_embed.0", "map_layer1": "time_embed.2", "map_label": "label_emb", "out_norm": "out.0",
     "out_conv": "out.2",
 }  # fmt: skip
-OF_TIME, AGAIN = re.compile("^time_embed|emb_layers"), r"\g<0>_s"
-"""Their layers of the time, and how CTM calls those of its second."""
+OF_TIME = re.compile("^time_embed|emb_layers")
+"""Layers of the time."""
 SECOND_TIME = re.compile(r"time_embed_s\.|.*\.emb_layers_s\.")
 BLOCK = {
     "norm0": "in_layers.0", "conv0": "in_layers.2", "affine": "emb_layers.1", "norm1": "out_layers.0",
@@ -57,7 +57,13 @@ def adm_tensors(state: State, side: int | None = None) -> dict[str, Tensor]:
         found[name] = _heads_first(found[name])
     if (label := found.get(f"{OPENAI}map_label.weight")) is not None:
         found[f"{OPENAI}map_label.weight"] = label.T.contiguous()
-    edm_network(found)
+    try:
+        edm_network(found)
+    except ValueError as error:  # in the names of the checkpoint
+        said = str(error)
+        for ours in sorted(names, key=len, reverse=True):
+            said = said.replace(f"{OPENAI}{ours}.", f"{names[ours]}.")
+        raise ValueError(said) from None
     return found
 
 
@@ -75,10 +81,11 @@ def ctm_adm_tensors(state: State, side: int | None = None) -> dict[str, Tensor]:
     second = {name: tensor for name, tensor in state.items() if SECOND_TIME.match(name)}
     rest = {name: tensor for name, tensor in state.items() if name not in second}
     named = {
-        f"{OF_TIME.sub(AGAIN, theirs)}.{part}": f"{OPENAI}{ours}_s.{part}"
-        for ours, theirs in _names(_plan(rest, side))
+        f"{theirs}.{part}": f"{OPENAI}{ours}_s.{part}"
+        for ours, first in _names(_plan(rest, side))
+        for theirs, changed in (OF_TIME.subn(r"\g<0>_s", first),)
         for part in ("weight", "bias")
-        if OF_TIME.search(theirs)
+        if changed
     }
     if unexpected := [name for name in second if name not in named]:
         raise ValueError(f"these tensors are not CTM's ADM; unexpected: {listed(unexpected)}")
@@ -87,20 +94,26 @@ def ctm_adm_tensors(state: State, side: int | None = None) -> dict[str, Tensor]:
 
 def cm_network(state: State) -> tuple[Published, float]:
     """(the network, the noise level at which its map ends) of what `cm_tensors` gave. Raises ValueError as it does."""
-    if SIGMA_MIN_OF not in state:
-        raise ValueError("no noise level at which a consistency model ends")
-    network = edm_network({name: tensor for name, tensor in state.items() if name != SIGMA_MIN_OF})
-    return network, float(state[SIGMA_MIN_OF])
+    smallest = float(state[SIGMA_MIN_OF]) if SIGMA_MIN_OF in state else 0.0
+    if not 0 < smallest < SIGMA_D:
+        raise ValueError(f"no noise level at which a consistency model ends: {smallest:g}")
+    return edm_network({name: tensor for name, tensor in state.items() if name != SIGMA_MIN_OF}), smallest
 
 
 def consistency_field(
-    network: nn.Module, sigma_min: float = SIGMA_MIN, sigma_d: float = SIGMA_D, condition: Told = None
+    network: Published, sigma_min: float = SIGMA_MIN, sigma_d: float = SIGMA_D, labels: Tensor | None = None
 ) -> Field:
     """The field whose map is CM's f(x, sigma) (arXiv 2303.01469, App. C), for angles from arctan(sigma_min / sigma_d).
 
-    Sampled by `sample_consistency(field, noise, times, boundary=arctan(sigma_min / sigma_d))`.
+    Sampled by `sample_consistency(field, noise, times, boundary=arctan(sigma_min / sigma_d))`. `labels` (batch,) are
+    for a network of classes, which was trained with one for every image. Raises ValueError where it is told none or is
+    of no classes, and for labels that are no class.
     """
-    return field_with_boundary(edm_field(network, sigma_d, condition), sigma_min, sigma_d)
+    if (labels is None) != (not network.classes):
+        raise ValueError(f"the network is told a label for each image: {network.classes or 'none'} classes")
+    if labels is not None and not is_traced() and bool(((labels < 0) | (labels >= network.classes)).any()):
+        raise ValueError(f"labels are classes, 0 to {network.classes - 1}")
+    return field_with_boundary(edm_field(network, sigma_d, labels), sigma_min, sigma_d)
 
 
 def _plan(state: State, side: int | None) -> Plan:
@@ -117,8 +130,9 @@ def _plan(state: State, side: int | None) -> Plan:
         )
     widths = [c.shape[0] for c in convolutions[::per_level] if c is not None]
     attends = [level for level in range(levels) if f"input_blocks.{1 + level * per_level}.1.qkv.weight" in state]
-    if side is None:
-        side = FINEST_ATTENTION << min(attends, default=0)
+    if side is None and not attends:
+        raise ValueError("the side of the images stands in no tensor, nor follows from where attention begins: say it")
+    side = FINEST_ATTENTION << min(attends) if side is None else side
     return plan_of(side, stem.shape[0], widths, per_level - 1, {side >> level for level in attends}, "every")
 
 
@@ -148,6 +162,4 @@ def _of_block(ours: str, theirs: str, attention: str, attends: bool) -> Iterator
 
 def _heads_first(rows: Tensor) -> Tensor:
     """Rows of query, key and value, from (3, heads, channels) to (heads, channels, 3)."""
-    channels = rows.shape[0] // 3
-    heads = max(1, channels // CHANNELS_PER_HEAD)
-    return rows.unflatten(0, (3, heads, -1)).movedim(0, 2).flatten(0, 2).contiguous()
+    return rows.unflatten(0, (3, heads_of(rows.shape[0] // 3), -1)).movedim(0, 2).flatten(0, 2).contiguous()

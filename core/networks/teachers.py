@@ -21,7 +21,8 @@ from trigbench.core.networks.adm import ADM
 from trigbench.core.networks.conditioning import Told
 from trigbench.core.networks.ddpmpp import DDPMpp
 from trigbench.core.networks.edm2 import EDM2
-from trigbench.core.networks.families import Naming, naming_of
+from trigbench.core.networks.families import ADM as PATH_OF_ADM
+from trigbench.core.networks.families import Naming, naming_of, refuse_consistency
 from trigbench.core.trigflow import Field, time_dtype
 
 Published = DDPMpp | ADM | EDM2
@@ -38,9 +39,10 @@ def edm_network(state: Mapping[str, Tensor]) -> Published:
     Call it with EDM's own time, c_noise = ln(sigma) / 4, or make it a field by `edm_field`. Half
     precision becomes single.
 
-    Raises ValueError when the tensors are of no such family, and when a name is missing or unexpected
-    or a shape differs.
+    Raises ValueError when the tensors are of no such family, NoVelocity for a consistency model, and ValueError when a
+    name is missing or unexpected or a shape differs.
     """
+    refuse_consistency(state)
     try:
         naming = naming_of(state)
     except ValueError as error:
@@ -78,9 +80,11 @@ def _settings(naming: Naming, state: Mapping[str, Tensor]) -> dict[str, object]:
         widths = [encoder[side, f"block0.{naming.block}"].shape[0] for side in sides]
     except (IndexError, KeyError) as error:
         raise ValueError(f"no encoder in these tensors, {error} is missing: {listed(state)}") from error
-    label = state.get(naming.labels)
+    label, affine = state.get(naming.labels), encoder.get((sides[0], "block0.affine"))
     width = stem.shape[0]
+    shifted = naming.network == PATH_OF_ADM and affine is not None and len(affine) == widths[0]
     return {
+        **({"conditioning": "shift"} if shifted else {}),
         "shape": (stem.shape[1] - naming.stem_bias, sides[0], sides[0]),
         "classes": 0 if label is None else label.shape[1],
         "width": width,

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -22,9 +23,10 @@ from tests.core.test_teachers import (
 )
 from trigbench.core.condition import Condition
 from trigbench.core.conversions import edm_denoiser_from_field, trig_from_edm
-from trigbench.core.networks.adm import ADM
+from trigbench.core.networks.adm import ADM, PRESETS, heads_of
 from trigbench.core.networks.ctm import ctm_jump, ctm_network, ctm_tensors
-from trigbench.core.networks.families import PUBLISHED, SIGMA_MIN_OF, of_edm
+from trigbench.core.networks.families import PUBLISHED, SIGMA_MIN_OF, NoVelocity, of_edm
+from trigbench.core.networks.fastgen import scm_tensors
 from trigbench.core.networks.maps import CTMMap
 from trigbench.core.networks.openai import adm_tensors, cm_network, cm_tensors, consistency_field
 from trigbench.core.networks.teachers import edm_field, edm_network
@@ -33,7 +35,17 @@ from trigbench.core.trigflow import rotate
 
 WIDTH, MIN = 128, 0.002  # the fewest channels whose groups are 32 in both
 SOME = torch.tensor([2, 0, 1])
-Names = Callable[[str], str]
+
+
+class Release(NamedTuple):
+    """A configuration of CM's release."""
+
+    side: int
+    channels: int
+    multipliers: tuple[int, ...]
+    blocks: int
+    classes: int
+    scaled: bool
 
 
 def group_norm(w: Weights, name: str, x: Tensor) -> Tensor:
@@ -58,8 +70,10 @@ def resampled(x: Tensor, how: str) -> Tensor:
 class Published:
     """The network of one block a level at 8x8 and 4x4, where it attends, by either naming of its tensors."""
 
-    def __init__(self, w: Weights, parts: dict[str, str], split: Callable[[Tensor], Tensor]) -> None:
-        self.w, self.parts, self.split = w, parts, split
+    def __init__(
+        self, w: Weights, parts: dict[str, str], split: Callable[[Tensor], Tensor], shifted: bool = False
+    ) -> None:
+        self.w, self.parts, self.split, self.shifted = w, parts, split, shifted
 
     def block(
         self,
@@ -73,11 +87,14 @@ class Published:
     ) -> Tensor:
         w, part = self.w, {key: f"{name}.{value}" for key, value in self.parts.items()}
         y = edm_conv(w, part["conv0"], resampled(nnf.silu(group_norm(w, part["norm0"], x)), how), outputs, 3)
-        modulation = edm_linear(w, part["affine"], e, 2 * outputs)
+        modulation = edm_linear(w, part["affine"], e, outputs if self.shifted else 2 * outputs)
         if end is not None:
             modulation = modulation + edm_linear(w, part["affine"].replace("layers", "layers_s"), end, 2 * outputs)
-        scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
-        y = group_norm(w, part["norm1"], y) * (1 + scale) + shift
+        if self.shifted:
+            y = group_norm(w, part["norm1"], y + modulation[:, :, None, None])
+        else:
+            scale, shift = modulation[:, :, None, None].chunk(2, dim=1)
+            y = group_norm(w, part["norm1"], y) * (1 + scale) + shift
         y = edm_conv(w, part["conv1"], nnf.silu(y), outputs, 3)
         x = resampled(x, how)
         x = y + (x if x.shape[1] == outputs else edm_conv(w, part["skip"], x, outputs, 1))
@@ -130,8 +147,9 @@ def edm_adm(w: Weights, x: Tensor, c_noise: Tensor, labels: Tensor | None) -> Te
 
 
 def openai_adm(w: Weights, x: Tensor, timesteps: Tensor, labels: Tensor | None, ends: Tensor | None = None) -> Tensor:
-    """That of CM's authors (openai/consistency_models), or with `ends` CTM's (sony/ctm: code/cm/unet.py)."""
-    net = Published(w, OF_OPENAI, in_openai_s_order)
+    """That of CM's authors (openai/consistency_models): of ImageNet with labels, else of LSUN, which is not told scales
+    (use_scale_shift_norm); or with `ends` CTM's (sony/ctm: code/cm/unet.py)."""
+    net = Published(w, OF_OPENAI, in_openai_s_order, shifted=labels is None)
     end = None
     if ends is not None:
         end = edm_linear(w, "time_embed_s.0", embedded(ends), 4 * WIDTH)
@@ -207,8 +225,8 @@ def test_the_networks_of_cm_s_authors_denoise_and_map_as_published(labelled: boo
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_two_steps_are_those_of_cm_s_sampler() -> None:
-    """Alg. 1: x + sqrt(sigma^2 - sigma_min^2) z, mapped."""
+def test_two_steps_are_those_of_cm_s_algorithm() -> None:
+    """Alg. 1: x + sqrt(sigma^2 - sigma_min^2) z, mapped; the release's script also cuts each x to [-1, 1]."""
     w, sigmas = openai_checkpoint(), (80.0, 0.661)
     z = torch.randn(2, 2, 3, 8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     times = [math.atan(sigma / SIGMA_D) for sigma in sigmas]
@@ -261,16 +279,102 @@ def test_what_does_not_fit_is_named() -> None:
     w = openai_checkpoint()
     with pytest.raises(ValueError, match=r"unexpected: time_embed_s\.0\.weight"):  # CTM's
         adm_tensors(w | {"time_embed_s.0.weight": torch.zeros(1)}, side=8)
-    with pytest.raises(ValueError, match=r"missing: openai\.dec\.4x4_in0\.qkv\.weight"):
+    with pytest.raises(ValueError, match=r"missing: middle_block\.1\.qkv\.weight"):
         adm_tensors(without(w, "middle_block.1.qkv.weight"), side=8)
     with pytest.raises(ValueError, match="no encoder of ADM's"):
         adm_tensors(without(w, "input_blocks.3.0.in_layers.2.weight"), side=8)
     with pytest.raises(ValueError, match="--family cm, or adm"):
         edm_network(w)
     consistency = cm_tensors(w, side=8)
-    with pytest.raises(ValueError, match=r"unexpected: openai\.sigma_min"):
-        edm_network(consistency)
-    with pytest.raises(ValueError, match="a consistency model, which has no velocity"):
-        of_edm({name: list(t.shape) for name, t in consistency.items()})
-    with pytest.raises(ValueError, match="no noise level"):
-        cm_network(without(consistency, SIGMA_MIN_OF))
+    for read in (edm_network, lambda state: of_edm({name: list(t.shape) for name, t in state.items()})):
+        with pytest.raises(NoVelocity, match="a consistency model, which has no velocity"):
+            read(consistency)
+    for wrong in (without(consistency, SIGMA_MIN_OF), consistency | {SIGMA_MIN_OF: torch.tensor(-3.0)}):
+        with pytest.raises(ValueError, match="no noise level"):
+            cm_network(wrong)
+    with pytest.raises(ValueError, match="say it"):
+        adm_tensors({name: tensor for name, tensor in w.items() if not name.startswith("input_blocks.3.1.")})
+    with pytest.raises(ValueError, match="no whole number of heads"):
+        heads_of(96)
+    with pytest.raises(ValueError, match="layout in FastGen was not read"):
+        scm_tensors({name.replace("openai.", "model."): t for name, t in adm_tensors(w, side=8).items()})
+
+
+def test_labels_are_told_where_a_consistency_model_was_trained_with_them() -> None:
+    networks = [cm_network(cm_tensors(openai_checkpoint(labelled), side=8))[0] for labelled in (True, False)]
+    for network, labels in ((networks[0], None), (networks[1], SOME), (networks[0], SOME + 1), (networks[0], SOME - 1)):
+        with pytest.raises(ValueError, match="label"):
+            consistency_field(network, labels=labels)
+
+
+RELEASED = {
+    "imagenet64-plain": Release(64, 192, (1, 2, 3, 4), 3, 1000, True),
+    "lsun256-shift": Release(256, 256, (1, 1, 2, 2, 4, 4), 2, 0, False),
+}
+
+
+def shapes_of_release(about: Release) -> dict[str, tuple[int, ...]]:
+    """Names and shapes as the release's loops make them (scripts/launch.sh: attention at 32, 16 and 8 pixels)."""
+    found: dict[str, tuple[int, ...]] = {}
+    embedded, width = 4 * about.channels, about.channels * about.multipliers[0]
+
+    def layer(name: str, *shape: int) -> None:
+        found.update({f"{name}.weight": shape, f"{name}.bias": shape[:1]})
+
+    def residual(name: str, inputs: int, outputs: int) -> None:
+        layer(f"{name}.in_layers.0", inputs)
+        layer(f"{name}.in_layers.2", outputs, inputs, 3, 3)
+        layer(f"{name}.emb_layers.1", (2 if about.scaled else 1) * outputs, embedded)
+        layer(f"{name}.out_layers.0", outputs)
+        layer(f"{name}.out_layers.3", outputs, outputs, 3, 3)
+        if inputs != outputs:
+            layer(f"{name}.skip_connection", outputs, inputs, 1, 1)
+
+    def attention(name: str, channels: int) -> None:
+        layer(f"{name}.norm", channels)
+        layer(f"{name}.qkv", 3 * channels, channels, 1, 1)
+        layer(f"{name}.proj_out", channels, channels, 1, 1)
+
+    layer("time_embed.0", embedded, about.channels)
+    layer("time_embed.2", embedded, embedded)
+    if about.classes:
+        found["label_emb.weight"] = (about.classes, embedded)
+    layer("input_blocks.0.0", width, 3, 3, 3)
+    skips = [width]
+    for level, multiplier in enumerate(about.multipliers):
+        for _ in range(about.blocks):
+            before, width = width, about.channels * multiplier
+            residual(f"input_blocks.{len(skips)}.0", before, width)
+            if about.side >> level in (32, 16, 8):
+                attention(f"input_blocks.{len(skips)}.1", width)
+            skips.append(width)
+        if level < len(about.multipliers) - 1:
+            residual(f"input_blocks.{len(skips)}.0", width, width)
+            skips.append(width)
+    residual("middle_block.0", width, width)
+    attention("middle_block.1", width)
+    residual("middle_block.2", width, width)
+    for k, level in enumerate(sorted([*range(len(about.multipliers))] * (about.blocks + 1), reverse=True)):
+        before, width = width + skips.pop(), about.channels * about.multipliers[level]
+        residual(f"output_blocks.{k}.0", before, width)
+        attends = about.side >> level in (32, 16, 8)
+        if attends:
+            attention(f"output_blocks.{k}.1", width)
+        if level and (k + 1) % (about.blocks + 1) == 0:
+            residual(f"output_blocks.{k}.{2 if attends else 1}", width, width)
+    layer("out.0", width)
+    layer("out.2", 3, width, 3, 3)
+    return found
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_every_layer_of_the_released_networks_is_read(name: str) -> None:
+    about = RELEASED[name]
+    state = {n: torch.empty(shape, device="meta") for n, shape in shapes_of_release(about).items()}
+    found = adm_tensors(state)
+    assert sum(t.numel() for t in found.values()) == sum(t.numel() for t in state.values())
+    header = of_edm({n: list(t.shape) for n, t in found.items()})
+    assert header.shape == (3, about.side, about.side) and header.classes == about.classes
+    with torch.device("meta"):
+        ours = ADM(**PRESETS[name]).state_dict()
+    assert {n: t.shape for n, t in ours.items()} == {n.removeprefix("openai."): t.shape for n, t in found.items()}

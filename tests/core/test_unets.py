@@ -347,7 +347,7 @@ def count(make: Callable[..., nn.Module], settings: Mapping[str, Any]) -> int:
 
 COUNTED: dict[str, tuple[Callable[..., nn.Module], Mapping[str, Any], Mapping[str, Any]]] = {
     "DDPM++ cifar10": (DDPMpp, ddpmpp.PRESETS["cifar10-plain"], ddpmpp.CIFAR10),
-    **{f"ADM {name}": (ADM, {**preset, **adm.PLAIN}, preset) for name, preset in adm.PRESETS.items()},
+    "ADM imagenet64": (ADM, adm.PRESETS["imagenet64-plain"], adm.IMAGENET64),
     **{f"EDM2 {name}": (EDM2, {**preset, **edm2.PLAIN}, preset) for name, preset in edm2.PRESETS.items()},
     **{f"DiT {name}": (DiT, {**preset, "conditioning": "plain"}, preset) for name, preset in dit.PRESETS.items()},
 }

@@ -46,12 +46,14 @@ SMALL: dict[str, Any] = {"width": 16, "multipliers": [1, 2], "blocks": 1, "atten
 FAMILIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "ddpmpp": (DDPMpp, {**SMALL, **ddpmpp.PLAIN}),
     "adm": (ADM, {**SMALL, **adm.PLAIN}),
+    "openai": (ADM, {**SMALL, **adm.PLAIN, "conditioning": "shift", **families.OPENAI_SETTINGS}),
     "edm2": (EDM2, {**SMALL, "width": 32, **edm2.PLAIN}),
 }
 INCEPTION = {"kind": "inception", "weights": "w.safetensors"}
 PATHS = {
     "ddpmpp": "trigbench.core.networks.ddpmpp:DDPMpp",
     "adm": "trigbench.core.networks.adm:ADM",
+    "openai": "trigbench.core.networks.adm:ADM",
     "edm2": "trigbench.core.networks.edm2:EDM2",
 }
 
@@ -60,15 +62,16 @@ def published(family: str, path: Path, shape: tuple[int, ...] = (1, 8, 8), class
     """Write a random network as its authors name its tensors, with those that a field has no use for."""
     make, settings = FAMILIES[family]
     network = make(shape=shape, classes=classes, **settings)
-    about = next(naming for naming in families.NAMINGS if naming.network == PATHS[family])
+    ours = [naming for naming in families.NAMINGS if naming.network == PATHS[family]]
+    about = next(naming for naming in ours if (naming.prefix == families.OPENAI) == (family == "openai"))
     g = torch.Generator().manual_seed(seed)
     state = {
         teachers._published(about, name, network.plan.stem): torch.randn(value.shape, generator=g)
         * (0.2 if value.ndim else 1.0)
         for name, value in network.state_dict().items()
     }
-    unused = "logvar_linear.weight" if family == "edm2" else "model.map_augment.weight"
-    write_tensors(path, state | {unused: torch.ones(4, 9)})
+    unused = {"edm2": ["logvar_linear.weight"], "openai": []}.get(family, ["model.map_augment.weight"])
+    write_tensors(path, state | {name: torch.ones(4, 9) for name in unused})
     return path
 
 
@@ -169,6 +172,10 @@ def test_a_student_starts_as_its_teacher_from_a_file_or_is_refused(
     assert len(opened) == 1
 
 
+def _with_its_end(file: Path) -> None:
+    write_tensors(file, read_tensors(file, "") | {families.SIGMA_MIN_OF: torch.tensor(0.002)})
+
+
 def _cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-10])
 
@@ -213,6 +220,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str]]] = {
     "another scale": (str, {"sigma_d": 0.4}, ["arms.x.teacher.file", "standard deviation of 0.5, not 0.4"]),
     "guidance": (str, {"guidance_max": 2.0, "samplers": ["g"]}, ["arms.x.guidance_max", "label_dropout"]),
     "an MLP": (str, {"start": "teacher"}, ["arms.x.start", "trigbench.core.networks.ddpmpp:DDPMpp", "an MLP"]),
+    "a consistency model": (_with_its_end, {}, ["teacher.file", "a consistency model", "--family adm"]),
     "another family": (str, {"start": "teacher", "size": LOG}, ["arms.x.start", PATHS["edm2"]]),
     "a kind": (str, {"teacher": {"file": "f", "kind": "vp"}}, ["arms.x.teacher.kind", "there are edm, "]),
     "a key": (str, {"teacher": {"fil": "f", "kind": "edm"}}, ["arms.x.teacher.fil", "file"]),

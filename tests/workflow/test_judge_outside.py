@@ -569,6 +569,9 @@ def test_a_converted_consistency_model_re_noises_from_where_its_map_ends(tmp_pat
         field = consistency_field(cm_network(state)[0], 0.002, 0.5, labels)
         exact = sample_consistency(field, noise, [math.atan(160), *way.times], math.atan(0.002 / 0.5))
     assert torch.equal(made, exact) and made.abs().max() > 0.1
+    late = way.model_copy(update={"times": (0.003,)})
+    with pytest.raises(BenchError, match=r"ends at the angle 0\.004(.|\n)*samplers\.few(.|\n)*--steps"):
+        judging._from_file(load("digits"), opened).draw(late, noise, labels)
     for other, sigma_d, wanted in (
         (dataset((1, 8, 8), (1.0,) * 3), 0.5, r"of shape \(3, 8, 8\)"),
         (dataset((3, 8, 8)), 0.5, r"told 3 classes"),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from trigbench.core.condition import Condition
 from trigbench.core.fields import bind
+from trigbench.core.networks.families import NoVelocity
 from trigbench.core.networks.openai import cm_network
 from trigbench.core.networks.teachers import Published, edm_field, edm_network
 from trigbench.core.trigflow import Field
@@ -28,6 +29,9 @@ def open_edm_network(path: Path) -> Published:
     state = read_tensors(path, remedy)
     try:
         return edm_network(state)
+    except NoVelocity as error:
+        remedy = "convert its diffusion model by --family adm, or open this one by open_consistency: docs/teachers.md"
+        raise BenchError(str(error), file=path, remedy=remedy) from error
     except ValueError as error:
         raise BenchError(str(error), file=path, remedy=remedy) from error
 

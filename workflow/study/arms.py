@@ -7,7 +7,7 @@ from typing import NoReturn
 from trigbench._places import to_step
 from trigbench.core.constants import PROPOSAL_MEAN, PROPOSAL_STD, SIGMA_MAX, SIGMA_MIN
 from trigbench.core.map_samplers import MAP_SAMPLERS, usual, whole_of
-from trigbench.core.networks.families import DDPMPP, PUBLISHED
+from trigbench.core.networks.families import DDPMPP, PUBLISHED, NoVelocity
 from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.converted import header_of
@@ -317,6 +317,9 @@ def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeache
     except OSError as error:
         start = "a path starts where the workflow is started"
         refuse(f"cannot read {path}: {error.strerror or error}", f"{convert}; {start}")
+    except NoVelocity as error:
+        remedy = "let the diffusion model teach that it came from (--family adm), and judge this one (docs/judge.md)"
+        refuse(f"{path} is {error}", remedy)
     except ValueError as error:
         refuse(f"{path} is no network that is known here: {error}", convert)
     if found.kind != teacher.kind:

@@ -49,7 +49,7 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
         if known_one:
             words, style, symbol = known_one.name, known_one.line, known_one.marker
         face = {"markerfacecolor": "white"} if known_one else {}
-        drawn = Counter[tuple]()
+        drawn = Counter[str]()
         for (network, size), own, group in sorted(
             lines(alike.sort_values(["teacher", "size"], kind="stable"), ["teacher", "size"], "steps"),
             key=lambda found: networks.index(found[0][0]),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trigbench.core.fields import Jump
-from trigbench.core.networks.families import PUBLISHED, SIGMA_MIN_OF, PublishedFamily, map_family_of
+from trigbench.core.networks.families import OPENAI, PUBLISHED, SIGMA_MIN_OF, PublishedFamily, map_family_of
 from trigbench.core.networks.openai import consistency_field
 from trigbench.core.networks.teachers import field_from_discrete_vp
 from trigbench.core.trigflow import Field
@@ -38,6 +38,7 @@ class DiffusionModel:
     field: Callable[[Tensor | None], Field]
     """labels -> its velocity, in unit variance."""
     files: dict[str, str]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def open_edm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device)
         raise BenchError(f"no network that is known here: {error}", file=path, remedy=CONVERT) from error
     _check_fits(path, header.shape, header.classes, dataset)
     _check_scale(path, PUBLISHED[header.kind], sigma_d)
-    return DiffusionModel(EdmTeacher(path, sigma_d, device).field, {str(path): sha256(path)})
+    taken = (PUBLISHED["adm"].remark,) if any(name.startswith(OPENAI) for name in names_in(path)) else ()
+    return DiffusionModel(EdmTeacher(path, sigma_d, device).field, {str(path): sha256(path)}, taken)
 
 
 def open_cm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device) -> ConsistencyModel:

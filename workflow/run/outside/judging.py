@@ -198,12 +198,16 @@ def _function(study: Study, data: str, said: str, dataset: Dataset, device: torc
 def _from_file(study: Study, opened: DiffusionModel | ConsistencyModel | MapFile) -> OutsideModel:
     if isinstance(opened, MapFile):
         return _map(opened)
-    return _consistency(opened, study.sigma_d) if isinstance(opened, ConsistencyModel) else _checkpoint(study, opened)
+    return _consistency(study, opened) if isinstance(opened, ConsistencyModel) else _checkpoint(study, opened)
 
 
-def _consistency(opened: ConsistencyModel, sigma_d: float) -> OutsideModel:
+def _consistency(study: Study, opened: ConsistencyModel) -> OutsideModel:
     def draw(way: Sampling, noise: Tensor, labels: Tensor | None) -> Tensor:
-        times = [largest_angle(sigma_d), *way.times]
+        times = [largest_angle(study.sigma_d), *way.times]
+        if times[-1] < opened.boundary:
+            problem = f"its map ends at the angle {opened.boundary:.3g}, and the study samples at {times[-1]:.3g}"
+            remedy = f"ask for other --steps than {way.steps}"
+            raise BenchError(problem, file=study.file, key=f"samplers.{way.sampler}", remedy=remedy)
         return sample_consistency(opened.field(labels), noise[: way.steps], times, opened.boundary)
 
     return OutsideModel("consistency", draw, opened.files, remarks=opened.remarks)
@@ -213,7 +217,7 @@ def _checkpoint(study: Study, opened: DiffusionModel) -> OutsideModel:
     def draw(way: Sampling, noise: Tensor, labels: Tensor | None) -> Tensor:
         return solved(opened.field(labels), noise[0], way.solver, way.steps, study.sigma_d)
 
-    return OutsideModel("checkpoint", draw, opened.files)
+    return OutsideModel("checkpoint", draw, opened.files, remarks=opened.remarks)
 
 
 def _map(opened: MapFile) -> OutsideModel:
