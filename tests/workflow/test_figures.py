@@ -35,7 +35,8 @@ from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.samplers import Sampler
 from trigbench.workflow.study.study import Run, Study
 
-STUDIES = {name: load(name) for name in ("cifar10", "imagenet64", "imagenet512", "oracle", "digits", "editing", "uses")}
+SHOWN = ("cifar10", "imagenet64", "imagenet512", "oracle", "digits", "editing", "speech", "uses")
+STUDIES = {name: load(name) for name in SHOWN}
 ONE_OF_EACH_KIND = {
     experiment.figure: (study, name) for study in STUDIES.values() for name, experiment in study.experiments.items()
 }

@@ -188,9 +188,10 @@ USERS = {
     "latents": {"steps/encode.py"},
     "digits": {"run/measurements/edited_images.py"},
     "navigation": {"run/measurements/policy.py"},
+    "speech": {"run/measurements/speaking.py"},
 }
 """Whose matter is one kind: measurements and a picture of known maps, edits of digits, policies in the simulated task,
-and a step that encodes."""
+what speaking takes, and a step that encodes."""
 
 
 def test_nothing_but_its_home_and_the_table_knows_a_kind() -> None:

@@ -24,7 +24,7 @@ def pictures(study: Study, runs: list[Run], real: bool = True) -> Figure | None:
     """
     data = study.arms[runs[0].arm].data if runs else None
     alike = [run for run in runs if study.arms[run.arm].data == data]
-    return picture_of(study, [(run, k, s) for run in alike for k, s in _samples(study, run) if len(s)], real)
+    return picture_of(study, [(run, k, s) for run in alike for k, s in samples_of(study, run) if len(s)], real)
 
 
 def picture_of(study: Study, drawn: Drawn, real: bool = True) -> Figure | None:
@@ -41,7 +41,7 @@ def picture_of(study: Study, drawn: Drawn, real: bool = True) -> Figure | None:
     return _clouds(study, drawn, arrays) if flat else None
 
 
-def _samples(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
+def samples_of(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
     """(steps, samples) of the run's main sampler, without guidance."""
     main = study.samplers_of(run.arm)[0]
     ways = [way for way in study.samplings(run.arm) if way.sampler == main and way.guidance in (None, 1.0)]

@@ -1,4 +1,6 @@
-"""Draw one experiment's figure and sample pictures, and write its finding."""
+"""Draw one experiment's figure and sample pictures, and write its finding and what can be heard of samples."""
+
+from dataclasses import asdict
 
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
@@ -9,6 +11,7 @@ from trigbench.workflow.report.edited import edited_strips
 from trigbench.workflow.report.kinds import AT_BEST, kind_of
 from trigbench.workflow.report.paths import drawn_paths
 from trigbench.workflow.report.pictures import pictures
+from trigbench.workflow.report.sounds import sounds
 from trigbench.workflow.report.style import apply_style, save
 from trigbench.workflow.report.words import NOTHING
 from trigbench.workflow.study.freshness import FILES, MADE_FROM, experiment_from
@@ -19,7 +22,7 @@ from trigbench.workflow.study.study import Run, Study
 
 
 def plot(study: Study, experiment: str) -> None:
-    """Write figure.{svg,png}, finding.json, and pictures.{svg,png} where samples say something."""
+    """Write figure.{svg,png}, finding.json, and pictures.{svg,png} and sounds.json where samples say something."""
     apply_style()
     settings, files = study.experiments[experiment], study.made.experiment(experiment)
     kind = kind_of(settings.figure)
@@ -44,6 +47,10 @@ def plot(study: Study, experiment: str) -> None:
         save(samples, files.pictures.with_suffix(""))
     plt.close("all")
     beside = [] if samples is None else [str(path) for path in forms(files.pictures)]
+    files.sounds.unlink(missing_ok=True)
+    if kind.pictured and (heard := sounds(study, _first(study, experiment))) is not None:
+        write_json(files.sounds, asdict(heard))
+        beside.append(str(files.sounds))
     about = {"finding": sentence, "diverged": _diverged(study, experiment)}
     write_json(files.finding, {**about, FILES: beside, MADE_FROM: experiment_from(study, experiment)})
 
@@ -54,9 +61,14 @@ def sample_pictures(study: Study, experiment: str, real: bool = True) -> Figure 
     for measured in (edited_strips, drawn_paths):
         if (figure := measured(study, experiment)) is not None:
             return figure
+    return pictures(study, _first(study, experiment), real)
+
+
+def _first(study: Study, experiment: str) -> list[Run]:
+    """The finished runs of the first seed, one of every arm."""
     first = [Run(arm=arm, seed=study.seeds_of(experiment)[0]) for arm in study.arms_of(experiment)]
     there = set(finished_runs(study, experiment)[0])
-    return pictures(study, [run for run in first if run in there], real)
+    return [run for run in first if run in there]
 
 
 def _diverged(study: Study, experiment: str) -> list[str]:

@@ -22,6 +22,7 @@ FIGURES: dict[str, FigureKind] = {
     "methods": FigureKind("trigbench.workflow.report.kinds.methods:KIND"),
     "editing": FigureKind("trigbench.workflow.report.kinds.editing:KIND"),
     "policy": FigureKind("trigbench.workflow.report.kinds.policy:KIND"),
+    "recognition": FigureKind("trigbench.workflow.report.kinds.recognition:KIND"),
     "sizes": FigureKind("trigbench.workflow.report.kinds.sizes:KIND"),
     "memorisation": FigureKind("trigbench.workflow.report.kinds.memorisation:KIND", metric="nearest_train"),
     "tangents": FigureKind("trigbench.workflow.report.kinds.tangents:KIND", metric="time_tangent"),

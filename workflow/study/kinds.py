@@ -43,6 +43,7 @@ KINDS = {
     "imagenet512": "trigbench.workflow.data.kinds.latents.kind:IMAGENET512",
     "idx": "trigbench.workflow.data.kinds.idx.kind:IDX",
     "navigation": "trigbench.workflow.data.kinds.navigation.kind:NAVIGATION",
+    "speech": "trigbench.workflow.data.kinds.speech.kind:SPEECH",
     "own": "trigbench.workflow.data.kinds.own:OWN",
 }
 """Where the DataKind of each name is."""
@@ -89,6 +90,19 @@ class Images:
     """So many pixels squared are the channels of one, as torch's pixel_unshuffle has them."""
 
 
+@dataclass(frozen=True)
+class Sounds:
+    """How a prepared data set and samples of it are heard: of few samples, which are chosen beforehand."""
+
+    rows: tuple[int, ...]
+    names: tuple[str, ...]
+    """What each of these was asked to be."""
+    real: "tuple[tuple[str, list[bytes]], ...]"
+    """Held-out clips of the same, by how they are heard, a WAV file each."""
+    heard: "Callable[[ndarray], list[bytes]]"
+    """Samples (n, *shape) -> a WAV file each."""
+
+
 def _plain(data: DataSettings) -> dict[str, Any]:
     """Samples are the data, divided by sigma_d."""
     return {}
@@ -123,6 +137,8 @@ class DataKind:
     """Keys of the settings that name files and folders."""
     images: "Callable[[Arrays, int], Images] | None" = None
     """(prepared arrays, how many real ones) -> how images are seen; None for what is drawn as points, if at all."""
+    sounds: "Callable[[Arrays], Sounds] | None" = None
+    """Prepared arrays -> how samples are heard; None for what makes no sound."""
     labelled: str | None = None
     """Where `labelled(dataset) -> data.labelled.Labelled` is: held-out images of known classes, as edits are of. It
     raises LookupError for data that have none, or no classifier. None for what has neither."""

@@ -140,6 +140,26 @@ MEASUREMENTS: dict[str, Measurement] = {
             "found_mid_time": "middle time that the search found; steps says for which number of steps",
         },
     ),
+    "speaking": Measurement(
+        "trigbench.workflow.run.measurements.speaking",
+        quantities={
+            "heard": Quantity(
+                "recognition accuracy of what is heard",
+                "higher",
+                "share of samples, made sound by the vocoder and that spectrograms again, that the data's own "
+                "recogniser reads as the word asked for",
+                signed=True,
+                least=0.0,
+                floor=0.0,
+                ceiling=1.0,
+            ),
+        },
+        costs={
+            "network_seconds": "real-time factor of the network: seconds for a clip, drawn alone, over the clip's "
+            "seconds; of the machine that measured, and decides no claim",
+            "vocoder_seconds": "real-time factor of the vocoder: the same of making a clip sound",
+        },
+    ),
     "step_errors": Measurement(
         "trigbench.workflow.run.measurements.step_errors",
         curves={

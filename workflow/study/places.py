@@ -137,6 +137,11 @@ class ExperimentFiles:
         """Samples, where they say something."""
         return self.folder / "pictures.svg"
 
+    @property
+    def sounds(self) -> Path:
+        """Samples that can be heard."""
+        return self.folder / "sounds.json"
+
 
 @dataclass(frozen=True)
 class StudyFiles:

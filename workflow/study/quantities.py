@@ -71,6 +71,21 @@ QUANTITIES: dict[str, Quantity] = {
     "nearest_held_out": Quantity(
         "distance to the nearest held-out image", "neither", "mean over samples, in pixels of unit variance"
     ),
+    **{
+        name: Quantity(
+            label,
+            "higher",
+            f"share of samples that the data's own recogniser, trained on the training part, reads as {what}",
+            signed=True,
+            least=0.0,
+            floor=0.0,
+            ceiling=1.0,
+        )
+        for name, label, what in (
+            ("recognised", "recognition accuracy", "the word asked for"),
+            ("voice_recognised", "voices recognised", "in the voice asked for"),
+        )
+    },
     "direction_spike": Quantity(
         "largest direction over the median",
         "lower",

@@ -34,6 +34,7 @@ from trigbench.workflow.report.pages.common import (
 from trigbench.workflow.report.pages.costs import costs_shown
 from trigbench.workflow.report.pages.gaps import Missing, is_done
 from trigbench.workflow.report.pages.outside import outside_of
+from trigbench.workflow.report.sounds import Heard
 from trigbench.workflow.report.words import NOTHING
 from trigbench.workflow.study.kinds import data_kind, known_of
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
@@ -85,6 +86,8 @@ class ExperimentPage:
     """What makes it."""
     outside: Table | None = None
     """What was trained elsewhere, in the experiment's metric."""
+    sounds: Heard | None = None
+    """Samples of the first seed."""
 
     @property
     def address(self) -> str:
@@ -135,7 +138,7 @@ def experiment_page(
         other_notes=_notes(study, runs, True, *rest.metric.unique()) if len(rest) else [],
         missing=next((m for m in lacking if m.experiment == name), None),
         claims=_claims(study, name), arms=study.arms_of(name), seeds=list(study.seeds_of(name)),
-        command=study.command(name), outside=outside_of(study, name),
+        command=study.command(name), outside=outside_of(study, name), sounds=_sounds(study, name) if some else None,
     )  # fmt: skip
 
 
@@ -295,6 +298,11 @@ def _figure(study: Study, name: str, copies: Mapping[str, Path], at_best: bool, 
     caption += f" {AT_BEST} The table has every scale." if at_best else ""
     alt = f"Chart, {settings.title}: {text}. Its finding and its numbers stand beside it as text and table."
     return picture(f"figures/{study.label}/{name}-figure", alt, caption, copies)
+
+
+def _sounds(study: Study, name: str) -> Heard | None:
+    found = content(study.made.experiment(name).sounds)
+    return Heard.of(found) if found else None
 
 
 def _pictures(study: Study, name: str, copies: Mapping[str, Path]) -> Picture | None:

@@ -1,0 +1,1 @@
+"""Spoken words: a speech synthesiser's clips, as small log-mel spectrograms."""
