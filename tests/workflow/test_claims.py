@@ -126,6 +126,7 @@ def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
         "editing",
         "flow_maps",
         "low-rank",
+        "speech",
         "uses",
     ],
 )

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from trigbench.workflow.machine.files import read_arrays
 from trigbench.workflow.report.pictures import AGAIN, samples_of
 from trigbench.workflow.report.rows import steps_label
@@ -28,7 +30,10 @@ class Heard:
 
 
 def sounds(study: Study, runs: list[Run]) -> Heard | None:
-    """Of the given runs on the first one's data, in each number of steps; None where these make no sound."""
+    """Of the given runs on the first one's data, in each number of steps, but for samples that are no numbers.
+
+    None where the data make no sound.
+    """
     data = study.arms[runs[0].arm].data if runs else None
     kind = None if data is None else data_kind(study.data[data]).sounds
     if data is None or kind is None:
@@ -37,9 +42,10 @@ def sounds(study: Study, runs: list[Run]) -> Heard | None:
     rows = [*found.real]
     for run in (run for run in runs if study.arms[run.arm].data == data):
         for count, samples in samples_of(study, run):
-            if len(samples) > max(found.rows):
+            few = samples[[row for row in found.rows if row < len(samples)]]
+            if len(few) == len(found.rows) and np.isfinite(few).all():
                 label = f"{run.arm}, {steps_label(count, study.arms[run.arm].objective)}"
-                rows.append((label, found.heard(samples[[*found.rows]])))
+                rows.append((label, found.heard(few)))
     return Heard(list(found.names), [(label, [_address(sound) for sound in heard]) for label, heard in rows])
 
 

@@ -31,7 +31,7 @@ from trigbench.workflow.run.weights import Tensors
 from trigbench.workflow.study.records import REAL, Value
 from trigbench.workflow.study.study import Sampling, Study
 
-HEARD = 80
+HEARD = 40
 """Samples that are made sound."""
 TIMED = 20
 """Clips whose time is taken, one after the other."""
