@@ -59,16 +59,17 @@ check: env  ## ruff, pyright, import-linter, snakemake --lint
 docs: env  ## the site of docs/ and of the docstrings, in site/, with warnings as errors
 	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
 
-# what the browser and cluster tests need; without root the line to type is printed, and the tests say so again
+# what the browser, cluster and speech tests need; without root the line to type is printed, and the tests say so again
 system:
 	@packages=""; PATH="$$PATH:/usr/sbin"; \
 	command -v chromium chromium-browser google-chrome >/dev/null || packages="chromium"; \
 	{ command -v slurmctld && command -v slurmd && command -v munged; } >/dev/null || packages="$$packages slurm-wlm slurm-client munge"; \
+	command -v espeak-ng >/dev/null || packages="$$packages espeak-ng"; \
 	if [ -z "$$packages" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null || \
-	    echo "could not install them; the browser and cluster tests need: apt-get install $$packages"; \
-	else echo "the browser and cluster tests need: sudo apt-get install $$packages"; fi
+	    echo "could not install them; the browser, cluster and speech tests need: apt-get install $$packages"; \
+	else echo "the browser, cluster and speech tests need: sudo apt-get install $$packages"; fi
 
 publish: env  ## results/published from the finished studies in results/ of budget=full
 	@python -m trigbench.workflow.steps.publish --all && python benchmarks/gallery.py
