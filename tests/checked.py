@@ -14,6 +14,18 @@ MADE: dict[Any, Any] = {}
 
 
 def once(function: Callable[..., Any]) -> Any:
+    """Made when it is first called: of a hundred functions that tests import they call a few."""
+    made: list[Any] = []
+
+    def checked(*arguments: Any, **named: Any) -> Any:
+        if not made:
+            made.append(_made(function))
+        return made[0](*arguments, **named)
+
+    return checked
+
+
+def _made(function: Callable[..., Any]) -> Any:
     if function.__defaults__ or function.__kwdefaults__:  # which are its own
         return beartype(function)
     key = (function.__module__, function.__qualname__, function.__code__, *function.__annotations__.items())

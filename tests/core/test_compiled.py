@@ -118,6 +118,7 @@ CHANGES: dict[str, Any] = {
 }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", [*CHANGES, "draws.uniform", "draws.noise", "target", "parameters", "teacher"])
 def test_a_graph_follows_each_input_that_changes_alone(name: str, case: Case) -> None:
     before, eager = case.both(case.moving)

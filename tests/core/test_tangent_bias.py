@@ -63,7 +63,7 @@ def test_a_law_that_is_even_about_its_mean_has_no_bias_by_any_control():
     """Of a single Gaussian the exact map is linear, and directions lie evenly about zero."""
     one = torch.ones(1, dtype=torch.float64)
     gaussian = oracle.Mixture(one, torch.zeros(1, 1, dtype=torch.float64), 0.7 * one)
-    base, matrix = affine_derivative(gaussian, X, T, 96)
+    base, matrix = affine_derivative(gaussian, X, T)
     x0, weights = quadrature(gaussian, X, T)
     g = base[:, None] + velocities(X, T, x0) @ matrix.mT
     assert float(bias(g, weights, partial(normalise, constant=0.2)).max()) < 1e-6

@@ -3,7 +3,6 @@
 docs/reliability.md is the table of all faults and of the tests that stand for its rows.
 """
 
-import ast
 import contextlib
 import functools
 import os
@@ -50,8 +49,7 @@ def test_every_row_of_the_table_is_a_test_that_exists(row: str) -> None:
 @functools.cache
 def functions_of(module: str) -> set[str]:
     (file,) = ROOT.glob(f"tests/*/{module}.py")
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    return {*re.findall(r"^def (\w+)\(", file.read_text(encoding="utf-8"), re.MULTILINE)}
 
 
 # --- twenty kills -------------------------------------------------------------------------------
