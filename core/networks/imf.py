@@ -246,10 +246,12 @@ def imf_jump(
     """The map, in unit variance, of a network whose latents have the standard deviation `sigma_d`.
 
     `scale` is that of the guidance (w of the paper, v_none + w (v - v_none)), in the flow times of `interval`, 0 at
-    data. Raises ValueError for what the network was never told: a scale below 1, and times that are none.
+    data. Raises ValueError for what no public network was trained with: a scale below 1, and an interval that begins
+    above .5 or ends below; of scales above 8, which it was not trained with either, its authors sample at 10.5.
     """
-    if not (scale >= 1 and 0 <= interval[0] <= interval[1] <= 1):
-        raise ValueError(f"guidance is of a scale from 1, within flow times from 0 to 1; got {scale:g} and {interval}")
+    if not (scale >= 1 and 0 <= interval[0] <= 0.5 <= interval[1] <= 1):
+        told = "of a scale from 1, within flow times from 0 to .5 until .5 to 1"
+        raise ValueError(f"the network was trained with guidance {told}; got {scale:g} and {interval}")
     return jump_from_flow(lambda z, tau, rho: network(z, tau, rho, labels, scale, interval), sigma_d)
 
 

@@ -79,7 +79,7 @@ def test_what_a_map_is_told_is_used_or_refused(tmp_path: Path) -> None:
         ("imf", "imf", {"smallest": 0.1}, r"no least(.|\n)*smallest(.|\n)*leave it out"),
         ("imf", "imf", {"heads": 2}, r"how many heads(.|\n)*heads"),
         ("imf", "imf", {"scale": 0.5}, r"of a scale from 1(.|\n)*scale"),
-        ("imf", "imf", {"scale": 2.0, "interval": (0.6, 0.4)}, r"two flow times(.|\n)*interval"),
+        ("imf", "imf", {"scale": 2.0, "interval": (0.6, 0.4)}, r"begin at 0 to 0.5(.|\n)*interval"),
     ]
     for name, family, told, words in refused:
         with pytest.raises(BenchError, match=words):

@@ -10,7 +10,10 @@ import numpy as np
 SAMPLED = ("steps", "sampler", "guidance", "mid_time", "sampling", "times")
 EXACT: set[str] = {"images_seen", "train_flops", "sample_flops", "fixed_point_error_euler", "fixed_point_error_heun"}
 EXACT |= {"predicted_renoised", "predicted_jumps", "edit_gap", "evaluations_per_action"}
-BOUNDED = {"precision", "recall", "inpaint_agreement", "enlarge_agreement", "strokes_agreement", "colourise_agreement"}
+BOUNDED = {
+    "precision", "recall", "inpaint_agreement", "enlarge_agreement", "strokes_agreement", "colourise_agreement",
+    "recognised", "voice_recognised", "heard",
+}  # fmt: skip
 BOUNDED |= {"success"}
 HIGHER = BOUNDED | {"ways_taken"}
 Table = Any

@@ -73,7 +73,10 @@ class MapSettings(TypedDict, total=False):
 RANGES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "smallest": (lambda level: level > 0, "a noise level that a network knows is above 0"),
     "scale": (lambda scale: scale >= 1, "guidance that a network knows is of a scale from 1"),
-    "interval": (lambda ends: 0 <= ends[0] <= ends[1] <= 1, "an interval of guidance is two flow times, from 0 to 1"),
+    "interval": (
+        lambda ends: 0 <= ends[0] <= 0.5 <= ends[1] <= 1,
+        "intervals of guidance that a network knows begin at 0 to 0.5 and end at 0.5 to 1",
+    ),
 }
 """Of settings: whether a value is one, and what is said where it is not."""
 

@@ -7,6 +7,7 @@ from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.claims.statistics import over_seeds
 from trigbench.workflow.report.drawing import floor, legend, line, log_metric, log_scale, panels
 from trigbench.workflow.report.kinds import Along, Kind
+from trigbench.workflow.report.kinds.steps import LINES
 from trigbench.workflow.report.rows import Frame, numeric, results, steps_label
 from trigbench.workflow.report.style import QUIET, colour, marker, name
 from trigbench.workflow.report.words import NOTHING, capital
@@ -37,10 +38,12 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
 def _panel(ax: Axes, runs: Frame, metric: str, better: str) -> None:
     rows = results(runs, metric)
     rows = rows[rows.steps.notna()]
+    arms = {objective: list(dict.fromkeys(group.arm)) for objective, group in rows.groupby("objective", sort=False)}
     for (arm, objective, sampler), group in rows.groupby(["arm", "objective", "sampler"], sort=False):
         solver = SOLVERS.get(str(sampler))
-        symbol, dash, words = (solver.marker, solver.line, solver.name) if solver else (marker(objective), "-", "")
-        who = name(objective) + (f", {arm}" if rows[rows.objective == objective].arm.nunique() > 1 else "")
+        of_arm = LINES[arms[objective].index(arm) % len(LINES)]
+        symbol, dash, words = (solver.marker, solver.line, solver.name) if solver else (marker(objective), of_arm, "")
+        who = name(objective) + (f", {arm}" if len(arms[objective]) > 1 else "")
         look = {"color": colour(objective), "linestyle": dash, "marker": symbol}
         look |= {"markerfacecolor": "white"} if solver else {}
         line(ax, group, "steps", better, label=f"{who}, {words}" if words else who, **look)

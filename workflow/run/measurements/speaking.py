@@ -8,6 +8,7 @@ once samples were made sound and spectrograms again. Beside them stand held-out 
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -41,7 +42,10 @@ def measure(study: Study, experiment: str) -> Measured:
     """Of every run, in every way that the experiment shows. Raises BenchError for data that are no spoken words."""
     dataset, found = _spoken(study, experiment), Measured()
     held = part(dataset, "held_out")[:HEARD]
-    real = {"heard": _heard(dataset, held), "vocoder_seconds": _seconds(lambda _: vocoder(dataset.arrays, held[:1]))}
+    real = {
+        "heard": _heard(dataset, held),
+        "vocoder_seconds": _seconds(lambda _: partial(vocoder, dataset.arrays, held[:1])),
+    }
     found.runs.extend(_rows(real, {}, REAL, None))
     for run in study.runs_of(experiment):
         task = opened(study, run)
@@ -51,7 +55,8 @@ def measure(study: Study, experiment: str) -> Measured:
             numbers: dict[str, float | None] = dict.fromkeys(("heard", "network_seconds"))
             if left is not None:
                 drawn = _draws(task, left, way)
-                numbers = {"heard": _heard(dataset, drawn(range(HEARD))), "network_seconds": _seconds(_one_of(drawn))}
+                one = lambda turn, drawn=drawn: drawn(range(turn, turn + 1))  # noqa: E731
+                numbers = {"heard": _heard(dataset, drawn(range(HEARD))()), "network_seconds": _seconds(one)}
             found.runs.extend(_rows(numbers, way.columns, run.arm, run.seed))
     return found
 
@@ -72,32 +77,35 @@ def _ways(study: Study, experiment: str, arm: str) -> list[Sampling]:
     return [way for way in study.samplings(arm) if way.sampler in shown]
 
 
-def _draws(task: Task, left: tuple[torch.nn.Module, Tensors], way: Sampling) -> Callable[[range], Tensor]:
-    """Rows -> their samples on the CPU, from noise and labels that all samples of these rows have."""
+def _draws(task: Task, left: tuple[torch.nn.Module, Tensors], way: Sampling) -> Callable[[range], Callable[[], Tensor]]:
+    """Rows -> what draws their samples on the CPU, from noise and labels that all samples of these rows have."""
     seed, device = task.study.evaluation.seed, task.device
+    weights = on(device, left[1])
 
-    @torch.no_grad()
-    def drawn(rows: range) -> Tensor:
+    def of(rows: range) -> Callable[[], Tensor]:
         noise = noise_of_rows(seed, rows, len(way.times) + 1, task.data).to(device)
         told = mapped(lambda one: one.to(device), condition_of_samples(rows, task.data))
         further = (z.to(device) for z in noise_of_steps(seed, rows, task.data))
         seed_globals(seed, "speaking", rows.start)  # of a network of one's own that draws
-        with products(device, tf32=False):
-            return draw(task, left[0], on(device, left[1]), told, noise, further, way).cpu()
 
-    return drawn
+        @torch.no_grad()
+        def drawn() -> Tensor:
+            with products(device, tf32=False):
+                return draw(task, left[0], weights, told, noise, further, way).cpu()
+
+        return drawn
+
+    return of
 
 
-def _one_of(drawn: Callable[[range], Tensor]) -> Callable[[int], Tensor]:
-    return lambda turn: drawn(range(turn, turn + 1))
-
-
-def _seconds(make: Callable[[int], object]) -> float:
-    """Of one clip over its own: the median."""
+def _seconds(prepared: Callable[[int], Callable[[], object]]) -> float:
+    """Of one clip over its own, what comes before apart: the median after one that is not timed."""
+    prepared(0)()
     spent = []
     for turn in range(TIMED):
+        make = prepared(turn)
         started = time.perf_counter()
-        make(turn)
+        make()
         spent.append(time.perf_counter() - started)
     return statistics.median(spent) / SECONDS
 

@@ -34,8 +34,8 @@ Speed = Annotated[int, Field(ge=80, le=450)]
 class SpeechData(DataSettings):
     """Words that espeak-ng speaks, as log-mel spectrograms; a class is a word in a voice.
 
-    Of every word in every voice there are as many takes, each at a pitch and a speed of its own, which are drawn evenly
-    between the given ones. Some takes of each are held out.
+    Of every word in every voice there are as many takes, each at a pitch and a speed of its own: pairs that are drawn
+    evenly between the given ones, none of them twice. Some takes of each are held out.
     """
 
     kind: Literal["speech"]
@@ -64,6 +64,9 @@ class SpeechData(DataSettings):
             low, high = getattr(self, key)
             if low > high:
                 raise Mistake(f"{key}: from {low} to {high}", "give the lower number first")
+        ways = (self.pitch[1] - self.pitch[0] + 1) * (self.speed[1] - self.speed[0] + 1)
+        if self.takes > ways:
+            raise Mistake(f"takes: {self.takes}, and pitch and speed have {ways} pairs", "take fewer, or wider ranges")
         if self.held_out >= self.takes:
             raise Mistake(f"held_out: {self.held_out} of {self.takes} takes leave none to train on", "hold out fewer")
         return self

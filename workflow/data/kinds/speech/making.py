@@ -22,7 +22,6 @@ from trigbench.workflow.data.kinds.speech.kind import METRICS
 from trigbench.workflow.data.kinds.speech.recogniser import PREFIX, features, read, train_recogniser
 from trigbench.workflow.data.kinds.speech.sound import FLOOR, log_mel
 from trigbench.workflow.data.kinds.speech.synthesis import PROGRAM, Take, check_voices, spoken_by_all, version
-from trigbench.workflow.data.parts import check_enough
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.data.shares import labels_in_shares
 from trigbench.workflow.errors import BenchError
@@ -41,7 +40,9 @@ def prepare(data: "SpeechData", evaluation: "EvaluationSettings", sigma_d: float
     """
     classes = len(data.labels)
     held, train = classes * data.held_out, classes * (data.takes - data.held_out)
-    check_enough(train, held, CLASSIFIER)
+    if min(train, held) <= CLASSIFIER:
+        problem = f"{held} clips are held out, and {train} left: expected more than {CLASSIFIER} of both"
+        raise BenchError(problem, key="held_out", remedy="set more 'takes', and more of these 'held_out'")
     found = version()
     check_voices(data.voices)
     clips = spoken_by_all(takes_of(data))
@@ -50,7 +51,7 @@ def prepare(data: "SpeechData", evaluation: "EvaluationSettings", sigma_d: float
     if data.content not in (None, content):
         problem = f"other clips than the study names: expected content {data.content}, found {content}"
         raise BenchError(problem, file=PROGRAM, key="content", remedy="take the version that spoke them, or remove it")
-    spectra = log_mel(torch.from_numpy(clips)).numpy().astype(np.float32)[:, None]
+    spectra = log_mel(torch.from_numpy(whole / WHOLE)).numpy().astype(np.float32)[:, None]
     labels = np.arange(len(clips)) % classes
     mean, std = float(spectra[held:].mean()), float(spectra[held:].std())
     x = torch.from_numpy((spectra - mean) / std)
@@ -75,16 +76,19 @@ def prepare(data: "SpeechData", evaluation: "EvaluationSettings", sigma_d: float
 
 
 def takes_of(data: "SpeechData") -> list[Take]:
-    """All of them, the classes in turn, the held-out part first; pitch and speed are functions of the data's seed."""
-    g, found = generator(data.seed, "takes"), []
-    for _ in range(data.takes):
-        for voice in data.voices:
-            for word in data.words:
-                pitch, speed = (
-                    int(torch.randint(low, high + 1, (), generator=g)) for low, high in (data.pitch, data.speed)
-                )
-                found.append(Take(word, voice, pitch, speed))
-    return found
+    """All of them, the classes in turn, the held-out part first; pairs of pitch and speed are a function of the data's
+    seed, and no class has one twice."""
+    g = generator(data.seed, "takes")
+    (pitch, highest), (speed, fastest) = data.pitch, data.speed
+    speeds = fastest - speed + 1
+    pairs = (highest - pitch + 1) * speeds
+    drawn = [torch.randperm(pairs, generator=g)[: data.takes].tolist() for _ in data.labels]
+    classes = [(word, voice) for voice in data.voices for word in data.words]
+    return [
+        Take(word, voice, pitch + chosen[turn] // speeds, speed + chosen[turn] % speeds)
+        for turn in range(data.takes)
+        for (word, voice), chosen in zip(classes, drawn, strict=True)
+    ]
 
 
 def judge_map(dataset: Dataset, field: Field) -> tuple[list[Value], list[Value]]:

@@ -20,7 +20,7 @@ INSTALL = "install it: apt-get install espeak-ng (Debian, Ubuntu), brew install 
 OLDEST = (1, 49)
 """The first version that has all of the options used here."""
 QUIET = 0.01
-"""A clip begins where it is first louder than this, of 1 at most, and nowhere else is cut."""
+"""A clip is cut to where it is first and last louder than this, of 1 at most."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,10 @@ def spoken_by_all(takes: Sequence[Take]) -> np.ndarray:
 
 
 def _clip(take: Take) -> np.ndarray:
-    """One, from where it is first heard, with silence after it."""
+    """One, from where it is first heard to where it is last, with silence after it."""
     content = _said(take)
+    if not content:
+        raise BenchError(f"{PROGRAM} says nothing for {take}", key="voices", remedy="name another voice")
     with wave.open(io.BytesIO(content)) as file:
         rate, samples = file.getframerate(), file.readframes(file.getnframes())
     sound = np.frombuffer(samples, "<i2").astype(np.float64) / 2**15
@@ -85,7 +87,13 @@ def _said(take: Take) -> bytes:
 
 
 def _run(*options: str) -> bytes:
+    """What it writes; it says by no return code but one below 0, of a signal, that a part may be missing."""
     try:
-        return subprocess.run([PROGRAM, *options], capture_output=True, check=False).stdout
+        found = subprocess.run([PROGRAM, *options], capture_output=True, check=False)
     except OSError as error:
         raise BenchError(f"{PROGRAM}, which speaks the words, is not here", file=PROGRAM, remedy=INSTALL) from error
+    if found.returncode < 0:
+        said = found.stderr.decode(errors="replace").strip()
+        problem = f"{PROGRAM} was ended by signal {-found.returncode}{f': {said}' if said else ''}"
+        raise BenchError(problem, file=PROGRAM, remedy="start the same again; what was prepared is kept")
+    return found.stdout
