@@ -10,7 +10,9 @@ from trigbench.workflow.report.rows import Frame, numeric, results, steps_label
 from trigbench.workflow.report.style import colour, marker, name
 from trigbench.workflow.report.words import NOTHING, capital
 from trigbench.workflow.study.experiment import Experiment
-from trigbench.workflow.study.policies import FROM_LOW_VARIANCE, OF_POLICIES
+from trigbench.workflow.study.policies import SOLID = ("-", "--", "-.")
+"""Of arms of one method; what starts from low variance is dotted."""
+FROM_LOW_VARIANCE, OF_POLICIES
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 from trigbench.workflow.study.records import REAL
 
@@ -30,9 +32,11 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
 def _panel(ax: Axes, runs: Frame, metric: str) -> None:
     rows, quantity = results(runs, metric), OF_POLICIES[metric]
     rows = rows[rows.steps.notna()]
+    arms = {objective: list(dict.fromkeys(group.arm)) for objective, group in rows.groupby("objective", sort=False)}
     for (arm, objective, sampler), group in rows.groupby(["arm", "objective", "sampler"], sort=False):
-        words, dash, symbol = FROM_LOW_VARIANCE.get(str(sampler), ("", "-", marker(objective)))
-        who = name(objective) + (f", {arm}" if rows[rows.objective == objective].arm.nunique() > 1 else "")
+        of_arm = SOLID[arms[objective].index(arm) % len(SOLID)]
+        words, dash, symbol = FROM_LOW_VARIANCE.get(str(sampler), ("", of_arm, marker(objective)))
+        who = name(objective) + (f", {arm}" if len(arms[objective]) > 1 else "")
         look = {"color": colour(objective), "linestyle": dash, "marker": symbol}
         look |= {"markerfacecolor": "white"} if words else {}
         line(ax, group, "steps", quantity.better, label=f"{who}, {words}" if words else who, **look)
