@@ -10,14 +10,14 @@ from trigbench.workflow.report.rows import Frame, numeric, results, steps_label
 from trigbench.workflow.report.style import colour, marker, name
 from trigbench.workflow.report.words import NOTHING, capital
 from trigbench.workflow.study.experiment import Experiment
-from trigbench.workflow.study.policies import SOLID = ("-", "--", "-.")
-"""Of arms of one method; what starts from low variance is dotted."""
-FROM_LOW_VARIANCE, OF_POLICIES
+from trigbench.workflow.study.policies import FROM_LOW_VARIANCE, OF_POLICIES
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities
 from trigbench.workflow.study.records import REAL
 
 MEASURES = ("success", "ways_taken", "jerk")
 """A panel each."""
+SOLID = ("-", "--", "-.")
+"""Of arms of one method; what starts from low variance is dotted."""
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
