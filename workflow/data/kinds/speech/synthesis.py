@@ -67,7 +67,7 @@ def _clip(take: Take) -> np.ndarray:
     content = _said(take)
     if not content:
         raise BenchError(f"{PROGRAM} says nothing for {take}", key="voices", remedy="name another voice")
-    with wave.open(io.BytesIO(content)) as file:
+    with wave.Wave_read(io.BytesIO(content)) as file:
         rate, samples = file.getframerate(), file.readframes(file.getnframes())
     sound = np.frombuffer(samples, "<i2").astype(np.float64) / 2**15
     heard = np.flatnonzero(np.abs(sound) > QUIET)
