@@ -234,7 +234,7 @@ def test_log_weight_starts_at_a_weight_of_one_everywhere_and_learns_the_optimum(
     assert torch.equal(weight(t), torch.zeros(50))
     error = 0.01 + t.float().square()
     optimiser = torch.optim.Adam(weight.parameters(), lr=0.05)
-    for _ in range(200):
+    for _ in range(600):
         w = weight(t)
         loss = (w.exp() * error - w).mean()
         optimiser.zero_grad()

@@ -305,21 +305,18 @@ def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeache
     def refuse(problem: str, remedy: str, key: str = "teacher.file") -> NoReturn:
         raise Mistake(f"arms.{name}.{key}: {problem}", remedy)
 
-    path = Path(teacher.file)
-    family = PUBLISHED[teacher.kind]
+    path, family = Path(teacher.file), PUBLISHED[teacher.kind]
     if family.sigma_d not in (None, study.sigma_d):
-        scale = f"a standard deviation of {family.sigma_d}, not {study.sigma_d}"
-        problem = f"networks of {family.said} are of data with {scale}"
+        problem = f"networks of {family.said} are of data of standard deviation {family.sigma_d}, not {study.sigma_d}"
         refuse(problem, f"set sigma_d: {family.sigma_d}, or let a diffusion arm teach")
     convert = f"make it by `{to_step('convert')}` (docs/teachers.md)"
     try:
         found = header_of(path)
     except OSError as error:
-        start = "a path starts where the workflow is started"
-        refuse(f"cannot read {path}: {error.strerror or error}", f"{convert}; {start}")
+        remedy = f"{convert}; a path starts where the workflow is started"
+        refuse(f"cannot read {path}: {error.strerror or error}", remedy)
     except NoVelocity as error:
-        remedy = "let the diffusion model teach that it came from (--family adm), and judge this one (docs/judge.md)"
-        refuse(f"{path} is {error}", remedy)
+        refuse(f"{path} is {error}", "let the diffusion model teach that it came from (--family adm); judge this one")
     except ValueError as error:
         refuse(f"{path} is no network that is known here: {error}", convert)
     if found.kind != teacher.kind:
