@@ -123,7 +123,7 @@ def naming_of(names: Iterable[str]) -> Naming:
 def _hint(names: Collection[str]) -> str:
     if not any(name.startswith("input_blocks.") for name in names):
         return ""
-    return " but ADM as CM's authors have it: convert it by --family cm, or adm where it is their diffusion model"
+    return " but ADM as CM's authors have it: convert it by --family cm, or cm_edm where it is their diffusion model"
 
 
 def is_unet(names: Iterable[str]) -> bool:
@@ -237,6 +237,8 @@ class PublishedFamily:
 
 ADAPTER = "lora"
 """Of `--family`: an adapter of a network, and no network (core.published_adapters)."""
+CONSISTENCY, ITS_TEACHER = "cm", "cm_edm"
+"""Of `--family`: CM's consistency models, and the diffusion models beside them, of the same tensors."""
 MAPS, OPENED = "trigbench.core.networks.maps", "trigbench.core.networks.public_maps"
 CM, IMF = "trigbench.core.networks.openai", "trigbench.core.networks.imf"
 PUBLISHED: dict[str, PublishedFamily] = {
@@ -255,11 +257,11 @@ PUBLISHED: dict[str, PublishedFamily] = {
         remark=f"taken to be trained down to the noise level {SIGMA_MIN:g}, as CTM's paper has it (docs/teachers.md)",
     ),
     "scm": PublishedFamily("sCM", "trigbench.core.networks.fastgen:scm_tensors"),
-    "adm": PublishedFamily(
+    ITS_TEACHER: PublishedFamily(
         "ADM", f"{CM}:adm_tensors",
         remark="taken for a diffusion model, as whoever converted it says; a consistency model has the same tensors",
     ),
-    "cm": PublishedFamily(
+    CONSISTENCY: PublishedFamily(
         "CM", f"{CM}:cm_tensors", sigma_d=SIGMA_D,
         remark=f"taken for a consistency model that ends at the noise level {SIGMA_MIN:g} and has CM's heads; the "
         "release's own sampler cuts samples to [-1, 1] after every step, which is not done here",

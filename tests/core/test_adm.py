@@ -283,7 +283,7 @@ def test_what_does_not_fit_is_named() -> None:
         adm_tensors(without(w, "middle_block.1.qkv.weight"), side=8)
     with pytest.raises(ValueError, match="no encoder of ADM's"):
         adm_tensors(without(w, "input_blocks.3.0.in_layers.2.weight"), side=8)
-    with pytest.raises(ValueError, match="--family cm, or adm"):
+    with pytest.raises(ValueError, match="--family cm, or cm_edm"):
         edm_network(w)
     consistency = cm_tensors(w, side=8)
     for read in (edm_network, lambda state: of_edm({name: list(t.shape) for name, t in state.items()})):

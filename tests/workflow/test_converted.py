@@ -220,7 +220,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], dict[str, Any], list[str]]] = {
     "another scale": (str, {"sigma_d": 0.4}, ["arms.x.teacher.file", "standard deviation of 0.5, not 0.4"]),
     "guidance": (str, {"guidance_max": 2.0, "samplers": ["g"]}, ["arms.x.guidance_max", "label_dropout"]),
     "an MLP": (str, {"start": "teacher"}, ["arms.x.start", "trigbench.core.networks.ddpmpp:DDPMpp", "an MLP"]),
-    "a consistency model": (_with_its_end, {}, ["teacher.file", "a consistency model", "--family adm"]),
+    "a consistency model": (_with_its_end, {}, ["teacher.file", "a consistency model", "--family cm_edm"]),
     "another family": (str, {"start": "teacher", "size": LOG}, ["arms.x.start", PATHS["edm2"]]),
     "a kind": (str, {"teacher": {"file": "f", "kind": "vp"}}, ["arms.x.teacher.kind", "there are edm, "]),
     "a key": (str, {"teacher": {"fil": "f", "kind": "edm"}}, ["arms.x.teacher.fil", "file"]),

@@ -30,7 +30,7 @@ def open_edm_network(path: Path) -> Published:
     try:
         return edm_network(state)
     except NoVelocity as error:
-        remedy = "convert its diffusion model by --family adm, or open this one by open_consistency: docs/teachers.md"
+        remedy = "convert its diffusion model by --family cm_edm, or open this by open_consistency: docs/teachers.md"
         raise BenchError(str(error), file=path, remedy=remedy) from error
     except ValueError as error:
         raise BenchError(str(error), file=path, remedy=remedy) from error

@@ -307,7 +307,7 @@ def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeache
 
     path, family = Path(teacher.file), PUBLISHED[teacher.kind]
     if family.sigma_d not in (None, study.sigma_d):
-        problem = f"networks of {family.said} are of data of standard deviation {family.sigma_d}, not {study.sigma_d}"
+        problem = f"data of {family.said} have a standard deviation of {family.sigma_d}, not {study.sigma_d}"
         refuse(problem, f"set sigma_d: {family.sigma_d}, or let a diffusion arm teach")
     convert = f"make it by `{to_step('convert')}` (docs/teachers.md)"
     try:
@@ -316,7 +316,7 @@ def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeache
         remedy = f"{convert}; a path starts where the workflow is started"
         refuse(f"cannot read {path}: {error.strerror or error}", remedy)
     except NoVelocity as error:
-        refuse(f"{path} is {error}", "let the diffusion model teach that it came from (--family adm); judge this one")
+        refuse(f"{path} is {error}", "let the diffusion model teach that it came from (--family cm_edm), and judge it")
     except ValueError as error:
         refuse(f"{path} is no network that is known here: {error}", convert)
     if found.kind != teacher.kind:

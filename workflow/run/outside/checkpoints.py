@@ -13,7 +13,15 @@ import torch
 from torch import Tensor
 
 from trigbench.core.fields import Jump
-from trigbench.core.networks.families import OPENAI, PUBLISHED, SIGMA_MIN_OF, PublishedFamily, map_family_of
+from trigbench.core.networks.families import (
+    CONSISTENCY,
+    ITS_TEACHER,
+    OPENAI,
+    PUBLISHED,
+    SIGMA_MIN_OF,
+    PublishedFamily,
+    map_family_of,
+)
 from trigbench.core.networks.openai import consistency_field
 from trigbench.core.networks.teachers import field_from_discrete_vp
 from trigbench.core.trigflow import Field
@@ -94,7 +102,7 @@ def open_edm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device)
         raise BenchError(f"no network that is known here: {error}", file=path, remedy=CONVERT) from error
     _check_fits(path, header.shape, header.classes, dataset)
     _check_scale(path, PUBLISHED[header.kind], sigma_d)
-    taken = (PUBLISHED["adm"].remark,) if any(name.startswith(OPENAI) for name in names_in(path)) else ()
+    taken = (PUBLISHED[ITS_TEACHER].remark,) if any(name.startswith(OPENAI) for name in names_in(path)) else ()
     return DiffusionModel(EdmTeacher(path, sigma_d, device).field, {str(path): sha256(path)}, taken)
 
 
@@ -102,7 +110,7 @@ def open_cm(path: Path, dataset: Dataset, sigma_d: float, device: torch.device) 
     """A converted consistency model of CM's. Raises BenchError unless it is of the data's shape, classes and scale."""
     network, smallest = open_consistency(path)
     _check_fits(path, network.shape, network.classes, dataset)
-    _check_scale(path, known := PUBLISHED["cm"], sigma_d)
+    _check_scale(path, known := PUBLISHED[CONSISTENCY], sigma_d)
     network.requires_grad_(False).to(device).eval()
     return ConsistencyModel(
         lambda labels: consistency_field(network, smallest, sigma_d, labels),
