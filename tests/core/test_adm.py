@@ -247,7 +247,7 @@ def test_ctm_s_network_of_imagenet_jumps_as_the_public_one() -> None:
     output = openai_adm(w, x_sigma / total.sqrt(), 250 * (sigma + 1e-44).log(), SOME, 250 * (end + 1e-44).log())
     inner = SIGMA_D**2 / total * x_sigma + s * SIGMA_D / total.sqrt() * output
     kept = end.reshape(-1, 1, 1, 1) / s
-    tensors = ctm_tensors(w, side=8)
+    tensors = {**ctm_tensors(w, side=8)}
     network = ctm_network(tensors)
     assert isinstance(network.unet, ADM) and network.unet.classes == CLASSES
     x, t = trig_from_edm(x_sigma, sigma, SIGMA_D)
