@@ -311,7 +311,8 @@ def test_arms_of_one_method_have_lines_of_their_own() -> None:
         figure, _ = drawn(study, name, rows_of(study, name))
         labels = {text.get_text() for text in figure.legends[0].get_texts()}
         assert wanted <= labels
-        drawn_lines = [line for line in figure.axes[0].get_lines() if np.size(line.get_xdata()) > 1 and line.get_marker()]
+        all_lines = figure.axes[0].get_lines()
+        drawn_lines = [line for line in all_lines if np.size(line.get_xdata()) > 1 and line.get_marker()]
         looks = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in drawn_lines]
         assert len(set(map(str, looks))) == len(looks)
 
