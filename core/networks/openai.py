@@ -137,7 +137,7 @@ def _plan(state: State, side: int | None) -> Plan:
 
 
 def _names(plan: Plan) -> Iterator[tuple[str, str]]:
-    """(a layer's name in EDM's way, in theirs), none of them with what of it is weight and bias."""
+    """(a layer's name in EDM's way, in theirs); `.weight` and `.bias` of each are not named."""
     yield from OUTER.items()
     yield f"enc.{plan.stem}", "input_blocks.0.0"
     for k, place in enumerate(plan.encoder, 1):

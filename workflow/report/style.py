@@ -28,6 +28,8 @@ OF_REAL = Look("real against real", None, "#777777", "")
 """Of rows of the data themselves; a method's own is in the table of objectives."""
 PRECISIONS = {"fp32": ("-", "o"), "fp16": ("--", "s"), "bf16": (":", "^")}
 """Line style and marker."""
+LINES = ("-", "--", "-.", ":")
+"""Line styles of arms that are of one method."""
 STEP = "optimiser step"
 ANGLE = "angle t  (0: data, π/2: noise)"
 INTERVALS = "number of intervals N"

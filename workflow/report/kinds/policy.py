@@ -7,7 +7,7 @@ from trigbench.workflow.claims.statistics import over_seeds
 from trigbench.workflow.report.drawing import legend, line, panels
 from trigbench.workflow.report.kinds import Along, Kind
 from trigbench.workflow.report.rows import Frame, numeric, results, steps_label
-from trigbench.workflow.report.style import colour, marker, name
+from trigbench.workflow.report.style import LINES, colour, marker, name
 from trigbench.workflow.report.words import NOTHING, capital
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.policies import FROM_LOW_VARIANCE, OF_POLICIES
@@ -16,7 +16,7 @@ from trigbench.workflow.study.records import REAL
 
 MEASURES = ("success", "ways_taken", "jerk")
 """A panel each."""
-SOLID = ("-", "--", "-.")
+SOLID = LINES[:3]
 """Of arms of one method; what starts from low variance is dotted."""
 
 

@@ -7,9 +7,8 @@ from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.claims.statistics import over_seeds
 from trigbench.workflow.report.drawing import floor, legend, line, log_metric, log_scale, panels
 from trigbench.workflow.report.kinds import Along, Kind
-from trigbench.workflow.report.kinds.steps import LINES
 from trigbench.workflow.report.rows import Frame, numeric, results, steps_label
-from trigbench.workflow.report.style import QUIET, colour, marker, name
+from trigbench.workflow.report.style import LINES, QUIET, colour, marker, name
 from trigbench.workflow.report.words import NOTHING, capital
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.quantities import QUANTITIES, Quantities

@@ -11,7 +11,7 @@ from trigbench.core.solvers import SOLVERS
 from trigbench.workflow.report.drawing import floor, legend, line, log_metric, panels, say_when_empty
 from trigbench.workflow.report.kinds import Along, Kind, of_families
 from trigbench.workflow.report.rows import Frame, evaluations, is_lost, lines, points, results, steps_label, taught_by
-from trigbench.workflow.report.style import colour, marker, name
+from trigbench.workflow.report.style import LINES, colour, marker, name
 from trigbench.workflow.report.words import NOTHING, best_first, compared, mean_of, with_worst
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.measurements import MEASUREMENTS
@@ -26,8 +26,6 @@ ERRORS = {
 """Words, colour and line."""
 SEGMENTED = frozenset(name for name, method in OBJECTIVES.items() if "segments" in method.needs)
 """Objectives of students that have a network for each number of steps."""
-LINES = ("-", "--", "-.", ":")
-"""Of arms that have all else alike."""
 MEASURED = {sampler: drawn for one in MEASUREMENTS.values() for sampler, drawn in one.samples.items()}
 
 

@@ -95,5 +95,5 @@ def _run(*options: str) -> bytes:
     if found.returncode < 0:
         said = found.stderr.decode(errors="replace").strip()
         problem = f"{PROGRAM} was ended by signal {-found.returncode}{f': {said}' if said else ''}"
-        raise BenchError(problem, file=PROGRAM, remedy="start the same again; what was prepared is kept")
+        raise BenchError(problem, file=PROGRAM, remedy="start the same again")
     return found.stdout
