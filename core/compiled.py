@@ -142,7 +142,12 @@ def _traced(function: Callable[..., Any], *inputs: Any) -> Graph:
     if not given:
         raise ValueError("there is no tensor among its inputs: give what moves from call to call as tensors")
     with draws_again(given):
-        module = make_fx(flat, _INSTEAD)(*given)
+        try:
+            module = make_fx(flat, _INSTEAD)(*given)
+        except NotImplementedError as error:  # before torch 2.13; since then it stands in the graph
+            if "torch._C.Generator" not in str(error):
+                raise
+            raise ValueError(_OF_ITS_OWN) from None
     held = _lifted(module)
     if trained := [str(tuple(a.shape)) for a in held if a.requires_grad]:
         problem = f"it closes over {len(trained)} tensors that require a gradient, of {', '.join(trained[:3])}"
@@ -248,6 +253,7 @@ def _autocast() -> dict[str, Any]:
 
 _PLAIN = (numbers.Number, str, bytes, type(None), enum.Enum, torch.dtype, torch.device)
 _DRAWN = "draw from torch's global generators, or give what is drawn as a tensor"
+_OF_ITS_OWN = f"it draws from a torch.Generator of its own: {_DRAWN}"
 
 
 def _enlarged(x: Tensor, size: Sequence[int], *_: Any) -> Any:
@@ -310,7 +316,7 @@ def _lifted(module: Any) -> tuple[Tensor, ...]:
             continue
         tensor = getattr(module, node.target)
         if isinstance(tensor, torch.Generator):
-            raise ValueError(f"it draws from a torch.Generator of its own: {_DRAWN}")
+            raise ValueError(_OF_ITS_OWN)
         if id(tensor) not in held:
             with graph.inserting_after(last):
                 last = graph.placeholder(f"held_{len(held)}")

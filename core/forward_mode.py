@@ -96,7 +96,7 @@ def _func_or(refusal: Exception, function: Function, primals: Tensors, tangents:
 def _func(function: Function, primals: Tensors, tangents: Tensors) -> tuple[Any, Any]:
     holdings.refuse_scripts(holdings.held_by(function))
     # fused attention has no forward mode; a script that was not found is right where it is not optimised
-    with sdpa_kernel(SDPBackend.MATH), torch.jit.optimized_execution(False):  # type: ignore
+    with sdpa_kernel(SDPBackend.MATH), torch.jit.optimized_execution(False), pairs.out_of_inference():  # type: ignore
         own, along = (tuple(a.clone() for a in both) for both in (primals, tangents))  # changed where the function does
         value, tangent = torch.func.jvp(function, own, along)[:2]
     return value, pairs.map_tensors(Tensor.detach, tangent)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trigbench.core import oracle
+from trigbench.core.forward_mode import value_and_tangent
 from trigbench.core.oracle import Points
 from trigbench.core.tangents import Control
 from trigbench.core.trigflow import Times
@@ -33,7 +34,9 @@ def affine_derivative(
     def exact(x: Points, t: Times) -> Points:
         return oracle.consistency_map(mixture, x, t, steps)
 
-    found = torch.func.jvp(exact, many, (ways[:, :-1], ways[:, -1]))[1].reshape(count, dimension + 1, dimension)
+    found = value_and_tangent(exact, many, (ways[:, :-1], ways[:, -1]), "func")[1].reshape(
+        count, dimension + 1, dimension
+    )
     return found[:, -1], found[:, :-1].mT
 
 

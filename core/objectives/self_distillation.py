@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from trigbench.core.fields import Draws, Fields, Jump
 from trigbench.core.flow_maps import DirectionControl, control_of, of_average_velocity, weight_of_pair
 from trigbench.core.objectives.regression import Regression, regress
+from trigbench.core.pairs import out_of_inference
 from trigbench.core.tangents import Direction
 from trigbench.core.trigflow import Batch, Times, cos_sin, interpolate, lognormal_angle, rotate, velocity
 from trigbench.core.two_angles import TwoAngles, two_angles
@@ -96,7 +97,7 @@ def end_and_rate(student_to: Jump, x: Batch, t: Times, u: Times) -> tuple[Batch,
         return student_to(u)(x, t)
 
     # fused attention has no forward mode
-    with sdpa_kernel(SDPBackend.MATH), torch.jit.optimized_execution(False):  # type: ignore
+    with sdpa_kernel(SDPBackend.MATH), torch.jit.optimized_execution(False), out_of_inference():  # type: ignore
         F, dF = torch.func.jvp(ending, (u,), (torch.ones_like(u),))[:2]
     c, s = cos_sin(t - u, x)
     return rotate(x, F, t, u), s * x + c * F - s * dF

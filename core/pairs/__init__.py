@@ -26,11 +26,12 @@ from trigbench.core.pairs.pair import (
     Pair,
     Rule,
     Spent,
+    out_of_inference,
 )
 from trigbench.core.pairs.table import ELEMENTWISE, LINEAR, PLAIN, TABLE
 
 __all__ = [
     "ASSIGNMENTS", "BACKWARD", "ELEMENTWISE", "IN_PLACE", "LINEAR", "PAST_PAIRS", "PLAIN", "RULES", "SHARED", "TABLE",
     "UNLIKE", "WHOLE", "DetachWarning", "Evaluation", "FallbackWarning", "NestingError", "Pair", "Rule", "Spent",
-    "evaluate", "map_tensors",
+    "evaluate", "map_tensors", "out_of_inference",
 ]  # fmt: skip

@@ -4,6 +4,8 @@ Each is torch's own for all but pairs. They take their places when pairs are fir
 computes again in a backward pass, when no evaluation runs.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from inspect import unwrap
 from types import FunctionType
@@ -55,8 +57,8 @@ def _custom_on_pairs(function: Any, *args: Any) -> Any:
         values = custom(function, *(parts_of(a)[0] for a in args))
         moved = [parts_of(a)[1] for a in args[len(args) - len(values) :]]
         return tuple(y if dy is None else join(y, dy) for y, dy in zip(values, moved, strict=True))
-    if name == "torch.utils.checkpoint._NoopSaveInputs":  # by which a checkpoint keeps its inputs, before torch 2.13
-        return super(_SingleLevelFunction, function).apply(*args)  # type: ignore
+    if name == "torch.utils.checkpoint._NoopSaveInputs":
+        return _saved_before_2_13(function, args)
     if name == "torch.utils.checkpoint.CheckpointFunction":
         raise RuntimeError(
             "pairs cannot follow a re-entrant checkpoint; say use_reentrant=False, or method='difference'"
@@ -103,6 +105,23 @@ def _values_found(held: Any) -> list[Tensor]:
 def _saved(tensor: Tensor, *, is_output: bool = False) -> Any:
     """What a checkpoint begins from, which within another checkpoint would come back without its tangent."""
     return tensor if isinstance(tensor, Pair) else _make_saved_tensor(tensor, is_output=is_output)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A pair that does not look like a tensor."""
+
+    pair: Pair
+
+
+def _saved_before_2_13(function: Any, args: Sequence[Any]) -> Any:
+    """As `_saved`, where an autograd function keeps a checkpoint's inputs."""
+    kept = [_Kept(a) if isinstance(a, Pair) else a for a in args]
+    found = super(_SingleLevelFunction, function).apply(*kept)  # type: ignore
+    if found.grad_fn is not None:  # or nothing is recorded, nor computed again
+        inputs = found.grad_fn.get_args
+        found.grad_fn.get_args = lambda saved: [a.pair if type(a) is _Kept else a for a in inputs(saved)]
+    return found
 
 
 WHOLE[custom] = _custom_on_pairs

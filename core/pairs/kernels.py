@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trigbench.core.attention import attention_with_tangent
-from trigbench.core.pairs.pair import Pair, fall_back, join, parts_of, with_pairs
+from trigbench.core.pairs.pair import Pair, fall_back, join, out_of_inference, parts_of, usable, with_pairs
 
 aten = torch.ops.aten
 _AT_ONCE = 2**20
@@ -93,10 +93,8 @@ def attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False,
 
 def by_forward_mode(func: Callable[..., Any], args: Sequence[Any]) -> Any:
     """What torch has a forward mode of, with value and tangent in one evaluation; pairs in lists as well."""
-    inference = torch.is_inference_mode_enabled()  # which has no forward mode, and says nothing
-    with torch.inference_mode(False) if inference else nullcontext(), forward_ad.dual_level():
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not inference):
-            found = func(*with_pairs(args, _dual))
+    with out_of_inference(), forward_ad.dual_level():
+        found = func(*with_pairs(args, _dual))
         whole = found if isinstance(found, tuple) else (found,)
         moved = [forward_ad.unpack_dual(y).tangent if isinstance(y, Tensor) else None for y in whole]
     joined = tuple(y if dy is None else join(y, dy) for y, dy in zip(whole, moved, strict=True))
@@ -104,8 +102,7 @@ def by_forward_mode(func: Callable[..., Any], args: Sequence[Any]) -> Any:
 
 
 def _dual(pair: Any) -> Tensor:
-    value, tangent = (a.clone() if a.is_inference() else a for a in parts_of(pair))
-    return forward_ad.make_dual(value, tangent)
+    return forward_ad.make_dual(*map(usable, parts_of(pair)))
 
 
 def recurrent(function: Callable[..., Any]) -> Callable[..., Any]:

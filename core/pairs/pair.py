@@ -2,7 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -301,10 +302,27 @@ def fall_back(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
         return func(*new_args, **dict(zip(kwargs, new_values, strict=True)))
 
     try:
-        found = torch.func.jvp(of_pairs, tuple(p.primal for p in pairs), tuple(p.tangent for p in pairs))
+        with out_of_inference():
+            primals, tangents = (tuple(map(usable, map(attrgetter(part), pairs))) for part in ("primal", "tangent"))
+            found = torch.func.jvp(of_pairs, primals, tangents)
     except NotImplementedError as error:
         raise RuntimeError(f"{func.__name__} has no forward mode in torch; use method='difference'") from error
     return tree_map(join, *found) if isinstance(found[0], dict) else join(*found)
+
+
+@contextmanager
+def out_of_inference() -> Iterator[None]:
+    """Where torch has a forward mode; within inference mode torch 2.11 says nothing and makes tangents of zero."""
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def usable(tensor: Tensor) -> Tensor:
+    """One that forward mode may take, a copy where inference mode made it."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def join(value: Any, tangent: Any) -> Any:

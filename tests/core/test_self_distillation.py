@@ -66,6 +66,14 @@ def test_its_gradient_passes_through_the_derivative_where_ayf_s_does_not():
     assert max(float((a - b).abs().max()) for a, b in zip(ours[1], ayf[1], strict=True)) > 1e-2
 
 
+def test_inference_mode_loses_no_rate_of_an_end():
+    step = Step()
+    t, u = two_angles(step.draws, TOLD, law="uniform")
+    expected = end_and_rate(step.net.to, step.x0, t, u)
+    with torch.inference_mode():
+        torch.testing.assert_close(end_and_rate(step.net.to, step.x0, t, u), expected)
+
+
 def test_lsd_rests_at_the_exact_map():
     law = {"law": "uniform", "same": 0.75}
     assert pull_at_rest(lsd, law) < 1e-12

@@ -354,6 +354,7 @@ def test_what_has_a_rule_is_exact(function: Function) -> None:  # a FallbackWarn
         lambda x: Jvp.apply(LAYER(x), WEIGHTS),  # type: ignore
         lambda x: JvpOfOld.apply(LAYER(x), WEIGHTS),  # type: ignore
         torch.vmap(lambda row: LAYER(row).sin()),
+        lambda x: torch.special.erfcx(LAYER(x)),  # without a rule
     ],
 )
 def test_no_tangent_is_lost_where_nothing_is_recorded(function: Function) -> None:

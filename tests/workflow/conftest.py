@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import fcntl
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -62,6 +63,14 @@ def as_a_new_process() -> None:
     """Read the source again; a process reads it once."""
     for read in (source_digest, syntax_digest, fingerprint._file_of_ours):
         read.cache_clear()
+
+
+@pytest.fixture
+def slurm_plugin() -> None:
+    """The lowest versions that are tried are without it."""
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+        reason = "Snakemake's plugin for Slurm is not installed: pip install 'trigbench[cluster]'"
+        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True, scope="session")

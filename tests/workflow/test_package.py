@@ -260,7 +260,7 @@ def test_the_words_for_snakemake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 
 
 def test_a_profile_where_one_starts_is_taken_and_a_cluster_s_settings_are_asked_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    slurm_plugin: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("trigbench.workflow.machine.cluster.ROOT", tmp_path / "elsewhere")

@@ -395,7 +395,7 @@ def test_small_runs_share_jobs_where_the_local_settings_say_so(slurm: Slurm, clu
     assert "Nothing to be done" in _snakemake(slurm, study, "-n").stdout
 
 
-def test_groups_are_of_one_study_and_one_generation(tmp_path: Path) -> None:
+def test_groups_are_of_one_study_and_one_generation(slurm_plugin: None, tmp_path: Path) -> None:
     (_profile(tmp_path) / "site.yaml").write_text("runs_per_job: 8\n")
     plan = snakemake("-n", "--workflow-profile", "slurm", "--config", "budget=smoke", cwd=tmp_path).stdout
     groups = set(re.findall(r"[Gg]roup job (\S+)", plan))

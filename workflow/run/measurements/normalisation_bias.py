@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trigbench.core import oracle
 from trigbench.core.constants import NORMALISER
+from trigbench.core.forward_mode import value_and_tangent
 from trigbench.core.tangents import normalise
 from trigbench.core.trigflow import cos_sin, interpolate
 from trigbench.workflow.data.randomness import generator
@@ -72,7 +73,9 @@ def _affine_direction(mixture: oracle.Mixture, x: Tensor, t: Tensor) -> tuple[Te
     count, dimension = x.shape
     ways = torch.eye(dimension + 1, dtype=x.dtype).repeat(count, 1)  # all in one evaluation
     many = x.repeat_interleave(dimension + 1, 0), t.repeat_interleave(dimension + 1)
-    found = torch.func.jvp(exact, many, (ways[:, :-1], ways[:, -1]))[1].reshape(count, dimension + 1, dimension)
+    found = value_and_tangent(exact, many, (ways[:, :-1], ways[:, -1]), "func")[1].reshape(
+        count, dimension + 1, dimension
+    )
     c, _ = cos_sin(t, found)
     return (c * found)[:, -1], (c * found)[:, :-1].mT
 
