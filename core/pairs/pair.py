@@ -13,7 +13,7 @@ from weakref import ref
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from trigbench.core.holdings import refusal_of
 
@@ -206,7 +206,7 @@ def _in_place(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
     target = args[0] if args else None
     if kwargs.get("out") is not None or not isinstance(target, Tensor) or name in UNLIKE:
         raise RuntimeError(f"in-place operation {name} under value_and_tangent; use method='difference'")
-    if not (target.is_floating_point() or target.is_complex()):
+    if not _moves(target):
         return func(
             *with_pairs(args, primal_of), **dict(zip(kwargs, with_pairs(kwargs.values(), primal_of), strict=True))
         )
@@ -291,15 +291,15 @@ def _shares_memory(tensor: Tensor) -> bool:
 
 def fall_back(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """One operation by torch.func.jvp; a single evaluation, so that a random one draws once."""
-    said = f"no rule for {func.__name__}: its tangent is taken by torch.func.jvp, which is right and slower"
-    warnings.warn(said, FallbackWarning, stacklevel=4)
-    inputs, pairs = (args, list(kwargs.values())), []
+    inputs, pairs, still = (args, list(kwargs.values())), [], []
     with_pairs(inputs, pairs.append)
 
     def of_pairs(*duals: Tensor) -> Any:
         remaining = iter(duals)
         new_args, new_values = with_pairs(inputs, lambda _: next(remaining))
-        return func(*new_args, **dict(zip(kwargs, new_values, strict=True)))
+        found = func(*new_args, **dict(zip(kwargs, new_values, strict=True)))
+        still.extend(y for y in tree_leaves(found) if _moves(y) and forward_ad.unpack_dual(y).tangent is None)
+        return found
 
     try:
         with out_of_inference():
@@ -307,7 +307,18 @@ def fall_back(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, A
             found = torch.func.jvp(of_pairs, primals, tangents)
     except NotImplementedError as error:
         raise RuntimeError(f"{func.__name__} has no forward mode in torch; use method='difference'") from error
+    if still:
+        said = f"torch has no derivative of {func.__name__}: its part stands still, as in torch.func.jvp; "
+        warnings.warn(f"{said}method='difference' differentiates it too", DetachWarning, stacklevel=4)
+    else:
+        said = f"no rule for {func.__name__}: its tangent is taken by torch.func.jvp, which is right and slower"
+        warnings.warn(said, FallbackWarning, stacklevel=4)
     return tree_map(join, *found) if isinstance(found[0], dict) else join(*found)
+
+
+def _moves(value: Any) -> bool:
+    """Whether its kind of numbers can have a tangent."""
+    return isinstance(value, Tensor) and (value.is_floating_point() or value.is_complex())
 
 
 @contextmanager
@@ -329,7 +340,7 @@ def join(value: Any, tangent: Any) -> Any:
     """A pair, with a tangent of the value's shape and dtype; a sequence becomes a sequence of pairs."""
     if not isinstance(value, Tensor):
         return type(value)(map(join, value, tangent))
-    if not (value.is_floating_point() or value.is_complex()):
+    if not _moves(value):
         return value
     if tangent.dtype is not value.dtype:
         tangent = tangent.to(value.dtype)

@@ -280,6 +280,16 @@ def test_a_detached_part_stands_still_and_is_warned_about_in_words_of_its_own():
     torch.testing.assert_close(moved, 2 * x * dx)
 
 
+def test_what_torch_has_no_derivative_of_stands_still_and_is_said_to():
+    x, dx = points()
+    for flat in (torch.special.bessel_j0, torch.special.airy_ai):
+        with pytest.warns(DetachWarning, match=f"no derivative of {flat.__name__}.*method='difference'"):
+            _, tangent = value_and_tangent(lambda x, flat=flat: x * flat(x), (x,), (dx,), "auto")
+        torch.testing.assert_close(tangent, flat(x) * dx)
+    _, moved = value_and_tangent(torch.special.bessel_j0, (x,), (dx,), "difference")
+    torch.testing.assert_close(moved, -torch.special.bessel_j1(x) * dx, rtol=1e-5, atol=1e-6)
+
+
 # --- refusals -------------------------------------------------------------------------------------
 
 
