@@ -291,6 +291,13 @@ def test_steps_name_the_best_at_each_budget_and_pair_two_steps() -> None:
     assert "Two steps of scd-m against ms-scd-2: better, −50% [−50%, −50%]" in text
 
 
+def test_what_is_of_other_data_is_ranked_apart() -> None:
+    rows = _rows("a", "scd", [3.0, 3.1, 2.9], "fd_train", steps=1, data="plain")
+    rows += _rows("b", "scd", [9.0, 9.1, 8.9], "fd_train", steps=1, data="bold")
+    text = _said("steps", rows)
+    assert "(where it changes) on plain: 1: a in 1 step, 3 " in text and "; on bold: 1: b in 1 step, 9 " in text
+
+
 def test_mid_time_says_how_much_worse_1_1_is_than_the_best() -> None:
     rows = []
     for middle, level in ((0.5, 30.0), (0.9, 10.0), (1.1, 11.0)):

@@ -1,5 +1,7 @@
 """How rows become marks: lines with the span of the seeds, crosses for diverged runs, legends outside the axes."""
 
+from itertools import cycle
+
 import numpy as np
 import seaborn as sns
 from matplotlib import pyplot as plt
@@ -78,14 +80,18 @@ def crosses_at_the_end(ax: Axes, runs: Frame, rows: Frame, better: str = "lower"
         crosses(ax, np.array([rows.x.max() if len(rows) else 1.0]), colour(objective), better)
 
 
+REAL_LINES = ((4, 2), (1, 1.5), (6, 2, 1, 2))
+"""Dashes, by data set."""
+
+
 def floor(ax: Axes, runs: Frame, metric: str, across: bool = False) -> None:
     """Real data judged as if they were samples, a line for each data set."""
     found = numeric(runs[(runs.objective == REAL) & (runs.metric == metric)]).dropna(subset=["value"])
     draw = ax.axvline if across else ax.axhline
     several = found.data.nunique() > 1
-    for data, rows in found.groupby("data", sort=False, dropna=False):
+    for (data, rows), dashes in zip(found.groupby("data", sort=False, dropna=False), cycle(REAL_LINES), strict=False):
         label = f"real data, {data}" if several else "real data"
-        draw(per_seed(rows).mean(), color=colour(REAL), linestyle=(0, (4, 2)), linewidth=1.2, label=label)
+        draw(per_seed(rows).mean(), color=colour(REAL), linestyle=(0, dashes), linewidth=1.2, label=label)
 
 
 LABELLED = {

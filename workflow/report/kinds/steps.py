@@ -15,7 +15,7 @@ from trigbench.workflow.report.style import LINES, colour, marker, name
 from trigbench.workflow.report.words import NOTHING, best_first, compared, mean_of, with_worst
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.measurements import MEASUREMENTS
-from trigbench.workflow.study.quantities import QUANTITIES, Quantities
+from trigbench.workflow.study.quantities import QUANTITIES, Quantities, Quantity
 
 ERRORS = {
     "excess_renoised": ("exact map with an error, all re-noised", "#0072B2", "-"),
@@ -54,6 +54,7 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
         ):
             label = name(objective) + (f", {words}" if words else "")
             label += (f", {size if sized else network}" if len(networks) > 1 else "") + own
+            label = words if sampler in MEASURED else label  # no sampling of a run's: of two together, say
             of_arm = LINES[drawn[network] % len(LINES)] if style == LINES[0] else style
             drawn[network] += 1
             shade = sns.light_palette(colour(objective), len(networks) + 1)[1 + networks.index(network)]
@@ -86,14 +87,12 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
     if is_lost(rows).all():
         return NOTHING
     ways = rows.assign(way=[_way(*row) for row in zip(rows.arm, rows.objective, rows.sampler, rows.steps, strict=True)])
-    best, parts = "", []
-    for budget in sorted(ways.steps.unique()):
-        within = ways[ways.steps <= budget].assign(arm=ways.way)
-        leader = best_first(within, of)[0]
-        if leader != best and math.isfinite(mean_of(within, leader).mean):
-            parts.append(f"{budget:.0f}: {leader}, {mean_of(within, leader)}")
-        best = leader
-    text = f"Best within a budget of evaluations (where it changes): {'; '.join(parts)}"
+    alone = ways["data"].nunique() <= 1  # distances to other data compare with nothing
+    said = [
+        ("" if alone else f" on {data}") + f": {_best_ways(own, of)}"
+        for data, own in ways.groupby("data", sort=False, dropna=False)
+    ]
+    text = f"Best within a budget of evaluations (where it changes){';'.join(said)}"
     for pair in ((segmented, method.unsegmented) for segmented, method in OBJECTIVES.items() if method.unsegmented):
         two = rows[(rows.steps == 2) & rows.objective.isin(pair)]
         for _, alike in two.groupby("teacher", sort=False):
@@ -102,6 +101,17 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
                 side, shown = compared(alike, str(arms[0]), str(arms[1]), of)
                 text += f". Two steps of {arms[1]} against {arms[0]}: {side}, {shown}"
     return text + "."
+
+
+def _best_ways(ways: Frame, of: Quantity) -> str:
+    best, parts = "", []
+    for budget in sorted(ways.steps.unique()):
+        within = ways[ways.steps <= budget].assign(arm=ways.way)
+        leader = best_first(within, of)[0]
+        if leader != best and math.isfinite(mean_of(within, leader).mean):
+            parts.append(f"{budget:.0f}: {leader}, {mean_of(within, leader)}")
+        best = leader
+    return "; ".join(parts)
 
 
 def _way(arm: str, objective: str, sampler: str, count: float) -> str:
