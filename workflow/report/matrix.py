@@ -98,7 +98,9 @@ def _heading(name: str, rows: pd.DataFrame) -> tuple[str, str, str]:
         return "", name, f"{len(rows)} claims"
     older = int(rows.verdict.isin(OLD_WORDS).sum())
     failed = f"{older} not" if older else f"{count['opposite']:.0f} opposite"
-    return name, f"{count['tested']:.0f} claims tested", f"{count['reproduced']:.0f} reproduced, {failed}"
+    exact = int((rows.verdict.isin(DECIDED) & rows.p.isna()).sum())
+    tested = f"{count['tested']:.0f} claims tested" + (f", {exact} exact" if exact else "")
+    return name, tested, f"{count['reproduced']:.0f} reproduced, {failed}"
 
 
 def _squares(ax: Axes, rows: pd.DataFrame, left: float, height: int, size: float) -> None:
