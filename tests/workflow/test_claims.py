@@ -237,6 +237,7 @@ BAD = {
         _rule(of={"arms": "scd"}, against={"arms": "dscd-*", "take": "min"}),
         ["after the fact", "take: each", "choose_on"],
     ),
+    "an arm against itself": (_rule(of={"arms": "scd"}, against={"arms": "scd"}), ["the same term", "another arm"]),
     "the best of several settings": (_rule(of={"arms": "scd", "take": "min"}), ["after the fact", "take: each"]),
     "two ways to one number": (_rule(of={"arms": "scd", "take": "each", "choose_on": [0]}), ["keep one of them"]),
     "an activity that nothing logs": (

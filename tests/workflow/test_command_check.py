@@ -57,6 +57,17 @@ def test_a_study_says_what_it_would_make_under_every_budget(capsys):
     assert sum(line.startswith("experiment") for line in lines) == len(load("oracle").experiments)
 
 
+def test_what_is_seldom_meant_is_a_note(tiny, write_study):
+    tiny["arms"]["scd"]["warmup"] = 30
+    tiny["evaluation"]["samples"] = 65
+    tiny["data"]["more"] = {"kind": "images_folder", "path": "nowhere", "size": 8, "held_out": 0.1}
+    notes = [said for what, said in planned(write_study(tiny)) if what == "note"]
+    assert notes == [
+        "the warm-up ends with training, or never: scd (30 of 30 steps)",
+        "the files of data more are not there yet: nowhere",
+    ]
+
+
 @pytest.mark.slow
 def test_own_parts_are_named_with_their_own_check(monkeypatch):
     monkeypatch.setattr("trigbench.workflow.run.planned.check_own", lambda studies: None)  # tests of it start a process

@@ -266,10 +266,10 @@ def test_commits_folders_and_labels_are_read(repository: Path, monkeypatch: pyte
     monkeypatch.setattr("trigbench.workflow.claims.result_sets.IS_CHECKOUT", False)
     shutil.copytree("results/published/tiny", "results/mine")
     asked = ["HEAD~1:results/published/tiny", "HEAD~1", "HEAD", "results/published/tiny", "results/published", "mine"]
-    sets = [read_set(word) for word in asked]
-    assert [list(found.studies) for found in sets] == [["tiny"]] * 6
+    sets = [read_set(word) for word in (*asked, "mine:laptop")]
+    assert [list(found.studies) for found in sets] == [["tiny"]] * 7
     values = [found.studies["tiny"].runs.value.sum() for found in sets]
-    assert values == [6.0, 6.0, 12.0, 12.0, 12.0, 12.0]
+    assert values == [6.0, 6.0, 12.0, 12.0, 12.0, 12.0, 12.0]
     assert sets[0].place.startswith("results/published/tiny at ")
     assert compare(sets[2], sets[3]).identical == ("tiny/runs.csv",)
     assert not compare(sets[0], sets[3]).identical

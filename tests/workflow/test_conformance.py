@@ -494,6 +494,7 @@ def one_more(condition: Condition) -> Condition:
 
 FAULTY_DATA = {
     "no dictionaries": ("is prepared", {"prepare": lambda *_: {}}),
+    "a hole in it": ("is prepared", {"prepare": prepared(lambda arrays: {"held_out": arrays["held_out"] / 0})}),
     "lists": ("is prepared", {"prepare": prepared(lambda arrays: {"train": [1.0]})}),
     "facts that are no text": ("is prepared", {"prepare": lambda d, e, s: (new_data.prepare(d, e, s)[0], {"n": {1}})}),
     "other data each time": (

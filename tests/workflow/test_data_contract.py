@@ -111,6 +111,15 @@ def test_data_that_draw_what_they_do_not_say_are_refused_when_prepared_and_in_ev
         draw_batch(opened(study, run), 1)
 
 
+def test_draws_that_are_not_in_unit_variance_are_refused_when_prepared(labelled: Opened) -> None:
+    study = labelled(_points(lambda x: 7 * x))
+    with pytest.raises(
+        BenchError, match=r"standard deviation of \S+, where 1[\s\S]*data\.mixture\n +remedy: divide by"
+    ):
+        prepare(study, "mixture")
+    assert not study.data_file("mixture").exists()
+
+
 def test_labels_of_data_without_classes_are_refused(labelled: Opened) -> None:
     with pytest.raises(BenchError, match="has 0 classes and draws labels"):
         prepare(labelled(classes=0, shares=None), "mixture")

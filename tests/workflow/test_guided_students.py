@@ -225,7 +225,7 @@ REFUSED: dict[str, tuple[Callable[[dict], object], str]] = {
         r"omega 0.5 and kappa 0 are the scale (.*) = 0.5, which(.|\n)*arms.meanflow.omega(.|\n)*a scale above 1",
     ),
     "kappa of 1": (lambda arms: arms["meanflow"].update(kappa=1.0), r"kappa: 1.0 is no value of it(.|\n)*0.99 at most"),
-    "one scale of imf": (lambda arms: arms["imf"].update(omega=2.0), r"takes no 'omega'|unknown key|Extra inputs"),
+    "one scale of imf": (lambda arms: arms["imf"].update(omega=2.0), r"takes no 'omega'|no such key"),
 }  # fmt: skip
 
 

@@ -25,7 +25,8 @@ from trigbench.workflow.machine.files import read_json, write_arrays
 from trigbench.workflow.run.conformance.data_sets import check_data
 from trigbench.workflow.run.noise import labels_of_samples
 from trigbench.workflow.study.kinds import draws_module
-from trigbench.workflow.study.reading import load, remedy_of
+from trigbench.workflow.study.mistakes import remedy_of
+from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.records import read_record
 from trigbench.workflow.study.samplers import EvaluationSettings
 from trigbench.workflow.study.study import Run, Study

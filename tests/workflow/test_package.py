@@ -250,12 +250,14 @@ def test_the_words_for_snakemake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     cli.main(["run", "oracle"])
     cli.main(["run", "oracle", "theory", "claims/two-steps-beat-one-scd", "--budget", "smoke", "-n", "--cores", "3",
               "--", "--quiet", "all"])  # fmt: skip
-    whole, part = called
+    cli.main(["run", "oracle", "--unlock"])
+    whole, part, unlocked = called
     config = ["--snakefile", str(ROOT / "Snakefile"), "--config", "study=oracle"]
     profile = ["--workflow-profile", str(ROOT / "profiles/default")]
     assert whole == [*config, "budget=laptop", *profile]
     assert part[:2] == ["oracle-smoke/theory", "claims/two-steps-beat-one-scd"]
     assert part[2:] == [*config, "budget=smoke", *profile, "--cores", "3", "--dry-run", "--quiet", "all"]
+    assert unlocked == [*whole, "--unlock"]
     assert os.environ["PATH"].split(os.pathsep)[0] == str(Path(sys.executable).parent), "jobs say `python`"
 
 
@@ -269,7 +271,7 @@ def test_a_profile_where_one_starts_is_taken_and_a_cluster_s_settings_are_asked_
     for name, text in (("site.yaml", "jobs: 3"), ("config.yaml", "jobs: 3")):
         (tmp_path / "profiles/slurm").mkdir(parents=True, exist_ok=True)
         (tmp_path / "profiles/slurm" / name).write_text(text)
-    arguments = cli.argparse.Namespace(slurm=True, cores=None, dry_run=False, parts=[])
+    arguments = cli.argparse.Namespace(slurm=True, cores=None, dry_run=False, unlock=False, parts=[])
     words = snakemake(load("oracle"), arguments)
     assert words[-2:] == ["--workflow-profile", "profiles/slurm"]
 

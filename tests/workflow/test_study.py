@@ -42,7 +42,14 @@ def _delete(path: str) -> Callable[[dict], None]:
 
 
 BAD = {
-    "unknown key at the top": (_set("colour", "red"), ["colour", "Extra inputs"]),
+    "unknown key at the top": (_set("colour", "red"), ["colour", "no such key"]),
+    "a misspelt key that is missing, too": (
+        lambda c: c.update(seed=c.pop("seeds")),
+        ["there is no such key (and 1 more)", "key:    seed\n", "did you mean 'seeds'"],
+    ),
+    "a default that is no number": (_set("defaults/rate", "fast"), ["key:    defaults.rate\n"]),
+    "a kind in a value of data": (_set("data/mixture/dimension", "two"), ["key:    data.mixture.dimension\n"]),
+    "no item of a list": (_set("experiments/training/samplers", 3), ["Input should be a valid list", "write a list"]),
     "a truth value for a number": (_set("defaults/iterations", True), ["'iterations' cannot be true"]),
     "a truth value among numbers": (_set("seeds", [0, True]), ["'seeds' cannot be true", "write a number"]),
     "a seed that other programs round": (_set("seeds", [2**53 + 1]), ["seeds.0", "write at most 9007199254740992"]),
@@ -235,10 +242,16 @@ BAD = {
     ),
     "a key of one's own data that is none": (
         _set("data/own", {"kind": "own", "module": "my.data", "modul": 3}),
-        ["data.own.own.modul", "did you mean 'module'?"],
+        ["data.own.modul", "did you mean 'module'?"],
     ),
     "a budget with an unknown key": (_set("budgets", {"laptop": {"speed": 1}}), ["budgets.laptop.speed"]),
 }  # fmt: skip
+
+
+def test_what_a_budget_says_wrong_is_named_there(tiny: dict, write_study) -> None:
+    tiny["budgets"] = {"small": {"seeds": [0, 0]}}
+    with pytest.raises(BenchError, match=r"each seed may stand once\n.*\n +key: +budgets\.small\.seeds\n"):
+        load(write_study(tiny), "small")
 
 
 @pytest.mark.parametrize("case", BAD)

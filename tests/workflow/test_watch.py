@@ -199,7 +199,7 @@ def test_a_folder_whose_study_is_gone_hides_no_other(study: Study, capsys) -> No
     (Path("results") / "lost" / "data").mkdir(parents=True)
     cli.main(["watch", "--once"])
     done = capsys.readouterr()
-    assert "tiny  0 of 6" in done.out and "left out: nothing says which study made this" in done.err
+    assert "tiny  0 of 6" in done.out and "left out: nothing says which study makes this" in done.err
 
 
 @pytest.fixture

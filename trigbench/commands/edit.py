@@ -33,7 +33,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "edit", help="edit an image by a trained map", description=__doc__, formatter_class=raw
     )
     made.add_argument("--run", required=True, metavar="FOLDER", help="of a finished run: results/STUDY/runs/ARM/seed-N")
-    made.add_argument("--task", required=True, choices=TASKS)
+    made.add_argument("--task", required=True, choices=TASKS, help="what is done to the image (docs/editing.md)")
     made.add_argument("--image", metavar="FILE", help="what is edited")
     made.add_argument("--mask", metavar="FILE", help="of inpaint: white where the image is to be made")
     made.add_argument("--out", metavar="FILE", default="edits.png", help="what is written (default: %(default)s)")

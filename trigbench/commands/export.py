@@ -41,7 +41,7 @@ def main(arguments: argparse.Namespace) -> None:
         need("latents", "trigbench export --format diffusers")
     from trigbench.workflow.study.named_run import named_run  # noqa: PLC0415 - of the extra
 
-    study, run = named_run(Path(arguments.run), arguments.study)
+    study, run = named_run(Path(arguments.run), arguments.study, key="RUN")
     from trigbench.workflow.run.exporting import leaving, place_for, write_exported  # noqa: PLC0415 - heavy
     from trigbench.workflow.study.licences import Said  # noqa: PLC0415 - of the extra
 

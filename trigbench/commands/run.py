@@ -40,12 +40,14 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parts = made.add_argument(
         "parts", metavar="PART", nargs="*", default=[], help="an experiment of it, or claims/ID; without any, all"
     )
-    made.add_argument("--budget", help="a budget of that study (default: laptop)")
-    made.add_argument("--cores", type=_cores, help="at most so many (default: all that may be used)")
+    made.add_argument("--budget", help="a budget of that study (default: laptop, the study as it stands)")
+    made.add_argument("--cores", type=_cores, help="at most so many, or all (default: all that may be used)")
     made.add_argument("--slurm", action="store_true", help="send every run to Slurm as a job (docs/cluster.md)")
     said = "add seeds by each experiment's plan until its claims are decided (docs/verdicts.md)"
     made.add_argument("--until-decided", action="store_true", help=said)
     made.add_argument("-n", "--dry-run", action="store_true", help="say what would be done, and why")
+    said = "take away the lock that a workflow left which was killed, and do no more; what follows -- goes to Snakemake"
+    made.add_argument("--unlock", action="store_true", help=said)
     _completion.by(parts, _completion.parts)
     return made
 
@@ -71,7 +73,7 @@ def main(arguments: argparse.Namespace) -> None:
         _until_decided(study, arguments)
         if arguments.parts and not arguments.dry_run:
             return
-    if not arguments.dry_run:
+    if not (arguments.dry_run or arguments.unlock):
         print(f"{study.label}: the report will be {FRONT.absolute()}", flush=True)
     os.execv(sys.executable, command)
 
@@ -161,6 +163,7 @@ def snakemake(study: "Study", arguments: argparse.Namespace, more: Sequence[str]
         *("--workflow-profile", str(_profile("slurm" if arguments.slurm else "default"))),
         *(["--cores", arguments.cores] if arguments.cores else []),
         *(["--dry-run"] if arguments.dry_run else []),
+        *(["--unlock"] if arguments.unlock else []),
         *more,
     ]
 

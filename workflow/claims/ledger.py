@@ -19,9 +19,10 @@ from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.kinds import metrics_of
 from trigbench.workflow.study.measurements import MEASUREMENTS
 from trigbench.workflow.study.metrics import OfData, measured
+from trigbench.workflow.study.mistakes import remedy_of
 from trigbench.workflow.study.models import Model
 from trigbench.workflow.study.quantities import COSTS, CURVES, QUANTITIES
-from trigbench.workflow.study.reading import load, read_mapping, remedy_of
+from trigbench.workflow.study.reading import load, read_mapping
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Sampling, Study
 
 CLAIMS = ROOT / "workflow" / "claims.yaml"

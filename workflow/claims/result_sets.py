@@ -18,7 +18,7 @@ from trigbench.workflow.machine.git import git
 from trigbench.workflow.study.places import BELOW_PUBLISHED, ORIGIN, RESULTS, RUNS, VERDICTS
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.shipped import shipped
-from trigbench.workflow.study.study import Study
+from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 FORMS = (
     "name a folder with runs.csv (results/oracle, results/published), STUDY:BUDGET (oracle:smoke), "
@@ -60,7 +60,12 @@ def read_set(asked: str) -> ResultSet:
     before, _, after = asked.partition(":")
     if after and (before in shipped() or Path(before).is_file()):
         return _of_budget(asked, load(before, after))
-    for label in (asked, f"{before}-{after}"):  # as targets are called; a study of one's own is known by it alone
+    whole = [before] if after == DEFAULT_BUDGET else []
+    for label in (
+        asked,
+        f"{before}-{after}",
+        *whole,
+    ):  # as targets are called; a study of one's own is known by it alone
         if (RESULTS / label / RUNS).is_file():
             return _set(asked, str(RESULTS / label), _below(RESULTS / label))
     if asked in shipped() or folder.is_file():

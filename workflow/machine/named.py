@@ -68,6 +68,8 @@ def imported(module: str, key: str) -> types.ModuleType:
     except (Exception, SystemExit) as error:
         missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
         remedy = "start the workflow where the module can be imported from, or install it"
+        if module.endswith(".py"):
+            remedy = f"write it as Python imports it, without .py: {module.removesuffix('.py').replace('/', '.')}"
         if module.startswith(("core.", "workflow.")):  # as a checkout also calls its own
             remedy = f"write trigbench.{module}, if this project's is meant"
         said = f"cannot import {module!r}: {problem_of(error)}"

@@ -91,20 +91,25 @@ class Progress:
 
 
 def watch(outputs: Sequence[Path], every: float = 20.0) -> threading.Thread:
-    """Print from a background thread how many of `outputs` have been written since now, and the time left.
+    """Print from a background thread how many of `outputs` have been written since now, and the time left, as each is.
 
     For a workflow engine that shows counts but no time left; ends when all are there.
     """
 
-    def loop(started: float) -> None:
-        progress = Progress("runs", len(outputs), every=0)
-        done = 0
+    def loop() -> None:
+        progress, done, begun = Progress("runs", len(outputs), every=0), 0, False
         while done < len(outputs) and threading.main_thread().is_alive():
             time.sleep(every)
-            done = sum(path.exists() and path.stat().st_mtime >= started for path in outputs)
-            if done:
+            if not begun and any(is_new(path.parent) for path in outputs):
+                begun, progress.started = True, time.monotonic()  # data were prepared before
+            before, done = done, sum(is_new(path) for path in outputs)
+            if done > before:  # between two ends the time that is left would only grow
                 progress.update(done)
 
-    thread = threading.Thread(target=loop, args=[time.time()], daemon=True, name="progress")
+    def is_new(path: Path) -> bool:
+        return path.exists() and path.stat().st_mtime >= began
+
+    began = time.time()
+    thread = threading.Thread(target=loop, daemon=True, name="progress")
     thread.start()
     return thread

@@ -90,6 +90,8 @@ try:
     GPUS = any(study.resources.gpu for study in STUDIES.values())  # else no job need be asked
 except BenchError as error:
     refuse(error)
+except KeyboardInterrupt:
+    sys.exit(130)  # while it plans; Snakemake itself answers what comes later
 
 
 def check_places(jobs):

@@ -69,6 +69,8 @@ def audit(path: str, sigma_d: float, r: Sequence[float]) -> Audited:
         if not (math.isfinite(value) and value > 0):
             raise BenchError(f"nothing can be audited at {value:g}", key=key, remedy="give a number above 0")
     loss = _loss(path, sigma_d)
+    if above := [value for value in r if value > 1]:
+        raise BenchError(f"a warm-up does not pass 1, got {above[0]:g}", key="--r", remedy="give numbers from 0 to 1")
     draw = torch.Generator().manual_seed(0)
     t = torch.tensor(TIMES, dtype=torch.float64).repeat_interleave(SAMPLES)
     x0, z = (_normal(draw, len(t), sigma_d) for _ in range(2))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from trigbench.workflow.claims.ledger import check_claims, claims_of, read_claims
 from trigbench.workflow.run.own import check_own
-from trigbench.workflow.study.kinds import is_own
+from trigbench.workflow.study.kinds import is_own, known_of
 from trigbench.workflow.study.reading import budgets_of, load
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
@@ -25,7 +25,28 @@ def planned(said: str | Path) -> list[tuple[str, str]]:
     lines += [("experiment", f"{name}: {len(study.arms_of(name))} arms") for name in study.experiments]
     lines.append(("claims", f"it decides {len(decided)}"))
     lines += [("own part", f"{path}; its own checks: trigbench check {path}") for path in own_parts(study)]
-    return [*lines, ("make it", study.command()), ("its cost", f"trigbench estimate {study.said}")]
+    lines += [("note", said) for said in _notes(study)]
+    counted = all(
+        known_of(data).shape is not None for data in study.data.values()
+    )  # of one's own only its module knows
+    cost = [("its cost", f"trigbench estimate {study.said}")] if counted else []
+    return [*lines, ("make it", study.command()), *cost]
+
+
+def _notes(study: Study) -> list[str]:
+    """What is allowed, and seldom meant."""
+    there = dict.fromkeys(run.arm for run in study.runs())
+    long = [
+        f"{name} ({study.arms[name].warmup} of {study.arms[name].iterations} steps)"
+        for name in there
+        if study.arms[name].warmup >= study.arms[name].iterations
+    ]
+    said = [f"the warm-up ends with training, or never: {', '.join(long)}"] if long else []
+    for name, data in study.data.items():
+        path = getattr(data, "path", None)
+        if path is not None and not Path(path).exists():
+            said.append(f"the files of data {name} are not there yet: {path}")
+    return said
 
 
 def _makes(study: Study) -> str:

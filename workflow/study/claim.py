@@ -170,6 +170,9 @@ class Rule(Model):
         measured = self.measured
         if len({term.x is None for term in measured}) > 1:
             raise Mistake("'x' stands in every term or in none", "give each an 'x' or none: runs and curves do not mix")
+        if any(term in self.against for term in self.of if term.value is None):
+            problem = "the same term stands in 'of' and in 'against', and takes itself away"
+            raise Mistake(problem, "name another arm or setting on one of the sides")
         bar = self.sane
         claimed = [(t.metric or self.metric, t.arms, t.selected) for t in self.of]
         if bar is not None and (bar.metric, bar.competitor.arms, bar.competitor.selected) in claimed:

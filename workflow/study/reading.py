@@ -14,16 +14,13 @@ from trigbench._nearest import among, nearest
 from trigbench._places import place_of
 from trigbench.core.objectives import method_of
 from trigbench.workflow.errors import BenchError, Mistake
-from trigbench.workflow.machine.plain import content_of, number, syntax_said
+from trigbench.workflow.machine.plain import content_of, syntax_said
 from trigbench.workflow.study.checks import check
-from trigbench.workflow.study.claim import Claim, Rule, Term
-from trigbench.workflow.study.experiment import Experiment
-from trigbench.workflow.study.kinds import kind_named
-from trigbench.workflow.study.models import NAME, PATH
+from trigbench.workflow.study.mistakes import PATTERNS, in_budget, key_of, problem_of, remedy_of
+from trigbench.workflow.study.models import NAME
 from trigbench.workflow.study.places import STUDIES
-from trigbench.workflow.study.resources import Budget, Resources
-from trigbench.workflow.study.samplers import EvaluationSettings, Sampler, keys_of_samplers
-from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, ConvertedTeacher, Size, keys_of_arms
+from trigbench.workflow.study.resources import Budget
+from trigbench.workflow.study.schema import METHOD_SETTINGS, Arm, keys_of_arms
 from trigbench.workflow.study.shipped import by_default, shipped
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
@@ -50,17 +47,18 @@ def load(study: str | Path, budget: str = DEFAULT_BUDGET) -> Study:
     try:
         found = Study.model_validate({**_under_budget(content, budget, path), "budget": budget, "file": path})
     except ValidationError as error:
-        first: Any = error.errors()[0]
+        first: Any = min(error.errors(), key=lambda one: one["type"] == "missing")  # or a misspelt key is a missing one
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        key = ".".join(str(part) or "''" for part in first["loc"] if part != "[key]") or None
-        problem = first["msg"].removeprefix("Value error, ")
+        key, problem = key_of(first, content), problem_of(first)
         if key is None and ": " in problem:  # of the study's own keys
             key, problem = problem.split(": ", 1)
+        key = in_budget(key, content, budget)
         raise BenchError(problem + more, file=path, key=key, remedy=remedy_of(first)) from error
     try:
         check(found)
     except Mistake as error:
         key, problem = str(error).split(": ", 1)
+        key = in_budget(key, content, budget)
         raise BenchError(problem, file=path, key=key, remedy=error.remedy) from error
     return found
 
@@ -107,82 +105,6 @@ def read_mapping(path: Path, what: str, example: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise BenchError(f"{what} is a mapping of keys", file=path, remedy=example)
     return content
-
-
-def remedy_of(error: Any) -> str:
-    """What to write instead, of an error of pydantic."""
-    kind, place = error["type"], [str(part) for part in error["loc"]]
-    if kind == "missing":
-        return f"add the key {place[-1]!r}"
-    if kind != "extra_forbidden":
-        described = DESCRIBED.get(place[0] if place else "", "study/schema.py")
-        return remedy_of_value(error, place_of(f"workflow/{described}"))
-    models = {"arms": Arm, "sizes": Size, "samplers": Sampler, "experiments": Experiment, "resources": Resources}
-    models["evaluation"] = EvaluationSettings
-    if place[0] == "data" and len(place) > 2:
-        models["data"] = kind_named(place[2]).schema
-    if place[0] == "arms" and place[2:3] == ["teacher"]:
-        models["arms"] = ConvertedTeacher
-    known = list(models.get(place[0], Study).model_fields)
-    own = {"arms": keys_of_arms, "samplers": keys_of_samplers}
-    known = own[place[0]]() if models.get(place[0]) in (Arm, Sampler) else known
-    if place[0] in own and place[-1] in known:
-        return f"remove it: it is a setting of another {'objective' if place[0] == 'arms' else 'solver'}"
-    if place[0] == "claims":
-        known = [*Claim.model_fields, *Rule.model_fields, *Term.model_fields]
-    return nearest(place[-1], known) or f"remove it; known keys: {', '.join(known)}"
-
-
-def remedy_of_value(error: Any, described: str) -> str:
-    """What to write instead of a value that pydantic refuses, or the file that describes what may stand there."""
-    kind, given, about = error["type"], error["input"], error.get("ctx", {})
-    see = f"see what may stand there in {described}"
-    if kind == "value_error":
-        return getattr(about["error"], "remedy", see)
-    if kind in ("literal_error", "union_tag_invalid"):
-        return "choose of: " + str(about.get("expected") or about["expected_tags"]).replace(" or ", ", ")
-    if kind in BOUNDS:
-        return f"write {BOUNDS[kind]} {next(iter(about.values()))}"
-    if kind == "string_pattern_mismatch":
-        return PATTERNS.get(about["pattern"], f"write what matches {about['pattern']}")
-    if kind == "int_parsing" and isinstance(given, str) and (meant := number(given)) is not None:
-        return f"write {meant}"
-    return WRITE.get(kind.split("_", maxsplit=1)[0], see)
-
-
-DESCRIBED = {
-    "claims": "study/claim.py",
-    "data": "data/kinds",
-    "samplers": "study/samplers.py",
-    "evaluation": "study/samplers.py",
-    "resources": "study/resources.py",
-    "budgets": "study/resources.py",
-}
-"""Where what may stand under a key of a study is described; study/schema.py for the others."""
-BOUNDS = {
-    "greater_than": "more than",
-    "greater_than_equal": "at least",
-    "less_than": "less than",
-    "less_than_equal": "at most",
-    "multiple_of": "a multiple of",
-}
-PATTERNS = {
-    NAME: "use letters, digits, '.', '_' and '-' (at most 200), a letter or digit first",
-    PATH: "write package.module:name",
-}
-WRITE = {
-    "int": "write a whole number in digits, as 720",
-    "float": "write a number, as 0.5",
-    "finite": "write a finite number",
-    "bool": "write true or false",
-    "string": "write it in quotes, since text belongs here",
-    "dict": "write it as 'name: settings' lines",
-    "model": "write it as 'key: value' lines",
-    "tuple": "write a list, as [a, b]",
-    "too": "write a list of the right length",
-    "union": "add the key 'kind', which says what it is",
-}
-"""By the first word of the type of an error of pydantic."""
 
 
 def _under_budget(content: Mapping[str, Any], name: str, file: Path) -> dict[str, Any]:

@@ -34,18 +34,19 @@ def standing(results: Path = RESULTS) -> tuple[list[Study], list[BenchError]]:
 
 def _study_in(folder: Path) -> Study:
     """The study that made the folder: as its data say, else the project's own of that name. Raises BenchError."""
-    named = _said(folder) or _shipped(folder.name)
+    named = study_said(folder) or _shipped(folder.name)
     command = to_step("report", "--partial", "--study", "FILE")
     again = f"write its pages by name ({command}), or delete the folder"
     if named is None:
-        raise BenchError("nothing says which study made this, or its file is gone", file=folder, remedy=again)
+        problem = "nothing says which study makes this: its data are not prepared yet, or its file is gone"
+        raise BenchError(problem, file=folder, remedy=f"name its file, as `trigbench watch FILE`; or {again}")
     study = load(*named)
     if study.label != folder.name:
         raise BenchError(f"what made this is called {study.label!r} now", file=folder, remedy=f"rename one; or {again}")
     return study
 
 
-def _said(folder: Path) -> tuple[str, str] | None:
+def study_said(folder: Path) -> tuple[str, str] | None:
     """The study and budget in the records of its data; nothing where that file is not there."""
     for path in sorted(StudyFiles(folder).data.glob("*.json")):
         said = _content(path).get(MADE_BY) or {}

@@ -14,6 +14,7 @@ from torch import Tensor
 from trigbench.core.constants import SIGMA_D
 from trigbench.core.trigflow import interpolate, velocity
 from trigbench.workflow.data.dataset import Dataset, checked
+from trigbench.workflow.data.preparing import RESCALE, SPREAD, spread_of
 from trigbench.workflow.data.randomness import generator
 from trigbench.workflow.run.conformance.finding import Check, Fault, Finding, Unfit, by_chance, findings, same_bits
 from trigbench.workflow.run.conformance.stationarity import NOISE
@@ -25,8 +26,6 @@ DRAWN = 4096
 BATCH = 64
 SAMPLES = 512
 """That are judged."""
-SPREAD = 0.2
-"""By which the standard deviation of draws may miss 1."""
 SHARED = 0.01
 """The share of draws that may lie in another part: real data hold doubles."""
 PREPARED, OPENED = "is prepared", "opens and draws"
@@ -91,6 +90,13 @@ def _prepared(tried: TriedData) -> str:
         raise Fault(f"prepare gives {bad[0]!r} as {type(arrays[bad[0]]).__name__}, which is no array", remedy)
     if bad := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise Fault(f"prepare gives {bad[0]!r} as Python objects, which no .npz holds", remedy)
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            place = np.argwhere(~np.isfinite(np.atleast_1d(array)))[0].tolist()
+            raise Fault(
+                f"prepare gives {name!r} with a number that is not finite, at {place}",
+                "take it out, or say why in code",
+            )
     try:
         json.dumps(facts)
     except TypeError as error:
@@ -131,6 +137,8 @@ def _arrays(tried: TriedData) -> str:
     dataset = tried.opened()
     first = dataset.draw(generator("conformance", "data", 0), BATCH)[0]
     kept = first.clone()
+    if not same_bits(dataset.draw(generator("conformance", "data", 0), BATCH)[0], kept):
+        raise Fault("one generator gives different draws, so that this cannot be told", "mend these first")
     first.zero_()  # as training may, which has a batch of its own
     if not same_bits(dataset.draw(generator("conformance", "data", 0), BATCH)[0], kept):
         raise Fault("a batch is the arrays themselves: what is written to it changes the data", "draw by index, a copy")
@@ -138,11 +146,10 @@ def _arrays(tried: TriedData) -> str:
 
 
 def _spread(tried: TriedData) -> str:
-    x0 = tried.draws(0).double()
-    spread = float(x0.var(0).mean().sqrt()) if x0[0].numel() < 10 else float(x0.std())
+    x0 = tried.draws(0)
+    spread = spread_of(x0)
     if abs(spread - 1) > SPREAD:
-        remedy = "divide by the training part's standard deviation: data units over sigma_d"
-        raise Fault(f"draws have a standard deviation of {spread:.3g}, where 1 is expected", remedy)
+        raise Fault(f"draws have a standard deviation of {spread:.3g}, where 1 is expected", RESCALE)
     return f"standard deviation {spread:.3g}, from {float(x0.min()):.3g} to {float(x0.max()):.3g}"
 
 

@@ -43,7 +43,8 @@ def kind_of(part: Any, path: str) -> PartKind:
     if isinstance(part, types.ModuleType):
         if hasattr(part, "open_dataset") or hasattr(part, "prepare"):
             return "data"
-        names = [name for name, one in vars(part).items() if getattr(one, "__module__", None) == part.__name__]
+        own = {name: one for name, one in vars(part).items() if getattr(one, "__module__", None) == part.__name__}
+        names = sorted(own, key=lambda name: isinstance(own[name], type) and not issubclass(own[name], nn.Module))
         remedy = f"name one of its functions or classes: {path}:{names[0] if names else 'name'}"
         raise BenchError("the module is no data set: it has no 'prepare'", key=path, remedy=remedy)
     if isinstance(part, type) and issubclass(part, nn.Module):
