@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from trigbench.core.networks.dit import DiT as DiT
     from trigbench.core.networks.edm2 import EDM2 as EDM2
     from trigbench.core.networks.mlp import ResidualMLP as ResidualMLP
+    from trigbench.core.networks.video import VideoDiT as VideoDiT
     from trigbench.core.objectives.align_your_flow import ayf as ayf
     from trigbench.core.objectives.align_your_flow import ayf_lagrangian as ayf_lagrangian
     from trigbench.core.objectives.alphaflow import alphaflow as alphaflow
@@ -153,6 +154,7 @@ HOMES = {
     "DDPMpp": "trigbench.core.networks.ddpmpp",
     "DiT": "trigbench.core.networks.dit",
     "EDM2": "trigbench.core.networks.edm2",
+    "VideoDiT": "trigbench.core.networks.video",
 }
 """Where each public name beside the objectives is defined; the imports above say the same to type checkers.
 

@@ -128,6 +128,7 @@ def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
         "low-rank",
         "speech",
         "uses",
+        "video",
     ],
 )
 def test_every_shipped_claim_names_what_its_studies_have(name: str) -> None:

@@ -21,7 +21,7 @@ from examples.own_network import Waves
 from examples.own_objective import blended
 from tests.workflow.drawn import write_autoencoder, write_noise
 from tests.workflow.test_idx import write_idx
-from trigbench import ADM, EDM2, HOMES, DDPMpp, DiT, ResidualMLP
+from trigbench import ADM, EDM2, HOMES, DDPMpp, DiT, ResidualMLP, VideoDiT
 from trigbench.core.condition import UNTOLD, Condition
 from trigbench.core.fields import Draws, Fields
 from trigbench.core.networks.dropout import Dropout
@@ -244,6 +244,10 @@ NETWORKS = {  # pairs of a network and what it may be told or made of; whole gri
     "ddpmpp": (DDPMpp, IMAGES, U_NET | {"dropout": 0.1}),
     "dit": (DiT, IMAGES, {"width": 32, "depth": 1, "heads": 2}),
     "edm2": (EDM2, IMAGES, U_NET),
+    "video": (VideoDiT, IMAGES, {"width": 32, "depth": 1, "heads": 2}),
+    "video, of whose parts one is trained": (
+        VideoDiT, IMAGES, {"width": 32, "depth": 1, "heads": 2, "trained": "motion"},
+    ),
     "an example's": (Waves, {"shape": (2,), "classes": 3}, {"waves": 8}),
     "a new one": (new_network.Network, {"shape": (1, 4, 4), "classes": 3}, {"width": 16}),
 }  # fmt: skip
@@ -433,7 +437,7 @@ OF_PICTURES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-OF_NO_FILES = ("mixture", "digits", "navigation", "speech", "own")
+OF_NO_FILES = ("mixture", "digits", "navigation", "speech", "moving", "own")
 
 
 @pytest.mark.slow

@@ -190,7 +190,7 @@ def strips(methods: Sequence[Drawn], images: Images) -> Figure:
                     0.5, 0.5, _empty(method), transform=ax.transAxes, ha="center", va="center", color=QUIET, fontsize=9
                 )
             else:
-                _strip(ax, images, samples[:COLUMNS])
+                _strip(ax, images, samples[: images.fitting(COLUMNS)])
     for ax, title in zip(axes[0], ("one step", "two steps"), strict=True):
         ax.set_title(title, fontsize=10)
     figure.subplots_adjust(left=0.14, right=0.995, bottom=0.01, top=1 - 0.32 / figure.get_figheight(), hspace=0.06)

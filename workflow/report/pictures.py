@@ -14,6 +14,7 @@ from trigbench.workflow.study.study import Run, Study
 
 AGAIN = "delete the file; the workflow makes the run again"
 COLUMNS = 20
+"""Square images in a row; of wider ones as many as fit there."""
 Drawn = list[tuple[Run, int, np.ndarray]]
 
 
@@ -51,9 +52,10 @@ def samples_of(study: Study, run: Run) -> list[tuple[int, np.ndarray]]:
 
 def _strips(study: Study, drawn: Drawn, images: Images, real: bool) -> Figure:
     """One row per method and number of steps, one column per noise."""
-    rows = [("training images", images.real)] if real else []
+    few = images.fitting(COLUMNS)
+    rows = [("training images", images.real[:few])] if real else []
     for run, k, samples in drawn:
-        rows.append((f"{run.arm}, {steps_label(k, study.arms[run.arm].objective)}", images.decoded(samples[:COLUMNS])))
+        rows.append((f"{run.arm}, {steps_label(k, study.arms[run.arm].objective)}", images.decoded(samples[:few])))
     figure, axes = plt.subplots(len(rows), 1, figsize=(10.5, 0.62 * len(rows)))
     for ax, (label, shown) in zip(np.atleast_1d(axes), rows, strict=True):
         grey = shown.ndim == 3

@@ -1,4 +1,4 @@
-"""Draw one experiment's figure and sample pictures, and write its finding and what can be heard of samples."""
+"""Draw one experiment's figure and sample pictures, and write its finding and what is heard or moves of samples."""
 
 from dataclasses import asdict
 
@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from trigbench.workflow.claims.tables import finished_runs, read_table
 from trigbench.workflow.machine.files import write_json
 from trigbench.workflow.report.edited import edited_strips
+from trigbench.workflow.report.films import films
 from trigbench.workflow.report.kinds import AT_BEST, kind_of
 from trigbench.workflow.report.paths import drawn_paths
 from trigbench.workflow.report.pictures import pictures
@@ -22,7 +23,8 @@ from trigbench.workflow.study.study import Run, Study
 
 
 def plot(study: Study, experiment: str) -> None:
-    """Write figure.{svg,png}, finding.json, and pictures.{svg,png} and sounds.json where samples say something."""
+    """Write figure.{svg,png}, finding.json, and pictures.{svg,png}, sounds.json and films.json where samples say
+    something."""
     apply_style()
     settings, files = study.experiments[experiment], study.made.experiment(experiment)
     kind = kind_of(settings.figure)
@@ -47,10 +49,11 @@ def plot(study: Study, experiment: str) -> None:
         save(samples, files.pictures.with_suffix(""))
     plt.close("all")
     beside = [] if samples is None else [str(path) for path in forms(files.pictures)]
-    files.sounds.unlink(missing_ok=True)
-    if kind.pictured and (heard := sounds(study, _first(study, experiment))) is not None:
-        write_json(files.sounds, asdict(heard))
-        beside.append(str(files.sounds))
+    for path, made in ((files.sounds, sounds), (files.films, films)):
+        path.unlink(missing_ok=True)
+        if kind.pictured and (found := made(study, _first(study, experiment))) is not None:
+            write_json(path, asdict(found))
+            beside.append(str(path))
     about = {"finding": sentence, "diverged": _diverged(study, experiment)}
     write_json(files.finding, {**about, FILES: beside, MADE_FROM: experiment_from(study, experiment)})
 

@@ -236,6 +236,8 @@ def _pictures_of(task: Task) -> dict[str, Any] | None:
     levels = _levels(images, points)
     shift, half = float(levels[0].mean()), float(levels[1].mean())
     found = {"scale": 2 * (half - shift), "shift": shift, "fold": levels.shape[-1] // shape[-1]}
+    if shape[0] % found["fold"] ** 2:  # as of videos, whose frames stand side by side
+        return None
     read = as_pictures(points, **found)
     return found if read.shape == levels.shape and torch.allclose(read, levels.clamp(0, 1), atol=1e-5) else None
 

@@ -340,11 +340,10 @@ def _check_converted(study: Study, name: str, arm: Arm, teacher: ConvertedTeache
 
 
 def _alike(study: Study, size: str, other: str) -> bool:
-    """Whether a network of one size can start from the weights of the other: they may differ in dropout."""
+    """Whether one size can start from the other's weights: they may differ in dropout, and in what is trained."""
 
-    def without_dropout(settings: Size) -> Size:
-        kept = {key: value for key, value in settings.settings.items() if key != "dropout"}
+    def of_weights(settings: Size) -> Size:
+        kept = {key: value for key, value in settings.settings.items() if key not in ("dropout", "trained")}
         return settings.model_copy(update={"settings": kept})
 
-    one, two = (without_dropout(study.sizes[name]) for name in (size, other))
-    return one == two
+    return of_weights(study.sizes[size]) == of_weights(study.sizes[other])

@@ -44,6 +44,7 @@ KINDS = {
     "idx": "trigbench.workflow.data.kinds.idx.kind:IDX",
     "navigation": "trigbench.workflow.data.kinds.navigation.kind:NAVIGATION",
     "speech": "trigbench.workflow.data.kinds.speech.kind:SPEECH",
+    "moving": "trigbench.workflow.data.kinds.moving.kind:MOVING",
     "own": "trigbench.workflow.data.kinds.own:OWN",
 }
 """Where the DataKind of each name is."""
@@ -89,6 +90,11 @@ class Images:
     fold: int = 1
     """So many pixels squared are the channels of one, as torch's pixel_unshuffle has them."""
 
+    def fitting(self, squares: int) -> int:
+        """How many stand side by side where so many square ones do."""
+        height, width = self.real.shape[1:3]
+        return max(1, squares * height // width)
+
 
 @dataclass(frozen=True)
 class Sounds:
@@ -101,6 +107,19 @@ class Sounds:
     """Held-out clips of the same, by how they are heard, a WAV file each."""
     heard: "Callable[[ndarray], list[bytes]]"
     """Samples (n, *shape) -> a WAV file each."""
+
+
+@dataclass(frozen=True)
+class Films:
+    """How a prepared data set and samples of it are seen to move: of few samples, which are chosen beforehand."""
+
+    rows: tuple[int, ...]
+    names: tuple[str, ...]
+    """What each of these was asked to be."""
+    real: "ndarray"
+    """Held-out videos of the same, as `levels` has them."""
+    levels: "Callable[[ndarray], ndarray]"
+    """Samples (n, *shape) -> grey levels from 0 to 1, or beyond these where samples are, (n, frames, h, w)."""
 
 
 def _plain(data: DataSettings) -> dict[str, Any]:
@@ -139,6 +158,8 @@ class DataKind:
     """(prepared arrays, how many real ones) -> how images are seen; None for what is drawn as points, if at all."""
     sounds: "Callable[[Arrays], Sounds] | None" = None
     """Prepared arrays -> how samples are heard; None for what makes no sound."""
+    films: "Callable[[Arrays], Films] | None" = None
+    """Prepared arrays -> how samples are seen to move; None for what does not."""
     labelled: str | None = None
     """Where `labelled(dataset) -> data.labelled.Labelled` is: held-out images of known classes, as edits are of. It
     raises LookupError for data that have none, or no classifier. None for what has neither."""

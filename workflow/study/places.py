@@ -142,6 +142,11 @@ class ExperimentFiles:
         """Samples that can be heard."""
         return self.folder / "sounds.json"
 
+    @property
+    def films(self) -> Path:
+        """Samples that are seen to move."""
+        return self.folder / "films.json"
+
 
 @dataclass(frozen=True)
 class StudyFiles:

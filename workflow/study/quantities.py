@@ -86,6 +86,35 @@ QUANTITIES: dict[str, Quantity] = {
             ("voice_recognised", "voices recognised", "in the voice asked for"),
         )
     },
+    **{
+        name: Quantity(label, "higher", meaning, signed=True, least=0.0, floor=0.0, ceiling=1.0)
+        for name, label, meaning in (
+            ("lawful", "videos that obey", "share of samples that are intact and move evenly: motion error to 0.25"),
+            (
+                "intact",
+                "videos of one shape",
+                "share of samples whose every frame shows the shape asked for, once: by that and no other it misses "
+                "the frame by 0.4 at most",
+            ),
+        )
+    },
+    "motion_error": Quantity(
+        "motion error",
+        "lower",
+        "root mean square over frames from where the shape is to the nearest even motion between walls, mean over "
+        "samples, in pixels; 0 also of what stands still",
+    ),
+    "shape_error": Quantity(
+        "shape error",
+        "lower",
+        "root of the squared difference of a frame from the nearest shape at its place over that of the shape from "
+        "nothing, mean over frames",
+    ),
+    "speed_error": Quantity(
+        "error of speeds",
+        "lower",
+        "1-Wasserstein distance of the speeds of the nearest even motions from those of held-out videos, pixels a frame",
+    ),
     "direction_spike": Quantity(
         "largest direction over the median",
         "lower",

@@ -13,6 +13,7 @@ from trigbench.workflow.claims.tables import compared, read_table
 from trigbench.workflow.claims.verdict_records import read_verdicts
 from trigbench.workflow.report import edited, paths
 from trigbench.workflow.report.beside import left_to_see
+from trigbench.workflow.report.films import Shown
 from trigbench.workflow.report.kinds import AT_BEST, kind_of
 from trigbench.workflow.report.pages.charts import Chart, main_chart, other_charts
 from trigbench.workflow.report.pages.common import (
@@ -88,6 +89,8 @@ class ExperimentPage:
     """What was trained elsewhere, in the experiment's metric."""
     sounds: Heard | None = None
     """Samples of the first seed."""
+    films: Shown | None = None
+    """The same, where they move."""
 
     @property
     def address(self) -> str:
@@ -139,6 +142,7 @@ def experiment_page(
         missing=next((m for m in lacking if m.experiment == name), None),
         claims=_claims(study, name), arms=study.arms_of(name), seeds=list(study.seeds_of(name)),
         command=study.command(name), outside=outside_of(study, name), sounds=_sounds(study, name) if some else None,
+        films=_films(study, name) if some else None,
     )  # fmt: skip
 
 
@@ -303,6 +307,11 @@ def _figure(study: Study, name: str, copies: Mapping[str, Path], at_best: bool, 
 def _sounds(study: Study, name: str) -> Heard | None:
     found = content(study.made.experiment(name).sounds)
     return Heard.of(found) if found else None
+
+
+def _films(study: Study, name: str) -> Shown | None:
+    found = content(study.made.experiment(name).films)
+    return Shown.of(found) if found else None
 
 
 def _pictures(study: Study, name: str, copies: Mapping[str, Path]) -> Picture | None:

@@ -1,0 +1,1 @@
+"""Moving shapes: small videos whose motion is known exactly."""
