@@ -24,6 +24,7 @@ FLOORS = {
     "imagenet512": {"fd_train": 1.0, "fdd_train": 10.0},
     "navigation": {},
     "speech": {"fd_train": 6.0, "recognised": 0.99, "vocoder_seconds": 0.05},
+    "moving": {"lawful": 1.0, "fd_train": 0.4},
 }
 LEVEL = {
     "diffusion": 20.0, "scd": 26.0, "sct": 32.0, "dscd": 30.0, "dsct": 40.0, "ms_scd": 28.0, "cd": 60.0, "ct": 130.0,
@@ -38,6 +39,7 @@ OF_SAMPLES = {
     "imagenet512": ("fd_train", "fdd_train", "precision", "recall"),
     "navigation": ("sliced_wasserstein",),
     "speech": ("fd_train", "recognised", "network_seconds"),
+    "moving": ("lawful", "fd_train"),
 }
 SIZES = {"xs": 20_000, "s": 70_000, "m": 250_000, "l": 560_000, "xl": 800_000, "xxl": 1_100_000}
 
@@ -144,7 +146,7 @@ def _of_way(steps: int, middle: float, guidance: float, objective: str) -> float
 
 
 def _sample_metric(metric: str, level: float, guidance: float) -> float:
-    if metric == "recognised":
+    if metric in ("recognised", "lawful"):
         return max(0.0, 1 - level / 400)
     if metric in ("precision", "recall"):
         return max(0.0, 0.95 - level / 400 - (0.1 * (guidance - 1) if metric == "recall" else 0))

@@ -93,11 +93,8 @@ def test_an_even_motion_is_found_with_its_speed_and_others_are_as_far_as_they_ar
     assert away.square().mean().sqrt() == pytest.approx(0.1 * 2**0.5 * 0.75**0.5, rel=0.12)
     jump = torch.tensor([0.0] * 4 + [4.0] * 4, dtype=torch.float64)
     stuck = torch.stack([jump, torch.zeros(8, dtype=torch.float64)], 1)[None]
-    brute = min(
-        float((jump - motion.reflected(begin + fast * torch.arange(8.0))).square().mean().sqrt())
-        for begin in torch.linspace(0, TRAVEL, 141)
-        for fast in torch.linspace(-1.5, 1.5, 121)
-    )
+    begun, fast = torch.linspace(0, TRAVEL, 141)[:, None, None], torch.linspace(-1.5, 1.5, 121)[:, None]
+    brute = float((jump - motion.reflected(begun + fast * torch.arange(8.0))).square().mean(2).min().sqrt())
     assert float(motion.nearest_even(stuck, 1.5)[0]) == pytest.approx(brute, abs=0.02)
 
 

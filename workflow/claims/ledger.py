@@ -29,11 +29,11 @@ CLAIMS = ROOT / "workflow" / "claims.yaml"
 PAPERS = (
     "sCM", "CM", "iCT", "ECT", "PD", "CTM", "LCM", "PCM", "multi-step CM", "MeanFlow", "iMF", "alpha-Flow", "SoFlow",
     "AYF", "LSD", "shortcut", "TVM", "rCM", "IMM", "SiD", "LCM-LoRA", "Consistency Policy", "Diffusion Policy",
-    "CoMoSpeech",
+    "CoMoSpeech", "AnimateLCM", "MCM",
 )  # fmt: skip
 TOPICS = (
     "compute", "conditioning", "discretisation", "editing", "flow maps", "guidance", "lineage", "mid time", "policies",
-    "sizes", "spoken words", "stability of time", "steps", "tangent", "theory", "weighting",
+    "sizes", "spoken words", "stability of time", "steps", "tangent", "theory", "video", "weighting",
 )  # fmt: skip
 OF_RUNS = COSTS.keys() - {name for one in MEASUREMENTS.values() for name in one.costs}
 """Costs that every run has; the others are known where an experiment has them measured."""

@@ -12,7 +12,7 @@ EXACT: set[str] = {"images_seen", "train_flops", "sample_flops", "fixed_point_er
 EXACT |= {"predicted_renoised", "predicted_jumps", "edit_gap", "evaluations_per_action"}
 BOUNDED = {
     "precision", "recall", "inpaint_agreement", "enlarge_agreement", "strokes_agreement", "colourise_agreement",
-    "recognised", "voice_recognised", "heard",
+    "recognised", "voice_recognised", "heard", "lawful", "intact",
 }  # fmt: skip
 BOUNDED |= {"success"}
 HIGHER = BOUNDED | {"ways_taken"}

@@ -113,7 +113,7 @@ QUANTITIES: dict[str, Quantity] = {
     "speed_error": Quantity(
         "error of speeds",
         "lower",
-        "1-Wasserstein distance of the speeds of the nearest even motions from those of held-out videos, pixels a frame",
+        "1-Wasserstein distance of the speeds of the nearest even motions from held-out videos' own, in pixels a frame",
     ),
     "direction_spike": Quantity(
         "largest direction over the median",
