@@ -245,9 +245,6 @@ NETWORKS = {  # pairs of a network and what it may be told or made of; whole gri
     "dit": (DiT, IMAGES, {"width": 32, "depth": 1, "heads": 2}),
     "edm2": (EDM2, IMAGES, U_NET),
     "video": (VideoDiT, IMAGES, {"width": 32, "depth": 1, "heads": 2}),
-    "video, of whose parts one is trained": (
-        VideoDiT, IMAGES, {"width": 32, "depth": 1, "heads": 2, "trained": "motion"},
-    ),
     "an example's": (Waves, {"shape": (2,), "classes": 3}, {"waves": 8}),
     "a new one": (new_network.Network, {"shape": (1, 4, 4), "classes": 3}, {"width": 16}),
 }  # fmt: skip
