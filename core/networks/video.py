@@ -63,7 +63,8 @@ class VideoDiT(nn.Module):
         frames, image, places = len(self.when), self.image, self.image.tokens**2
         with full_precision(x):
             e = image.embed(t.to(time_dtype(x)), condition)
-            scale, shift = scale_and_shift(*image.modulate(e).chunk(2, dim=1), image.conditioning)
+            scale, shift = image.modulate(e).chunk(2, dim=1)
+            scale, shift = scale_and_shift(scale, shift, image.conditioning)
         of_frames, of_places = e.repeat_interleave(frames, 0), e.repeat_interleave(places, 0)
         when = self.when.to(x.dtype)
         h = image.lift(x.reshape(-1, 1, *self.shape[1:])).flatten(2).transpose(1, 2) + image.positions.to(x.dtype)

@@ -9,7 +9,7 @@ from trigbench.core.forward_mode import value_and_tangent
 from trigbench.core.networks.video import Trained, VideoDiT
 
 SHAPE = (3, 8, 8)
-ONE = {"image", "motion"}
+ONE: set[Trained] = {"image", "motion"}
 
 
 def made(trained: Trained = "all", awake: bool = True) -> VideoDiT:

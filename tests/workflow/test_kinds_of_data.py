@@ -141,7 +141,7 @@ def test_a_kind_is_one_file_and_a_line_and_its_mathematics_is_hashed(source: Pat
 @pytest.mark.slow
 def test_a_kind_from_outside_is_checked_estimated_run_and_shown(ring, known_here) -> None:
     for settings, wanted in (
-        ({"bead": 3}, ["data.beads.ring.bead", "did you mean 'beads'?"]),
+        ({"bead": 3}, ["data.beads.bead", "did you mean 'beads'?"]),
         ({"beads": 17}, ["arms.sct.batch", "fewer than the 17 beads of 'beads'", "draw more"]),
         ({"kind": "rings"}, ["data.beads", "choose of: 'mixture'", "'ring'"]),
     ):
