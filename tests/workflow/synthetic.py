@@ -22,6 +22,7 @@ FLOORS = {
     "cifar10": {"fd_train": 1.0},
     "imagenet64": {"fd_train": 1.0},
     "imagenet512": {"fd_train": 1.0, "fdd_train": 10.0},
+    "idx_latents": {"fd_train": 3.0, "recognised": 0.85},
     "navigation": {},
     "speech": {"fd_train": 6.0, "recognised": 0.99, "vocoder_seconds": 0.05},
 }
@@ -36,6 +37,7 @@ OF_SAMPLES = {
     "cifar10": ("fd_train", "precision", "recall"),
     "imagenet64": ("fd_train", "precision", "recall"),
     "imagenet512": ("fd_train", "fdd_train", "precision", "recall"),
+    "idx_latents": ("fd_train", "fd_held_out", "precision", "recall", "recognised"),
     "navigation": ("sliced_wasserstein",),
     "speech": ("fd_train", "recognised", "network_seconds"),
 }
