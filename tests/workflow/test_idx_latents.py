@@ -55,7 +55,7 @@ def diffusers() -> Any:
 
 def given(folder: Path, **images: Any) -> dict[str, Any]:
     of = {"kind": "idx", "path": str(folder), "size": SIDE, "classes": CLASSES, **images}
-    return {"kind": "idx_latents", "images": of, "widths": [4, 4, 8], "seen": 600}
+    return {"kind": "idx_latents", "images": of, "widths": [4, 4, 8], "seen": 320}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def prepared(diffusers: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        patch.setattr(extractors, "FEWEST_STEPS", 40)
+        patch.setattr(extractors, "FEWEST_STEPS", 20)
         data = IdxLatentsData.model_validate(given(write_idx(home / "files")))
         yield data, *making.prepare(data, EVALUATION, 0.5)
 
@@ -132,7 +132,6 @@ def test_pictures_are_what_is_decoded_and_data_conform(prepared) -> None:
     found = check_data(making, data)
     assert {one.check for one in found if one.state == "failed"} == set(), found
     assert len(kept) == 5 and [file.stat().st_mtime_ns for file in kept] == before, "nothing is made twice"
-    )
 
 
 @pytest.mark.parametrize(
@@ -262,5 +261,5 @@ def test_our_sampler_runs_a_network_of_diffusers_as_lcm_scheduler_does(diffusers
     field = field_from_lcm(lambda x, alpha: predict(x, step(alpha)), lambda alpha: 10 * step(alpha), 1.0)
     times = squared[scheduler.timesteps].sqrt().acos().tolist()
     ours = sample_consistency(field, noise, times)
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
     assert ours.std() > 0.1
