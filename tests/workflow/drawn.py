@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from trigbench.workflow.data.autoencoders import load_diffusers
 from trigbench.workflow.data.features.dinov2 import DINOv2
-from trigbench.workflow.data.kinds.latents.autoencoder import load_diffusers
 from trigbench.workflow.machine.tensors import write_tensors
 
 CLASSES = ("blue bird", "grün", "red")
@@ -49,7 +49,7 @@ def write_autoencoder(place: Path, side: int) -> Path:
     """A tiny autoencoder in `vae` and a tiny DINOv2 beside it, both with random weights; return `place`."""
     torch.manual_seed(0)
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    vae = load_diffusers().AutoencoderKL(
+    vae = load_diffusers("vae").AutoencoderKL(
         block_out_channels=(4, 4, 4, 4), latent_channels=4, norm_num_groups=2, sample_size=side, **blocks
     )
     vae.save_pretrained(place / "vae", safe_serialization=True)

@@ -125,6 +125,7 @@ def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
         "digits-maps",
         "editing",
         "flow_maps",
+        "latent-clothes",
         "low-rank",
         "speech",
         "uses",

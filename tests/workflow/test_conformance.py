@@ -434,11 +434,12 @@ OF_PICTURES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-OF_NO_FILES = ("mixture", "digits", "navigation", "speech", "moving", "own")
+ELSEWHERE = ("mixture", "digits", "navigation", "speech", "moving", "idx_latents", "own")
+"""Tested above, or beside what else is tested of them."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in OF_NO_FILES])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ELSEWHERE])
 def test_every_kind_of_pictures_conforms(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(data_sets, "SAMPLES", 80)

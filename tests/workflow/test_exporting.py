@@ -191,7 +191,7 @@ def test_no_place_of_a_file_here_stands_in_the_card(grid: Study) -> None:
 def test_units_of_latents_say_how_they_are_an_autoencoder_s(
     grid: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(autoencoder, "load_diffusers", lambda: None)  # takes seconds, and nothing is decoded
+    monkeypatch.setattr(autoencoder, "load_diffusers", lambda _: None)  # takes seconds, and nothing is decoded
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "weights.safetensors").write_text("")
     places = {"path": "given/place", "held_out": "given/place", "vae": str(tmp_path)}

@@ -14,13 +14,13 @@ import torch
 
 from tests.workflow.conftest import step
 from tests.workflow.drawn import write_autoencoder, write_images
+from trigbench.workflow.data.autoencoders import load_diffusers
 from trigbench.workflow.data.features import judging
 from trigbench.workflow.data.files.shards import open_shards
 from trigbench.workflow.data.kinds.latents import making as latents
 from trigbench.workflow.data.kinds.latents.autoencoder import (
     check_autoencoder,
     denormalise,
-    load_diffusers,
     normalise,
     open_autoencoder,
 )
@@ -67,7 +67,7 @@ def test_normalisation_is_the_paper_s_and_is_undone() -> None:
 def test_the_autoencoder_sees_images_from_minus_one_to_one(data: LatentsData) -> None:
     encode, decode = open_autoencoder(Path("vae"))
     pixels = torch.randint(256, (2, 3, SIDE, SIDE), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    network = load_diffusers().AutoencoderKL.from_pretrained("vae").eval()
+    network = load_diffusers("vae").AutoencoderKL.from_pretrained("vae").eval()
     with torch.no_grad():
         theirs = network.encode(pixels.float() / 127.5 - 1).latent_dist
         decoded = network.decode(theirs.mean).sample
@@ -148,4 +148,4 @@ def test_diffusers_that_cannot_be_imported_is_an_error_with_a_remedy(monkeypatch
     for reason, remedy in ((other_build, "of one build"), (ImportError("No module"), r"trigbench\[latents\]")):
         monkeypatch.setattr(importlib, "import_module", refuse(reason))
         with pytest.raises(BenchError, match=remedy):
-            load_diffusers()
+            load_diffusers("vae")

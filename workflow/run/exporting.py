@@ -221,7 +221,11 @@ def _data_of(task: Task, said: str | None) -> dict[str, Any]:
 def _units_of(task: Task) -> dict[str, Any]:
     """What samples are of the data: divided by sigma_d, seen as pictures or not, and what their kind says beside."""
     data = task.study.data[task.arm.data]
-    return {"sigma_d": task.study.sigma_d, "pictures": _pictures_of(task), **data_kind(data).units(data)}
+    return {
+        "sigma_d": task.study.sigma_d,
+        "pictures": _pictures_of(task),
+        **data_kind(data).units(data, task.data.arrays),
+    }
 
 
 def _pictures_of(task: Task) -> dict[str, Any] | None:
@@ -236,7 +240,7 @@ def _pictures_of(task: Task) -> dict[str, Any] | None:
     levels = _levels(images, points)
     shift, half = float(levels[0].mean()), float(levels[1].mean())
     found = {"scale": 2 * (half - shift), "shift": shift, "fold": levels.shape[-1] // shape[-1]}
-    if shape[0] % found["fold"] ** 2:  # as of videos, whose frames stand side by side
+    if shape[0] % found["fold"] ** 2:  # as of latents, and of videos, whose frames stand side by side
         return None
     read = as_pictures(points, **found)
     return found if read.shape == levels.shape and torch.allclose(read, levels.clamp(0, 1), atol=1e-5) else None

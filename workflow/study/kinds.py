@@ -42,6 +42,7 @@ KINDS = {
     "imagenet64": "trigbench.workflow.data.kinds.images.kind:IMAGES",
     "imagenet512": "trigbench.workflow.data.kinds.latents.kind:IMAGENET512",
     "idx": "trigbench.workflow.data.kinds.idx.kind:IDX",
+    "idx_latents": "trigbench.workflow.data.kinds.idx.latents.kind:IDX_LATENTS",
     "navigation": "trigbench.workflow.data.kinds.navigation.kind:NAVIGATION",
     "speech": "trigbench.workflow.data.kinds.speech.kind:SPEECH",
     "moving": "trigbench.workflow.data.kinds.moving.kind:MOVING",
@@ -122,7 +123,7 @@ class Films:
     """Samples (n, *shape) -> grey levels from 0 to 1, or beyond these where samples are, (n, frames, h, w)."""
 
 
-def _plain(data: DataSettings) -> dict[str, Any]:
+def _plain(data: DataSettings, arrays: "Arrays") -> dict[str, Any]:
     """Samples are the data, divided by sigma_d."""
     return {}
 
@@ -163,8 +164,9 @@ class DataKind:
     labelled: str | None = None
     """Where `labelled(dataset) -> data.labelled.Labelled` is: held-out images of known classes, as edits are of. It
     raises LookupError for data that have none, or no classifier. None for what has neither."""
-    units: Callable[[Any], dict[str, Any]] = _plain
-    """What samples are of the data, by its settings, as an exported run says it beside sigma_d and pictures."""
+    units: "Callable[[Any, Arrays], dict[str, Any]]" = _plain
+    """What samples are of the data, by its settings and prepared arrays, as an exported run says it beside sigma_d and
+    pictures."""
     licences: Mapping[str, str] = field(default_factory=dict)
     """Of the data by the names of its kind, as their sources say them; of others who exports a run says it."""
     check_arm: "Callable[[Any, str, Arm], None]" = _fits

@@ -82,7 +82,7 @@ QUANTITIES: dict[str, Quantity] = {
             ceiling=1.0,
         )
         for name, label, what in (
-            ("recognised", "recognition accuracy", "the word asked for"),
+            ("recognised", "recognition accuracy", "the word, or the class, asked for"),
             ("voice_recognised", "voices recognised", "in the voice asked for"),
         )
     },

@@ -4,7 +4,6 @@ Its input is in [-1, 1]; latents are (x - mean) / std by channel in unit varianc
 data's (arXiv 2410.11081, App. G). EDM2 feeds it [0, 1], so that its own statistics differ.
 """
 
-import importlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trigbench.workflow.data.autoencoders import load_diffusers
 from trigbench.workflow.data.kinds.latents.dimensions import LATENT_CHANNELS, PIXELS_A_LATENT
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import best_device
@@ -31,24 +31,8 @@ def check_autoencoder(folder: Path) -> list[Path]:
     files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
     if len(files) < 2 or not all(file.is_file() for file in files):
         raise BenchError("the autoencoder is not there", file=folder, key="vae", remedy=INSTRUCTIONS)
-    load_diffusers()
+    load_diffusers("vae")
     return files
-
-
-def load_diffusers() -> Any:
-    """The package, which is for ImageNet 512 alone. Raises BenchError where it is missing."""
-    try:
-        package = importlib.import_module("diffusers")
-        _ = package.AutoencoderKL  # imported when first named
-    except ImportError as error:
-        problem = f"the autoencoder needs the package diffusers: {error}"
-        raise BenchError(problem, key="vae", remedy="pip install 'trigbench[latents]'") from error
-    except RuntimeError as error:  # in diffusers' words, whatever it was that could not be imported
-        reason = str(error).strip().splitlines()[-1]
-        problem = f"diffusers cannot be imported: {reason}"
-        remedy = "install torch and torchvision of one build, from one index; or pip uninstall torchvision"
-        raise BenchError(problem, key="vae", remedy=remedy) from error
-    return package
 
 
 @cache
@@ -61,7 +45,7 @@ def open_autoencoder(folder: Path) -> tuple[Callable[[Tensor], Tensor], Callable
     check_autoencoder(folder)
     device = best_device()
     try:  # safetensors alone: the other format is a pickle
-        network: Any = load_diffusers().AutoencoderKL.from_pretrained(
+        network: Any = load_diffusers("vae").AutoencoderKL.from_pretrained(
             folder, local_files_only=True, use_safetensors=True
         )
     except (OSError, ValueError, RuntimeError, TypeError) as error:

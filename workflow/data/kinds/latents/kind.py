@@ -8,6 +8,7 @@ from trigbench.workflow.data.features.dimensions import DIMENSIONS
 from trigbench.workflow.data.features.settings import IN_FEATURES, ExtractorSettings
 from trigbench.workflow.data.kinds.latents.dimensions import LATENT_CHANNELS, PIXELS_A_LATENT
 from trigbench.workflow.errors import Mistake
+from trigbench.workflow.machine.files import Arrays
 from trigbench.workflow.study.kinds import DataKind, Known
 from trigbench.workflow.study.models import DataSettings
 from trigbench.workflow.study.schema import Arm, ConvertedTeacher
@@ -67,7 +68,7 @@ def _check_arm(data: LatentsData, name: str, arm: Arm) -> None:
         raise Mistake(problem, "let a diffusion arm on these data teach")
 
 
-def _units(data: LatentsData) -> dict[str, Any]:
+def _units(data: LatentsData, arrays: Arrays) -> dict[str, Any]:
     """By which mean and deviation of each channel they are an autoencoder's latents, and by its files which one's.
 
     Raises BenchError where it is not there.

@@ -1,0 +1,1 @@
+"""The same images in the latents of a small autoencoder, which the workflow trains on them."""
