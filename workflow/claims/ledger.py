@@ -33,7 +33,7 @@ PAPERS = (
 )  # fmt: skip
 TOPICS = (
     "compute", "conditioning", "discretisation", "editing", "flow maps", "guidance", "lineage", "mid time", "policies",
-    "sizes", "spoken words", "stability of time", "steps", "tangent", "theory", "video", "weighting",
+    "sizes", "spoken words", "stability of time", "steps", "tangent", "theory", "videos", "weighting",
 )  # fmt: skip
 OF_RUNS = COSTS.keys() - {name for one in MEASUREMENTS.values() for name in one.costs}
 """Costs that every run has; the others are known where an experiment has them measured."""
