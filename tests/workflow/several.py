@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.tracing import trace_faster
 from trigbench.core.condition import UNTOLD, Condition
 from trigbench.core.fields import Draws, Fields, bind
 from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
@@ -163,6 +164,7 @@ def main(study: Study, out: Path) -> None:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(train_module, "initial", recording)
+        trace_faster(patch)
         for name in study.arms:
             if "." in name:
                 train_module.train(study, run_of(name))
