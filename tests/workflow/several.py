@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.tracing import trace_faster
 from trigbench.core.condition import UNTOLD, Condition
 from trigbench.core.fields import Draws, Fields, bind
 from trigbench.core.objectives.diffusion import DiffusionSettings, diffusion
@@ -86,11 +87,19 @@ COMPILED: dict[str, dict[str, Any]] = {
 """Steps that are graphs, run operation by operation."""
 
 
+def ways_of(method: str) -> tuple[str, str]:
+    """One that shards nothing and one that does, one in whole batches and one in parts: which, is every other's turn.
+
+    So every two of method, sharding and parts stand together, in half of all.
+    """
+    return (("ddp", "fsdp-parts"), ("ddp-parts", "fsdp"))[list(METHODS).index(method) % 2]
+
+
 def arms() -> dict[str, dict[str, Any]]:
     """Each method for one process, and `<method>.<way>` for two."""
     found = dict(METHODS)
     for method, settings in METHODS.items():
-        found |= {f"{method}.{way}": {**settings, **how} for way, how in WAYS.items()}
+        found |= {f"{method}.{way}": {**settings, **WAYS[way]} for way in ways_of(method)}
     found |= {name: {**settings, "compile": True} for name, settings in COMPILED.items()}
     return found | {name: {**METHODS["vsd"], **how} for name, how in (RESUMED | BROKEN | STOPPED).items()}
 
@@ -163,6 +172,7 @@ def main(study: Study, out: Path) -> None:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setattr(train_module, "initial", recording)
+        trace_faster(patch)
         for name in study.arms:
             if "." in name:
                 train_module.train(study, run_of(name))

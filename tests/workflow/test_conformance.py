@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import examples.own_data
 from examples.own_network import Waves
 from examples.own_objective import blended
+from tests.workflow.conftest import hasty_classifier
 from tests.workflow.drawn import write_autoencoder, write_noise
 from tests.workflow.test_idx import write_idx
 from trigbench import ADM, EDM2, HOMES, DDPMpp, DiT, ResidualMLP, VideoDiT
@@ -34,7 +35,6 @@ from trigbench.templates import data as new_data
 from trigbench.templates import network as new_network
 from trigbench.templates import objective as new_objective
 from trigbench.workflow.data.dataset import Dataset
-from trigbench.workflow.data.kinds.digits import making as digits
 from trigbench.workflow.data.kinds.mixture import making as mixture
 from trigbench.workflow.machine.named import named
 from trigbench.workflow.run.conformance import data_sets, objectives, stationarity
@@ -402,8 +402,7 @@ def test_mixtures_conform(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_digits_conform(monkeypatch: pytest.MonkeyPatch) -> None:
-    train = digits.train_classifier  # how well is tested elsewhere
-    monkeypatch.setattr(digits, "train_classifier", lambda x, y, *rest: train(x[:64], y[:64], *rest))
+    hasty_classifier(monkeypatch)
     data = read_data({"kind": "digits"})
     found = check_data(kind_module(data), data)
     assert failed(found) == set() and unfit(found) == {"velocity"}

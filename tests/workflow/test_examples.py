@@ -2,11 +2,8 @@
 
 import json
 import math
-import os
 import re
 import runpy
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -16,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.tracing import trace_faster
 from tests.workflow.conftest import ROOT, as_a_new_process, snakemake
 from tests.workflow.made_up import tabulated
 from trigbench import cli
@@ -92,6 +90,7 @@ def test_the_compiled_step_trains_on_graphs_that_run_operation_by_operation(
 ) -> None:
     """Inductor itself is tested elsewhere, and takes a minute."""
     monkeypatch.setattr("trigbench.core.compiled.in_one", lambda graph, backend: graph)
+    trace_faster(monkeypatch)
     path = ROOT / "examples/compiled_step.py"
     made = runpy.run_path(str(path))
     assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["step 0", "step 1", "step 2"]
@@ -100,11 +99,15 @@ def test_the_compiled_step_trains_on_graphs_that_run_operation_by_operation(
 
 
 @pytest.mark.slow
-def test_the_plain_loop_learns_and_samples_in_one_step_and_two(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "examples" / "own_loop.py"), "--steps", "500"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
-    found = dict(re.findall(r"(\d) steps: (\d+)% of samples", done.stdout))
+def test_the_plain_loop_learns_and_samples_in_one_step_and_two(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    unchecked: Callable[[], AbstractContextManager[None]],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["own_loop.py", "--steps", "500"])
+    with unchecked():
+        runpy.run_path(str(ROOT / "examples" / "own_loop.py"), run_name="__main__")
+    found = dict(re.findall(r"(\d) steps: (\d+)% of samples", capsys.readouterr().out))
     assert set(found) == {"1", "2"}
     assert min(map(int, found.values())) > 40, "of noise itself a quarter lies there"
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,24 @@ def _edit(source: Path, file: str, old: str, new: str) -> None:
     text = path.read_text()
     assert text.count(old) >= 1, f"{old!r} is not in {file}"
     path.write_text(text.replace(old, new, 1))
+
+
+@contextmanager
+def _edited(source: Path, file: str, old: str, new: str) -> Iterator[None]:
+    """As `_edit`, as long as it lasts."""
+    before = (source / file).read_text()
+    _edit(source, file, old, new)
+    try:
+        yield
+    finally:
+        (source / file).write_text(before)
+
+
+@pytest.fixture(scope="module")
+def unedited(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Marks]]:
+    """A copy of the project's source that every test leaves as it was, and the marks of it."""
+    source = copied_project(tmp_path_factory.mktemp("unedited"))
+    return source, _marks(source)
 
 
 def _marks(source: Path) -> dict[str, Marks]:
@@ -102,19 +121,22 @@ MATHEMATICS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", HARMLESS)
-def test_editing_what_decides_no_number_leaves_every_run_fresh(what: str, source: Path) -> None:
-    before = _marks(source)
-    _edit(source, *HARMLESS[what])
-    assert _marks(source) == before
+def test_editing_what_decides_no_number_leaves_every_run_fresh(
+    what: str, unedited: tuple[Path, dict[str, Marks]]
+) -> None:
+    source, before = unedited
+    with _edited(source, *HARMLESS[what]):
+        assert _marks(source) == before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", MATHEMATICS)
-def test_editing_the_mathematics_makes_the_runs_that_use_it_stale_and_no_other(what: str, source: Path) -> None:
-    file, old, new, stale, parts = MATHEMATICS[what]
-    before = _marks(source)
-    _edit(source, file, old, new)
-    after = _marks(source)
+def test_editing_the_mathematics_makes_the_runs_that_use_it_stale_and_no_other(
+    what: str, unedited: tuple[Path, dict[str, Marks]]
+) -> None:
+    (source, before), (file, old, new, stale, parts) = unedited, MATHEMATICS[what]
+    with _edited(source, file, old, new):
+        after = _marks(source)
     assert {name for name in before if before[name] != after[name]} == stale
     assert all(_stale(before[name], after[name]) == parts for name in stale)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from tests.workflow.conftest import ROOT, made_by_one, saved_every
+from tests.workflow.conftest import ROOT, hasty_classifier, made_by_one, saved_every
 from trigbench.core.condition import Condition
 from trigbench.workflow.data.preparing import prepare
 from trigbench.workflow.errors import BenchError
@@ -232,7 +232,8 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(folder: Path) -> None:
         (folder / "guided.yaml").write_text(yaml.safe_dump(GUIDED, sort_keys=False))
         study = load(folder / "guided.yaml")
-        with contextlib.chdir(folder):
+        with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
+            hasty_classifier(patch)
             prepare(study, "digits")
             train(study, Run(arm="teacher", seed=0))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.workflow.conftest import snakemake
+from tests.workflow.conftest import hasty_classifier, snakemake
 from trigbench.workflow.claims.collecting import study_provenance
 from trigbench.workflow.claims.tables import is_fresh
 from trigbench.workflow.data.preparing import prepare
@@ -61,6 +61,7 @@ def test_a_new_metric_draws_nothing_and_a_new_sampler_trains_nothing(
     tiny: dict, write_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    hasty_classifier(monkeypatch)
     tiny["data"], tiny["evaluation"] = {"digits": {"kind": "digits"}}, {"samples": 65}
     tiny["arms"] = {"scd": {"objective": "sct", "data": "digits", "iterations": 4, "samplers": ["one"]}}
     shown = {"arms": ["scd"], "metric": "nearest_train"}

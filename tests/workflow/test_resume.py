@@ -40,7 +40,7 @@ def test_a_run_killed_between_its_first_and_last_checkpoint_ends_with_the_same_b
     adaptive: bool, tiny: dict, scd_arm, tmp_path: Path
 ) -> None:
     tiny["resources"] = {"checkpoint_every": 20}
-    study = scd_arm(iterations=600, adaptive_weight=adaptive, precision="bf16" if adaptive else "fp32")
+    study = scd_arm(iterations=300, adaptive_weight=adaptive, precision="bf16" if adaptive else "fp32")
     again = ("train", "--study", str(study.file), "--arm", "scd", "--seed", "0")
     step(*again, cwd=tmp_path)
     uninterrupted, log = _weights(study), study.files(SCD).log.read_text()

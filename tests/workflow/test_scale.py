@@ -1,4 +1,4 @@
-"""The workflow itself at 5,000 runs. How long it takes is benchmarks/scale.py's to say."""
+"""The workflow itself at many runs. What it takes at 5,000 is benchmarks/scale.py's to say."""
 
 import re
 from pathlib import Path
@@ -13,20 +13,21 @@ from trigbench.workflow.study.reading import load
 pytestmark = pytest.mark.slow
 
 
-def test_five_thousand_runs_are_planned_in_less_than_a_gigabyte(tmp_path: Path) -> None:
-    scale.write_project(tmp_path, 5000)
+def test_thousands_of_runs_are_planned_in_a_fifth_of_a_megabyte_each(tmp_path: Path) -> None:
+    """Or 5,000 in a gigabyte, Snakemake itself with them."""
+    scale.write_project(tmp_path, 2000)
     plan = scale.snakemake(tmp_path, "-n", "--quiet", "rules")
-    assert re.search(r"^run +5000$", plan.said, re.MULTILINE), plan.said[-2000:]
-    assert plan.memory_mb < 1000
+    assert re.search(r"^run +2000$", plan.said, re.MULTILINE), plan.said[-2000:]
+    assert plan.memory_mb < 2000 / 5
 
 
 def test_many_jobs_are_run_once_each_and_nothing_is_left_to_do(tmp_path: Path) -> None:
-    scale.write_project(tmp_path, 100)
+    scale.write_project(tmp_path, 50)  # of as many arms as there are experiments
     made = scale.snakemake(tmp_path)
     others = 1 + 10 + 1 + 1 + 1 + 1  # data, experiments, tables, page, index, all; no claims, so no simulations
-    assert made.said.count("Finished jobid") == 100 + others
+    assert made.said.count("Finished jobid") == 50 + others
     assert "Nothing to be done" in scale.snakemake(tmp_path).said
-    assert len(list(tmp_path.glob("results/scale/runs/*/*/metrics.json"))) == 100
+    assert len(list(tmp_path.glob("results/scale/runs/*/*/metrics.json"))) == 50
 
 
 def test_a_plan_reads_the_source_once_for_all_runs_that_use_it(tmp_path: Path) -> None:

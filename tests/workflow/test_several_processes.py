@@ -1,7 +1,6 @@
 """Training and sampling by two processes against one: the same numbers, whoever holds and reads what."""
 
 import contextlib
-import itertools
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -86,7 +85,10 @@ def _newest(study: Study, name: str, folder: Path | None = None) -> tuple[int, d
 
 @pytest.mark.parametrize(
     ("method", "way"),
-    [*itertools.product(several.METHODS, several.WAYS), *(name.split(".") for name in several.COMPILED)],
+    [
+        *((method, way) for method in several.METHODS for way in several.ways_of(method)),
+        *(name.split(".") for name in several.COMPILED),
+    ],
 )
 def test_two_processes_train_as_one_does(method: str, way: str, trained: tuple[Study, Path, str]) -> None:
     """Weights, averages, targets, snapshots, and gradients by their moments."""
@@ -112,13 +114,14 @@ def test_what_is_sharded_is_held_in_halves_and_the_modules_hold_nothing(
     method: str, trained: tuple[Study, Path, str]
 ) -> None:
     held = [read_json(trained[1] / f"held-{rank}.json", "") for rank in range(2)]
-    whole = held[0][f"{method}.ddp"]
-    assert held[1][f"{method}.ddp"] == whole
+    in_each, sharded = (f"{method}.{way}" for way in several.ways_of(method))
+    whole = held[0][in_each]
+    assert held[1][in_each] == whole
     for kind in ("parameters", "average", "first", "second", "target"):
-        parts = [h[f"{method}.fsdp"][kind] for h in held]
+        parts = [h[sharded][kind] for h in held]
         assert sum(parts) == whole[kind]
         assert max(parts) <= 0.52 * whole[kind] + 1
-    assert [h[f"{method}.fsdp"]["modules"] for h in held] == [0, 0]
+    assert [h[sharded]["modules"] for h in held] == [0, 0]
 
 
 @pytest.mark.parametrize("way", ["ddp", "fsdp"])

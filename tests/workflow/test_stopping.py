@@ -29,6 +29,20 @@ from trigbench.workflow.run.training import train
 from trigbench.workflow.study.study import Run, Study
 
 SCD = Run(arm="scd", seed=0)
+PACED = '''
+"""Diffusion that waits at each step while a file is there."""
+
+import time
+from pathlib import Path
+
+from trigbench.core.objectives.diffusion import diffusion
+
+
+def paced(fields, x0, draws, settings):
+    if Path("pace").exists():
+        time.sleep(0.1)
+    return diffusion(fields, x0, draws, settings)
+'''
 
 
 def _made(study: Study) -> tuple[dict[str, torch.Tensor], str]:
@@ -134,13 +148,15 @@ def test_the_end_of_its_slurm_job_stops_a_run_where_that_is_sooner(squeue, monke
 def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
     tiny: dict, scd_arm, tmp_path: Path
 ) -> None:
-    tiny["resources"] = {"checkpoint_every": 100}
-    study = scd_arm(iterations=1000)
+    (tmp_path / "paced.py").write_text(PACED)
+    tiny["resources"] = {"checkpoint_every": 10}
+    study = scd_arm(objective="paced:paced", iterations=50)
     run = ("run", "--study", str(study.file), "--arm", "scd", "--seed", "0")
     step(*run, cwd=tmp_path)
     undisturbed = _made(study)
     for path in study.files(SCD).folder.iterdir():
         path.unlink()
+    (tmp_path / "pace").touch()
     command = [sys.executable, "-m", "trigbench.workflow.steps.run", *run[1:]]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
@@ -152,7 +168,8 @@ def test_a_process_that_gets_sigterm_says_so_fails_and_goes_on_to_the_same_bits(
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2, said
     assert "asked to stop (SIGTERM): stopped at step" in said
-    assert "of 1000 with a checkpoint" in said
+    assert "of 50 with a checkpoint" in said
+    (tmp_path / "pace").unlink()
     assert "resuming scd seed 0 from step" in step(*run, cwd=tmp_path).stderr
     assert _same(_made(study), undisturbed)
 

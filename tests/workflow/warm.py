@@ -41,7 +41,7 @@ def server() -> Iterator[None]:
     with (
         warm.serving(IMPORTED, root=None, within=True, variables=VARIABLES) as bare,
         warm.serving(
-            [*IMPORTED, *_project(), *(f"trigbench.workflow.{call}" for call in READ)],
+            [*IMPORTED, "torch.distributed.fsdp", *_project(), *(f"trigbench.workflow.{call}" for call in READ)],
             str(bare / "python"), ROOT, within=True, variables=VARIABLES,
         ) as project,
     ):  # fmt: skip
