@@ -1500,7 +1500,6 @@ RULES = {
     "exact": {"metric": "images_seen", "of": {"arms": "scd"}, "against": {"arms": "dscd-4"}, "direction": "more"},
     "unlogged": {"activity": {"arms": "dscd-8", "metric": "clamped_share"}},
     "absent": {"of": {"arms": "scd", "x": "last"}, "against": {"arms": "dscd-4", "x": 7}},
-    "alike": {"of": {"arms": "scd"}, "against": [{"arms": "scd"}, {"value": 2}]},
     "gap": {"scale": "difference", "of": {"arms": "dscd-4"}, "smallest": 0.5, "against": {"arms": "scd"}},
     "low": {"floor": 0.9},
     "high": {"ceiling": 0.9, "direction": "more"},

@@ -5,6 +5,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -22,7 +23,7 @@ from trigbench.core.schedules import largest_angle
 from trigbench.workflow.data.features import extractors
 from trigbench.workflow.data.kinds.idx.labelled import labelled
 from trigbench.workflow.data.kinds.idx.latents import making
-from trigbench.workflow.data.kinds.idx.latents.autoencoder import autoencoder_of, said_of
+from trigbench.workflow.data.kinds.idx.latents.autoencoder import FILES, autoencoder_of, said_of
 from trigbench.workflow.data.kinds.idx.latents.draws import open_dataset
 from trigbench.workflow.data.kinds.idx.latents.kind import IDX_LATENTS, IdxLatentsData
 from trigbench.workflow.data.preparing import prepare
@@ -35,6 +36,7 @@ from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.licences import Said
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.samplers import EvaluationSettings
+from trigbench.workflow.study.sources import places_named
 from trigbench.workflow.study.study import Run, Study
 
 EVALUATION = EvaluationSettings(samples=80)
@@ -111,6 +113,12 @@ def test_samples_are_decoded_and_read_as_the_class_that_was_asked_for(prepared) 
     again = making.judge_samples(dataset, mean.roll(1, 0), ["recognised", "fd_train"])
     assert again["recognised"] == pytest.approx(float((read.roll(1) == torch.arange(96) % CLASSES).float().mean()))
     assert again["fd_train"] == pytest.approx(found["fd_train"]), "the same pictures, in another order"
+    for turned, share in ((0, 1.0), (1, 0.0)):  # a reader that errs in nothing, or in everything
+        with pytest.MonkeyPatch.context() as patch:
+            said = (torch.arange(2000) + turned) % CLASSES
+            reader = SimpleNamespace(read=lambda images, said=said: said[: len(images)])
+            patch.setattr(making, "labelled", lambda dataset, reader=reader: reader)
+            assert making.judge_samples(dataset, mean, ["recognised"])["recognised"] == share
     floors = {value.metric: value.value for value in making.floors(dataset)}
     assert floors.keys() == {name for name in found if not name.endswith("_held_out")}
     assert 0 < facts["fd_train_of_held_out_images_as_they_are"] < floors["fd_train"], "what is lost in the autoencoder"
@@ -118,6 +126,20 @@ def test_samples_are_decoded_and_read_as_the_class_that_was_asked_for(prepared) 
     mean[5] = 1e38  # a number, and none once it is decoded
     lost = making.judge_samples(dataset, mean, ["fd_train", "recognised"])
     assert set(lost) == {"fd_train", "recognised"} and np.isnan([*lost.values()]).all()
+
+
+def test_an_autoencoder_that_is_damaged_is_made_again_to_the_same_bits(prepared, monkeypatch) -> None:
+    data, arrays, _ = prepared
+    assert [str(path) for path in places_named(data.model_dump())] == [data.images.path], "its files are its own"
+    said = said_of(arrays)
+    weights, config = (Path(said["folder"]) / name for name in reversed(FILES))
+    weights.write_bytes(weights.read_bytes()[:-4] + b"else")
+    with pytest.raises(BenchError, match="damaged"):
+        autoencoder_of(arrays)
+    assert said_of(making.prepare(data, EVALUATION, 0.5)[0]) == said
+    config.unlink()
+    assert said_of(making.prepare(data, EVALUATION, 0.5)[0]) == said
+    autoencoder_of(arrays)
 
 
 def test_pictures_are_what_is_decoded_and_data_conform(prepared) -> None:

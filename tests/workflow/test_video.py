@@ -18,6 +18,7 @@ from trigbench.workflow.data.kinds.moving.dimensions import FRAMES, SHAPES, SIDE
 from trigbench.workflow.data.kinds.moving.draws import open_dataset
 from trigbench.workflow.data.kinds.moving.kind import MOVING, MovingData
 from trigbench.workflow.data.randomness import generator
+from trigbench.workflow.data.shares import labels_in_shares
 from trigbench.workflow.machine.files import write_arrays, write_json
 from trigbench.workflow.report.films import SCALE, films
 from trigbench.workflow.report.pages import common
@@ -78,14 +79,18 @@ def test_what_is_drawn_is_seen_where_it_is() -> None:
     noisy = videos(places) + 0.05 * torch.randn(40, FRAMES, SIDE, SIDE, generator=generator("noise"))
     assert (motion.seen(noisy, [*SHAPES]).places - places).abs().mean() < 0.05
     nothing = motion.seen(torch.zeros(1, FRAMES, SIDE, SIDE), [*SHAPES])
-    assert (nothing.missed == 1).all() and nothing.places.isfinite().all()
+    assert (nothing.missed > making.WHOLE).all() and nothing.places.isfinite().all()
+    for number in range(len(SHAPES)):  # all shapes are held as strictly
+        blurred = videos(places, number) + 0.1 * torch.randn(40, FRAMES, SIDE, SIDE, generator=generator("noise"))
+        assert (motion.seen(blurred, [*SHAPES]).missed <= making.WHOLE).double().mean() > 0.9
 
 
 def test_an_even_motion_is_found_with_its_speed_and_others_are_as_far_as_they_are() -> None:
-    start, velocity = motions(200, slowest=0.2)
+    for fastest in (3.5, 1.5):
+        start, velocity = motions(2000, slowest=0.2, fastest=fastest)
+        away, speed = motion.nearest_even(motion.tracks(start, velocity), fastest)
+        assert away.max() < 1e-6
     exact = motion.tracks(start, velocity)
-    away, speed = motion.nearest_even(exact, 1.5)
-    assert away.max() < 1e-6
     assert (speed - velocity.norm(dim=1)).abs().quantile(0.95) < 1e-6, "but where few frames leave two motions"
     shaken = 0.1 * torch.randn(exact.shape, generator=generator("shaken"), dtype=torch.float64)
     away, _ = motion.nearest_even((exact + shaken).clamp(0, TRAVEL), 1.5)
@@ -131,6 +136,18 @@ def test_videos_are_in_unit_variance_shapes_in_turn_and_a_function_of_the_seed(p
     assert len(torch.cat([train, making.part(dataset, "held_out")]).flatten(1).unique(dim=0)) == 600
 
 
+def test_samples_are_asked_for_in_the_shares_that_they_are_drawn_in() -> None:
+    data = MovingData.model_validate(GIVEN | {"shapes": ["square", "frame", "plus"], "videos": 100, "held_out": 200})
+    numbers = {"mean": 0.0, "std": 1.0, "slowest": 0.5, "fastest": 1.5}
+    arrays: Any = {name: np.float64(value) for name, value in numbers.items()}
+    dataset_shares = np.bincount(np.arange(100) % 3).tolist()
+    asked = torch.from_numpy(labels_in_shares(range(200), dataset_shares))
+    places = motion.tracks(*motions(200, slowest=0.5))
+    drawn = motion.rendered(motion.sprites(data.shapes)[asked], places)
+    watched = making.watch(drawn, arrays | {"shapes": np.array(data.shapes)}, dataset_shares)
+    assert watched.lawful(arrays).all()
+
+
 def test_data_conform(prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewer, "EPOCHS", 1)
     monkeypatch.setattr(data_sets, "SAMPLES", 80)
@@ -155,10 +172,11 @@ def test_each_measure_says_which_law_is_broken(prepared) -> None:
     lawful, intact, moved, shaped, _ = of(stirred)  # each frame of another video of that shape
     assert (lawful, intact) == (pytest.approx(0, abs=0.02), 1) and moved > 1 and shaped < 1e-3
     still = of(held[:, :1].expand_as(held).contiguous())
-    assert still[:2] == [1, 1] and still[4] == pytest.approx(1, abs=0.1), "speeds from 0.5 to 1.5 are missed"
+    assert still[:2] == [0, 1] and still[4] == pytest.approx(1, abs=0.1), "speeds from 0.5 to 1.5 are missed"
+    assert making.judge_samples(dataset, held[:, :1].expand_as(held).contiguous(), ["fd_train"])["fd_train"] > 3
     assert of(held.roll(1, 0))[:3] == [0, 0, pytest.approx(0, abs=1e-3)], "of another shape than was asked for"
     two = torch.maximum(held, held.roll(4, 0))
-    assert of(two)[1] < 0.05 and of(two)[3] > 0.5
+    assert of(two)[1] < 0.05 and of(two)[3] > 0.4
     vanished = held.clone()
     vanished[:, -1] = black
     assert of(vanished)[1] == 0
@@ -226,7 +244,10 @@ def test_images_are_learned_and_then_motion_alone_and_samples_are_seen_to_move(s
     assert len(content) < 3000 and levels == pytest.approx(wanted.clip(0, 1), abs=1 / 500)
     macro = '{% import "macros.html.j2" as show %}{{ show.films(shown) }}'
     page = common._environment().from_string(macro).render(shown=found)
-    assert page.count('role="img"') == 4 * len(found.rows) and 'aria-label="frame: decoupled, 2 steps"' in page
+    assert (
+        page.count('role="img"') == 4 * len(found.rows)
+        and 'aria-label="frame: decoupled, 2 steps, a film of 8 frames"' in page
+    )
     figure = pictures(study, runs)
     assert figure is not None and len(figure.axes) == len(found.rows)
     assert figure.axes[0].images[0].get_array().shape == (SIDE, 2 * (FRAMES * (SIDE + 1)))  # pyright: ignore
@@ -255,6 +276,18 @@ def test_a_size_may_start_from_one_that_trains_another_part_of_the_same_network_
 
     tiny["sizes"]["motion"]["settings"]["width"] = 24
     with pytest.raises(BenchError, match=r"'image-teacher' is of size 'image', this arm of 'motion'"):
+        load(write_study(tiny))
+
+
+def test_motion_alone_of_images_at_random_is_refused(
+    tiny: dict, write_study: Callable[[dict], Path], study: Study
+) -> None:
+    from trigbench.workflow.errors import BenchError  # noqa: PLC0415
+
+    del tiny["arms"]["video-teacher"]["start"]
+    with pytest.raises(
+        BenchError, match=r"trains motion alone[\s\S]*arms\.video-teacher\.start[\s\S]*start from an arm"
+    ):
         load(write_study(tiny))
 
 

@@ -17,8 +17,9 @@ from trigbench.workflow.machine.files import read_json
 from trigbench.workflow.report.catalogue import LISTINGS, Lines, Listing, about, arms_said, few_words, papers_claims
 from trigbench.workflow.report.shown_samplers import samplers_shown
 from trigbench.workflow.study.claim import Claim, Rule, Term
-from trigbench.workflow.study.kinds import data_kind, known_of
+from trigbench.workflow.study.kinds import known_of
 from trigbench.workflow.study.reading import budgets_of
+from trigbench.workflow.study.sources import places_named
 from trigbench.workflow.study.standing import standing
 from trigbench.workflow.study.study import Study
 
@@ -135,8 +136,7 @@ def arm_shown(study: Study, name: str) -> Lines:
     arm = study.arms[name]
     size = study.sizes[arm.size].model_dump(exclude_defaults=True)
     before = sorted({other.arm for run in study.runs() if run.arm == name for other in study.runs_before(run)})
-    data = study.data[arm.data]
-    places = [str(getattr(data, key)) for key in sorted(data_kind(data).places) if getattr(data, key, None)]
+    places = [str(path) for path in places_named(study.data[arm.data].model_dump())]
     file = study.teacher_file(name)
     needs = [*([f"the runs of {', '.join(before)}"] if before else []), *places, *([str(file)] if file else [])]
     shows = [experiment for experiment in study.experiments if name in study.arms_of(experiment)]

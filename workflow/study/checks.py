@@ -35,6 +35,13 @@ def check(study: Study) -> None:
     _check_seeds(study)
     for name, arm in study.arms.items():
         check_arm(study, name, arm)
+        if (
+            arm.size in study.sizes
+            and arm.start == "random"
+            and study.sizes[arm.size].settings.get("trained") == "motion"
+        ):
+            problem = f"arms.{name}.start: size {arm.size!r} trains motion alone, of images that are drawn at random"
+            raise Mistake(problem, "start from an arm that trains images")
     _check_cycles(study)
     _check_experiments(study)
     _check_one_noise(study)

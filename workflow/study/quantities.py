@@ -89,12 +89,15 @@ QUANTITIES: dict[str, Quantity] = {
     **{
         name: Quantity(label, "higher", meaning, signed=True, least=0.0, floor=0.0, ceiling=1.0)
         for name, label, meaning in (
-            ("lawful", "videos that obey", "share of samples that are intact and move evenly: motion error to 0.25"),
+            (
+                "lawful",
+                "videos that obey",
+                "share of samples that are intact and move evenly, at a speed that the data have: motion error to 0.25",
+            ),
             (
                 "intact",
                 "videos of one shape",
-                "share of samples whose every frame shows the shape asked for, once: by that and no other it misses "
-                "the frame by 0.4 at most",
+                "share of samples whose every frame shows the shape asked for, once: shape error to 0.25",
             ),
         )
     },
@@ -107,8 +110,8 @@ QUANTITIES: dict[str, Quantity] = {
     "shape_error": Quantity(
         "shape error",
         "lower",
-        "root of the squared difference of a frame from the nearest shape at its place over that of the shape from "
-        "nothing, mean over frames",
+        "root of the squared difference of a frame from the nearest shape at its place, over the side of a shape, mean "
+        "over frames",
     ),
     "speed_error": Quantity(
         "error of speeds",

@@ -21,10 +21,14 @@ MADE = (RESULTS, REPORTS)
 def places_of(data: Mapping[str, Any]) -> list[Path]:
     """The files and folders that a data set's settings (Study.data_specification) name, and that are there; of one's
     own data, any setting may."""
-    places = kind_named(data["kind"]).places
-    named = [value for key, value in _strings(data) if key in places]
-    named += [value for _, value in _strings(data.get("settings") or {})]
+    named = [*map(str, places_named(data)), *(value for _, value in _strings(data.get("settings") or {}))]
     return [path for path in map(Path, dict.fromkeys(named)) if path.exists()]
+
+
+def places_named(data: Mapping[str, Any]) -> list[Path]:
+    """What its kind takes for files and folders, there or not."""
+    places = kind_named(data["kind"]).places
+    return [Path(value) for value in dict.fromkeys(value for key, value in _strings(data) if key in places)]
 
 
 def source_of(study: Study, data: str) -> dict[str, Any] | None:

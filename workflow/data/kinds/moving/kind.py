@@ -24,7 +24,7 @@ METRICS = {
 
 Shape = Literal["square", "frame", "plus", "cross"]
 Speed = Annotated[float, Field(ge=0, le=TRAVEL / 2)]
-"""Pixels a frame; faster ones could be told from slower ones that go the other way by nothing."""
+"""Pixels a frame, as fast as motions are tried; at twice that a motion is also a slower one the other way."""
 
 
 class MovingData(DataSettings):

@@ -1,6 +1,6 @@
 """Moving shapes: drawn, and judged by the physics that they obey and in the features of a network that sees them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from trigbench.workflow.data.kinds.moving.kind import MovingData
     from trigbench.workflow.study.samplers import EvaluationSettings
 
-WHOLE = 0.4
-"""What a frame may miss of one shape at one place, as a share of that, to be taken for it."""
+WHOLE = 0.25
+"""What a frame may miss of one shape at one place (`Seen.missed`) to be taken for it: less than two pixels."""
 EVEN = 0.25
 """Pixels by which a track may miss an even motion to be taken for one."""
+BESIDE = 0.1
+"""Pixels a frame by which its speed may lie beside the data's."""
 
 
 def prepare(data: "MovingData", evaluation: "EvaluationSettings", sigma_d: float) -> tuple[Arrays, dict[str, Any]]:
@@ -44,6 +46,7 @@ def prepare(data: "MovingData", evaluation: "EvaluationSettings", sigma_d: float
         "mean": np.float64(mean),
         "std": np.float64(std),
         "shapes": np.array(data.shapes),
+        "slowest": np.float64(data.speed[0]),
         "fastest": np.float64(data.speed[1]),
         "sigma_d": np.float64(sigma_d),
         **{f"{PREFIX}{name}": value.numpy() for name, value in weights.items()},
@@ -81,15 +84,16 @@ def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = M
     """
     arrays, held = dataset.arrays, part(dataset, "held_out")
     check_features(samples.flatten(1), held.flatten(1))
-    watched, own = cache(lambda: watch(samples, arrays)), cache(lambda: features(samples, arrays))
+    watched = cache(lambda: watch(samples, arrays, dataset.shares))
+    own = cache(lambda: features(samples, arrays))
     of_train = cache(lambda: features(part(dataset, "train"), arrays))
     both = cache(lambda: precision_recall(own(), of_train()))
     judges: dict[str, Callable[[], float]] = {
-        "lawful": lambda: float((watched().intact & (watched().away <= EVEN)).double().mean()),
+        "lawful": lambda: float(watched().lawful(arrays).double().mean()),
         "intact": lambda: float(watched().intact.double().mean()),
         "motion_error": lambda: float(watched().away.mean()),
         "shape_error": lambda: float(watched().missed.mean()),
-        "speed_error": lambda: _between(watched().speed, watch(held, arrays).speed),
+        "speed_error": lambda: _between(watched().speed, watch(held, arrays, dataset.shares).speed),
         "fd_train": lambda: frechet_distance(own(), of_train()),
         "fd_held_out": lambda: frechet_distance(own(), features(held, arrays)),
         "precision": lambda: both()[0],
@@ -111,11 +115,17 @@ class Watched:
     speed: Float[Tensor, " videos"]
     """Of that motion, in pixels a frame."""
 
+    def lawful(self, arrays: Arrays) -> Bool[Tensor, " videos"]:
+        """Whether a video is whole, moves evenly, and at a speed that the data have."""
+        slowest, fastest = (float(arrays[name]) for name in ("slowest", "fastest"))
+        known = (self.speed >= slowest - BESIDE) & (self.speed <= fastest + BESIDE)
+        return self.intact & (self.away <= EVEN) & known
 
-def watch(samples: Tensor, arrays: Arrays) -> Watched:
-    """Of videos (n, frames, side, side) in unit variance whose shapes are asked for in turn."""
+
+def watch(samples: Tensor, arrays: Arrays, shares: Sequence[float] | None) -> Watched:
+    """Of videos (n, frames, side, side) in unit variance whose shapes are asked for in these shares."""
     names = [str(name) for name in arrays["shapes"]]
-    asked = torch.from_numpy(labels_in_shares(range(len(samples)), [1] * len(names)))
+    asked = torch.from_numpy(labels_in_shares(range(len(samples)), shares or [1] * len(names)))
     found = seen(samples.double() * float(arrays["std"]) + float(arrays["mean"]), names)
     away, speed = nearest_even(found.places, float(arrays["fastest"]))
     intact = ((found.shape == asked[:, None]) & (found.missed <= WHOLE)).all(1)

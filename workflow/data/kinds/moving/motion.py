@@ -62,8 +62,8 @@ class Seen:
     places: Places
     """Of that shape."""
     missed: Float[Tensor, "videos frames"]
-    """Root of the squared difference between a frame and that shape there, over that of the shape and nothing: 0 for
-    exactly one shape, about 1 for none, or for two."""
+    """Root of the squared difference between a frame and that shape there, over the side of a shape, for all shapes
+    alike: 0 for exactly one, some 0.2 where noise of 0.1 is added, 0.36 or more for none, 0.4 for four pixels more."""
 
 
 def seen(videos: Videos, names: Sequence[str]) -> Seen:
@@ -83,7 +83,7 @@ def seen(videos: Videos, names: Sequence[str]) -> Seen:
     centre = torch.stack([about.sum(2) @ pixels, about.sum(1) @ pixels], 1) / mass.clamp(min=1e-6)[:, None]
     places = torch.where((mass > 1)[:, None], centre - middle, corner).clamp(0, TRAVEL)
     wanted = rendered(sprites(names)[shape], places[:, None])[:, 0]
-    missed = (frames - wanted).flatten(1).norm(dim=1) / wanted.flatten(1).norm(dim=1)
+    missed = (frames - wanted).flatten(1).norm(dim=1) / SPRITE
     return Seen(
         shape.unflatten(0, videos.shape[:2]), places.unflatten(0, videos.shape[:2]), missed.view(videos.shape[:2])
     )
@@ -112,7 +112,10 @@ def nearest_even(places: Places, fastest: float) -> tuple[Float[Tensor, " videos
     tried = torch.cartesian_prod(start, speed)
     free = tried[:, :1] + tried[:, 1:] * torch.arange(FRAMES, dtype=torch.float64)
     closest = free[torch.cdist(axes, reflected(free)).topk(CLOSEST, largest=False).indices]
-    fitted = torch.cat([closest, _refitted(axes[:, None], closest)], 1)  # (videos * 2, 2 * CLOSEST, frames)
+    again = _refitted(
+        axes[:, None], _refitted(axes[:, None], closest)
+    )  # the first may unfold a frame at a wall wrongly
+    fitted = torch.cat([closest, again], 1)  # (videos * 2, 2 * CLOSEST, frames)
     squares, chosen = (axes[:, None] - reflected(fitted)).square().mean(2).min(1)
     best = fitted[torch.arange(len(axes)), chosen]
     return squares.view(-1, 2).sum(1).sqrt(), (best[:, 1] - best[:, 0]).view(-1, 2).norm(dim=1)

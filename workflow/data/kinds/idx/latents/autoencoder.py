@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from trigbench.workflow.data.autoencoders import load_diffusers
+from trigbench.workflow.data.features.judging import fixed_order
 from trigbench.workflow.data.files.drawing import AGAIN
 from trigbench.workflow.data.files.shards import check_file
 from trigbench.workflow.data.kinds.idx.latents.dimensions import CHANNELS
 from trigbench.workflow.data.randomness import generator, seeded
 from trigbench.workflow.errors import BenchError
 from trigbench.workflow.machine.devices import best_device
-from trigbench.workflow.machine.files import Arrays, sha256, writing
+from trigbench.workflow.machine.files import Arrays, read_json, sha256, write_json, writing
 from trigbench.workflow.machine.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ SCALED = 2000
 """Training images on whose latents shift and scale are measured."""
 AT_ONCE = 250
 FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+DIGESTS = "digests.json"
+"""Of these, beside them."""
 
 
 @dataclass(frozen=True)
@@ -72,26 +75,40 @@ class Autoencoder:
 
     def _in_batches(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         with torch.no_grad():
-            return torch.cat([function(part.to(best_device())).float().cpu() for part in x.split(AT_ONCE)])
+            return torch.cat([function(part.to(self.network.device)).float().cpu() for part in x.split(AT_ONCE)])
 
 
 def make_autoencoder(
     folder: Path, data: "IdxLatentsData", rows: Callable[[np.ndarray], np.ndarray], count: int
 ) -> dict[str, str]:
-    """The digests of its files, by their names; trained unless it is there. `rows` gives the training images, uint8 of
-    (n, 1, side, side), of which there are `count`."""
-    if not folder.is_dir():
-        network = _trained(_new(data), data, rows, count)
-        shift, scale = _measured(network, rows(np.arange(min(count, SCALED))))
-        network.register_to_config(shift_factor=shift, scaling_factor=scale)
-        beside = folder.with_name(f".{folder.name}.{os.getpid()}")
-        with writing(folder):
-            try:
-                network.save_pretrained(beside, safe_serialization=True)
-                beside.rename(folder)
-            finally:
-                shutil.rmtree(beside, ignore_errors=True)
-    return {name: sha256(folder / name) for name in FILES}
+    """The digests of its files, by their names; trained unless it is there, as it was written.
+
+    `rows` gives the training images, uint8 of (n, 1, side, side), of which there are `count`.
+    """
+    if (kept := _kept(folder)) is not None:
+        return kept
+    network = _trained(_new(data), data, rows, count)
+    shift, scale = _measured(network, rows(fixed_order(count, data.seed, "scale")[:SCALED]))
+    network.register_to_config(shift_factor=shift, scaling_factor=scale)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    with writing(folder):
+        try:
+            network.save_pretrained(beside, safe_serialization=True)
+            write_json(beside / DIGESTS, {name: sha256(beside / name) for name in FILES})
+            if (kept := _kept(folder)) is not None:  # made by another meanwhile
+                return kept
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.rename(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    return read_json(folder / DIGESTS, AGAIN)
+
+
+def _kept(folder: Path) -> dict[str, str] | None:
+    """The digests that were written with the files, where each is still as it was then."""
+    written = read_json(folder / DIGESTS, AGAIN) if (folder / DIGESTS).is_file() else {}
+    whole = written.keys() == set(FILES) and all((folder / name).is_file() for name in FILES)
+    return written if whole and all(sha256(folder / name) == written[name] for name in FILES) else None
 
 
 def said_of(arrays: Arrays) -> dict[str, Any]:
@@ -109,9 +126,12 @@ def autoencoder_of(arrays: Arrays) -> Autoencoder:
 
 @cache
 def _opened(folder: Path, *digests: str) -> Autoencoder:
-    network: Any = load_diffusers("kind").AutoencoderKL.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
-    )
+    try:  # safetensors alone: the other format is a pickle
+        network: Any = load_diffusers("kind").AutoencoderKL.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
+        )
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise BenchError(f"cannot read the autoencoder: {error}", file=folder, key="kind", remedy=AGAIN) from error
     network = network.eval().requires_grad_(False).to(best_device())
     return Autoencoder(network, network.config.shift_factor, network.config.scaling_factor)
 
@@ -134,7 +154,7 @@ def _new(data: "IdxLatentsData") -> Any:
 
 
 def _trained(network: Any, data: "IdxLatentsData", rows: Callable[[np.ndarray], np.ndarray], count: int) -> Any:
-    """After its training, on the CPU; to the same bits from one seed and number of threads."""
+    """After its training, on the CPU; to the same bits from one seed, number of threads and versions."""
     optimiser = torch.optim.Adam(network.parameters(), lr=RATE, betas=(0.9, 0.99))
     steps = -(-data.seen // BATCH)
     rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1, (step + 1) / RAMPUP) * (1 - step / steps))
@@ -166,7 +186,7 @@ def _batches(data: "IdxLatentsData", count: int) -> Iterator[tuple[Tensor, torch
 
 def _measured(network: Any, levels: np.ndarray) -> tuple[float, float]:
     """The mean of raw latents of these images, and one over their standard deviation, each drawn of its image's own."""
-    raw = Autoencoder(network, 0.0, 1.0).encode(torch.from_numpy(levels)).double()
+    raw = Autoencoder(network.to(best_device()), 0.0, 1.0).encode(torch.from_numpy(levels)).double()
     mean, std = raw.chunk(2, dim=1)
     spread = float((mean.var(correction=0) + std.square().mean()).sqrt())
     return float(mean.mean()), 1 / spread

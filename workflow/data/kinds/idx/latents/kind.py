@@ -100,4 +100,5 @@ IDX_LATENTS = DataKind(
     small=False,
     images=_images,
     units=_units,
+    places=IDX.places,
 )

@@ -76,7 +76,7 @@ def judge_samples(dataset: Dataset, samples: Tensor, wanted: Collection[str] = M
 
 
 def floors(dataset: Dataset) -> list[Value]:
-    """Held-out images through the autoencoder, judged as samples are: no sample can be expected to do better."""
+    """Held-out images through the autoencoder, judged as samples are: no distance can be expected to be less."""
     held, autoencoder = _shards(dataset.arrays, "held_out"), autoencoder_of(dataset.arrays)
     rows = fixed_order(len(held), 0, "floors")[:COMPARED]
     assert held.labels is not None
