@@ -12,7 +12,7 @@ from trigbench.workflow.data.features.dimensions import CLASSIFIER
 from trigbench.workflow.data.kinds.moving.dimensions import FRAMES, SIDE
 from trigbench.workflow.data.randomness import generator, seed_for
 
-EPOCHS, BATCH, RATE = 10, 64, 2e-3
+EPOCHS, BATCH, RATE = 10, 64, 1 / 500
 WIDTH = 32
 LAST = "6"
 """Of the layers, that of the answers."""

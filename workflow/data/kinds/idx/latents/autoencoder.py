@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trigbench.workflow.data.kinds.idx.latents.kind import IdxLatentsData
 
 GROUPS = 4
-BATCH, RATE, RAMPUP = 32, 2e-3, 100
+BATCH, RATE, RAMPUP = 32, 1 / 500, 100
 """Of its training; the rate grows for RAMPUP steps, and falls evenly to 0 over all of them."""
 KL_WEIGHT = 1e-3
 """Of the divergence of an image's latents from standard normal ones, over its pixels, beside the mean squared error."""
