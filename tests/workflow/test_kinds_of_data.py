@@ -232,7 +232,9 @@ def test_what_computes_takes_of_a_kind_the_names_of_metrics_alone() -> None:
 def test_a_kind_says_of_its_settings_what_its_schema_has(name: str) -> None:
     kind = kind_named(name)
     assert name in kind.schema.model_fields["kind"].annotation.__args__  # pyright: ignore
-    assert kind.places <= {*kind.schema.model_fields, "weights"}
+    within = [field.annotation for field in kind.schema.model_fields.values() if isinstance(field.annotation, type)]
+    nested = {key for part in within if issubclass(part, DataSettings) for key in part.model_fields}
+    assert kind.places <= {*kind.schema.model_fields, *nested, "weights"}
     assert (kind.module is None) == (name == "own")
 
 

@@ -154,7 +154,7 @@ class DataKind:
     small: bool = True
     """Whether data are made in seconds, by one core; else images are read, and seen by an extractor."""
     places: frozenset[str] = frozenset()
-    """Keys of the settings that name files and folders."""
+    """Keys of the settings, at any depth, that name files and folders."""
     images: "Callable[[Arrays, int], Images] | None" = None
     """(prepared arrays, how many real ones) -> how images are seen; None for what is drawn as points, if at all."""
     sounds: "Callable[[Arrays], Sounds] | None" = None
