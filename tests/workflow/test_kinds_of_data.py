@@ -25,6 +25,7 @@ from trigbench.workflow.run.make import make_run
 from trigbench.workflow.run.task import open_data
 from trigbench.workflow.study.fingerprint import data_fingerprint
 from trigbench.workflow.study.kinds import KINDS, data_kind, kind_module, kind_named, known_of
+from trigbench.workflow.study.models import DataSettings
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Study
 
