@@ -109,7 +109,7 @@ MATHEMATICS = {
     "a solver of the ODE": ("core/samplers/ode.py", "u, ratio=1.0)", "u, ratio=0.9)", EVERY, SAMPLED),
     "how samples are drawn": ("workflow/run/sampling.py", "BATCH, LARGEST = 1000,", "BATCH, LARGEST = 1001,",
                               EVERY, SAMPLED),
-    "the judge of one kind of data": ("workflow/data/kinds/digits/classifier.py", "range(30)", "range(31)",
+    "the judge of one kind of data": ("workflow/data/kinds/digits/classifier.py", "epochs=30", "epochs=31",
                                       {"digits"}, JUDGED),
     "a metric": ("workflow/data/kinds/mixture/making.py", "float(together.norm(dim=-1).max())",
                  "float(together.norm(dim=-1).min())", {"scd", "dscd"}, JUDGED),

@@ -1,16 +1,15 @@
 """A feature space for small images: the penultimate layer of a classifier trained by the workflow."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trigbench.core.optimiser import adam_step, initial_state
 from trigbench.workflow.data.features.dimensions import CLASSIFIER
+from trigbench.workflow.data.features.small import fitted, kept_under
 from trigbench.workflow.data.kinds.digits.dimensions import DIGIT_CLASSES, GREY_LEVELS
-from trigbench.workflow.data.randomness import generator, seed_for
 
 
 def classifier() -> nn.Sequential:
@@ -31,21 +30,14 @@ def train_classifier(
     images: np.ndarray, labels: np.ndarray, test_images: np.ndarray, test_labels: np.ndarray, seed: int
 ) -> tuple[dict[str, Tensor], float]:
     """The classifier's weights and its accuracy on images that it has not seen; pixels in [0, 16]."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_for(seed, "classifier"))
-        module = classifier()
-    parameters = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
-    state = initial_state(parameters)
     x, y = torch.from_numpy(images) / GREY_LEVELS, torch.from_numpy(labels).long()
-    for epoch in range(30):
-        order = torch.randperm(len(x), generator=generator(seed, "classifier", epoch))
-        for batch in order.split(64):
-            loss = nn.functional.cross_entropy(functional_call(module, parameters, (x[batch],)), y[batch])
-            gradients = torch.autograd.grad(loss, list(parameters.values()))
-            adam_step(parameters, dict(zip(parameters, gradients, strict=True)), state, rate=1e-3)
-    weights = {name: p.detach() for name, p in parameters.items()}
+
+    def loss_of(network: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(network(x[rows]), y[rows])
+
+    weights = fitted(classifier, loss_of, len(x), seed=seed, purpose="classifier", epochs=30, batch=64, rate=1e-3)
     with torch.no_grad():
-        guess = functional_call(module, weights, (torch.from_numpy(test_images) / GREY_LEVELS,)).argmax(1).numpy()
+        guess = functional_call(classifier(), weights, (torch.from_numpy(test_images) / GREY_LEVELS,)).argmax(1).numpy()
     return weights, float((guess == test_labels).mean())
 
 
@@ -57,11 +49,6 @@ def to_pixels(images: Tensor, arrays: Mapping[str, np.ndarray]) -> Tensor:
 def features(pixels: Tensor, arrays: Mapping[str, np.ndarray]) -> Tensor:
     """64 features per image, float64 on the CPU; pixels in [0, 16]."""
     module = classifier()
-    weights = {
-        name.removeprefix("extractor/"): torch.from_numpy(value)
-        for name, value in arrays.items()
-        if name.startswith("extractor/")
-    }
-    module.load_state_dict(weights)
+    module.load_state_dict(kept_under("extractor/", arrays))
     with torch.no_grad():
         return module[:-1](pixels / GREY_LEVELS).double()

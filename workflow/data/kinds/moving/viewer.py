@@ -1,16 +1,15 @@
 """What samples are judged by beside their motion: features of a small network that tells shape, place and velocity."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from trigbench.core.optimiser import adam_step, initial_state
 from trigbench.workflow.data.features.dimensions import CLASSIFIER
+from trigbench.workflow.data.features.small import fitted, kept_under
 from trigbench.workflow.data.kinds.moving.dimensions import FRAMES, SIDE
-from trigbench.workflow.data.randomness import generator, seed_for
 
 EPOCHS, BATCH, RATE = 10, 64, 1 / 500
 WIDTH = 32
@@ -37,20 +36,14 @@ def train_viewer(x: Tensor, labels: Tensor, motions: Tensor, seed: int) -> dict[
     """Its weights after a few passes over videos in unit variance, their shapes, and of each four numbers of about unit
     size, which its last answers are."""
     classes = int(labels.max()) + 1
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, "viewer"))
-        module = viewer(classes + motions.shape[1])
-    parameters = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
-    state = initial_state(parameters)
-    for epoch in range(EPOCHS):
-        order = torch.randperm(len(x), generator=generator(seed, "viewer", epoch))
-        for rows in order.split(BATCH):
-            answers = functional_call(module, parameters, (x[rows],))
-            loss = nn.functional.cross_entropy(answers[:, :classes], labels[rows])
-            loss = loss + (answers[:, classes:] - motions[rows]).square().mean()
-            gradients = torch.autograd.grad(loss, list(parameters.values()))
-            adam_step(parameters, dict(zip(parameters, gradients, strict=True)), state, rate=RATE)
-    return {name: p.detach() for name, p in parameters.items()}
+
+    def loss_of(network: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+        answers = network(x[rows])
+        loss = nn.functional.cross_entropy(answers[:, :classes], labels[rows])
+        return loss + (answers[:, classes:] - motions[rows]).square().mean()
+
+    make = partial(viewer, classes + motions.shape[1])
+    return fitted(make, loss_of, len(x), seed=seed, purpose="viewer", epochs=EPOCHS, batch=BATCH, rate=RATE)
 
 
 def features(x: Tensor, arrays: Mapping[str, np.ndarray]) -> Tensor:
@@ -66,9 +59,7 @@ def answers(features: Tensor, arrays: Mapping[str, np.ndarray]) -> Tensor:
 
 
 def _network(arrays: Mapping[str, np.ndarray]) -> nn.Sequential:
-    weights = {
-        name.removeprefix(PREFIX): torch.from_numpy(value) for name, value in arrays.items() if name.startswith(PREFIX)
-    }
+    weights = kept_under(PREFIX, arrays)
     network = viewer(len(weights[f"{LAST}.bias"]))
     network.load_state_dict(weights)
     return network

@@ -1,16 +1,15 @@
 """What reads spoken words: a small network that the workflow trains on the training part, and its features."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from trigbench.core.optimiser import adam_step, initial_state
 from trigbench.workflow.data.features.dimensions import CLASSIFIER
+from trigbench.workflow.data.features.small import fitted, kept_under
 from trigbench.workflow.data.kinds.speech.dimensions import BANDS, FRAMES
-from trigbench.workflow.data.randomness import generator, seed_for
 
 EPOCHS, BATCH, RATE = 15, 64, 1e-3
 WIDTH = 32
@@ -36,18 +35,12 @@ def recogniser(classes: int) -> nn.Sequential:
 
 def train_recogniser(x: Tensor, labels: Tensor, classes: int, seed: int) -> dict[str, Tensor]:
     """Its weights after a few passes over spectrograms in unit variance and their classes."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, "recogniser"))
-        module = recogniser(classes)
-    parameters = {name: p.detach().clone().requires_grad_() for name, p in module.named_parameters()}
-    state = initial_state(parameters)
-    for epoch in range(EPOCHS):
-        order = torch.randperm(len(x), generator=generator(seed, "recogniser", epoch))
-        for rows in order.split(BATCH):
-            loss = nn.functional.cross_entropy(functional_call(module, parameters, (x[rows],)), labels[rows])
-            gradients = torch.autograd.grad(loss, list(parameters.values()))
-            adam_step(parameters, dict(zip(parameters, gradients, strict=True)), state, rate=RATE)
-    return {name: p.detach() for name, p in parameters.items()}
+
+    def loss_of(network: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(network(x[rows]), labels[rows])
+
+    make = partial(recogniser, classes)
+    return fitted(make, loss_of, len(x), seed=seed, purpose="recogniser", epochs=EPOCHS, batch=BATCH, rate=RATE)
 
 
 def features(x: Tensor, arrays: Mapping[str, np.ndarray]) -> Tensor:
@@ -63,9 +56,7 @@ def read(features: Tensor, arrays: Mapping[str, np.ndarray]) -> Tensor:
 
 
 def _network(arrays: Mapping[str, np.ndarray]) -> nn.Sequential:
-    weights = {
-        name.removeprefix(PREFIX): torch.from_numpy(value) for name, value in arrays.items() if name.startswith(PREFIX)
-    }
+    weights = kept_under(PREFIX, arrays)
     network = recogniser(len(weights[f"{LAST}.bias"]))
     network.load_state_dict(weights)
     return network
