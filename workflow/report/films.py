@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from trigbench.workflow.machine.files import read_arrays
-from trigbench.workflow.report.pictures import AGAIN, samples_of
-from trigbench.workflow.report.rows import steps_label
-from trigbench.workflow.study.kinds import data_kind
+from trigbench.workflow.report.chosen import few_samples, shown_of
 from trigbench.workflow.study.study import Run, Study
 
 SCALE = 2
@@ -40,17 +37,11 @@ def films(study: Study, runs: list[Run]) -> Shown | None:
 
     None where the data do not move.
     """
-    data = study.arms[runs[0].arm].data if runs else None
-    kind = None if data is None else data_kind(study.data[data]).films
-    if data is None or kind is None:
+    found = shown_of(study, runs, lambda kind: kind.films)
+    if found is None:
         return None
-    found = kind(read_arrays(study.data_file(data), AGAIN))
     rows = [("held-out videos", found.real)]
-    for run in (run for run in runs if study.arms[run.arm].data == data):
-        for count, samples in samples_of(study, run):
-            few = samples[[row for row in found.rows if row < len(samples)]]
-            if len(few) == len(found.rows) and np.isfinite(few).all():
-                rows.append((f"{run.arm}, {steps_label(count, study.arms[run.arm].objective)}", found.levels(few)))
+    rows += [(label, found.levels(few)) for label, few in few_samples(study, runs, found.rows)]
     return Shown(list(found.names), found.real.shape[1], [(label, [*map(_address, shown)]) for label, shown in rows])
 
 

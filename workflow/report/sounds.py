@@ -5,12 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from trigbench.workflow.machine.files import read_arrays
-from trigbench.workflow.report.pictures import AGAIN, samples_of
-from trigbench.workflow.report.rows import steps_label
-from trigbench.workflow.study.kinds import data_kind
+from trigbench.workflow.report.chosen import few_samples, shown_of
 from trigbench.workflow.study.study import Run, Study
 
 
@@ -34,18 +29,10 @@ def sounds(study: Study, runs: list[Run]) -> Heard | None:
 
     None where the data make no sound.
     """
-    data = study.arms[runs[0].arm].data if runs else None
-    kind = None if data is None else data_kind(study.data[data]).sounds
-    if data is None or kind is None:
+    found = shown_of(study, runs, lambda kind: kind.sounds)
+    if found is None:
         return None
-    found = kind(read_arrays(study.data_file(data), AGAIN))
-    rows = [*found.real]
-    for run in (run for run in runs if study.arms[run.arm].data == data):
-        for count, samples in samples_of(study, run):
-            few = samples[[row for row in found.rows if row < len(samples)]]
-            if len(few) == len(found.rows) and np.isfinite(few).all():
-                label = f"{run.arm}, {steps_label(count, study.arms[run.arm].objective)}"
-                rows.append((label, found.heard(few)))
+    rows = [*found.real, *((label, found.heard(few)) for label, few in few_samples(study, runs, found.rows))]
     return Heard(list(found.names), [(label, [_address(sound) for sound in heard]) for label, heard in rows])
 
 
