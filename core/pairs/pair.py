@@ -52,7 +52,8 @@ class FallbackWarning(UserWarning):
 
 
 class DetachWarning(UserWarning):
-    """A detached part counts as standing still, as in torch.func.jvp, though its numbers move with the input."""
+    """A part that is detached, or that torch cannot differentiate, counts as standing still, as in torch.func.jvp,
+    though its numbers move with the input."""
 
 
 class NestingError(RuntimeError):

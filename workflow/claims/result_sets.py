@@ -60,12 +60,8 @@ def read_set(asked: str) -> ResultSet:
     before, _, after = asked.partition(":")
     if after and (before in shipped() or Path(before).is_file()):
         return _of_budget(asked, load(before, after))
-    whole = [before] if after == DEFAULT_BUDGET else []
-    for label in (
-        asked,
-        f"{before}-{after}",
-        *whole,
-    ):  # as targets are called; a study of one's own is known by it alone
+    # as targets are called; a study of one's own is known by it alone
+    for label in (asked, before if after == DEFAULT_BUDGET else f"{before}-{after}"):
         if (RESULTS / label / RUNS).is_file():
             return _set(asked, str(RESULTS / label), _below(RESULTS / label))
     if asked in shipped() or folder.is_file():

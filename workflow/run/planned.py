@@ -6,6 +6,7 @@ from trigbench.workflow.claims.ledger import check_claims, claims_of, read_claim
 from trigbench.workflow.run.own import check_own
 from trigbench.workflow.study.kinds import is_own, known_of
 from trigbench.workflow.study.reading import budgets_of, load
+from trigbench.workflow.study.sources import places_named
 from trigbench.workflow.study.study import DEFAULT_BUDGET, Study
 
 
@@ -26,26 +27,22 @@ def planned(said: str | Path) -> list[tuple[str, str]]:
     lines.append(("claims", f"it decides {len(decided)}"))
     lines += [("own part", f"{path}; its own checks: trigbench check {path}") for path in own_parts(study)]
     lines += [("note", said) for said in _notes(study)]
-    counted = all(
-        known_of(data).shape is not None for data in study.data.values()
-    )  # of one's own only its module knows
-    cost = [("its cost", f"trigbench estimate {study.said}")] if counted else []
-    return [*lines, ("make it", study.command()), *cost]
+    lines.append(("make it", study.command()))
+    if all(known_of(data).shape is not None for data in study.data.values()):  # of one's own only its module knows
+        lines.append(("its cost", f"trigbench estimate {study.said}"))
+    return lines
 
 
 def _notes(study: Study) -> list[str]:
     """What is allowed, and seldom meant."""
-    there = dict.fromkeys(run.arm for run in study.runs())
+    arms = {run.arm: study.arms[run.arm] for run in study.runs()}
     long = [
-        f"{name} ({study.arms[name].warmup} of {study.arms[name].iterations} steps)"
-        for name in there
-        if study.arms[name].warmup >= study.arms[name].iterations
+        f"{name} ({arm.warmup} of {arm.iterations} steps)" for name, arm in arms.items() if arm.warmup >= arm.iterations
     ]
     said = [f"the warm-up ends with training, or never: {', '.join(long)}"] if long else []
     for name, data in study.data.items():
-        path = getattr(data, "path", None)
-        if path is not None and not Path(path).exists():
-            said.append(f"the files of data {name} are not there yet: {path}")
+        absent = [str(path) for path in places_named(data.model_dump()) if not path.exists()]
+        said += [f"the files of data {name} are not there yet: {', '.join(absent)}"] if absent else []
     return said
 
 

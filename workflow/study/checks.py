@@ -16,6 +16,7 @@ from trigbench.workflow.study.metrics import check_metrics, check_quantity
 from trigbench.workflow.study.models import check_known
 from trigbench.workflow.study.one_noise import one_noise_arms
 from trigbench.workflow.study.quantities import CURVES, QUANTITIES, Quantity
+from trigbench.workflow.study.schema import Arm
 from trigbench.workflow.study.study import Study
 
 TAKEN = {"assets", "claims", "figures", "index", "published", "tables", "wrong"} | {
@@ -35,13 +36,7 @@ def check(study: Study) -> None:
     _check_seeds(study)
     for name, arm in study.arms.items():
         check_arm(study, name, arm)
-        if (
-            arm.size in study.sizes
-            and arm.start == "random"
-            and study.sizes[arm.size].settings.get("trained") == "motion"
-        ):
-            problem = f"arms.{name}.start: size {arm.size!r} trains motion alone, of images that are drawn at random"
-            raise Mistake(problem, "start from an arm that trains images")
+        _check_trained(study, name, arm)
     _check_cycles(study)
     _check_experiments(study)
     _check_one_noise(study)
@@ -54,6 +49,14 @@ def check(study: Study) -> None:
             problem = f"distances in {features} features need more than {features} samples"
             raise Mistake(f"evaluation.samples: {problem} (data.{name})", f"set at least {features + 1}")
     _check_edits(study)
+
+
+def _check_trained(study: Study, name: str, arm: Arm) -> None:
+    """Motion of images that nothing has trained is none."""
+    trained = study.sizes[arm.size].settings.get("trained") if arm.size in study.sizes else None
+    if trained == "motion" and arm.start == "random":
+        problem = f"arms.{name}.start: size {arm.size!r} trains motion alone, of images that are drawn at random"
+        raise Mistake(problem, "start from an arm that trains images")
 
 
 def _check_edits(study: Study) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trigbench.core import oracle
 from trigbench.core.constants import NORMALISER
-from trigbench.core.forward_mode import value_and_tangent
+from trigbench.core.tangent_bias import affine_derivative
 from trigbench.core.tangents import normalise
 from trigbench.core.trigflow import cos_sin, interpolate
 from trigbench.workflow.data.randomness import generator
@@ -62,22 +62,10 @@ def _in_dimension(dimension: int, seed: int, constant: float) -> tuple[float, fl
 
 
 def _affine_direction(mixture: oracle.Mixture, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    """g = base + matrix v at the exact map f, for r = 1.
-
-    g = cos(t) df/dt with df/dt = (df/dx) v + df/dt at fixed x: one derivative along each axis, and one along t.
-    """
-
-    def exact(x: Tensor, t: Tensor) -> Tensor:
-        return oracle.consistency_map(mixture, x, t, STEPS)
-
-    count, dimension = x.shape
-    ways = torch.eye(dimension + 1, dtype=x.dtype).repeat(count, 1)  # all in one evaluation
-    many = x.repeat_interleave(dimension + 1, 0), t.repeat_interleave(dimension + 1)
-    found = value_and_tangent(exact, many, (ways[:, :-1], ways[:, -1]), "func")[1].reshape(
-        count, dimension + 1, dimension
-    )
-    c, _ = cos_sin(t, found)
-    return (c * found)[:, -1], (c * found)[:, :-1].mT
+    """g = cos(t) df/dt = base + matrix v at the exact map f, for r = 1."""
+    base, matrix = affine_derivative(mixture, x, t, STEPS)
+    c, _ = cos_sin(t, matrix)
+    return c[:, 0] * base, c * matrix
 
 
 def _posterior_velocities(mixture: oracle.Mixture, x: Tensor, t: Tensor, g: torch.Generator) -> Tensor:
