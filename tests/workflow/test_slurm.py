@@ -263,7 +263,7 @@ def test_a_cancelled_run_and_one_over_its_limit_are_requeued_beside_a_failing_an
 
     with (cluster_folder / "out").open("w") as out:
         workflow = subprocess.Popen(
-            _command(study, "--retries", "1"), cwd=cluster_folder, env=slurm.environment, stdout=out, stderr=out
+            _command(study, "--retries", "1"), cwd=cluster_folder, env=slurm.warm, stdout=out, stderr=out
         )
         try:
             _wait((cluster_folder / "awaited").exists, "the run that is cancelled", 300)
@@ -319,7 +319,7 @@ def test_a_killed_workflow_is_started_again_without_duplicates(slurm: Slurm, clu
 
     with (cluster_folder / "out").open("w") as out:
         killed = subprocess.Popen(
-            _command(study), cwd=cluster_folder, env=slurm.environment, stdout=out, stderr=out, start_new_session=True
+            _command(study), cwd=cluster_folder, env=slurm.warm, stdout=out, stderr=out, start_new_session=True
         )
         _wait(lambda: all(_is_training(cluster_folder, arm) for arm in arms), "all three runs", 300)
         os.killpg(killed.pid, signal.SIGKILL)
