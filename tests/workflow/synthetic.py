@@ -26,6 +26,7 @@ FLOORS = {
     "navigation": {},
     "speech": {"fd_train": 6.0, "recognised": 0.99, "vocoder_seconds": 0.05},
     "moving": {"lawful": 1.0, "fd_train": 0.4},
+    "coloured": {"fd_train": 1.0},
 }
 LEVEL = {
     "diffusion": 20.0, "scd": 26.0, "sct": 32.0, "dscd": 30.0, "dsct": 40.0, "ms_scd": 28.0, "cd": 60.0, "ct": 130.0,
@@ -42,6 +43,7 @@ OF_SAMPLES = {
     "navigation": ("sliced_wasserstein",),
     "speech": ("fd_train", "recognised", "network_seconds"),
     "moving": ("lawful", "fd_train"),
+    "coloured": ("fd_train", "precision", "recall"),
 }
 SIZES = {"xs": 20_000, "s": 70_000, "m": 250_000, "l": 560_000, "xl": 800_000, "xxl": 1_100_000}
 

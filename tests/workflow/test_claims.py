@@ -117,6 +117,7 @@ def test_the_ledger_holds_as_many_claims_as_it_must() -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "colouring",
         "oracle",
         "oracle-long",
         "oracle-seeds",

@@ -433,7 +433,7 @@ OF_PICTURES: dict[str, Callable[[], dict[str, Any]]] = {
 }
 
 
-ELSEWHERE = ("mixture", "digits", "navigation", "speech", "moving", "idx_latents", "own")
+ELSEWHERE = ("mixture", "digits", "coloured", "navigation", "speech", "moving", "idx_latents", "own")
 """Tested above, or beside what else is tested of them."""
 
 

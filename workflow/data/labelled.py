@@ -1,7 +1,7 @@
 """Held-out images of known classes: what edits are made of, and by what their classes are read."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,16 @@ from trigbench.workflow.machine.tensors import read_tensors
 
 
 @dataclass(frozen=True)
+class Truth:
+    """The law of images given what an edit sees of them."""
+
+    draw: Callable[[Tensor, Tensor, torch.Generator], Tensor]
+    """(images, their labels, generator) -> for each an exact draw given what is seen of it."""
+    judge: Callable[[Tensor, Tensor, Tensor], dict[str, float]]
+    """(edits, the images, their labels) -> how far edits are from it, by names that study.edits knows."""
+
+
+@dataclass(frozen=True)
 class Labelled:
     """Held-out images, by their rows."""
 
@@ -26,6 +36,8 @@ class Labelled:
     """Rows -> images (n, *shape) in unit variance."""
     read: Callable[[Tensor], Tensor]
     """Images -> the classes that a classifier reads, which was trained on the training part."""
+    truths: Mapping[str, Truth] = field(default_factory=dict)
+    """By the edit, where that law is known."""
 
 
 def of_shards(

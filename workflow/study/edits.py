@@ -50,8 +50,34 @@ _OF_EDITS = {
         ceiling=1.0,
     ),
 }
+_OF_COLOURS = {
+    "variation": Quantity(
+        "total variation of edits' colours from their law",
+        "lower",
+        "between the shares of the palette's colours that edits are nearest to and their probabilities given the grey, "
+        "mean over classes; of exact draws what the scatter of so many is",
+    ),
+    "off_palette": Quantity(
+        "distance of edits to the nearest colour",
+        "lower",
+        "of what grey does not say, over that of the grey image to any colour, root mean square; 0 where all ink is of "
+        "one colour of the palette, 1 of grey",
+        signed=True,
+    ),
+}
+"""Of images whose colours have a known law given their grey."""
 EDITED: dict[str, Quantity] = {
     f"{edit}_{name}": replace(quantity, label=f"{quantity.label}, {words}")
     for edit, words in EDITS.items()
-    for name, quantity in _OF_EDITS.items()
+    for name, quantity in (_OF_EDITS | (_OF_COLOURS if edit == "colourise" else {})).items()
 }
+
+
+def edits_asked(metric: str) -> tuple[str, ...]:
+    """What an experiment of that metric edits from: wherever there is such a measure.
+
+    >>> edits_asked("inpaint_wasserstein"), edits_asked("colourise_variation")
+    (('inpaint', 'enlarge', 'strokes', 'colourise'), ('colourise',))
+    """
+    measure = metric.partition("_")[2]
+    return tuple(edit for edit in EDITS if f"{edit}_{measure}" in EDITED) or tuple(EDITS)

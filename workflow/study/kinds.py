@@ -46,6 +46,7 @@ KINDS = {
     "navigation": "trigbench.workflow.data.kinds.navigation.kind:NAVIGATION",
     "speech": "trigbench.workflow.data.kinds.speech.kind:SPEECH",
     "moving": "trigbench.workflow.data.kinds.moving.kind:MOVING",
+    "coloured": "trigbench.workflow.data.kinds.coloured.kind:COLOURED",
     "own": "trigbench.workflow.data.kinds.own:OWN",
 }
 """Where the DataKind of each name is."""

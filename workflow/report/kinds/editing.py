@@ -1,5 +1,6 @@
 """Edits held against what they should be, by evaluations of the map or the velocity."""
 
+import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,26 +19,28 @@ from trigbench.workflow.study.records import REAL
 MEASURES = {
     "wasserstein": "distance to the posterior",
     "fd": "Fréchet distance\nto training images",
+    "variation": "total variation\nof colours from their law",
+    "off_palette": "distance to the nearest colour",
     "diversity": "spread of edits of the same",
     "agreement": "read as the image's class",
 }
 """Rows of panels, where they are measured, and how their axes are called."""
-DISTANCES = ("wasserstein", "fd")
+DISTANCES = ("wasserstein", "fd", "variation")
 TRUTHS = {"posterior": "draws from the posterior", "images": "held-out images"}
 """By the name of their rows' sampler."""
 INK = "#222222"
 """Of the exact map and velocity."""
+ACROSS = 3
+"""Panels in a row, where there are more of one edit."""
 
 
 def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = QUANTITIES) -> Figure:
-    """A column an edit and a row a measure; dashed is what draws from the posterior, or images as they are, have."""
+    """A column an edit and a row a measure, of one edit some side by side; dashed is what draws from the posterior, or
+    images as they are, have."""
     there = set(runs[runs.value.notna()].metric)
     edits = [edit for edit in EDITS if any(f"{edit}_{measure}" in there for measure in MEASURES)]
     measures = [measure for measure in MEASURES if any(f"{edit}_{measure}" in there for edit in edits)]
-    count = (max(1, len(measures)), max(1, len(edits)))
-    figure, axes = plt.subplots(
-        *count, figsize=(WIDTH, 0.9 + 2.3 * count[0]), squeeze=False, layout="constrained", sharex=True, sharey="row"
-    )
+    figure, axes = _panels(max(1, len(measures)), max(1, len(edits)))
     for column, edit in enumerate(edits):
         axes[0][column].set_title(EDITS[edit])
         for ax, measure in zip(axes[:, column], measures, strict=True):
@@ -46,13 +49,28 @@ def draw(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities =
         row[0].set_ylabel(MEASURES[measure])
         if measure in DISTANCES:
             log_scale(max(row, key=_decades).yaxis)  # all of a row have one scale
-    for ax in axes[-1]:
-        ax.set_xlabel("evaluations per edit")
-        ax.set_xscale("log", base=2)
-        ax.set_xticks([2**k for k in range(7)], [str(2**k) for k in range(7)])
-        ax.minorticks_off()
     legend(figure, list(axes.flat))
     return figure
+
+
+def _panels(measures: int, edits: int) -> tuple[Figure, np.ndarray]:
+    """Axes by measure and edit, with the lowest ones' labels."""
+    in_rows = edits == 1 and measures > ACROSS
+    rows, columns = (-(-measures // ACROSS), ACROSS) if in_rows else (measures, edits)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(WIDTH, 0.9 + 2.3 * rows), squeeze=False, layout="constrained", sharex=True,
+        sharey="none" if in_rows else "row",
+    )  # fmt: skip
+    there = list(axes.flat)[: measures * edits]
+    for unused in list(axes.flat)[len(there) :]:
+        unused.remove()
+    there[0].set_xscale("log", base=2)
+    there[0].set_xticks([2**k for k in range(7)], [str(2**k) for k in range(7)])
+    for ax in there[-columns:]:
+        ax.set_xlabel("evaluations per edit")
+        ax.tick_params(labelbottom=True)
+        ax.minorticks_off()
+    return figure, np.array(there).reshape(measures, edits)
 
 
 def _decades(ax: Axes) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trigbench.core.operators import observe
+from trigbench.core.operators import LUMINANCE, observe
 from trigbench.workflow.data.dataset import Dataset, not_numbers
 from trigbench.workflow.data.labelled import Labelled
 from trigbench.workflow.data.randomness import generator
@@ -44,15 +44,16 @@ def judge_images(
     kind: Any, dataset: Dataset, labelled: Labelled, edit: Edit, held: Held
 ) -> Callable[[Tensor], dict[str, float]]:
     """Of edits: the distance to the training part, what they miss of what was seen, their spread over noises, and the
-    share in which the classifier reads the image's class.
+    share in which the classifier reads the image's class; and how far they are from the truth, where that is known.
 
     The distance, which falls with the number of samples, is of as many as there are images: one edit of each, in the
     mean over the lots.
     """
+    truth = labelled.truths.get(edit.name)
 
     def judge(x: Tensor) -> dict[str, float]:
         if not_numbers(x):
-            return dict.fromkeys(("fd", "missed", "diversity", "agreement"), math.nan)
+            return dict.fromkeys(judge(held.images), math.nan)
         own = x.double().flatten(1).unflatten(0, (-1, EACH))
         missed = observe(edit.operator, x) - held.observation
         lots = [kind.judge_samples(dataset, x[first::EACH], ["fd_train"])["fd_train"] for first in range(EACH)]
@@ -61,19 +62,31 @@ def judge_images(
             "missed": float(missed.square().mean().sqrt()),
             "diversity": float(own.var(1).mean().sqrt()),
             "agreement": float((labelled.read(x) == held.labels).double().mean()),
+            **(truth.judge(x, held.images, held.labels) if truth else {}),
         }
 
     return judge
 
 
-def strip_of(
-    edit: Edit, seen_by: Images, x: Tensor, arm: str | None = None, way: Way | None = None, shown: Tensor | None = None
-) -> Strip:
-    """The first edit of each image, in 256 levels of grey or colour; -1 where `shown` says that nothing is known."""
-    pictures = seen_by.decoded(x[::EACH][:SHOWN].numpy())
-    levels = np.clip((pictures - seen_by.black) / (seen_by.white - seen_by.black), 0, 1)
-    whole = np.rint(255 * levels).astype(int)
-    if shown is not None:
-        whole[:, ~shown[0].numpy()] = -1
+def strip_of(edit: Edit, seen_by: Images, x: Tensor, arm: str | None = None, way: Way | None = None) -> Strip:
+    """The first edit of each image, in 256 levels of grey or colour."""
     about = {} if way is None else {"sampler": way.sampler, "evaluations": way.evaluations}
-    return Strip(edit.name, whole.tolist(), arm, **about)
+    return Strip(edit.name, np.rint(255 * _levels(seen_by, x)).astype(int).tolist(), arm, **about)
+
+
+def seen_strip(edit: Edit, seen_by: Images, held: Held) -> Strip:
+    """What is seen of each image: -1 where nothing is, and of colours their luminance."""
+    if edit.name == "colourise":
+        levels = _levels(seen_by, held.images) @ np.array(LUMINANCE) / sum(LUMINANCE)
+    else:
+        levels = _levels(seen_by, edit.guide(held.observation))
+    whole = np.rint(255 * levels).astype(int)
+    if edit.name == "inpaint":
+        whole[:, ~edit.operator.seen[0].numpy()] = -1
+    return Strip(edit.name, whole.tolist())
+
+
+def _levels(seen_by: Images, x: Tensor) -> np.ndarray:
+    """Of the first edit of each image, from 0 to 1."""
+    pictures = seen_by.decoded(x[::EACH][:SHOWN].numpy())
+    return np.clip((pictures - seen_by.black) / (seen_by.white - seen_by.black), 0, 1)

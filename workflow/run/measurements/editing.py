@@ -3,7 +3,7 @@
 On a mixture the posterior of data given what is seen is known: EDIT_wasserstein is the distance of edits to exact draws
 of it, of trained maps, and, in place of an arm, of the exact map and the exact velocity. On images EDIT_fd is the
 distance of edits of held-out images, one of each, to the training part, as draws from the posterior would have about
-that of held-out images.
+that of held-out images; where the law of what is not seen is known, exact draws of it stand beside.
 Beside them EDIT_missed, EDIT_diversity and EDIT_agreement, all by evaluations; and for a Gaussian, in closed form,
 edit_gap, the distance of CM's edits by its exact map to the posterior.
 """
@@ -33,11 +33,11 @@ from trigbench.workflow.machine.named import imported
 from trigbench.workflow.run.assembly import boundary_of
 from trigbench.workflow.run.editing import Edit, bound, edits_of, even_times, is_map, is_velocity
 from trigbench.workflow.run.measurements.edited import STEPS, Seen, Way, by_map, by_velocity, noise_of
-from trigbench.workflow.run.measurements.edited_images import SHOWN, held_images, judge_images, strip_of
+from trigbench.workflow.run.measurements.edited_images import SHOWN, held_images, judge_images, seen_strip, strip_of
 from trigbench.workflow.run.measurements.measured import Measured, Row
 from trigbench.workflow.run.measurements.trained import trained
 from trigbench.workflow.run.task import Task, open_data, opened
-from trigbench.workflow.study.edits import EXACT
+from trigbench.workflow.study.edits import EXACT, edits_asked
 from trigbench.workflow.study.kinds import Images, data_kind, kind_module
 from trigbench.workflow.study.records import REAL, Value
 from trigbench.workflow.study.study import Study
@@ -86,9 +86,11 @@ def measure(study: Study, experiment: str) -> Measured:
     """Of every run. Raises BenchError for arms that cannot edit, and for data without a truth."""
     about = About(study, _data(study, experiment), study.seeds_of(experiment))
     found, known = Measured(), about.dataset.arrays.keys() >= OF_MIXTURES
+    asked = edits_asked(study.experiments[experiment].metric)
+    edits = [edit for edit in edits_of(about.dataset.shape, about.fold) if edit.name in asked]
     for seed in about.seeds:
         tasks = [opened(study, run) for run in study.runs_of(experiment) if run.seed == seed]
-        for edit in edits_of(about.dataset.shape, about.fold):
+        for edit in edits:
             ways = [(task.run.arm, ways) for task in tasks if (ways := _ways(task, edit))]
             if known:
                 _add_mixture(found, about, edit, seed, [(EXACT, _exact(about.dataset)), *ways])
@@ -241,9 +243,13 @@ def _add_images(found: Measured, about: About, edit: Edit, seed: int, ways: Ways
     labelled = _labelled(study, name, dataset)
     held = held_images(labelled, edit, study.evaluation.edits or study.evaluation.samples, seed)
     judge = judge_images(kind_module(study.data[name]), dataset, labelled, edit, held)
-    real = judge(held.images)
-    real.pop("diversity")  # of one image there are no others
-    found.runs.extend(_rows(edit, REAL, seed, Way("images", 1, lambda _: held.images), real))
+    if truth := labelled.truths.get(edit.name):
+        real = truth.draw(held.images, held.labels, generator(seed, "editing", edit.name, "posterior"))
+        found.runs.extend(_rows(edit, REAL, seed, Way("posterior", 1, lambda _: real), judge(real)))
+    else:
+        real = judge(held.images)
+        real.pop("diversity")  # of one image there are no others
+        found.runs.extend(_rows(edit, REAL, seed, Way("images", 1, lambda _: held.images), real))
     noise = noise_of(seed, edit.name, dataset.shape, held.observation)
     told = Condition(held.labels) if dataset.classes else UNTOLD
     seen, drawn = Seen(edit, held.observation, told, noise, study.sigma_d), []
@@ -256,7 +262,6 @@ def _add_images(found: Measured, about: About, edit: Edit, seed: int, ways: Ways
     images = about.images
     if images is None or seed != about.seeds[0]:
         return
-    known = edit.operator.seen if edit.name == "inpaint" else None
     found.strips.append(strip_of(edit, images, held.images))
-    found.strips.append(strip_of(edit, images, edit.guide(held.observation), shown=known))
+    found.strips.append(seen_strip(edit, images, held))
     found.strips.extend(strip_of(edit, images, made, arm, way) for arm, way, made in drawn)
