@@ -65,7 +65,7 @@ def scale(levels: Levels, digits: Numbers) -> tuple[float, float]:
 
 def levels_of(pictures: Pictures) -> Levels:
     """The levels of ink that their luminance says."""
-    return torch.einsum("bchw,c->bhw", pictures, torch.tensor(LUMINANCE).to(pictures)) / LIGHT
+    return torch.einsum("bchw,c->bhw", pictures, pictures.new_tensor(LUMINANCE)) / LIGHT
 
 
 def nearest_colours(pictures: Pictures, levels: Levels) -> tuple[Numbers, Float[Tensor, " batch"]]:
