@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from matplotlib import pyplot as plt
+from PIL import Image
 
 from trigbench.core.operators import LUMINANCE, colour, observe
-from trigbench.workflow.claims.statistics import COLUMNS
 from trigbench.workflow.claims.tables import experiment_tables
 from trigbench.workflow.data.kinds.coloured import making, viewer
 from trigbench.workflow.data.kinds.coloured.dimensions import LAW
@@ -37,6 +37,7 @@ from trigbench.workflow.run import measuring
 from trigbench.workflow.run.assembly import make_network
 from trigbench.workflow.run.conformance import data_sets
 from trigbench.workflow.run.conformance.data_sets import check_data
+from trigbench.workflow.run.edit_one import Asked, Editor, draw_edits
 from trigbench.workflow.run.editing import edits_of
 from trigbench.workflow.run.measurements import edited
 from trigbench.workflow.run.measurements.edited_images import held_images, judge_images, seen_strip
@@ -154,7 +155,7 @@ def test_grey_means_of_colours_and_colours_beside_the_ink_are_far_from_any() -> 
     for k, ink in enumerate(inks):
         found, away = nearest_colours(ink, levels)
         assert (found == k).all() and away.max() < 1e-7
-    opposite, adjacent, grey = (inks[0] + inks[2]) / 2, (inks[0] + inks[1]) / 2, sum(inks) / 4
+    opposite, adjacent, grey = (inks[0] + inks[2]) / 2, (inks[0] + inks[1]) / 2, torch.stack(inks).mean(0)
     for mixed, expected in ((opposite, 1), (adjacent, 0.5**0.5), (grey, 1)):
         away = nearest_colours(mixed, levels)[1]
         assert (away - expected).abs().max() < 1e-12
@@ -236,6 +237,21 @@ def study(arrays, write_study: Callable[[dict], Path], tmp_path: Path, monkeypat
     return found
 
 
+def test_the_command_shows_of_a_picture_its_grey(study: Study, tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "mine.png")
+    task = opened(study, Run(arm="sct", seed=0))
+    assert COLOURED.images is not None
+    seen_by = COLOURED.images(task.data.arrays, 1)
+    assert seen_by.encoded is not None
+    editor = Editor(task, lambda _: lambda x, t: torch.zeros_like(x), seen_by, seen_by.encoded)
+    made = draw_edits(editor, Asked("colourise", image=tmp_path / "mine.png", count=2))
+    levels = (seen_by.decoded(made.seen[1].numpy())[0] - seen_by.black) / (seen_by.white - seen_by.black)
+    assert np.ptp(levels, axis=2).max() < 1e-5
+    assert np.abs(255 * levels[..., 0] - picture @ np.array(LUMINANCE) / sum(LUMINANCE)).max() < 0.51
+    assert made.missed is not None and made.missed < 1e-3
+
+
 @pytest.mark.slow
 def test_colouring_alone_is_measured_where_it_is_asked_and_drawn(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("STEPS", (1, 4)), ("PAINTED", 2), ("SOLVED", 3)):
@@ -252,7 +268,7 @@ def test_colouring_alone_is_measured_where_it_is_asked_and_drawn(study: Study, m
     strips = left_to_see(study, "colours", "strips")
     assert [strip["evaluations"] for strip in strips] == [None, None, 8, 3, 1, 4]
     assert [np.array(strip["images"]).shape[1:] for strip in strips[:2]] == [(8, 8, 3), (8, 8)]
-    drawn = figure.draw(study.experiments["colours"], runs[COLUMNS], runs.head(0))
+    drawn = figure.draw(study.experiments["colours"], runs, runs.head(0))
     labelled_axes = [ax.get_ylabel() for ax in drawn.axes]
     assert labelled_axes == [figure.MEASURES[n] for n in ("fd", "variation", "off_palette", "diversity", "agreement")]
     assert [bool(ax.get_xlabel()) for ax in drawn.axes] == [False, False, True, True, True]

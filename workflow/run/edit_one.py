@@ -165,11 +165,10 @@ def draw_edits(editor: Editor, asked: Asked, callback: Callback | None = None) -
     _check_sizes(asked, editor.side)
     task, field = editor.task, editor.field_of(asked.count)
     boundary, top = boundary_of(task.arm, task.study.sigma_d), largest_angle(task.study.sigma_d)
-    image = (
-        None if asked.image is None else editor.points_of(_pixels("--image", asked.image, editor.side)).to(task.device)
-    )
+    pixels = None if asked.image is None else _pixels("--image", asked.image, editor.side)
+    image = None if pixels is None else editor.points_of(pixels).to(task.device)
     with torch.no_grad():
-        if image is None:
+        if pixels is None or image is None:
             first, second = _noise(asked, task, 2)[:, :1].expand(2, asked.count, *task.data.shape)
             between = slerp(first, second, torch.linspace(0, 1, asked.count, device=task.device))
             return Edited((), sample_consistency(field, between[None], [top], boundary, callback), None)
@@ -187,7 +186,8 @@ def draw_edits(editor: Editor, asked: Asked, callback: Callback | None = None) -
         made = edit(field, how.operator, observation, noise, times, boundary, callback)
         missed = float((observe(how.operator, made) - observation).square().mean().sqrt())
         of_means = (asked.factor or ENLARGED) if asked.task == "enlarge" else 1  # averages are seen times that
-        return Edited((image, guide[:1]), made, editor.levels * missed / of_means)
+        seen = editor.points_of(_grey(pixels)).to(task.device) if how.name == "colourise" else guide[:1]
+        return Edited((image, seen), made, editor.levels * missed / of_means)
 
 
 def check(asked: Asked) -> None:
