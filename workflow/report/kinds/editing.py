@@ -25,7 +25,8 @@ MEASURES = {
     "agreement": "read as the image's class",
 }
 """Rows of panels, where they are measured, and how their axes are called."""
-DISTANCES = ("wasserstein", "fd", "variation")
+DISTANCES = {"wasserstein": "", "fd": "", "variation": ", by the law of colours"}
+"""Of these how sentences say them beside the edit."""
 TRUTHS = {"posterior": "draws from the posterior", "images": "held-out images"}
 """By the name of their rows' sampler."""
 INK = "#222222"
@@ -112,9 +113,9 @@ def say(experiment: Experiment, runs: Frame, curves: Frame, known: Quantities = 
     """Of each edit the distance of the truth itself, and of each arm that in its fewest and in its most evaluations."""
     parts = []
     for edit, words in EDITS.items():
-        for measure in DISTANCES:
+        for measure, said in DISTANCES.items():
             text = _of_edit(runs, f"{edit}_{measure}")
-            parts += [f"{words}: {text}"] if text else []
+            parts += [f"{words}{said}: {text}"] if text else []
     return capital("; ".join(parts)) + "." if parts else NOTHING  # a page breaks lines there
 
 

@@ -45,12 +45,13 @@ def _images(arrays: Arrays, count: int) -> Images:
     real = painted(*(torch.from_numpy(arrays[name][:count]) for name in ("train", "train_colours"))).numpy()
 
     def decoded(samples: "ndarray") -> "ndarray":
-        return samples.transpose(0, 2, 3, 1)
+        """What is no number is left white, as the gaps are."""
+        return np.nan_to_num((samples * std + mean).clip(0, 1), nan=1.0).transpose(0, 2, 3, 1)
 
     def encoded(pictures: "ndarray") -> "ndarray":
         return ((pictures / 255 - mean) / std).astype(np.float32)
 
-    return Images(decoded((real - mean) / std), decoded, -mean / std, (1 - mean) / std, encoded)
+    return Images(real.transpose(0, 2, 3, 1), decoded, encoded=encoded)
 
 
 COLOURED = DataKind(
