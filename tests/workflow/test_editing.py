@@ -155,22 +155,31 @@ def test_what_stands_in_place_of_an_arm_stands_in_the_table_and_a_diverged_run_d
 
 
 @pytest.mark.parametrize(
-    ("arms", "said"),
+    ("arms", "said", "metric"),
     [
         (
             {"scd": {"objective": "ms_scd", "teacher": "exact", "segments": 2}},
             r"scd: neither a diffusion model nor a map",
+            "inpaint_wasserstein",
         ),
         (
             {"scd": {"objective": "scd", "teacher": "exact"}, "other": {"objective": "sct", "data": "second"}},
             "its arms have the data mixture, second",
+            "inpaint_wasserstein",
+        ),
+        (
+            {"scd": {"objective": "scd", "teacher": "exact"}},
+            "of edits of 'mixture' there is no colourise_variation",
+            "colourise_variation",
         ),
     ],
 )
-def test_arms_that_cannot_be_held_together_are_refused(tiny: dict, with_data, arms: dict, said: str) -> None:
+def test_what_cannot_be_measured_or_held_together_is_refused(
+    tiny: dict, with_data, arms: dict, said: str, metric: str
+) -> None:
     tiny["data"]["second"] = tiny["data"]["mixture"] | {"seed": 1}
     tiny["arms"] = arms
-    experiment = {"arms": ["*"], "measurement": "editing", "metric": "inpaint_wasserstein", "figure": "editing"}
+    experiment = {"arms": ["*"], "measurement": "editing", "metric": metric, "figure": "editing"}
     tiny["experiments"] = {"training": tiny["experiments"]["training"] | experiment}
     study = with_data(tiny)
     with pytest.raises(BenchError, match=rf"{said}[\s\S]*key: +experiments.training.measurement"):

@@ -23,7 +23,9 @@ class Truth:
     draw: Callable[[Tensor, Tensor, torch.Generator], Tensor]
     """(images, their labels, generator) -> for each an exact draw given what is seen of it."""
     judge: Callable[[Tensor, Tensor, Tensor], dict[str, float]]
-    """(edits, the images, their labels) -> how far edits are from it, by names that study.edits knows."""
+    """(edits, the images, their labels) -> how far edits are from it."""
+    measures: tuple[str, ...]
+    """What that is called, as study.edits knows it."""
 
 
 @dataclass(frozen=True)

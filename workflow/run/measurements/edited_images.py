@@ -19,6 +19,8 @@ from trigbench.workflow.run.measurements.measured import Strip
 from trigbench.workflow.study.edits import EACH
 from trigbench.workflow.study.kinds import Images
 
+MEASURES = ("fd", "missed", "diversity", "agreement")
+"""Of any images; others are of a known truth."""
 SHOWN = 10
 """Images in a strip."""
 
@@ -50,10 +52,11 @@ def judge_images(
     mean over the lots.
     """
     truth = labelled.truths.get(edit.name)
+    names = (*MEASURES, *(truth.measures if truth else ()))
 
     def judge(x: Tensor) -> dict[str, float]:
         if not_numbers(x):
-            return dict.fromkeys(judge(held.images), math.nan)
+            return dict.fromkeys(names, math.nan)
         own = x.double().flatten(1).unflatten(0, (-1, EACH))
         missed = observe(edit.operator, x) - held.observation
         lots = [kind.judge_samples(dataset, x[first::EACH], ["fd_train"])["fd_train"] for first in range(EACH)]

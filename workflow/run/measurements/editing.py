@@ -33,7 +33,14 @@ from trigbench.workflow.machine.named import imported
 from trigbench.workflow.run.assembly import boundary_of
 from trigbench.workflow.run.editing import Edit, bound, edits_of, even_times, is_map, is_velocity
 from trigbench.workflow.run.measurements.edited import STEPS, Seen, Way, by_map, by_velocity, noise_of
-from trigbench.workflow.run.measurements.edited_images import SHOWN, held_images, judge_images, seen_strip, strip_of
+from trigbench.workflow.run.measurements.edited_images import (
+    MEASURES,
+    SHOWN,
+    held_images,
+    judge_images,
+    seen_strip,
+    strip_of,
+)
 from trigbench.workflow.run.measurements.measured import Measured, Row
 from trigbench.workflow.run.measurements.trained import trained
 from trigbench.workflow.run.task import Task, open_data, opened
@@ -53,7 +60,9 @@ DRAWN = (1, 4, 40)
 """Steps of edits in the picture."""
 Ways = list[tuple[str, list[Way]]]
 """By arm."""
-OF_MIXTURES = {"weights", "means", "stds"}
+OF_A_MIXTURE = ("wasserstein", "missed", "diversity")
+"""What is measured of its edits."""
+MIXTURES_HAVE = {"weights", "means", "stds"}
 """Arrays by which a posterior is known."""
 
 
@@ -85,7 +94,7 @@ class About:
 def measure(study: Study, experiment: str) -> Measured:
     """Of every run. Raises BenchError for arms that cannot edit, and for data without a truth."""
     about = About(study, _data(study, experiment), study.seeds_of(experiment))
-    found, known = Measured(), about.dataset.arrays.keys() >= OF_MIXTURES
+    found, known = Measured(), about.dataset.arrays.keys() >= MIXTURES_HAVE
     asked = edits_asked(study.experiments[experiment].metric)
     edits = [edit for edit in edits_of(about.dataset.shape, about.fold) if edit.name in asked]
     for seed in about.seeds:
@@ -109,22 +118,25 @@ def _data(study: Study, experiment: str) -> str:
     if others:
         problem = f"{', '.join(others)}: neither a diffusion model nor a map from every angle to data"
     elif not problem:
-        dataset = open_data(study, names[0])
-        if not dataset.arrays.keys() >= OF_MIXTURES:
-            problem = _unfit(study, names[0], dataset)
+        problem = _unfit(study, names[0], study.experiments[experiment].metric)
     if problem:
         remedy = "measure editing of such arms, all of them on one mixture, or on images that a classifier judges"
         raise BenchError(problem, file=study.file, key=f"experiments.{experiment}.measurement", remedy=remedy)
     return names[0]
 
 
-def _unfit(study: Study, name: str, dataset: Dataset) -> str:
-    """Why edits of images cannot be judged; empty where they can."""
-    try:
-        _labelled(study, name, dataset)
-    except LookupError as error:
-        return f"{name!r} has no exact posterior, and {error.args[0]}"
-    return ""
+def _unfit(study: Study, name: str, metric: str) -> str:
+    """Why edits of these data cannot be judged, or not by that metric; empty where they can."""
+    dataset, (edit, _, asked) = open_data(study, name), metric.partition("_")
+    if dataset.arrays.keys() >= MIXTURES_HAVE:
+        there = {*OF_A_MIXTURE, "gap"}
+    else:
+        try:
+            truth = _labelled(study, name, dataset).truths.get(edit)
+        except LookupError as error:
+            return f"{name!r} has no exact posterior, and {error.args[0]}"
+        there = {*MEASURES, *(truth.measures if truth else ())}
+    return "" if asked in there else f"of edits of {name!r} there is no {metric}"
 
 
 def _labelled(study: Study, name: str, dataset: Dataset) -> Labelled:
@@ -180,7 +192,7 @@ def _add_mixture(found: Measured, about: About, edit: Edit, seed: int, ways: Way
 
     def judge(x: Tensor, told: Tensor) -> dict[str, float]:
         if not_numbers(x):
-            return dict.fromkeys(("wasserstein", "missed", "diversity"), math.nan)
+            return dict.fromkeys(OF_A_MIXTURE, math.nan)
         own, exact = ((part.double() @ null.T).unflatten(0, (OBSERVATIONS, each)) for part in (x, draws[0]))
         gaps = [sliced_wasserstein(*pair) for pair in zip(own, exact, strict=True)]
         missed = observe(edit.operator, x) - told

@@ -37,5 +37,5 @@ def labelled(dataset: Dataset) -> Labelled:
         digits,
         lambda rows: held[rows],
         lambda x: read(pictures_of(x, arrays), arrays)[0],
-        {"colourise": Truth(draw, judge)},
+        {"colourise": Truth(draw, judge, ("variation", "off_palette"))},
     )
