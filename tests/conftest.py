@@ -85,8 +85,8 @@ def _long_ones_first(items: list[pytest.Item], processes: int) -> None:
     """In several processes (`-n`) begin with what takes long, a module's in one of them.
 
     xdist hands out the list in even runs, and who is done takes from the end of another's; what takes long
-    would otherwise be left to the end, where all wait for it. What waits more than it computes is left to half of
-    the processes, which have less of the rest.
+    would otherwise be left to the end, where all wait for it. What is marked to be first is left to half of the
+    processes, which have less of the rest.
     """
     waiting, slow, quick = list[pytest.Item](), list[pytest.Item](), list[pytest.Item]()
     for item in items:

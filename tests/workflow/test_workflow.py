@@ -39,6 +39,7 @@ def _plan(study: Path, cwd: Path, *arguments: str, root: Path = ROOT) -> list[st
     return sorted(re.findall(r"^Job \d+: (.*)$", out, re.MULTILINE))
 
 
+@pytest.mark.first
 def test_smoke_runs_both_studies_from_data_to_reports_in_at_most_thirty_jobs(tmp_path: Path) -> None:
     plan = snakemake("-n", "--config", "budget=smoke", cwd=tmp_path).stdout
     total = re.search(r"^total +(\d+)$", plan, re.MULTILINE)
