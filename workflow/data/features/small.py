@@ -8,7 +8,22 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trigbench.core.optimiser import adam_step, initial_state
+from trigbench.workflow.data.features.dimensions import CLASSIFIER
 from trigbench.workflow.data.randomness import generator, seed_for
+
+
+def of_8x8(channels: int, outputs: int) -> nn.Sequential:
+    """(batch, channels, 8, 8) -> (batch, outputs); all but the last layer give 64 features."""
+    return nn.Sequential(
+        nn.Conv2d(channels, 32, 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(32, 64, 3, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Flatten(),
+        nn.Linear(64 * 16, CLASSIFIER),
+        nn.SiLU(),
+        nn.Linear(CLASSIFIER, outputs),
+    )
 
 
 def fitted(

@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trigbench.workflow.data.features.dimensions import CLASSIFIER
-from trigbench.workflow.data.features.small import fitted, kept_under
+from trigbench.workflow.data.features.small import fitted, kept_under, of_8x8
 from trigbench.workflow.data.kinds.coloured.dimensions import DIGIT_CLASSES, LAW
 from trigbench.workflow.data.kinds.coloured.painting import Levels, Numbers, Pictures, painted
 
@@ -20,16 +19,7 @@ PREFIX = "viewer/"
 
 def viewer() -> nn.Sequential:
     """8x8 pictures -> logits of the digits, then of the colours; all but the last layer give 64 features."""
-    return nn.Sequential(
-        nn.Conv2d(3, 32, 3, padding=1),
-        nn.SiLU(),
-        nn.Conv2d(32, 64, 3, stride=2, padding=1),
-        nn.SiLU(),
-        nn.Flatten(),
-        nn.Linear(64 * 16, CLASSIFIER),
-        nn.SiLU(),
-        nn.Linear(CLASSIFIER, DIGIT_CLASSES + len(LAW[0])),
-    )
+    return of_8x8(3, DIGIT_CLASSES + len(LAW[0]))
 
 
 def train_viewer(levels: Levels, digits: Numbers, seed: int) -> dict[str, Tensor]:

@@ -7,23 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from trigbench.workflow.data.features.dimensions import CLASSIFIER
-from trigbench.workflow.data.features.small import fitted, kept_under
+from trigbench.workflow.data.features.small import fitted, kept_under, of_8x8
 from trigbench.workflow.data.kinds.digits.dimensions import DIGIT_CLASSES, GREY_LEVELS
 
 
 def classifier() -> nn.Sequential:
     """8x8 grey images in [0, 1] -> logits of 10 classes; all but the last layer give 64 features."""
-    return nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1),
-        nn.SiLU(),
-        nn.Conv2d(32, 64, 3, stride=2, padding=1),
-        nn.SiLU(),
-        nn.Flatten(),
-        nn.Linear(64 * 16, CLASSIFIER),
-        nn.SiLU(),
-        nn.Linear(CLASSIFIER, DIGIT_CLASSES),
-    )
+    return of_8x8(1, DIGIT_CLASSES)
 
 
 def train_classifier(
