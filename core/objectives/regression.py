@@ -7,7 +7,7 @@ discrete methods differ in the direction alone.
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, get_type_hints
 
 from jaxtyping import Float
@@ -85,7 +85,8 @@ def _filled(kind: Any, values: Mapping[str, Any]) -> Any:
     return kind(**given)
 
 
-def _hints(of: Any) -> dict[str, Any]:
+@lru_cache(maxsize=1024)  # asked at every step
+def _hints(of: Any) -> Mapping[str, Any]:
     try:
         return get_type_hints(of)
     except NameError:  # of names that only a type checker knows

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ CLAIM = re.compile(r"^  (?=[^\s#])", re.MULTILINE)
 """Where a claim begins in the ledger; a quoted text over several lines that looks so ends nowhere, and is refused."""
 OUTSIDE = re.compile(r"^[^\s#]", re.MULTILINE)
 """What is no claim."""
-SHARED = re.compile(r"[\s\[{,][&*]\w")
-"""Where YAML gives a part of the file a name, or takes what has one."""
+SHARED = re.compile(r"(?<=[\s\[{,])[&*](\w[^\s\[\]{},]*)")
+"""Where YAML gives a part of the file a name, or takes what has one: that name, or a word of a text that looks so."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +105,8 @@ def _claim_by_claim(text: str) -> dict[str, str] | None:
     parts = [text[start:end] for start, end in zip(starts, [*starts[1:], None], strict=True)]
     if any(OUTSIDE.search(part) for part in parts):
         return None
-    alone = [part for part in parts if not _shares(part)]
-    together = "".join(part for part in parts if _shares(part))
     try:
-        known = [_read(part) for part in (*alone, together) if part]
+        known = [_read(part) for part in _together(parts)]
     except (Mistake, ValueError, yaml.YAMLError, AttributeError, TypeError):
         return None
     if len({name for names, _ in known for name in names}) != len(parts):
@@ -116,10 +114,21 @@ def _claim_by_claim(text: str) -> dict[str, str] | None:
     return {key: rule for _, rules in known for key, rule in rules}
 
 
+def _together(claims: Sequence[str]) -> Iterator[str]:
+    """Each claim alone, or in their order with those that share a named part with it, directly or by others."""
+    groups: list[tuple[frozenset[str], list[int]]] = []
+    for place, claim in enumerate(claims):
+        names, members = _shared(claim), [place]
+        joined = [group for group in groups if names & group[0]]
+        groups = [group for group in groups if group not in joined]
+        groups.append((names.union(*(of for of, _ in joined)), sorted(sum((of for _, of in joined), members))))
+    yield from ("".join(claims[place] for place in members) for _, members in groups)
+
+
 @cache
-def _shares(claim: str) -> bool:
-    """Whether it gives a part of itself a name, or takes what has one."""
-    return bool(SHARED.search(claim))
+def _shared(claim: str) -> frozenset[str]:
+    """The names that it gives to a part of itself, or takes."""
+    return frozenset(SHARED.findall(claim))
 
 
 @cache
