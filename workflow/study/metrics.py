@@ -12,7 +12,7 @@ from trigbench.workflow.study.study import Study
 
 EVERY_RUN = {
     "direction_spike", "gradient_spike", "training_loss", "training_direction_norm", "training_direction_norm_max",
-    "training_gradient_norm", "training_gradient_norm_max",
+    "training_gradient_norm", "training_gradient_norm_max", "collapse",
 }  # fmt: skip
 OfData = Mapping[str, Metrics]
 """By data set its METRICS (workflow.study.kinds)."""
