@@ -174,7 +174,7 @@ class Rule(Model):
             problem = "the same term stands in 'of' and in 'against', and takes itself away"
             raise Mistake(problem, "name another arm or setting on one of the sides")
         bar = self.sane
-        claimed = [(t.metric or self.metric, t.arms, t.selected) for t in self.of]
+        claimed = [(metric, t.arms, t.selected) for t in self.of for metric in self.metrics_of(t)]
         if bar is not None and (bar.metric, bar.competitor.arms, bar.competitor.selected) in claimed:
             problem = "'sane' bars the very number that the claim is about"
             raise Mistake(problem, "bar the competitor, which stands in 'against', or another number of it")
