@@ -73,7 +73,7 @@ def settings_class(objective: Callable[..., Any]) -> Any:
 
 
 def _filled(kind: Any, values: Mapping[str, Any]) -> Any:
-    hints, given = _hints(kind), {}
+    hints, given = _hints_of_fields(kind), {}
     for field in dataclasses.fields(kind):
         if field.name in values:
             given[field.name] = values[field.name]
@@ -85,12 +85,15 @@ def _filled(kind: Any, values: Mapping[str, Any]) -> Any:
     return kind(**given)
 
 
-@lru_cache(maxsize=1024)  # asked at every step
-def _hints(of: Any) -> Mapping[str, Any]:
+def _hints(of: Any) -> dict[str, Any]:
     try:
         return get_type_hints(of)
     except NameError:  # of names that only a type checker knows
         return {}
+
+
+_hints_of_fields = lru_cache(maxsize=64)(_hints)
+"""Of a dataclass, which is asked for at every step."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
+from trigbench.core.map_samplers import is_everywhere
 from trigbench.workflow.errors import Mistake
 from trigbench.workflow.study.figures import FIGURES
 from trigbench.workflow.study.kinds import Metrics, is_own
@@ -12,7 +13,7 @@ from trigbench.workflow.study.study import Study
 
 EVERY_RUN = {
     "direction_spike", "gradient_spike", "training_loss", "training_direction_norm", "training_direction_norm_max",
-    "training_gradient_norm", "training_gradient_norm_max", "collapse",
+    "training_gradient_norm", "training_gradient_norm_max",
 }  # fmt: skip
 OfData = Mapping[str, Metrics]
 """By data set its METRICS (workflow.study.kinds)."""
@@ -21,7 +22,7 @@ OfData = Mapping[str, Metrics]
 def measured(study: Study, name: str, samplers: Collection[str], of_data: OfData) -> set[str]:
     """What is measured of an arm's runs, their samples drawn in these ways; `of_data` has the arm's data."""
     arm, kind = study.arms[name], of_data[study.arms[name].data]
-    found = set(EVERY_RUN)
+    found = set(EVERY_RUN) | ({"collapse"} if is_everywhere(arm.method.sampler) else set())
     if not arm.told:
         found |= {"space_tangent", "time_tangent"}
         found |= set(kind["map"]) if arm.is_map else set()
