@@ -317,6 +317,20 @@ def test_a_name_that_a_study_lacks_is_refused_naming_file_key_and_remedy(
         assert part in str(caught.value)
 
 
+def test_a_bar_may_be_on_the_collapse_of_a_map_from_everywhere_alone(
+    claims: dict, write_claims, tiny: dict, write_study
+) -> None:
+    bar = {"name": "N", "metric": "collapse", "at_most": 0.5, "competitor": {"arms": "dscd-4"}}
+    claims["finer"]["decided_by"]["tiny"]["sane"] = bar
+    path = write_claims(claims)
+    check_claims(read_claims(path), [load(write_study(tiny))], path)
+    tiny["arms"]["base"] = {"objective": "diffusion"}
+    claims["finer"]["decided_by"]["tiny"]["sane"] = bar | {"competitor": {"arms": "base"}}
+    path = write_claims(claims)
+    with pytest.raises(BenchError, match="'collapse' is not measured of 'base'"):
+        check_claims(read_claims(path), [load(write_study(tiny))], path)
+
+
 def test_names_are_those_of_the_study_s_default_budget(claims: dict, write_claims, tiny: dict, write_study) -> None:
     tiny["budgets"] = {"small": {"arms": ["scd"]}}
     path = write_claims(claims)
