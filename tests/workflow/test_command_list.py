@@ -115,12 +115,12 @@ def test_names_that_are_not_there_are_refused_with_close_ones():
 
 def test_a_claim_says_its_rule_its_published_verdict_and_its_command(said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    name = "normalised-tangent-beats-raw"
+    name = "positional-embedding-helps-students"
     with (ROOT / "results/published/oracle/claims.csv").open() as handle:
         published = next(row for row in csv.DictReader(handle) if row["claim"] == name)
     text = said("show", name, "--study", "oracle")
     assert papers_claims().claims[name].claim in text
-    assert "ratio (log) of map_rms, scd-fp32 against scd-raw, is less by more than 0.05" in text
+    assert "ratio (log) of map_rms_one_step, scd-fp32 against scd-fourier, is less by more than 0.05" in text
     assert f"{published['verdict']} on oracle-full, as published with the project: effect" in text
     made = [line.split(maxsplit=2)[2] for line in text.splitlines() if line.startswith("make it ")]
     assert made == [load("oracle").command(f"claims/{name}")]
@@ -130,7 +130,7 @@ def test_a_claim_says_its_rule_its_published_verdict_and_its_command(said, tmp_p
 
 def test_a_verdict_of_results_here_comes_before_the_published_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    study, name = load("oracle"), "normalised-tangent-beats-raw"
+    study, name = load("oracle"), "positional-embedding-helps-students"
     assert verdicts_of(study)[name]["where"] == "as published with the project"
     row = {
         "claim": name,
