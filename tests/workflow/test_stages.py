@@ -1,5 +1,6 @@
 """Stages of distillation: each arm's student teaches the next, of half as many steps, and is sampled in its own."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from trigbench.workflow.run.assembly import guided_field, make_network, teacher_
 from trigbench.workflow.run.sampling import draw_samples
 from trigbench.workflow.run.task import open_teacher, opened
 from trigbench.workflow.run.training import train
+from trigbench.workflow.study import freshness
 from trigbench.workflow.study.reading import load
 from trigbench.workflow.study.study import Run, Study
 
@@ -67,6 +69,39 @@ def test_a_stage_waits_for_those_before_it_and_is_stale_with_them(
     assert study.generation(last) == 2
     said = study.training_specification(last)
     assert said["teacher"]["arm"]["segments"] == 4 and said["teacher"]["teacher"]["arm"]["objective"] == "diffusion"
+
+
+def test_a_long_chain_of_tuned_stages_is_told_in_a_length_that_does_not_explode(
+    staged: dict, write_study: Callable[[dict], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of eight stages has six runs that choose its rate, and each of these all that the stage before it has."""
+    length = 8
+
+    def chain(rate: float = 0.01) -> Study:
+        arms: dict[str, Any] = {"pd-256": ARMS["teacher"] | {"samplers": ["even"]}}
+        for segments in (2**k for k in reversed(range(length))):
+            teacher = f"pd-{2 * segments}" if segments < 2 ** (length - 1) else "pd-256"
+            stage = {"objective": "pd", "segments": segments, "teacher": teacher, "start": "teacher"}
+            rates = [rate if segments == 2 ** (length - 1) else 0.01, 0.02, 0.03]
+            arms[f"pd-{segments}"] = stage | {"rate_of": f"pd-{segments}-rate-*"}
+            arms[f"pd-{segments}-rate-{{rate}}"] = stage | {"rate": rates, "tuning": True}
+        even = {"even": {"solver": "ddim_even", "evaluations": [256]}}
+        said = {"tuning_seeds": [7, 8], "tuning_metric": "sliced_wasserstein", "samplers": even, "arms": arms}
+        return load(write_study(staged | said))
+
+    study, last = chain(), Run(arm="pd-1", seed=0)
+    assert study.generation(last) == 2 * length, "of each stage a rate is chosen, then it is trained"
+    assert len(json.dumps(study.specification(last))) < 100_000
+    assert chain(rate=0.04).training_specification(last) != study.training_specification(last)
+    assert chain().training_specification(last) == study.training_specification(last)
+
+    asked: list[Run] = []
+    monkeypatch.setattr(freshness, "weights_stand", lambda _, run: asked.append(run) or True)
+    monkeypatch.setattr(freshness, "missing_files", lambda *_: [])
+    monkeypatch.setattr(freshness, "run_verdict", lambda *_: freshness.FRESH)
+    known: dict[Run, bool] = {}
+    assert all(freshness.weights_stay(study, run, known) for run in study.runs())
+    assert sorted(asked, key=str) == sorted(study.runs(), key=str), "each is looked at once"
 
 
 @pytest.mark.parametrize(

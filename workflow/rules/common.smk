@@ -169,6 +169,10 @@ def paths(values):
     return [str(value) for value in values]
 
 
+STAYING = {study.label: {} for study in STUDIES.values()}
+"""Whether a run's weights stay, as they were when the plan was made."""
+
+
 def run_inputs(wildcards):
     """The data, a converted teacher's file, and the records of the runs that it waits for.
 
@@ -182,7 +186,7 @@ def run_inputs(wildcards):
     for name, other in before.items():
         if other is not None:
             record = str(study.files(other).metrics)
-            found[name] = [ancient(record) if weights_stay(study, other) else record]
+            found[name] = [ancient(record) if weights_stay(study, other, STAYING[study.label]) else record]
     return found
 
 

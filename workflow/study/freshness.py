@@ -103,16 +103,19 @@ def weights_stand(study: Study, run: Run) -> bool:
     return there and _head(study.files(run).training, ("fingerprint", "inputs")) == made_from(study, run)
 
 
-def weights_stay(study: Study, run: Run) -> bool:
+def weights_stay(study: Study, run: Run, known: dict[Run, bool] | None = None) -> bool:
     """Whether a run's weights stand, and what a plan makes before it leaves them as they are: a candidate that is
-    sampled or judged again may choose another rate."""
-    rated = (
-        not missing_files(study, candidate)
-        and run_verdict(study, candidate, fingerprint(study.specification(candidate))) == FRESH
-        for candidate in study.candidate_runs(run)
-    )
-    before = study.runs_before(run)
-    return weights_stand(study, run) and all(rated) and all(weights_stay(study, other) for other in before)
+    sampled or judged again may choose another rate. `known` has what was found of other runs, each looked at once."""
+    known = {} if known is None else known
+    if run not in known:
+        rated = (
+            not missing_files(study, candidate)
+            and run_verdict(study, candidate, fingerprint(study.specification(candidate))) == FRESH
+            for candidate in study.candidate_runs(run)
+        )
+        before = (weights_stay(study, other, known) for other in study.runs_before(run))
+        known[run] = weights_stand(study, run) and all(rated) and all(before)
+    return known[run]
 
 
 def samples_stand(study: Study, run: Run) -> bool:

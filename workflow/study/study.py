@@ -11,7 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from trigbench._places import to_make
 from trigbench.core.map_samplers import MAP_SAMPLERS
-from trigbench.workflow.machine.files import identity
+from trigbench.workflow.machine.files import identity, mark_of
 from trigbench.workflow.study.claim import Claim, ClaimName
 from trigbench.workflow.study.experiment import Experiment
 from trigbench.workflow.study.kinds import Data, data_kind, known_of
@@ -286,7 +286,11 @@ class Study(Model):
 
     def generation(self, run: Run) -> int:
         """How many runs come before it, one after the other."""
-        return max((1 + self.generation(other) for other in self.runs_before(run)), default=0)
+        arms, number = {run.arm}, -1
+        while arms:
+            arms = {other.arm for arm in arms for other in self.runs_before(Run(arm=arm, seed=run.seed))}
+            number += 1
+        return number
 
     def specification(self, run: Run) -> dict[str, Any]:
         """Everything that decides the run's numbers, its name excluded; plain data, for hashing.
@@ -308,30 +312,39 @@ class Study(Model):
 
     def training_specification(self, run: Run) -> dict[str, Any]:
         """Of these, what decides the run's weights."""
+        known: dict[Run | str, Any] = {}
+        rate_from = [self._trained(candidate, known) for candidate in self.candidate_runs(run)]
+        return {**self._trained(run, known), "rate_from": rate_from}
+
+    def _trained(self, run: Run, known: dict[Run | str, Any]) -> dict[str, Any]:
+        """The same of a run before another, with a digest of what chose its rate; `known` has what was told."""
+        if run in known:
+            return known[run]
         arm = self.arms[run.arm]
         data, start, weak = self.data[arm.data], self.start_run(run), self.weak_run(run)
         left_out = NO_PART_OF_A_RUN | (set() if arm.tf32 else {"tf32"})
         teacher = self.teacher_run(run)
-        taught: Any = self.training_specification(teacher) if teacher else arm.teacher
+        taught: Any = self._trained(teacher, known) if teacher else arm.teacher
         if isinstance(taught, ConvertedTeacher):  # whatever the file is called
             taught = {"kind": taught.kind, "content": identity(Path(taught.file))}
-        return {
+        if run.arm not in known:  # told whole, a chain of tuned runs grows with a power of its length
+            rated = [self._trained(candidate, known) for candidate in self.candidate_runs(run)]
+            known[run.arm] = mark_of(rated) if rated else []
+        told = {
             "arm": {name: value for name, value in arm.said.items() if name not in left_out},
-            "rate_from": [self.training_specification(candidate) for candidate in self.candidate_runs(run)],
+            "rate_from": known[run.arm],
             "rate_by": self.tuning_metric if self.candidates(run.arm) else None,
             "teacher": taught,
-            **({"weak_teacher": self.training_specification(weak)} if weak else {}),
-            **({"start": self.training_specification(start)} if start else {}),
+            **({"weak_teacher": self._trained(weak, known)} if weak else {}),
+            **({"start": self._trained(start, known)} if start else {}),
             "data": data.model_dump(exclude=set(data_kind(data).judging)),
             "size": self.sizes[arm.size].model_dump(exclude_none=True),
             "sigma_d": self.sigma_d,
             "seed": run.seed,
         }
+        return known.setdefault(run, told)
 
     def data_specification(self, data: str) -> dict[str, Any]:
         """Everything that decides a prepared data set; plain data, for hashing."""
-        return {
-            "data": self.data[data].model_dump(),
-            "evaluation": self.evaluation.model_dump(),
-            "sigma_d": self.sigma_d,
-        }
+        said = {"data": self.data[data].model_dump(), "evaluation": self.evaluation.model_dump()}
+        return {**said, "sigma_d": self.sigma_d}
