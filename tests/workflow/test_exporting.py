@@ -166,6 +166,15 @@ def test_runs_of_all_kinds_leave_as_what_they_draw_in_every_way(grid: Study, tmp
     assert (fields["shortcut"], fields["vsd"], fields["cd"]) == (None, None, "map")
 
 
+def test_a_run_with_noise_of_its_seed_s_own_leaves_as_what_it_draws_from_that(grid: Study, tmp_path: Path) -> None:
+    """`write_exported` refuses what is not alike, and would by another seed's noise."""
+    evaluation = grid.evaluation.model_copy(update={"noise": "by_seed"})
+    task = task_of(grid.model_copy(update={"evaluation": evaluation}), "sampled-four")
+    leaving = left_by(dataclasses.replace(task, run=task.run.model_copy(update={"seed": 3})))
+    write_exported(leaving, tmp_path / "run.safetensors")
+    assert load_exported(tmp_path / "run.safetensors").card["run"]["seed"] == 3
+
+
 def test_the_card_says_what_the_run_is_and_what_was_measured_in_each_way(four: Leaving) -> None:
     card = four.card
     assert json.loads(json.dumps(card)) == card

@@ -151,10 +151,10 @@ def one_noise_of(study: Study, data: str, arrays: Arrays) -> np.ndarray | None:
     first is the same for any number of them only where the generator's draws of more begin with those of fewer.
     """
     shape = draws_module(study.data[data]).open_dataset(arrays, study.sigma_d).shape
-    rows = range(study.evaluation.samples)
+    rows, seed = range(study.evaluation.samples), study.evaluation.noise_seed(study.seeds[0])
 
     def first(slices: int, rows: range) -> torch.Tensor:  # as workflow.run.noise has it
-        return noise_of_samples([generator(study.evaluation.seed, "sample", row) for row in rows], slices, shape)[0]
+        return noise_of_samples([generator(seed, "sample", row) for row in rows], slices, shape)[0]
 
     ways = [way for run in one_noise_runs(study) for way in study.samplings(run.arm)]
     few, most = range(min(COLUMNS, len(rows))), 1 + max((len(way.times) for way in ways), default=0)

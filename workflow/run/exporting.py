@@ -122,10 +122,10 @@ def check_alike(found: Leaving, made: Exported) -> None:
     task, study = found.task, found.task.study
     ways = study.samplings(task.run.arm)
     most = max(how["noise"] for how in found.card["samplings"].values())
-    rows = range(ROWS)
-    first = noise_of_rows(study.evaluation.seed, rows, max(len(way.times) for way in ways) + 1, task.data)
+    rows, seed = range(ROWS), study.evaluation.noise_seed(task.run.seed)
+    first = noise_of_rows(seed, rows, max(len(way.times) for way in ways) + 1, task.data)
     labels, drawn = labels_of_samples(rows, task.data), draw_samples(task, dict(found.weights), ways, ROWS)
-    further = noise_of_steps(study.evaluation.seed, rows, task.data)
+    further = noise_of_steps(seed, rows, task.data)
     with_more = torch.stack([first[0], *(next(further) for _ in range(most))])
     made.network.to(task.device)
     for way in ways:

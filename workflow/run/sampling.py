@@ -91,7 +91,7 @@ def draw_parts(
 
     `samplings` are all that the study asks for, as every sample has noise for each of them.
     """
-    device, seed = task.device, task.study.evaluation.seed
+    device, seed = task.device, task.study.evaluation.noise_seed(task.run.seed)
     network, weights = make_network(task), on(device, weights)
     check_weights(task, network, weights)
     slices = max([len(s.times) + 1 for s in samplings], default=1)

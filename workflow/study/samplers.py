@@ -1,7 +1,7 @@
 """How runs are sampled and judged, as a study says it."""
 
 import itertools
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -137,4 +137,11 @@ class EvaluationSettings(Model):
     edits: PositiveInt | None = None
     """Of each kind that the measurement `editing` makes of images, four of an image; empty for as many as samples."""
     seed: int = 1_000_003
-    """Of the noise that samples start from, the same for every run whatever seed it was trained with."""
+    """Of the noise that samples start from."""
+    noise: Literal["by_seed"] | None = None
+    """`by_seed` for other noise with each training seed, which all of its runs share, so that an interval over seeds
+    holds what noise does, too; empty for one noise for all."""
+
+    def noise_seed(self, training_seed: int) -> int:
+        """Of the noise that samples of a run with this training seed start from."""
+        return self.seed + training_seed if self.noise else self.seed

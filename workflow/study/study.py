@@ -300,7 +300,7 @@ class Study(Model):
         finished runs fresh, while a changed default does not.
         """
         ways, data = self.samplings(run.arm), self.data[self.arms[run.arm].data]
-        drawn = {"samples": self.evaluation.samples, "seed": self.evaluation.seed}
+        drawn = self.evaluation.model_dump(include={"samples", "seed", "noise"}, exclude_none=True)
         sampling = {"ways": [way.model_dump(exclude_none=True, exclude={"metrics"}) for way in ways], **drawn}
         evaluation = {
             "metrics": [way.metrics for way in ways],

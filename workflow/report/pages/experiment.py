@@ -280,7 +280,8 @@ def _notes(study: Study, runs: pd.DataFrame, has_main: bool, *metrics: str) -> l
             f"Fréchet and kernel distances: n = {study.evaluation.samples} samples of each run{labelled}, "
             f"against {reference} or, for the held-out metric, the held-out part "
             f"(n = {facts.get('held_out', '?')}), in {features}; "
-            f"{resized}training seeds {seeds}, sampling seed {study.evaluation.seed}. "
+            f"{resized}training seeds {seeds}, sampling seed {study.evaluation.seed}"
+            f"{' and the training seed' if study.evaluation.noise else ''}. "
             f"They depend on n and on the features{compared_with}. "
             f"Real data: the held-out part (n = {facts.get('held_out', '?')}) against the training part."
         )

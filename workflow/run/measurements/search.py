@@ -42,16 +42,16 @@ def measure(study: Study, experiment: str) -> Measured:
 def _search(task: Task, network: nn.Module, weights: Tensors, metric: str) -> list[Row]:
     study, run, dataset, device = task.study, task.run, task.data, task.device
     kind = kind_module(study.data[task.arm.data])
-    count = study.evaluation.samples
+    count, seed = study.evaluation.samples, study.evaluation.noise_seed(run.seed)
     condition = mapped(lambda part: part.to(device), condition_of_samples(range(count), dataset))
     field = student_field(task, network, weights, condition)
 
     boundary = boundary_of(task.arm, study.sigma_d)
 
     def score(times, purpose: str = "search") -> float:
-        generators = [generator(study.evaluation.seed, purpose, row) for row in range(count)]
+        generators = [generator(seed, purpose, row) for row in range(count)]
         noise = noise_of_samples(generators, len(times) + 1, dataset.shape).to(device)
-        seed_globals(study.evaluation.seed, purpose)
+        seed_globals(seed, purpose)
         with torch.no_grad():
             samples = sample_consistency(field, noise, [largest_angle(study.sigma_d), *times], boundary)
         found = None if not_numbers(samples) else kind.judge_samples(dataset, samples.cpu(), wanted=[metric])[metric]

@@ -79,7 +79,7 @@ def _ways(study: Study, experiment: str, arm: str) -> list[Sampling]:
 
 def _draws(task: Task, left: tuple[torch.nn.Module, Tensors], way: Sampling) -> Callable[[range], Callable[[], Tensor]]:
     """Rows -> what draws their samples on the CPU, from noise and labels that all samples of these rows have."""
-    seed, device = task.study.evaluation.seed, task.device
+    seed, device = task.study.evaluation.noise_seed(task.run.seed), task.device
     weights = on(device, left[1])
 
     def of(rows: range) -> Callable[[], Tensor]:

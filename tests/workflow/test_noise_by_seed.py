@@ -1,0 +1,71 @@
+"""What samples start from: one noise for all runs, or, of each training seed, noise that all of its runs share."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.workflow.test_one_noise import arrays_of, dataset_of
+from trigbench.workflow.report.one_noise import one_noise_of
+from trigbench.workflow.run.assembly import make_network
+from trigbench.workflow.run.noise import noise_of_rows
+from trigbench.workflow.run.sampling import draw_samples
+from trigbench.workflow.run.task import opened
+from trigbench.workflow.run.weights import kept_of
+from trigbench.workflow.study.fingerprint import marks
+from trigbench.workflow.study.protocol import protocol
+from trigbench.workflow.study.reading import load
+from trigbench.workflow.study.study import Run, Study
+
+
+@pytest.fixture
+def by_seed(tiny: dict, with_data: Callable[[dict], Study]) -> Study:
+    evaluation = tiny["evaluation"] | {"noise": "by_seed"}
+    return with_data(tiny | {"seeds": [3, 5], "one_noise": ["dscd-4", "scd"], "evaluation": evaluation})
+
+
+def drawn(study: Study, arm: str, seed: int, weights: dict[str, Tensor]) -> Tensor:
+    """One step's samples of a run with these weights."""
+    (way, *_) = study.main_samplings(arm)
+    return draw_samples(opened(study, Run(arm=arm, seed=seed)), weights, [way], 8)[way.key]
+
+
+def some_weights(study: Study) -> dict[str, Tensor]:
+    g = torch.Generator().manual_seed(0)
+    kept = kept_of(make_network(opened(study, Run(arm="scd", seed=study.seeds[0]))))
+    return {name: value + 0.1 * torch.randn(value.shape, generator=g) for name, value in kept.items()}
+
+
+def test_runs_of_one_seed_share_their_noise_and_another_seed_has_other(by_seed: Study) -> None:
+    weights = some_weights(by_seed)
+    samples = {seed: drawn(by_seed, "scd", seed, weights) for seed in by_seed.seeds}
+    assert torch.equal(samples[3], drawn(by_seed, "dscd-4", 3, weights))
+    assert not torch.isclose(samples[3], samples[5]).any()
+    shared = by_seed.model_copy(update={"evaluation": by_seed.evaluation.model_copy(update={"noise": None})})
+    assert torch.equal(drawn(shared, "scd", 3, weights), drawn(shared, "scd", 5, weights))
+
+
+def test_the_picture_of_one_noise_is_of_the_first_seed_s(by_seed: Study) -> None:
+    found = one_noise_of(by_seed, "mixture", arrays_of(by_seed))
+    assert found is not None
+    wanted = noise_of_rows(by_seed.evaluation.seed + 3, range(64), 1, dataset_of(by_seed, "scd"))[0]
+    assert torch.equal(torch.from_numpy(found), wanted)
+
+
+def test_it_is_a_part_of_what_samples_are_made_from_and_of_no_weight(
+    tiny: dict, write_study: Callable[[dict], object]
+) -> None:
+    run = Run(arm="scd", seed=0)
+    shared, own = (
+        marks(load(write_study(tiny | {"evaluation": tiny["evaluation"] | said})).specification(run))
+        for said in ({}, {"noise": "by_seed"})
+    )
+    assert own.training == shared.training and own.sampling != shared.sampling
+
+
+def test_what_is_said_of_a_run_says_so(by_seed: Study) -> None:
+    said = protocol(by_seed, Run(arm="scd", seed=3))
+    assert said["sampling_seed"] == by_seed.evaluation.seed and said["noise"] == "by training seed"
+    shared = by_seed.model_copy(update={"evaluation": by_seed.evaluation.model_copy(update={"noise": None})})
+    assert "noise" not in protocol(shared, Run(arm="scd", seed=3))
