@@ -1610,6 +1610,9 @@ def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypat
     gone = right.assign(claim="that-was-there", basis="t")
     assert "0 agree, none differs, and 1 not comparable (1 judged by earlier rules)" in capsys.readouterr().out
     was = {NAME: {"decided_by": {"oracle": {"metric": "another"}}}}
+    older = {key: value for key, value in read_json(published / "provenance.json", "").items() if key != "rules"}
+    (tmp_path / "provenance.json").unlink()
+    write_json(tmp_path / "provenance.json", older)
     monkeypatch.setattr(recompute, "ledger_at", {"abc": was, "def": {}}.get)
     write_table(pd.concat([right.assign(rule_commit="abc"), gone]), tmp_path / "claims.csv")
     recompute_command()
@@ -1619,6 +1622,8 @@ def test_the_command_that_recomputes_says_what_differs(tmp_path: Path, monkeypat
     write_table(right.assign(rule_commit="def"), tmp_path / "claims.csv")
     with pytest.raises(SystemExit, match="1"):  # what git does not tell is held against the rule of now
         recompute_command()
+    (tmp_path / "provenance.json").unlink()
+    (tmp_path / "provenance.json").symlink_to(published / "provenance.json")
     numbers = found.loc[[NAME], ["effect", "low", "high", "p", "seeds"]].to_dict("records")[0]
     write_table(right.assign(**numbers), tmp_path / "claims.csv")
     capsys.readouterr()

@@ -390,9 +390,13 @@ def required(*names: str) -> set[str]:
 def core_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of packages in which nothing stands but trigbench and what its core needs."""
     folder = tmp_path_factory.mktemp("core_alone")
-    for name in required("torch", "numpy", "jaxtyping", "safetensors"):
-        for top in {file.parts[0] for file in metadata.files(name) or () if file.parts[0] not in ("..", "__pycache__")}:
-            (folder / top).symlink_to(str(metadata.distribution(name).locate_file(top)))
+    tops = {
+        file.parts[0]: Path(str(metadata.distribution(name).locate_file(file.parts[0])))
+        for name in required("torch", "numpy", "jaxtyping", "safetensors")
+        for file in metadata.files(name) or ()  # some share a folder, as CUDA's do
+    }
+    for top in tops.keys() - {"..", "__pycache__"}:
+        (folder / top).symlink_to(tops[top])
     (folder / "trigbench").symlink_to(ROOT / "trigbench")
     return folder
 

@@ -354,6 +354,21 @@ def test_the_matrix_has_a_mark_for_every_claim_and_study_that_decides_it() -> No
     assert words[6:] == ["on a first study, not run", "1 claims", "1", "on no study here", "1 claims"]
 
 
+def test_many_studies_stand_below_each_other_in_letters_of_one_size() -> None:
+    studies = [f"study-{number}" for number in range(10)]
+    rows = [
+        (f"claim-{k}", study, f"topic {k % 3}", "reproduced", "reproduced", "e") for study in studies for k in range(9)
+    ]
+    columns = ["claim", "study", "topic", "verdict", "holm_verdict", "experiment"]
+    axes = draw_matrix(pd.DataFrame(rows, columns=columns).assign(p=0.01)).axes
+    headings = [text for ax in axes for text in ax.texts if text.get_text().startswith("on ")]
+    assert [text.get_text() for text in headings] == [f"on {study}" for study in studies]
+    assert 1 < len(axes) < 10 and {text.get_fontsize() for text in headings} == {10}
+    marks = [line for ax in axes for line in ax.get_lines() if line.get_marker() == "s"]
+    assert len(marks) == len(rows) and {line.get_markersize() for line in marks} == {11}
+    assert all(ax.get_xlim()[1] >= max(float(line.get_xdata()[0]) for line in ax.get_lines()) for ax in axes)
+
+
 def test_saving_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = plt.figure()
     save(figure, tmp_path / "figure")

@@ -93,15 +93,21 @@ def test_a_long_chain_of_tuned_stages_is_told_in_a_length_that_does_not_explode(
     assert study.generation(last) == 2 * length, "of each stage a rate is chosen, then it is trained"
     assert len(json.dumps(study.specification(last))) < 100_000
     assert chain(rate=0.04).training_specification(last) != study.training_specification(last)
-    assert chain().training_specification(last) == study.training_specification(last)
+    first = study.training_specification(Run(arm=f"pd-{2 ** (length - 1)}", seed=0))
+    assert [one["arm"]["rate"] for one in first["rate_from"]] == [0.01, 0.01, 0.02, 0.02, 0.03, 0.03]
+    assert first["teacher"]["rate_from"] == [], "told as before there were chains, so that such runs stay fresh"
 
-    asked: list[Run] = []
-    monkeypatch.setattr(freshness, "weights_stand", lambda _, run: asked.append(run) or True)
-    monkeypatch.setattr(freshness, "missing_files", lambda *_: [])
-    monkeypatch.setattr(freshness, "run_verdict", lambda *_: freshness.FRESH)
-    known: dict[Run, bool] = {}
+    asked: dict[str, list[Run]] = {"weights_stand": [], "missing_files": [], "run_verdict": []}
+    found = {"weights_stand": True, "missing_files": [], "run_verdict": freshness.FRESH}
+    for name, runs in asked.items():
+        monkeypatch.setattr(
+            freshness, name, lambda _, run, *__, name=name, runs=runs: runs.append(run) or found[name]
+        )  # fmt: skip
+    known: dict[Run | str, bool] = {}
     assert all(freshness.weights_stay(study, run, known) for run in study.runs())
-    assert sorted(asked, key=str) == sorted(study.runs(), key=str), "each is looked at once"
+    assert sorted(asked["weights_stand"], key=str) == sorted(study.runs(), key=str), "each is looked at once"
+    chosen = [run for run in study.runs() if study.arms[run.arm].tuning]
+    assert all(sorted(asked[name], key=str) == sorted(chosen, key=str) for name in ("missing_files", "run_verdict"))
 
 
 @pytest.mark.parametrize(

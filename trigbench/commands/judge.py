@@ -35,7 +35,11 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     made.add_argument("--budget", help="a budget of that study (default: laptop)")
     made.add_argument("--data", help="which of the study's data sets, where it has several")
     made.add_argument("--steps", metavar="N,...", help="in how many steps a model samples, or these samples were drawn")
-    made.add_argument("--seeds", metavar="N,...", help="of a model's noise; 0 is that of the study's own runs")
+    made.add_argument(
+        "--seeds",
+        metavar="N,...",
+        help="of a model's noise; 0 is that of the study's own runs, by `noise: by_seed` each seed's is theirs",
+    )
     made.add_argument("--labels", metavar="FILE", help="the classes of samples, where nothing beside them says so")
     made.add_argument("--by", metavar="WHO", help="whose model it is")
     made.add_argument("--note", metavar="TEXT", help="what should stand beside it")

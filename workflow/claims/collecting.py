@@ -99,7 +99,7 @@ def study_provenance(study: Study) -> dict[str, Any]:
         "last": max((o["time"] for o in origins), default=None),
         "run_seconds": round(sum(sum(r.seconds.values()) for r in records), 1),
         "peak_memory_mb": max((r.peak_memory_mb for r in records), default=0.0),
-        "protocols": {r.protocol["data"]: _shared(r.protocol) for r in records if r.protocol},
+        "protocols": _shared(r.protocol for r in records if r.protocol),
         "fingerprints": {f"{r.arm}/seed-{r.seed}": r.fingerprint for r in records},
         "study_hash": hashlib.sha256(study.model_dump_json(exclude=NO_SETTINGS).encode()).hexdigest()[:16],
         "settings": study.model_dump(exclude=NO_SETTINGS, mode="json"),
@@ -155,9 +155,14 @@ def _beside_runs(study: Study) -> list[dict[str, Any]]:
     return [read_json(path, remedy).get("provenance", {}) for path in files if path.is_file()]
 
 
-def _shared(protocol: dict[str, Any]) -> dict[str, Any]:
-    """Of a run's protocol what holds for all runs on its data."""
-    return {key: value for key, value in protocol.items() if key not in ("data", "training_seed")}
+def _shared(protocols: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By data, of the runs' protocols what holds for all that are on these."""
+    found: dict[str, dict[str, Any]] = {}
+    for protocol in protocols:
+        own = {key: value for key, value in protocol.items() if key not in ("data", "training_seed")}
+        known = found.get(protocol["data"], own)
+        found[protocol["data"]] = {key: value for key, value in known.items() if own.get(key) == value}
+    return found
 
 
 def collect(study: Study, beside: Iterable[Path] = ()) -> pd.DataFrame:

@@ -19,8 +19,8 @@ GAP = 1.5
 LETTER = 0.078
 """Inches that a letter of a heading takes, at SIZE points."""
 SIZE = 10
-MARK = 11
-"""Points of a square's side, where there is room."""
+SIDE = 13 / 72
+"""Inches of a square and the space beside it, where there is room."""
 ROW = 0.22
 """Inches from a topic to the next."""
 LABELS = 1.5
@@ -29,36 +29,19 @@ LABELS = 1.5
 
 def draw_matrix(verdicts: pd.DataFrame) -> Figure:
     """A square for each claim and study that may decide it, topics from above; studies without a verdict come last, and
-    of claims without a study their number.
+    of claims without a study their number. Studies stand side by side while their headings can be read, then below.
 
     `verdicts` holds the rows of claims.csv of one study or several. A square is filled where its
     verdict survives Holm's adjustment among the study's claims.
     """
-    columns = _columns(verdicts)
-    topics = sorted(verdicts.topic.unique())
-    room = WIDTH - LABELS
-    inches = {name: LETTER * max(map(len, _heading(name, rows))) for name, rows in columns.items()}
-    smaller = min(1.0, 0.9 * room / sum(inches.values()))
-    widths = _widths(columns, {name: smaller * wide for name, wide in inches.items()}, room)
-    across = _across(widths)
-    square = room / across
-    figure, ax = plt.subplots(figsize=(WIDTH, ROW * len(topics) + 1.2), layout="constrained")
-    left, line = 0.0, 0.17 * smaller / ROW
-    for name, rows in columns.items():
-        for height, topic in enumerate(topics):
-            own = rows[rows.topic == topic]
-            if name == NOTHING:
-                ax.text(left, height, str(len(own) or ""), va="center_baseline", ha="center", color=QUIET, fontsize=9)
-            else:
-                _squares(ax, own, left, height, min(1.0, 72 * square / (MARK + 2)))
-        for above, words in zip((2, 1, 0), _heading(name, rows), strict=True):
-            ax.text(left - 0.4, -0.9 - above * line, words, va="baseline", fontsize=SIZE * smaller)
-        left += widths[name] + GAP
-    ax.set(xlim=(-0.7, across), ylim=(len(topics) - 0.45, -1.2 - 3 * line))
-    ax.set_yticks(range(len(topics)), topics)
-    ax.tick_params(axis="y", length=0)
-    ax.set_xticks([])
-    ax.spines[:].set_visible(False)
+    bands = _bands(_columns(verdicts))
+    rows = [len(_topics(band)) + 3 for band in bands]  # and a heading's lines
+    size = WIDTH, ROW * sum(rows) + 0.55
+    figure, axes = plt.subplots(
+        len(bands), 1, figsize=size, height_ratios=rows, layout="constrained", squeeze=False
+    )  # fmt: skip
+    for ax, band in zip(axes[:, 0], bands, strict=True):
+        _draw_band(ax, band)
     labels = {word: f"{sign} {word}" for word, (_, sign) in VERDICTS.items()}
     labels |= {
         word: f"{OLD_VERDICT[1]} {word}, {meant}"
@@ -71,17 +54,62 @@ def draw_matrix(verdicts: pd.DataFrame) -> Figure:
     return figure
 
 
+def _draw_band(ax: Axes, columns: Mapping[str, pd.DataFrame]) -> None:
+    """Some studies side by side, with the topics that they have."""
+    topics, room, inches = _topics(columns), WIDTH - LABELS, _inches(columns)
+    smaller = min(1.0, room / sum(inches.values()))
+    widths = _widths(columns, {name: smaller * wide for name, wide in inches.items()}, room)
+    across = room / _side(widths, room)
+    left, line = 0.0, 0.17 * smaller / ROW
+    for name, rows in columns.items():
+        for height, topic in enumerate(topics):
+            own = rows[rows.topic == topic]
+            if name == NOTHING:
+                ax.text(left, height, str(len(own) or ""), va="center_baseline", ha="center", color=QUIET, fontsize=9)
+            else:
+                _squares(ax, own, left, height, room / across / SIDE)
+        for above, words in zip((2, 1, 0), _heading(name, rows), strict=True):
+            ax.text(left - 0.4, -0.9 - above * line, words, va="baseline", fontsize=SIZE * smaller)
+        left += widths[name] + GAP
+    ax.set(xlim=(-0.7, across), ylim=(len(topics) - 0.45, -1.2 - 3 * line))
+    ax.set_yticks(range(len(topics)), topics)
+    ax.tick_params(axis="y", length=0)
+    ax.set_xticks([])
+    ax.spines[:].set_visible(False)
+
+
+def _bands(columns: Mapping[str, pd.DataFrame]) -> list[dict[str, pd.DataFrame]]:
+    """Columns, as many beside each other as there is room for their headings; of claims without a study the last."""
+    room, bands = WIDTH - LABELS, [dict[str, pd.DataFrame]()]
+    for name, rows in columns.items():
+        longer = bands[-1] | {name: rows}
+        if bands[-1] and sum(_inches(longer).values()) > room:
+            bands.append({name: rows})
+        else:
+            bands[-1] = longer
+    return bands
+
+
+def _inches(columns: Mapping[str, pd.DataFrame]) -> dict[str, float]:
+    return {name: LETTER * (2 + max(map(len, _heading(name, rows)))) for name, rows in columns.items()}
+
+
+def _topics(columns: Mapping[str, pd.DataFrame]) -> list[str]:
+    return sorted({topic for rows in columns.values() for topic in rows.topic})
+
+
 def _widths(columns: Mapping[str, pd.DataFrame], inches: Mapping[str, float], room: float) -> dict[str, int]:
     """In squares, of as many as a topic's row has, or as its heading is long: the smaller squares are, the more."""
     found = {n: 1 if n == NOTHING else int(rows.groupby("topic").size().max()) for n, rows in columns.items()}
     for _ in range(20):
-        square = room / _across(found)
+        square = _side(found, room)
         found = {name: max(width, math.ceil(inches[name] / square)) for name, width in found.items()}
     return found
 
 
-def _across(widths: Mapping[str, int]) -> float:
-    return sum(widths.values()) + GAP * (len(widths) - 1)
+def _side(widths: Mapping[str, int], room: float) -> float:
+    """Inches of a square and the space beside it, where there are so many."""
+    return min(SIDE, room / (sum(widths.values()) + GAP * (len(widths) - 1)))
 
 
 def _columns(verdicts: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -147,8 +147,9 @@ def _drawn(study: Study, methods: Sequence[Drawn]) -> tuple[Figure | None, str |
 def one_noise_of(study: Study, data: str, arrays: Arrays) -> np.ndarray | None:
     """The noise (samples, *shape) that every method's samples on a data set start from; None unless it is one.
 
-    A sample's noise is a function of the study's sampling seed and its row, of which methods draw one slice a step: the
-    first is the same for any number of them only where the generator's draws of more begin with those of fewer.
+    A sample's noise is a function of the sampling seed (of the first training seed's, where each has its own) and its
+    row, of which methods draw one slice a step: the first is the same for any number of them only where the
+    generator's draws of more begin with those of fewer.
     """
     shape = draws_module(study.data[data]).open_dataset(arrays, study.sigma_d).shape
     rows, seed = range(study.evaluation.samples), study.evaluation.noise_seed(study.seeds[0])

@@ -47,9 +47,10 @@ def said_beside(study: Study, record: OutsideRecord) -> list[str]:
         found = [f"{count} of one sampling seed ({record.seeds[0]}): no interval"]
     else:
         seeds = ", ".join(map(str, record.seeds))
+        own = "trainings and their noise" if study.evaluation.noise else "trainings"
         found = [
             f"{count} of each of the sampling seeds {seeds}: mean and 95% t interval over these, of one model. "
-            "The study's own intervals are over trainings, of which this one is one"
+            f"The study's own intervals are over {own}, of which this one is one"
         ]
     return [*found, *record.remarks]
 

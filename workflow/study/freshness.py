@@ -103,19 +103,26 @@ def weights_stand(study: Study, run: Run) -> bool:
     return there and _head(study.files(run).training, ("fingerprint", "inputs")) == made_from(study, run)
 
 
-def weights_stay(study: Study, run: Run, known: dict[Run, bool] | None = None) -> bool:
+def weights_stay(study: Study, run: Run, known: dict[Run | str, bool] | None = None) -> bool:
     """Whether a run's weights stand, and what a plan makes before it leaves them as they are: a candidate that is
-    sampled or judged again may choose another rate. `known` has what was found of other runs, each looked at once."""
+    sampled or judged again may choose another rate. `known` has what was found of runs, and of arms' candidates,
+    each looked at once."""
     known = {} if known is None else known
     if run not in known:
-        rated = (
+        before = (weights_stay(study, other, known) for other in study.runs_before(run))
+        known[run] = weights_stand(study, run) and _rated(study, run.arm, known) and all(before)
+    return known[run]
+
+
+def _rated(study: Study, arm: str, known: dict[Run | str, bool]) -> bool:
+    """Whether what chose an arm's rate stays, for all its seeds."""
+    if arm not in known:
+        known[arm] = all(
             not missing_files(study, candidate)
             and run_verdict(study, candidate, fingerprint(study.specification(candidate))) == FRESH
-            for candidate in study.candidate_runs(run)
+            for candidate in study.candidate_runs(Run(arm=arm, seed=study.seeds[0]))
         )
-        before = (weights_stay(study, other, known) for other in study.runs_before(run))
-        known[run] = weights_stand(study, run) and all(rated) and all(before)
-    return known[run]
+    return known[arm]
 
 
 def samples_stand(study: Study, run: Run) -> bool:

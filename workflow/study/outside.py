@@ -85,6 +85,7 @@ def outside_mark(study: Study, data: str, kind: OutsideKind, ways: Sequence[Samp
         "data": settings.model_dump(),
         "samples": study.evaluation.samples,
         "seed": study.evaluation.seed,
+        **({"noise": study.evaluation.noise} if study.evaluation.noise else {}),
         "sigma_d": study.sigma_d,
         "ways": [way.model_dump() for way in ways],
         "solvers": [hashed(way.solver) for way in ways if way.solver in SOLVERS],

@@ -12,5 +12,4 @@ def protocol(study: Study, run: Run) -> dict[str, Any]:
     facts = read_json(study.made.facts(data), "delete it; the workflow prepares the data again")
     own = {"data": data, "training_seed": run.seed, "samples": study.evaluation.samples}
     own |= {"snapshot_samples": study.evaluation.snapshot_samples or study.evaluation.samples}
-    own |= {"sampling_seed": study.evaluation.seed} | ({"noise": "by training seed"} if study.evaluation.noise else {})
-    return {**own, **facts["facts"].get("protocol", {})}
+    return {**own, **facts["facts"].get("protocol", {}), "sampling_seed": study.evaluation.noise_seed(run.seed)}

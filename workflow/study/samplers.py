@@ -137,10 +137,10 @@ class EvaluationSettings(Model):
     edits: PositiveInt | None = None
     """Of each kind that the measurement `editing` makes of images, four of an image; empty for as many as samples."""
     seed: int = 1_000_003
-    """Of the noise that samples start from."""
+    """Of the noise that samples start from, to which a training seed is added by `noise: by_seed`."""
     noise: Literal["by_seed"] | None = None
-    """`by_seed` for other noise with each training seed, which all of its runs share, so that an interval over seeds
-    holds what noise does, too; empty for one noise for all."""
+    """`by_seed` for samples from other noise with each training seed, which all of its runs share, so that an interval
+    over seeds holds what that noise does, too; empty for one noise for all."""
 
     def noise_seed(self, training_seed: int) -> int:
         """Of the noise that samples of a run with this training seed start from."""

@@ -317,7 +317,7 @@ class Study(Model):
         return {**self._trained(run, known), "rate_from": rate_from}
 
     def _trained(self, run: Run, known: dict[Run | str, Any]) -> dict[str, Any]:
-        """The same of a run before another, with a digest of what chose its rate; `known` has what was told."""
+        """The same, with a digest of what chose a rate that it rests on; `known` has what was told, each once."""
         if run in known:
             return known[run]
         arm = self.arms[run.arm]
@@ -346,5 +346,5 @@ class Study(Model):
 
     def data_specification(self, data: str) -> dict[str, Any]:
         """Everything that decides a prepared data set; plain data, for hashing."""
-        said = {"data": self.data[data].model_dump(), "evaluation": self.evaluation.model_dump()}
+        said = {"data": self.data[data].model_dump(), "evaluation": self.evaluation.model_dump(exclude={"noise"})}
         return {**said, "sigma_d": self.sigma_d}

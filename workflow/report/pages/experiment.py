@@ -262,6 +262,12 @@ def verdict_cell(agrees: object) -> Cell:
     return Cell("yes", mark="yes") if agrees else Cell("no", mark="no")
 
 
+def _noise(study: Study) -> str:
+    """What samples start from."""
+    own = " plus the training seed" if study.evaluation.noise else ", the noise of all runs"
+    return f"sampling seed {study.evaluation.seed}{own}"
+
+
 def _notes(study: Study, runs: pd.DataFrame, has_main: bool, *metrics: str) -> list[str]:
     """What the numbers of these metrics cannot be read without."""
     notes = [] if has_main else ["The figure rests on a curve, which has no single number; its points are in the CSV."]
@@ -280,14 +286,14 @@ def _notes(study: Study, runs: pd.DataFrame, has_main: bool, *metrics: str) -> l
             f"Fréchet and kernel distances: n = {study.evaluation.samples} samples of each run{labelled}, "
             f"against {reference} or, for the held-out metric, the held-out part "
             f"(n = {facts.get('held_out', '?')}), in {features}; "
-            f"{resized}training seeds {seeds}, sampling seed {study.evaluation.seed}"
-            f"{' and the training seed' if study.evaluation.noise else ''}. "
+            f"{resized}training seeds {seeds}, {_noise(study)}. "
             f"They depend on n and on the features{compared_with}. "
             f"Real data: the held-out part (n = {facts.get('held_out', '?')}) against the training part."
         )
     if "sliced_wasserstein" in metrics:
         notes.append(
-            f"Sliced Wasserstein distance: n = {study.evaluation.samples} samples against as many fresh data points. "
+            f"Sliced Wasserstein distance: n = {study.evaluation.samples} samples against as many fresh data points, "
+            f"{_noise(study)}. "
             "Real data: another draw of fresh data, the best that samples can reach."
         )
     return notes

@@ -239,10 +239,15 @@ def _judge_samples(study: Study, asked: Asked, dataset: Dataset, given: Samples)
     return _Results([OfSeed(seed=None, metrics=metrics)], [], given.remarks, {"evaluate": _since(started)})
 
 
+def _seeds(study: Study) -> tuple[int, ...]:
+    """As many as the study has; where each of its seeds has noise of its own, these."""
+    return study.seeds if study.evaluation.noise else tuple(range(len(study.seeds)))
+
+
 def _judge_model(
     study: Study, asked: Asked, dataset: Dataset, model: OutsideModel, ways: Sequence[Sampling], device: torch.device
 ) -> _Results:
-    kind, seeds = kind_module(study.data[asked.data]), asked.seeds or tuple(range(len(study.seeds)))
+    kind, seeds = kind_module(study.data[asked.data]), asked.seeds or _seeds(study)
     remarks = dict.fromkeys(model.remarks)
     seconds, curves, results = {"sample": 0.0, "evaluate": 0.0}, list[Value](), list[OfSeed]()
     for way in ways:  # in every way, before the first of them takes its time
