@@ -366,7 +366,7 @@ def test_many_studies_stand_below_each_other_in_letters_of_one_size() -> None:
     assert 1 < len(axes) < 10 and {text.get_fontsize() for text in headings} == {10}
     marks = [line for ax in axes for line in ax.get_lines() if line.get_marker() == "s"]
     assert len(marks) == len(rows) and {line.get_markersize() for line in marks} == {11}
-    assert all(ax.get_xlim()[1] >= max(float(line.get_xdata()[0]) for line in ax.get_lines()) for ax in axes)
+    assert all(ax.get_xlim()[1] >= max(np.max(line.get_xdata()) for line in ax.get_lines()) for ax in axes)
 
 
 def test_saving_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What samples start from: one noise for all runs, or, of each training seed, noise that all of its runs share."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_the_picture_of_one_noise_is_of_the_first_seed_s(by_seed: Study) -> None
 
 
 def test_it_is_a_part_of_what_samples_are_made_from_and_of_no_weight(
-    tiny: dict, write_study: Callable[[dict], object]
+    tiny: dict, write_study: Callable[[dict], Path]
 ) -> None:
     run = Run(arm="scd", seed=0)
     shared, own = (
