@@ -322,8 +322,7 @@ def test_published_results_are_the_same_bits_as_themselves() -> None:
     found = compare(own, own)
     assert found.identical == ("oracle/runs.csv", "oracle/claims.csv")
     assert set(found.means.outcome) == {SAME} and len(found.means) > 100 and not found.changes
-    made = own.studies["oracle"].origin["runs"]
-    assert made > 100 and not len(found.verdicts_changed) and found.runs_alike == (made, made)
+    assert not len(found.verdicts_changed) and found.runs_alike == (345, 345)
 
 
 @pytest.mark.slow
@@ -395,7 +394,7 @@ def test_the_page_stands_alone_and_says_what_differs(tmp_path: Path, capsys, mon
     printed = " ".join(capsys.readouterr().out.split())
     judged = len(read_table(PUBLISHED / "oracle" / "claims.csv"))
     assert f"1 of {judged} verdicts changed." in printed and "and 1 differs" in printed
-    assert re.search(re.escape(f"In {PUBLISHED / 'oracle'} alone: ") + r"\d+ means of 1 arm\.", printed)
+    assert f"In {PUBLISHED / 'oracle'} alone: 9 means of 1 arm." in printed
     address = next(Path("reports/compare").glob("*.html"))
     assert str(address) in printed and address.name.endswith(".html") and len(address.name) < 140
     page = address.read_text()
@@ -413,7 +412,7 @@ def test_the_same_bits_are_said_to_be_the_same_bits(tmp_path: Path, capsys) -> N
     printed = capsys.readouterr().out
     assert "oracle/runs.csv and oracle/claims.csv are the same bits in both." in printed
     judged = len(read_table(PUBLISHED / "oracle" / "claims.csv"))
-    assert re.search(r"All \d{3} means are the same in every digit\.", printed)
+    assert "All 687 means are the same in every digit." in printed
     assert f"None of {judged} verdicts changed." in printed
     assert "There was nothing to test." in (tmp_path / "page.html").read_text()
 

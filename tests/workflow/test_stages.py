@@ -100,9 +100,7 @@ def test_a_long_chain_of_tuned_stages_is_told_in_a_length_that_does_not_explode(
     asked: dict[str, list[Run]] = {"weights_stand": [], "missing_files": [], "run_verdict": []}
     found = {"weights_stand": True, "missing_files": [], "run_verdict": freshness.FRESH}
     for name, runs in asked.items():
-        monkeypatch.setattr(
-            freshness, name, lambda _, run, *__, name=name, runs=runs: runs.append(run) or found[name]
-        )  # fmt: skip
+        monkeypatch.setattr(freshness, name, lambda _, run, *__, n=name, asked=runs: asked.append(run) or found[n])
     known: dict[Run | str, bool] = {}
     assert all(freshness.weights_stay(study, run, known) for run in study.runs())
     assert sorted(asked["weights_stand"], key=str) == sorted(study.runs(), key=str), "each is looked at once"

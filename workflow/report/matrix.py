@@ -37,9 +37,7 @@ def draw_matrix(verdicts: pd.DataFrame) -> Figure:
     bands = _bands(_columns(verdicts))
     rows = [len(_topics(band)) + 3 for band in bands]  # and a heading's lines
     size = WIDTH, ROW * sum(rows) + 0.55
-    figure, axes = plt.subplots(
-        len(bands), 1, figsize=size, height_ratios=rows, layout="constrained", squeeze=False
-    )  # fmt: skip
+    figure, axes = plt.subplots(len(bands), 1, figsize=size, height_ratios=rows, layout="constrained", squeeze=False)
     for ax, band in zip(axes[:, 0], bands, strict=True):
         _draw_band(ax, band)
     labels = {word: f"{sign} {word}" for word, (_, sign) in VERDICTS.items()}
@@ -79,7 +77,7 @@ def _draw_band(ax: Axes, columns: Mapping[str, pd.DataFrame]) -> None:
 
 
 def _bands(columns: Mapping[str, pd.DataFrame]) -> list[dict[str, pd.DataFrame]]:
-    """Columns, as many beside each other as there is room for their headings; of claims without a study the last."""
+    """Columns, as many beside each other as there is room for their headings."""
     room, bands = WIDTH - LABELS, [dict[str, pd.DataFrame]()]
     for name, rows in columns.items():
         longer = bands[-1] | {name: rows}
